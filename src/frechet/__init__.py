@@ -1,0 +1,54 @@
+"""How close generated images are to reference images: Fréchet Inception Distance and its kin."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from frechet.version import __version__
+
+if TYPE_CHECKING:
+    from frechet.errors import FrechetError, RequestError, RunError
+    from frechet.pipeline import collect, compare, fid, score
+    from frechet.scores import Score, Scores
+    from frechet.statistics.files import read_statistics
+    from frechet.statistics.statistics import Statistics
+
+_HOME = {
+    "FrechetError": "errors",
+    "RequestError": "errors",
+    "RunError": "errors",
+    "Score": "scores",
+    "Scores": "scores",
+    "Statistics": "statistics.statistics",
+    "collect": "pipeline",
+    "compare": "pipeline",
+    "fid": "pipeline",
+    "read_statistics": "statistics.files",
+    "score": "pipeline",
+}
+
+__all__ = [
+    "FrechetError",
+    "RequestError",
+    "RunError",
+    "Score",
+    "Scores",
+    "Statistics",
+    "__version__",
+    "collect",
+    "compare",
+    "fid",
+    "read_statistics",
+    "score",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"frechet.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,5 @@
+"""`python -m frechet`."""
+
+from frechet.cli.main import main
+
+main()

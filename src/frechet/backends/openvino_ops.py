@@ -1,0 +1,135 @@
+"""The ops as an OpenVINO graph, and the graph as a function from batches to features."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from openvino import opset13 as opset
+
+from frechet.errors import RequestError
+from frechet.images.loader import usable_cores
+from frechet.networks.ops import NO_PADDING, Activation, Array, Padding
+
+
+class OpenVINOOps:
+    """Each operation adds a node; kernels and biases become constants. Inside, the layout is NCHW."""
+
+    def enter(self, images: Array) -> Array:
+        return opset.transpose(images, np.array([0, 3, 1, 2]))
+
+    def conv(
+        self,
+        x: Array,
+        kernel: Array,
+        bias: Array,
+        *,
+        stride: int = 1,
+        padding: Padding = NO_PADDING,
+        groups: int = 1,
+        activation: Activation = "none",
+    ) -> Array:
+        (top, bottom), (left, right) = padding
+        window: dict[str, Any] = {
+            "strides": [stride, stride],
+            "pads_begin": [top, left],
+            "pads_end": [bottom, right],
+            "dilations": [1, 1],
+        }
+        if groups == 1:
+            x = opset.convolution(x, opset.constant(kernel), **window)
+        else:
+            by_group = kernel.reshape(groups, kernel.shape[0] // groups, *kernel.shape[1:])
+            x = opset.group_convolution(x, opset.constant(by_group), **window)
+        x = opset.add(x, opset.constant(bias.reshape(1, -1, 1, 1)))
+        if activation == "relu":
+            return opset.relu(x)
+        return opset.clamp(x, 0.0, 6.0) if activation == "relu6" else x
+
+    def max_pool(self, x: Array, *, size: int, stride: int, padding: int = 0) -> Array:
+        sides = [padding, padding]
+        return opset.max_pool(x, [stride, stride], [1, 1], sides, sides, [size, size]).output(0)
+
+    def average_pool(self, x: Array, *, size: int, stride: int, padding: int = 0) -> Array:
+        sides = [padding, padding]
+        return opset.avg_pool(x, [stride, stride], sides, sides, [size, size], exclude_pad=True)
+
+    def add(self, x: Array, y: Array) -> Array:
+        return opset.add(x, y)
+
+    def concat(self, parts: Sequence[Array]) -> Array:
+        return opset.concat(list(parts), axis=1)
+
+    def scale_shift(self, x: Array, scale: float, shift: float) -> Array:
+        return opset.add(opset.multiply(x, np.float32(scale)), np.float32(shift))
+
+    def global_mean(self, x: Array) -> Array:
+        return opset.reduce_mean(x, np.array([2, 3]), keep_dims=False)
+
+
+class OpenVINORunner:
+    """A compiled graph with as many requests in flight as keep the processor busy."""
+
+    def __init__(self, compiled: ov.CompiledModel) -> None:
+        self.idle = [
+            compiled.create_infer_request() for _ in range(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+        ]
+
+    def map(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """(n, h, w, 3) float32 in 0..255 -> (n, d) float32, in order.
+
+        Batches are read ahead of the results that are handed out, by as many as are in flight.
+        """
+        idle = list(self.idle)
+        running: deque[tuple[ov.InferRequest, np.ndarray]] = deque()
+        try:
+            for batch in batches:
+                if not idle:
+                    request, _ = running.popleft()
+                    request.wait()
+                    yield request.get_output_tensor().data.copy()
+                    idle.append(request)
+                request = idle.pop()
+                request.set_input_tensor(ov.Tensor(batch))  # shares the batch's memory, so it is kept until done
+                request.start_async()
+                running.append((request, batch))
+            while running:
+                request, _ = running.popleft()
+                request.wait()
+                yield request.get_output_tensor().data.copy()
+        finally:
+            for request, _ in running:
+                request.wait()
+
+
+def compile_network(network: Callable[[OpenVINOOps, Array], Array], *, pixels: int, precision: str) -> OpenVINORunner:
+    """Build the graph and compile it for this machine's processor.
+
+    Args:
+        network: ops and images (n, h, w, 3) in 0..255 -> (n, d).
+        pixels: height and width of the images; the number of images is left open.
+        precision: "float32", or "bfloat16" where the processor computes in it.
+    Raises:
+        RequestError: the processor has no bfloat16 arithmetic (emulated, it would be slower than float32).
+    """
+    core = ov.Core()
+    if precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise RequestError(
+            "--precision bfloat16 needs a processor with bfloat16 arithmetic (AMX or AVX512-BF16), and this one has none; "
+            "use --precision float32"
+        )
+    images = opset.parameter([-1, pixels, pixels, 3], np.float32)
+    model = ov.Model([network(OpenVINOOps(), images)], [images])
+    compiled = core.compile_model(
+        model,
+        "CPU",
+        {
+            "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
+            "INFERENCE_NUM_THREADS": usable_cores(),
+            "PERFORMANCE_HINT": "THROUGHPUT",
+        },
+    )
+    return OpenVINORunner(compiled)

@@ -1,0 +1,55 @@
+"""How an image becomes the network's input: which resize, which normalisation. The table of design decisions others made.
+
+The same weights with another convention give another number (0.2651 and 0.2669 on one pair of folders), so a convention
+travels with every statistic and score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from frechet.images import resize
+
+Resize = Callable[[np.ndarray, np.ndarray], None]  # (h, w, 3) uint8 into (size, size, 3) float32, 0..255
+
+
+@dataclass(frozen=True)
+class Convention:
+    """Resize, then value * scale + shift."""
+
+    name: str
+    resize: Resize
+    scale: float
+    shift: float
+    used_by: str
+
+
+CONVENTIONS = {
+    convention.name: convention
+    for convention in (
+        Convention(
+            "pytorch-fid",
+            resize.bilinear_half_pixel,
+            2 / 255,
+            -1.0,
+            "pytorch-fid, FastFID's resize, jax-fid: bilinear with half-pixel centres, 2x/255 - 1",
+        ),
+        Convention(
+            "tensorflow",
+            resize.bilinear_corner,
+            1 / 128,
+            -1.0,
+            "TTUR, ADM, EDM, torch-fidelity: TensorFlow 1's bilinear, (x - 128)/128",
+        ),
+        Convention(
+            "efficientnet-lite0",
+            resize.bicubic_pillow,
+            1 / 128,
+            -127 / 128,
+            "EfficientNet-Lite0: Pillow's antialiased bicubic, not rounded, (x - 127)/128",
+        ),
+    )
+}

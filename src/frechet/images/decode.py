@@ -1,0 +1,76 @@
+"""Any picture to RGB, as the field's tools see it: `convert("RGB")`, alpha dropped, EXIF orientation left alone.
+
+One difference, on purpose: 16-bit grey is scaled to 8 bits where the other tools clip it to white.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from PIL import Image
+
+from frechet.errors import BadImage
+from frechet.images.sources import Picture, Pixels
+
+ALPHA = "alpha channel dropped, not blended"
+DEEP = "16-bit values scaled to 8 bits"
+
+
+def decode(picture: Picture) -> tuple[np.ndarray, str | None]:
+    """The picture as RGB.
+
+    Returns:
+        (h, w, 3) uint8, and what a user should know was done to it (`ALPHA`, `DEEP`) or None.
+    Raises:
+        BadImage: it cannot be decoded; the message names it.
+    """
+    try:
+        pixels = picture.load()
+        return _array_to_rgb(pixels) if isinstance(pixels, np.ndarray) else _image_to_rgb(pixels)
+    except (OSError, SyntaxError, ValueError, EOFError, RuntimeError, Image.DecompressionBombError) as error:
+        raise BadImage(f"{picture.name}: {_reason(error)}") from error
+    except Exception as error:  # decoders of damaged data fail in many ways: struct.error, zlib.error, IndexError ...
+        raise BadImage(f"{picture.name}: {type(error).__name__}: {error}") from error
+
+
+def _image_to_rgb(image: Pixels) -> tuple[np.ndarray, str | None]:
+    if not isinstance(image, Image.Image):
+        raise BadImage(f"is a {type(image).__name__}; expected a PIL image or a uint8 array (h, w, 3)")
+    if image.mode == "F":
+        raise BadImage("holds floating-point grey values whose range nobody knows; save it with 8 or 16 bits")
+    remark = None
+    if image.mode.startswith("I"):
+        image, remark = _scaled(image), DEEP
+    elif image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        remark = ALPHA
+    with warnings.catch_warnings():  # palettes with transparency: Pillow advises RGBA, the field drops alpha
+        warnings.filterwarnings("ignore", message="Palette images with Transparency")
+        rgb = image.convert("RGB")
+    return np.asarray(rgb), remark
+
+
+def _scaled(image: Image.Image) -> Image.Image:
+    values = np.asarray(image)
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 65535:
+        raise BadImage(f"holds {image.mode} values from {low} to {high}; expected 8 or 16 bits a channel")
+    return Image.fromarray(((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
+
+
+def _array_to_rgb(array: np.ndarray) -> tuple[np.ndarray, str | None]:
+    if array.dtype != np.uint8:
+        raise BadImage(f"is {array.dtype}; expected uint8 in 0..255 (floats in [0, 1]: (x * 255).round().astype('uint8'))")
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
+        raise BadImage(f"has shape {array.shape}; expected (h, w, 3): channels last")
+    if array.shape[2] == 1:
+        return np.repeat(array, 3, axis=2), None
+    return array[:, :, :3], ALPHA if array.shape[2] == 4 else None
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "is not an image that can be recognised, whatever its name says"
+    return str(error) or type(error).__name__

@@ -1,0 +1,88 @@
+"""Every resize of the field, as functions that read (h, w, c) uint8 and fill (size, size, c) float32, in 0..255.
+
+Bilinear without antialiasing is two taps a row and two a column; the taps are made here, in one place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+
+class Taps(NamedTuple):
+    """Output i is first[i] and second[i] of the input, mixed by weight[i] (the share of the second)."""
+
+    first: np.ndarray  # (out,) intp
+    second: np.ndarray  # (out,) intp
+    weight: np.ndarray  # (out,) float32
+
+    def interleaved(self, channels: int) -> Taps:
+        """The same taps for a row whose pixels are runs of `channels` values."""
+        run = np.arange(channels)
+        first, second = ((taps[:, None] * channels + run).ravel() for taps in (self.first, self.second))
+        return Taps(first, second, np.repeat(self.weight, channels))
+
+
+@lru_cache(maxsize=512)
+def half_pixel_taps(given: int, wanted: int) -> Taps:
+    """Pixel centres at i + 1/2: torch's `interpolate(mode="bilinear", align_corners=False)`, without antialiasing."""
+    return _taps(np.maximum((np.arange(wanted) + 0.5) * (given / wanted) - 0.5, 0.0), given)
+
+
+@lru_cache(maxsize=512)
+def corner_taps(given: int, wanted: int) -> Taps:
+    """Output i at i * given / wanted, no half pixel: TensorFlow 1's `resize_bilinear` (align_corners=False)."""
+    return _taps(np.arange(wanted) * (given / wanted), given)
+
+
+def _taps(at: np.ndarray, given: int) -> Taps:
+    first = np.minimum(np.floor(at).astype(np.intp), given - 1)
+    return Taps(first, np.minimum(first + 1, given - 1), (at - first).astype(np.float32))
+
+
+def bilinear_half_pixel(image: np.ndarray, out: np.ndarray) -> None:
+    """pytorch-fid's resize."""
+    _bilinear(image, out, half_pixel_taps)
+
+
+def bilinear_corner(image: np.ndarray, out: np.ndarray) -> None:
+    """TTUR's, ADM's and torch-fidelity's resize."""
+    _bilinear(image, out, corner_taps)
+
+
+def bicubic_pillow(image: np.ndarray, out: np.ndarray) -> None:
+    """Pillow's bicubic (a = -1/2, antialiased) on float channels, clipped to 0..255 and not rounded."""
+    height, width, channels = out.shape
+    for c in range(channels):
+        channel = Image.fromarray(np.ascontiguousarray(image[:, :, c], np.float32))
+        out[:, :, c] = channel.resize((width, height), Image.Resampling.BICUBIC)
+    out.clip(0.0, 255.0, out=out)
+
+
+_BAND = 32  # output rows made at a time: everything a band needs stays in cache
+
+
+def _bilinear(image: np.ndarray, out: np.ndarray, taps: Callable[[int, int], Taps]) -> None:
+    """Mix rows and columns, in the order that leaves less to do; pixels lie as runs of channels in flat rows."""
+    height, width, channels = image.shape
+    rows, columns = taps(height, out.shape[0]), taps(width, out.shape[1]).interleaved(channels)
+    flat, wanted = image.reshape(height, width * channels), out.reshape(out.shape[0], -1)
+    enlarged = height < out.shape[0]
+    if enlarged:
+        flat = _lerp(flat, columns, axis=1)
+    for start in range(0, out.shape[0], _BAND):
+        band = slice(start, start + _BAND)
+        mixed = _lerp(flat, Taps(rows.first[band], rows.second[band], rows.weight[band, None]), axis=0)
+        wanted[band] = mixed if enlarged else _lerp(mixed, columns, axis=1)
+
+
+def _lerp(flat: np.ndarray, taps: Taps, axis: int) -> np.ndarray:
+    first, second = flat.take(taps.first, axis=axis), flat.take(taps.second, axis=axis)
+    mixed = np.subtract(second, first, dtype=np.float32)
+    mixed *= taps.weight
+    mixed += first
+    return mixed

@@ -1,0 +1,217 @@
+"""Whatever yields images: a folder, a zip, an array file, or Python objects.
+
+A source knows its images before any is decoded, in a stable order, and hands each out as a `Picture`: a name and the
+means to get its pixels later, in another thread.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from frechet.errors import BadImage, SourceError
+from frechet.images.arrays import ArrayStack, open_npy, open_npz
+
+EXTENSIONS = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+LARGEST_MEMBER = 1 << 29  # bytes of one image inside an archive, unpacked: 512 MiB
+
+Pixels = Image.Image | np.ndarray
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image, not yet decoded.
+
+    Attributes:
+        index: its place among the images that are scored, from 0.
+        name: what the user knows it by.
+        load: gets its pixels; safe to call from another thread.
+    """
+
+    index: int
+    name: str
+    load: Callable[[], Pixels]
+
+
+class Source(Protocol):
+    """A sized, repeatable collection of images."""
+
+    name: str
+
+    def __len__(self) -> int: ...
+
+    def pictures(self, chosen: Sequence[int]) -> Iterator[Picture]:
+        """The pictures at these places (ascending), numbered anew from 0."""
+
+
+def open_source(images: Any) -> Source:
+    """A source for anything images can come from.
+
+    Args:
+        images: a path (folder, .zip, .npz with `arr_0`, .npy), or an iterable of PIL images or uint8 arrays
+            (h, w), (h, w, 1), (h, w, 3) or (h, w, 4); an array (n, h, w, c) is such an iterable.
+    Raises:
+        SourceError: nothing there, or nothing that is an image; the message names what was seen.
+    """
+    if not isinstance(images, (str, os.PathLike)):
+        return _objects(images)
+    path = Path(images)
+    if path.is_dir():
+        return FolderSource(path)
+    if not path.exists():
+        raise SourceError(f"no such file or folder: {path}")
+    opener = _FILES.get(path.suffix.lower())
+    if opener is None:
+        raise SourceError(
+            f"{path} is a file of type {path.suffix or '(none)'}; expected a folder, {', '.join(_FILES)}"
+            + (". One image has no distribution: give the folder that holds many." if path.suffix.lower() in EXTENSIONS else "")
+        )
+    return opener(path)
+
+
+class FolderSource:
+    """Every image under a folder, in order of path; hidden files and folders are skipped, links are followed once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.name = str(folder)
+        self.folder = folder
+        files = sorted(_walk(folder))
+        self.files = [name for name in files if _is_image(name)]
+        if not self.files:
+            raise SourceError(f"{folder} holds no images: {_seen(files)}")
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def pictures(self, chosen: Sequence[int]) -> Iterator[Picture]:
+        for index, place in enumerate(chosen):
+            path = self.folder / self.files[place]
+            yield Picture(index, str(path), lambda path=path: _open_image(path))
+
+
+class ZipSource:
+    """Every image in a zip, in order of name, read in place."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        try:
+            self.archive = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise SourceError(f"{path} is named .zip but cannot be read as one ({error})") from None
+        members = sorted((info for info in self.archive.infolist() if not info.is_dir()), key=lambda info: info.filename)
+        names = [info.filename for info in members if not _hidden(info.filename)]
+        self.members = [info for info in members if not _hidden(info.filename) and _is_image(info.filename)]
+        if not self.members:
+            raise SourceError(f"{path} holds no images: {_seen(names)}")
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def pictures(self, chosen: Sequence[int]) -> Iterator[Picture]:
+        for index, place in enumerate(chosen):
+            info = self.members[place]
+            yield Picture(index, f"{self.name}:{info.filename}", lambda info=info: self._load(info))
+
+    def _load(self, info: zipfile.ZipInfo) -> Image.Image:
+        if info.file_size > LARGEST_MEMBER:
+            raise BadImage(f"unpacks to {info.file_size} bytes; at most {LARGEST_MEMBER} are read")
+        with self.archive.open(info) as member:
+            data = member.read(LARGEST_MEMBER + 1)
+        return Image.open(BytesIO(data))
+
+
+class ArraySource:
+    """Images in one uint8 array file (n, h, w, c), streamed."""
+
+    def __init__(self, path: Path, stack: ArrayStack) -> None:
+        self.name = str(path)
+        self.stack = stack
+        if not len(stack):
+            raise SourceError(f"{path} holds an empty array {stack.shape}")
+
+    def __len__(self) -> int:
+        return len(self.stack)
+
+    def pictures(self, chosen: Sequence[int]) -> Iterator[Picture]:
+        for index, (place, image) in enumerate(zip(chosen, self.stack.read(chosen), strict=True)):
+            yield Picture(index, f"{self.name}[{place}]", lambda image=image: image)
+
+
+class ObjectSource:
+    """Images that are Python objects already."""
+
+    name = "images in memory"
+
+    def __init__(self, objects: Sequence[Pixels]) -> None:
+        self.objects = objects
+
+    def __len__(self) -> int:
+        return len(self.objects)
+
+    def pictures(self, chosen: Sequence[int]) -> Iterator[Picture]:
+        for index, place in enumerate(chosen):
+            yield Picture(index, f"image {place}", lambda place=place: self.objects[place])
+
+
+def _objects(images: Any) -> ObjectSource:
+    if isinstance(images, (bytes, dict, Image.Image)) or not isinstance(images, Iterable):
+        raise SourceError(
+            f"got {type(images).__name__}; expected a path, or an iterable of PIL images or uint8 arrays (h, w, 3)"
+        )
+    indexable = hasattr(images, "__len__") and hasattr(images, "__getitem__")
+    objects = images if indexable else list(images)
+    if not len(objects):
+        raise SourceError("got an empty collection of images")
+    return ObjectSource(objects)  # type: ignore[arg-type]
+
+
+_FILES: dict[str, Callable[[Path], Source]] = {
+    ".zip": ZipSource,
+    ".npz": lambda path: ArraySource(path, open_npz(path, "arr_0")),
+    ".npy": lambda path: ArraySource(path, open_npy(path)),
+}
+
+
+def _open_image(path: Path) -> Image.Image:
+    with open(path, "rb") as file:
+        return Image.open(BytesIO(file.read()))
+
+
+def _walk(folder: Path) -> Iterator[str]:
+    """Relative names (with forward slashes) of all files below a folder that are not hidden."""
+    been: set[str] = set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in been:  # a link back into the tree
+            folders.clear()
+            continue
+        been.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        relative = Path(parent).relative_to(folder)
+        yield from ((relative / name).as_posix() for name in files if not name.startswith("."))
+
+
+def _hidden(name: str) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
+
+
+def _is_image(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in EXTENSIONS
+
+
+def _seen(names: Sequence[str]) -> str:
+    expected = " ".join(sorted(extension.removeprefix(".") for extension in EXTENSIONS))
+    if not names:
+        return f"it is empty (images are {expected}; hidden files are skipped)"
+    kinds = Counter(PurePosixPath(name).suffix.lower() or "no extension" for name in names)
+    listed = ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common(5))
+    return f"among its {len(names)} files ({listed}; the first is {names[0]}) none is {expected}"

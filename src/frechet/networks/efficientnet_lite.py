@@ -1,0 +1,79 @@
+"""EfficientNet-Lite0 (Tan & Le 2019; the "lite" variant of 2020: ReLU6, no squeeze-and-excitation), over any ops.
+
+Layer names are those of the PyTorch conversion. Stride-2 layers are padded as TensorFlow's SAME does: for the even
+sizes met here, one pixel less before than after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from frechet.networks.ops import Array, Ops, Padding
+
+TAPS = {"1280": 1280}  # tap -> features (d)
+PIXELS = 224
+
+# (repeats, kernel size, stride of the first repeat, expansion)
+_STAGES = ((1, 3, 1, 1), (2, 3, 2, 6), (2, 5, 2, 6), (3, 3, 2, 6), (3, 5, 1, 6), (4, 5, 2, 6), (1, 3, 1, 6))
+
+
+def efficientnet_lite0(ops: Ops, images: Array, weights: Mapping[str, Any], tap: str) -> Array:
+    """Run the network to its pooled features.
+
+    Args:
+        ops: a backend's operations.
+        images: (n, 224, 224, 3), normalised to about [-1, 1].
+        weights: layer name -> (kernel OIHW, bias O), batch norm folded in.
+        tap: the key of `TAPS`; there is one.
+    Returns:
+        (n, 1280) features.
+    """
+
+    def conv(x: Array, name: str, size: int = 1, stride: int = 1, groups: int = 1, linear: bool = False) -> Array:
+        kernel, bias = weights[name]
+        return ops.conv(
+            x,
+            kernel,
+            bias,
+            stride=stride,
+            padding=_same(size, stride),
+            groups=groups,
+            activation="none" if linear else "relu6",
+        )
+
+    x = conv(ops.enter(images), "_conv_stem", size=3, stride=2)
+    for name, size, stride, expansion, repeated in _blocks():
+        inner = x if expansion == 1 else conv(x, f"{name}._expand_conv")
+        depth = weights[f"{name}._depthwise_conv"][0].shape[0]
+        inner = conv(inner, f"{name}._depthwise_conv", size, stride, groups=depth)
+        inner = conv(inner, f"{name}._project_conv", linear=True)
+        x = ops.add(x, inner) if repeated else inner
+    return ops.global_mean(conv(x, "_conv_head"))
+
+
+def layers() -> Iterator[tuple[str, str, str]]:
+    """(layer, key of its kernel, prefix of its batch norm) of every convolution in a state dict."""
+    yield "_conv_stem", "_conv_stem.weight", "_bn0"
+    for name, _, _, expansion, _ in _blocks():
+        if expansion != 1:
+            yield f"{name}._expand_conv", f"{name}._expand_conv.weight", f"{name}._bn0"
+        yield f"{name}._depthwise_conv", f"{name}._depthwise_conv.weight", f"{name}._bn1"
+        yield f"{name}._project_conv", f"{name}._project_conv.weight", f"{name}._bn2"
+    yield "_conv_head", "_conv_head.weight", "_bn1"
+
+
+def _blocks() -> Iterator[tuple[str, int, int, int, bool]]:
+    """(name, kernel size, stride, expansion, whether input and output have one shape) of every block in order."""
+    index = 0
+    for repeats, size, stride, expansion in _STAGES:
+        for repeat in range(repeats):
+            yield f"_blocks.{index}", size, 1 if repeat else stride, expansion, repeat > 0
+            index += 1
+
+
+def _same(size: int, stride: int) -> Padding:
+    """TensorFlow's SAME for the sizes that occur here: even where the stride is 2."""
+    total = size - stride
+    before, after = total // 2, total - total // 2
+    return ((before, after), (before, after))

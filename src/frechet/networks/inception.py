@@ -1,0 +1,151 @@
+"""Inception-2015: the network that FID is defined on, once, over any backend's ops.
+
+The graph is TensorFlow's `inception-2015-12-05` (Heusel et al. 2017, Salimans et al. 2016) in the layer names of the
+PyTorch conversion. It differs from torchvision's Inception v3 in two places: average pools do not count the padding,
+and the pool branch of `Mixed_7c` takes maxima.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from frechet.networks.ops import Array, Ops
+
+TAPS = {"64": 64, "192": 192, "768": 768, "2048": 2048}  # tap -> features (d); the name is pytorch-fid's --dims
+PIXELS = 299
+
+
+def inception(ops: Ops, images: Array, weights: Mapping[str, Any], tap: str) -> Array:
+    """Run the network up to `tap` and average over positions.
+
+    Args:
+        ops: a backend's operations.
+        images: (n, 299, 299, 3), already normalised to about [-1, 1].
+        weights: layer name -> (kernel OIHW, bias O), batch norm folded in.
+        tap: a key of `TAPS`.
+    Returns:
+        (n, d) features.
+    """
+
+    def conv(x: Array, name: str, stride: int = 1, padding: tuple[int, int] = (0, 0)) -> Array:
+        kernel, bias = weights[name]
+        rows, columns = padding
+        return ops.conv(
+            x, kernel, bias, stride=stride, padding=((rows, rows), (columns, columns)), activation="relu"
+        )
+
+    def shrink(x: Array) -> Array:
+        return ops.max_pool(x, size=3, stride=2)
+
+    x = ops.enter(images)
+    x = conv(x, "Conv2d_1a_3x3", stride=2)
+    x = conv(x, "Conv2d_2a_3x3")
+    x = conv(x, "Conv2d_2b_3x3", padding=(1, 1))
+    x = shrink(x)
+    if tap == "64":
+        return ops.global_mean(x)
+    x = conv(x, "Conv2d_3b_1x1")
+    x = conv(x, "Conv2d_4a_3x3")
+    x = shrink(x)
+    if tap == "192":
+        return ops.global_mean(x)
+    for block in ("Mixed_5b", "Mixed_5c", "Mixed_5d"):
+        x = _block_35(ops, conv, x, block)
+    x = _reduction_17(ops, conv, x, shrink)
+    for block in ("Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e"):
+        x = _block_17(ops, conv, x, block)
+    if tap == "768":
+        return ops.global_mean(x)
+    x = _reduction_8(ops, conv, x, shrink)
+    x = _block_8(ops, conv, x, "Mixed_7b", pool=_average)
+    x = _block_8(ops, conv, x, "Mixed_7c", pool=_maximum)
+    return ops.global_mean(x)
+
+
+def layers() -> Iterator[tuple[str, str, str]]:
+    """(layer, key of its kernel, prefix of its batch norm) of every convolution in a state dict."""
+    blocks = (f"{block}.branch{branch}" for block, branches in _BRANCHES.items() for branch in branches.split())
+    for name in (*_STEM, *blocks):
+        yield name, f"{name}.conv.weight", f"{name}.bn"
+
+
+_STEM = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3")
+_AT_35 = "1x1 5x5_1 5x5_2 3x3dbl_1 3x3dbl_2 3x3dbl_3 _pool"
+_AT_17 = "1x1 7x7_1 7x7_2 7x7_3 7x7dbl_1 7x7dbl_2 7x7dbl_3 7x7dbl_4 7x7dbl_5 _pool"
+_AT_8 = "1x1 3x3_1 3x3_2a 3x3_2b 3x3dbl_1 3x3dbl_2 3x3dbl_3a 3x3dbl_3b _pool"
+_BRANCHES = {
+    **dict.fromkeys(("Mixed_5b", "Mixed_5c", "Mixed_5d"), _AT_35),
+    "Mixed_6a": "3x3 3x3dbl_1 3x3dbl_2 3x3dbl_3",
+    **dict.fromkeys(("Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e"), _AT_17),
+    "Mixed_7a": "3x3_1 3x3_2 7x7x3_1 7x7x3_2 7x7x3_3 7x7x3_4",
+    **dict.fromkeys(("Mixed_7b", "Mixed_7c"), _AT_8),
+}
+
+
+def _average(ops: Ops, x: Array) -> Array:
+    return ops.average_pool(x, size=3, stride=1, padding=1)
+
+
+def _maximum(ops: Ops, x: Array) -> Array:
+    return ops.max_pool(x, size=3, stride=1, padding=1)
+
+
+def _block_35(ops: Ops, conv: Any, x: Array, block: str) -> Array:
+    narrow = conv(x, f"{block}.branch1x1")
+    wide = conv(x, f"{block}.branch5x5_1")
+    wide = conv(wide, f"{block}.branch5x5_2", padding=(2, 2))
+    double = conv(x, f"{block}.branch3x3dbl_1")
+    double = conv(double, f"{block}.branch3x3dbl_2", padding=(1, 1))
+    double = conv(double, f"{block}.branch3x3dbl_3", padding=(1, 1))
+    pooled = conv(_average(ops, x), f"{block}.branch_pool")
+    return ops.concat([narrow, wide, double, pooled])
+
+
+def _reduction_17(ops: Ops, conv: Any, x: Array, shrink: Any) -> Array:
+    block = "Mixed_6a"
+    single = conv(x, f"{block}.branch3x3", stride=2)
+    double = conv(x, f"{block}.branch3x3dbl_1")
+    double = conv(double, f"{block}.branch3x3dbl_2", padding=(1, 1))
+    double = conv(double, f"{block}.branch3x3dbl_3", stride=2)
+    return ops.concat([single, double, shrink(x)])
+
+
+def _block_17(ops: Ops, conv: Any, x: Array, block: str) -> Array:
+    narrow = conv(x, f"{block}.branch1x1")
+    single = conv(x, f"{block}.branch7x7_1")
+    single = conv(single, f"{block}.branch7x7_2", padding=(0, 3))
+    single = conv(single, f"{block}.branch7x7_3", padding=(3, 0))
+    double = conv(x, f"{block}.branch7x7dbl_1")
+    double = conv(double, f"{block}.branch7x7dbl_2", padding=(3, 0))
+    double = conv(double, f"{block}.branch7x7dbl_3", padding=(0, 3))
+    double = conv(double, f"{block}.branch7x7dbl_4", padding=(3, 0))
+    double = conv(double, f"{block}.branch7x7dbl_5", padding=(0, 3))
+    pooled = conv(_average(ops, x), f"{block}.branch_pool")
+    return ops.concat([narrow, single, double, pooled])
+
+
+def _reduction_8(ops: Ops, conv: Any, x: Array, shrink: Any) -> Array:
+    block = "Mixed_7a"
+    single = conv(x, f"{block}.branch3x3_1")
+    single = conv(single, f"{block}.branch3x3_2", stride=2)
+    crossed = conv(x, f"{block}.branch7x7x3_1")
+    crossed = conv(crossed, f"{block}.branch7x7x3_2", padding=(0, 3))
+    crossed = conv(crossed, f"{block}.branch7x7x3_3", padding=(3, 0))
+    crossed = conv(crossed, f"{block}.branch7x7x3_4", stride=2)
+    return ops.concat([single, crossed, shrink(x)])
+
+
+def _block_8(ops: Ops, conv: Any, x: Array, block: str, pool: Any) -> Array:
+    narrow = conv(x, f"{block}.branch1x1")
+    fork = conv(x, f"{block}.branch3x3_1")
+    fork = _split_3x3(ops, conv, fork, f"{block}.branch3x3_2")
+    double = conv(x, f"{block}.branch3x3dbl_1")
+    double = conv(double, f"{block}.branch3x3dbl_2", padding=(1, 1))
+    double = _split_3x3(ops, conv, double, f"{block}.branch3x3dbl_3")
+    pooled = conv(pool(ops, x), f"{block}.branch_pool")
+    return ops.concat([narrow, fork, double, pooled])
+
+
+def _split_3x3(ops: Ops, conv: Any, x: Array, name: str) -> Array:
+    return ops.concat([conv(x, f"{name}a", padding=(0, 1)), conv(x, f"{name}b", padding=(1, 0))])

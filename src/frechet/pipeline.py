@@ -1,0 +1,387 @@
+"""Images in, scores out: the one sentence."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import numpy as np
+
+from frechet.errors import Mismatch, RequestError, SourceError, TooFewImages
+from frechet.features.conventions import CONVENTIONS
+from frechet.features.extract import Part, extract
+from frechet.features.extractors import EXTRACTORS, LoadedExtractor, load_extractor
+from frechet.features.recipe import Recipe, require_equal
+from frechet.images.loader import usable_cores
+from frechet.images.sources import Source, open_source
+from frechet.metrics import METRICS, default_metric, label_of
+from frechet.scores import Score, Scores
+from frechet.statistics.files import is_statistics, read_statistics
+from frechet.statistics.gaussian import Gaussian
+from frechet.statistics.samples import Sample, priorities
+from frechet.statistics.statistics import Statistics
+from frechet.version import __version__
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+Progress = Callable[[str, int, int], None]  # (what, images done, images in all)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How images become features. Every field of the public functions that is not about one side's identity.
+
+    Attributes:
+        extractor: name in the table of extractors.
+        dims: the layer, by its number of features; None is the extractor's default.
+        convention: resize and normalisation; None is the extractor's default.
+        weights: a weights file that comes before every other place.
+        backend, device: "auto", or a name.
+        precision: "float32" or "bfloat16".
+        batch_size: images that run through the network together.
+        workers: decoding threads; None is one for each core.
+        num_images: score a seeded subset of this size.
+        seed: of the subset and of the sample of rows that statistics keep.
+        on_bad_image: "stop" or "skip".
+    """
+
+    extractor: str = "inception"
+    dims: int | None = None
+    convention: str | None = None
+    weights: str | Path | None = None
+    backend: str = "auto"
+    device: str = "auto"
+    precision: str = "float32"
+    batch_size: int = 16
+    workers: int | None = None
+    num_images: int | None = None
+    seed: int = 0
+    on_bad_image: str = "stop"
+
+    def __post_init__(self) -> None:
+        for name, least in (("batch_size", 1), ("workers", 1), ("num_images", 2), ("seed", 0)):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < least):
+                raise RequestError(f"{name} is {value!r}; expected a whole number of at least {least}")
+        if self.on_bad_image not in ("stop", "skip"):
+            raise RequestError(f"on_bad_image is {self.on_bad_image!r}; expected stop or skip")
+
+    def load(self) -> LoadedExtractor:
+        """The extractor that these settings describe."""
+        return load_extractor(
+            self.extractor,
+            dims=self.dims,
+            convention=self.convention,
+            weights=Path(self.weights) if self.weights is not None else None,
+            precision=self.precision,
+            backend=self.backend,
+            device=self.device,
+        )
+
+
+class Options(TypedDict, total=False):
+    """The fields of `Settings`, as keywords."""
+
+    extractor: str
+    dims: int | None
+    convention: str | None
+    weights: str | Path | None
+    backend: str
+    device: str
+    precision: str
+    batch_size: int
+    workers: int | None
+    num_images: int | None
+    seed: int
+    on_bad_image: str
+
+
+def score(
+    generated: Any,
+    reference: Any,
+    *,
+    metrics: Sequence[str] | None = None,
+    reference_convention: str | None = None,
+    reference_size: int | None = None,
+    progress: Progress | None = None,
+    **options: Unpack[Options],
+) -> Scores:
+    """Score generated images against reference images.
+
+    Args:
+        generated, reference: each a folder, .zip, .npz with `arr_0` or .npy of images, a statistics .npz, a
+            `Statistics`, or an iterable of PIL images or uint8 arrays (h, w, 3).
+        metrics: keys of the table of metrics; by default the Fréchet distance of the extractor's features.
+        reference_convention: the convention of a reference statistics file that does not say.
+        reference_size: the number of images behind a reference statistics file that does not say.
+        progress: called with (what, images done, images in all) as the work goes on.
+        **options: fields of `Settings`.
+    Raises:
+        RequestError: the request cannot be done; nothing was computed.
+        RunError: an image or a feature was bad.
+    """
+    settings = Settings(**options)
+    one = _open_side(generated)
+    other = _declared(_open_side(reference), reference_convention, reference_size)
+    extractor = None
+    if not (isinstance(one, Statistics) and isinstance(other, Statistics)):
+        extractor = settings.load()
+        for side, name in ((one, "generated"), (other, "reference")):
+            if isinstance(side, Statistics):
+                _require_fit(side, name, extractor)
+    sides = []
+    for side, name in ((one, "generated"), (other, "reference")):
+        sides.append(side if isinstance(side, Statistics) else _collect(side, settings, extractor, progress, name))
+    return compare(*sides, metrics=metrics, backend=extractor.backend if extractor else None)
+
+
+def fid(generated: Any, reference: Any, **options: Any) -> Score:
+    """The Fréchet Inception Distance. Arguments as in `score`."""
+    return score(generated, reference, metrics=("fid",), **options)["fid"]
+
+
+def collect(images: Any, *, progress: Progress | None = None, **options: Unpack[Options]) -> Statistics:
+    """Statistics of images, for later comparisons.
+
+    Args:
+        images: a folder, .zip, .npz with `arr_0` or .npy of images, or an iterable of images.
+        progress: called with (what, images done, images in all).
+        **options: fields of `Settings`.
+    """
+    settings = Settings(**options)
+    source = _open_side(images)
+    if isinstance(source, Statistics):
+        raise SourceError(f"{source.source} holds statistics already; expected images")
+    return _collect(source, settings, settings.load(), progress, "images")
+
+
+def compare(
+    generated: Statistics, reference: Statistics, *, metrics: Sequence[str] | None = None, backend: str | None = None
+) -> Scores:
+    """Scores from two statistics.
+
+    Raises:
+        Mismatch: they were made differently.
+        RequestError: an unknown metric, or one that these features do not have.
+    """
+    if generated.dims != reference.dims:
+        raise Mismatch(
+            f"generated ({generated.source}) has {generated.dims} dimensions and reference ({reference.source}) "
+            f"{reference.dims}; they come from different layers or networks"
+        )
+    require_equal(generated.recipe, reference.recipe)
+    recipe = generated.recipe.filled_from(reference.recipe).filled_from(_guess(generated.dims))
+    names = _checked_metrics(metrics, recipe)
+    provenance = _provenance(generated, reference, recipe, backend)
+    notes = tuple(_warnings(generated, reference, recipe))
+    scores = {}
+    for name in names:
+        terms = METRICS[name].compute(generated, reference)
+        scores[name] = Score(
+            metric=name,
+            label=label_of(name, recipe, generated.dims),
+            value=terms.total,
+            terms=terms._asdict(),
+            interval_reason="this version computes no intervals",
+            n_generated=generated.n,
+            n_reference=reference.n,
+            bad_images=generated.bad_images + reference.bad_images,
+            warnings=notes,
+            provenance=provenance,
+        )
+    return Scores(scores, provenance)
+
+
+def _collect(
+    source: Source, settings: Settings, extractor: LoadedExtractor | None, progress: Progress | None, what: str
+) -> Statistics:
+    assert extractor is not None  # whoever has images has loaded one
+    chosen = _subset(source, settings)
+    gaussian = Gaussian.empty(extractor.dims)
+    sample = Sample.empty(extractor.dims, settings.seed)
+    remarks: list[tuple[str, str]] = []
+    bad: list[str] = []
+    for part in _parts(source, chosen, settings, extractor, progress, what):
+        gaussian = gaussian.merge(Gaussian.of(part.features))
+        sample = sample.update(part.places, part.features)
+        remarks += part.remarks
+        bad += part.bad
+    if gaussian.n < 2:
+        raise TooFewImages(f"{source.name}: {gaussian.n} usable images; at least two are needed ({len(bad)} could not be decoded)")
+    return Statistics(
+        mean=gaussian.mean,
+        covariance=gaussian.covariance,
+        n=gaussian.n,
+        rows=sample.rows,
+        places=sample.places,
+        recipe=extractor.recipe,
+        source=source.name,
+        n_source=len(source),
+        seed=settings.seed,
+        bad_images=tuple(bad),
+        remarks=tuple(_summed_up(remarks)),
+        made_by=f"frechet {__version__}",
+    )
+
+
+def _parts(
+    source: Source,
+    chosen: Sequence[int],
+    settings: Settings,
+    extractor: LoadedExtractor,
+    progress: Progress | None,
+    what: str,
+) -> Iterator[Part]:
+    done = 0
+
+    def count(images: int) -> None:
+        nonlocal done
+        done += images
+        if progress:
+            progress(what, done, len(chosen))
+
+    count(0)
+    parts = extract(
+        source.pictures(chosen),
+        extractor,
+        batch_size=settings.batch_size,
+        workers=settings.workers or usable_cores(),
+        skip_bad=settings.on_bad_image == "skip",
+        on_batch=count,
+    )
+    with closing(parts):
+        yield from parts
+
+
+def _open_side(side: Any) -> Source | Statistics:
+    if isinstance(side, Statistics):
+        return side
+    if isinstance(side, (str, Path)) and is_statistics(Path(side)):
+        return read_statistics(Path(side))
+    source = open_source(side)
+    if len(source) < 2:
+        raise TooFewImages(f"{source.name} holds one image; a distribution needs at least two")
+    return source
+
+
+def _declared(side: Source | Statistics, convention: str | None, size: int | None) -> Source | Statistics:
+    """The reference, with what its user says of it where it does not say itself."""
+    if convention is None and size is None:
+        return side
+    if not isinstance(side, Statistics):
+        raise RequestError("reference_convention and reference_size are for statistics files; images follow --convention")
+    if convention is not None:
+        if convention not in CONVENTIONS:
+            raise RequestError(f"no convention {convention!r}; there is {', '.join(CONVENTIONS)}")
+        require_equal(side.recipe, Recipe(convention=convention))
+        side = replace(side, recipe=side.recipe.filled_from(Recipe(convention=convention)))
+    if size is not None:
+        if side.n not in (None, size) or size < 2:
+            raise RequestError(f"reference_size {size} is given, but {side.source} says it was made from {side.n} images")
+        side = replace(side, n=size)
+    return side
+
+
+def _require_fit(side: Statistics, name: str, extractor: LoadedExtractor) -> None:
+    """Refuse statistics that this extractor's features could never be compared with, before any image is read."""
+    if side.dims != extractor.dims:
+        raise Mismatch(
+            f"the {name} statistics {side.source} have {side.dims} dimensions; {extractor.recipe.extractor} "
+            f"at layer {extractor.recipe.layer} has {extractor.dims}. Choose the layer with --dims, or other statistics."
+        )
+    sides = (side.recipe, extractor.recipe)
+    require_equal(*(sides if name == "generated" else sides[::-1]))
+
+
+def _subset(source: Source, settings: Settings) -> Sequence[int]:
+    """Places of the images to score, ascending; the subset of a smaller size is part of that of a larger one."""
+    wanted = settings.num_images
+    if wanted is None:
+        return range(len(source))
+    if wanted > len(source):
+        raise TooFewImages(f"{source.name} holds {len(source)} images; {wanted} were asked for (--num-images)")
+    ranks = priorities(np.arange(len(source)), settings.seed)
+    return [int(place) for place in np.sort(np.argsort(ranks, kind="stable")[:wanted])]
+
+
+def _checked_metrics(metrics: Sequence[str] | None, recipe: Recipe) -> Sequence[str]:
+    default = default_metric(recipe)
+    for name in metrics or ():
+        if name not in METRICS:
+            raise RequestError(f"no metric {name!r}; there is {', '.join(METRICS)}")
+        if name != default:
+            raise RequestError(
+                f"metric {name} is not for features of {recipe.extractor or 'an unknown extractor'}; use {default} "
+                "(FID is the name for Inception features alone)"
+            )
+    return list(dict.fromkeys(metrics)) if metrics else [default]
+
+
+def _guess(dims: int) -> Recipe:
+    """What statistics that say nothing are taken for: Inception features, where Inception has such a layer."""
+    layer = str(dims)
+    return Recipe(extractor="inception", layer=layer) if layer in EXTRACTORS["inception"].taps else Recipe()
+
+
+def _warnings(generated: Statistics, reference: Statistics, recipe: Recipe) -> Iterator[str]:
+    for name, side in (("generated", generated), ("reference", reference)):
+        if not side.recipe.complete:
+            taken = ", ".join(f"{key} {value}" for key, value in asdict(recipe).items() if key in _TOLD and value)
+            yield (
+                f"{side.source} does not say how it was made; taken to be {taken or 'made like the other side'}"
+                + (". If its convention is another one, say --reference-convention." if name == "reference" else "")
+            )
+        if side.n is not None and side.n <= side.dims:
+            yield (
+                f"{side.n} {name} images span at most {side.n - 1} of {side.dims} dimensions: the value is far too large "
+                "and only comparable with others at the same numbers of images"
+            )
+        yield from (f"{name}: {remark}" for remark in side.remarks)
+        if side.bad_images:
+            yield f"{name}: {len(side.bad_images)} images could not be decoded and were left out; the first: {side.bad_images[0]}"
+
+
+_TOLD = ("extractor", "layer", "convention", "precision")
+
+
+def _provenance(
+    generated: Statistics, reference: Statistics, recipe: Recipe, backend: str | None
+) -> dict[str, Any]:
+    def side(statistics: Statistics) -> dict[str, Any]:
+        said = asdict(statistics.recipe)
+        return {
+            "source": statistics.source,
+            "n": statistics.n,
+            "n_source": statistics.n_source,
+            "seed": statistics.seed,
+            "made_by": statistics.made_by,
+            "assumed": [name for name, value in said.items() if value is None],
+            "bad_images": list(statistics.bad_images),
+        }
+
+    return {
+        "frechet": __version__,
+        **asdict(recipe),
+        "backend": backend,
+        "generated": side(generated),
+        "reference": side(reference),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+    }
+
+
+def _summed_up(remarks: Iterable[tuple[str, str]]) -> Iterator[str]:
+    first: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for remark, name in remarks:
+        first.setdefault(remark, name)
+        counts[remark] += 1
+    for remark, count in counts.items():
+        yield f"{remark} in {count} image{'s' if count > 1 else ''} (the first: {first[remark]})"

@@ -1,0 +1,160 @@
+"""Statistics files: our own (.npz, format 1) and those of pytorch-fid and TTUR (mu and sigma, and not a word more).
+
+Format 1, all arrays plain (nothing is pickled):
+
+    mu          (d,) float64        mean
+    sigma       (d, d) float64      covariance, divided by n - 1
+    rows        (k, d) float32      a seeded sample of the features, in order of place; all of them where k = n
+    places      (k,) int64          which images (counted from 0 in the scored order) the rows belong to
+    frechet     () str              JSON: format, version, n, n_source, seed, source, recipe, bad_images, remarks
+
+A reader of format 1 ignores keys it does not know, so later versions may add some.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from frechet.errors import SourceError, StatisticsError
+from frechet.features.recipe import Recipe
+from frechet.images.arrays import npz_keys
+from frechet.output import written_aside
+from frechet.statistics.statistics import Statistics
+from frechet.version import __version__
+
+FORMAT = 1
+
+
+def is_statistics(path: Path) -> bool:
+    """Whether the file is an .npz that holds mu or sigma."""
+    return path.suffix.lower() == ".npz" and path.is_file() and bool({"mu", "sigma"} & set(npz_keys(path)))
+
+
+def write_statistics(statistics: Statistics, path: Path, *, force: bool = False) -> None:
+    """Write format 1, aside first and renamed when complete.
+
+    Raises:
+        OutputError: the path does not end in .npz, exists (and `force` is false), or cannot be written.
+    """
+    about = {
+        "format": FORMAT,
+        "version": __version__,
+        "n": statistics.n,
+        "n_source": statistics.n_source,
+        "seed": statistics.seed,
+        "source": statistics.source,
+        "recipe": asdict(statistics.recipe),
+        "bad_images": statistics.bad_images,
+        "remarks": statistics.remarks,
+    }
+    arrays: dict[str, np.ndarray] = {"mu": statistics.mean, "sigma": statistics.covariance}
+    if statistics.rows is not None and statistics.places is not None:
+        arrays |= {"rows": statistics.rows, "places": statistics.places}
+    with written_aside(path, suffix=".npz", force=force) as aside, open(aside, "wb") as file:
+        np.savez(file, frechet=np.array(json.dumps(about)), **arrays)
+
+
+def read_statistics(path: Path) -> Statistics:
+    """Read our own format or a peer's mu and sigma.
+
+    Raises:
+        StatisticsError: damaged, incomplete, not finite, not a covariance, or holding Python objects (never unpickled).
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files if key in _KEYS}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, SyntaxError, SourceError, KeyError, NotImplementedError) as error:
+        raise StatisticsError(
+            f"{path} cannot be read as statistics ({error}); it may be cut short, hold Python objects or be another kind of file"
+        ) from error
+    except Exception as error:  # zlib.error, struct.error and whatever else damaged data brings
+        raise StatisticsError(f"{path} is damaged ({type(error).__name__}: {error})") from error
+    mean, covariance = _moments(arrays, path)
+    about = _about(arrays, path)
+    rows, places = _rows(arrays, len(mean), about.get("n"), path)
+    return Statistics(
+        mean=mean,
+        covariance=covariance,
+        n=about.get("n"),
+        recipe=_recipe(about, path),
+        source=str(path),
+        rows=rows,
+        places=places,
+        n_source=about.get("n_source"),
+        seed=int(about.get("seed", 0)),
+        bad_images=tuple(about.get("bad_images", ())),
+        remarks=tuple(about.get("remarks", ())),
+        made_by=f"frechet {about.get('version')}" if about else None,
+        resolution=float(np.finfo(arrays["sigma"].dtype).eps),
+    )
+
+
+_KEYS = ("mu", "sigma", "rows", "places", "frechet")
+
+
+def _moments(arrays: Mapping[str, np.ndarray], path: Path) -> tuple[np.ndarray, np.ndarray]:
+    for key in ("mu", "sigma"):
+        if key not in arrays:
+            raise StatisticsError(f"{path} has no {key}; expected mu (d,) and sigma (d, d)")
+        if arrays[key].dtype.kind != "f":
+            raise StatisticsError(f"{path}: {key} is {arrays[key].dtype}; expected floating point")
+        if not np.isfinite(arrays[key]).all():
+            raise StatisticsError(f"{path}: {key} holds NaN or infinity; make the file anew")
+    mu, sigma = arrays["mu"], arrays["sigma"]
+    mean = np.atleast_1d(mu.squeeze()).astype(np.float64)
+    if mean.ndim != 1 or sigma.shape != (len(mean), len(mean)):
+        raise StatisticsError(f"{path}: mu has shape {mu.shape} and sigma {sigma.shape}; expected (d,) and (d, d)")
+    covariance = sigma.astype(np.float64)
+    scale = float(np.abs(covariance.diagonal()).max())
+    tolerance = scale * max(1e-9, 100 * float(np.finfo(sigma.dtype).eps))
+    if covariance.diagonal().min() < -tolerance or np.abs(covariance - covariance.T).max() > tolerance:
+        raise StatisticsError(f"{path}: sigma is not a covariance: it must be symmetric with no negative variance")
+    return mean, covariance
+
+
+def _about(arrays: Mapping[str, np.ndarray], path: Path) -> dict[str, Any]:
+    if "frechet" not in arrays:
+        return {}
+    try:
+        about = json.loads(str(arrays["frechet"]))
+        known = int(about["format"])
+        n = int(about["n"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise StatisticsError(f"{path}: its description (key frechet) cannot be read ({error})") from None
+    if known != FORMAT:
+        raise StatisticsError(
+            f"{path} is of statistics format {known}, made by frechet {about.get('version')}; this version reads format {FORMAT}"
+        )
+    if n < 2:
+        raise StatisticsError(f"{path} says it was made from {n} images; a covariance needs at least two")
+    return {**about, "n": n}
+
+
+def _rows(
+    arrays: Mapping[str, np.ndarray], dims: int, n: int | None, path: Path
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    rows, places = arrays.get("rows"), arrays.get("places")
+    if n is None or rows is None or places is None:
+        return None, None
+    if rows.ndim != 2 or rows.shape[1] != dims or places.shape != rows.shape[:1] or len(rows) > n:
+        raise StatisticsError(
+            f"{path}: rows {rows.shape} and places {places.shape} do not fit {n} images of {dims} dimensions"
+        )
+    if not np.isfinite(rows).all():
+        raise StatisticsError(f"{path}: rows hold NaN or infinity; make the file anew")
+    return rows.astype(np.float32, copy=False), places
+
+
+def _recipe(about: Mapping[str, Any], path: Path) -> Recipe:
+    said = about.get("recipe", {})
+    known = {field.name for field in fields(Recipe)}
+    if not isinstance(said, dict) or not set(said) <= known:
+        raise StatisticsError(f"{path}: its recipe {said} names what this version does not know; update frechet")
+    return Recipe(**said)

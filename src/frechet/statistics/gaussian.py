@@ -1,0 +1,64 @@
+"""Mean and covariance of features, streamed: centred, in float64, merged pairwise (Chan, Golub & LeVeque 1983)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """What is kept of n features of d dimensions.
+
+    Attributes:
+        n: how many.
+        mean: (d,) float64.
+        scatter: (d, d) float64, the sum of (x - mean)(x - mean)ᵀ.
+    """
+
+    n: int
+    mean: np.ndarray
+    scatter: np.ndarray
+
+    @classmethod
+    def empty(cls, dims: int) -> Gaussian:
+        """The identity of `merge`."""
+        return cls(0, np.zeros(dims), np.zeros((dims, dims)))
+
+    @classmethod
+    def of(cls, features: np.ndarray) -> Gaussian:
+        """The statistic of (n, d) features."""
+        return cls.empty(features.shape[1]).update(features)
+
+    def update(self, features: np.ndarray) -> Gaussian:
+        """This statistic with (k, d) more features."""
+        k = len(features)
+        if not k:
+            return self
+        rows = features.astype(np.float64)
+        mean = rows.mean(axis=0)
+        rows -= mean
+        gap = mean - self.mean
+        n = self.n + k
+        # one more row carries the distance between the two means, so that one product does it all
+        rows = np.vstack([rows, gap * np.sqrt(self.n * k / n)])
+        scatter = rows.T @ rows
+        scatter += self.scatter
+        return Gaussian(n, self.mean + gap * (k / n), scatter)
+
+    def merge(self, other: Gaussian) -> Gaussian:
+        """The statistic of both sets of features."""
+        if not self.n:
+            return other
+        if not other.n:
+            return self
+        n = self.n + other.n
+        gap = other.mean - self.mean
+        scatter = self.scatter + other.scatter + np.outer(gap, gap * (self.n * other.n / n))
+        return Gaussian(n, self.mean + gap * (other.n / n), scatter)
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """(d, d) float64, divided by n - 1."""
+        return self.scatter / (self.n - 1)

@@ -1,0 +1,66 @@
+"""A seeded sample of feature rows, the same whoever gathers it and in whatever order.
+
+Every image has a priority that depends on the seed and its place alone; the rows with the smallest are kept. Merging
+keeps the smallest of both, so it is associative and commutative.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+KEPT = 4096  # rows: enough for the means that error bars need (design: one analytic bias, one variance)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """At most `limit` rows of features.
+
+    Attributes:
+        seed: what the choice depends on.
+        places: (k,) int64, ascending: which images the rows belong to.
+        rows: (k, d) float32.
+        limit: the most rows that are kept.
+    """
+
+    seed: int
+    places: np.ndarray
+    rows: np.ndarray
+    limit: int = KEPT
+
+    @classmethod
+    def empty(cls, dims: int, seed: int, limit: int = KEPT) -> Sample:
+        """The identity of `merge`."""
+        return cls(seed, np.empty(0, np.int64), np.empty((0, dims), np.float32), limit)
+
+    def update(self, places: np.ndarray, rows: np.ndarray) -> Sample:
+        """This sample of a set that has these rows as well."""
+        return self.merge(Sample(self.seed, places, rows, self.limit))
+
+    def merge(self, other: Sample) -> Sample:
+        """The sample of both sets; their places must not overlap."""
+        places = np.concatenate([self.places, other.places])
+        kept = np.arange(len(places))
+        if len(places) > self.limit:
+            kept = np.argpartition(priorities(places, self.seed), self.limit)[: self.limit]
+        kept = kept[np.argsort(places[kept])]
+        mine = len(self.places)
+        rows = np.empty((len(kept), self.rows.shape[1]), np.float32)
+        ours = kept < mine
+        rows[ours], rows[~ours] = self.rows[kept[ours]], other.rows[kept[~ours] - mine]
+        return Sample(self.seed, places[kept], rows, self.limit)
+
+
+def priorities(places: np.ndarray, seed: int) -> np.ndarray:
+    """A uint64 for every place, uniform and independent for practical purposes (splitmix64: Steele et al. 2014)."""
+    with np.errstate(over="ignore"):
+        mixed = _mixed(np.full(len(places), seed, np.uint64)) + places.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        return _mixed(mixed)
+
+
+def _mixed(x: np.ndarray) -> np.ndarray:
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
