@@ -58,7 +58,7 @@ class Settings:
     backend: str = "auto"
     device: str = "auto"
     precision: str = "float32"
-    batch_size: int = 16
+    batch_size: int = 8
     workers: int | None = None
     num_images: int | None = None
     seed: int = 0

@@ -74,16 +74,16 @@ class OpenVINORunner:
     """A compiled graph with as many requests in flight as keep the processor busy."""
 
     def __init__(self, compiled: ov.CompiledModel) -> None:
-        self.idle = [
-            compiled.create_infer_request() for _ in range(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
-        ]
+        streams = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        # results are awaited in order, so a stream that finishes out of turn needs its next batch queued already
+        self.requests = [compiled.create_infer_request() for _ in range(2 * streams)]
 
     def map(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """(n, h, w, 3) float32 in 0..255 -> (n, d) float32, in order.
 
         Batches are read ahead of the results that are handed out, by as many as are in flight.
         """
-        idle = list(self.idle)
+        idle = list(self.requests)
         running: deque[tuple[ov.InferRequest, np.ndarray]] = deque()
         try:
             for batch in batches:

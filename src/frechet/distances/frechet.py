@@ -103,7 +103,7 @@ def trace_of_root(p: Normal, q: Normal, xp: Any) -> Array:
         return trace_of_root(thin(p, xp), q if lower_q is not None else thin(q, xp), xp)
     if lower_q is None:
         return trace_of_root(p, thin(q, xp), xp)
-    product = lower_p.T @ lower_q
+    product = _product_of_triangles(lower_p, lower_q, xp)
     return _root_of_eigenvalues(product @ product.T, xp)
 
 
@@ -130,6 +130,16 @@ def _cholesky(p: Normal, xp: Any) -> Array | None:
     pivots = xp.linalg.diagonal(lower) ** 2
     full = xp.min(pivots) > _threshold(p) * xp.max(xp.linalg.diagonal(p.covariance))
     return lower if bool(full) else None  # NaN pivots (JAX's way to say failure) are not full either
+
+
+def _product_of_triangles(p: Array, q: Array, xp: Any, blocks: int = 8) -> Array:
+    """pᵀ q for lower triangular p and q, at 40 % of the cost: block (i, j) needs only the rows below i and j."""
+    size = -(-p.shape[0] // blocks)
+    starts = range(0, p.shape[0], size)
+    rows = [
+        xp.concat([p[max(i, j) :, i : i + size].T @ q[max(i, j) :, j : j + size] for j in starts], axis=1) for i in starts
+    ]
+    return xp.concat(rows, axis=0)
 
 
 def _root_of_eigenvalues(matrix: Array, xp: Any) -> Array:

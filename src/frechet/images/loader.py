@@ -16,7 +16,7 @@ from frechet.images.decode import decode
 from frechet.images.sources import Picture
 
 PART = 256  # consecutive images whose statistics are merged as one; fixed, so that no setting moves the number
-_BATCHES_AHEAD = 3
+_BATCHES_AHEAD = 4
 
 
 @dataclass(frozen=True)

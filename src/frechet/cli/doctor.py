@@ -1,0 +1,59 @@
+"""`frechet doctor`: what works here."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+from collections.abc import Iterator
+
+import click
+
+from frechet.errors import WeightsError
+from frechet.features.extractors import EXTRACTORS
+from frechet.images.loader import usable_cores
+from frechet.networks.weights import find_weights, is_official, weights_cache
+from frechet.version import __version__
+
+
+@click.command()
+def command() -> None:
+    """Say what works on this machine, and how to mend what does not. Exit code 2 if no extractor can run."""
+    ready = 0
+    for mark, line in [*_machine(), *_extractors()]:
+        click.echo(f"{mark:>4}  {line}")
+        ready += mark == "ok" and line.startswith("extractor")
+    if not ready:
+        raise WeightsError("no extractor can run here; each line marked -- above says what it needs")
+
+
+def _machine() -> Iterator[tuple[str, str]]:
+    yield "ok", f"frechet {__version__}, Python {platform.python_version()}, {platform.platform()}"
+    if importlib.util.find_spec("openvino") is None:
+        yield "--", "OpenVINO is not installed: pip install openvino"
+        return
+    import openvino
+
+    core = openvino.Core()
+    yield "ok", f"OpenVINO {openvino.__version__.split('-')[0]}, {core.get_property('CPU', 'FULL_DEVICE_NAME')}, {usable_cores()} cores"
+    if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        yield "ok", "bfloat16: this processor has it (--precision bfloat16)"
+    else:
+        yield "--", "bfloat16: this processor has none; float32 is what runs"
+    cache = weights_cache()
+    parent = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    writable = os.access(parent, os.W_OK)
+    yield ("ok" if writable else "--"), f"weights cache {cache} ({'writable' if writable else 'not writable'})"
+
+
+def _extractors() -> Iterator[tuple[str, str]]:
+    for name, extractor in EXTRACTORS.items():
+        try:
+            path = find_weights(extractor.weights)
+            if not path.is_file():
+                raise WeightsError(f"{path} does not exist")
+        except WeightsError as error:
+            yield "--", f"extractor {name}: {error}"
+        else:
+            official = "the official weights" if is_official(path, extractor.weights) else "NOT the official weights"
+            yield "ok", f"extractor {name}: {path} ({official})"

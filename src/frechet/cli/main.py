@@ -1,0 +1,76 @@
+"""`frechet`: the group of commands, each loaded when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+import click
+
+from frechet.errors import FrechetError
+from frechet.version import __version__
+
+_COMMANDS = {
+    "score": "Score generated images against reference images.",
+    "stats": "Write statistics of images for later comparisons.",
+    "demo": "See FID rise on real photographs, offline, in about a minute.",
+    "doctor": "Say what works on this machine, and how to mend what does not.",
+}
+
+
+class _Lazy(click.Group):
+    """A group whose commands live in modules of their own, so that --help loads none of them."""
+
+    def list_commands(self, _context: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, _context: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"frechet.cli.{name}").command
+        return command
+
+    def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="frechet")
+def frechet() -> None:
+    """How close are generated images to reference images?
+
+    \b
+    frechet score samples/ reference/           FID of two folders
+    frechet stats reference/ reference.npz      once, then:
+    frechet score samples/ reference.npz
+    frechet demo                                offline, on real photographs
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 2 the request is wrong, 3 the run failed, 130 interrupted."""
+    try:
+        code = frechet.main(args=arguments, prog_name="frechet", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except FrechetError as error:
+        _fail(str(error), error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("interrupted", 130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"error: {printable(message)}", file=sys.stderr)
+    sys.exit(code)
+
+
+def printable(text: str) -> str:
+    """The text with control characters (a file name may hold some) made visible."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)

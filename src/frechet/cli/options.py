@@ -1,0 +1,37 @@
+"""Flags that say how images become features, shared by every command that reads images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_IMAGE_SIDE = (
+    click.option("--extractor", default="inception", show_default=True, metavar="NAME", help="inception or efficientnet-lite0."),
+    click.option("--dims", type=int, metavar="N", help="Layer: 64, 192, 768 or 2048 (the default) of inception."),
+    click.option("--convention", metavar="NAME", help="pytorch-fid (the default) or tensorflow: resize and normalisation."),
+    click.option("--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights that come before every other place."),
+    click.option("--backend", default="auto", show_default=True, metavar="NAME", help="auto or openvino."),
+    click.option("--device", default="auto", show_default=True, metavar="NAME", help="auto or cpu."),
+    click.option(
+        "--precision", default="float32", show_default=True, metavar="NAME", help="float32, or bfloat16 where the processor has it."
+    ),
+    click.option("--batch-size", type=int, default=8, show_default=True, metavar="N", help="Images that run together."),
+    click.option("--workers", type=int, metavar="N", help="Decoding threads; by default one for each core."),
+    click.option("--num-images", type=int, metavar="N", help="Take a seeded subset of each source of images."),
+    click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Of the subset and of stored rows."),
+    click.option(
+        "--on-bad-image", default="stop", show_default=True, metavar="stop|skip", help="At an image that cannot be decoded."
+    ),
+)
+
+
+def image_options(command: Command) -> Command:
+    """Add the flags; they arrive as keywords named like the fields of `Settings`."""
+    for option in reversed(_IMAGE_SIDE):
+        command = option(command)
+    return command

@@ -1,0 +1,53 @@
+"""`frechet score`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from frechet import pipeline
+from frechet.cli.main import printable
+from frechet.cli.options import image_options
+from frechet.cli.progress import progress_bars
+from frechet.output import check_output, written_aside
+from frechet.reports.text import table
+
+
+@click.command()
+@click.argument("generated")
+@click.argument("reference")
+@click.option("--metrics", metavar="LIST", help="fid (of inception) or fd (of another extractor), the default of each.")
+@image_options
+@click.option("--reference-convention", metavar="NAME", help="Of a statistics file that does not say.")
+@click.option("--reference-size", type=int, metavar="N", help="Images behind a statistics file that does not say.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
+@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the JSON object there as well.")
+@click.option("--force", is_flag=True, help="Replace the output file.")
+def command(
+    generated: str, reference: str, metrics: str | None, as_json: bool, output: Path | None, force: bool, **settings: Any
+) -> None:
+    """Score GENERATED images against REFERENCE images.
+
+    Each side is a folder, a .zip, an .npz with arr_0, an .npy, or a statistics .npz (of frechet stats, pytorch-fid
+    or TTUR).
+
+    \b
+    frechet score samples/ reference/
+    frechet score samples.zip reference.npz --convention tensorflow --json
+    frechet score samples/ photos/ --extractor efficientnet-lite0
+    """
+    if output:
+        check_output(output, force=force)
+    with progress_bars() as progress:
+        scores = pipeline.score(
+            generated, reference, metrics=metrics.split(",") if metrics else None, progress=progress, **settings
+        )
+    for warning in next(iter(scores.values())).warnings:
+        print(f"warning: {printable(warning)}", file=sys.stderr)
+    print(scores.to_json() if as_json else table(scores))
+    if output:
+        with written_aside(output, force=force) as aside:
+            aside.write_text(scores.to_json() + "\n", encoding="utf-8")

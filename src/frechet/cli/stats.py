@@ -1,0 +1,39 @@
+"""`frechet stats`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from frechet import pipeline
+from frechet.cli.main import printable
+from frechet.cli.options import image_options
+from frechet.cli.progress import progress_bars
+from frechet.output import check_output
+
+
+@click.command()
+@click.argument("images")
+@click.argument("out", type=click.Path(path_type=Path))
+@image_options
+@click.option("--force", is_flag=True, help="Replace the output file.")
+def command(images: str, out: Path, force: bool, **settings: Any) -> None:
+    """Write statistics of IMAGES to OUT (.npz), for `frechet score` and for pytorch-fid.
+
+    IMAGES is a folder, a .zip, an .npz with arr_0 or an .npy.
+
+    \b
+    frechet stats reference/ reference.npz
+    """
+    check_output(out, suffix=".npz", force=force)
+    with progress_bars() as progress:
+        statistics = pipeline.collect(images, progress=progress, **settings)
+    for remark in statistics.remarks:
+        print(f"warning: {printable(remark)}", file=sys.stderr)
+    for bad in statistics.bad_images:
+        print(f"warning: left out: {printable(bad)}", file=sys.stderr)
+    statistics.save(out, force=force)
+    print(f"{out}: {statistics.n:,} images, {statistics.dims} dimensions")
