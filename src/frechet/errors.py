@@ -1,16 +1,16 @@
 """Everything frechet raises on purpose.
 
-    FrechetError
-    ├── RequestError (exit code 2): what was asked for cannot be done
-    │   ├── SourceError         a path, folder or archive that holds no usable images
-    │   ├── TooFewImages        fewer than two images
-    │   ├── StatisticsError     a statistics file that cannot be trusted
-    │   ├── Mismatch            two sides that cannot be compared
-    │   ├── WeightsError        weights that are missing or wrong
-    │   └── OutputError         a result that cannot be written there
-    └── RunError (exit code 3): the run failed underway
-        ├── BadImage            an image that cannot be decoded
-        └── BadFeatures         features that are not finite
+FrechetError
+├── RequestError (exit code 2): what was asked for cannot be done
+│   ├── SourceError         a path, folder or archive that holds no usable images
+│   ├── TooFewImages        fewer than two images
+│   ├── StatisticsError     a statistics file that cannot be trusted
+│   ├── Mismatch            two sides that cannot be compared
+│   ├── WeightsError        weights that are missing or wrong
+│   └── OutputError         a result that cannot be written there
+└── RunError (exit code 3): the run failed underway
+    ├── BadImage            an image that cannot be decoded
+    └── BadFeatures         features that are not finite
 """
 
 from __future__ import annotations

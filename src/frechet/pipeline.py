@@ -3,103 +3,28 @@
 from __future__ import annotations
 
 import platform
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from frechet.engines.local import Progress, collect_from
 from frechet.errors import Mismatch, RequestError, SourceError, TooFewImages
 from frechet.features.conventions import CONVENTIONS
-from frechet.features.extract import Part, extract
-from frechet.features.extractors import EXTRACTORS, LoadedExtractor, load_extractor
+from frechet.features.extractors import EXTRACTORS, LoadedExtractor
 from frechet.features.recipe import Recipe, require_equal
-from frechet.images.loader import usable_cores
+from frechet.features.settings import Options, Settings
 from frechet.images.sources import Source, open_source
 from frechet.metrics import METRICS, default_metric, label_of
 from frechet.scores import Score, Scores
 from frechet.statistics.files import is_statistics, read_statistics
-from frechet.statistics.gaussian import Gaussian
-from frechet.statistics.samples import Sample, priorities
 from frechet.statistics.statistics import Statistics
 from frechet.version import __version__
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-Progress = Callable[[str, int, int], None]  # (what, images done, images in all)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How images become features. Every field of the public functions that is not about one side's identity.
-
-    Attributes:
-        extractor: name in the table of extractors.
-        dims: the layer, by its number of features; None is the extractor's default.
-        convention: resize and normalisation; None is the extractor's default.
-        weights: a weights file that comes before every other place.
-        backend, device: "auto", or a name.
-        precision: "float32" or "bfloat16".
-        batch_size: images that run through the network together.
-        workers: decoding threads; None is one for each core.
-        num_images: score a seeded subset of this size.
-        seed: of the subset and of the sample of rows that statistics keep.
-        on_bad_image: "stop" or "skip".
-    """
-
-    extractor: str = "inception"
-    dims: int | None = None
-    convention: str | None = None
-    weights: str | Path | None = None
-    backend: str = "auto"
-    device: str = "auto"
-    precision: str = "float32"
-    batch_size: int = 8
-    workers: int | None = None
-    num_images: int | None = None
-    seed: int = 0
-    on_bad_image: str = "stop"
-
-    def __post_init__(self) -> None:
-        for name, least in (("batch_size", 1), ("workers", 1), ("num_images", 2), ("seed", 0)):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < least):
-                raise RequestError(f"{name} is {value!r}; expected a whole number of at least {least}")
-        if self.on_bad_image not in ("stop", "skip"):
-            raise RequestError(f"on_bad_image is {self.on_bad_image!r}; expected stop or skip")
-
-    def load(self) -> LoadedExtractor:
-        """The extractor that these settings describe."""
-        return load_extractor(
-            self.extractor,
-            dims=self.dims,
-            convention=self.convention,
-            weights=Path(self.weights) if self.weights is not None else None,
-            precision=self.precision,
-            backend=self.backend,
-            device=self.device,
-        )
-
-
-class Options(TypedDict, total=False):
-    """The fields of `Settings`, as keywords."""
-
-    extractor: str
-    dims: int | None
-    convention: str | None
-    weights: str | Path | None
-    backend: str
-    device: str
-    precision: str
-    batch_size: int
-    workers: int | None
-    num_images: int | None
-    seed: int
-    on_bad_image: str
 
 
 def score(
@@ -122,6 +47,7 @@ def score(
         reference_size: the number of images behind a reference statistics file that does not say.
         progress: called with (what, images done, images in all) as the work goes on.
         **options: fields of `Settings`.
+
     Raises:
         RequestError: the request cannot be done; nothing was computed.
         RunError: an image or a feature was bad.
@@ -129,16 +55,19 @@ def score(
     settings = Settings(**options)
     one = _open_side(generated)
     other = _declared(_open_side(reference), reference_convention, reference_size)
-    extractor = None
-    if not (isinstance(one, Statistics) and isinstance(other, Statistics)):
-        extractor = settings.load()
-        for side, name in ((one, "generated"), (other, "reference")):
-            if isinstance(side, Statistics):
-                _require_fit(side, name, extractor)
-    sides = []
-    for side, name in ((one, "generated"), (other, "reference")):
-        sides.append(side if isinstance(side, Statistics) else _collect(side, settings, extractor, progress, name))
-    return compare(*sides, metrics=metrics, backend=extractor.backend if extractor else None)
+    sides = ((one, "generated"), (other, "reference"))
+    if isinstance(one, Statistics) and isinstance(other, Statistics):
+        return compare(one, other, metrics=metrics)
+    extractor = settings.load()
+    for side, name in sides:
+        if isinstance(side, Statistics):
+            _require_fit(side, name, extractor)
+    _checked_metrics(metrics, extractor.recipe)
+    collected = [
+        side if isinstance(side, Statistics) else collect_from(side, settings, extractor, progress, name)
+        for side, name in sides
+    ]
+    return compare(*collected, metrics=metrics, backend=extractor.backend)
 
 
 def fid(generated: Any, reference: Any, **options: Any) -> Score:
@@ -158,7 +87,7 @@ def collect(images: Any, *, progress: Progress | None = None, **options: Unpack[
     source = _open_side(images)
     if isinstance(source, Statistics):
         raise SourceError(f"{source.source} holds statistics already; expected images")
-    return _collect(source, settings, settings.load(), progress, "images")
+    return collect_from(source, settings, settings.load(), progress)
 
 
 def compare(
@@ -198,67 +127,6 @@ def compare(
     return Scores(scores, provenance)
 
 
-def _collect(
-    source: Source, settings: Settings, extractor: LoadedExtractor | None, progress: Progress | None, what: str
-) -> Statistics:
-    assert extractor is not None  # whoever has images has loaded one
-    chosen = _subset(source, settings)
-    gaussian = Gaussian.empty(extractor.dims)
-    sample = Sample.empty(extractor.dims, settings.seed)
-    remarks: list[tuple[str, str]] = []
-    bad: list[str] = []
-    for part in _parts(source, chosen, settings, extractor, progress, what):
-        gaussian = gaussian.merge(Gaussian.of(part.features))
-        sample = sample.update(part.places, part.features)
-        remarks += part.remarks
-        bad += part.bad
-    if gaussian.n < 2:
-        raise TooFewImages(f"{source.name}: {gaussian.n} usable images; at least two are needed ({len(bad)} could not be decoded)")
-    return Statistics(
-        mean=gaussian.mean,
-        covariance=gaussian.covariance,
-        n=gaussian.n,
-        rows=sample.rows,
-        places=sample.places,
-        recipe=extractor.recipe,
-        source=source.name,
-        n_source=len(source),
-        seed=settings.seed,
-        bad_images=tuple(bad),
-        remarks=tuple(_summed_up(remarks)),
-        made_by=f"frechet {__version__}",
-    )
-
-
-def _parts(
-    source: Source,
-    chosen: Sequence[int],
-    settings: Settings,
-    extractor: LoadedExtractor,
-    progress: Progress | None,
-    what: str,
-) -> Iterator[Part]:
-    done = 0
-
-    def count(images: int) -> None:
-        nonlocal done
-        done += images
-        if progress:
-            progress(what, done, len(chosen))
-
-    count(0)
-    parts = extract(
-        source.pictures(chosen),
-        extractor,
-        batch_size=settings.batch_size,
-        workers=settings.workers or usable_cores(),
-        skip_bad=settings.on_bad_image == "skip",
-        on_batch=count,
-    )
-    with closing(parts):
-        yield from parts
-
-
 def _open_side(side: Any) -> Source | Statistics:
     if isinstance(side, Statistics):
         return side
@@ -275,7 +143,9 @@ def _declared(side: Source | Statistics, convention: str | None, size: int | Non
     if convention is None and size is None:
         return side
     if not isinstance(side, Statistics):
-        raise RequestError("reference_convention and reference_size are for statistics files; images follow --convention")
+        raise RequestError(
+            "reference_convention and reference_size are for statistics files; images follow --convention"
+        )
     if convention is not None:
         if convention not in CONVENTIONS:
             raise RequestError(f"no convention {convention!r}; there is {', '.join(CONVENTIONS)}")
@@ -283,7 +153,9 @@ def _declared(side: Source | Statistics, convention: str | None, size: int | Non
         side = replace(side, recipe=side.recipe.filled_from(Recipe(convention=convention)))
     if size is not None:
         if side.n not in (None, size) or size < 2:
-            raise RequestError(f"reference_size {size} is given, but {side.source} says it was made from {side.n} images")
+            raise RequestError(
+                f"reference_size {size} is given, but {side.source} says it was made from {side.n} images"
+            )
         side = replace(side, n=size)
     return side
 
@@ -297,17 +169,6 @@ def _require_fit(side: Statistics, name: str, extractor: LoadedExtractor) -> Non
         )
     sides = (side.recipe, extractor.recipe)
     require_equal(*(sides if name == "generated" else sides[::-1]))
-
-
-def _subset(source: Source, settings: Settings) -> Sequence[int]:
-    """Places of the images to score, ascending; the subset of a smaller size is part of that of a larger one."""
-    wanted = settings.num_images
-    if wanted is None:
-        return range(len(source))
-    if wanted > len(source):
-        raise TooFewImages(f"{source.name} holds {len(source)} images; {wanted} were asked for (--num-images)")
-    ranks = priorities(np.arange(len(source)), settings.seed)
-    return [int(place) for place in np.sort(np.argsort(ranks, kind="stable")[:wanted])]
 
 
 def _checked_metrics(metrics: Sequence[str] | None, recipe: Recipe) -> Sequence[str]:
@@ -350,9 +211,7 @@ def _warnings(generated: Statistics, reference: Statistics, recipe: Recipe) -> I
 _TOLD = ("extractor", "layer", "convention", "precision")
 
 
-def _provenance(
-    generated: Statistics, reference: Statistics, recipe: Recipe, backend: str | None
-) -> dict[str, Any]:
+def _provenance(generated: Statistics, reference: Statistics, recipe: Recipe, backend: str | None) -> dict[str, Any]:
     def side(statistics: Statistics) -> dict[str, Any]:
         said = asdict(statistics.recipe)
         return {
@@ -375,13 +234,3 @@ def _provenance(
         "python": platform.python_version(),
         "numpy": np.__version__,
     }
-
-
-def _summed_up(remarks: Iterable[tuple[str, str]]) -> Iterator[str]:
-    first: dict[str, str] = {}
-    counts: Counter[str] = Counter()
-    for remark, name in remarks:
-        first.setdefault(remark, name)
-        counts[remark] += 1
-    for remark, count in counts.items():
-        yield f"{remark} in {count} image{'s' if count > 1 else ''} (the first: {first[remark]})"

@@ -112,6 +112,7 @@ def compile_network(network: Callable[[OpenVINOOps, Array], Array], *, pixels: i
         network: ops and images (n, h, w, 3) in 0..255 -> (n, d).
         pixels: height and width of the images; the number of images is left open.
         precision: "float32", or "bfloat16" where the processor computes in it.
+
     Raises:
         RequestError: the processor has no bfloat16 arithmetic (emulated, it would be slower than float32).
     """

@@ -35,7 +35,10 @@ def _machine() -> Iterator[tuple[str, str]]:
     import openvino
 
     core = openvino.Core()
-    yield "ok", f"OpenVINO {openvino.__version__.split('-')[0]}, {core.get_property('CPU', 'FULL_DEVICE_NAME')}, {usable_cores()} cores"
+    yield (
+        "ok",
+        f"OpenVINO {openvino.__version__.split('-')[0]}, {core.get_property('CPU', 'FULL_DEVICE_NAME')}, {usable_cores()} cores",
+    )
     if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         yield "ok", "bfloat16: this processor has it (--precision bfloat16)"
     else:

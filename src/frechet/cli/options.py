@@ -11,21 +11,37 @@ import click
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _IMAGE_SIDE = (
-    click.option("--extractor", default="inception", show_default=True, metavar="NAME", help="inception or efficientnet-lite0."),
+    click.option(
+        "--extractor", default="inception", show_default=True, metavar="NAME", help="inception or efficientnet-lite0."
+    ),
     click.option("--dims", type=int, metavar="N", help="Layer: 64, 192, 768 or 2048 (the default) of inception."),
-    click.option("--convention", metavar="NAME", help="pytorch-fid (the default) or tensorflow: resize and normalisation."),
-    click.option("--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights that come before every other place."),
+    click.option(
+        "--convention", metavar="NAME", help="pytorch-fid (the default) or tensorflow: resize and normalisation."
+    ),
+    click.option(
+        "--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights that come before every other place."
+    ),
     click.option("--backend", default="auto", show_default=True, metavar="NAME", help="auto or openvino."),
     click.option("--device", default="auto", show_default=True, metavar="NAME", help="auto or cpu."),
     click.option(
-        "--precision", default="float32", show_default=True, metavar="NAME", help="float32, or bfloat16 where the processor has it."
+        "--precision",
+        default="float32",
+        show_default=True,
+        metavar="NAME",
+        help="float32, or bfloat16 where the processor has it.",
     ),
     click.option("--batch-size", type=int, default=8, show_default=True, metavar="N", help="Images that run together."),
     click.option("--workers", type=int, metavar="N", help="Decoding threads; by default one for each core."),
     click.option("--num-images", type=int, metavar="N", help="Take a seeded subset of each source of images."),
-    click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Of the subset and of stored rows."),
     click.option(
-        "--on-bad-image", default="stop", show_default=True, metavar="stop|skip", help="At an image that cannot be decoded."
+        "--seed", type=int, default=0, show_default=True, metavar="N", help="Of the subset and of stored rows."
+    ),
+    click.option(
+        "--on-bad-image",
+        default="stop",
+        show_default=True,
+        metavar="stop|skip",
+        help="At an image that cannot be decoded.",
     ),
 )
 

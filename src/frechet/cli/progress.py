@@ -11,7 +11,7 @@ from rich.console import Console
 
 
 class _Rate(rich.progress.ProgressColumn):
-    def render(self, task: rich.progress.Task) -> str:  # type: ignore[override]
+    def render(self, task: rich.progress.Task) -> str:
         speed = task.finished_speed or task.speed
         return f"{speed:.1f} images/s" if speed else ""
 

@@ -27,7 +27,13 @@ from frechet.reports.text import table
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the JSON object there as well.")
 @click.option("--force", is_flag=True, help="Replace the output file.")
 def command(
-    generated: str, reference: str, metrics: str | None, as_json: bool, output: Path | None, force: bool, **settings: Any
+    generated: str,
+    reference: str,
+    metrics: str | None,
+    as_json: bool,
+    output: Path | None,
+    force: bool,
+    **settings: Any,
 ) -> None:
     """Score GENERATED images against REFERENCE images.
 

@@ -137,7 +137,8 @@ def _product_of_triangles(p: Array, q: Array, xp: Any, blocks: int = 8) -> Array
     size = -(-p.shape[0] // blocks)
     starts = range(0, p.shape[0], size)
     rows = [
-        xp.concat([p[max(i, j) :, i : i + size].T @ q[max(i, j) :, j : j + size] for j in starts], axis=1) for i in starts
+        xp.concat([p[max(i, j) :, i : i + size].T @ q[max(i, j) :, j : j + size] for j in starts], axis=1)
+        for i in starts
     ]
     return xp.concat(rows, axis=0)
 

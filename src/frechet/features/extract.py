@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -41,7 +41,7 @@ def extract(
     workers: int,
     skip_bad: bool,
     on_batch: Callable[[int], None],
-) -> Iterator[Part]:
+) -> Generator[Part, None, None]:
     """Features of all pictures, one part after the other; `on_batch` hears how many images each batch had.
 
     Raises:

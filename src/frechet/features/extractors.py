@@ -120,7 +120,9 @@ def load_extractor(
     from frechet.backends import openvino_ops  # here, so that reading statistics loads no backend
 
     runner = openvino_ops.compile_network(
-        lambda ops, images: extractor.network(ops, ops.scale_shift(images, chosen.scale, chosen.shift), found.layers, tap),
+        lambda ops, images: extractor.network(
+            ops, ops.scale_shift(images, chosen.scale, chosen.shift), found.layers, tap
+        ),
         pixels=extractor.pixels,
         precision=precision,
     )
@@ -133,7 +135,12 @@ def load_extractor(
         precision=precision,
     )
     return LoadedExtractor(
-        runner=runner, convention=chosen, pixels=extractor.pixels, dims=extractor.taps[tap], recipe=recipe, backend=backend
+        runner=runner,
+        convention=chosen,
+        pixels=extractor.pixels,
+        dims=extractor.taps[tap],
+        recipe=recipe,
+        backend=backend,
     )
 
 

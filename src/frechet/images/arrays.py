@@ -74,7 +74,9 @@ def npz_keys(path: Path) -> list[str]:
     except FileNotFoundError:
         raise SourceError(f"no such file: {path}") from None
     except (zipfile.BadZipFile, OSError) as error:
-        raise SourceError(f"{path} cannot be read as .npz ({error}); it may be cut short or be another kind of file") from None
+        raise SourceError(
+            f"{path} cannot be read as .npz ({error}); it may be cut short or be another kind of file"
+        ) from None
 
 
 def _read_header(stream: BinaryIO, what: str) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from frechet.errors import BadImage
 from frechet.images.sources import Picture, Pixels
@@ -22,6 +22,7 @@ def decode(picture: Picture) -> tuple[np.ndarray, str | None]:
 
     Returns:
         (h, w, 3) uint8, and what a user should know was done to it (`ALPHA`, `DEEP`) or None.
+
     Raises:
         BadImage: it cannot be decoded; the message names it.
     """
@@ -60,7 +61,9 @@ def _scaled(image: Image.Image) -> Image.Image:
 
 def _array_to_rgb(array: np.ndarray) -> tuple[np.ndarray, str | None]:
     if array.dtype != np.uint8:
-        raise BadImage(f"is {array.dtype}; expected uint8 in 0..255 (floats in [0, 1]: (x * 255).round().astype('uint8'))")
+        raise BadImage(
+            f"is {array.dtype}; expected uint8 in 0..255 (floats in [0, 1]: (x * 255).round().astype('uint8'))"
+        )
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
@@ -71,6 +74,6 @@ def _array_to_rgb(array: np.ndarray) -> tuple[np.ndarray, str | None]:
 
 
 def _reason(error: BaseException) -> str:
-    if isinstance(error, Image.UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError):
         return "is not an image that can be recognised, whatever its name says"
     return str(error) or type(error).__name__

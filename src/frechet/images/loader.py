@@ -91,7 +91,9 @@ def _finished(
             remark = future.result()
         except BadImage as error:
             if not skip_bad:
-                raise BadImage(f"{error}. Mend or remove it, or leave such images out with --on-bad-image skip") from error
+                raise BadImage(
+                    f"{error}. Mend or remove it, or leave such images out with --on-bad-image skip"
+                ) from error
             bad.append(str(error))
             continue
         good.append(index)

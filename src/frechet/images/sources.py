@@ -11,6 +11,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -59,6 +60,7 @@ def open_source(images: Any) -> Source:
     Args:
         images: a path (folder, .zip, .npz with `arr_0`, .npy), or an iterable of PIL images or uint8 arrays
             (h, w), (h, w, 1), (h, w, 3) or (h, w, 4); an array (n, h, w, c) is such an iterable.
+
     Raises:
         SourceError: nothing there, or nothing that is an image; the message names what was seen.
     """
@@ -73,7 +75,11 @@ def open_source(images: Any) -> Source:
     if opener is None:
         raise SourceError(
             f"{path} is a file of type {path.suffix or '(none)'}; expected a folder, {', '.join(_FILES)}"
-            + (". One image has no distribution: give the folder that holds many." if path.suffix.lower() in EXTENSIONS else "")
+            + (
+                ". One image has no distribution: give the folder that holds many."
+                if path.suffix.lower() in EXTENSIONS
+                else ""
+            )
         )
     return opener(path)
 
@@ -95,7 +101,7 @@ class FolderSource:
     def pictures(self, chosen: Sequence[int]) -> Iterator[Picture]:
         for index, place in enumerate(chosen):
             path = self.folder / self.files[place]
-            yield Picture(index, str(path), lambda path=path: _open_image(path))
+            yield Picture(index, str(path), partial(_open_image, path))
 
 
 class ZipSource:
@@ -107,7 +113,9 @@ class ZipSource:
             self.archive = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, OSError) as error:
             raise SourceError(f"{path} is named .zip but cannot be read as one ({error})") from None
-        members = sorted((info for info in self.archive.infolist() if not info.is_dir()), key=lambda info: info.filename)
+        members = sorted(
+            (info for info in self.archive.infolist() if not info.is_dir()), key=lambda info: info.filename
+        )
         names = [info.filename for info in members if not _hidden(info.filename)]
         self.members = [info for info in members if not _hidden(info.filename) and _is_image(info.filename)]
         if not self.members:
@@ -119,7 +127,7 @@ class ZipSource:
     def pictures(self, chosen: Sequence[int]) -> Iterator[Picture]:
         for index, place in enumerate(chosen):
             info = self.members[place]
-            yield Picture(index, f"{self.name}:{info.filename}", lambda info=info: self._load(info))
+            yield Picture(index, f"{self.name}:{info.filename}", partial(self._load, info))
 
     def _load(self, info: zipfile.ZipInfo) -> Image.Image:
         if info.file_size > LARGEST_MEMBER:
@@ -143,7 +151,7 @@ class ArraySource:
 
     def pictures(self, chosen: Sequence[int]) -> Iterator[Picture]:
         for index, (place, image) in enumerate(zip(chosen, self.stack.read(chosen), strict=True)):
-            yield Picture(index, f"{self.name}[{place}]", lambda image=image: image)
+            yield Picture(index, f"{self.name}[{place}]", partial(_itself, image))
 
 
 class ObjectSource:
@@ -159,7 +167,7 @@ class ObjectSource:
 
     def pictures(self, chosen: Sequence[int]) -> Iterator[Picture]:
         for index, place in enumerate(chosen):
-            yield Picture(index, f"image {place}", lambda place=place: self.objects[place])
+            yield Picture(index, f"image {place}", partial(self.objects.__getitem__, place))
 
 
 def _objects(images: Any) -> ObjectSource:
@@ -168,10 +176,10 @@ def _objects(images: Any) -> ObjectSource:
             f"got {type(images).__name__}; expected a path, or an iterable of PIL images or uint8 arrays (h, w, 3)"
         )
     indexable = hasattr(images, "__len__") and hasattr(images, "__getitem__")
-    objects = images if indexable else list(images)
+    objects: Any = images if indexable else list(images)
     if not len(objects):
         raise SourceError("got an empty collection of images")
-    return ObjectSource(objects)  # type: ignore[arg-type]
+    return ObjectSource(objects)
 
 
 _FILES: dict[str, Callable[[Path], Source]] = {
@@ -179,6 +187,10 @@ _FILES: dict[str, Callable[[Path], Source]] = {
     ".npz": lambda path: ArraySource(path, open_npz(path, "arr_0")),
     ".npy": lambda path: ArraySource(path, open_npy(path)),
 }
+
+
+def _itself(image: np.ndarray) -> np.ndarray:
+    return image
 
 
 def _open_image(path: Path) -> Image.Image:

@@ -38,8 +38,10 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
 
     Args:
         path: a file written by `torch.save(module.state_dict(), path)`, in either layout.
+
     Returns:
         name -> array of the stored shape and dtype.
+
     Raises:
         WeightsError: not such a file, cut short, or its pickle names anything but tensors (the name is told).
     """
@@ -83,7 +85,10 @@ class _Tensor:
             raise WeightsError("a tensor has a negative size or stride; the file is damaged")
         item = self.storage.data.itemsize
         view = np.lib.stride_tricks.as_strided(
-            self.storage.data[self.offset :], self.shape, tuple(stride * item for stride in self.strides), writeable=False
+            self.storage.data[self.offset :],
+            self.shape,
+            tuple(stride * item for stride in self.strides),
+            writeable=False,
         )
         return np.ascontiguousarray(view).reshape(self.shape)
 

@@ -18,7 +18,7 @@ PIXELS = 224
 _STAGES = ((1, 3, 1, 1), (2, 3, 2, 6), (2, 5, 2, 6), (3, 3, 2, 6), (3, 5, 1, 6), (4, 5, 2, 6), (1, 3, 1, 6))
 
 
-def efficientnet_lite0(ops: Ops, images: Array, weights: Mapping[str, Any], tap: str) -> Array:
+def efficientnet_lite0(ops: Ops, images: Array, weights: Mapping[str, Any], tap: str) -> Array:  # noqa: ARG001
     """Run the network to its pooled features.
 
     Args:
@@ -26,6 +26,7 @@ def efficientnet_lite0(ops: Ops, images: Array, weights: Mapping[str, Any], tap:
         images: (n, 224, 224, 3), normalised to about [-1, 1].
         weights: layer name -> (kernel OIHW, bias O), batch norm folded in.
         tap: the key of `TAPS`; there is one.
+
     Returns:
         (n, 1280) features.
     """

@@ -24,6 +24,7 @@ def inception(ops: Ops, images: Array, weights: Mapping[str, Any], tap: str) -> 
         images: (n, 299, 299, 3), already normalised to about [-1, 1].
         weights: layer name -> (kernel OIHW, bias O), batch norm folded in.
         tap: a key of `TAPS`.
+
     Returns:
         (n, d) features.
     """
@@ -31,9 +32,7 @@ def inception(ops: Ops, images: Array, weights: Mapping[str, Any], tap: str) -> 
     def conv(x: Array, name: str, stride: int = 1, padding: tuple[int, int] = (0, 0)) -> Array:
         kernel, bias = weights[name]
         rows, columns = padding
-        return ops.conv(
-            x, kernel, bias, stride=stride, padding=((rows, rows), (columns, columns)), activation="relu"
-        )
+        return ops.conv(x, kernel, bias, stride=stride, padding=((rows, rows), (columns, columns)), activation="relu")
 
     def shrink(x: Array) -> Array:
         return ops.max_pool(x, size=3, stride=2)

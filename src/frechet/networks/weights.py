@@ -78,6 +78,7 @@ def load_weights(file: WeightsFile, layers: Callable[[], Iterator[Layer]], given
         file: the published file.
         layers: the network's convolutions.
         given: a path that comes before every other place.
+
     Raises:
         WeightsError: none found (the places tried and the remedy are told), damaged, or of another network.
     """
@@ -163,7 +164,9 @@ def _used(state: Mapping[str, np.ndarray], layers: list[Layer], path: Path) -> d
     for _, kernel, norm in layers:
         shapes = {state[f"{norm}.{part}"].shape for part in _NORM}
         if state[kernel].ndim != 4 or shapes != {(state[kernel].shape[0],)}:
-            raise WeightsError(f"{path}: {kernel} is {state[kernel].shape} and its batch norm {sorted(shapes)}; they differ")
+            raise WeightsError(
+                f"{path}: {kernel} is {state[kernel].shape} and its batch norm {sorted(shapes)}; they differ"
+            )
     bad = next((key for key in keys if not np.isfinite(state[key]).all()), None)
     if bad:
         raise WeightsError(f"{path}: {bad} holds NaN or infinity; the file is damaged")

@@ -16,7 +16,11 @@ def _lines(score: Score) -> Iterator[str]:
     yield f"{score.label}: {score.value:.6g}"
     rows = [(name, f"{value:.6g}") for name, value in score.terms.items()]
     rows += [("images", f"{_count(score.n_generated)} generated, {_count(score.n_reference)} reference")]
-    rows += [(name, str(score.provenance[name])) for name in ("extractor", "layer", "convention", "precision") if score.provenance.get(name)]
+    rows += [
+        (name, str(score.provenance[name]))
+        for name in ("extractor", "layer", "convention", "precision")
+        if score.provenance.get(name)
+    ]
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
         yield f"  {name:<{width}}  {text}"

@@ -58,7 +58,7 @@ def write_statistics(statistics: Statistics, path: Path, *, force: bool = False)
     if statistics.rows is not None and statistics.places is not None:
         arrays |= {"rows": statistics.rows, "places": statistics.places}
     with written_aside(path, suffix=".npz", force=force) as aside, open(aside, "wb") as file:
-        np.savez(file, frechet=np.array(json.dumps(about)), **arrays)
+        np.savez(file, allow_pickle=False, frechet=np.array(json.dumps(about)), **arrays)
 
 
 def read_statistics(path: Path) -> Statistics:
@@ -70,7 +70,16 @@ def read_statistics(path: Path) -> Statistics:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files if key in _KEYS}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, SyntaxError, SourceError, KeyError, NotImplementedError) as error:
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        zipfile.BadZipFile,
+        SyntaxError,
+        SourceError,
+        KeyError,
+        NotImplementedError,
+    ) as error:
         raise StatisticsError(
             f"{path} cannot be read as statistics ({error}); it may be cut short, hold Python objects or be another kind of file"
         ) from error

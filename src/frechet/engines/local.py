@@ -1,0 +1,115 @@
+"""This machine: decoding threads ahead of the network, one part after the other, merged in their order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+
+import numpy as np
+
+from frechet.errors import TooFewImages
+from frechet.features.extract import Part, extract
+from frechet.features.extractors import LoadedExtractor
+from frechet.features.settings import Settings
+from frechet.images.loader import usable_cores
+from frechet.images.sources import Source
+from frechet.statistics.gaussian import Gaussian
+from frechet.statistics.samples import Sample, priorities
+from frechet.statistics.statistics import Statistics
+from frechet.version import __version__
+
+Progress = Callable[[str, int, int], None]  # (what, images done, images in all)
+
+
+def collect_from(
+    source: Source,
+    settings: Settings,
+    extractor: LoadedExtractor,
+    progress: Progress | None = None,
+    what: str = "images",
+) -> Statistics:
+    """Statistics of a source by an extractor that is loaded already.
+
+    Raises:
+        TooFewImages: fewer than two could be decoded.
+        BadImage, BadFeatures: see `collect`.
+    """
+    chosen = _subset(source, settings)
+    gaussian = Gaussian.empty(extractor.dims)
+    sample = Sample.empty(extractor.dims, settings.seed)
+    remarks: list[tuple[str, str]] = []
+    bad: list[str] = []
+    for part in _parts(source, chosen, settings, extractor, progress, what):
+        gaussian = gaussian.merge(Gaussian.of(part.features))
+        sample = sample.update(part.places, part.features)
+        remarks += part.remarks
+        bad += part.bad
+    if gaussian.n < 2:
+        raise TooFewImages(
+            f"{source.name}: {gaussian.n} usable images; at least two are needed ({len(bad)} could not be decoded)"
+        )
+    return Statistics(
+        mean=gaussian.mean,
+        covariance=gaussian.covariance,
+        n=gaussian.n,
+        rows=sample.rows,
+        places=sample.places,
+        recipe=extractor.recipe,
+        source=source.name,
+        n_source=len(source),
+        seed=settings.seed,
+        bad_images=tuple(bad),
+        remarks=tuple(_summed_up(remarks)),
+        made_by=f"frechet {__version__}",
+    )
+
+
+def _parts(
+    source: Source,
+    chosen: Sequence[int],
+    settings: Settings,
+    extractor: LoadedExtractor,
+    progress: Progress | None,
+    what: str,
+) -> Iterator[Part]:
+    done = 0
+
+    def count(images: int) -> None:
+        nonlocal done
+        done += images
+        if progress:
+            progress(what, done, len(chosen))
+
+    count(0)
+    parts = extract(
+        source.pictures(chosen),
+        extractor,
+        batch_size=settings.batch_size,
+        workers=settings.workers or usable_cores(),
+        skip_bad=settings.on_bad_image == "skip",
+        on_batch=count,
+    )
+    with closing(parts):
+        yield from parts
+
+
+def _subset(source: Source, settings: Settings) -> Sequence[int]:
+    """Places of the images to score, ascending; the subset of a smaller size is part of that of a larger one."""
+    wanted = settings.num_images
+    if wanted is None:
+        return range(len(source))
+    if wanted > len(source):
+        raise TooFewImages(f"{source.name} holds {len(source)} images; {wanted} were asked for (--num-images)")
+    ranks = priorities(np.arange(len(source)), settings.seed)
+    return [int(place) for place in np.sort(np.argsort(ranks, kind="stable")[:wanted])]
+
+
+def _summed_up(remarks: Iterable[tuple[str, str]]) -> Iterator[str]:
+    first: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for remark, name in remarks:
+        first.setdefault(remark, name)
+        counts[remark] += 1
+    for remark, count in counts.items():
+        yield f"{remark} in {count} image{'s' if count > 1 else ''} (the first: {first[remark]})"

@@ -1,0 +1,79 @@
+"""The settings that say how images become features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
+
+from frechet.errors import RequestError
+from frechet.features.extractors import LoadedExtractor, load_extractor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How images become features.
+
+    Attributes:
+        extractor: name in the table of extractors.
+        dims: the layer, by its number of features; None is the extractor's default.
+        convention: resize and normalisation; None is the extractor's default.
+        weights: a weights file that comes before every other place.
+        backend, device: "auto", or a name.
+        precision: "float32" or "bfloat16".
+        batch_size: images that run through the network together.
+        workers: decoding threads; None is one for each core.
+        num_images: score a seeded subset of this size.
+        seed: of the subset and of the sample of rows that statistics keep.
+        on_bad_image: "stop" or "skip".
+    """
+
+    extractor: str = "inception"
+    dims: int | None = None
+    convention: str | None = None
+    weights: str | Path | None = None
+    backend: str = "auto"
+    device: str = "auto"
+    precision: str = "float32"
+    batch_size: int = 8
+    workers: int | None = None
+    num_images: int | None = None
+    seed: int = 0
+    on_bad_image: str = "stop"
+
+    def __post_init__(self) -> None:
+        for name, least in (("batch_size", 1), ("workers", 1), ("num_images", 2), ("seed", 0)):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < least):
+                raise RequestError(f"{name} is {value!r}; expected a whole number of at least {least}")
+        if self.on_bad_image not in ("stop", "skip"):
+            raise RequestError(f"on_bad_image is {self.on_bad_image!r}; expected stop or skip")
+
+    def load(self) -> LoadedExtractor:
+        """The extractor that these settings describe."""
+        return load_extractor(
+            self.extractor,
+            dims=self.dims,
+            convention=self.convention,
+            weights=Path(self.weights) if self.weights is not None else None,
+            precision=self.precision,
+            backend=self.backend,
+            device=self.device,
+        )
+
+
+class Options(TypedDict, total=False):
+    """The fields of `Settings`, as keywords."""
+
+    extractor: str
+    dims: int | None
+    convention: str | None
+    weights: str | Path | None
+    backend: str
+    device: str
+    precision: str
+    batch_size: int
+    workers: int | None
+    num_images: int | None
+    seed: int
+    on_bad_image: str
