@@ -10,7 +10,8 @@ FrechetError
 │   └── OutputError         a result that cannot be written there
 └── RunError (exit code 3): the run failed underway
     ├── BadImage            an image that cannot be decoded
-    └── BadFeatures         features that are not finite
+    ├── BadArchive          an archive that is damaged further on
+        └── BadFeatures         features that are not finite
 """
 
 from __future__ import annotations
@@ -58,6 +59,10 @@ class RunError(FrechetError, RuntimeError):
 
 class BadImage(RunError):
     """An image cannot be decoded."""
+
+
+class BadArchive(RunError):
+    """An archive or array file is damaged beyond its header."""
 
 
 class BadFeatures(RunError):

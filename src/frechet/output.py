@@ -19,8 +19,8 @@ def check_output(path: Path, *, suffix: str | None = None, force: bool = False) 
     """
     if suffix and path.suffix.lower() != suffix:
         raise OutputError(f"output {path} should end in {suffix}")
-    if path.is_dir():
-        raise OutputError(f"output {path} is a folder; name a file")
+    if path.exists() and not path.is_file():
+        raise OutputError(f"output {path} is a {'folder' if path.is_dir() else 'device or pipe'}; name a file")
     if path.exists() and not force:
         raise OutputError(f"output {path} exists; choose another name or replace it with --force (force=True)")
     if not path.parent.is_dir():
@@ -38,6 +38,7 @@ def written_aside(path: Path, *, suffix: str | None = None, force: bool = False)
         RunError: the disk is full, or the file cannot be written for another reason.
     """
     check_output(path, suffix=suffix, force=force)
+    path = path.resolve()  # a link stays a link
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield aside

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
@@ -11,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from frechet.engines.local import Progress, collect_from
-from frechet.errors import Mismatch, RequestError, SourceError, TooFewImages
+from frechet.errors import Mismatch, RequestError, SourceError, StatisticsError, TooFewImages
 from frechet.features.conventions import CONVENTIONS
 from frechet.features.extractors import EXTRACTORS, LoadedExtractor
 from frechet.features.recipe import Recipe, require_equal
@@ -57,6 +59,7 @@ def score(
     other = _declared(_open_side(reference), reference_convention, reference_size)
     sides = ((one, "generated"), (other, "reference"))
     if isinstance(one, Statistics) and isinstance(other, Statistics):
+        _require_as_asked(one, other, settings)
         return compare(one, other, metrics=metrics)
     extractor = settings.load()
     for side, name in sides:
@@ -106,12 +109,16 @@ def compare(
         )
     require_equal(generated.recipe, reference.recipe)
     recipe = generated.recipe.filled_from(reference.recipe).filled_from(_guess(generated.dims))
+    if reference.recipe.official:  # the same tensors, and known to be the published ones on that side
+        recipe = replace(recipe, official=True)
     names = _checked_metrics(metrics, recipe)
     provenance = _provenance(generated, reference, recipe, backend)
     notes = tuple(_warnings(generated, reference, recipe))
     scores = {}
     for name in names:
         terms = METRICS[name].compute(generated, reference)
+        if not math.isfinite(terms.total):
+            raise StatisticsError(f"{name} is {terms.total}: the statistics hold numbers too large to be features")
         scores[name] = Score(
             metric=name,
             label=label_of(name, recipe, generated.dims),
@@ -130,7 +137,7 @@ def compare(
 def _open_side(side: Any) -> Source | Statistics:
     if isinstance(side, Statistics):
         return side
-    if isinstance(side, (str, Path)) and is_statistics(Path(side)):
+    if isinstance(side, (str, os.PathLike)) and is_statistics(Path(side)):
         return read_statistics(Path(side))
     source = open_source(side)
     if len(source) < 2:
@@ -149,15 +156,33 @@ def _declared(side: Source | Statistics, convention: str | None, size: int | Non
     if convention is not None:
         if convention not in CONVENTIONS:
             raise RequestError(f"no convention {convention!r}; there is {', '.join(CONVENTIONS)}")
-        require_equal(side.recipe, Recipe(convention=convention))
+        if side.recipe.convention not in (None, convention):
+            raise Mismatch(
+                f"{side.source} says it was made with convention {side.recipe.convention}, and --reference-convention "
+                f"says {convention}; leave the flag out, or give the right file"
+            )
         side = replace(side, recipe=side.recipe.filled_from(Recipe(convention=convention)))
     if size is not None:
-        if side.n not in (None, size) or size < 2:
+        if size < 2:
+            raise RequestError(f"reference_size is {size}; a covariance needs at least two images")
+        if side.n not in (None, size):
             raise RequestError(
                 f"reference_size {size} is given, but {side.source} says it was made from {side.n} images"
             )
         side = replace(side, n=size)
     return side
+
+
+def _require_as_asked(one: Statistics, other: Statistics, settings: Settings) -> None:
+    """Refuse flags that say how images become features where both sides are features already, and say otherwise."""
+    asked = settings.asked()
+    if settings.num_images is not None or settings.weights is not None:
+        raise RequestError("both sides are statistics: there are no images that num_images or weights could apply to")
+    for name, side in (("generated", one), ("reference", other)):
+        for what, value in asked.items():
+            said = getattr(side.recipe, what) or (str(side.dims) if what == "layer" else None)
+            if said not in (None, value):
+                raise Mismatch(f"{what} {value} is asked for, and the {name} statistics {side.source} have {said}")
 
 
 def _require_fit(side: Statistics, name: str, extractor: LoadedExtractor) -> None:

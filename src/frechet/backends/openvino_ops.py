@@ -11,7 +11,7 @@ import openvino as ov
 from openvino import opset13 as opset
 
 from frechet.errors import RequestError
-from frechet.images.loader import usable_cores
+from frechet.machine import usable_cores
 from frechet.networks.ops import NO_PADDING, Activation, Array, Padding
 
 
@@ -93,9 +93,9 @@ class OpenVINORunner:
                     yield request.get_output_tensor().data.copy()
                     idle.append(request)
                 request = idle.pop()
-                request.set_input_tensor(ov.Tensor(batch))  # shares the batch's memory, so it is kept until done
+                running.append((request, batch))  # the batch's memory is used where it lies, so it is kept until done
+                request.set_input_tensor(ov.Tensor(batch, shared_memory=True))
                 request.start_async()
-                running.append((request, batch))
             while running:
                 request, _ = running.popleft()
                 request.wait()

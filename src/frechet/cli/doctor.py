@@ -11,20 +11,21 @@ import click
 
 from frechet.errors import WeightsError
 from frechet.features.extractors import EXTRACTORS
-from frechet.images.loader import usable_cores
-from frechet.networks.weights import find_weights, is_official, weights_cache
+from frechet.machine import usable_cores
+from frechet.networks.weights import load_weights, weights_cache
 from frechet.version import __version__
 
 
 @click.command()
 def command() -> None:
     """Say what works on this machine, and how to mend what does not. Exit code 2 if no extractor can run."""
+    openvino = importlib.util.find_spec("openvino") is not None
     ready = 0
     for mark, line in [*_machine(), *_extractors()]:
         click.echo(f"{mark:>4}  {line}")
-        ready += mark == "ok" and line.startswith("extractor")
+        ready += openvino and mark == "ok" and line.startswith("extractor")
     if not ready:
-        raise WeightsError("no extractor can run here; each line marked -- above says what it needs")
+        raise WeightsError("no extractor can run here; the lines marked -- say what is missing")
 
 
 def _machine() -> Iterator[tuple[str, str]]:
@@ -52,11 +53,9 @@ def _machine() -> Iterator[tuple[str, str]]:
 def _extractors() -> Iterator[tuple[str, str]]:
     for name, extractor in EXTRACTORS.items():
         try:
-            path = find_weights(extractor.weights)
-            if not path.is_file():
-                raise WeightsError(f"{path} does not exist")
+            found = load_weights(extractor.weights, extractor.layers)
         except WeightsError as error:
             yield "--", f"extractor {name}: {error}"
         else:
-            official = "the official weights" if is_official(path, extractor.weights) else "NOT the official weights"
-            yield "ok", f"extractor {name}: {path} ({official})"
+            official = "the official weights" if found.official else "NOT the official weights"
+            yield "ok", f"extractor {name}: {found.path} ({official})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -52,8 +53,9 @@ def frechet() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 2 the request is wrong, 3 the run failed, 130 interrupted."""
     try:
-        code = frechet.main(args=arguments, prog_name="frechet", standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
+        code = _run(sys.argv[1:] if arguments is None else list(arguments))
+        sys.stdout.flush()
+        sys.exit(code)
     except FrechetError as error:
         _fail(str(error), error.exit_code)
     except click.ClickException as error:
@@ -61,9 +63,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         _fail("interrupted", 130)
-    except BrokenPipeError:
-        sys.stderr.close()
+    except BrokenPipeError:  # whoever read our output has read enough; Python's docs: nothing may be flushed again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        _fail(str(error), 3)
+
+
+def _run(arguments: list[str]) -> int:
+    """Parse and call; not click's own `main`, which answers a closed pipe with exit code 1."""
+    try:
+        with frechet.make_context("frechet", arguments) as context:
+            frechet.invoke(context)
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    return 0
 
 
 def _fail(message: str, code: int) -> None:

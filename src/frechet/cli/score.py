@@ -53,7 +53,7 @@ def command(
         )
     for warning in next(iter(scores.values())).warnings:
         print(f"warning: {printable(warning)}", file=sys.stderr)
-    print(scores.to_json() if as_json else table(scores))
     if output:
         with written_aside(output, force=force) as aside:
             aside.write_text(scores.to_json() + "\n", encoding="utf-8")
+    print(scores.to_json() if as_json else table(scores))

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from array_api_compat import array_namespace
 
-from frechet.errors import Mismatch, TooFewImages
+from frechet.errors import Mismatch, StatisticsError, TooFewImages
 
 Array = Any
 DOUBLE = 2.0**-52  # the distance between 1 and the next float64
@@ -48,8 +48,8 @@ class Normal:
         xp = array_namespace(features)
         rows = xp.astype(features, xp.float64)
         mean = xp.mean(rows, axis=0)
-        factor = (rows - mean) / (n - 1) ** 0.5
-        return cls(mean, factor=factor) if n <= d else cls(mean, covariance=factor.T @ factor)
+        centred = (rows - mean) / (n - 1) ** 0.5
+        return cls(mean, factor=_without_null_row(centred)) if n <= d else cls(mean, covariance=centred.T @ centred)
 
     @property
     def trace(self) -> Array:
@@ -81,40 +81,42 @@ def frechet_terms(p: Normal, q: Normal) -> Terms:
         raise Mismatch(
             f"the two sides have {p.mean.shape[0]} and {q.mean.shape[0]} dimensions; they come from different layers or networks"
         )
-    xp = array_namespace(p.mean, q.mean)
     gap = p.mean - q.mean
-    return Terms(float(gap @ gap), float(p.trace + q.trace - 2 * trace_of_root(p, q, xp)))
+    return Terms(float(gap @ gap), float(p.trace + q.trace - 2 * trace_of_root(p, q)))
 
 
-def trace_of_root(p: Normal, q: Normal, xp: Any) -> Array:
+def trace_of_root(p: Normal, q: Normal) -> Array:
     """tr √(Σ₁Σ₂), by the cheapest exact route that the shapes allow.
 
-    Both factors thin: singular values of the k₁ x k₂ product. One thin: eigenvalues of C₁Σ₂C₁ᵀ (k₁ x k₁). Neither:
-    Cholesky factors and the eigenvalues of a d x d matrix; a covariance without full rank is first given its thin factor.
+    Where a factor is thin (fewer images than dimensions, or a singular covariance): the singular values of the small
+    product C₁C₂ᵀ. Where both covariances have full rank: their Cholesky factors, and the eigenvalues of a d x d matrix.
     """
-    if p.factor is not None and q.factor is not None:
-        return xp.sum(xp.linalg.svdvals(p.factor @ q.factor.T))
-    if p.factor is not None:
-        return _root_of_eigenvalues(p.factor @ q.covariance @ p.factor.T, xp)
-    if q.factor is not None:
-        return _root_of_eigenvalues(q.factor @ p.covariance @ q.factor.T, xp)
-    lower_p, lower_q = _cholesky(p, xp), _cholesky(q, xp)
-    if lower_p is None:
-        return trace_of_root(thin(p, xp), q if lower_q is not None else thin(q, xp), xp)
-    if lower_q is None:
-        return trace_of_root(p, thin(q, xp), xp)
-    product = _product_of_triangles(lower_p, lower_q, xp)
-    return _root_of_eigenvalues(product @ product.T, xp)
+    xp = array_namespace(p.mean, q.mean)
+    upper_p, upper_q = _cholesky(p, xp), _cholesky(q, xp)
+    if upper_p is not None and upper_q is not None:
+        product = _product_of_triangles(upper_p, upper_q, xp)
+        values = xp.linalg.eigvalsh(product @ product.T)
+        return xp.sum(xp.sqrt(xp.where(values > 0, values, xp.zeros_like(values))))
+    one = _thin(p, xp) if upper_p is None else upper_p
+    other = _thin(q, xp) if upper_q is None else upper_q
+    return xp.sum(xp.linalg.svdvals(one @ other.T))
 
 
-def thin(p: Normal, xp: Any) -> Normal:
-    """The same Gaussian by a factor of as many rows as its covariance has rank.
+def _thin(p: Normal, xp: Any) -> Array:
+    """A factor of as many rows as the covariance has rank.
 
     Eigenvalues below max(d ε, resolution) of the largest are rounding and are left out.
+
+    Raises:
+        StatisticsError: the matrix is not positive semidefinite, by far more than rounding.
     """
+    if p.factor is not None:
+        return p.factor
     values, vectors = xp.linalg.eigh(p.covariance)
+    if xp.min(values) < -max(1e-6, 100 * _threshold(p)) * xp.max(xp.abs(values)):
+        raise StatisticsError("a covariance has negative variances in some directions: it was damaged or made wrongly")
     kept = values > _threshold(p) * xp.max(xp.abs(values))
-    return Normal(p.mean, factor=(vectors[:, kept] * xp.sqrt(values[kept])).T)
+    return (vectors[:, kept] * xp.sqrt(values[kept])).T
 
 
 def _threshold(p: Normal) -> float:
@@ -122,27 +124,32 @@ def _threshold(p: Normal) -> float:
 
 
 def _cholesky(p: Normal, xp: Any) -> Array | None:
-    """The lower Cholesky factor, or None where the covariance has no full rank to working precision."""
+    """The upper Cholesky factor, or None where the covariance has no full rank to working precision."""
+    if p.factor is not None:
+        return None
     try:
-        lower = xp.linalg.cholesky(p.covariance)
+        upper = xp.linalg.cholesky(p.covariance).T
     except Exception:  # numpy's LinAlgError, torch's own: every library has another name for it
         return None
-    pivots = xp.linalg.diagonal(lower) ** 2
+    pivots = xp.linalg.diagonal(upper) ** 2
     full = xp.min(pivots) > _threshold(p) * xp.max(xp.linalg.diagonal(p.covariance))
-    return lower if bool(full) else None  # NaN pivots (JAX's way to say failure) are not full either
+    return upper if bool(full) else None  # NaN pivots (JAX's way to say failure) are not full either
 
 
 def _product_of_triangles(p: Array, q: Array, xp: Any, blocks: int = 8) -> Array:
-    """pᵀ q for lower triangular p and q, at 40 % of the cost: block (i, j) needs only the rows below i and j."""
+    """p qᵀ for upper triangular p and q, at 40 % of the cost: block (i, j) needs only the columns beyond i and j."""
     size = -(-p.shape[0] // blocks)
     starts = range(0, p.shape[0], size)
     rows = [
-        xp.concat([p[max(i, j) :, i : i + size].T @ q[max(i, j) :, j : j + size] for j in starts], axis=1)
+        xp.concat([p[i : i + size, max(i, j) :] @ q[j : j + size, max(i, j) :].T for j in starts], axis=1)
         for i in starts
     ]
     return xp.concat(rows, axis=0)
 
 
-def _root_of_eigenvalues(matrix: Array, xp: Any) -> Array:
-    values = xp.linalg.eigvalsh(matrix)
-    return xp.sum(xp.sqrt(xp.where(values > 0, values, xp.zeros_like(values))))
+def _without_null_row(centred: Array) -> Array:
+    """The same scatter from n - 1 rows: a Householder reflection of (1, ..., 1), which centring made a null vector.
+
+    Without it the root of a rounding error, 1e-8, would stand for a singular value that is exactly zero.
+    """
+    return centred[1:, :] - centred[0, :] / (centred.shape[0] ** 0.5 + 1)

@@ -12,8 +12,8 @@ from frechet.errors import TooFewImages
 from frechet.features.extract import Part, extract
 from frechet.features.extractors import LoadedExtractor
 from frechet.features.settings import Settings
-from frechet.images.loader import usable_cores
 from frechet.images.sources import Source
+from frechet.machine import usable_cores
 from frechet.statistics.gaussian import Gaussian
 from frechet.statistics.samples import Sample, priorities
 from frechet.statistics.statistics import Statistics
@@ -41,7 +41,7 @@ def collect_from(
     remarks: list[tuple[str, str]] = []
     bad: list[str] = []
     for part in _parts(source, chosen, settings, extractor, progress, what):
-        gaussian = gaussian.merge(Gaussian.of(part.features))
+        gaussian = gaussian.update(part.features)
         sample = sample.update(part.places, part.features)
         remarks += part.remarks
         bad += part.bad

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
@@ -19,18 +21,16 @@ class Part:
     """The features of up to 256 consecutive images.
 
     Attributes:
-        index: which part.
-        places: (k,) places of the images in what was scored; images that could not be decoded are absent.
+        places: (k,) int64 places of the images in what was scored; images that could not be decoded are absent.
         features: (k, d) float32.
         remarks: (remark, name of the image).
         bad: names and reasons of images left out.
     """
 
-    index: int
     places: np.ndarray
     features: np.ndarray
-    remarks: list[tuple[str, str]] = field(default_factory=list)
-    bad: list[str] = field(default_factory=list)
+    remarks: list[tuple[str, str]]
+    bad: list[str]
 
 
 def extract(
@@ -56,20 +56,17 @@ def extract(
         workers=workers,
         skip_bad=skip_bad,
     )
-    gathered: list[tuple[Batch, np.ndarray]] = []
-    for batch, features in _run(batches, extractor.runner, extractor.dims):
-        _require_finite(batch, features)
-        if gathered and gathered[0][0].part != batch.part:
-            yield _joined(gathered)
-            gathered = []
-        gathered.append((batch, features))
-        on_batch(len(batch.pictures) + len(batch.bad))
-    if gathered:
-        yield _joined(gathered)
+    with closing(batches), closing(_run(batches, extractor.runner, extractor.dims)) as results:
+        for _, group in groupby(results, key=lambda result: result[0]):
+            pieces = []
+            for _, piece, images in group:
+                pieces.append(piece)
+                on_batch(images)
+            yield _joined(pieces)
 
 
-def _run(batches: Iterable[Batch], runner: Runner, dims: int) -> Iterator[tuple[Batch, np.ndarray]]:
-    """Pair every batch with its features, though the runner reads ahead."""
+def _run(batches: Iterable[Batch], runner: Runner, dims: int) -> Generator[tuple[int, Part, int], None, None]:
+    """(part, what came of a batch, its images): each batch paired with its features, though the runner reads ahead."""
     waiting: deque[Batch] = deque()
 
     def pixels() -> Iterator[np.ndarray]:
@@ -79,15 +76,18 @@ def _run(batches: Iterable[Batch], runner: Runner, dims: int) -> Iterator[tuple[
                 yield batch.pixels
 
     for features in runner.map(pixels()):
-        yield from _empty(waiting, dims)
-        yield waiting.popleft(), features
-    yield from _empty(waiting, dims)
+        while not waiting[0].pictures:  # none of its images could be decoded
+            yield _piece(waiting.popleft(), np.empty((0, dims), np.float32))
+        yield _piece(waiting.popleft(), features)
+    for batch in waiting:
+        yield _piece(batch, np.empty((0, dims), np.float32))
 
 
-def _empty(waiting: deque[Batch], dims: int) -> Iterator[tuple[Batch, np.ndarray]]:
-    """The next batches, as long as none of their images could be decoded."""
-    while waiting and not waiting[0].pictures:
-        yield waiting.popleft(), np.empty((0, dims), np.float32)
+def _piece(batch: Batch, features: np.ndarray) -> tuple[int, Part, int]:
+    """What is kept of a batch; its pixels are not."""
+    _require_finite(batch, features)
+    places = np.array([picture.index for picture in batch.pictures], np.int64)
+    return batch.part, Part(places, features, batch.remarks, batch.bad), len(batch.pictures) + len(batch.bad)
 
 
 def _require_finite(batch: Batch, features: np.ndarray) -> None:
@@ -99,12 +99,10 @@ def _require_finite(batch: Batch, features: np.ndarray) -> None:
         )
 
 
-def _joined(gathered: list[tuple[Batch, np.ndarray]]) -> Part:
-    batches = [batch for batch, _ in gathered]
+def _joined(pieces: list[Part]) -> Part:
     return Part(
-        index=batches[0].part,
-        places=np.array([picture.index for batch in batches for picture in batch.pictures], np.int64),
-        features=np.concatenate([features for _, features in gathered]),
-        remarks=[remark for batch in batches for remark in batch.remarks],
-        bad=[bad for batch in batches for bad in batch.bad],
+        places=np.concatenate([piece.places for piece in pieces]),
+        features=np.concatenate([piece.features for piece in pieces]),
+        remarks=[remark for piece in pieces for remark in piece.remarks],
+        bad=[bad for piece in pieces for bad in piece.bad],
     )

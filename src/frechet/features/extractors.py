@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -108,14 +108,16 @@ def load_extractor(
         RequestError: an unknown name, or a combination that does not exist; what exists is named.
         WeightsError: the weights are missing or wrong.
     """
-    extractor = _choose(name, EXTRACTORS, "extractor")
+    check_choice(name, EXTRACTORS, "extractor")
+    extractor = EXTRACTORS[name]
     tap = _tap(extractor, dims)
     convention = convention or extractor.conventions[0]
-    chosen = _choose(convention, {name: CONVENTIONS[name] for name in extractor.conventions}, f"convention of {name}")
-    _choose(precision, dict.fromkeys(PRECISIONS), "precision")
+    check_choice(convention, extractor.conventions, f"convention of {name}")
+    chosen = CONVENTIONS[convention]
+    check_choice(precision, PRECISIONS, "precision")
     backend = "openvino" if backend == "auto" else backend
-    _choose(backend, dict.fromkeys(BACKENDS), "backend")
-    _choose("cpu" if device == "auto" else device, {"cpu": None}, f"device of the {backend} backend")
+    check_choice(backend, BACKENDS, "backend")
+    check_choice(device, ("auto", "cpu"), f"device of the {backend} backend")
     found = load_weights(extractor.weights, extractor.layers, weights)
     from frechet.backends import openvino_ops  # here, so that reading statistics loads no backend
 
@@ -147,10 +149,11 @@ def load_extractor(
 def _tap(extractor: Extractor, dims: int | None) -> str:
     if dims is None:
         return list(extractor.taps)[-1]
-    return _choose(str(dims), {tap: tap for tap in extractor.taps}, f"--dims of {extractor.title}")
+    check_choice(str(dims), extractor.taps, f"--dims of {extractor.title}")
+    return str(dims)
 
 
-def _choose(name: str, table: dict[str, Any], what: str) -> Any:
-    if name not in table:
-        raise RequestError(f"no {what} {name!r}; there is {', '.join(table)}")
-    return table[name]
+def check_choice(name: str, choices: Collection[str], what: str) -> None:
+    """Refuse a name that is not among the choices, and name these."""
+    if name not in choices:
+        raise RequestError(f"no {what} {name!r}; there is {', '.join(choices)}")

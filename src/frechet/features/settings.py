@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
+import numpy as np
+
 from frechet.errors import RequestError
-from frechet.features.extractors import LoadedExtractor, load_extractor
+from frechet.features.extractors import EXTRACTORS, PRECISIONS, LoadedExtractor, check_choice, load_extractor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +46,23 @@ class Settings:
     def __post_init__(self) -> None:
         for name, least in (("batch_size", 1), ("workers", 1), ("num_images", 2), ("seed", 0)):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < least):
+            if value is not None and (not isinstance(value, (int, np.integer)) or not least <= value < 2**63):
                 raise RequestError(f"{name} is {value!r}; expected a whole number of at least {least}")
         if self.on_bad_image not in ("stop", "skip"):
             raise RequestError(f"on_bad_image is {self.on_bad_image!r}; expected stop or skip")
+
+        check_choice(self.extractor, EXTRACTORS, "extractor")
+        check_choice(self.precision, PRECISIONS, "precision")
+
+    def asked(self) -> dict[str, str]:
+        """What these settings say of features beyond the defaults, by the field of the recipe."""
+        said = {
+            "extractor": None if self.extractor == "inception" else self.extractor,
+            "layer": None if self.dims is None else str(self.dims),
+            "convention": self.convention,
+            "precision": None if self.precision == "float32" else self.precision,
+        }
+        return {name: value for name, value in said.items() if value is not None}
 
     def load(self) -> LoadedExtractor:
         """The extractor that these settings describe."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -46,7 +45,7 @@ def load_batches(
     batch_size: int,
     workers: int,
     skip_bad: bool,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Batches of at most `batch_size`, in order; a batch never crosses a part.
 
     Raises:
@@ -102,8 +101,3 @@ def _finished(
     if bad:
         pixels = np.ascontiguousarray(pixels[good])
     return Batch(part, [group[index] for index in good], pixels, remarks, bad)
-
-
-def usable_cores() -> int:
-    """Processor cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

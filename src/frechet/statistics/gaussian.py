@@ -29,23 +29,16 @@ class Gaussian:
     @classmethod
     def of(cls, features: np.ndarray) -> Gaussian:
         """The statistic of (n, d) features."""
-        return cls.empty(features.shape[1]).update(features)
-
-    def update(self, features: np.ndarray) -> Gaussian:
-        """This statistic with (k, d) more features."""
-        k = len(features)
-        if not k:
-            return self
+        if not len(features):
+            return cls.empty(features.shape[1])
         rows = features.astype(np.float64)
         mean = rows.mean(axis=0)
         rows -= mean
-        gap = mean - self.mean
-        n = self.n + k
-        # one more row carries the distance between the two means, so that one product does it all
-        rows = np.vstack([rows, gap * np.sqrt(self.n * k / n)])
-        scatter = rows.T @ rows
-        scatter += self.scatter
-        return Gaussian(n, self.mean + gap * (k / n), scatter)
+        return cls(len(rows), mean, rows.T @ rows)
+
+    def update(self, features: np.ndarray) -> Gaussian:
+        """This statistic with (k, d) more features."""
+        return self.merge(Gaussian.of(features))
 
     def merge(self, other: Gaussian) -> Gaussian:
         """The statistic of both sets of features."""
@@ -55,7 +48,9 @@ class Gaussian:
             return self
         n = self.n + other.n
         gap = other.mean - self.mean
-        scatter = self.scatter + other.scatter + np.outer(gap, gap * (self.n * other.n / n))
+        scatter = np.outer(gap, gap * (self.n * other.n / n))
+        scatter += self.scatter
+        scatter += other.scatter
         return Gaussian(n, self.mean + gap * (other.n / n), scatter)
 
     @property

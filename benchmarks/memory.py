@@ -1,0 +1,43 @@
+"""Peak memory of `frechet stats` at several numbers of images, each in a process of its own.
+
+python benchmarks/memory.py [--images 2000,20000] [--extractor efficientnet-lite0] [--output FILE]
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from machine import machine
+from throughput import measure
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", default="2000,20000")
+    parser.add_argument("--arguments", default="--extractor efficientnet-lite0", help="further flags of frechet stats")
+    parser.add_argument("--output", type=Path)
+    args = parser.parse_args()
+    peaks = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for count in map(int, args.images.split(",")):
+            images = np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), np.uint8)
+            np.savez(Path(folder, "images.npz"), arr_0=images)
+            out = Path(folder, f"{count}.npz")
+            command = ["-m", "frechet", "stats", Path(folder, "images.npz"), out, *args.arguments.split()]
+            peaks[count] = round(measure([sys.executable, *map(str, command)], {})[2])
+    result = {
+        "machine": machine("frechet", "numpy", "openvino", "pillow"),
+        "arguments": args.arguments,
+        "peak_memory_mb": peaks,
+        "last_over_first": round(list(peaks.values())[-1] / list(peaks.values())[0], 3),
+    }
+    print(json.dumps(result, indent=1))
+    if args.output:
+        args.output.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from seeded_weights import seeded_state, write_pth
+
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory):
+    """A .pth of seeded Inception weights."""
+    return write_pth(tmp_path_factory.mktemp("weights") / "seeded.pth", seeded_state(2015))
+
+
+@pytest.fixture(scope="session")
+def golden():
+    with np.load(DATA / "golden.npz") as archive:
+        return dict(archive)
+
+
+@pytest.fixture
+def no_weights(monkeypatch, tmp_path):
+    """A home without any weights."""
+    monkeypatch.delenv("FRECHET_WEIGHTS", raising=False)
+    for variable in ("HOME", "XDG_CACHE_HOME", "TORCH_HOME"):
+        monkeypatch.setenv(variable, str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Six small images in a folder."""
+    return make_folder(tmp_path / "images")
+
+
+def make_folder(path, count=6, seed=0, size=(40, 32)):
+    random = np.random.default_rng(seed)
+    path.mkdir(parents=True)
+    for index in range(count):
+        pixels = random.integers(0, 256, (*size, 3), np.uint8)
+        Image.fromarray(pixels).save(path / f"{index:03d}.png")
+    return path
+
+
+def run(*arguments, **variables):
+    """The command line in a process of its own: (exit code, stdout, stderr)."""
+    environment = {**os.environ, "COLUMNS": "120", **variables}
+    done = subprocess.run(
+        [sys.executable, "-m", "frechet", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr

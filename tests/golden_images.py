@@ -1,0 +1,44 @@
+"""Real photographs of many sizes and modes, out of the scikit-image and scikit-learn packages."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+WHOLE = (  # larger and smaller than 299, wide and tall, grey and colour
+    "skimage/data/astronaut.png",
+    "skimage/data/camera.png",
+    "skimage/data/chelsea.png",
+    "skimage/data/coffee.png",
+    "skimage/data/rocket.jpg",
+    "skimage/data/motorcycle_left.png",
+    "skimage/data/hubble_deep_field.jpg",
+    "skimage/data/coins.png",
+    "sklearn/datasets/images/china.jpg",
+    "sklearn/datasets/images/flower.jpg",
+)
+CROPS = ((0, 0, 299, 299), (100, 50, 164, 98), (10, 20, 160, 420), (200, 100, 233, 133))  # of the first photograph
+
+
+def photographs():
+    """14 PIL images."""
+    images = [_open(name) for name in WHOLE]
+    return images + [images[0].crop(box) for box in CROPS]
+
+
+def tiles(name, count=100, side=64):
+    """(count, side, side, 3) uint8: tiles of a photograph, 40 pixels apart."""
+    image = np.asarray(_open(name).convert("RGB"))
+    step = 40
+    cut = [
+        image[top : top + side, left : left + side]
+        for top in range(0, image.shape[0] - side + 1, step)
+        for left in range(0, image.shape[1] - side + 1, step)
+    ]
+    return np.stack(cut[:count])
+
+
+def _open(name):
+    package, _, inside = name.partition("/")
+    return Image.open(Path(importlib.util.find_spec(package).origin).parent / inside)

@@ -1,0 +1,196 @@
+"""Statistics stream, merge, and survive a file."""
+
+import json
+
+import numpy as np
+import pytest
+
+from frechet.errors import OutputError, RunError, StatisticsError
+from frechet.features.recipe import Recipe
+from frechet.statistics.files import is_statistics, read_statistics
+from frechet.statistics.gaussian import Gaussian
+from frechet.statistics.samples import Sample, priorities
+from frechet.statistics.statistics import Statistics
+
+RECIPE = Recipe(
+    extractor="inception", layer="5", weights="ab" * 32, official=False, convention="tensorflow", precision="float32"
+)
+
+
+def rows(n=50, d=5, seed=0):
+    return (np.random.default_rng(seed).standard_normal((n, d)) + 100).astype(np.float32)
+
+
+def statistics(x):
+    return Statistics(
+        mean=x.astype(float).mean(0),
+        covariance=np.cov(x.astype(float), rowvar=False),
+        n=len(x),
+        rows=x,
+        places=np.arange(len(x)),
+        recipe=RECIPE,
+        source="somewhere",
+        n_source=len(x) + 1,
+        seed=7,
+        bad_images=("a.png: broken",),
+        remarks=("alpha dropped",),
+    )
+
+
+@pytest.mark.parametrize("cuts", [[], [1], [10, 11, 40], [0, 25]])
+def test_streaming_gives_the_moments_of_the_whole(cuts):
+    x = rows()
+    parts = [Gaussian.of(part) for part in np.split(x, cuts)]
+    merged = Gaussian.empty(5)
+    for part in parts:
+        merged = merged.merge(part)
+    updated = Gaussian.empty(5)
+    for part in np.split(x, cuts):
+        updated = updated.update(part)
+    for gaussian in (merged, updated):
+        assert gaussian.n == 50
+        np.testing.assert_allclose(gaussian.mean, x.astype(float).mean(0), rtol=1e-14)
+        np.testing.assert_allclose(gaussian.covariance, np.cov(x.astype(float), rowvar=False), rtol=1e-12)
+
+
+def test_merging_in_any_order_is_the_same_up_to_rounding():
+    a, b, c = (Gaussian.of(rows(seed=seed)) for seed in range(3))
+    np.testing.assert_allclose(a.merge(b).merge(c).scatter, c.merge(a.merge(b)).scatter, rtol=1e-12)
+
+
+def test_merge_leaves_its_inputs_alone():
+    a, b = Gaussian.of(rows()), Gaussian.of(rows(seed=1))
+    before = a.scatter.copy()
+    a.merge(b)
+    a.update(rows(seed=2))
+    np.testing.assert_array_equal(a.scatter, before)
+
+
+def test_the_sample_is_the_same_however_it_is_gathered():
+    x = rows(n=100)
+    places = np.arange(100)
+    whole = Sample.empty(5, seed=3, limit=20).update(places, x)
+    pieces = Sample.empty(5, seed=3, limit=20)
+    for part in np.array_split(places, 7)[::-1]:
+        pieces = pieces.update(part, x[part])
+    np.testing.assert_array_equal(whole.places, pieces.places)
+    np.testing.assert_array_equal(whole.rows, pieces.rows)
+    np.testing.assert_array_equal(whole.rows, x[whole.places])
+    assert len(whole.rows) == 20
+
+
+def test_a_sample_smaller_than_its_limit_is_everything():
+    x = rows(n=10)
+    np.testing.assert_array_equal(Sample.empty(5, seed=0).update(np.arange(10), x).rows, x)
+
+
+def test_another_seed_takes_another_sample():
+    assert set(np.argsort(priorities(np.arange(1000), 0))[:50]) != set(np.argsort(priorities(np.arange(1000), 1))[:50])
+
+
+def test_every_place_is_equally_likely_to_be_sampled():
+    counts = np.zeros(40)
+    for seed in range(2000):
+        counts[np.argsort(priorities(np.arange(40), seed))[:10]] += 1
+    # 2000 draws at probability 1/4: standard deviation 19.4; six of them
+    assert np.abs(counts - 500).max() < 6 * 19.4
+
+
+def test_a_file_brings_everything_back(tmp_path):
+    before = statistics(rows())
+    before.save(tmp_path / "s.npz")
+    after = read_statistics(tmp_path / "s.npz")
+    for name in ("mean", "covariance", "rows", "places"):
+        np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
+    for name in ("n", "recipe", "n_source", "seed", "bad_images", "remarks"):
+        assert getattr(after, name) == getattr(before, name)
+    assert after.made_by == "frechet 0.1.0"
+    assert is_statistics(tmp_path / "s.npz")
+
+
+def test_pytorch_fid_reads_what_we_write(tmp_path):
+    """Its own lines: np.load without pickle, then mu and sigma."""
+    before = statistics(rows())
+    before.save(tmp_path / "s.npz")
+    with np.load(tmp_path / "s.npz") as file:
+        m, s = file["mu"][:], file["sigma"][:]
+    np.testing.assert_array_equal(m, before.mean)
+    np.testing.assert_array_equal(s, before.covariance)
+
+
+def test_peers_files_are_read_and_say_nothing(tmp_path):
+    x = rows().astype(float)
+    np.savez_compressed(tmp_path / "peer.npz", mu=x.mean(0), sigma=np.cov(x, rowvar=False))
+    read = read_statistics(tmp_path / "peer.npz")
+    assert read.n is None
+    assert read.recipe == Recipe()
+
+
+def test_an_existing_file_is_kept(tmp_path):
+    (tmp_path / "s.npz").write_text("precious")
+    with pytest.raises(OutputError, match="--force"):
+        statistics(rows()).save(tmp_path / "s.npz")
+    assert (tmp_path / "s.npz").read_text() == "precious"
+    statistics(rows()).save(tmp_path / "s.npz", force=True)
+    assert is_statistics(tmp_path / "s.npz")
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
+    (tmp_path / "s.npz").write_text("precious")
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(RunError, match="the disk is full"):
+        statistics(rows()).save(tmp_path / "s.npz", force=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["s.npz"]
+    assert (tmp_path / "s.npz").read_text() == "precious"
+
+
+def good():
+    x = rows().astype(float)
+    return {"mu": x.mean(0), "sigma": np.cov(x, rowvar=False)}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: a.pop("mu"), "has no mu"),
+        (lambda a: a.pop("sigma"), "has no sigma"),
+        (lambda a: a["mu"].__setitem__(0, np.nan), "mu holds NaN"),
+        (lambda a: a["sigma"].__setitem__((0, 0), np.inf), "sigma holds NaN or infinity"),
+        (lambda a: a.update(sigma=np.eye(4)), r"shape \(5,\) and sigma \(4, 4\)"),
+        (lambda a: a["sigma"].__setitem__((0, 1), 9.0), "not a covariance"),
+        (lambda a: a["sigma"].__setitem__((0, 0), -1.0), "not a covariance"),
+        (lambda a: a.update(mu=a["mu"].astype(int)), "expected floating point"),
+        (lambda a: a.update(mu=np.array([object()] * 5)), "Python objects"),
+        (lambda a: a.update(frechet=np.array("nonsense")), "description"),
+        (lambda a: a.update(frechet=np.array(json.dumps({"format": 2, "n": 5}))), "format 2"),
+        (lambda a: a.update(frechet=np.array(json.dumps({"format": 1, "n": 1}))), "at least two"),
+        (lambda a: a.update(frechet=np.array(json.dumps({"format": 1, "n": 5, "recipe": {"x": 1}}))), "recipe"),
+    ],
+)
+def test_what_is_no_statistic_is_refused_with_its_reason(tmp_path, change, message):
+    arrays = good()
+    change(arrays)
+    np.savez(tmp_path / "s.npz", **arrays)
+    with pytest.raises(StatisticsError, match=message):
+        read_statistics(tmp_path / "s.npz")
+
+
+def test_a_file_cut_short_is_refused(tmp_path):
+    statistics(rows()).save(tmp_path / "s.npz")
+    whole = (tmp_path / "s.npz").read_bytes()
+    (tmp_path / "s.npz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(StatisticsError, match="cut short"):
+        read_statistics(tmp_path / "s.npz")
+
+
+def test_a_flipped_bit_is_noticed(tmp_path):
+    statistics(rows()).save(tmp_path / "s.npz")
+    raw = bytearray((tmp_path / "s.npz").read_bytes())
+    raw[300] ^= 1
+    (tmp_path / "s.npz").write_bytes(raw)
+    with pytest.raises(StatisticsError):
+        read_statistics(tmp_path / "s.npz")
