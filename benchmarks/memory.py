@@ -32,7 +32,7 @@ def main():
         "machine": machine("frechet", "numpy", "openvino", "pillow"),
         "arguments": args.arguments,
         "peak_memory_mb": peaks,
-        "last_over_first": round(list(peaks.values())[-1] / list(peaks.values())[0], 3),
+        "most_over_fewest_images": round(max(peaks.values()) / peaks[min(peaks)], 3),
     }
     print(json.dumps(result, indent=1))
     if args.output:

@@ -49,7 +49,7 @@ def test_public_names_are_sorted_and_exist():
         assert getattr(frechet, name) is not None
     assert set(frechet.__all__) == {*frechet._HOME, "__version__"}
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        frechet.nonsense
+        _ = frechet.nonsense
 
 
 def test_the_changelog_knows_this_version():

@@ -201,7 +201,7 @@ def test_sides_made_differently_are_refused_and_both_are_named(field, value):
 
 
 def test_sides_of_other_size_are_refused():
-    with pytest.raises(Mismatch, match="64 dimensions and reference .* 192"):
+    with pytest.raises(Mismatch, match=r"64 dimensions and reference .* 192"):
         frechet.score(stored(), stored(d=192, n=300, layer="192"))
 
 
