@@ -29,7 +29,8 @@ bench: .venv/dev
 	@touch $@
 
 .venv/dev: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[demo]' --group dev
+	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(BIN)/python -m pip install --quiet --editable '.[demo,torch]' --group dev
 	@touch $@ .venv/demo
 
 clean:

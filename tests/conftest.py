@@ -18,6 +18,12 @@ def weights(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def weights_with_head(tmp_path_factory):
+    """The same with the class scores' layer."""
+    return write_pth(tmp_path_factory.mktemp("weights") / "head.pth", seeded_state(2015, head=True))
+
+
+@pytest.fixture(scope="session")
 def golden():
     with np.load(DATA / "golden.npz") as archive:
         return dict(archive)

@@ -82,9 +82,9 @@ def _branches(block, *branches):
         yield (f"Mixed_{block}.branch{name}", *shape)
 
 
-@lru_cache(maxsize=1)
-def seeded_state(seed):
-    """{key: float32 array}, without num_batches_tracked and without the head: readers must not need them."""
+@lru_cache(maxsize=2)
+def seeded_state(seed, head=False):
+    """{key: float32 array}, without num_batches_tracked and by default without the head: readers must not need them."""
     random = np.random.Generator(np.random.PCG64(seed))
     state = {}
     for name, out, width, kh, kw in shapes():
@@ -93,6 +93,8 @@ def seeded_state(seed):
         state[f"{name}.bn.bias"] = random.standard_normal(out) * 0.1
         state[f"{name}.bn.running_mean"] = random.standard_normal(out) * 0.1
         state[f"{name}.bn.running_var"] = random.uniform(0.8, 1.2, out)
+    if head:
+        state["fc.weight"] = random.standard_normal((1008, 2048)) / np.sqrt(2048)
     return {key: value.astype(np.float32) for key, value in state.items()}
 
 

@@ -98,7 +98,7 @@ def test_control_characters_of_file_names_do_not_reach_the_terminal(tmp_path, si
 
 def test_missing_weights_are_explained(sides, tmp_path):
     home = {name: str(tmp_path) for name in ("HOME", "XDG_CACHE_HOME", "TORCH_HOME")}
-    code, _, err = run("score", *sides, **home, FRECHET_WEIGHTS="")
+    code, _, err = run("score", *sides, **home, FRECHET_WEIGHTS="", https_proxy="http://127.0.0.1:9", no_proxy="")
     assert code == 2
     assert "pt_inception-2015-12-05-6726825d.pth" in err
     assert "--extractor efficientnet-lite0" in err

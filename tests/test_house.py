@@ -11,7 +11,11 @@ import frechet
 
 SOURCE = Path(frechet.__file__).parent
 FRAMEWORKS = {"openvino", "torch", "jax", "matplotlib", "skimage", "sklearn", "scipy", "ray"}
-OWNERS = {"backends/openvino_ops.py": {"openvino"}, "reports/plots.py": {"matplotlib"}}
+OWNERS = {
+    "backends/openvino_ops.py": {"openvino"},
+    "backends/torch_ops.py": {"torch"},
+    "reports/plots.py": {"matplotlib"},
+}
 
 
 def module_level_imports(path):

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from conftest import DATA
 from golden_images import photographs, tiles
+from PIL import Image
 
 import frechet
+from frechet.errors import WeightsError
 
 KIT = Path(os.environ.get("FRECHET_PARITY_KIT", Path(__file__).parents[2] / "shared" / "parity"))
 needs_kit = pytest.mark.skipif(
@@ -18,16 +20,52 @@ needs_kit = pytest.mark.skipif(
 
 # golden.json of the parity kit: the exact Fréchet distances of pytorch-fid's and torch-fidelity's features
 KIT_FID = {64: 0.03555892209929001, 192: 0.06883364936630088, 768: 0.05881718401975977, 2048: 0.2651389158686186}
-KIT_FID_TENSORFLOW = 0.266871576430594
-KIT_PHOTOS = {"pytorch-fid": 2.831489280838433, "tensorflow": 2.8628785692706984}
+KIT_SFID = 1.8999909225176541
+KIT_SMALL = {"tensorflow": 0.266871576430594, "clean": 0.2513694397134909, "torchmetrics": 0.2638896585992132}
+KIT_PHOTOS = {
+    "pytorch-fid": 2.831489280838433,
+    "tensorflow": 2.8628785692706984,
+    "clean": 2.790152597021134,
+    "torchmetrics": 2.6491670259513,
+}
 
 
-@pytest.mark.parametrize(("convention", "peer"), [("pytorch-fid", "pytorch_fid"), ("tensorflow", "torch_fidelity")])
-@pytest.mark.parametrize("dims", [64, 192, 768, 2048])
-def test_features_of_photographs_are_the_peers(weights, golden, convention, peer, dims):
-    ours = frechet.collect(photographs(), dims=dims, convention=convention, weights=weights).rows
-    theirs = golden[f"{peer}_{dims}"]
+BACKENDS = ["openvino", "torch"]
+PEERS = {
+    "pytorch-fid": "pytorch_fid",
+    "tensorflow": "torch_fidelity",
+    "clean": "clean_fid",
+    "torchmetrics": "torchmetrics",
+}
+
+
+def assert_close(ours, theirs):
     assert np.abs(ours - theirs).max() <= 2e-5 * np.abs(theirs).max()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("convention", PEERS)
+@pytest.mark.parametrize("dims", [64, 192, 768, 2048])
+def test_features_of_photographs_are_the_peers(weights, golden, backend, convention, dims):
+    key = f"{PEERS[convention]}_{dims}"
+    if key not in golden:
+        pytest.skip("this peer was only asked for 2048")
+    ours = frechet.collect(photographs(), dims=dims, convention=convention, weights=weights, backend=backend).rows
+    assert_close(ours, golden[key])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("dims", "key"), [(1008, "torch_fidelity_logits_unbiased"), (2023, "adm_spatial")])
+def test_logits_and_the_spatial_tap_are_the_peers(weights_with_head, golden, backend, dims, key):
+    ours = frechet.collect(
+        photographs(), dims=dims, convention="tensorflow", weights=weights_with_head, backend=backend
+    ).rows
+    assert_close(ours, golden[key])
+
+
+def test_logits_need_their_layer(weights):
+    with pytest.raises(WeightsError, match=r"has no fc\.weight"):
+        frechet.collect(tiles("skimage/data/astronaut.png", 2), dims=1008, weights=weights)
 
 
 def test_the_conventions_differ_by_more_than_the_tolerance(golden):
@@ -43,11 +81,11 @@ def test_fid_of_more_images_than_dimensions_is_pytorch_fids(weights, golden):
     assert score.label == "FID-64 (weights 057ddab1, not the official ones)"
 
 
-def test_efficientnet_gives_the_features_of_another_implementation():
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_efficientnet_gives_the_features_of_another_implementation(backend):
     with np.load(DATA / "efficientnet.npz") as archive:
         theirs = archive["features"]
-    ours = frechet.collect(photographs(), extractor="efficientnet-lite0").rows
-    assert np.abs(ours - theirs).max() <= 2e-5 * np.abs(theirs).max()
+    assert_close(frechet.collect(photographs(), extractor="efficientnet-lite0", backend=backend).rows, theirs)
 
 
 @needs_kit
@@ -58,36 +96,61 @@ def test_kit_small_images(weights, dims):
 
 
 @needs_kit
-def test_kit_small_images_in_the_tensorflow_convention(weights):
-    score = frechet.fid(KIT / "cifar_a", KIT / "cifar_b", convention="tensorflow", weights=weights)
-    assert float(score) == pytest.approx(KIT_FID_TENSORFLOW, rel=1e-5)
+@pytest.mark.parametrize("convention", KIT_SMALL)
+def test_kit_small_images_in_other_conventions(weights, convention):
+    score = frechet.fid(KIT / "cifar_a", KIT / "cifar_b", convention=convention, weights=weights)
+    assert float(score) == pytest.approx(KIT_SMALL[convention], rel=1e-5)
 
 
 @needs_kit
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("convention", KIT_PHOTOS)
-def test_kit_photographs(weights, convention):
-    files = sorted((KIT / "photos").iterdir())
-    from PIL import Image
-
-    images = [Image.open(file) for file in files]
-    score = frechet.fid(images[:20], images[20:], convention=convention, weights=weights)
+def test_kit_photographs(weights, convention, backend):
+    images = [Image.open(file) for file in sorted((KIT / "photos").iterdir())]
+    score = frechet.fid(images[:20], images[20:], convention=convention, weights=weights, backend=backend)
     assert float(score) == pytest.approx(KIT_PHOTOS[convention], rel=1e-5)
 
 
 @needs_kit
-@pytest.mark.parametrize(("convention", "peer"), [("pytorch-fid", "pytorch_fid"), ("tensorflow", "torch_fidelity")])
 @pytest.mark.parametrize("dims", [64, 192, 768, 2048])
-def test_kit_features_of_photographs(weights, convention, peer, dims):
+@pytest.mark.parametrize("convention", PEERS)
+def test_kit_features_of_photographs(weights, convention, dims):
+    name = {"clean": "cleanfid"}.get(convention, PEERS[convention])
     with np.load(KIT / "golden.npz") as archive:
-        theirs = archive[f"{peer}_photos_{dims}"]
-    ours = frechet.collect(KIT / "photos", dims=dims, convention=convention, weights=weights).rows
-    assert np.abs(ours - theirs).max() <= 2e-5 * np.abs(theirs).max()
+        if f"{name}_photos_{dims}" not in archive:
+            pytest.skip("this peer was only asked for 2048")
+        theirs = archive[f"{name}_photos_{dims}"]
+    assert_close(frechet.collect(KIT / "photos", dims=dims, convention=convention, weights=weights).rows, theirs)
+
+
+@needs_kit
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_kit_logits_and_spatial_tap(weights_with_head, backend):
+    settings = {"convention": "tensorflow", "weights": weights_with_head, "backend": backend}
+    with np.load(KIT / "golden.npz") as archive:
+        logits, spatial = archive["torch_fidelity_photos_logits_unbiased"], archive["adm_spatial_cifar_a_first8"]
+    assert_close(frechet.collect(KIT / "photos", dims=1008, **settings).rows, logits)
+    first = [Image.open(file) for file in sorted((KIT / "cifar_a").iterdir())[:8]]
+    assert_close(frechet.collect(first, dims=2023, **settings).rows, spatial)
+
+
+@needs_kit
+def test_kit_sfid(weights):
+    score = frechet.score(KIT / "cifar_a", KIT / "cifar_b", dims=2023, convention="tensorflow", weights=weights)["sfid"]
+    assert float(score) == pytest.approx(KIT_SFID, rel=1e-5)
+    assert score.label.startswith("sFID (weights")
 
 
 @needs_kit
 def test_the_numbers_copied_from_the_kit_are_its_own():
     kit = json.loads((KIT / "golden.json").read_text())
     assert {dims: kit["pytorch_fid"][f"fid_{dims}_exact_low_rank"] for dims in KIT_FID} == KIT_FID
-    assert kit["torch_fidelity"]["fid_2048_exact_low_rank"] == KIT_FID_TENSORFLOW
+    assert {
+        "tensorflow": kit["torch_fidelity"]["fid_2048_exact_low_rank"],
+        "clean": kit["clean_fid"]["fid_2048_exact_low_rank"],
+        "torchmetrics": kit["torchmetrics"]["fid_2048_antialias_True_exact_low_rank"],
+    } == KIT_SMALL
+    assert kit["adm_definition"]["sfid_exact_low_rank"] == KIT_SFID
     photos = kit["photos_first20_last20"]
-    assert {"pytorch-fid": photos["pytorch_fid"], "tensorflow": photos["torch_fidelity"]} == KIT_PHOTOS
+    names = {"tensorflow": "torch_fidelity", "clean": "cleanfid", "torchmetrics": "torchmetrics_antialias_True"}
+    assert {convention: photos[names.get(convention, "pytorch_fid")] for convention in KIT_PHOTOS} == KIT_PHOTOS

@@ -144,6 +144,8 @@ def test_fewer_than_two_images_have_no_score(sides, tmp_path):
 
 def test_features_that_are_not_finite_name_their_image(sides, monkeypatch):
     class Broken:
+        batch_size = 8
+
         def map(self, batches):
             for batch in batches:
                 features = np.ones((len(batch), 1280), np.float32)
@@ -255,7 +257,7 @@ def test_an_indefinite_covariance_has_no_distance():
         ({"convention": "tensorflow"}, "no convention of efficientnet-lite0 'tensorflow'"),
         ({"precision": "float7"}, "no precision 'float7'"),
         ({"backend": "tpu"}, "no backend 'tpu'"),
-        ({"device": "cuda"}, "no device of the openvino backend 'cuda'"),
+        ({"backend": "openvino", "device": "cuda"}, "no device of the openvino backend 'cuda'"),
         ({"batch_size": 0}, "batch_size is 0; expected a whole number of at least 1"),
         ({"workers": -1}, "workers is -1"),
         ({"num_images": 1}, "num_images is 1"),

@@ -132,5 +132,5 @@ def test_weights_are_found_in_order(no_weights, monkeypatch, tmp_path):
 def test_missing_weights_say_where_they_belong(no_weights):
     with pytest.raises(WeightsError) as caught:
         find_weights(INCEPTION_2015)
-    for part in (INCEPTION_2015.url, INCEPTION_2015.name, str(no_weights), "--weights", "efficientnet-lite0"):
+    for part in (INCEPTION_2015.urls[0], INCEPTION_2015.name, str(no_weights), "--weights", "efficientnet-lite0"):
         assert part in str(caught.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -21,30 +22,45 @@ class Metric:
         summary: one line for people.
         paper: where it is defined.
         lower_is_better: the direction.
-        compute: (generated, reference) -> its terms.
+        compute: (generated, reference, device) -> its terms.
     """
 
     summary: str
     paper: str
     lower_is_better: bool
-    compute: Callable[[Statistics, Statistics], Terms]
+    compute: Callable[[Statistics, Statistics, str], Terms]
 
 
-def frechet_of(generated: Statistics, reference: Statistics) -> Terms:
-    """The Fréchet distance of two statistics; where all rows are at hand and fewer than d, of the rows themselves."""
-    return frechet_terms(_normal(generated), _normal(reference))
+def frechet_of(generated: Statistics, reference: Statistics, device: str = "cpu") -> Terms:
+    """The Fréchet distance of two statistics, in float64; on a CUDA device where one is named."""
+    place = placed_on(device) if device.startswith("cuda") else lambda array: array
+    return frechet_terms(_normal(generated, place), _normal(reference, place))
 
 
-def _normal(side: Statistics) -> Normal:
+def _normal(side: Statistics, place: Callable[[np.ndarray], Any]) -> Normal:
+    """Of all rows where they are at hand and fewer than d, else of the moments."""
     if side.features is not None and len(side.features) <= side.dims:
-        return Normal.of_features(side.features.astype(np.float64))
-    return Normal(side.mean, covariance=side.covariance, resolution=side.resolution)
+        return Normal.of_features(place(side.features.astype(np.float64)))
+    return Normal(place(side.mean), covariance=place(side.covariance), resolution=side.resolution)
+
+
+def placed_on(device: str) -> Callable[[np.ndarray], Any]:
+    """What makes a torch tensor on that device of an array."""
+    import torch
+
+    return lambda array: torch.from_numpy(np.ascontiguousarray(array)).to(device)
 
 
 METRICS = {
     "fid": Metric(
         summary="Fréchet distance of Inception features",
         paper="Heusel et al. 2017, arXiv:1706.08500",
+        lower_is_better=True,
+        compute=frechet_of,
+    ),
+    "sfid": Metric(
+        summary="Fréchet distance of ADM's spatial Inception features (--dims 2023)",
+        paper="Nash et al. 2021, arXiv:2103.03841; the tap is that of Dhariwal & Nichol 2021",
         lower_is_better=True,
         compute=frechet_of,
     ),
@@ -59,7 +75,9 @@ METRICS = {
 
 def default_metric(recipe: Recipe) -> str:
     """`fid` for Inception features (and files that do not say, of a size Inception has), `fd` for all others."""
-    return "fid" if recipe.extractor == "inception" else "fd"
+    if recipe.extractor != "inception":
+        return "fd"
+    return "sfid" if recipe.layer == "spatial" else "fid"
 
 
 def label_of(metric: str, recipe: Recipe, dims: int) -> str:
@@ -67,9 +85,8 @@ def label_of(metric: str, recipe: Recipe, dims: int) -> str:
     extractor = EXTRACTORS.get(recipe.extractor or "")
     if extractor is None:
         return f"FD (unknown features, d = {dims})"
-    name = "FID" if metric == "fid" else f"FD-{extractor.title}"
-    default = list(extractor.taps)[-1]
-    name += "" if recipe.layer == default else f"-{recipe.layer}"
+    name = {"fid": "FID", "sfid": "sFID"}.get(metric, f"FD-{extractor.title}")
+    name += "" if recipe.layer in (extractor.default_tap, "spatial") else f"-{recipe.layer}"
     if recipe.official is False and recipe.weights:
         name += f" (weights {recipe.weights[:8]}, not the official ones)"
     return name

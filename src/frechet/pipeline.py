@@ -61,7 +61,7 @@ def score(
     if isinstance(one, Statistics) and isinstance(other, Statistics):
         _require_as_asked(one, other, settings)
         return compare(one, other, metrics=metrics)
-    extractor = settings.load()
+    extractor = settings.load(progress)
     for side, name in sides:
         if isinstance(side, Statistics):
             _require_fit(side, name, extractor)
@@ -70,7 +70,7 @@ def score(
         side if isinstance(side, Statistics) else collect_from(side, settings, extractor, progress, name)
         for side, name in sides
     ]
-    return compare(*collected, metrics=metrics, backend=extractor.backend)
+    return compare(*collected, metrics=metrics, backend=extractor.backend, device=extractor.device)
 
 
 def fid(generated: Any, reference: Any, **options: Any) -> Score:
@@ -90,11 +90,16 @@ def collect(images: Any, *, progress: Progress | None = None, **options: Unpack[
     source = _open_side(images)
     if isinstance(source, Statistics):
         raise SourceError(f"{source.source} holds statistics already; expected images")
-    return collect_from(source, settings, settings.load(), progress)
+    return collect_from(source, settings, settings.load(progress), progress)
 
 
 def compare(
-    generated: Statistics, reference: Statistics, *, metrics: Sequence[str] | None = None, backend: str | None = None
+    generated: Statistics,
+    reference: Statistics,
+    *,
+    metrics: Sequence[str] | None = None,
+    backend: str | None = None,
+    device: str | None = None,
 ) -> Scores:
     """Scores from two statistics.
 
@@ -112,11 +117,11 @@ def compare(
     if reference.recipe.official:  # the same tensors, and known to be the published ones on that side
         recipe = replace(recipe, official=True)
     names = _checked_metrics(metrics, recipe)
-    provenance = _provenance(generated, reference, recipe, backend)
+    provenance = _provenance(generated, reference, recipe, backend, device)
     notes = tuple(_warnings(generated, reference, recipe))
     scores = {}
     for name in names:
-        terms = METRICS[name].compute(generated, reference)
+        terms = METRICS[name].compute(generated, reference, device or "cpu")
         if not math.isfinite(terms.total):
             raise StatisticsError(f"{name} is {terms.total}: the statistics hold numbers too large to be features")
         scores[name] = Score(
@@ -180,7 +185,7 @@ def _require_as_asked(one: Statistics, other: Statistics, settings: Settings) ->
         raise RequestError("both sides are statistics: there are no images that num_images or weights could apply to")
     for name, side in (("generated", one), ("reference", other)):
         for what, value in asked.items():
-            said = getattr(side.recipe, what) or (str(side.dims) if what == "layer" else None)
+            said = getattr(side.recipe, what) or (_guess(side.dims).layer if what == "layer" else None)
             if said not in (None, value):
                 raise Mismatch(f"{what} {value} is asked for, and the {name} statistics {side.source} have {said}")
 
@@ -211,8 +216,8 @@ def _checked_metrics(metrics: Sequence[str] | None, recipe: Recipe) -> Sequence[
 
 def _guess(dims: int) -> Recipe:
     """What statistics that say nothing are taken for: Inception features, where Inception has such a layer."""
-    layer = str(dims)
-    return Recipe(extractor="inception", layer=layer) if layer in EXTRACTORS["inception"].taps else Recipe()
+    layers = [tap for tap, d in EXTRACTORS["inception"].taps.items() if d == dims]
+    return Recipe(extractor="inception", layer=layers[0]) if layers else Recipe()
 
 
 def _warnings(generated: Statistics, reference: Statistics, recipe: Recipe) -> Iterator[str]:
@@ -236,7 +241,9 @@ def _warnings(generated: Statistics, reference: Statistics, recipe: Recipe) -> I
 _TOLD = ("extractor", "layer", "convention", "precision")
 
 
-def _provenance(generated: Statistics, reference: Statistics, recipe: Recipe, backend: str | None) -> dict[str, Any]:
+def _provenance(
+    generated: Statistics, reference: Statistics, recipe: Recipe, backend: str | None, device: str | None
+) -> dict[str, Any]:
     def side(statistics: Statistics) -> dict[str, Any]:
         said = asdict(statistics.recipe)
         return {
@@ -253,6 +260,7 @@ def _provenance(generated: Statistics, reference: Statistics, recipe: Recipe, ba
         "frechet": __version__,
         **asdict(recipe),
         "backend": backend,
+        "device": device,
         "generated": side(generated),
         "reference": side(reference),
         "platform": platform.platform(),

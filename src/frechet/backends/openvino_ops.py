@@ -14,6 +14,8 @@ from frechet.errors import RequestError
 from frechet.machine import usable_cores
 from frechet.networks.ops import NO_PADDING, Activation, Array, Padding
 
+_HINTS = {"float32": "f32", "bfloat16": "bf16"}
+
 
 class OpenVINOOps:
     """Each operation adds a node; kernels and biases become constants. Inside, the layout is NCHW."""
@@ -60,18 +62,32 @@ class OpenVINOOps:
     def add(self, x: Array, y: Array) -> Array:
         return opset.add(x, y)
 
+    def relu(self, x: Array) -> Array:
+        return opset.relu(x)
+
     def concat(self, parts: Sequence[Array]) -> Array:
         return opset.concat(list(parts), axis=1)
 
     def scale_shift(self, x: Array, scale: float, shift: float) -> Array:
         return opset.add(opset.multiply(x, np.float32(scale)), np.float32(shift))
 
+    def channels(self, x: Array, start: int, stop: int) -> Array:
+        return opset.slice(x, [start], [stop], [1], [1])
+
     def global_mean(self, x: Array) -> Array:
         return opset.reduce_mean(x, np.array([2, 3]), keep_dims=False)
+
+    def positions(self, x: Array) -> Array:
+        return opset.reshape(opset.transpose(x, np.array([0, 2, 3, 1])), np.array([0, -1]), special_zero=True)
+
+    def matmul(self, x: Array, matrix: Array) -> Array:
+        return opset.matmul(x, opset.constant(matrix), False, False)
 
 
 class OpenVINORunner:
     """A compiled graph with as many requests in flight as keep the processor busy."""
+
+    batch_size = 4  # a stream a core: larger batches are no faster, and the last ones would leave cores idle
 
     def __init__(self, compiled: ov.CompiledModel) -> None:
         streams = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
@@ -117,6 +133,10 @@ def compile_network(network: Callable[[OpenVINOOps, Array], Array], *, pixels: i
         RequestError: the processor has no bfloat16 arithmetic (emulated, it would be slower than float32).
     """
     core = ov.Core()
+    if precision not in _HINTS:
+        raise RequestError(
+            f"the openvino backend computes in {' or '.join(_HINTS)}, not {precision}; use --backend torch"
+        )
     if precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise RequestError(
             "--precision bfloat16 needs a processor with bfloat16 arithmetic (AMX or AVX512-BF16), and this one has none; "
@@ -128,7 +148,7 @@ def compile_network(network: Callable[[OpenVINOOps, Array], Array], *, pixels: i
         model,
         "CPU",
         {
-            "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
+            "INFERENCE_PRECISION_HINT": _HINTS[precision],
             "INFERENCE_NUM_THREADS": usable_cores(),
             "PERFORMANCE_HINT": "THROUGHPUT",
         },

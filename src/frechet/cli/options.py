@@ -14,15 +14,15 @@ _IMAGE_SIDE = (
     click.option(
         "--extractor", default="inception", show_default=True, metavar="NAME", help="inception or efficientnet-lite0."
     ),
-    click.option("--dims", type=int, metavar="N", help="Layer: 64, 192, 768 or 2048 (the default) of inception."),
     click.option(
-        "--convention", metavar="NAME", help="pytorch-fid (the default) or tensorflow: resize and normalisation."
+        "--dims", type=int, metavar="N", help="Layer of inception: 64, 192, 768, 2048 (the default), 2023 (sFID), 1008."
     ),
+    click.option("--convention", metavar="NAME", help="pytorch-fid (the default), tensorflow, clean or torchmetrics."),
     click.option(
         "--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights that come before every other place."
     ),
-    click.option("--backend", default="auto", show_default=True, metavar="NAME", help="auto or openvino."),
-    click.option("--device", default="auto", show_default=True, metavar="NAME", help="auto or cpu."),
+    click.option("--backend", default="auto", show_default=True, metavar="NAME", help="auto, openvino or torch."),
+    click.option("--device", default="auto", show_default=True, metavar="NAME", help="auto, cpu, cuda, cuda:N or mps."),
     click.option(
         "--precision",
         default="float32",
@@ -30,7 +30,7 @@ _IMAGE_SIDE = (
         metavar="NAME",
         help="float32, or bfloat16 where the processor has it.",
     ),
-    click.option("--batch-size", type=int, default=8, show_default=True, metavar="N", help="Images that run together."),
+    click.option("--batch-size", type=int, metavar="N", help="Images that run together."),
     click.option("--workers", type=int, metavar="N", help="Decoding threads; by default one for each core."),
     click.option("--num-images", type=int, metavar="N", help="Take a seeded subset of each source of images."),
     click.option(

@@ -85,7 +85,7 @@ def _parts(
     parts = extract(
         source.pictures(chosen),
         extractor,
-        batch_size=settings.batch_size,
+        batch_size=settings.batch_size or extractor.runner.batch_size,
         workers=settings.workers or usable_cores(),
         skip_bad=settings.on_bad_image == "skip",
         on_batch=count,

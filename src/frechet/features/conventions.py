@@ -45,6 +45,20 @@ CONVENTIONS = {
             "TTUR, ADM, EDM, torch-fidelity: TensorFlow 1's bilinear, (x - 128)/128",
         ),
         Convention(
+            "clean",
+            resize.bicubic_pillow,
+            1 / 128,
+            -1.0,
+            "clean-fid: Pillow's antialiased bicubic on float channels, clipped and not rounded, (x - 128)/128",
+        ),
+        Convention(
+            "torchmetrics",
+            resize.bilinear_pillow,
+            1 / 128,
+            -1.0,
+            "torchmetrics: antialiased bilinear, (x - 128)/128",
+        ),
+        Convention(
             "efficientnet-lite0",
             resize.bicubic_pillow,
             1 / 128,

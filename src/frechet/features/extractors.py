@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,10 +15,11 @@ from frechet.errors import RequestError
 from frechet.features.conventions import CONVENTIONS, Convention
 from frechet.features.recipe import Recipe
 from frechet.networks import efficientnet_lite, inception
-from frechet.networks.weights import EFFICIENTNET_LITE0, INCEPTION_2015, Layer, WeightsFile, load_weights
+from frechet.networks.download import Progress
+from frechet.networks.weights import EFFICIENTNET_LITE0, INCEPTION_2015, Folded, Layer, WeightsFile, load_weights
 
-PRECISIONS = ("float32", "bfloat16")
-BACKENDS = ("openvino",)
+PRECISIONS = ("float32", "bfloat16", "float16")
+BACKENDS = ("openvino", "torch")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +30,9 @@ class Extractor:
         title: its name in labels.
         network: (ops, images, weights, tap) -> (n, d).
         layers: its convolutions, for reading weights.
-        taps: tap -> d; the last is the default.
+        taps: tap -> d, all different.
+        default_tap: the tap that is meant where none is said.
+        heads: taps that need one more layer of the weights, and which.
         pixels: height and width of its input.
         conventions: names of the conventions it is used with; the first is the default.
         weights: its published weights file.
@@ -37,6 +42,8 @@ class Extractor:
     network: Callable[..., Any]
     layers: Callable[[], Iterator[Layer]]
     taps: dict[str, int]
+    default_tap: str
+    heads: dict[str, str] = field(default_factory=dict)
     pixels: int
     conventions: tuple[str, ...]
     weights: WeightsFile
@@ -48,8 +55,10 @@ EXTRACTORS = {
         network=inception.inception,
         layers=inception.layers,
         taps=inception.TAPS,
+        default_tap="2048",
+        heads={"logits": "fc"},
         pixels=inception.PIXELS,
-        conventions=("pytorch-fid", "tensorflow"),
+        conventions=("pytorch-fid", "tensorflow", "clean", "torchmetrics"),
         weights=INCEPTION_2015,
     ),
     "efficientnet-lite0": Extractor(
@@ -57,6 +66,7 @@ EXTRACTORS = {
         network=efficientnet_lite.efficientnet_lite0,
         layers=efficientnet_lite.layers,
         taps=efficientnet_lite.TAPS,
+        default_tap="1280",
         pixels=efficientnet_lite.PIXELS,
         conventions=("efficientnet-lite0",),
         weights=EFFICIENTNET_LITE0,
@@ -65,7 +75,9 @@ EXTRACTORS = {
 
 
 class Runner(Protocol):
-    """A network on a device: batches in, features out."""
+    """A network on a device: batches in, features out; `batch_size` is what suits it."""
+
+    batch_size: int
 
     def map(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """(n, h, w, 3) float32 in 0..255 -> (n, d) float32, in order, several batches in flight."""
@@ -81,7 +93,7 @@ class LoadedExtractor:
         pixels: height and width of the input.
         dims: d.
         recipe: what its features must share with others.
-        backend: the name of the backend.
+        backend, device: their names.
     """
 
     runner: Runner
@@ -90,6 +102,7 @@ class LoadedExtractor:
     dims: int
     recipe: Recipe
     backend: str
+    device: str = "cpu"
 
 
 def load_extractor(
@@ -101,6 +114,7 @@ def load_extractor(
     precision: str = "float32",
     backend: str = "auto",
     device: str = "auto",
+    progress: Progress | None = None,
 ) -> LoadedExtractor:
     """Check the wishes against the table, load the weights and build the network.
 
@@ -110,24 +124,19 @@ def load_extractor(
     """
     check_choice(name, EXTRACTORS, "extractor")
     extractor = EXTRACTORS[name]
-    tap = _tap(extractor, dims)
+    tap = tap_of(extractor, dims)
     convention = convention or extractor.conventions[0]
     check_choice(convention, extractor.conventions, f"convention of {name}")
     chosen = CONVENTIONS[convention]
     check_choice(precision, PRECISIONS, "precision")
-    backend = "openvino" if backend == "auto" else backend
-    check_choice(backend, BACKENDS, "backend")
-    check_choice(device, ("auto", "cpu"), f"device of the {backend} backend")
-    found = load_weights(extractor.weights, extractor.layers, weights)
-    from frechet.backends import openvino_ops  # here, so that reading statistics loads no backend
+    check_choice(backend, ("auto", *BACKENDS), "backend")
+    backend = _backend_for(device) if backend == "auto" else backend
+    found = load_weights(extractor.weights, extractor.layers, weights, head=extractor.heads.get(tap), progress=progress)
 
-    runner = openvino_ops.compile_network(
-        lambda ops, images: extractor.network(
-            ops, ops.scale_shift(images, chosen.scale, chosen.shift), found.layers, tap
-        ),
-        pixels=extractor.pixels,
-        precision=precision,
-    )
+    def network(ops: Any, images: Any, layers: Any) -> Any:
+        return extractor.network(ops, ops.scale_shift(images, chosen.scale, chosen.shift), layers, tap)
+
+    runner, used = _RUN[backend](network, found.layers, extractor.pixels, precision, device)
     recipe = Recipe(
         extractor=name,
         layer=tap,
@@ -138,6 +147,7 @@ def load_extractor(
     )
     return LoadedExtractor(
         runner=runner,
+        device=used,
         convention=chosen,
         pixels=extractor.pixels,
         dims=extractor.taps[tap],
@@ -146,11 +156,49 @@ def load_extractor(
     )
 
 
-def _tap(extractor: Extractor, dims: int | None) -> str:
+def _backend_for(device: str) -> str:
+    """OpenVINO on a processor, torch where a device is named or an accelerator may be there."""
+    if device not in ("auto", "cpu"):
+        return "torch"
+    maybe = device == "auto" and (Path("/dev/nvidiactl").exists() or sys.platform == "darwin")
+    if maybe and importlib.util.find_spec("torch"):
+        from frechet.backends.torch_ops import choose_device
+
+        return "openvino" if choose_device("auto").type == "cpu" else "torch"
+    return "openvino"
+
+
+def _on_openvino(network: Any, layers: Folded, pixels: int, precision: str, device: str) -> tuple[Runner, str]:
+    from frechet.backends.openvino_ops import compile_network  # here, so that reading statistics loads no backend
+
+    check_choice(device, ("auto", "cpu"), "device of the openvino backend")
+    runner = compile_network(lambda ops, images: network(ops, images, layers), pixels=pixels, precision=precision)
+    return runner, "cpu"
+
+
+def _on_torch(network: Any, layers: Folded, _pixels: int, precision: str, device: str) -> tuple[Runner, str]:
+    if importlib.util.find_spec("torch") is None:
+        raise RequestError("the torch backend needs PyTorch: pip install 'frechet[torch]'; or use --backend openvino")
+    from frechet.backends.torch_ops import TorchRunner, choose_device
+
+    chosen = choose_device(device)
+    return TorchRunner(network, layers, chosen, precision), str(chosen)
+
+
+_RUN = {"openvino": _on_openvino, "torch": _on_torch}
+
+
+def tap_of(extractor: Extractor, dims: int | None) -> str:
+    """The tap with that many features.
+
+    Raises:
+        RequestError: there is none; those that exist are named.
+    """
     if dims is None:
-        return list(extractor.taps)[-1]
-    check_choice(str(dims), extractor.taps, f"--dims of {extractor.title}")
-    return str(dims)
+        return extractor.default_tap
+    by_dims = {str(d): tap for tap, d in extractor.taps.items()}
+    check_choice(str(dims), by_dims, f"--dims of {extractor.title}")
+    return by_dims[str(dims)]
 
 
 def check_choice(name: str, choices: Collection[str], what: str) -> None:

@@ -9,7 +9,8 @@ from typing import TypedDict
 import numpy as np
 
 from frechet.errors import RequestError
-from frechet.features.extractors import EXTRACTORS, PRECISIONS, LoadedExtractor, check_choice, load_extractor
+from frechet.features.extractors import EXTRACTORS, PRECISIONS, LoadedExtractor, check_choice, load_extractor, tap_of
+from frechet.networks.download import Progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +23,8 @@ class Settings:
         convention: resize and normalisation; None is the extractor's default.
         weights: a weights file that comes before every other place.
         backend, device: "auto", or a name.
-        precision: "float32" or "bfloat16".
-        batch_size: images that run through the network together.
+        precision: "float32", "bfloat16" or (torch) "float16".
+        batch_size: images that run through the network together; None is what suits the backend.
         workers: decoding threads; None is one for each core.
         num_images: score a seeded subset of this size.
         seed: of the subset and of the sample of rows that statistics keep.
@@ -37,7 +38,7 @@ class Settings:
     backend: str = "auto"
     device: str = "auto"
     precision: str = "float32"
-    batch_size: int = 8
+    batch_size: int | None = None
     workers: int | None = None
     num_images: int | None = None
     seed: int = 0
@@ -58,14 +59,14 @@ class Settings:
         """What these settings say of features beyond the defaults, by the field of the recipe."""
         said = {
             "extractor": None if self.extractor == "inception" else self.extractor,
-            "layer": None if self.dims is None else str(self.dims),
+            "layer": None if self.dims is None else tap_of(EXTRACTORS[self.extractor], self.dims),
             "convention": self.convention,
             "precision": None if self.precision == "float32" else self.precision,
         }
         return {name: value for name, value in said.items() if value is not None}
 
-    def load(self) -> LoadedExtractor:
-        """The extractor that these settings describe."""
+    def load(self, progress: Progress | None = None) -> LoadedExtractor:
+        """The extractor that these settings describe; `progress` hears of a download of its weights."""
         return load_extractor(
             self.extractor,
             dims=self.dims,
@@ -74,6 +75,7 @@ class Settings:
             precision=self.precision,
             backend=self.backend,
             device=self.device,
+            progress=progress,
         )
 
 
@@ -87,7 +89,7 @@ class Options(TypedDict, total=False):
     backend: str
     device: str
     precision: str
-    batch_size: int
+    batch_size: int | None
     workers: int | None
     num_images: int | None
     seed: int

@@ -55,12 +55,21 @@ def bilinear_corner(image: np.ndarray, out: np.ndarray) -> None:
 
 
 def bicubic_pillow(image: np.ndarray, out: np.ndarray) -> None:
-    """Pillow's bicubic (a = -1/2, antialiased) on float channels, clipped to 0..255 and not rounded."""
+    """clean-fid's resize: Pillow's bicubic (a = -1/2, antialiased) on float channels, clipped to 0..255 and not rounded."""
+    _by_pillow(image, out, Image.Resampling.BICUBIC)
+    out.clip(0.0, 255.0, out=out)
+
+
+def bilinear_pillow(image: np.ndarray, out: np.ndarray) -> None:
+    """torchmetrics' resize: bilinear, antialiased where it shrinks; torch's filter is Pillow's (float channels)."""
+    _by_pillow(image, out, Image.Resampling.BILINEAR)
+
+
+def _by_pillow(image: np.ndarray, out: np.ndarray, kind: Image.Resampling) -> None:
     height, width, channels = out.shape
     for c in range(channels):
         channel = Image.fromarray(np.ascontiguousarray(image[:, :, c], np.float32))
-        out[:, :, c] = channel.resize((width, height), Image.Resampling.BICUBIC)
-    out.clip(0.0, 255.0, out=out)
+        out[:, :, c] = channel.resize((width, height), kind)
 
 
 _BAND = 32  # output rows made at a time: everything a band needs stays in cache

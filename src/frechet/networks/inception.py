@@ -10,56 +10,77 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from frechet.networks.ops import Array, Ops
+from frechet.networks.ops import Activation, Array, Ops
 
-TAPS = {"64": 64, "192": 192, "768": 768, "2048": 2048}  # tap -> features (d); the name is pytorch-fid's --dims
+# tap -> features (d): pytorch-fid's four, ADM's spatial tap for sFID, and the class scores behind the Inception Score
+TAPS = {"64": 64, "192": 192, "768": 768, "2048": 2048, "spatial": 17 * 17 * 7, "logits": 1008}
 PIXELS = 299
 
 
 def inception(ops: Ops, images: Array, weights: Mapping[str, Any], tap: str) -> Array:
     """Run the network up to `tap` and average over positions.
 
+    "spatial" is the 1x1 branch of `Mixed_6d` (TensorFlow's `mixed_6/conv`), its first 7 channels at every position, in the
+    order height, width, channel; "logits" is without bias, as Salimans et al. 2016 and ADM have it.
+
     Args:
         ops: a backend's operations.
         images: (n, 299, 299, 3), already normalised to about [-1, 1].
-        weights: layer name -> (kernel OIHW, bias O), batch norm folded in.
+        weights: layer name -> (kernel OIHW, bias O), batch norm folded in; "fc" -> ((2048, 1008),) for the logits.
         tap: a key of `TAPS`.
 
     Returns:
         (n, d) features.
     """
+    conv = _convolution(ops, weights)
+    for stage, x in stages(ops, conv, ops.enter(images)):
+        if stage == tap:
+            return ops.global_mean(x)
+        if stage == "mixed_6" and tap == "spatial":
+            return ops.positions(ops.channels(conv(x, "Mixed_6d.branch1x1"), 0, 7))
+    return ops.matmul(ops.global_mean(x), weights["fc"][0])
 
-    def conv(x: Array, name: str, stride: int = 1, padding: tuple[int, int] = (0, 0)) -> Array:
-        kernel, bias = weights[name]
-        rows, columns = padding
-        return ops.conv(x, kernel, bias, stride=stride, padding=((rows, rows), (columns, columns)), activation="relu")
+
+def stages(ops: Ops, conv: Any, x: Array) -> Iterator[tuple[str, Array]]:
+    """(name, feature map) of every place where features are taken, each computed when it is asked for."""
 
     def shrink(x: Array) -> Array:
         return ops.max_pool(x, size=3, stride=2)
 
-    x = ops.enter(images)
     x = conv(x, "Conv2d_1a_3x3", stride=2)
     x = conv(x, "Conv2d_2a_3x3")
-    x = conv(x, "Conv2d_2b_3x3", padding=(1, 1))
-    x = shrink(x)
-    if tap == "64":
-        return ops.global_mean(x)
+    x = shrink(conv(x, "Conv2d_2b_3x3", padding=(1, 1)))
+    yield "64", x
     x = conv(x, "Conv2d_3b_1x1")
-    x = conv(x, "Conv2d_4a_3x3")
-    x = shrink(x)
-    if tap == "192":
-        return ops.global_mean(x)
+    x = shrink(conv(x, "Conv2d_4a_3x3"))
+    yield "192", x
     for block in ("Mixed_5b", "Mixed_5c", "Mixed_5d"):
         x = _block_35(ops, conv, x, block)
     x = _reduction_17(ops, conv, x, shrink)
-    for block in ("Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e"):
+    for block in ("Mixed_6b", "Mixed_6c"):
         x = _block_17(ops, conv, x, block)
-    if tap == "768":
-        return ops.global_mean(x)
+    yield "mixed_6", x
+    for block in ("Mixed_6d", "Mixed_6e"):
+        x = _block_17(ops, conv, x, block)
+    yield "768", x
     x = _reduction_8(ops, conv, x, shrink)
-    x = _block_8(ops, conv, x, "Mixed_7b", pool=_average)
-    x = _block_8(ops, conv, x, "Mixed_7c", pool=_maximum)
-    return ops.global_mean(x)
+    x = _block_8(ops, conv, x, "Mixed_7b", pooled=_averaged)
+    x = _block_8(ops, conv, x, "Mixed_7c", pooled=_maxima)
+    yield "2048", x
+
+
+def _convolution(ops: Ops, weights: Mapping[str, Any]) -> Any:
+    """A function that runs a named layer, by default with its ReLU."""
+
+    def conv(
+        x: Array, name: str, stride: int = 1, padding: tuple[int, int] = (0, 0), activation: Activation = "relu"
+    ) -> Array:
+        kernel, bias = weights[name]
+        rows, columns = padding
+        sides = ((rows, rows), (columns, columns))
+        return ops.conv(x, kernel, bias, stride=stride, padding=sides, activation=activation)
+
+    return conv
 
 
 def layers() -> Iterator[tuple[str, str, str]]:
@@ -82,12 +103,16 @@ _BRANCHES = {
 }
 
 
-def _average(ops: Ops, x: Array) -> Array:
-    return ops.average_pool(x, size=3, stride=1, padding=1)
+def _averaged(ops: Ops, conv: Any, x: Array, name: str) -> Array:
+    """Average, then 1x1 convolution and ReLU; in the order that is cheaper, since means and 1x1 convolutions commute.
+
+    They do so because the padding is not counted: the mean of a constant bias is the bias.
+    """
+    return ops.relu(ops.average_pool(conv(x, name, activation="none"), size=3, stride=1, padding=1))
 
 
-def _maximum(ops: Ops, x: Array) -> Array:
-    return ops.max_pool(x, size=3, stride=1, padding=1)
+def _maxima(ops: Ops, conv: Any, x: Array, name: str) -> Array:
+    return conv(ops.max_pool(x, size=3, stride=1, padding=1), name)
 
 
 def _block_35(ops: Ops, conv: Any, x: Array, block: str) -> Array:
@@ -97,7 +122,7 @@ def _block_35(ops: Ops, conv: Any, x: Array, block: str) -> Array:
     double = conv(x, f"{block}.branch3x3dbl_1")
     double = conv(double, f"{block}.branch3x3dbl_2", padding=(1, 1))
     double = conv(double, f"{block}.branch3x3dbl_3", padding=(1, 1))
-    pooled = conv(_average(ops, x), f"{block}.branch_pool")
+    pooled = _averaged(ops, conv, x, f"{block}.branch_pool")
     return ops.concat([narrow, wide, double, pooled])
 
 
@@ -120,7 +145,7 @@ def _block_17(ops: Ops, conv: Any, x: Array, block: str) -> Array:
     double = conv(double, f"{block}.branch7x7dbl_3", padding=(0, 3))
     double = conv(double, f"{block}.branch7x7dbl_4", padding=(3, 0))
     double = conv(double, f"{block}.branch7x7dbl_5", padding=(0, 3))
-    pooled = conv(_average(ops, x), f"{block}.branch_pool")
+    pooled = _averaged(ops, conv, x, f"{block}.branch_pool")
     return ops.concat([narrow, single, double, pooled])
 
 
@@ -135,15 +160,14 @@ def _reduction_8(ops: Ops, conv: Any, x: Array, shrink: Any) -> Array:
     return ops.concat([single, crossed, shrink(x)])
 
 
-def _block_8(ops: Ops, conv: Any, x: Array, block: str, pool: Any) -> Array:
+def _block_8(ops: Ops, conv: Any, x: Array, block: str, pooled: Any) -> Array:
     narrow = conv(x, f"{block}.branch1x1")
     fork = conv(x, f"{block}.branch3x3_1")
     fork = _split_3x3(ops, conv, fork, f"{block}.branch3x3_2")
     double = conv(x, f"{block}.branch3x3dbl_1")
     double = conv(double, f"{block}.branch3x3dbl_2", padding=(1, 1))
     double = _split_3x3(ops, conv, double, f"{block}.branch3x3dbl_3")
-    pooled = conv(pool(ops, x), f"{block}.branch_pool")
-    return ops.concat([narrow, fork, double, pooled])
+    return ops.concat([narrow, fork, double, pooled(ops, conv, x, f"{block}.branch_pool")])
 
 
 def _split_3x3(ops: Ops, conv: Any, x: Array, name: str) -> Array:

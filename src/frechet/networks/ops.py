@@ -39,11 +39,23 @@ class Ops(Protocol):
     def add(self, x: Array, y: Array) -> Array:
         """x + y."""
 
+    def relu(self, x: Array) -> Array:
+        """max(x, 0)."""
+
     def concat(self, parts: Sequence[Array]) -> Array:
         """Join along channels."""
 
     def scale_shift(self, x: Array, scale: float, shift: float) -> Array:
         """x * scale + shift."""
 
+    def channels(self, x: Array, start: int, stop: int) -> Array:
+        """Channels start to stop - 1."""
+
     def global_mean(self, x: Array) -> Array:
         """Mean over positions: (n, c), an exit."""
+
+    def positions(self, x: Array) -> Array:
+        """Every position's channels, in the order height, width, channel: (n, h * w * c), an exit."""
+
+    def matmul(self, x: Array, matrix: Array) -> Array:
+        """(n, c) features times a (c, k) matrix."""

