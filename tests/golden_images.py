@@ -41,4 +41,6 @@ def tiles(name, count=100, side=64):
 
 def _open(name):
     package, _, inside = name.partition("/")
-    return Image.open(Path(importlib.util.find_spec(package).origin).parent / inside)
+    image = Image.open(Path(importlib.util.find_spec(package).origin).parent / inside)
+    image.load()
+    return image

@@ -14,6 +14,7 @@ FRAMEWORKS = {"openvino", "torch", "jax", "matplotlib", "skimage", "sklearn", "s
 OWNERS = {
     "backends/openvino_ops.py": {"openvino"},
     "backends/torch_ops.py": {"torch"},
+    "compat/inception_v3.py": {"torch"},
     "reports/plots.py": {"matplotlib"},
 }
 

@@ -7,8 +7,9 @@ import pytest
 
 from frechet.errors import OutputError, RunError, StatisticsError
 from frechet.features.recipe import Recipe
-from frechet.statistics.files import is_statistics, read_statistics
+from frechet.statistics.files import read_statistics
 from frechet.statistics.gaussian import Gaussian
+from frechet.statistics.peers import is_statistics
 from frechet.statistics.samples import Sample, priorities
 from frechet.statistics.statistics import Statistics
 

@@ -6,12 +6,13 @@ FrechetError
 │   ├── TooFewImages        fewer than two images
 │   ├── StatisticsError     a statistics file that cannot be trusted
 │   ├── Mismatch            two sides that cannot be compared
+│   ├── UnsafeFile          a pickle that asks for more than arrays
 │   ├── WeightsError        weights that are missing or wrong
 │   └── OutputError         a result that cannot be written there
 └── RunError (exit code 3): the run failed underway
     ├── BadImage            an image that cannot be decoded
     ├── BadArchive          an archive that is damaged further on
-        └── BadFeatures         features that are not finite
+    └── BadFeatures         features that are not finite
 """
 
 from __future__ import annotations
@@ -45,6 +46,10 @@ class Mismatch(RequestError):
 
 class WeightsError(RequestError):
     """A network's weights are missing, damaged or of another network."""
+
+
+class UnsafeFile(RequestError):
+    """A file that would run code, or whose sizes do not fit its bytes."""
 
 
 class OutputError(RequestError, OSError):

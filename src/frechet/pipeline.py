@@ -21,7 +21,8 @@ from frechet.features.settings import Options, Settings
 from frechet.images.sources import Source, open_source
 from frechet.metrics import METRICS, default_metric, label_of
 from frechet.scores import Score, Scores
-from frechet.statistics.files import is_statistics, read_statistics
+from frechet.statistics.files import read_statistics
+from frechet.statistics.peers import is_statistics
 from frechet.statistics.statistics import Statistics
 from frechet.version import __version__
 
@@ -55,8 +56,8 @@ def score(
         RunError: an image or a feature was bad.
     """
     settings = Settings(**options)
-    one = _open_side(generated)
-    other = _declared(_open_side(reference), reference_convention, reference_size)
+    one = _open_side(generated, settings.dims)
+    other = _declared(_open_side(reference, settings.dims), reference_convention, reference_size)
     sides = ((one, "generated"), (other, "reference"))
     if isinstance(one, Statistics) and isinstance(other, Statistics):
         _require_as_asked(one, other, settings)
@@ -139,11 +140,11 @@ def compare(
     return Scores(scores, provenance)
 
 
-def _open_side(side: Any) -> Source | Statistics:
+def _open_side(side: Any, dims: int | None = None) -> Source | Statistics:
     if isinstance(side, Statistics):
         return side
     if isinstance(side, (str, os.PathLike)) and is_statistics(Path(side)):
-        return read_statistics(Path(side))
+        return read_statistics(Path(side), dims)
     source = open_source(side)
     if len(source) < 2:
         raise TooFewImages(f"{source.name} holds one image; a distribution needs at least two")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 
 import click
 
-from frechet.errors import FrechetError
+from frechet.console import exiting
 from frechet.version import __version__
 
 _COMMANDS = {
@@ -53,22 +52,10 @@ def frechet() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 2 the request is wrong, 3 the run failed, 130 interrupted."""
-    try:
+    with exiting():
         code = _run(sys.argv[1:] if arguments is None else list(arguments))
         sys.stdout.flush()
         sys.exit(code)
-    except FrechetError as error:
-        _fail(str(error), error.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(2)
-    except (click.Abort, KeyboardInterrupt):
-        _fail("interrupted", 130)
-    except BrokenPipeError:  # whoever read our output has read enough; Python's docs: nothing may be flushed again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    except OSError as error:
-        _fail(str(error), 3)
 
 
 def _run(arguments: list[str]) -> int:
@@ -79,13 +66,3 @@ def _run(arguments: list[str]) -> int:
     except click.exceptions.Exit as done:
         return done.exit_code
     return 0
-
-
-def _fail(message: str, code: int) -> None:
-    print(f"error: {printable(message)}", file=sys.stderr)
-    sys.exit(code)
-
-
-def printable(text: str) -> str:
-    """The text with control characters (a file name may hold some) made visible."""
-    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)

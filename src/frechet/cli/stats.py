@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from frechet import pipeline
-from frechet.cli.main import printable
 from frechet.cli.options import image_options
 from frechet.cli.progress import progress_bars
+from frechet.console import printable
 from frechet.output import check_output
 
 

@@ -63,6 +63,8 @@ def open_source(images: Any) -> Source:
     Raises:
         SourceError: nothing there, or nothing that is an image; the message names what was seen.
     """
+    if isinstance(images, (FolderSource, ZipSource, ArraySource, ObjectSource)):
+        return images
     if not isinstance(images, (str, os.PathLike)):
         return _objects(images)
     path = Path(images)
@@ -91,19 +93,25 @@ class FolderSource:
     """Every image under a folder, in order of path; hidden files and folders are skipped, links are followed once."""
 
     def __init__(self, folder: Path) -> None:
+        names = sorted(_walk(folder))
         self.name = str(folder)
-        self.folder = folder
-        files = sorted(_walk(folder))
-        self.files = [name for name in files if _is_image(name)]
+        self.files = [folder / name for name in names if _is_image(name)]
         if not self.files:
-            raise SourceError(f"{folder} holds no images: {_seen(files)}")
+            raise SourceError(f"{folder} holds no images: {_seen(names)}")
+
+    @classmethod
+    def of_files(cls, files: Sequence[Path], name: str = "files") -> FolderSource:
+        """Exactly these files, in this order."""
+        source = cls.__new__(cls)
+        source.name, source.files = name, list(files)
+        return source
 
     def __len__(self) -> int:
         return len(self.files)
 
     def pictures(self, chosen: Sequence[int]) -> Iterator[Picture]:
         for index, place in enumerate(chosen):
-            path = self.folder / self.files[place]
+            path = self.files[place]
             yield Picture(index, str(path), partial(open_image_file, path))
 
 

@@ -16,6 +16,8 @@ from frechet.networks.ops import Activation, Array, Ops
 TAPS = {"64": 64, "192": 192, "768": 768, "2048": 2048, "spatial": 17 * 17 * 7, "logits": 1008}
 PIXELS = 299
 
+Conv = Any  # (x, layer, stride, padding, activation) -> x
+
 
 def inception(ops: Ops, images: Array, weights: Mapping[str, Any], tap: str) -> Array:
     """Run the network up to `tap` and average over positions.
@@ -32,7 +34,7 @@ def inception(ops: Ops, images: Array, weights: Mapping[str, Any], tap: str) -> 
     Returns:
         (n, d) features.
     """
-    conv = _convolution(ops, weights)
+    conv = convolution(ops, weights)
     for stage, x in stages(ops, conv, ops.enter(images)):
         if stage == tap:
             return ops.global_mean(x)
@@ -69,7 +71,7 @@ def stages(ops: Ops, conv: Any, x: Array) -> Iterator[tuple[str, Array]]:
     yield "2048", x
 
 
-def _convolution(ops: Ops, weights: Mapping[str, Any]) -> Any:
+def convolution(ops: Ops, weights: Mapping[str, Any]) -> Conv:
     """A function that runs a named layer, by default with its ReLU."""
 
     def conv(

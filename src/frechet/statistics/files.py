@@ -1,4 +1,4 @@
-"""Statistics files: our own (.npz, format 1) and those of pytorch-fid and TTUR (mu and sigma, and not a word more).
+"""Statistics files: our own (.npz, format 1), and those of other tools made into statistics.
 
 Format 1, all arrays plain (nothing is pickled):
 
@@ -21,19 +21,16 @@ from typing import Any
 
 import numpy as np
 
-from frechet.errors import StatisticsError
+from frechet.errors import StatisticsError, UnsafeFile
 from frechet.features.recipe import Recipe
-from frechet.images.arrays import npz_keys
 from frechet.output import written_aside
+from frechet.statistics.gaussian import Gaussian
+from frechet.statistics.peers import read_arrays
+from frechet.statistics.samples import Sample
 from frechet.statistics.statistics import Statistics
 from frechet.version import __version__
 
 FORMAT = 1
-
-
-def is_statistics(path: Path) -> bool:
-    """Whether the file is an .npz that holds mu or sigma."""
-    return path.suffix.lower() == ".npz" and path.is_file() and bool({"mu", "sigma"} & set(npz_keys(path)))
 
 
 def write_statistics(statistics: Statistics, path: Path, *, force: bool = False) -> None:
@@ -60,17 +57,23 @@ def write_statistics(statistics: Statistics, path: Path, *, force: bool = False)
         np.savez(file, frechet=np.array(json.dumps(about)), **arrays)
 
 
-def read_statistics(path: Path) -> Statistics:
-    """Read our own format or a peer's mu and sigma.
+def read_statistics(path: Path, dims: int | None = None) -> Statistics:
+    """Read our own format or a peer's (see `frechet.statistics.peers`).
+
+    Args:
+        path: the file.
+        dims: the number of features that is wanted, where a file has statistics of several layers.
 
     Raises:
         StatisticsError: damaged, incomplete, not finite, not a covariance, or holding Python objects (never unpickled).
     """
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            return _checked({key: archive[key] for key in archive.files if key in _KEYS}, path)
+        arrays = read_arrays(path, dims)
+        return _of_features(arrays["features"], path) if "features" in arrays else _checked(arrays, path)
     except StatisticsError:
         raise
+    except UnsafeFile as error:
+        raise StatisticsError(f"{path}: {error}") from None
     except Exception as error:  # damage has many names: BadZipFile, zlib.error, ValueError, TypeError, KeyError ...
         raise StatisticsError(
             f"{path} cannot be read as statistics ({type(error).__name__}: {error}); "
@@ -78,14 +81,33 @@ def read_statistics(path: Path) -> Statistics:
         ) from error
 
 
-def _checked(arrays: Mapping[str, np.ndarray], path: Path) -> Statistics:
+def _of_features(features: np.ndarray, path: Path) -> Statistics:
+    """Statistics of a file that holds all features and nothing else."""
+    wrong = ~np.isfinite(features).all(axis=1)
+    if len(features) < 2 or wrong.any():
+        reason = f"NaN or infinity in row {int(wrong.argmax())}" if wrong.any() else f"{len(features)} rows"
+        raise StatisticsError(f"{path} holds {reason}; expected at least two rows of finite features")
+    gaussian = Gaussian.of(features)
+    sample = Sample.empty(features.shape[1], 0).update(np.arange(len(features)), features.astype(np.float32))
+    return Statistics(
+        mean=gaussian.mean,
+        covariance=gaussian.covariance,
+        n=gaussian.n,
+        rows=sample.rows,
+        places=sample.places,
+        recipe=Recipe(),
+        source=str(path),
+    )
+
+
+def _checked(arrays: Mapping[str, Any], path: Path) -> Statistics:
     mean, covariance = _moments(arrays, path)
     about = _about(arrays, path)
     rows, places = _rows(arrays, len(mean), about.get("n"), path)
     return Statistics(
         mean=mean,
         covariance=covariance,
-        n=about.get("n"),
+        n=about.get("n", arrays.get("n")),
         recipe=_recipe(about, path),
         source=str(path),
         rows=rows,
@@ -99,12 +121,9 @@ def _checked(arrays: Mapping[str, np.ndarray], path: Path) -> Statistics:
     )
 
 
-_KEYS = ("mu", "sigma", "rows", "places", "frechet")
-
-
 def _moments(arrays: Mapping[str, np.ndarray], path: Path) -> tuple[np.ndarray, np.ndarray]:
     for key in ("mu", "sigma"):
-        if key not in arrays:
+        if not isinstance(arrays.get(key), np.ndarray):
             raise StatisticsError(f"{path} has no {key}; expected mu (d,) and sigma (d, d)")
         if arrays[key].dtype.kind != "f":
             raise StatisticsError(f"{path}: {key} is {arrays[key].dtype}; expected floating point")

@@ -1,0 +1,1 @@
+"""The names of older tools, over this engine."""

@@ -1,0 +1,94 @@
+"""pytorch-fid's `InceptionV3` module: its arguments, its output blocks, this project's network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812, its usual name
+
+from frechet.backends.torch_ops import TorchOps, full_precision
+from frechet.errors import RequestError
+from frechet.networks import inception
+from frechet.networks.weights import INCEPTION_2015, load_weights
+
+
+class InceptionV3(torch.nn.Module):
+    """Feature maps of FID's Inception.
+
+    Args:
+        output_blocks: which maps are returned, in ascending order: 0 after the first max pool (64 channels), 1 after
+            the second (192), 2 before the auxiliary classifier's place (768), 3 the pooled features (2048).
+        resize_input: bring images to 299 x 299 first (bilinear, half-pixel centres).
+        normalize_input: bring images from [0, 1] to [-1, 1] first.
+        requires_grad: whether the weights want gradients. Gradients reach the images either way.
+        use_fid_inception: must be true: torchvision's weights are not FID's.
+        weights: a weights file that comes before every other place.
+
+    Raises:
+        RequestError: unknown blocks, or torchvision's weights are asked for.
+        WeightsError: the weights cannot be had.
+    """
+
+    DEFAULT_BLOCK_INDEX = 3
+    BLOCK_INDEX_BY_DIM = {64: 0, 192: 1, 768: 2, 2048: 3}  # noqa: RUF012, pytorch-fid's own name and kind
+
+    def __init__(
+        self,
+        output_blocks: Sequence[int] = (DEFAULT_BLOCK_INDEX,),
+        resize_input: bool = True,
+        normalize_input: bool = True,
+        requires_grad: bool = False,
+        use_fid_inception: bool = True,
+        weights: str | Path | None = None,
+    ) -> None:
+        super().__init__()
+        if not use_fid_inception:
+            raise RequestError("use_fid_inception=False asks for torchvision's weights, whose distances are not FID")
+        if not output_blocks or not set(output_blocks) <= {0, 1, 2, 3}:
+            raise RequestError(f"output_blocks are {tuple(output_blocks)}; expected some of 0, 1, 2, 3")
+        self.resize_input = resize_input
+        self.normalize_input = normalize_input
+        self.output_blocks = sorted(output_blocks)
+        self.last_needed_block = max(output_blocks)
+        loaded = load_weights(INCEPTION_2015, inception.layers, Path(weights) if weights is not None else None)
+        self.layers = torch.nn.ParameterDict(
+            {
+                f"{name.replace('.', '/')}:{part}": torch.nn.Parameter(_tensor(array), requires_grad=requires_grad)
+                for name, arrays in loaded.layers.items()
+                for part, array in zip(("kernel", "bias"), arrays, strict=True)
+            }
+        )
+
+    def forward(self, inp: torch.Tensor) -> list[torch.Tensor]:
+        """(n, 3, h, w) in [0, 1] -> the maps of `output_blocks`, each (n, c, h, w)."""
+        x = inp
+        if self.resize_input:
+            x = F.interpolate(x, size=(inception.PIXELS, inception.PIXELS), mode="bilinear", align_corners=False)
+        if self.normalize_input:
+            x = 2 * x - 1
+        blocks = {str(d): block for d, block in self.BLOCK_INDEX_BY_DIM.items()}
+        maps = []
+        with full_precision():
+            for stage, features in inception.stages(TorchOps(), self._conv(), x):
+                block = blocks.get(stage)
+                if block in self.output_blocks:
+                    maps.append(features.mean((2, 3), keepdim=True) if block == 3 else features)
+                if block == self.last_needed_block:
+                    break
+        return maps
+
+    def _conv(self) -> inception.Conv:
+        pairs: dict[str, dict[str, torch.Tensor]] = {}
+        for key in self.layers:
+            name, _, part = key.rpartition(":")
+            pairs.setdefault(name.replace("/", "."), {})[part] = self.layers[key]
+        weights = {name: (pair["kernel"], pair["bias"]) for name, pair in pairs.items()}
+        return inception.convolution(TorchOps(), weights)
+
+
+def _tensor(array: np.ndarray) -> torch.Tensor:
+    tensor = torch.from_numpy(np.array(array))
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor

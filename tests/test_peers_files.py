@@ -1,0 +1,123 @@
+"""Statistics as other tools write them, to the letter of their formats."""
+
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+import frechet
+from frechet.errors import StatisticsError
+from frechet.statistics.files import read_statistics
+from frechet.statistics.peers import SPATIAL, is_statistics
+
+
+@pytest.fixture(scope="module")
+def x():
+    return np.random.default_rng(0).standard_normal((300, 64)).astype(np.float32)
+
+
+def moments(x):
+    return x.astype(float).mean(0), np.cov(x.astype(float), rowvar=False)
+
+
+def assert_read(path, x, n=None, dims=None):
+    assert is_statistics(path)
+    statistics = read_statistics(path, dims)
+    mu, sigma = moments(x)
+    np.testing.assert_allclose(statistics.mean, mu, atol=1e-6)
+    np.testing.assert_allclose(statistics.covariance, sigma, atol=1e-6)
+    assert statistics.n == n
+
+
+def test_clean_fids_two_kinds(tmp_path, x):
+    mu, sigma = moments(x)
+    np.savez_compressed(tmp_path / "fid.npz", mu=mu.astype(np.float32), sigma=sigma)
+    np.savez_compressed(tmp_path / "kid.npz", feats=x)
+    assert_read(tmp_path / "fid.npz", x)
+    assert_read(tmp_path / "kid.npz", x, n=300)
+
+
+def test_imeanflows_names(tmp_path, x):
+    mu, sigma = moments(x)
+    np.savez(tmp_path / "ref.npz", ref_mu=mu, ref_sigma=sigma)
+    assert_read(tmp_path / "ref.npz", x)
+
+
+def test_adms_batches_hold_two_statistics_and_images(tmp_path, x):
+    mu, sigma = moments(x)
+    spatial = np.random.default_rng(1).standard_normal(SPATIAL)
+    np.savez(
+        tmp_path / "adm.npz",
+        arr_0=np.zeros((3, 8, 8, 3), np.uint8), mu=mu, sigma=sigma, mu_s=spatial, sigma_s=np.eye(SPATIAL),
+    )  # fmt: skip
+    assert_read(tmp_path / "adm.npz", x)
+    found = read_statistics(tmp_path / "adm.npz", SPATIAL)
+    np.testing.assert_array_equal(found.mean, spatial)
+    assert frechet.score(found, found)["sfid"].label == "sFID"
+    np.savez(tmp_path / "samples.npz", arr_0=np.zeros((3, 8, 8, 3), np.uint8))
+    assert not is_statistics(tmp_path / "samples.npz")
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+def test_edm2s_pickle(tmp_path, x, protocol):
+    mu, sigma = moments(x)
+    other = {"mu": np.zeros(7), "sigma": np.eye(7)}
+    content = {
+        "num_images": np.int64(300) if protocol == 4 else 300,
+        "fid": {"mu": mu, "sigma": sigma},
+        "fd_dinov2": other,
+    }
+    (tmp_path / "ref.pkl").write_bytes(pickle.dumps(content, protocol))
+    assert_read(tmp_path / "ref.pkl", x, n=300)
+    assert_read(tmp_path / "ref.pkl", x, n=300, dims=64)
+    assert read_statistics(tmp_path / "ref.pkl", 7).dims == 7
+    with pytest.raises(StatisticsError, match="no statistics of 9 dimensions"):
+        read_statistics(tmp_path / "ref.pkl", 9)
+
+
+def test_torch_fidelitys_cache(tmp_path, x):
+    mu, sigma = moments(x)
+    torch.save({"mu": mu.astype(np.float32), "sigma": sigma}, tmp_path / "stat.pt")
+    torch.save(torch.from_numpy(x), tmp_path / "features.pt")
+    assert_read(tmp_path / "stat.pt", x)
+    assert_read(tmp_path / "features.pt", x, n=300)
+
+
+class Bomb:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_a_bomb_in_any_container_runs_nothing(tmp_path):
+    bomb = {"fid": {"mu": Bomb(tmp_path / "owned"), "sigma": np.eye(3)}, "mu": Bomb(tmp_path / "owned")}
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(bomb))
+    torch.save(bomb, tmp_path / "zip.pt")
+    torch.save(bomb, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    np.savez(tmp_path / "a.npz", mu=np.array([Bomb(tmp_path / "owned")]), sigma=np.eye(1))
+    (tmp_path / "b.npz").write_bytes(pickle.dumps(bomb))
+    for name in ("a.pkl", "zip.pt", "old.pt"):
+        with pytest.raises(StatisticsError, match=r"asks for (posix|nt)\.mkdir"):
+            read_statistics(tmp_path / name)
+    for name in ("a.npz", "b.npz"):
+        with pytest.raises(StatisticsError):
+            read_statistics(tmp_path / name)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_an_array_of_objects_in_a_pickle_is_refused(tmp_path):
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"fid": {"mu": np.array([1, "x"], object), "sigma": np.eye(2)}}))
+    with pytest.raises(StatisticsError, match="expected numbers"):
+        read_statistics(tmp_path / "a.pkl")
+
+
+def test_features_that_are_not_finite_name_their_row(tmp_path, x):
+    broken = x.copy()
+    broken[17, 3] = np.nan
+    np.savez(tmp_path / "kid.npz", feats=broken)
+    with pytest.raises(StatisticsError, match="row 17"):
+        read_statistics(tmp_path / "kid.npz")
