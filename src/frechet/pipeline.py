@@ -264,7 +264,7 @@ def _provenance(
         "device": device,
         "generated": side(generated),
         "reference": side(reference),
-        "platform": platform.platform(),
+        "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
         "numpy": np.__version__,
     }

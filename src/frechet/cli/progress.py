@@ -1,39 +1,47 @@
-"""A progress bar on stderr: images done, rate, remaining time."""
+"""A progress bar on stderr: what is done, rate, remaining time."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-import rich.progress
-from rich.console import Console
-
-
-class _Rate(rich.progress.ProgressColumn):
-    def render(self, task: rich.progress.Task) -> str:
-        speed = task.finished_speed or task.speed
-        return f"{speed:.1f} images/s" if speed else ""
+if TYPE_CHECKING:
+    import rich.progress
 
 
 @contextmanager
 def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
-    """A callback (what, images done, images in all) that draws one bar for each `what`; silent where nobody looks."""
-    bars = rich.progress.Progress(
-        rich.progress.TextColumn("{task.description:>9}"),
-        rich.progress.BarColumn(),
-        rich.progress.MofNCompleteColumn(),
-        _Rate(),
-        rich.progress.TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not sys.stderr.isatty(),
-    )
-    tasks: dict[str, rich.progress.TaskID] = {}
+    """A callback (what, done, in all) that draws one bar for each `what`; silent where nobody looks."""
+    if not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    with _bars() as bars:
+        tasks: dict[str, rich.progress.TaskID] = {}
 
-    def update(what: str, done: int, total: int) -> None:
-        if what not in tasks:
-            tasks[what] = bars.add_task(what, total=total)
-        bars.update(tasks[what], completed=done)
+        def update(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done)
 
-    with bars:
         yield update
+
+
+def _bars() -> rich.progress.Progress:
+    import rich.progress as progress  # a tenth of a second that only a terminal needs
+    from rich.console import Console
+
+    class Rate(progress.ProgressColumn):
+        def render(self, task: progress.Task) -> str:
+            speed = task.finished_speed or task.speed
+            return f"{speed:,.1f}/s" if speed else ""
+
+    return progress.Progress(
+        progress.TextColumn("{task.description:>9}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        Rate(),
+        progress.TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )

@@ -11,8 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from array_api_compat import array_namespace
-
 from frechet.errors import Mismatch, StatisticsError, TooFewImages
 
 Array = Any
@@ -45,7 +43,7 @@ class Normal:
         n, d = features.shape
         if n < 2:
             raise TooFewImages(f"a covariance needs at least two images; got {n}")
-        xp = array_namespace(features)
+        xp = namespace_of(features)
         rows = xp.astype(features, xp.float64)
         mean = xp.mean(rows, axis=0)
         centred = (rows - mean) / (n - 1) ** 0.5
@@ -55,8 +53,22 @@ class Normal:
     def trace(self) -> Array:
         """tr Σ."""
         if self.factor is not None:
-            return array_namespace(self.mean).sum(self.factor**2)
-        return array_namespace(self.mean).linalg.trace(self.covariance)
+            return namespace_of(self.mean).sum(self.factor**2)
+        return namespace_of(self.mean).linalg.trace(self.covariance)
+
+
+def namespace_of(*arrays: Array) -> Any:
+    """The array API functions for these arrays.
+
+    NumPy's and JAX's arrays name them themselves; array-api-compat does it for torch's (and for NumPy would load all of
+    NumPy, a tenth of a second).
+    """
+    own = getattr(arrays[0], "__array_namespace__", None)
+    if own is not None:
+        return own()
+    from array_api_compat import array_namespace
+
+    return array_namespace(*arrays)
 
 
 class Terms(NamedTuple):
@@ -91,7 +103,7 @@ def trace_of_root(p: Normal, q: Normal) -> Array:
     Where a factor is thin (fewer images than dimensions, or a singular covariance): the singular values of the small
     product C₁C₂ᵀ. Where both covariances have full rank: their Cholesky factors, and the eigenvalues of a d x d matrix.
     """
-    xp = array_namespace(p.mean, q.mean)
+    xp = namespace_of(p.mean, q.mean)
     upper_p, upper_q = _cholesky(p, xp), _cholesky(q, xp)
     if upper_p is not None and upper_q is not None:
         product = _product_of_triangles(upper_p, upper_q, xp)

@@ -5,12 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
-
-from filelock import FileLock
 
 from frechet.errors import WeightsError
 
@@ -46,6 +42,8 @@ def download(
     Raises:
         WeightsError: no address gave the right bytes, or the folder is not writable; says what was tried.
     """
+    from filelock import FileLock  # here and below: what only a download needs would slow every start
+
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{target}.lock"):
@@ -70,6 +68,8 @@ def sha256_of(path: Path) -> str:
 def _fetch(
     urls: Sequence[str], target: Path, size: int, sha256: str, progress: Progress | None, timeout: float
 ) -> None:
+    import urllib.error
+
     partial = target.with_name(f"{target.name}.partial")
     troubles: list[str] = []
     for url in urls:
@@ -102,6 +102,8 @@ def _fetch(
 
 def _append(url: str, partial: Path, size: int, report: Callable[[int], None], timeout: float) -> None:
     """Continue the partial file from `url`; a connection that ends early is no error here, its bytes are kept."""
+    import urllib.request
+
     have = partial.stat().st_size if partial.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})  # noqa: S310, the URLs are ours
     with urllib.request.urlopen(request, timeout=timeout) as response:  # noqa: S310
