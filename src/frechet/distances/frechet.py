@@ -107,7 +107,7 @@ def trace_of_root(p: Normal, q: Normal) -> Array:
     upper_p, upper_q = _cholesky(p, xp), _cholesky(q, xp)
     if upper_p is not None and upper_q is not None:
         product = _product_of_triangles(upper_p, upper_q, xp)
-        values = xp.linalg.eigvalsh(product @ product.T)
+        values = xp.linalg.eigvalsh((product @ product.T).T)  # see _cholesky
         return xp.sum(xp.sqrt(xp.where(values > 0, values, xp.zeros_like(values))))
     one = _thin(p, xp) if upper_p is None else upper_p
     other = _thin(q, xp) if upper_q is None else upper_q
@@ -140,7 +140,8 @@ def _cholesky(p: Normal, xp: Any) -> Array | None:
     if p.factor is not None:
         return None
     try:
-        upper = xp.linalg.cholesky(p.covariance).T
+        # symmetric, so its transpose is the same matrix, laid out as LAPACK wants it: NumPy's copy runs along rows then
+        upper = xp.linalg.cholesky(p.covariance.T).T
     except Exception:  # numpy's LinAlgError, torch's own: every library has another name for it
         return None
     pivots = xp.linalg.diagonal(upper) ** 2

@@ -133,7 +133,7 @@ def _moments(arrays: Mapping[str, np.ndarray], path: Path) -> tuple[np.ndarray, 
     mean = np.atleast_1d(mu.squeeze()).astype(np.float64)
     if not mean.size or mean.ndim != 1 or sigma.shape != (len(mean), len(mean)):
         raise StatisticsError(f"{path}: mu has shape {mu.shape} and sigma {sigma.shape}; expected (d,) and (d, d)")
-    covariance = sigma.astype(np.float64)
+    covariance = sigma.astype(np.float64, copy=False)
     scale = float(np.abs(covariance.diagonal()).max())
     tolerance = scale * max(1e-9, 100 * float(np.finfo(sigma.dtype).eps))
     if covariance.diagonal().min() < -tolerance or _asymmetry(covariance) > tolerance * len(mean):
