@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 
 from frechet.errors import WeightsError
 from frechet.networks.checkpoint import read_state_dict
@@ -159,6 +158,8 @@ def fetch_weights(file: WeightsFile, progress: Progress | None = None) -> Path:
 
 def weights_cache() -> Path:
     """The user's cache folder for weights."""
+    import platformdirs  # here, since reading statistics needs no folder
+
     return Path(platformdirs.user_cache_dir("frechet"), "weights")
 
 
