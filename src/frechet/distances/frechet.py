@@ -137,7 +137,7 @@ def _threshold(p: Normal) -> float:
 
 def _cholesky(p: Normal, xp: Any) -> Array | None:
     """The upper Cholesky factor, or None where the covariance has no full rank to working precision."""
-    if p.factor is not None:
+    if p.covariance is None:
         return None
     try:
         # symmetric, so its transpose is the same matrix, laid out as LAPACK wants it: NumPy's copy runs along rows then
