@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frechet.distances.frechet import Normal, frechet_terms
+from frechet.distances.frechet import frechet_terms
+from frechet.distances.normal import Normal
 from frechet.errors import Mismatch, TooFewImages
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from frechet.distances.frechet import Normal, Terms, frechet_terms
+from frechet.distances.frechet import Terms, frechet_terms
+from frechet.distances.normal import Normal
 from frechet.features.extractors import EXTRACTORS
 from frechet.features.recipe import Recipe
 from frechet.statistics.statistics import Statistics

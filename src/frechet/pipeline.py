@@ -6,7 +6,9 @@ import math
 import os
 import platform
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,8 +58,9 @@ def score(
         RunError: an image or a feature was bad.
     """
     settings = Settings(**options)
-    one = _open_side(generated, settings.dims)
-    other = _declared(_open_side(reference, settings.dims), reference_convention, reference_size)
+    with ThreadPoolExecutor() as readers:  # two statistics files are read at once
+        one, other = readers.map(partial(_open_side, dims=settings.dims), (generated, reference))
+    other = _declared(other, reference_convention, reference_size)
     sides = ((one, "generated"), (other, "reference"))
     if isinstance(one, Statistics) and isinstance(other, Statistics):
         _require_as_asked(one, other, settings)

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from frechet.console import exiting
-from frechet.distances.frechet import Normal, frechet_terms
+from frechet.distances.frechet import frechet_terms
+from frechet.distances.normal import Normal
 from frechet.errors import Mismatch, OutputError, SourceError
 from frechet.images.decode import decode
 from frechet.images.sources import FolderSource, Source

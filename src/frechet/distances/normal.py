@@ -1,0 +1,121 @@
+"""A Gaussian and the factors of its covariance, on the Python array API: numpy, torch and JAX arrays alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from frechet.errors import StatisticsError, TooFewImages
+
+Array = Any
+DOUBLE = 2.0**-52  # the distance between 1 and the next float64
+
+
+@dataclass(frozen=True)
+class Normal:
+    """A Gaussian, its covariance known as a matrix, as a factor, or both; float64.
+
+    Attributes:
+        mean: (d,).
+        covariance: (d, d), or None where `factor` says it.
+        factor: (k, d) with covariance = factorᵀ factor, or None. Either k < d, or it is (d, d) and upper triangular.
+        resolution: relative precision of the covariance, e.g. that of the dtype it was stored in.
+    """
+
+    mean: Array
+    covariance: Array | None = None
+    factor: Array | None = None
+    resolution: float = DOUBLE
+
+    @classmethod
+    def of_features(cls, features: Array) -> Normal:
+        """The Gaussian of (n, d) features, covariance divided by n - 1: a factor where that is the smaller.
+
+        Raises:
+            TooFewImages: n < 2.
+        """
+        n, d = features.shape
+        if n < 2:
+            raise TooFewImages(f"a covariance needs at least two images; got {n}")
+        xp = namespace_of(features)
+        mean = xp.mean(features, axis=0)
+        centred = (features - mean) / (n - 1) ** 0.5
+        return cls(mean, factor=_without_null_row(centred)) if n <= d else cls(mean, covariance=centred.T @ centred)
+
+    @property
+    def trace(self) -> Array:
+        """tr Σ."""
+        xp = namespace_of(self.mean)
+        return xp.linalg.trace(self.covariance) if self.covariance is not None else xp.sum(self.factor**2)
+
+    def factored(self) -> Normal:
+        """The same, with a factor: what is compared again and again should not be decomposed each time.
+
+        Raises:
+            StatisticsError: the covariance is not positive semidefinite, by far more than rounding.
+        """
+        if self.factor is not None:
+            return self
+        upper = self.cholesky()
+        return replace(self, factor=self._thin() if upper is None else upper)
+
+    def cholesky(self) -> Array | None:
+        """The upper Cholesky factor (d, d), or None where the covariance has no full rank to working precision."""
+        xp = namespace_of(self.mean)
+        try:
+            # symmetric, so its transpose is the same matrix, laid out as LAPACK wants it: NumPy's copy runs along rows
+            upper = xp.linalg.cholesky(self.covariance.T).T
+        except Exception:  # numpy's LinAlgError, torch's own: every library has another name for it
+            return None
+        pivots = xp.linalg.diagonal(upper) ** 2
+        full = xp.min(pivots) > self.threshold * xp.max(xp.linalg.diagonal(self.covariance))
+        return upper if bool(full) else None  # NaN pivots (JAX's way to say failure) are not full either
+
+    @property
+    def threshold(self) -> float:
+        """What part of the largest variance is rounding: max(d ε, resolution)."""
+        return max(self.mean.shape[0] * DOUBLE, self.resolution)
+
+    def _thin(self) -> Array:
+        """A factor of as many rows as the covariance has rank."""
+        xp = namespace_of(self.mean)
+        values, vectors = xp.linalg.eigh(self.covariance)
+        largest = xp.max(xp.abs(values))
+        if xp.min(values) < -max(1e-6, 100 * self.threshold) * largest:
+            raise StatisticsError("a covariance has negative variances in some directions: it was damaged or made wrongly")
+        kept = values > self.threshold * largest
+        if bool(xp.all(kept)):  # full rank after all, and so a square factor: it has to be triangular
+            return xp.linalg.qr((vectors * xp.sqrt(values)).T)[1]
+        return (vectors[:, kept] * xp.sqrt(values[kept])).T
+
+
+def namespace_of(*arrays: Array) -> Any:
+    """The array API functions for these arrays.
+
+    NumPy's and JAX's arrays name them themselves; array-api-compat does it for torch's (and for NumPy would load all of
+    NumPy, a tenth of a second).
+    """
+    own = getattr(arrays[0], "__array_namespace__", None)
+    if own is not None:
+        return own()
+    from array_api_compat import array_namespace
+
+    return array_namespace(*arrays)
+
+
+def times_factor(left: Array, factor: Array, *, blocks: int = 8) -> Array:
+    """`left @ factor.T` for a factor of a `Normal`: at half the cost where it is triangular, in blocks of columns."""
+    d = factor.shape[1]
+    if factor.shape[0] < d or d < 64 * blocks:
+        return left @ factor.T
+    size = -(-d // blocks)
+    columns = [left[:, j:] @ factor[j : j + size, j:].T for j in range(0, d, size)]
+    return namespace_of(left).concat(columns, axis=1)
+
+
+def _without_null_row(centred: Array) -> Array:
+    """The same scatter from n - 1 rows: a Householder reflection of (1, ..., 1), which centring made a null vector.
+
+    Without it the root of a rounding error, 1e-8, would stand for a singular value that is exactly zero.
+    """
+    return centred[1:, :] - centred[0, :] / (centred.shape[0] ** 0.5 + 1)
