@@ -9,13 +9,14 @@ from frechet.version import __version__
 
 if TYPE_CHECKING:
     from frechet.errors import FrechetError, RequestError, RunError
-    from frechet.pipeline import collect, compare, fid, score
-    from frechet.scores import Score, Scores
+    from frechet.pipeline import collect, compare, fid, influence, score
+    from frechet.scores import Influences, Score, Scores
     from frechet.statistics.files import read_statistics
     from frechet.statistics.statistics import Statistics
 
 _HOME = {
     "FrechetError": "errors",
+    "Influences": "scores",
     "RequestError": "errors",
     "RunError": "errors",
     "Score": "scores",
@@ -24,12 +25,14 @@ _HOME = {
     "collect": "pipeline",
     "compare": "pipeline",
     "fid": "pipeline",
+    "influence": "pipeline",
     "read_statistics": "statistics.files",
     "score": "pipeline",
 }
 
 __all__ = [
     "FrechetError",
+    "Influences",
     "RequestError",
     "RunError",
     "Score",
@@ -39,6 +42,7 @@ __all__ = [
     "collect",
     "compare",
     "fid",
+    "influence",
     "read_statistics",
     "score",
 ]

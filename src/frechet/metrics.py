@@ -10,9 +10,13 @@ import numpy as np
 
 from frechet.distances.frechet import Terms, frechet_terms
 from frechet.distances.normal import Normal
+from frechet.distances.transport import Influence, couple, influence
+from frechet.distances.uncertainty import Interval, Side, interval, why_none
 from frechet.features.extractors import EXTRACTORS
 from frechet.features.recipe import Recipe
 from frechet.statistics.statistics import Statistics
+
+Done = Callable[[int, int], None]  # (steps done, steps in all)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,18 +28,41 @@ class Metric:
         paper: where it is defined.
         lower_is_better: the direction.
         compute: (generated, reference, device) -> its terms.
+        interval: (generated, reference, seed, done) -> its interval, or why there is none.
     """
 
     summary: str
     paper: str
     lower_is_better: bool
     compute: Callable[[Statistics, Statistics, str], Terms]
+    interval: Callable[[Statistics, Statistics, int, Done], Interval | str]
 
 
 def frechet_of(generated: Statistics, reference: Statistics, device: str = "cpu") -> Terms:
     """The Fréchet distance of two statistics, in float64; on a CUDA device where one is named."""
-    place = placed_on(device) if device.startswith("cuda") else lambda array: array
+    place = placed_on(device) if device.startswith("cuda") else _as_it_is
     return frechet_terms(_normal(generated, place), _normal(reference, place))
+
+
+def frechet_interval(generated: Statistics, reference: Statistics, seed: int, done: Done) -> Interval | str:
+    """The bias-corrected distance with its 95 % interval, or the reason why there is none."""
+    sides = _sampled(generated), _sampled(reference)
+    return why_none(*sides) or interval(*sides, seed=seed, done=done)
+
+
+def frechet_influence(generated: Statistics, reference: Statistics) -> Influence:
+    """ψ of every generated image whose features were kept, in order of place."""
+    assert generated.rows is not None
+    p, q = _normal(generated, _as_it_is), _normal(reference, _as_it_is)
+    return influence(generated.rows.astype(np.float64), p, q, couple(p, q))
+
+
+def _sampled(side: Statistics) -> Side:
+    return Side(_normal(side, _as_it_is), side.n, side.rows)
+
+
+def _as_it_is(array: np.ndarray) -> np.ndarray:
+    return array
 
 
 def _normal(side: Statistics, place: Callable[[np.ndarray], Any]) -> Normal:
@@ -58,18 +85,21 @@ METRICS = {
         paper="Heusel et al. 2017, arXiv:1706.08500",
         lower_is_better=True,
         compute=frechet_of,
+        interval=frechet_interval,
     ),
     "sfid": Metric(
         summary="Fréchet distance of ADM's spatial Inception features (--dims 2023)",
         paper="Nash et al. 2021, arXiv:2103.03841; the tap is that of Dhariwal & Nichol 2021",
         lower_is_better=True,
         compute=frechet_of,
+        interval=frechet_interval,
     ),
     "fd": Metric(
         summary="Fréchet distance of another extractor's features",
         paper="Heusel et al. 2017, arXiv:1706.08500",
         lower_is_better=True,
         compute=frechet_of,
+        interval=frechet_interval,
     ),
 }
 

@@ -21,8 +21,8 @@ from frechet.features.extractors import EXTRACTORS, LoadedExtractor
 from frechet.features.recipe import Recipe, require_equal
 from frechet.features.settings import Options, Settings
 from frechet.images.sources import Source, open_source
-from frechet.metrics import METRICS, default_metric, label_of
-from frechet.scores import Score, Scores
+from frechet.metrics import METRICS, default_metric, frechet_influence, label_of
+from frechet.scores import Influences, Score, Scores
 from frechet.statistics.files import read_statistics
 from frechet.statistics.peers import is_statistics
 from frechet.statistics.statistics import Statistics
@@ -39,6 +39,8 @@ def score(
     metrics: Sequence[str] | None = None,
     reference_convention: str | None = None,
     reference_size: int | None = None,
+    interval: str = "auto",
+    explain: int = 0,
     progress: Progress | None = None,
     **options: Unpack[Options],
 ) -> Scores:
@@ -50,6 +52,8 @@ def score(
         metrics: keys of the table of metrics; by default the Fréchet distance of the extractor's features.
         reference_convention: the convention of a reference statistics file that does not say.
         reference_size: the number of images behind a reference statistics file that does not say.
+        interval: "auto" for the corrected value and its 95 % interval where there are images enough, or "none".
+        explain: how many of the images that raise the score most, and of those that lower it most, to list.
         progress: called with (what, images done, images in all) as the work goes on.
         **options: fields of `Settings`.
 
@@ -61,25 +65,41 @@ def score(
     with ThreadPoolExecutor() as readers:  # two statistics files are read at once
         one, other = readers.map(partial(_open_side, dims=settings.dims), (generated, reference))
     other = _declared(other, reference_convention, reference_size)
-    sides = ((one, "generated"), (other, "reference"))
     if isinstance(one, Statistics) and isinstance(other, Statistics):
         _require_as_asked(one, other, settings)
-        return compare(one, other, metrics=metrics)
+        return compare(one, other, metrics=metrics, interval=interval, explain=explain, progress=progress)
     extractor = settings.load(progress)
-    for side, name in sides:
-        if isinstance(side, Statistics):
-            _require_fit(side, name, extractor)
     _checked_metrics(metrics, extractor.recipe)
-    collected = [
-        side if isinstance(side, Statistics) else collect_from(side, settings, extractor, progress, name)
-        for side, name in sides
-    ]
-    return compare(*collected, metrics=metrics, backend=extractor.backend, device=extractor.device)
+    return compare(
+        *_collected(one, other, settings, extractor, progress, keep_all=explain > 0),
+        metrics=metrics,
+        interval=interval,
+        explain=explain,
+        progress=progress,
+        backend=extractor.backend,
+        device=extractor.device,
+    )
 
 
 def fid(generated: Any, reference: Any, **options: Any) -> Score:
     """The Fréchet Inception Distance. Arguments as in `score`."""
     return score(generated, reference, metrics=("fid",), **options)["fid"]
+
+
+def influence(
+    generated: Any, reference: Any, *, progress: Progress | None = None, **options: Unpack[Options]
+) -> Influences:
+    """What every generated image does to the Fréchet distance. Arguments as in `score`.
+
+    Raises:
+        RequestError: the generated side is statistics that did not keep every image's features.
+    """
+    settings = Settings(**options)
+    one, other = (_open_side(side, settings.dims) for side in (generated, reference))
+    if not (isinstance(one, Statistics) and isinstance(other, Statistics)):
+        one, other = _collected(one, other, settings, settings.load(progress), progress, keep_all=True)
+    compare(one, other, interval="none")  # refuses what cannot be compared
+    return _influences(one, other)
 
 
 def collect(images: Any, *, progress: Progress | None = None, **options: Unpack[Options]) -> Statistics:
@@ -102,15 +122,22 @@ def compare(
     reference: Statistics,
     *,
     metrics: Sequence[str] | None = None,
+    interval: str = "auto",
+    explain: int = 0,
+    progress: Progress | None = None,
     backend: str | None = None,
     device: str | None = None,
 ) -> Scores:
-    """Scores from two statistics.
+    """Scores from two statistics. Arguments as in `score`.
 
     Raises:
         Mismatch: they were made differently.
         RequestError: an unknown metric, or one that these features do not have.
     """
+    if interval not in ("auto", "none"):
+        raise RequestError(f"interval is {interval!r}; expected auto or none")
+    if explain < 0:
+        raise RequestError(f"explain is {explain}; expected the number of images to list")
     if generated.dims != reference.dims:
         raise Mismatch(
             f"generated ({generated.source}) has {generated.dims} dimensions and reference ({reference.source}) "
@@ -123,6 +150,7 @@ def compare(
     names = _checked_metrics(metrics, recipe)
     provenance = _provenance(generated, reference, recipe, backend, device)
     notes = tuple(_warnings(generated, reference, recipe))
+    listed = _listed(generated, reference, explain) if explain else None
     scores = {}
     for name in names:
         terms = METRICS[name].compute(generated, reference, device or "cpu")
@@ -133,7 +161,8 @@ def compare(
             label=label_of(name, recipe, generated.dims),
             value=terms.total,
             terms=terms._asdict(),
-            interval_reason="this version computes no intervals",
+            **_interval_fields(name, generated, reference, interval, progress),
+            influence=listed,
             n_generated=generated.n,
             n_reference=reference.n,
             bad_images=generated.bad_images + reference.bad_images,
@@ -141,6 +170,67 @@ def compare(
             provenance=provenance,
         )
     return Scores(scores, provenance)
+
+
+def _interval_fields(
+    metric: str, generated: Statistics, reference: Statistics, interval: str, progress: Progress | None
+) -> dict[str, Any]:
+    """The fields of a score that say how far it is from the truth, or why that is not known."""
+    if interval == "none":
+        return {"interval_reason": "not asked for"}
+
+    def done(step: int, steps: int) -> None:
+        if progress:
+            progress("interval", step, steps)
+
+    found = METRICS[metric].interval(generated, reference, generated.seed, done)
+    if isinstance(found, str):
+        return {"interval_reason": found}
+    return {
+        "corrected_value": found.corrected,
+        "standard_error": found.standard_error,
+        "interval_95": (found.low, found.high),
+        "interval_method": found.method,
+        "p_equal": found.p_equal,
+        "halved_by": found.halved_by(generated.n, reference.n),
+    }
+
+
+def _influences(generated: Statistics, reference: Statistics) -> Influences:
+    n = generated.n
+    if generated.features is None or generated.places is None or n is None:
+        raise RequestError(
+            f"{generated.source} holds statistics without the features of every image; an image's influence needs them: "
+            "give the images themselves as the generated side"
+        )
+    found = frechet_influence(generated, reference)
+    names = generated.names or tuple(f"image {place}" for place in generated.places)
+    return Influences(names, found.mean / (1 - n), found.covariance / (1 - n))
+
+
+def _listed(generated: Statistics, reference: Statistics, count: int) -> dict[str, Any]:
+    found = _influences(generated, reference)
+    return {"raise": found.raising(count), "lower": found.lowering(count)}
+
+
+def _collected(
+    one: Source | Statistics,
+    other: Source | Statistics,
+    settings: Settings,
+    extractor: LoadedExtractor,
+    progress: Progress | None,
+    *,
+    keep_all: bool,
+) -> tuple[Statistics, Statistics]:
+    """Statistics of both sides; `keep_all` keeps every generated image's features and name."""
+    for side, name in ((one, "generated"), (other, "reference")):
+        if isinstance(side, Statistics):
+            _require_fit(side, name, extractor)
+    if not isinstance(one, Statistics):
+        one = collect_from(one, settings, extractor, progress, "generated", keep_all=keep_all)
+    if not isinstance(other, Statistics):
+        other = collect_from(other, settings, extractor, progress, "reference")
+    return one, other
 
 
 def _open_side(side: Any, dims: int | None = None) -> Source | Statistics:

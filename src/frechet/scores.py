@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
@@ -21,6 +23,9 @@ class Score:
         interval_95: (low, high) or None.
         interval_method: how the interval was found, or None.
         interval_reason: why there is none, or None.
+        p_equal: p-value of both sides having one distribution, where that was in question, or None.
+        halved_by: (generated, reference) images that would about halve the interval, or None.
+        influence: the images that raise and that lower the value most, where that was asked for, or None.
         terms: parts of the value by name.
         n_generated, n_reference: images a side; None where a file does not say.
         bad_images: images left out, with the reason.
@@ -36,6 +41,9 @@ class Score:
     interval_95: tuple[float, float] | None = None
     interval_method: str | None = None
     interval_reason: str | None = None
+    p_equal: float | None = None
+    halved_by: tuple[int | None, int | None] | None = None
+    influence: Mapping[str, Any] | None = None
     terms: Mapping[str, float] = field(default_factory=dict)
     n_generated: int | None = None
     n_reference: int | None = None
@@ -52,6 +60,42 @@ class Score:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, without the provenance, which scores share."""
         return {key: value for key, value in asdict(self).items() if key not in ("metric", "provenance")}
+
+
+@dataclass(frozen=True, eq=False)
+class Influences:
+    """What each generated image does to a Fréchet distance, to first order.
+
+    Attributes:
+        names: (n,) what the user knows the images by.
+        mean, covariance: (n,) float64, the change of the distance if the image were removed, through the difference of
+            the means and through the covariances: negative for images that raise the distance.
+    """
+
+    names: tuple[str, ...]
+    mean: np.ndarray
+    covariance: np.ndarray
+
+    @property
+    def change(self) -> np.ndarray:
+        """(n,) both."""
+        return self.mean + self.covariance
+
+    def raising(self, count: int) -> list[dict[str, Any]]:
+        """The images that raise the distance most, worst first, as {"image", "change", "mean", "covariance"}."""
+        return [self._told(i) for i in np.argsort(self.change, kind="stable")[:count]]
+
+    def lowering(self, count: int) -> list[dict[str, Any]]:
+        """The images that lower the distance most, best first."""
+        return [self._told(i) for i in np.argsort(-self.change, kind="stable")[:count]]
+
+    def _told(self, i: int) -> dict[str, Any]:
+        return {
+            "image": self.names[i],
+            "change": float(self.change[i]),
+            "mean": float(self.mean[i]),
+            "covariance": float(self.covariance[i]),
+        }
 
 
 class Scores(Mapping[str, Score]):

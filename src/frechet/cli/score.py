@@ -23,6 +23,10 @@ from frechet.reports.text import table
 @image_options
 @click.option("--reference-convention", metavar="NAME", help="Of a statistics file that does not say.")
 @click.option("--reference-size", type=int, metavar="N", help="Images behind a statistics file that does not say.")
+@click.option("--interval", default="auto", show_default=True, metavar="auto|none", help="95 % interval of the truth.")
+@click.option(
+    "--explain", type=int, default=0, metavar="N", help="List the N images that raise the score most, and lower it."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the JSON object there as well.")
 @click.option("--force", is_flag=True, help="Replace the output file.")

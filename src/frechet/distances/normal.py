@@ -23,8 +23,8 @@ class Normal:
     """
 
     mean: Array
-    covariance: Array | None = None
-    factor: Array | None = None
+    covariance: Array = None
+    factor: Array = None
     resolution: float = DOUBLE
 
     @classmethod
@@ -46,7 +46,9 @@ class Normal:
     def trace(self) -> Array:
         """tr Σ."""
         xp = namespace_of(self.mean)
-        return xp.linalg.trace(self.covariance) if self.covariance is not None else xp.sum(self.factor**2)
+        if self.covariance is not None:
+            return xp.linalg.trace(self.covariance)
+        return xp.sum(self.factor**2)
 
     def factored(self) -> Normal:
         """The same, with a factor: what is compared again and again should not be decomposed each time.
@@ -61,6 +63,8 @@ class Normal:
 
     def cholesky(self) -> Array | None:
         """The upper Cholesky factor (d, d), or None where the covariance has no full rank to working precision."""
+        if self.covariance is None:
+            return None
         xp = namespace_of(self.mean)
         try:
             # symmetric, so its transpose is the same matrix, laid out as LAPACK wants it: NumPy's copy runs along rows
@@ -82,7 +86,9 @@ class Normal:
         values, vectors = xp.linalg.eigh(self.covariance)
         largest = xp.max(xp.abs(values))
         if xp.min(values) < -max(1e-6, 100 * self.threshold) * largest:
-            raise StatisticsError("a covariance has negative variances in some directions: it was damaged or made wrongly")
+            raise StatisticsError(
+                "a covariance has negative variances in some directions: it was damaged or made wrongly"
+            )
         kept = values > self.threshold * largest
         if bool(xp.all(kept)):  # full rank after all, and so a square factor: it has to be triangular
             return xp.linalg.qr((vectors * xp.sqrt(values)).T)[1]

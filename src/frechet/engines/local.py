@@ -15,7 +15,7 @@ from frechet.features.settings import Settings
 from frechet.images.sources import Source
 from frechet.machine import usable_cores
 from frechet.statistics.gaussian import Gaussian
-from frechet.statistics.samples import Sample, priorities
+from frechet.statistics.samples import Sample, priorities, rows_kept
 from frechet.statistics.statistics import Statistics
 from frechet.version import __version__
 
@@ -28,8 +28,10 @@ def collect_from(
     extractor: LoadedExtractor,
     progress: Progress | None = None,
     what: str = "images",
+    *,
+    keep_all: bool = False,
 ) -> Statistics:
-    """Statistics of a source by an extractor that is loaded already.
+    """Statistics of a source by an extractor that is loaded already; `keep_all` keeps every image's features and name.
 
     Raises:
         TooFewImages: fewer than two could be decoded.
@@ -37,12 +39,16 @@ def collect_from(
     """
     chosen = _subset(source, settings)
     gaussian = Gaussian.empty(extractor.dims)
-    sample = Sample.empty(extractor.dims, settings.seed)
+    sample = Sample.empty(
+        extractor.dims, settings.seed, len(chosen) if keep_all else rows_kept(len(chosen), extractor.dims)
+    )
+    names: list[str] = []
     remarks: list[tuple[str, str]] = []
     bad: list[str] = []
     for part in _parts(source, chosen, settings, extractor, progress, what):
         gaussian = gaussian.update(part.features)
         sample = sample.update(part.places, part.features)
+        names += part.names if keep_all else []
         remarks += part.remarks
         bad += part.bad
     if gaussian.n < 2:
@@ -55,6 +61,7 @@ def collect_from(
         n=gaussian.n,
         rows=sample.rows,
         places=sample.places,
+        names=tuple(names) if keep_all else None,
         recipe=extractor.recipe,
         source=source.name,
         n_source=len(source),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from frechet.console import printable
 from frechet.scores import Score, Scores
 
 
@@ -14,7 +15,8 @@ def table(scores: Scores) -> str:
 
 def _lines(score: Score) -> Iterator[str]:
     yield f"{score.label}: {score.value:.6g}"
-    rows = [(name, f"{value:.6g}") for name, value in score.terms.items()]
+    rows = list(_interval(score))
+    rows += [(name, f"{value:.6g}") for name, value in score.terms.items()]
     rows += [("images", f"{_count(score.n_generated)} generated, {_count(score.n_reference)} reference")]
     rows += [
         (name, str(score.provenance[name]))
@@ -24,6 +26,30 @@ def _lines(score: Score) -> Iterator[str]:
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
         yield f"  {name:<{width}}  {text}"
+    yield from _influential(score)
+
+
+def _interval(score: Score) -> Iterator[tuple[str, str]]:
+    if score.interval_95 is None or score.corrected_value is None:
+        yield "interval", f"none: {score.interval_reason}"
+        return
+    low, high = score.interval_95
+    yield "corrected", f"{score.corrected_value:.6g}   95 %: {low:.4g} to {high:.4g}   ({score.interval_method})"
+    if score.p_equal is not None:
+        verdict = "not told apart from equal" if score.p_equal > 0.05 else "they differ"
+        yield "equality", f"p = {score.p_equal:.3f}: {verdict}"
+    if score.halved_by:
+        generated, reference = score.halved_by
+        yield "half of it", f"would take about {_count(generated)} generated, {_count(reference)} reference"
+
+
+def _influential(score: Score) -> Iterator[str]:
+    for way, title in (("raise", "raise it most"), ("lower", "lower it most")):
+        images = (score.influence or {}).get(way, [])
+        if images:
+            yield f"  images that {title} (change if removed = by mean + by covariance)"
+        for row in images:
+            yield f"    {row['change']:+.3g} = {row['mean']:+.3g} {row['covariance']:+.3g}   {printable(row['image'])}"
 
 
 def _count(n: int | None) -> str:

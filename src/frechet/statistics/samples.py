@@ -10,7 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-KEPT = 4096  # rows: enough for the means that error bars need (design: one analytic bias, one variance)
+KEPT = 4096  # rows: enough for the means that error bars need
+
+
+def rows_kept(n: int, dims: int) -> int:
+    """How many rows of n images to keep: all where the jackknife will leave some of them out (n < 8 d), else a sample."""
+    return n if n < 8 * dims else min(n, KEPT)
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ class Statistics:
         mean: (d,) float64.
         covariance: (d, d) float64, divided by n - 1.
         n: how many images; None where a file does not say.
-        rows: (k, d) float32, a seeded sample of the features (all of them where n <= 4096), or None.
+        rows: (k, d) float32, a seeded sample of the features (all of them where n < 8 d), or None.
         places: (k,) int64, which images the rows belong to, or None.
+        names: (k,) what the user knows those images by, or None; not stored in files.
         recipe: how the features were made; fields are None where a file does not say.
         source: what the images or statistics were read from.
         n_source: how many images the source had before a subset was taken.
@@ -37,6 +38,7 @@ class Statistics:
     source: str
     rows: np.ndarray | None = None
     places: np.ndarray | None = None
+    names: tuple[str, ...] | None = None
     n_source: int | None = None
     seed: int = 0
     bad_images: tuple[str, ...] = ()

@@ -1,0 +1,131 @@
+"""Optimal transport between two Gaussians: what the Fréchet distance changes by when its images do.
+
+Moving p onto q, Σ₁ is carried by the symmetric map T₁ = Σ₂^½ (Σ₂^½ Σ₁ Σ₂^½)^{+½} Σ₂^½ (Olkin & Pukelsheim 1982; ^+ is
+the pseudo-inverse), and ∂d²/∂Σ₁ = I - T₁. With Σ = CᵀC and C₁C₂ᵀ = U S Vᵀ both maps are squares of thin matrices:
+
+    T₁ = W₁ᵀW₁,  W₁ = S^{-½} Vᵀ C₂        T₂ = W₂ᵀW₂,  W₂ = S^{-½} Uᵀ C₁
+
+so that one decomposition, of the smallest matrix at hand, gives distance, gradient, influence and error bars.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from frechet.distances.frechet import require_same_dims
+from frechet.distances.normal import DOUBLE, Array, Normal, namespace_of, times_factor
+
+
+class Coupling(NamedTuple):
+    """Both transport maps and what they have in common.
+
+    Attributes:
+        roots: (k,) the singular values of C₁C₂ᵀ, whose sum is tr √(Σ₁Σ₂); those that are rounding are 0.
+        onto_q: (k, d) W₁: moves p onto q.
+        onto_p: (k, d) W₂: moves q onto p.
+    """
+
+    roots: Array
+    onto_q: Array
+    onto_p: Array
+
+    def swapped(self) -> Coupling:
+        """The same with p and q exchanged."""
+        return Coupling(self.roots, self.onto_p, self.onto_q)
+
+
+class Influence(NamedTuple):
+    """ψ of images: removing image i of n changes the squared distance by about -ψᵢ / (n - 1).
+
+    Attributes:
+        mean: (n,) through the difference of the means.
+        covariance: (n,) through the covariances.
+    """
+
+    mean: Array
+    covariance: Array
+
+    @property
+    def total(self) -> Array:
+        """(n,) both."""
+        return self.mean + self.covariance
+
+
+def couple(p: Normal, q: Normal) -> Coupling:
+    """The transport between p and q, by the cheapest route that the shapes allow.
+
+    Raises:
+        Mismatch: they differ in dimension.
+    """
+    require_same_dims(p, q)
+    if p.factor is None and q.factor is None:
+        p = p.factored()
+    if p.factor is None:
+        return couple(q, p).swapped()
+    if q.covariance is not None:
+        return _by_eigenvalues(p.factor, q.covariance)
+    if p.covariance is not None:
+        return _by_eigenvalues(q.factor, p.covariance).swapped()
+    return _by_singular_values(p.factor, q.factor)
+
+
+def squared_distance(p: Normal, q: Normal, coupling: Coupling) -> Array:
+    """d², from the decomposition that the coupling holds already."""
+    xp = namespace_of(p.mean)
+    return xp.sum((p.mean - q.mean) ** 2) + p.trace + q.trace - 2 * xp.sum(coupling.roots)
+
+
+def feature_gradient(features: Array, other_mean: Array, onto_other: Array) -> Array:
+    """∂d²/∂features of the side that (n, d) features make, which the map `onto_other` carries: (n, d)."""
+    n = features.shape[0]
+    mean = namespace_of(features).mean(features, axis=0)
+    centred = features - mean
+    moved = (centred @ onto_other.T) @ onto_other
+    return (2 / n) * (mean - other_mean) + (2 / (n - 1)) * (centred - moved)
+
+
+def influence(rows: Array, p: Normal, q: Normal, coupling: Coupling) -> Influence:
+    """ψ of (k, d) rows of p's features.
+
+    ψ(x) = 2 (μ₁-μ₂)·(x-μ₁) + (x-μ₁)ᵀ(I-T₁)(x-μ₁) - tr((I-T₁)Σ₁)
+    """
+    xp = namespace_of(rows)
+    centred = rows - p.mean
+    moved = centred @ coupling.onto_q.T
+    spread = xp.sum(centred**2, axis=1) - xp.sum(moved**2, axis=1)
+    return Influence(2 * (centred @ (p.mean - q.mean)), spread - (p.trace - xp.sum(coupling.roots)))
+
+
+def _by_eigenvalues(factor: Array, covariance: Array) -> Coupling:
+    """Of p's factor and q's covariance: C₁Σ₂C₁ᵀ = U S² Uᵀ, and Vᵀ C₂ = S⁻¹ Uᵀ C₁Σ₂."""
+    xp = namespace_of(factor)
+    if factor.shape[0] < factor.shape[1]:
+        carried = factor @ covariance
+        gram = carried @ factor.T
+    else:
+        carried = times_factor(covariance, factor).T
+        gram = times_factor(carried, factor)
+    squares, vectors = xp.linalg.eigh((gram + gram.T) / 2)
+    roots, inverse = _roots(squares, factor.shape[0] * DOUBLE, xp)
+    half = xp.sqrt(inverse)[:, None]
+    return Coupling(
+        roots,
+        onto_q=half * inverse[:, None] * (vectors.T @ carried),
+        onto_p=half * (vectors.T @ factor),
+    )
+
+
+def _by_singular_values(p: Array, q: Array) -> Coupling:
+    """Of two factors, without squaring: C₁C₂ᵀ = U S Vᵀ."""
+    xp = namespace_of(p)
+    u, singular, vh = xp.linalg.svd(times_factor(p, q), full_matrices=False)
+    roots, inverse = _roots(singular**2, (max(p.shape[0], q.shape[0]) * DOUBLE) ** 2, xp)
+    half = xp.sqrt(inverse)[:, None]
+    return Coupling(roots, onto_q=half * (vh @ q), onto_p=half * (u.T @ p))
+
+
+def _roots(squares: Array, threshold: float, xp: Any) -> tuple[Array, Array]:
+    """Roots of squares and their inverses, both 0 where a square is no more than rounding of the largest."""
+    real = squares > threshold * xp.max(squares)
+    roots = xp.where(real, xp.sqrt(xp.where(real, squares, xp.ones_like(squares))), xp.zeros_like(squares))
+    return roots, xp.where(real, 1 / xp.where(real, roots, xp.ones_like(roots)), xp.zeros_like(roots))
