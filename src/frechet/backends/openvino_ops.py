@@ -51,6 +51,9 @@ class OpenVINOOps:
             return opset.relu(x)
         return opset.clamp(x, 0.0, 6.0) if activation == "relu6" else x
 
+    def segment(self, part: Callable[[Array], Array], x: Array) -> Array:
+        return part(x)
+
     def max_pool(self, x: Array, *, size: int, stride: int, padding: int = 0) -> Array:
         sides = [padding, padding]
         return opset.max_pool(x, [stride, stride], [1, 1], sides, sides, [size, size]).output(0)

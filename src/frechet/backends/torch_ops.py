@@ -8,15 +8,23 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812, its usual name
+from torch.utils.checkpoint import checkpoint
 
 from frechet.errors import RequestError
 from frechet.networks.ops import NO_PADDING, Activation, Array, Padding
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class TorchOps:
-    """Inside, tensors are NCHW by name and NHWC in memory (channels last): images enter without being moved."""
+    """Inside, tensors are NCHW by name and NHWC in memory (channels last): images enter without being moved.
+
+    Args:
+        recompute: gradient checkpointing: a segment's insides are forgotten and computed again in the backward pass.
+    """
+
+    def __init__(self, *, recompute: bool = False) -> None:
+        self.recompute = recompute
 
     def enter(self, images: Array) -> Array:
         return images.permute(0, 3, 1, 2)
@@ -40,6 +48,11 @@ class TorchOps:
         if activation == "relu":
             return F.relu_(x)
         return F.hardtanh_(x, 0.0, 6.0) if activation == "relu6" else x
+
+    def segment(self, part: Callable[[Array], Array], x: Array) -> Array:
+        if not self.recompute or not torch.is_grad_enabled():
+            return part(x)
+        return checkpoint(part, x, use_reentrant=False, preserve_rng_state=False)
 
     def max_pool(self, x: Array, *, size: int, stride: int, padding: int = 0) -> Array:
         return F.max_pool2d(x, size, stride, padding)
@@ -86,7 +99,7 @@ class TorchRunner:
     ) -> None:
         self.network = network
         self.device = device
-        self.dtype = _DTYPES[precision]
+        self.dtype = DTYPES[precision]
         self.weights = tensors_of(weights, device)
 
     def map(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

@@ -115,13 +115,18 @@ def interval(p: Side, q: Side, *, seed: int = 0, done: Callable[[int, int], None
         corrected,
         error,
         max(0.0, corrected - NORMAL_95 * error),
-        max(0.0, corrected + NORMAL_95 * error),
+        max(0.0, corrected + NORMAL_95 * error + _skew(corrected, error)),
         _method(p, q),
         variances,
     )
     if found.low > 0 or not (p.complete and q.complete):
         return found
     return _where_equal(found, plain, np.asarray(list(_permuted(p, q, seed, done))))
+
+
+def _skew(corrected: float, error: float) -> float:
+    """How much further the upper end lies: Var ψ grows with d², so that √d² is what errs alike on both sides."""
+    return (NORMAL_95 * error) ** 2 / (4 * max(corrected, error)) if error else 0.0
 
 
 def _variance(side: Side, other: Normal, coupling: Coupling) -> float:

@@ -13,18 +13,27 @@ import numpy as np
 
 from frechet.images import resize
 
+Matrix = Callable[[int, int], np.ndarray]
 Resize = Callable[[np.ndarray, np.ndarray], None]  # (h, w, 3) uint8 into (size, size, 3) float32, 0..255
 
 
 @dataclass(frozen=True)
 class Convention:
-    """Resize, then value * scale + shift."""
+    """Resize, then value * scale + shift.
+
+    Attributes:
+        resize: for decoders.
+        matrix: (given, wanted) -> (wanted, given), the same resize of one axis, for backends that differentiate.
+        clipped: whether the result is cut to 0..255 (bicubic overshoots).
+    """
 
     name: str
     resize: Resize
+    matrix: Matrix
     scale: float
     shift: float
     used_by: str
+    clipped: bool = False
 
 
 CONVENTIONS = {
@@ -33,6 +42,7 @@ CONVENTIONS = {
         Convention(
             "pytorch-fid",
             resize.bilinear_half_pixel,
+            resize.half_pixel_matrix,
             2 / 255,
             -1.0,
             "pytorch-fid, FastFID's resize, jax-fid: bilinear with half-pixel centres, 2x/255 - 1",
@@ -40,6 +50,7 @@ CONVENTIONS = {
         Convention(
             "tensorflow",
             resize.bilinear_corner,
+            resize.corner_matrix,
             1 / 128,
             -1.0,
             "TTUR, ADM, EDM, torch-fidelity: TensorFlow 1's bilinear, (x - 128)/128",
@@ -47,13 +58,16 @@ CONVENTIONS = {
         Convention(
             "clean",
             resize.bicubic_pillow,
+            resize.bicubic_matrix,
             1 / 128,
             -1.0,
             "clean-fid: Pillow's antialiased bicubic on float channels, clipped and not rounded, (x - 128)/128",
+            clipped=True,
         ),
         Convention(
             "torchmetrics",
             resize.bilinear_pillow,
+            resize.triangle_matrix,
             1 / 128,
             -1.0,
             "torchmetrics: antialiased bilinear, (x - 128)/128",
@@ -61,9 +75,11 @@ CONVENTIONS = {
         Convention(
             "efficientnet-lite0",
             resize.bicubic_pillow,
+            resize.bicubic_matrix,
             1 / 128,
             -127 / 128,
             "EfficientNet-Lite0: Pillow's antialiased bicubic, not rounded, (x - 127)/128",
+            clipped=True,
         ),
     )
 }

@@ -105,18 +105,37 @@ class LoadedExtractor:
     device: str = "cpu"
 
 
-def load_extractor(
+@dataclass(frozen=True, kw_only=True)
+class LoadedNetwork:
+    """A network with its weights, for any backend.
+
+    Attributes:
+        network: (ops, images (n, h, w, 3) in 0..255 of `pixels` a side, weights) -> (n, d).
+        weights: layer -> its arrays.
+        convention: how images enter.
+        pixels: height and width of the input.
+        dims: d.
+        recipe: what its features must share with others.
+    """
+
+    network: Callable[[Any, Any, Any], Any]
+    weights: Folded
+    convention: Convention
+    pixels: int
+    dims: int
+    recipe: Recipe
+
+
+def load_network(
     name: str = "inception",
     *,
     dims: int | None = None,
     convention: str | None = None,
     weights: Path | None = None,
     precision: str = "float32",
-    backend: str = "auto",
-    device: str = "auto",
     progress: Progress | None = None,
-) -> LoadedExtractor:
-    """Check the wishes against the table, load the weights and build the network.
+) -> LoadedNetwork:
+    """Check the wishes against the table and load the weights.
 
     Raises:
         RequestError: an unknown name, or a combination that does not exist; what exists is named.
@@ -129,14 +148,11 @@ def load_extractor(
     check_choice(convention, extractor.conventions, f"convention of {name}")
     chosen = CONVENTIONS[convention]
     check_choice(precision, PRECISIONS, "precision")
-    check_choice(backend, ("auto", *BACKENDS), "backend")
-    backend = _backend_for(device) if backend == "auto" else backend
     found = load_weights(extractor.weights, extractor.layers, weights, head=extractor.heads.get(tap), progress=progress)
 
     def network(ops: Any, images: Any, layers: Any) -> Any:
         return extractor.network(ops, ops.scale_shift(images, chosen.scale, chosen.shift), layers, tap)
 
-    runner, used = _RUN[backend](network, found.layers, extractor.pixels, precision, device)
     recipe = Recipe(
         extractor=name,
         layer=tap,
@@ -145,13 +161,32 @@ def load_extractor(
         convention=chosen.name,
         precision=precision,
     )
-    return LoadedExtractor(
-        runner=runner,
-        device=used,
+    return LoadedNetwork(
+        network=network,
+        weights=found.layers,
         convention=chosen,
         pixels=extractor.pixels,
         dims=extractor.taps[tap],
         recipe=recipe,
+    )
+
+
+def load_extractor(
+    name: str = "inception", *, backend: str = "auto", device: str = "auto", **wishes: Any
+) -> LoadedExtractor:
+    """A network of the table on a backend's device. Other arguments and errors as in `load_network`."""
+    check_choice(backend, ("auto", *BACKENDS), "backend")
+    backend = _backend_for(device) if backend == "auto" else backend
+    loaded = load_network(name, **wishes)
+    assert loaded.recipe.precision is not None
+    runner, used = _RUN[backend](loaded.network, loaded.weights, loaded.pixels, loaded.recipe.precision, device)
+    return LoadedExtractor(
+        runner=runner,
+        device=used,
+        convention=loaded.convention,
+        pixels=loaded.pixels,
+        dims=loaded.dims,
+        recipe=loaded.recipe,
         backend=backend,
     )
 

@@ -65,6 +65,55 @@ def bilinear_pillow(image: np.ndarray, out: np.ndarray) -> None:
     _by_pillow(image, out, Image.Resampling.BILINEAR)
 
 
+@lru_cache(maxsize=64)
+def half_pixel_matrix(given: int, wanted: int) -> np.ndarray:
+    """(wanted, given) float64: the rows of `bilinear_half_pixel`, for backends that differentiate."""
+    return _matrix(half_pixel_taps(given, wanted), given)
+
+
+@lru_cache(maxsize=64)
+def corner_matrix(given: int, wanted: int) -> np.ndarray:
+    """(wanted, given) float64: the rows of `bilinear_corner`."""
+    return _matrix(corner_taps(given, wanted), given)
+
+
+@lru_cache(maxsize=64)
+def bicubic_matrix(given: int, wanted: int) -> np.ndarray:
+    """(wanted, given) float64: the rows of Pillow's bicubic, Keys' kernel with a = -1/2 (its result is clipped after)."""
+    return _antialiased(_keys, 2.0, given, wanted)
+
+
+@lru_cache(maxsize=64)
+def triangle_matrix(given: int, wanted: int) -> np.ndarray:
+    """(wanted, given) float64: the rows of Pillow's bilinear."""
+    return _antialiased(lambda x: np.maximum(1 - np.abs(x), 0.0), 1.0, given, wanted)
+
+
+def _matrix(taps: Taps, given: int) -> np.ndarray:
+    matrix, rows = np.zeros((len(taps.weight), given)), np.arange(len(taps.weight))
+    np.add.at(matrix, (rows, taps.first), 1 - taps.weight.astype(np.float64))
+    np.add.at(matrix, (rows, taps.second), taps.weight)
+    return matrix
+
+
+def _antialiased(kernel: Callable[[np.ndarray], np.ndarray], support: float, given: int, wanted: int) -> np.ndarray:
+    """A kernel stretched by the scale where it shrinks, cut to whole pixels and normalised, as Pillow does."""
+    scale = given / wanted
+    stretch = max(scale, 1.0)
+    centre = (np.arange(wanted)[:, None] + 0.5) * scale
+    pixel = np.arange(given)[None, :]
+    reach = support * stretch
+    inside = (pixel >= np.floor(centre - reach + 0.5)) & (pixel < np.floor(centre + reach + 0.5))
+    weights = np.where(inside, kernel((pixel + 0.5 - centre) / stretch), 0.0)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def _keys(x: np.ndarray, a: float = -0.5) -> np.ndarray:
+    x = np.abs(x)
+    near, far = ((a + 2) * x - (a + 3)) * x * x + 1, (((x - 5) * x + 8) * x - 4) * a
+    return np.where(x < 1, near, np.where(x < 2, far, 0.0))
+
+
 def _by_pillow(image: np.ndarray, out: np.ndarray, kind: Image.Resampling) -> None:
     height, width, channels = out.shape
     for c in range(channels):

@@ -7,6 +7,7 @@ sizes met here, one pixel less before than after.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from frechet.networks.ops import Array, Ops, Padding
@@ -43,13 +44,16 @@ def efficientnet_lite0(ops: Ops, images: Array, weights: Mapping[str, Any], tap:
             activation="none" if linear else "relu6",
         )
 
-    x = conv(ops.enter(images), "_conv_stem", size=3, stride=2)
-    for name, size, stride, expansion, repeated in _blocks():
+    def inverted_bottleneck(name: str, size: int, stride: int, expansion: int, repeated: bool, x: Array) -> Array:
         inner = x if expansion == 1 else conv(x, f"{name}._expand_conv")
         depth = weights[f"{name}._depthwise_conv"][0].shape[0]
         inner = conv(inner, f"{name}._depthwise_conv", size, stride, groups=depth)
         inner = conv(inner, f"{name}._project_conv", linear=True)
-        x = ops.add(x, inner) if repeated else inner
+        return ops.add(x, inner) if repeated else inner
+
+    x = conv(ops.enter(images), "_conv_stem", size=3, stride=2)
+    for block in _blocks():
+        x = ops.segment(partial(inverted_bottleneck, *block), x)
     return ops.global_mean(conv(x, "_conv_head"))
 
 

@@ -8,6 +8,7 @@ and the pool branch of `Mixed_7c` takes maxima.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from frechet.networks.ops import Activation, Array, Ops
@@ -49,25 +50,31 @@ def stages(ops: Ops, conv: Any, x: Array) -> Iterator[tuple[str, Array]]:
     def shrink(x: Array) -> Array:
         return ops.max_pool(x, size=3, stride=2)
 
-    x = conv(x, "Conv2d_1a_3x3", stride=2)
-    x = conv(x, "Conv2d_2a_3x3")
-    x = shrink(conv(x, "Conv2d_2b_3x3", padding=(1, 1)))
+    def to_64(x: Array) -> Array:
+        x = conv(x, "Conv2d_1a_3x3", stride=2)
+        x = conv(x, "Conv2d_2a_3x3")
+        return shrink(conv(x, "Conv2d_2b_3x3", padding=(1, 1)))
+
+    def to_192(x: Array) -> Array:
+        x = conv(x, "Conv2d_3b_1x1")
+        return shrink(conv(x, "Conv2d_4a_3x3"))
+
+    x = ops.segment(to_64, x)
     yield "64", x
-    x = conv(x, "Conv2d_3b_1x1")
-    x = shrink(conv(x, "Conv2d_4a_3x3"))
+    x = ops.segment(to_192, x)
     yield "192", x
     for block in ("Mixed_5b", "Mixed_5c", "Mixed_5d"):
-        x = _block_35(ops, conv, x, block)
-    x = _reduction_17(ops, conv, x, shrink)
+        x = ops.segment(partial(_block_35, ops, conv, block), x)
+    x = ops.segment(partial(_reduction_17, ops, conv, shrink), x)
     for block in ("Mixed_6b", "Mixed_6c"):
-        x = _block_17(ops, conv, x, block)
+        x = ops.segment(partial(_block_17, ops, conv, block), x)
     yield "mixed_6", x
     for block in ("Mixed_6d", "Mixed_6e"):
-        x = _block_17(ops, conv, x, block)
+        x = ops.segment(partial(_block_17, ops, conv, block), x)
     yield "768", x
-    x = _reduction_8(ops, conv, x, shrink)
-    x = _block_8(ops, conv, x, "Mixed_7b", pooled=_averaged)
-    x = _block_8(ops, conv, x, "Mixed_7c", pooled=_maxima)
+    x = ops.segment(partial(_reduction_8, ops, conv, shrink), x)
+    x = ops.segment(partial(_block_8, ops, conv, "Mixed_7b", _averaged), x)
+    x = ops.segment(partial(_block_8, ops, conv, "Mixed_7c", _maxima), x)
     yield "2048", x
 
 
@@ -117,7 +124,7 @@ def _maxima(ops: Ops, conv: Any, x: Array, name: str) -> Array:
     return conv(ops.max_pool(x, size=3, stride=1, padding=1), name)
 
 
-def _block_35(ops: Ops, conv: Any, x: Array, block: str) -> Array:
+def _block_35(ops: Ops, conv: Any, block: str, x: Array) -> Array:
     narrow = conv(x, f"{block}.branch1x1")
     wide = conv(x, f"{block}.branch5x5_1")
     wide = conv(wide, f"{block}.branch5x5_2", padding=(2, 2))
@@ -128,7 +135,7 @@ def _block_35(ops: Ops, conv: Any, x: Array, block: str) -> Array:
     return ops.concat([narrow, wide, double, pooled])
 
 
-def _reduction_17(ops: Ops, conv: Any, x: Array, shrink: Any) -> Array:
+def _reduction_17(ops: Ops, conv: Any, shrink: Any, x: Array) -> Array:
     block = "Mixed_6a"
     single = conv(x, f"{block}.branch3x3", stride=2)
     double = conv(x, f"{block}.branch3x3dbl_1")
@@ -137,7 +144,7 @@ def _reduction_17(ops: Ops, conv: Any, x: Array, shrink: Any) -> Array:
     return ops.concat([single, double, shrink(x)])
 
 
-def _block_17(ops: Ops, conv: Any, x: Array, block: str) -> Array:
+def _block_17(ops: Ops, conv: Any, block: str, x: Array) -> Array:
     narrow = conv(x, f"{block}.branch1x1")
     single = conv(x, f"{block}.branch7x7_1")
     single = conv(single, f"{block}.branch7x7_2", padding=(0, 3))
@@ -151,7 +158,7 @@ def _block_17(ops: Ops, conv: Any, x: Array, block: str) -> Array:
     return ops.concat([narrow, single, double, pooled])
 
 
-def _reduction_8(ops: Ops, conv: Any, x: Array, shrink: Any) -> Array:
+def _reduction_8(ops: Ops, conv: Any, shrink: Any, x: Array) -> Array:
     block = "Mixed_7a"
     single = conv(x, f"{block}.branch3x3_1")
     single = conv(single, f"{block}.branch3x3_2", stride=2)
@@ -162,7 +169,7 @@ def _reduction_8(ops: Ops, conv: Any, x: Array, shrink: Any) -> Array:
     return ops.concat([single, crossed, shrink(x)])
 
 
-def _block_8(ops: Ops, conv: Any, x: Array, block: str, pooled: Any) -> Array:
+def _block_8(ops: Ops, conv: Any, block: str, pooled: Any, x: Array) -> Array:
     narrow = conv(x, f"{block}.branch1x1")
     fork = conv(x, f"{block}.branch3x3_1")
     fork = _split_3x3(ops, conv, fork, f"{block}.branch3x3_2")

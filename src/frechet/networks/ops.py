@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
 Array = Any  # a backend's own tensor: a graph node for OpenVINO, an array for torch and JAX
@@ -29,6 +29,9 @@ class Ops(Protocol):
         activation: Activation = "none",
     ) -> Array:
         """Cross-correlation plus bias, then the activation."""
+
+    def segment(self, part: Callable[[Array], Array], x: Array) -> Array:
+        """part(x); a differentiating backend may forget what is inside and compute it again when gradients come."""
 
     def max_pool(self, x: Array, *, size: int, stride: int, padding: int = 0) -> Array:
         """Maximum over square windows; the padding never wins."""

@@ -1,0 +1,383 @@
+"""FID, KID and the Inception Score as losses in PyTorch: exact values, exact gradients with respect to images.
+
+    loss = FIDLoss("reference.npz")
+    loss(images).backward()                                    # images (n, 3, h, w) in [0, 1]
+
+The distance is computed in float64 (on the CPU where the device has none), whatever the precision of the network.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch.autograd.function import once_differentiable
+
+from frechet.backends.torch_ops import DTYPES, TorchOps, full_precision, tensors_of
+from frechet.distances.entropy import inception_score
+from frechet.distances.kernel import polynomial_mmd
+from frechet.distances.normal import Normal
+from frechet.distances.transport import couple, feature_gradient, squared_distance
+from frechet.errors import BadFeatures, Mismatch, RequestError, TooFewImages
+from frechet.features.extractors import load_network
+from frechet.features.recipe import Recipe, require_equal
+from frechet.statistics.files import read_statistics
+from frechet.statistics.statistics import Statistics
+
+MakeImages = Callable[[int, int], torch.Tensor]  # (start, stop) -> the images at these places
+
+
+class ImageLoss(torch.nn.Module):
+    """A loss on the features of images. Its subclasses say what they measure of them.
+
+    Args:
+        extractor, dims, convention, weights: as in `frechet.score`.
+        precision: "float32", or "bfloat16" or "float16": the network runs under autocast, the distance never does.
+        checkpoint: gradient checkpointing in the network: about a third more time, a fraction of the memory.
+        value_range: the values that stand for black and white in the images.
+        gather: under `torch.distributed`, take the images of all ranks together (their numbers may differ). Gradients
+            are those that DistributedDataParallel's mean over ranks makes right.
+
+    Raises:
+        RequestError: an unknown name; what exists is named.
+        WeightsError: the weights cannot be had.
+    """
+
+    def __init__(
+        self,
+        *,
+        extractor: str = "inception",
+        dims: int | None = None,
+        convention: str | None = None,
+        weights: str | Path | None = None,
+        precision: str = "float32",
+        checkpoint: bool = False,
+        value_range: tuple[float, float] = (0.0, 1.0),
+        gather: bool = True,
+    ) -> None:
+        super().__init__()
+        self._loaded = load_network(
+            extractor,
+            dims=dims,
+            convention=convention,
+            weights=Path(weights) if weights is not None else None,
+            precision=precision,
+        )
+        self._layers: dict[str, int] = {}
+        for name, tensors in tensors_of(self._loaded.weights, torch.device("cpu")).items():
+            self._layers[name] = len(tensors)
+            for part, tensor in enumerate(tensors):
+                self._constant(f"{name.replace('.', '/')}:{part}", tensor)
+        self.checkpoint = checkpoint
+        self.value_range = value_range
+        self.gather = gather
+
+    @property
+    def recipe(self) -> Recipe:
+        """How the features are made; a reference must share it."""
+        return self._loaded.recipe
+
+    @abstractmethod
+    def distance(self, features: torch.Tensor) -> torch.Tensor:
+        """The loss of (n, d) float64 features, differentiable."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """The loss of a batch.
+
+        Args:
+            images: (n, 3, h, w), floating point in `value_range`, on this module's device. Any height and width.
+
+        Returns:
+            A scalar; float64 for float64 images, else float32.
+
+        Raises:
+            RequestError: images of another shape, dtype, range or device.
+            TooFewImages: fewer than two, over all ranks.
+            BadFeatures: NaN or infinity came out of the network; the image is named by its index.
+        """
+        features = self.features(images)
+        if self.gather and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+            features = _Gathered.apply(features)
+        return self._loss_of(features).to(torch.float64 if images.dtype == torch.float64 else torch.float32)
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """(n, 3, h, w) images -> (n, d) float32 (float64 images: float64) features, differentiable. Errors as in `forward`."""
+        self._require_images(images)
+        low, high = self.value_range
+        work = torch.float64 if images.dtype == torch.float64 else torch.float32
+        x = (images.to(work) - low) * (255 / (high - low))
+        x = self._resized(x).contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
+        half = DTYPES[str(self.recipe.precision)]
+        with full_precision(), torch.autocast(x.device.type, half, enabled=half != torch.float32):
+            ops = TorchOps(recompute=self.checkpoint)
+            features = self._loaded.network(ops, x, {name: self._weights(name, work) for name in self._layers})
+        return features.to(work)
+
+    def backward_in_microbatches(self, make_images: MakeImages, n: int, *, size: int = 16) -> torch.Tensor:
+        """Add the gradient of the loss of n images to whatever made them, in the memory of `size` of them.
+
+        First the features of all, without a graph; then the gradient in feature space; then batch by batch the images
+        again, with a graph, through which that gradient flows. Exact, not an average over batches.
+
+        Args:
+            make_images: (start, stop) -> the images at these places, the same whenever it is called.
+            n: how many there are (on this rank).
+            size: how many are made at a time.
+
+        Returns:
+            The loss, detached.
+
+        Raises:
+            RequestError: `make_images` gave other images the second time, or another number of them.
+        """
+        with torch.no_grad():
+            first = torch.cat([self.features(_made(make_images, *span)) for span in _spans(n, size)])
+        leaf = first.requires_grad_()
+        gathered = leaf
+        if self.gather and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+            gathered = _Gathered.apply(leaf)
+        loss = self._loss_of(gathered)
+        (gradient,) = torch.autograd.grad(loss, leaf)
+        for start, stop in _spans(n, size):
+            again = self.features(_made(make_images, start, stop))
+            if not torch.allclose(again.detach(), first[start:stop].detach(), rtol=1e-3, atol=1e-3):
+                raise RequestError(
+                    f"make_images({start}, {stop}) gave other images the second time; it must be repeatable: "
+                    "draw the latents before, and keep dropout and the like off"
+                )
+            again.backward(gradient[start:stop])
+        return loss.detach()
+
+    def _loss_of(self, features: torch.Tensor) -> torch.Tensor:
+        if features.shape[0] < 2:
+            raise TooFewImages(f"a distribution needs at least two images; got {features.shape[0]}")
+        wrong = ~torch.isfinite(features.detach()).all(dim=1)
+        if bool(wrong.any()):
+            raise BadFeatures(
+                f"the network gave NaN or infinity for image {int(wrong.int().argmax())} of the batch; look for NaN in "
+                "the images, or for an overflow of half precision"
+            )
+        place = torch.device("cpu") if features.device.type == "mps" else features.device  # MPS has no float64
+        return self.distance(features.to(place).double()).to(features.device, _loss_dtype(features))
+
+    def _require_images(self, images: torch.Tensor) -> None:
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise RequestError(f"images have shape {tuple(images.shape)}; expected (n, 3, h, w)")
+        if not images.is_floating_point():
+            raise RequestError(
+                f"images are {images.dtype}, through which no gradient flows; give floats: images.float() / 255"
+            )
+        device = next(self.buffers()).device
+        if images.device != device:
+            raise RequestError(
+                f"images are on {images.device} and the loss on {device}; move it: loss.to({str(images.device)!r})"
+            )
+        if images.shape[0]:
+            low, high = self.value_range
+            least, most = (float(value) for value in torch.aminmax(images.detach()))
+            slack = 0.01 * (high - low)
+            if least < low - slack or most > high + slack:
+                raise RequestError(
+                    f"images range from {least:.4g} to {most:.4g}; expected {low:g} to {high:g}. Clamp them, or say "
+                    "value_range=(black, white), for instance (-1, 1)"
+                )
+
+    def _resized(self, x: torch.Tensor) -> torch.Tensor:
+        """By the convention's resize, as two matrix products."""
+        convention, pixels = self._loaded.convention, self._loaded.pixels
+        for axis in (2, 3):
+            if x.shape[axis] != pixels:
+                matrix = torch.from_numpy(convention.matrix(x.shape[axis], pixels)).to(x)
+                x = matrix @ x if axis == 2 else x @ matrix.T
+        return x.clamp(0.0, 255.0) if convention.clipped else x
+
+    def _weights(self, name: str, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
+        parts = range(self._layers[name])
+        return tuple(self.get_buffer(f"{name.replace('.', '/')}:{part}").to(dtype) for part in parts)
+
+    def _constant(self, name: str, tensor: torch.Tensor) -> None:
+        """Moves with the module, is not trained and not stored with it."""
+        self.register_buffer(name, tensor, persistent=False)
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> ImageLoss:
+        """Move, but keep dtypes: a loss inside a module that is `.half()`-ed stays exact."""
+
+        def moved(tensor: torch.Tensor) -> torch.Tensor:
+            place = fn(tensor[:0] if tensor.ndim else tensor).device
+            if place.type == "mps" and tensor.dtype == torch.float64:
+                return tensor  # stays where float64 is
+            return tensor.to(place)
+
+        super()._apply(moved, recurse)
+        return self
+
+
+class FIDLoss(ImageLoss):
+    """The Fréchet distance of a batch to a reference: FID with Inception features.
+
+    Args:
+        reference: a statistics file, `Statistics`, or images (m, 3, h, w) as `forward` takes them.
+        batch_size: reference images that run together.
+        **options: as in `ImageLoss`.
+
+    Raises:
+        Mismatch: the reference was made with another extractor, layer, convention, precision or weights.
+    """
+
+    def __init__(
+        self, reference: str | Path | Statistics | torch.Tensor, *, batch_size: int = 32, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        normal = _normal_of(_reference(self, reference, batch_size)).factored()
+        self._constant("reference_mean", torch.from_numpy(normal.mean))
+        self._constant("reference_covariance", torch.from_numpy(np.ascontiguousarray(normal.covariance)))
+        self._constant("reference_factor", torch.from_numpy(np.ascontiguousarray(normal.factor)))
+
+    def distance(self, features: torch.Tensor) -> torch.Tensor:
+        """d² of (n, d) float64 features to the reference, with the closed-form gradient."""
+        reference = Normal(self.reference_mean, covariance=self.reference_covariance, factor=self.reference_factor)
+        return frechet_distance(features, reference)
+
+
+class KIDLoss(ImageLoss):
+    """The kernel distance of a batch to a reference: the unbiased squared MMD, k(x, y) = (x·y/d + 1)³ (Bińkowski et al. 2018).
+
+    Args:
+        reference: statistics that kept feature rows, or images (m, 3, h, w).
+        batch_size: reference images that run together.
+        **options: as in `ImageLoss`.
+
+    Raises:
+        Mismatch: as in `FIDLoss`.
+        RequestError: the statistics kept no rows of features.
+    """
+
+    def __init__(
+        self, reference: str | Path | Statistics | torch.Tensor, *, batch_size: int = 32, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        found = _reference(self, reference, batch_size)
+        if found.rows is None:
+            raise RequestError(f"{found.source} holds no features; KID needs some: make it with frechet stats")
+        self._constant("reference_rows", torch.from_numpy(found.rows.astype(np.float64)))
+
+    def distance(self, features: torch.Tensor) -> torch.Tensor:
+        """MMD² of (n, d) float64 features to the reference's rows; unbiased, so it may be negative."""
+        return polynomial_mmd(features, self.reference_rows)
+
+
+class ISLoss(ImageLoss):
+    """Minus the Inception Score of a batch, in one split, of the 1008 logits without bias (Salimans et al. 2016)."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"dims": 1008, **options})
+
+    def distance(self, features: torch.Tensor) -> torch.Tensor:
+        """Minus the score of (n, 1008) logits: to be made small."""
+        return -inception_score(torch.softmax(features, dim=1))
+
+
+def frechet_distance(x: torch.Tensor, y: torch.Tensor | Normal) -> torch.Tensor:
+    """The squared Fréchet distance of (n, d) features to others, differentiable in both.
+
+    Args:
+        x: (n, d) float32 or float64.
+        y: (m, d) features, or a Gaussian.
+
+    Returns:
+        A scalar of x's dtype. Its gradient is the closed form of `frechet.distances.transport`; nothing is
+        differentiated through a decomposition, so singular covariances (n < d, doubled images) are no trouble.
+    """
+    features = y if isinstance(y, torch.Tensor) else None
+    return _Frechet.apply(x, features, None if features is not None else y)
+
+
+class _Frechet(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, y: torch.Tensor | None, reference: Normal | None) -> torch.Tensor:  # type: ignore[override]
+        p = Normal.of_features(x.detach())
+        q = Normal.of_features(y.detach()) if y is not None else reference
+        assert q is not None
+        coupling = couple(p, q)
+        gradients = [None, None]
+        if ctx.needs_input_grad[0]:
+            gradients[0] = feature_gradient(x.detach(), q.mean, coupling.onto_q)
+        if y is not None and ctx.needs_input_grad[1]:
+            gradients[1] = feature_gradient(y.detach(), p.mean, coupling.onto_p)
+        ctx.save_for_backward(*gradients)
+        return squared_distance(p, q, coupling)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, outer: torch.Tensor) -> Any:  # type: ignore[override]
+        return *(None if gradient is None else outer * gradient for gradient in ctx.saved_tensors), None
+
+
+class _Gathered(torch.autograd.Function):
+    """The rows of all ranks, in their order; ranks may have different numbers of them."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        world = dist.get_world_size()
+        sizes = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(world)]
+        dist.all_gather(sizes, torch.tensor([rows.shape[0]], device=rows.device))
+        counts = [int(size) for size in sizes]
+        padded = rows.new_zeros((max(counts), rows.shape[1]))
+        padded[: rows.shape[0]] = rows
+        pieces = [torch.empty_like(padded) for _ in counts]
+        dist.all_gather(pieces, padded)
+        start = sum(counts[: dist.get_rank()])
+        ctx.mine, ctx.world = slice(start, start + rows.shape[0]), world
+        return torch.cat([piece[:count] for piece, count in zip(pieces, counts, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, outer: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return outer[ctx.mine] * ctx.world  # every rank has the same loss, and DistributedDataParallel takes the mean
+
+
+def _reference(loss: ImageLoss, reference: str | Path | Statistics | torch.Tensor, batch_size: int) -> Statistics:
+    if isinstance(reference, (str, os.PathLike)):
+        reference = read_statistics(Path(reference), loss._loaded.dims)
+    if isinstance(reference, Statistics):
+        if reference.dims != loss._loaded.dims:
+            raise Mismatch(
+                f"the reference {reference.source} has {reference.dims} dimensions and the loss's features "
+                f"{loss._loaded.dims}; choose the layer with dims=, or another reference"
+            )
+        require_equal(loss.recipe, reference.recipe)
+        return reference
+    if not isinstance(reference, torch.Tensor):
+        raise RequestError(
+            f"the reference is a {type(reference).__name__}; expected a statistics file, Statistics "
+            "(frechet.collect(images)) or a tensor of images"
+        )
+    with torch.no_grad():
+        place = next(loss.buffers()).device
+        pieces = [loss.features(piece.to(place)) for piece in reference.split(batch_size)]
+    rows = torch.cat(pieces).cpu().numpy() if pieces else np.empty((0, loss._loaded.dims), np.float32)
+    return Statistics.of_features(rows, recipe=loss.recipe, source="images in memory")
+
+
+def _normal_of(statistics: Statistics) -> Normal:
+    return Normal(statistics.mean, covariance=statistics.covariance, resolution=statistics.resolution)
+
+
+def _loss_dtype(features: torch.Tensor) -> torch.dtype:
+    return torch.float32 if features.device.type == "mps" else torch.float64
+
+
+def _made(make_images: MakeImages, start: int, stop: int) -> torch.Tensor:
+    images = make_images(start, stop)
+    if images.shape[0] != stop - start:
+        raise RequestError(f"make_images({start}, {stop}) gave {images.shape[0]} images; expected {stop - start}")
+    return images
+
+
+def _spans(n: int, size: int) -> Iterator[tuple[int, int]]:
+    return ((start, min(start + size, n)) for start in range(0, n, size))

@@ -1,0 +1,114 @@
+"""Gradient and influence against central differences and against leaving images out."""
+
+import numpy as np
+import pytest
+
+from frechet.distances.frechet import frechet_terms
+from frechet.distances.normal import Normal
+from frechet.distances.transport import couple, feature_gradient, influence, squared_distance
+
+
+def draw(seed, n, d, scale=1.0, shift=0.0):
+    random = np.random.default_rng(seed)
+    return random.standard_normal((n, d)) * np.linspace(0.5, 2, d) * scale + shift
+
+
+def stored(x):
+    return Normal(x.mean(0), covariance=np.cov(x, rowvar=False))
+
+
+def doubled(x):
+    return np.concatenate([x, x[: len(x) // 2]])
+
+
+def distance(x, q):
+    return frechet_terms(Normal.of_features(x), q).total
+
+
+def central_differences(x, q, step=1e-4):
+    found = np.zeros_like(x)
+    for place in np.ndindex(x.shape):
+        ends = []
+        for sign in (1, -1):
+            moved = x.copy()
+            moved[place] += sign * step
+            ends.append(distance(moved, q))
+        found[place] = (ends[0] - ends[1]) / (2 * step)
+    return found
+
+
+SHAPES = {
+    "few against few": (draw(1, 5, 9), Normal.of_features(draw(2, 6, 9, 1.3))),
+    "few against many": (draw(1, 5, 9), stored(draw(2, 60, 9, 1.3, 0.2))),
+    "few against many with a factor": (draw(1, 5, 9), stored(draw(2, 60, 9, 1.3, 0.2)).factored()),
+    "many against few": (draw(1, 40, 9), Normal.of_features(draw(2, 6, 9, 1.3))),
+    "many against many": (draw(1, 40, 9), stored(draw(2, 60, 9, 1.3, 0.2))),
+    "many against many with a factor": (draw(1, 40, 9), stored(draw(2, 60, 9, 1.3, 0.2)).factored()),
+    "many against a stored singular one": (draw(1, 40, 9), stored(draw(2, 6, 9, 1.3))),
+    "few against a stored singular one": (draw(1, 5, 9), stored(draw(2, 7, 9, 1.3))),
+    "exactly as many as dimensions": (draw(1, 9, 9), stored(draw(2, 60, 9))),
+    "one more than dimensions": (draw(1, 10, 9), stored(draw(2, 60, 9))),
+    "two images": (draw(1, 2, 9), stored(draw(2, 60, 9))),
+}
+
+
+@pytest.mark.parametrize("case", SHAPES)
+def test_the_gradient_is_that_of_central_differences(case):
+    x, q = SHAPES[case]
+    p = Normal.of_features(x)
+    coupling = couple(p, q)
+    expected = central_differences(x, q)
+    assert np.abs(feature_gradient(x, q.mean, coupling.onto_q) - expected).max() <= 1e-6 * np.abs(expected).max()
+    assert float(squared_distance(p, q, coupling)) == pytest.approx(distance(x, q), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "q", [stored(draw(2, 60, 9, 1.3)), stored(draw(2, 60, 9, 1.3)).factored(), Normal.of_features(draw(2, 6, 9, 1.3))]
+)
+@pytest.mark.parametrize("n", [3, 12])
+def test_doubled_images_have_a_finite_symmetric_gradient(n, q):
+    """Where two images are equal the distance has a kink across them; along their common direction it is smooth."""
+    x = doubled(draw(1, n, 9))
+    found = feature_gradient(x, q.mean, couple(Normal.of_features(x), q).onto_q)
+    step, direction = 1e-4, np.zeros_like(x)
+    direction[0] = direction[n] = np.linspace(-1, 1, 9)  # the first image and its double, together
+    expected = (distance(x + step * direction, q) - distance(x - step * direction, q)) / (2 * step)
+    assert (found * direction).sum() == pytest.approx(expected, rel=1e-5)
+    assert np.allclose(found[0], found[n], rtol=0, atol=1e-6 * np.abs(found).max())
+
+
+def test_constant_features_get_the_gradient_of_their_mean_alone():
+    x, y = draw(1, 30, 6), draw(2, 40, 6)
+    x[:, 2] = y[:, 2] = 3.0
+    gradient = feature_gradient(x, y.mean(0), couple(Normal.of_features(x), stored(y)).onto_q)
+    assert np.isfinite(gradient).all()
+    assert np.abs(gradient[:, 2]).max() <= 1e-9
+
+
+def test_the_maps_carry_one_gaussian_onto_the_other():
+    x, y = draw(1, 60, 7), draw(2, 80, 7, 1.5)
+    for p in (stored(x), stored(x).factored()):
+        q = stored(y)
+        coupling = couple(p, q)
+        there, back = coupling.onto_q.T @ coupling.onto_q, coupling.onto_p.T @ coupling.onto_p
+        np.testing.assert_allclose(there @ p.covariance @ there, q.covariance, atol=1e-10)
+        np.testing.assert_allclose(back @ q.covariance @ back, p.covariance, atol=1e-10)
+
+
+@pytest.mark.parametrize("side", ["generated", "reference"])
+def test_influence_foretells_what_leaving_an_image_out_does(side):
+    d = 8
+    x, y = draw(1, 30 * d, d, 1.3), draw(2, 31 * d, d, 1.0, 0.1)
+    p, q = stored(x), stored(y)
+    coupling = couple(p, q)
+    if side == "generated":
+        psi = influence(x, p, q, coupling).total
+        left = [frechet_terms(stored(np.delete(x, i, 0)), q).total for i in range(len(x))]
+    else:
+        psi = influence(y, q, p, coupling.swapped()).total
+        left = [frechet_terms(p, stored(np.delete(y, i, 0))).total for i in range(len(y))]
+    change = np.array(left) - frechet_terms(p, q).total
+    predicted = -psi / (len(psi) - 1)
+    assert np.corrcoef(change, predicted)[0, 1] >= 0.99
+    assert np.polyfit(predicted, change, 1)[0] == pytest.approx(1, abs=0.1)
+    assert abs(psi.mean()) <= 1e-2 * psi.std()

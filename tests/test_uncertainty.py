@@ -1,0 +1,132 @@
+"""The interval: that it covers the truth, against simulations whose true distance is known in closed form."""
+
+import numpy as np
+import pytest
+
+from frechet.distances.frechet import frechet_terms
+from frechet.distances.normal import Normal
+from frechet.distances.transport import couple
+from frechet.distances.uncertainty import Side, _analytic_bias, _variance, interval, why_none
+
+D = 16
+ONE = np.linspace(0.3, 1.5, D)
+OTHER = np.linspace(0.5, 1.2, D)
+SHIFT = np.full(D, 0.3)
+TRUTH = float((SHIFT**2).sum() + ((ONE - OTHER) ** 2).sum())  # diagonal Gaussians
+
+
+def draw(seed, n, m):
+    random = np.random.default_rng(seed)
+    return random.standard_normal((n, D)) * ONE, random.standard_normal((m, D)) * OTHER + SHIFT
+
+
+def side(x, *, n=True, rows=True):
+    normal = Normal(x.mean(0), covariance=np.cov(x, rowvar=False))
+    return Side(normal, len(x) if n else None, x.astype(np.float32) if rows else None)
+
+
+def evaluations(n, m, count, **known):
+    for seed in range(count):
+        x, y = draw(seed, n, m)
+        p, q = side(x), side(y, **known)
+        yield frechet_terms(p.normal, q.normal).total, interval(p, q, seed=seed)
+
+
+@pytest.mark.parametrize(
+    ("n", "m", "known", "method"),
+    [
+        (2 * D, 2 * D, {}, "jackknife of 10 groups"),
+        (5 * D, 4 * D, {}, "jackknife of 10 groups"),
+        (20 * D, 10 * D, {}, "analytic"),
+        (20 * D, 10 * D, {"rows": False}, "analytic (generated), analytic, as if Gaussian (reference)"),
+        (4 * D, 20 * D, {}, "jackknife of 10 groups (generated), analytic (reference)"),
+    ],
+)
+def test_it_covers_the_truth_and_removes_the_bias(n, m, known, method):
+    found = list(evaluations(n, m, 120, **known))
+    plain = np.array([value for value, _ in found])
+    corrected = np.array([each.corrected for _, each in found])
+    covered = np.mean([each.low <= TRUTH <= each.high for _, each in found])
+    assert covered >= 0.9  # 95 % expected; 120 trials are within 5 of it
+    assert abs(corrected.mean() - TRUTH) <= 0.15 * abs(plain.mean() - TRUTH)
+    assert np.mean([each.standard_error for _, each in found]) == pytest.approx(corrected.std(), rel=0.25)
+    assert found[0][1].method.startswith(method)
+
+
+def test_a_reference_of_unknown_size_is_left_out_of_the_error():
+    x, y = draw(0, 10 * D, 10 * D)
+    known, unknown = interval(side(x), side(y)), interval(side(x), side(y, n=False, rows=False))
+    assert unknown.variances[1] == 0 < known.variances[1]
+    assert "sampling left out (reference)" in unknown.method
+    assert unknown.corrected > known.corrected  # the reference's share of the bias is still in it
+
+
+def test_the_gaussian_formulas_are_what_many_gaussian_rows_give():
+    random = np.random.default_rng(0)
+    x, y = random.standard_normal((60_000, D)) * ONE, random.standard_normal((60_000, D)) * OTHER + SHIFT
+    p, q = side(x), side(y)
+    coupling = couple(p.normal, q.normal)
+    bare = Side(p.normal, p.n)
+    assert _analytic_bias(bare, coupling) == pytest.approx(_analytic_bias(p, coupling), rel=0.01)
+    assert _variance(bare, q.normal, coupling) == pytest.approx(_variance(p, q.normal, coupling), rel=0.03)
+
+
+def test_sorted_folders_are_no_trouble():
+    """Groups are drawn, not cut: contiguous ones would each be a class of its own."""
+    random = np.random.default_rng(3)
+    classes = random.standard_normal((4, D))
+    covered = 0
+    for seed in range(60):
+        draws = np.random.default_rng(seed)
+        x = np.repeat(classes, D, axis=0) + draws.standard_normal((4 * D, D)) * ONE
+        y = np.repeat(classes, D, axis=0) + draws.standard_normal((4 * D, D)) * OTHER
+        among = np.cov(classes, rowvar=False, bias=True)
+        truth = frechet_terms(
+            Normal(np.zeros(D), covariance=among + np.diag(ONE**2)),
+            Normal(np.zeros(D), covariance=among + np.diag(OTHER**2)),
+        ).total
+        found = interval(side(x), side(y), seed=seed)
+        covered += found.low <= truth <= found.high
+    assert covered / 60 >= 0.88
+
+
+def test_equal_distributions_are_not_told_apart_and_others_are():
+    random = np.random.default_rng(0)
+    equal = interval(side(random.standard_normal((6 * D, D))), side(random.standard_normal((6 * D, D))))
+    assert equal.p_equal is not None
+    assert equal.p_equal > 0.05
+    assert equal.low == 0 < equal.high
+    assert "permutations" in equal.method
+    x, y = draw(0, 6 * D, 6 * D)
+    assert interval(side(x), side(y)).p_equal is None  # far from zero: there is no question
+
+
+def test_the_same_seed_gives_the_same_interval_and_the_order_of_images_does_not_matter_much():
+    x, y = draw(0, 4 * D, 4 * D)
+    one, same, other = interval(side(x), side(y)), interval(side(x), side(y)), interval(side(x), side(y), seed=1)
+    assert one == same
+    assert one.corrected != other.corrected
+    assert one.corrected == pytest.approx(other.corrected, abs=one.standard_error)
+
+
+def test_more_images_halve_it_as_foretold():
+    x, y = draw(0, 30 * D, 30 * D)
+    found = interval(side(x), side(y))
+    n, m = found.halved_by(30 * D, 30 * D)
+    assert (n, m) == (2000, 2000)  # 4 * 480, to two figures
+    again = interval(*(side(z) for z in draw(1, n, m)))
+    assert again.standard_error == pytest.approx(found.standard_error / 2, rel=0.15)
+
+
+def test_a_large_reference_leaves_the_work_to_the_generated_side():
+    x, y = draw(0, 20 * D, 400 * D)
+    n, m = interval(side(x), side(y)).halved_by(20 * D, 400 * D)
+    assert m == 400 * D
+    assert 4 * 20 * D < n < 8 * 20 * D
+
+
+def test_too_few_images_get_a_reason():
+    x, y = draw(0, D, 10 * D)
+    assert "24, not 16" in why_none(side(x), side(y))
+    assert "neither" in why_none(side(x, n=False), side(y, n=False))
+    assert why_none(side(y), side(y)) is None
