@@ -139,14 +139,14 @@ def test_modes_become_rgb_as_pillow_converts_them():
         colour.convert("HSV"),
         colour.convert("YCbCr"),
     ):
-        rgb, remark = decode(picture(image))
+        rgb, remark, _ = decode(picture(image))
         np.testing.assert_array_equal(rgb, np.asarray(image.convert("RGB")))
         assert remark is None
 
 
 def test_alpha_is_dropped_not_blended_and_told():
     pixels = np.random.default_rng(0).integers(0, 256, (6, 5, 4), np.uint8)
-    rgb, remark = decode(picture(saved(Image.fromarray(pixels), "PNG")))
+    rgb, remark, _ = decode(picture(saved(Image.fromarray(pixels), "PNG")))
     np.testing.assert_array_equal(rgb, pixels[:, :, :3])
     assert remark == ALPHA
     assert decode(picture(pixels))[1] == ALPHA
@@ -158,7 +158,7 @@ def test_alpha_is_dropped_not_blended_and_told():
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_sixteen_bits_are_scaled_not_clipped_and_told(kind):
     deep = np.array([[0, 257, 32896], [65535, 1000, 128]], np.uint16)
-    rgb, remark = decode(picture(saved(Image.fromarray(deep), kind)))
+    rgb, remark, _ = decode(picture(saved(Image.fromarray(deep), kind)))
     np.testing.assert_array_equal(rgb[:, :, 0], [[0, 1, 128], [255, 4, 0]])
     assert remark == DEEP
 

@@ -17,14 +17,16 @@ import numpy as np
 from frechet.engines.local import Progress, collect_from
 from frechet.errors import Mismatch, RequestError, SourceError, StatisticsError, TooFewImages
 from frechet.features.conventions import CONVENTIONS
-from frechet.features.extractors import EXTRACTORS, LoadedExtractor
+from frechet.features.extractors import EXTRACTORS, LoadedExtractor, tap_of
 from frechet.features.recipe import Recipe, require_equal
 from frechet.features.settings import Options, Settings
 from frechet.images.sources import Source, open_source
 from frechet.metrics import METRICS, default_metric, frechet_influence, label_of
 from frechet.scores import Influences, Score, Scores
-from frechet.statistics.files import read_statistics
+from frechet.statistics.files import read_features, read_statistics
+from frechet.statistics.pairs import remarks_on_pair
 from frechet.statistics.peers import is_statistics
+from frechet.statistics.remote import is_url, read_remote
 from frechet.statistics.statistics import Statistics
 from frechet.version import __version__
 
@@ -41,19 +43,22 @@ def score(
     reference_size: int | None = None,
     interval: str = "auto",
     explain: int = 0,
+    features: bool = False,
     progress: Progress | None = None,
     **options: Unpack[Options],
 ) -> Scores:
     """Score generated images against reference images.
 
     Args:
-        generated, reference: each a folder, .zip, .npz with `arr_0` or .npy of images, a statistics .npz, a
+        generated, reference: each a folder, .zip, .npz with `arr_0` or .npy of images, a statistics .npz or its URL, a
             `Statistics`, or an iterable of PIL images or uint8 arrays (h, w, 3).
         metrics: keys of the table of metrics; by default the Fréchet distance of the extractor's features.
         reference_convention: the convention of a reference statistics file that does not say.
         reference_size: the number of images behind a reference statistics file that does not say.
         interval: "auto" for the corrected value and its 95 % interval where there are images enough, or "none".
         explain: how many of the images that raise the score most, and of those that lower it most, to list.
+        features: each side that is no statistics is floating-point features (n, d): an array, an .npy, or an .npz with
+            `features`, `feats` or `arr_0`.
         progress: called with (what, images done, images in all) as the work goes on.
         **options: fields of `Settings`.
 
@@ -63,7 +68,8 @@ def score(
     """
     settings = Settings(**options)
     with ThreadPoolExecutor() as readers:  # two statistics files are read at once
-        one, other = readers.map(partial(_open_side, dims=settings.dims), (generated, reference))
+        opener = partial(_open_side, settings=settings, features=features, progress=progress)
+        one, other = readers.map(opener, (generated, reference))
     other = _declared(other, reference_convention, reference_size)
     if isinstance(one, Statistics) and isinstance(other, Statistics):
         _require_as_asked(one, other, settings)
@@ -87,7 +93,12 @@ def fid(generated: Any, reference: Any, **options: Any) -> Score:
 
 
 def influence(
-    generated: Any, reference: Any, *, progress: Progress | None = None, **options: Unpack[Options]
+    generated: Any,
+    reference: Any,
+    *,
+    features: bool = False,
+    progress: Progress | None = None,
+    **options: Unpack[Options],
 ) -> Influences:
     """What every generated image does to the Fréchet distance. Arguments as in `score`.
 
@@ -95,25 +106,34 @@ def influence(
         RequestError: the generated side is statistics that did not keep every image's features.
     """
     settings = Settings(**options)
-    one, other = (_open_side(side, settings.dims) for side in (generated, reference))
+    opener = partial(_open_side, settings=settings, features=features, progress=progress)
+    one, other = opener(generated), opener(reference)
     if not (isinstance(one, Statistics) and isinstance(other, Statistics)):
         one, other = _collected(one, other, settings, settings.load(progress), progress, keep_all=True)
     compare(one, other, interval="none")  # refuses what cannot be compared
     return _influences(one, other)
 
 
-def collect(images: Any, *, progress: Progress | None = None, **options: Unpack[Options]) -> Statistics:
+def collect(
+    images: Any, *, features: bool = False, progress: Progress | None = None, **options: Unpack[Options]
+) -> Statistics:
     """Statistics of images, for later comparisons.
 
     Args:
         images: a folder, .zip, .npz with `arr_0` or .npy of images, or an iterable of images.
+        features: `images` are floating-point features (n, d) instead; what `options` say of them is recorded.
         progress: called with (what, images done, images in all).
         **options: fields of `Settings`.
     """
     settings = Settings(**options)
-    source = _open_side(images)
+    source = _open_side(images, settings, features=features, progress=progress)
     if isinstance(source, Statistics):
-        raise SourceError(f"{source.source} holds statistics already; expected images")
+        if not (features and _are_bare_features(source)):
+            raise SourceError(
+                f"{source.source} holds statistics already; expected {'features' if features else 'images'}"
+            )
+        _require_as_asked(source, source, settings)
+        return source
     return collect_from(source, settings, settings.load(progress), progress)
 
 
@@ -233,15 +253,42 @@ def _collected(
     return one, other
 
 
-def _open_side(side: Any, dims: int | None = None) -> Source | Statistics:
+def _open_side(
+    side: Any, settings: Settings, *, features: bool = False, progress: Progress | None = None
+) -> Source | Statistics:
+    def read(path: Path) -> Statistics:
+        if features and not is_statistics(path):
+            return read_features(path, settings.seed)
+        return read_statistics(path, settings.dims)
+
     if isinstance(side, Statistics):
         return side
-    if isinstance(side, (str, os.PathLike)) and is_statistics(Path(side)):
-        return read_statistics(Path(side), dims)
-    source = open_source(side)
-    if len(source) < 2:
-        raise TooFewImages(f"{source.name} holds one image; a distribution needs at least two")
-    return source
+    is_path = isinstance(side, (str, os.PathLike))
+    if is_url(side):
+        found = read_remote(side, read, progress)
+    elif is_path and (features or is_statistics(Path(side))):
+        found = read(Path(side))
+    elif features:
+        found = Statistics.of_features(side, seed=settings.seed)
+    else:
+        source = open_source(side)
+        if len(source) < 2:
+            raise TooFewImages(f"{source.name} holds one image; a distribution needs at least two")
+        return source
+    return _as_said(found, settings) if features and _are_bare_features(found) else found
+
+
+def _are_bare_features(side: Statistics) -> bool:
+    """Whether all that was given is rows, by nobody who says how they were made."""
+    return side.rows is not None and side.made_by is None
+
+
+def _as_said(side: Statistics, settings: Settings) -> Statistics:
+    """Bare features, with what the settings say of them."""
+    said = settings.asked()
+    if {"extractor", "layer"} & set(said):
+        said |= {"extractor": settings.extractor, "layer": tap_of(EXTRACTORS[settings.extractor], side.dims)}
+    return replace(side, recipe=side.recipe.filled_from(Recipe(**said)))  # type: ignore[arg-type]
 
 
 def _declared(side: Source | Statistics, convention: str | None, size: int | None) -> Source | Statistics:
@@ -276,7 +323,9 @@ def _require_as_asked(one: Statistics, other: Statistics, settings: Settings) ->
     """Refuse flags that say how images become features where both sides are features already, and say otherwise."""
     asked = settings.asked()
     if settings.num_images is not None or settings.weights is not None:
-        raise RequestError("both sides are statistics: there are no images that num_images or weights could apply to")
+        raise RequestError(
+            "only statistics or features are given: there are no images that num_images or weights could apply to"
+        )
     for name, side in (("generated", one), ("reference", other)):
         for what, value in asked.items():
             said = getattr(side.recipe, what) or (_guess(side.dims).layer if what == "layer" else None)
@@ -330,6 +379,7 @@ def _warnings(generated: Statistics, reference: Statistics, recipe: Recipe) -> I
         yield from (f"{name}: {remark}" for remark in side.remarks)
         if side.bad_images:
             yield f"{name}: {len(side.bad_images)} images could not be decoded and were left out; the first: {side.bad_images[0]}"
+    yield from remarks_on_pair(generated, reference)
 
 
 _TOLD = ("extractor", "layer", "convention", "precision")
@@ -342,6 +392,7 @@ def _provenance(
         said = asdict(statistics.recipe)
         return {
             "source": statistics.source,
+            "sha256": statistics.sha256,
             "n": statistics.n,
             "n_source": statistics.n_source,
             "seed": statistics.seed,

@@ -45,6 +45,12 @@ _IMAGE_SIDE = (
     ),
 )
 
+features_option = click.option(
+    "--features",
+    is_flag=True,
+    help="What is no statistics is features (n, d): an .npy, or an .npz with features, feats or arr_0.",
+)
+
 
 def image_options(command: Command) -> Command:
     """Add the flags; they arrive as keywords named like the fields of `Settings`."""

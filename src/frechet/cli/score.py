@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from frechet import pipeline
-from frechet.cli.options import image_options
+from frechet.cli.options import features_option, image_options
 from frechet.cli.progress import progress_bars
 from frechet.console import printable
 from frechet.output import check_output, written_aside
@@ -27,6 +27,7 @@ from frechet.reports.text import table
 @click.option(
     "--explain", type=int, default=0, metavar="N", help="List the N images that raise the score most, and lower it."
 )
+@features_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the JSON object there as well.")
 @click.option("--force", is_flag=True, help="Replace the output file.")
@@ -42,12 +43,13 @@ def command(
     """Score GENERATED images against REFERENCE images.
 
     Each side is a folder, a .zip, an .npz with arr_0, an .npy, or a statistics .npz (of frechet stats, pytorch-fid
-    or TTUR).
+    or TTUR) or its URL (https://.../reference.npz, with #sha256=... if you know it).
 
     \b
     frechet score samples/ reference/
     frechet score samples.zip reference.npz --convention tensorflow --json
     frechet score samples/ photos/ --extractor efficientnet-lite0
+    frechet score features.npy reference.npz --features
     """
     if output:
         check_output(output, force=force)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from frechet import pipeline
-from frechet.cli.options import image_options
+from frechet.cli.options import features_option, image_options
 from frechet.cli.progress import progress_bars
 from frechet.console import printable
 from frechet.output import check_output
@@ -19,6 +19,7 @@ from frechet.output import check_output
 @click.argument("images")
 @click.argument("out", type=click.Path(path_type=Path))
 @image_options
+@features_option
 @click.option("--force", is_flag=True, help="Replace the output file.")
 def command(images: str, out: Path, force: bool, **settings: Any) -> None:
     """Write statistics of IMAGES to OUT (.npz), for `frechet score` and for pytorch-fid.
@@ -27,6 +28,7 @@ def command(images: str, out: Path, force: bool, **settings: Any) -> None:
 
     \b
     frechet stats reference/ reference.npz
+    frechet stats features.npy reference.npz --features
     """
     check_output(out, suffix=".npz", force=force)
     with progress_bars() as progress:
@@ -36,4 +38,4 @@ def command(images: str, out: Path, force: bool, **settings: Any) -> None:
     for bad in statistics.bad_images:
         print(f"warning: left out: {printable(bad)}", file=sys.stderr)
     statistics.save(out, force=force)
-    print(f"{out}: {statistics.n:,} images, {statistics.dims} dimensions")
+    print(f"{out}: {statistics.n:,} {'rows' if settings['features'] else 'images'}, {statistics.dims} dimensions")

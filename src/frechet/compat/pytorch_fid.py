@@ -96,8 +96,8 @@ def get_activations(
     pictures = list(source.pictures(range(len(source))))
     with ThreadPoolExecutor(max(1, num_workers)) as pool, torch.no_grad():
         for start in range(0, len(pictures), batch_size):
-            decoded = [pixels for pixels, _ in pool.map(decode, pictures[start : start + batch_size])]
-            images = [torch.tensor(pixels).permute(2, 0, 1).float().div_(255) for pixels in decoded]
+            decoded = pool.map(decode, pictures[start : start + batch_size])
+            images = [torch.tensor(image.rgb).permute(2, 0, 1).float().div_(255) for image in decoded]
             same = len({image.shape for image in images}) == 1
             batches = [torch.stack(images)] if same else [image[None] for image in images]
             maps = [model(batch.to(device))[0].mean((2, 3)) for batch in batches]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from frechet.errors import TooFewImages
 from frechet.features.extract import Part, extract
 from frechet.features.extractors import LoadedExtractor
 from frechet.features.settings import Settings
+from frechet.images.signs import formats_in, remarks_on
 from frechet.images.sources import Source
 from frechet.machine import usable_cores
 from frechet.statistics.gaussian import Gaussian
@@ -42,34 +44,39 @@ def collect_from(
     sample = Sample.empty(
         extractor.dims, settings.seed, len(chosen) if keep_all else rows_kept(len(chosen), extractor.dims)
     )
-    names: list[str] = []
+    signs: list[np.ndarray] = []
+    places: list[np.ndarray] = []
     remarks: list[tuple[str, str]] = []
     bad: list[str] = []
     for part in _parts(source, chosen, settings, extractor, progress, what):
         gaussian = gaussian.update(part.features)
         sample = sample.update(part.places, part.features)
-        names += part.names if keep_all else []
+        signs.append(part.signs)
+        places.append(part.places)
         remarks += part.remarks
         bad += part.bad
     if gaussian.n < 2:
         raise TooFewImages(
             f"{source.name}: {gaussian.n} usable images; at least two are needed ({len(bad)} could not be decoded)"
         )
-    return Statistics(
-        mean=gaussian.mean,
-        covariance=gaussian.covariance,
-        n=gaussian.n,
-        rows=sample.rows,
-        places=sample.places,
-        names=tuple(names) if keep_all else None,
+    noticed = np.concatenate(signs)
+    return Statistics.of(
+        gaussian,
+        sample,
+        names=tuple(_names(source, chosen, sample.places, range(gaussian.n))) if keep_all else None,
         recipe=extractor.recipe,
         source=source.name,
         n_source=len(source),
-        seed=settings.seed,
         bad_images=tuple(bad),
-        remarks=tuple(_summed_up(remarks)),
+        remarks=(*_summed_up(remarks), *remarks_on(noticed, partial(_names, source, chosen, np.concatenate(places)))),
+        formats=formats_in(noticed),
         made_by=f"frechet {__version__}",
     )
+
+
+def _names(source: Source, chosen: Sequence[int], places: np.ndarray, indices: Iterable[int]) -> list[str]:
+    """Names of images by their indices among those that could be decoded."""
+    return [picture.name for picture in source.pictures([chosen[places[index]] for index in indices])]
 
 
 def _parts(

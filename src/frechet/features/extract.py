@@ -23,14 +23,14 @@ class Part:
     Attributes:
         places: (k,) int64 places of the images in what was scored; images that could not be decoded are absent.
         features: (k, d) float32.
-        names: of the images, (k,).
+        signs: (k,) of `frechet.images.signs.SIGN`, what was noticed of each image.
         remarks: (remark, name of the image).
         bad: names and reasons of images left out.
     """
 
     places: np.ndarray
     features: np.ndarray
-    names: list[str]
+    signs: np.ndarray
     remarks: list[tuple[str, str]]
     bad: list[str]
 
@@ -89,8 +89,11 @@ def _piece(batch: Batch, features: np.ndarray) -> tuple[int, Part, int]:
     """What is kept of a batch; its pixels are not."""
     _require_finite(batch, features)
     places = np.array([picture.index for picture in batch.pictures], np.int64)
-    names = [picture.name for picture in batch.pictures]
-    return batch.part, Part(places, features, names, batch.remarks, batch.bad), len(names) + len(batch.bad)
+    return (
+        batch.part,
+        Part(places, features, batch.signs, batch.remarks, batch.bad),
+        len(batch.pictures) + len(batch.bad),
+    )
 
 
 def _require_finite(batch: Batch, features: np.ndarray) -> None:
@@ -106,7 +109,7 @@ def _joined(pieces: list[Part]) -> Part:
     return Part(
         places=np.concatenate([piece.places for piece in pieces]),
         features=np.concatenate([piece.features for piece in pieces]),
-        names=[name for piece in pieces for name in piece.names],
+        signs=np.concatenate([piece.signs for piece in pieces]),
         remarks=[remark for piece in pieces for remark in piece.remarks],
         bad=[bad for piece in pieces for bad in piece.bad],
     )

@@ -67,8 +67,8 @@ def open_npz(path: Path, key: str) -> ArrayStack:
     keys = npz_keys(path)
     if key not in keys:
         raise SourceError(
-            f"{path} has no images: expected the key {key} (uint8, n x h x w x 3) or statistics mu and sigma; "
-            f"it has {', '.join(keys) or 'no arrays'}"
+            f"{path} has no images: expected the key {key} (uint8, n x h x w x 3) or statistics mu and sigma "
+            f"(or features, with --features); it has {', '.join(keys) or 'no arrays'}"
         )
     with open_zip(path) as archive:
         size = archive.getinfo(f"{key}.npy").file_size
@@ -116,6 +116,10 @@ def _read_header(stream: BinaryIO, what: str) -> tuple[int, ...]:
     shape, fortran, dtype = read(stream)
     if dtype.hasobject:
         raise SourceError(f"{what} holds Python objects, which could run code when read; expected uint8 (n, h, w, 3)")
+    if dtype.kind == "f" and len(shape) == 2:
+        raise SourceError(
+            f"{what} holds {dtype} of shape {shape}; expected uint8 images. Are they features? --features"
+        )
     if dtype != np.uint8:
         raise SourceError(
             f"{what} holds {dtype}; expected uint8 in 0..255. "

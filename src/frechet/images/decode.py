@@ -5,6 +5,8 @@ One difference, on purpose: 16-bit grey is scaled to 8 bits where the other tool
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
@@ -15,18 +17,31 @@ ALPHA = "alpha channel dropped, not blended"
 DEEP = "16-bit values scaled to 8 bits"
 
 
-def decode(picture: Picture) -> tuple[np.ndarray, str | None]:
-    """The picture as RGB.
+class Decoded(NamedTuple):
+    """A picture as RGB.
 
-    Returns:
-        (h, w, 3) uint8, and what a user should know was done to it (`ALPHA`, `DEEP`) or None.
+    Attributes:
+        rgb: (h, w, 3) uint8.
+        remark: what a user should know was done to it (`ALPHA`, `DEEP`), or None.
+        format: of the file it came from, by Pillow's name; None for arrays and images made in memory.
+    """
+
+    rgb: np.ndarray
+    remark: str | None
+    format: str | None
+
+
+def decode(picture: Picture) -> Decoded:
+    """The picture as RGB.
 
     Raises:
         BadImage: it cannot be decoded; the message names it.
     """
     try:
         pixels = picture.load()
-        return _array_to_rgb(pixels) if isinstance(pixels, np.ndarray) else _image_to_rgb(pixels)
+        if isinstance(pixels, np.ndarray):
+            return Decoded(*_array_to_rgb(pixels), None)
+        return Decoded(*_image_to_rgb(pixels), pixels.format)
     except Exception as error:  # decoders of damaged data fail in many ways: OSError, struct.error, zlib.error ...
         raise BadImage(f"{picture.name}: {_reason(error)}") from error
 

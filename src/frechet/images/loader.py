@@ -12,6 +12,7 @@ import numpy as np
 
 from frechet.errors import BadImage
 from frechet.images.decode import decode
+from frechet.images.signs import SIGN, Sign, sign_of
 from frechet.images.sources import Picture
 
 PART = 256  # consecutive images whose statistics are merged as one; fixed, so that no setting moves the number
@@ -26,6 +27,7 @@ class Batch:
         part: which part they belong to.
         pictures: those that could be decoded.
         pixels: (k, size, size, 3) float32 in 0..255, one for each of `pictures`.
+        signs: (k,) of `SIGN`, what was noticed of each of `pictures`.
         remarks: what was done to images that a user should know: (remark, name of the image).
         bad: those that could not be decoded: (name, reason).
     """
@@ -33,6 +35,7 @@ class Batch:
     part: int
     pictures: list[Picture]
     pixels: np.ndarray
+    signs: np.ndarray
     remarks: list[tuple[str, str]] = field(default_factory=list)
     bad: list[str] = field(default_factory=list)
 
@@ -52,13 +55,13 @@ def load_batches(
         BadImage: an image cannot be decoded and `skip_bad` is false.
     """
 
-    def fill(picture: Picture, out: np.ndarray) -> str | None:
-        pixels, remark = decode(picture)
-        resize(pixels, out)
-        return remark
+    def fill(picture: Picture, out: np.ndarray) -> tuple[Sign, str | None]:
+        decoded = decode(picture)
+        resize(decoded.rgb, out)
+        return sign_of(decoded.rgb, decoded.format), decoded.remark
 
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
-    ahead: deque[tuple[int, list[Picture], np.ndarray, list[Future[str | None]]]] = deque()
+    ahead: deque[tuple[int, list[Picture], np.ndarray, list[Future[tuple[Sign, str | None]]]]] = deque()
     try:
         for part, group in _groups(pictures, batch_size):
             pixels = np.empty((len(group), size, size, 3), np.float32)
@@ -82,12 +85,12 @@ def _groups(pictures: Iterable[Picture], batch_size: int) -> Iterator[tuple[int,
 
 
 def _finished(
-    part: int, group: list[Picture], pixels: np.ndarray, futures: list[Future[str | None]], skip_bad: bool
+    part: int, group: list[Picture], pixels: np.ndarray, futures: list[Future[tuple[Sign, str | None]]], skip_bad: bool
 ) -> Batch:
-    good, remarks, bad = [], [], []
+    good, signs, remarks, bad = [], [], [], []
     for index, (picture, future) in enumerate(zip(group, futures, strict=True)):
         try:
-            remark = future.result()
+            sign, remark = future.result()
         except BadImage as error:
             if not skip_bad:
                 raise BadImage(
@@ -96,8 +99,9 @@ def _finished(
             bad.append(str(error))
             continue
         good.append(index)
+        signs.append(sign)
         if remark:
             remarks.append((remark, picture.name))
     if bad:
         pixels = np.ascontiguousarray(pixels[good])
-    return Batch(part, [group[index] for index in good], pixels, remarks, bad)
+    return Batch(part, [group[index] for index in good], pixels, np.array(signs, SIGN), remarks, bad)

@@ -189,7 +189,7 @@ def _objects(images: Any) -> ObjectSource:
     if isinstance(images, np.ndarray) and images.dtype != object and images.ndim != 4:
         raise SourceError(
             f"got an array of shape {images.shape}; expected (n, h, w, c). One image has no distribution; "
-            "grey images need a last axis of 1: images[..., None]"
+            "grey images need a last axis of 1: images[..., None]. Are they features (n, d)? features=True"
         )
     indexable = hasattr(images, "__len__") and hasattr(images, "__getitem__")
     objects: Any = images if indexable else [_kept(image) for image in images]

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from frechet.errors import WeightsError
 
@@ -21,8 +22,9 @@ def download(
     urls: Sequence[str],
     target: Path,
     *,
-    size: int,
-    sha256: str,
+    size: int | None,
+    sha256: str | None,
+    authorization: str | None = None,
     progress: Progress | None = None,
     timeout: float = TIMEOUT,
 ) -> Path:
@@ -34,8 +36,9 @@ def download(
     Args:
         urls: addresses of the same bytes.
         target: where the file goes; it appears there whole and verified, or not at all.
-        size: bytes expected.
-        sha256: hex digest expected.
+        size: bytes expected; None where nobody knows, and then nothing can be resumed.
+        sha256: hex digest expected, or None where nobody knows.
+        authorization: header that the server asks for; it does not follow to other servers.
         progress: called with (name, bytes done, bytes in all).
         timeout: seconds without a byte after which a connection is given up.
 
@@ -48,10 +51,10 @@ def download(
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{target}.lock"):
             if not target.exists():
-                _fetch(urls, target, size, sha256, progress, timeout)
+                _fetch(urls, target, size, sha256, authorization, progress, timeout)
     except OSError as error:
         raise WeightsError(
-            f"{target} cannot be written ({error}); set XDG_CACHE_HOME to a folder that can, or fetch {urls[0]} by hand"
+            f"{target} cannot be written ({error}); set XDG_CACHE_HOME to a folder that can, or fetch {shown(urls[0])} by hand"
         ) from error
     return target
 
@@ -65,52 +68,101 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _fetch(
-    urls: Sequence[str], target: Path, size: int, sha256: str, progress: Progress | None, timeout: float
-) -> None:
-    import urllib.error
+def shown(url: str) -> str:
+    """The address as it may be shown: what could let somebody in (user, password, query) is left out."""
+    import urllib.parse
 
+    parts = urllib.parse.urlsplit(url)
+    return parts._replace(
+        netloc=parts.netloc.rpartition("@")[2], query="..." if parts.query else "", fragment=""
+    ).geturl()
+
+
+def _fetch(
+    urls: Sequence[str],
+    target: Path,
+    size: int | None,
+    sha256: str | None,
+    authorization: str | None,
+    progress: Progress | None,
+    timeout: float,
+) -> None:
     partial = target.with_name(f"{target.name}.partial")
     troubles: list[str] = []
+
+    def report(done: int) -> None:
+        if progress:
+            progress(target.name, done, size or done)
+
     for url in urls:
         for attempt in range(_ATTEMPTS):
-            before = partial.stat().st_size if partial.exists() else 0
-            try:
-                _append(
-                    url, partial, size, lambda done: progress(target.name, done, size) if progress else None, timeout
-                )
-            except (urllib.error.URLError, ConnectionError, TimeoutError, ValueError) as error:
-                troubles.append(f"{url}: {getattr(error, 'reason', error)}")
-            got = partial.stat().st_size if partial.exists() else 0
-            if got == size:
-                if sha256_of(partial) == sha256:
+            before = _bytes_of(partial)
+            trouble = _continued(url, partial, size, authorization, report, timeout)
+            if trouble:
+                troubles.append(f"{shown(url)}: {trouble}")
+            got = _bytes_of(partial)
+            if got >= size if size is not None else not trouble:
+                mistake = _mistake(partial, size, sha256)
+                if not mistake:
                     os.replace(partial, target)
                     return
-                troubles.append(f"{url}: the bytes are not the published ones (sha256 differs)")
-                partial.unlink()
-                break
-            if got > size:
-                troubles.append(f"{url}: gave more than the {size} bytes expected")
+                troubles.append(f"{shown(url)}: {mistake}")
                 partial.unlink()
                 break
             if got <= before:  # no byte nearer: a pause is worth one more try, not five
                 if attempt:
+                    troubles.append(f"{shown(url)}: gave {got} of {size or 'unknown'} bytes")
                     break
                 time.sleep(0.5)
     raise WeightsError("\n  - ".join(["the download failed:", *dict.fromkeys(troubles)]))
 
 
-def _append(url: str, partial: Path, size: int, report: Callable[[int], None], timeout: float) -> None:
-    """Continue the partial file from `url`; a connection that ends early is no error here, its bytes are kept."""
+def _mistake(partial: Path, size: int | None, sha256: str | None) -> str | None:
+    """What is wrong with a download that came to its end, or None."""
+    if size is not None and _bytes_of(partial) > size:
+        return f"gave more than the {size} bytes expected"
+    found = sha256_of(partial)
+    return None if sha256 in (None, found) else f"other bytes than expected (sha256 differs: {found}, not {sha256})"
+
+
+def _continued(
+    url: str,
+    partial: Path,
+    size: int | None,
+    authorization: str | None,
+    report: Callable[[int], None],
+    timeout: float,
+) -> str | None:
+    """Continue the partial file from `url`, and say what went wrong.
+
+    The bytes that came are kept. A connection that ends early goes unnoticed: the size tells it.
+    """
+    import http.client
+    import urllib.error
+
+    have = _bytes_of(partial) if size is not None else 0
+    try:
+        with opened(url, f"bytes={have}-" if have else None, authorization, timeout) as response:
+            said = response.headers.get("Content-Range", "")
+            resumed = have and response.status == 206 and said.startswith(f"bytes {have}-")
+            with open(partial, "ab" if resumed else "wb") as file:
+                while (size is None or file.tell() <= size) and (block := response.read(_BLOCK)):
+                    file.write(block)
+                    report(file.tell())
+    except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ValueError) as error:
+        return str(getattr(error, "reason", error))
+    return None
+
+
+def opened(url: str, span: str | None, authorization: str | None, timeout: float) -> Any:
+    """The response of an http(s) server, to be closed: of the whole, or where it can of a span of bytes."""
     import urllib.request
 
-    have = partial.stat().st_size if partial.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})  # noqa: S310, the URLs are ours
-    with urllib.request.urlopen(request, timeout=timeout) as response:  # noqa: S310
-        resumed = (
-            have and response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
-        )
-        with open(partial, "ab" if resumed else "wb") as file:
-            while file.tell() <= size and (block := response.read(_BLOCK)):
-                file.write(block)
-                report(file.tell())
+    request = urllib.request.Request(url, headers={"Range": span} if span else {})  # noqa: S310, the caller saw to http
+    if authorization:
+        request.add_unredirected_header("Authorization", authorization)
+    return urllib.request.urlopen(request, timeout=timeout)  # noqa: S310
+
+
+def _bytes_of(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

@@ -6,7 +6,7 @@ Format 1, all arrays plain (nothing is pickled):
     sigma       (d, d) float64      covariance, divided by n - 1
     rows        (k, d) float32      a seeded sample of the features, in order of place; all of them where k = n
     places      (k,) int64          which images (counted from 0 in the scored order) the rows belong to
-    frechet     () str              JSON: format, version, n, n_source, seed, source, recipe, bad_images, remarks
+    frechet     () str              JSON: format, version, n, n_source, seed, source, recipe, bad_images, remarks, formats
 
 A reader of format 1 ignores keys it does not know, so later versions may add some.
 """
@@ -14,7 +14,8 @@ A reader of format 1 ignores keys it does not know, so later versions may add so
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,7 @@ import numpy as np
 from frechet.errors import StatisticsError, UnsafeFile
 from frechet.features.recipe import Recipe
 from frechet.output import written_aside
-from frechet.statistics.gaussian import Gaussian
-from frechet.statistics.peers import read_arrays
-from frechet.statistics.samples import Sample
+from frechet.statistics.peers import feature_array, read_arrays
 from frechet.statistics.statistics import Statistics
 from frechet.version import __version__
 
@@ -49,6 +48,7 @@ def write_statistics(statistics: Statistics, path: Path, *, force: bool = False)
         "recipe": asdict(statistics.recipe),
         "bad_images": statistics.bad_images,
         "remarks": statistics.remarks,
+        "formats": dict(statistics.formats),
     }
     arrays: dict[str, Any] = {"mu": statistics.mean, "sigma": statistics.covariance}
     if statistics.rows is not None and statistics.places is not None:
@@ -67,37 +67,52 @@ def read_statistics(path: Path, dims: int | None = None) -> Statistics:
     Raises:
         StatisticsError: damaged, incomplete, not finite, not a covariance, or holding Python objects (never unpickled).
     """
-    try:
+    with _trusted(path, "statistics"):
         arrays = read_arrays(path, dims)
-        return _of_features(arrays["features"], path) if "features" in arrays else _checked(arrays, path)
+        if "features" in arrays:
+            return Statistics.of_features(arrays["features"], source=str(path))
+        return _checked(arrays, path)
+
+
+def read_features(path: Path, seed: int = 0) -> Statistics:
+    """Statistics of a file of features: an .npy (n, d), or an .npz with such an array.
+
+    Args:
+        path: the file.
+        seed: of the sample of rows that is kept.
+
+    Raises:
+        StatisticsError: another kind of file, damaged, or holding something else than features.
+    """
+    with _trusted(path, "features"):
+        if not path.is_file():
+            raise StatisticsError(
+                f"{path} is a folder; --features (features=True) takes features or statistics on both sides. Leave it out "
+                "to score images, or make statistics of them first (frechet stats)"
+                if path.is_dir()
+                else f"no such file: {path}"
+            )
+        if path.suffix.lower() not in (".npy", ".npz"):
+            raise StatisticsError(
+                f"{path} is a file of type {path.suffix or '(none)'}; expected features in an .npy or .npz, or statistics"
+            )
+        return Statistics.of_features(feature_array(path), source=str(path), seed=seed)
+
+
+@contextmanager
+def _trusted(path: Path, what: str) -> Iterator[None]:
+    """Say of any failure to read a file that it is one: damage has many names (BadZipFile, zlib.error, KeyError ...)."""
+    try:
+        yield
     except StatisticsError:
         raise
     except UnsafeFile as error:
         raise StatisticsError(f"{path}: {error}") from None
-    except Exception as error:  # damage has many names: BadZipFile, zlib.error, ValueError, TypeError, KeyError ...
+    except Exception as error:
         raise StatisticsError(
-            f"{path} cannot be read as statistics ({type(error).__name__}: {error}); "
+            f"{path} cannot be read as {what} ({type(error).__name__}: {error}); "
             "it may be cut short, hold Python objects or be another kind of file"
         ) from error
-
-
-def _of_features(features: np.ndarray, path: Path) -> Statistics:
-    """Statistics of a file that holds all features and nothing else."""
-    wrong = ~np.isfinite(features).all(axis=1)
-    if len(features) < 2 or wrong.any():
-        reason = f"NaN or infinity in row {int(wrong.argmax())}" if wrong.any() else f"{len(features)} rows"
-        raise StatisticsError(f"{path} holds {reason}; expected at least two rows of finite features")
-    gaussian = Gaussian.of(features)
-    sample = Sample.empty(features.shape[1], 0).update(np.arange(len(features)), features.astype(np.float32))
-    return Statistics(
-        mean=gaussian.mean,
-        covariance=gaussian.covariance,
-        n=gaussian.n,
-        rows=sample.rows,
-        places=sample.places,
-        recipe=Recipe(),
-        source=str(path),
-    )
 
 
 def _checked(arrays: Mapping[str, Any], path: Path) -> Statistics:
@@ -116,6 +131,7 @@ def _checked(arrays: Mapping[str, Any], path: Path) -> Statistics:
         seed=int(about.get("seed", 0)),
         bad_images=tuple(map(str, about.get("bad_images", ()))),
         remarks=tuple(map(str, about.get("remarks", ()))),
+        formats={str(kind): int(count) for kind, count in about.get("formats", {}).items()},
         made_by=f"frechet {about.get('version')}" if about else None,
         resolution=float(np.finfo(arrays["sigma"].dtype).eps),
     )

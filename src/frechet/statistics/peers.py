@@ -25,6 +25,7 @@ from frechet.pickles import ArraysOnly, plain
 
 SPATIAL = 17 * 17 * 7  # d of ADM's spatial tap
 SUFFIXES = (".npz", ".pkl", ".pt")
+FEATURE_KEYS = ("arr_0", "features", "feats")
 _MARKS = frozenset({"mu", "sigma", "ref_mu", "ref_sigma", "feats"})
 
 
@@ -44,7 +45,7 @@ def read_arrays(path: Path, dims: int | None) -> dict[str, Any]:
         dims: the number of features that is wanted, where a file has several statistics.
 
     Returns:
-        `mu` and `sigma`, or `rows` that are all there is, with `n` where it is said; for our own files all their keys.
+        `mu` and `sigma`, with `n` where it is said, or `features` that are all there is; for our own files all their keys.
     """
     suffix = path.suffix.lower()
     if suffix == ".npz":
@@ -54,6 +55,20 @@ def read_arrays(path: Path, dims: int | None) -> dict[str, Any]:
         with open(path, "rb") as file:
             return _of_edm2(plain(ArraysOnly(file).load()), dims, path)
     return _of_torch_fidelity(read_torch(path), path)
+
+
+def feature_array(path: Path) -> np.ndarray:
+    """The features in an .npy (mapped, not read), or under the one of `FEATURE_KEYS` that an .npz has."""
+    if path.suffix.lower() == ".npy":
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+        found = [key for key in FEATURE_KEYS if key in archive.files]
+        if len(found) != 1:
+            raise StatisticsError(
+                f"{path} holds {', '.join(archive.files) or 'no arrays'}; expected features under exactly one of the keys "
+                f"{', '.join(FEATURE_KEYS)}, or statistics mu and sigma"
+            )
+        return archive[found[0]]
 
 
 def _wanted(keys: list[str], dims: int | None) -> tuple[str, ...]:
@@ -68,14 +83,8 @@ def _of_npz(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
             if alias in arrays:
                 arrays[name] = arrays.pop(alias)
     if "feats" in arrays and "mu" not in arrays:
-        return _of_features(arrays["feats"])
+        return {"features": arrays["feats"]}
     return arrays
-
-
-def _of_features(features: np.ndarray) -> dict[str, Any]:
-    if features.ndim != 2 or features.dtype.kind != "f":
-        raise StatisticsError(f"features of shape {features.shape} and type {features.dtype}; expected float (n, d)")
-    return {"features": features, "n": len(features)}
 
 
 def _of_edm2(content: Any, dims: int | None, path: Path) -> dict[str, Any]:
@@ -92,7 +101,7 @@ def _of_edm2(content: Any, dims: int | None, path: Path) -> dict[str, Any]:
 
 def _of_torch_fidelity(content: Any, path: Path) -> dict[str, Any]:
     if isinstance(content, np.ndarray):
-        return _of_features(content)
+        return {"features": content}
     if isinstance(content, Mapping) and {"mu", "sigma"} <= set(content):
         return {"mu": content["mu"], "sigma": content["sigma"]}
     raise StatisticsError(f"{path} holds neither features (n, d) nor mu and sigma")

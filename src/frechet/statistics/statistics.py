@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from frechet.errors import StatisticsError
 from frechet.features.recipe import Recipe
+from frechet.statistics.gaussian import Gaussian
+from frechet.statistics.samples import Sample
+
+_BLOCK = 4096  # rows of features that are turned into float64 at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +34,8 @@ class Statistics:
         seed: of the subset and of the sample of rows.
         bad_images: images that were left out, with the reason.
         remarks: what was done to images that a user should know.
+        formats: how many images came from files of each format, by Pillow's name.
+        sha256: of the file they were downloaded as, or None.
         made_by: program and version.
         resolution: relative precision of the covariance: ε of the dtype it was stored in.
     """
@@ -43,8 +52,71 @@ class Statistics:
     seed: int = 0
     bad_images: tuple[str, ...] = ()
     remarks: tuple[str, ...] = field(default=())
+    formats: Mapping[str, int] = field(default_factory=dict)
+    sha256: str | None = None
     made_by: str | None = None
     resolution: float = float(np.finfo(np.float64).eps)
+
+    @classmethod
+    def of(cls, gaussian: Gaussian, sample: Sample, **about: Any) -> Statistics:
+        """What two streams over the same features gathered.
+
+        Args:
+            gaussian: of at least two rows.
+            sample: of the same rows.
+            **about: the attributes that say how they were made.
+        """
+        return cls(
+            mean=gaussian.mean,
+            covariance=gaussian.covariance,
+            n=gaussian.n,
+            rows=sample.rows,
+            places=sample.places,
+            seed=sample.seed,
+            **about,
+        )
+
+    @classmethod
+    def of_features(
+        cls,
+        features: Any,
+        *,
+        recipe: Recipe | None = None,
+        source: str = "features in memory",
+        seed: int = 0,
+    ) -> Statistics:
+        """Statistics of features that are at hand.
+
+        Args:
+            features: (n, d) floating point, n of at least two: an array, or what NumPy makes one of. It is read block by
+                block, so it may be mapped from a file.
+            recipe: how they were made, as far as that is known.
+            source: what the user knows them by.
+            seed: of the sample of rows.
+
+        Raises:
+            StatisticsError: another shape or type, fewer than two rows, or a row that is not finite.
+        """
+        try:
+            features = np.asarray(features)
+        except Exception as error:  # a tensor of another device, a ragged list: their errors have many names
+            raise StatisticsError(f"{source} ({type(features).__name__}) cannot become an array: {error}") from error
+        _require_features(features, source)
+        gaussian = Gaussian.empty(features.shape[1])
+        sample = Sample.empty(features.shape[1], seed)
+        for start in range(0, len(features), _BLOCK):
+            block = features[start : start + _BLOCK]
+            with np.errstate(over="ignore"):
+                rows = block.astype(np.float32)
+            wrong = ~np.isfinite(rows).all(axis=1)
+            if wrong.any():
+                raise StatisticsError(
+                    f"{source}: row {start + int(wrong.argmax())} (counted from 0) holds NaN, infinity or a number "
+                    "beyond float32; expected finite features. Find out what became of that image, or leave its row out"
+                )
+            gaussian = gaussian.update(block)
+            sample = sample.update(np.arange(start, start + len(rows)), rows)
+        return cls.of(gaussian, sample, recipe=recipe or Recipe(), source=source)
 
     @property
     def dims(self) -> int:
@@ -65,3 +137,22 @@ class Statistics:
         from frechet.statistics.files import write_statistics  # the file format knows this class
 
         write_statistics(self, Path(path), force=force)
+
+
+def _require_features(features: np.ndarray, source: str) -> None:
+    given = f"{source} holds {features.dtype} of shape {features.shape}"
+    if features.dtype == np.uint8 and features.ndim in (3, 4):
+        raise StatisticsError(
+            f"{given}: these look like images, not features (n, d); leave --features (features=True) out"
+        )
+    if features.ndim != 2 or not features.shape[1]:
+        raise StatisticsError(
+            f"{given}; expected features (n, d), a row for each image. Maps (n, d, h, w) become such rows by the mean "
+            "over h and w"
+            if features.ndim == 4
+            else f"{given}; expected features (n, d), a row for each image"
+        )
+    if features.dtype.kind != "f":
+        raise StatisticsError(f"{given}; expected floating-point features, not labels or pixels")
+    if len(features) < 2:
+        raise StatisticsError(f"{given}; a covariance needs at least two rows")

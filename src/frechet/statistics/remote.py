@@ -1,0 +1,172 @@
+"""Statistics at a URL: downloaded once into the user's cache, and used again as long as the server's file is the same.
+
+A cached file is named by its URL and by what the server says of this version (ETag, Last-Modified, size), so that being
+there is being current, and what a cut download left is continued only with bytes of the same version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from frechet.errors import FrechetError, RequestError, StatisticsError, WeightsError
+from frechet.networks.download import TIMEOUT, Progress, download, opened, sha256_of, shown
+from frechet.statistics.peers import SUFFIXES
+from frechet.statistics.statistics import Statistics
+
+
+@dataclass(frozen=True)
+class Address:
+    """A URL taken apart.
+
+    Attributes:
+        url: what is asked for, without user, password and fragment.
+        authorization: header made of user and password, or None.
+        sha256: what its fragment says of the file, or None.
+    """
+
+    url: str
+    authorization: str | None
+    sha256: str | None
+
+    @property
+    def name(self) -> str:
+        """The file's name, made safe."""
+        import urllib.parse
+
+        return re.sub(r"[^A-Za-z0-9._-]", "_", PurePosixPath(urllib.parse.urlsplit(self.url).path).name)[-80:]
+
+    @property
+    def key(self) -> str:
+        """What its cached files are found by."""
+        return hashlib.sha256(self.url.encode()).hexdigest()[:16]
+
+
+def is_url(side: object) -> bool:
+    """Whether it is a text that names a protocol."""
+    return isinstance(side, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", side) is not None
+
+
+def read_remote(
+    url: str, read: Callable[[Path], Statistics], progress: Progress | None = None, timeout: float = TIMEOUT
+) -> Statistics:
+    """Statistics of the file at a URL.
+
+    Args:
+        url: http(s)://[user:password@]...{.npz, .pkl, .pt}[#sha256=HEX].
+        read: makes statistics of the file once it is here.
+        progress: called with (name, bytes done, bytes in all).
+        timeout: seconds without a byte after which a connection is given up.
+
+    Raises:
+        RequestError: not such a URL.
+        StatisticsError: it cannot be had, has another sha256, or is no statistics.
+    """
+    address = parsed(url)
+    path, remarks = _cached(address, progress, timeout)
+    try:
+        statistics = read(path)
+    except FrechetError as error:
+        path.unlink(missing_ok=True)  # it may have been cut short: it is worth another download
+        raise type(error)(str(error).replace(str(path), shown(url))) from error
+    return replace(statistics, source=shown(url), sha256=sha256_of(path), remarks=(*statistics.remarks, *remarks))
+
+
+def parsed(url: str) -> Address:
+    """The parts of a URL of statistics.
+
+    Raises:
+        RequestError: another protocol, kind of file or fragment.
+    """
+    import base64
+    import urllib.parse
+
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme.lower() not in ("http", "https"):
+        raise RequestError(f"{shown(url)}: {parts.scheme}:// is not read; expected https://, http:// or a path")
+    suffix = PurePosixPath(parts.path).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise RequestError(
+            f"{shown(url)} is a file of type {suffix or '(none)'}; of URLs only statistics are read ({', '.join(SUFFIXES)}). "
+            "Images at a URL are not supported yet: download them, and give the folder or archive"
+        )
+    sha256 = re.fullmatch(r"(?:sha256=([0-9a-fA-F]{64}))?", parts.fragment)
+    if not sha256:
+        raise RequestError(
+            f"{shown(url)}#{parts.fragment}: expected #sha256= and 64 hexadecimal digits, or no fragment"
+        )
+    user, _, host = parts.netloc.rpartition("@")
+    authorization = "Basic " + base64.b64encode(urllib.parse.unquote(user).encode()).decode() if user else None
+    path = urllib.parse.quote(parts.path, safe="/%:@!$&'()*+,;=~")
+    clean = parts._replace(netloc=host, path=path, fragment="").geturl()
+    return Address(clean, authorization, sha256[1].lower() if sha256[1] else None)
+
+
+def statistics_cache() -> Path:
+    """The user's cache folder for statistics."""
+    import platformdirs  # here, since only a URL needs the folder
+
+    return Path(platformdirs.user_cache_dir("frechet"), "statistics")
+
+
+def _cached(address: Address, progress: Progress | None, timeout: float) -> tuple[Path, list[str]]:
+    """The file, downloaded unless it is here, and what a user should know of it."""
+    folder = statistics_cache()
+    here = sorted(folder.glob(f"{address.key}-*-{address.name}"), key=os.path.getmtime)
+    if address.sha256:
+        for path in here:
+            if sha256_of(path) == address.sha256:
+                return path, []
+    try:
+        size, version = _asked(address, timeout)
+    except (OSError, StatisticsError) as error:
+        if isinstance(error, StatisticsError) or address.sha256 or not here:
+            raise StatisticsError(f"{shown(address.url)} cannot be had: {error}") from error
+        return here[-1], [f"{shown(address.url)} could not be reached ({error}); the copy downloaded earlier is used"]
+    target = folder / f"{address.key}-{version or 'unknown'}-{address.name}"
+    if not version or address.sha256:  # what is here cannot be told from what is there, or is not what is wanted
+        target.unlink(missing_ok=True)
+    try:
+        download(
+            [address.url],
+            target,
+            size=size,
+            sha256=address.sha256,
+            authorization=address.authorization,
+            progress=progress and (lambda _, done, total: progress(address.name, done, total)),
+            timeout=timeout,
+        )
+    except WeightsError as error:
+        raise StatisticsError(str(error)) from error
+    return target, []
+
+
+def _asked(address: Address, timeout: float) -> tuple[int | None, str]:
+    """Size and a name for the version that the server has now (None and "" where it does not say).
+
+    Raises:
+        StatisticsError: the server refuses.
+        OSError: it cannot be reached, or is broken.
+    """
+    import http.client
+    import urllib.error
+
+    try:
+        with opened(address.url, "bytes=0-0", address.authorization, timeout) as response:
+            headers = response.headers
+            total = headers.get("Content-Range", "").rpartition("/")[2] if response.status == 206 else None
+            size = total or headers.get("Content-Length") or ""
+            marks = [headers.get(name) or "" for name in ("ETag", "Last-Modified")] + [size]
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code >= 500:
+            raise
+        raise StatisticsError(f"the server says {error.code} {error.reason}") from error
+    except http.client.HTTPException as error:
+        raise ConnectionError(f"{type(error).__name__}: {error}") from error
+    version = hashlib.sha256("\n".join(marks).encode()).hexdigest()[:8] if any(marks) else ""
+    return int(size) if size.isdecimal() else None, version
