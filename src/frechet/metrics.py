@@ -38,10 +38,14 @@ class Metric:
     interval: Callable[[Statistics, Statistics, int, Done], Interval | str]
 
 
+def _as_it_is(array: np.ndarray) -> np.ndarray:
+    return array
+
+
 def frechet_of(generated: Statistics, reference: Statistics, device: str = "cpu") -> Terms:
     """The Fréchet distance of two statistics, in float64; on a CUDA device where one is named."""
     place = placed_on(device) if device.startswith("cuda") else _as_it_is
-    return frechet_terms(_normal(generated, place), _normal(reference, place))
+    return frechet_terms(normal_of(generated, place), normal_of(reference, place))
 
 
 def frechet_interval(generated: Statistics, reference: Statistics, seed: int, done: Done) -> Interval | str:
@@ -53,20 +57,16 @@ def frechet_interval(generated: Statistics, reference: Statistics, seed: int, do
 def frechet_influence(generated: Statistics, reference: Statistics) -> Influence:
     """ψ of every generated image whose features were kept, in order of place."""
     assert generated.rows is not None
-    p, q = _normal(generated, _as_it_is), _normal(reference, _as_it_is)
+    p, q = normal_of(generated), normal_of(reference)
     return influence(generated.rows.astype(np.float64), p, q, couple(p, q))
 
 
 def _sampled(side: Statistics) -> Side:
-    return Side(_normal(side, _as_it_is), side.n, side.rows)
+    return Side(normal_of(side), side.n, side.rows)
 
 
-def _as_it_is(array: np.ndarray) -> np.ndarray:
-    return array
-
-
-def _normal(side: Statistics, place: Callable[[np.ndarray], Any]) -> Normal:
-    """Of all rows where they are at hand and fewer than d, else of the moments."""
+def normal_of(side: Statistics, place: Callable[[np.ndarray], Any] = _as_it_is) -> Normal:
+    """The Gaussian of a side: of all rows where they are at hand and fewer than d, else of the moments."""
     if side.features is not None and len(side.features) <= side.dims:
         return Normal.of_features(place(side.features.astype(np.float64)))
     return Normal(place(side.mean), covariance=place(side.covariance), resolution=side.resolution)

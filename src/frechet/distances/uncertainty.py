@@ -195,7 +195,7 @@ def _gaussian_variance(normal: Normal, other: Normal, coupling: Coupling) -> flo
     gap = normal.mean - other.mean
     squares, along = xp.sum(normal.covariance**2), gap @ normal.covariance @ gap
     mixed = xp.sum((coupling.onto_q @ normal.covariance) ** 2)
-    return float(4 * along + 2 * (squares - 2 * mixed + xp.sum(coupling.roots**2)))
+    return max(0.0, float(4 * along + 2 * (squares - 2 * mixed + xp.sum(coupling.roots**2))))
 
 
 def _analytic_bias(side: Side, coupling: Coupling) -> float:

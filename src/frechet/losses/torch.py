@@ -27,6 +27,7 @@ from frechet.distances.transport import couple, feature_gradient, squared_distan
 from frechet.errors import BadFeatures, Mismatch, RequestError, TooFewImages
 from frechet.features.extractors import load_network
 from frechet.features.recipe import Recipe, require_equal
+from frechet.metrics import normal_of
 from frechet.statistics.files import read_statistics
 from frechet.statistics.statistics import Statistics
 
@@ -201,7 +202,7 @@ class ImageLoss(torch.nn.Module):
         parts = range(self._layers[name])
         return tuple(self.get_buffer(f"{name.replace('.', '/')}:{part}").to(dtype) for part in parts)
 
-    def _constant(self, name: str, tensor: torch.Tensor) -> None:
+    def _constant(self, name: str, tensor: torch.Tensor | None) -> None:
         """Moves with the module, is not trained and not stored with it."""
         self.register_buffer(name, tensor, persistent=False)
 
@@ -234,10 +235,12 @@ class FIDLoss(ImageLoss):
         self, reference: str | Path | Statistics | torch.Tensor, *, batch_size: int = 32, **options: Any
     ) -> None:
         super().__init__(**options)
-        normal = _normal_of(_reference(self, reference, batch_size)).factored()
-        self._constant("reference_mean", torch.from_numpy(normal.mean))
-        self._constant("reference_covariance", torch.from_numpy(np.ascontiguousarray(normal.covariance)))
-        self._constant("reference_factor", torch.from_numpy(np.ascontiguousarray(normal.factor)))
+        normal = normal_of(_reference(self, reference, batch_size)).factored()
+        for name in ("mean", "covariance", "factor"):
+            array = getattr(normal, name)
+            self._constant(
+                f"reference_{name}", None if array is None else torch.from_numpy(np.ascontiguousarray(array))
+            )
 
     def distance(self, features: torch.Tensor) -> torch.Tensor:
         """d² of (n, d) float64 features to the reference, with the closed-form gradient."""
@@ -362,10 +365,6 @@ def _reference(loss: ImageLoss, reference: str | Path | Statistics | torch.Tenso
         pieces = [loss.features(piece.to(place)) for piece in reference.split(batch_size)]
     rows = torch.cat(pieces).cpu().numpy() if pieces else np.empty((0, loss._loaded.dims), np.float32)
     return Statistics.of_features(rows, recipe=loss.recipe, source="images in memory")
-
-
-def _normal_of(statistics: Statistics) -> Normal:
-    return Normal(statistics.mean, covariance=statistics.covariance, resolution=statistics.resolution)
 
 
 def _loss_dtype(features: torch.Tensor) -> torch.dtype:

@@ -12,7 +12,7 @@ import numpy as np
 from frechet.errors import StatisticsError
 from frechet.features.recipe import Recipe
 from frechet.statistics.gaussian import Gaussian
-from frechet.statistics.samples import Sample
+from frechet.statistics.samples import Sample, rows_kept
 
 _BLOCK = 4096  # rows of features that are turned into float64 at a time
 
@@ -103,7 +103,7 @@ class Statistics:
             raise StatisticsError(f"{source} ({type(features).__name__}) cannot become an array: {error}") from error
         _require_features(features, source)
         gaussian = Gaussian.empty(features.shape[1])
-        sample = Sample.empty(features.shape[1], seed)
+        sample = Sample.empty(features.shape[1], seed, rows_kept(*features.shape))
         for start in range(0, len(features), _BLOCK):
             block = features[start : start + _BLOCK]
             with np.errstate(over="ignore"):

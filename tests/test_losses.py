@@ -1,0 +1,247 @@
+"""Losses in PyTorch: their values are the scores', their gradients those of differences, their errors clear."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from golden_images import tiles
+
+import frechet
+from frechet.errors import BadFeatures, Mismatch, RequestError, TooFewImages
+from frechet.features.conventions import CONVENTIONS
+from frechet.losses.torch import FIDLoss, ISLoss, KIDLoss, frechet_distance
+
+OFFLINE = {"extractor": "efficientnet-lite0"}
+
+
+def real(name="astronaut", count=12, size=32):
+    """(n, 3, size, size) in [0, 1]: real patches, and the uint8 arrays that they are."""
+    arrays = [np.asarray(image)[:size, :size] for image in tiles(f"skimage/data/{name}.png", count)]
+    return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2) / 255, arrays
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return real("coffee", 16)
+
+
+@pytest.fixture(scope="module")
+def loss(reference):
+    return FIDLoss(reference[0], **OFFLINE)
+
+
+@pytest.fixture
+def shallow(weights, reference):
+    """The loss on Inception's first tap: quick enough for float64."""
+    return FIDLoss(reference[0].double(), weights=weights, dims=64)
+
+
+@pytest.mark.parametrize("name", CONVENTIONS)
+@pytest.mark.parametrize(("height", "width"), [(32, 48), (299, 299), (400, 310), (150, 700)])
+def test_a_conventions_matrices_are_its_decoders_resize(name, height, width):
+    convention = CONVENTIONS[name]
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    out = np.empty((299, 299, 3), np.float32)
+    convention.resize(image, out)
+    rows, columns = convention.matrix(height, 299), convention.matrix(width, 299)
+    found = np.einsum("ih,hwc,jw->ijc", rows, image.astype(np.float64), columns, optimize=True)
+    found = found.clip(0, 255) if convention.clipped else found
+    assert np.abs(found - out).max() <= 1e-3  # of 255
+
+
+def test_the_value_is_the_scores(loss, reference):
+    images, arrays = real()
+    expected = frechet.score(arrays, reference[1], **OFFLINE)["fd"]
+    assert float(loss(images)) == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_a_stored_reference_gives_the_same_value(loss, reference, tmp_path):
+    stored = frechet.collect(reference[1], **OFFLINE)
+    stored.save(tmp_path / "reference.npz")
+    images = real()[0]
+    assert float(FIDLoss(tmp_path / "reference.npz", **OFFLINE)(images)) == pytest.approx(float(loss(images)), rel=1e-4)
+
+
+@pytest.mark.parametrize(("n", "m"), [(4, 9), (4, 30), (30, 4), (30, 40)])
+def test_autograd_agrees_with_differences_on_both_sides(n, m):
+    random = torch.Generator().manual_seed(0)
+    x = torch.randn(n, 7, generator=random, dtype=torch.float64, requires_grad=True)
+    y = (1.5 * torch.randn(m, 7, generator=random, dtype=torch.float64)).requires_grad_()
+    assert torch.autograd.gradcheck(frechet_distance, (x, y), atol=1e-6)
+
+
+def test_the_gradient_at_pixels_is_that_of_differences(shallow):
+    images = real()[0][:5].double().requires_grad_()
+    shallow(images).backward()
+    direction = torch.randn(images.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    step = 1e-5
+    with torch.no_grad():
+        ends = [float(shallow(images + sign * step * direction)) for sign in (1, -1)]
+    expected = (ends[0] - ends[1]) / (2 * step)
+    assert float((images.grad * direction).sum()) == pytest.approx(expected, rel=1e-6)
+
+
+def test_checkpointing_changes_nothing_but_memory(reference, weights):
+    found = []
+    for checkpoint in (False, True):
+        images = real()[0][:3].requires_grad_()
+        value = FIDLoss(reference[0], weights=weights, dims=192, checkpoint=checkpoint)(images)
+        value.backward()
+        found.append((float(value.detach()), images.grad))
+    assert found[0][0] == found[1][0]
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-5, atol=1e-12)
+
+
+def test_microbatches_give_the_gradient_of_the_whole(loss):
+    latent = real()[0].clone().requires_grad_()
+    whole = loss(latent * 0.9)
+    whole.backward()
+    expected = latent.grad.clone()
+    latent.grad = None
+    value = loss.backward_in_microbatches(lambda start, stop: latent[start:stop] * 0.9, len(latent), size=5)
+    assert float(value) == pytest.approx(float(whole.detach()), rel=1e-6)
+    assert (latent.grad - expected).norm() <= 1e-5 * expected.norm()
+
+
+def test_images_that_change_between_the_passes_are_refused(loss):
+    leaf = torch.zeros(1, requires_grad=True)
+    with pytest.raises(RequestError, match="second time"):
+        loss.backward_in_microbatches(lambda start, stop: torch.rand(stop - start, 3, 32, 32) + 0 * leaf, 4, size=2)
+    with pytest.raises(RequestError, match="gave 4 images; expected 2"):
+        loss.backward_in_microbatches(lambda *_: real()[0][:4], 4, size=2)
+
+
+def test_half_precision_comes_near_and_its_distance_is_not_half(reference, loss):
+    images = real()[0].requires_grad_()
+    half = FIDLoss(reference[0], precision="bfloat16", **OFFLINE)
+    value = half(images)
+    assert value.dtype == torch.float32
+    assert float(value.detach()) == pytest.approx(float(loss(images).detach()), rel=0.05)
+    value.backward()
+    assert torch.isfinite(images.grad).all()
+
+
+def test_a_module_that_becomes_half_keeps_its_loss_exact(reference, loss):
+    images = real()[0]
+    before = float(loss(images))
+    assert float(loss.half()(images)) == before
+
+
+def test_kid_is_unbiased_mmd_by_its_definition(reference):
+    images = real()[0][:6].requires_grad_()
+    kid = KIDLoss(reference[0], **OFFLINE)
+    value = kid(images)
+    x, y = kid.features(images).detach().double().numpy(), kid.reference_rows.numpy()
+
+    def k(a, b):
+        return (a @ b / 1280 + 1) ** 3
+
+    among = [np.mean([k(a, b) for i, a in enumerate(z) for j, b in enumerate(z) if i != j]) for z in (x, y)]
+    assert float(value.detach()) == pytest.approx(sum(among) - 2 * np.mean([k(a, b) for a in x for b in y]), rel=1e-4)
+    value.backward()
+    assert images.grad.abs().sum() > 0
+
+
+def test_is_of_known_probabilities(weights_with_head):
+    images = real()[0][:4].requires_grad_()
+    inception = ISLoss(weights=weights_with_head)
+    value = inception(images)
+    p = torch.softmax(inception.features(images).detach().double(), 1).numpy()
+    expected = np.exp(np.mean([(row * np.log(row / p.mean(0))).sum() for row in p]))
+    assert -float(value.detach()) == pytest.approx(expected, rel=1e-5)
+    value.backward()
+    assert images.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.zeros(4, 3, 8, 8, dtype=torch.uint8), r"images.float\(\) / 255"),
+        (torch.zeros(4, 8, 8, 3), r"expected \(n, 3, h, w\)"),
+        (torch.full((4, 3, 8, 8), -1.0), "range from -1 to -1; expected 0 to 1"),
+        (torch.full((4, 3, 8, 8), 200.0), "range from 200 to 200"),
+        (torch.zeros(4, 3, 8, 8, device="meta"), "on meta and the loss on cpu"),
+    ],
+)
+def test_wrong_images_are_refused(loss, images, message):
+    with pytest.raises(RequestError, match=message):
+        loss(images)
+
+
+def test_one_image_has_no_distribution(loss):
+    with pytest.raises(TooFewImages, match="got 1"):
+        loss(torch.zeros(1, 3, 8, 8))
+
+
+def test_nan_names_the_image(loss):
+    images = real()[0].clone()
+    images[3, 0, 0, 0] = torch.nan
+    with pytest.raises((BadFeatures, RequestError), match=r"image 3|NaN|nan"):
+        loss(images)
+
+
+def test_a_reference_made_otherwise_is_refused(weights, tmp_path, reference):
+    made = frechet.collect(reference[1], weights=weights, dims=64, convention="tensorflow")
+    with pytest.raises(Mismatch, match="convention"):
+        FIDLoss(made, weights=weights, dims=64)
+    with pytest.raises(Mismatch, match="64 dimensions"):
+        FIDLoss(made, **OFFLINE)
+    with pytest.raises(RequestError, match="statistics file"):
+        FIDLoss([1, 2, 3], **OFFLINE)
+
+
+def test_the_loss_adds_nothing_to_a_models_state(loss):
+    assert not loss.state_dict()
+    assert not list(loss.parameters())
+
+
+RANKS = """
+import sys, torch, torch.distributed as dist
+from frechet.losses.torch import FIDLoss
+rank, world, store, out = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+torch.manual_seed(0)
+latents, reference = torch.randn(7, 5), torch.rand(6, 3, 32, 32)
+generator = torch.nn.Sequential(torch.nn.Linear(5, 3 * 8 * 8), torch.nn.Sigmoid(), torch.nn.Unflatten(1, (3, 8, 8)))
+loss = FIDLoss(reference, extractor="efficientnet-lite0")
+mine = latents
+if world > 1:
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
+    mine = latents[:4] if rank == 0 else latents[4:]
+    generator = torch.nn.parallel.DistributedDataParallel(generator)
+value = loss(generator(mine))
+value.backward()
+grads = torch.cat([p.grad.flatten() for p in generator.parameters()])
+generator.zero_grad()
+again = grads
+if world == 1 or True:
+    model = generator.module if world > 1 else generator
+    loss.backward_in_microbatches(lambda a, b: model(mine[a:b]), len(mine), size=3)
+    again = torch.cat([p.grad.flatten() for p in model.parameters()])
+    if world > 1:
+        dist.all_reduce(again)
+        again /= world
+if rank == 0:
+    torch.save({"value": value.detach(), "grads": grads, "again": again}, out)
+if world > 1:
+    dist.destroy_process_group()
+"""
+
+
+def test_two_processes_give_the_loss_and_gradient_of_one(tmp_path):
+    found = []
+    for world in (1, 2):
+        out = tmp_path / f"{world}.pt"
+        ranks = [
+            subprocess.Popen([sys.executable, "-c", RANKS, str(rank), str(world), str(tmp_path / "store"), str(out)])
+            for rank in range(world)
+        ]
+        assert [process.wait(timeout=300) for process in ranks] == [0] * world
+        found.append(torch.load(out, weights_only=True))
+    one, two = found
+    assert float(two["value"]) == pytest.approx(float(one["value"]), rel=1e-6)
+    for kind in ("grads", "again"):
+        assert (two[kind] - one["grads"]).norm() <= 1e-5 * one["grads"].norm()
+    assert Path(tmp_path / "1.pt").exists()
