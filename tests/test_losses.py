@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -74,14 +73,16 @@ def test_autograd_agrees_with_differences_on_both_sides(n, m):
 
 
 def test_the_gradient_at_pixels_is_that_of_differences(shallow):
-    images = real()[0][:5].double().requires_grad_()
+    """Noise has no ties in the max pools; the short step keeps most ReLUs on their side of the kink."""
+    random = torch.Generator().manual_seed(0)
+    images = (0.2 + 0.6 * torch.rand(5, 3, 40, 40, generator=random, dtype=torch.float64)).requires_grad_()
     shallow(images).backward()
-    direction = torch.randn(images.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    step = 1e-5
+    direction = torch.randn(images.shape, generator=random, dtype=torch.float64)
+    step = 1e-7
     with torch.no_grad():
         ends = [float(shallow(images + sign * step * direction)) for sign in (1, -1)]
     expected = (ends[0] - ends[1]) / (2 * step)
-    assert float((images.grad * direction).sum()) == pytest.approx(expected, rel=1e-6)
+    assert float((images.grad * direction).sum()) == pytest.approx(expected, rel=1e-3)
 
 
 def test_checkpointing_changes_nothing_but_memory(reference, weights):
@@ -114,12 +115,13 @@ def test_images_that_change_between_the_passes_are_refused(loss):
         loss.backward_in_microbatches(lambda *_: real()[0][:4], 4, size=2)
 
 
-def test_half_precision_comes_near_and_its_distance_is_not_half(reference, loss):
+def test_half_precision_comes_near_and_its_distance_is_not_half(reference, weights):
     images = real()[0].requires_grad_()
-    half = FIDLoss(reference[0], precision="bfloat16", **OFFLINE)
+    half, full = (FIDLoss(reference[0], weights=weights, dims=64, precision=name) for name in ("bfloat16", "float32"))
     value = half(images)
     assert value.dtype == torch.float32
-    assert float(value.detach()) == pytest.approx(float(loss(images).detach()), rel=0.05)
+    assert float(value.detach()) == pytest.approx(float(full(images).detach()), rel=0.05)
+    assert float(value.detach()) != float(full(images).detach())
     value.backward()
     assert torch.isfinite(images.grad).all()
 
@@ -203,9 +205,10 @@ import sys, torch, torch.distributed as dist
 from frechet.losses.torch import FIDLoss
 rank, world, store, out = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
 torch.manual_seed(0)
-latents, reference = torch.randn(7, 5), torch.rand(6, 3, 32, 32)
+torch.set_default_dtype(torch.float64)  # rounding moves no ReLU across its kink then
+latents, reference = 3 * torch.randn(7, 5), torch.rand(6, 3, 32, 32)
 generator = torch.nn.Sequential(torch.nn.Linear(5, 3 * 8 * 8), torch.nn.Sigmoid(), torch.nn.Unflatten(1, (3, 8, 8)))
-loss = FIDLoss(reference, extractor="efficientnet-lite0")
+loss = FIDLoss(reference, weights=sys.argv[5], dims=64)
 mine = latents
 if world > 1:
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
@@ -215,14 +218,12 @@ value = loss(generator(mine))
 value.backward()
 grads = torch.cat([p.grad.flatten() for p in generator.parameters()])
 generator.zero_grad()
-again = grads
-if world == 1 or True:
-    model = generator.module if world > 1 else generator
-    loss.backward_in_microbatches(lambda a, b: model(mine[a:b]), len(mine), size=3)
-    again = torch.cat([p.grad.flatten() for p in model.parameters()])
-    if world > 1:
-        dist.all_reduce(again)
-        again /= world
+model = generator.module if world > 1 else generator
+loss.backward_in_microbatches(lambda a, b: model(mine[a:b]), len(mine), size=3)
+again = torch.cat([p.grad.flatten() for p in model.parameters()])
+if world > 1:
+    dist.all_reduce(again)
+    again /= world
 if rank == 0:
     torch.save({"value": value.detach(), "grads": grads, "again": again}, out)
 if world > 1:
@@ -230,12 +231,14 @@ if world > 1:
 """
 
 
-def test_two_processes_give_the_loss_and_gradient_of_one(tmp_path):
+def test_two_processes_give_the_loss_and_gradient_of_one(tmp_path, weights):
     found = []
     for world in (1, 2):
         out = tmp_path / f"{world}.pt"
         ranks = [
-            subprocess.Popen([sys.executable, "-c", RANKS, str(rank), str(world), str(tmp_path / "store"), str(out)])
+            subprocess.Popen(
+                [sys.executable, "-c", RANKS, str(rank), str(world), str(tmp_path / "store"), str(out), str(weights)]
+            )
             for rank in range(world)
         ]
         assert [process.wait(timeout=300) for process in ranks] == [0] * world
@@ -243,5 +246,4 @@ def test_two_processes_give_the_loss_and_gradient_of_one(tmp_path):
     one, two = found
     assert float(two["value"]) == pytest.approx(float(one["value"]), rel=1e-6)
     for kind in ("grads", "again"):
-        assert (two[kind] - one["grads"]).norm() <= 1e-5 * one["grads"].norm()
-    assert Path(tmp_path / "1.pt").exists()
+        assert (two[kind] - one["grads"]).norm() <= 1e-6 * one["grads"].norm()
