@@ -124,9 +124,10 @@ def _cached(address: Address, progress: Progress | None, timeout: float) -> tupl
     try:
         size, version = _asked(address, timeout)
     except (OSError, StatisticsError) as error:
+        reason = getattr(error, "reason", error)
         if isinstance(error, StatisticsError) or address.sha256 or not here:
-            raise StatisticsError(f"{shown(address.url)} cannot be had: {error}") from error
-        return here[-1], [f"{shown(address.url)} could not be reached ({error}); the copy downloaded earlier is used"]
+            raise StatisticsError(f"{shown(address.url)} cannot be had: {reason}") from error
+        return here[-1], [f"{shown(address.url)} could not be reached ({reason}); the copy downloaded earlier is used"]
     target = folder / f"{address.key}-{version or 'unknown'}-{address.name}"
     if not version or address.sha256:  # what is here cannot be told from what is there, or is not what is wanted
         target.unlink(missing_ok=True)
