@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from frechet.distances.frechet import Terms, frechet_terms
+from frechet.distances.infinity import frechet_infinity
 from frechet.distances.normal import Normal
 from frechet.distances.transport import Influence, couple, influence
 from frechet.distances.uncertainty import Interval, Side, interval, why_none
+from frechet.errors import RequestError
 from frechet.features.extractors import EXTRACTORS
 from frechet.features.recipe import Recipe
 from frechet.statistics.statistics import Statistics
@@ -46,6 +48,26 @@ def frechet_of(generated: Statistics, reference: Statistics, device: str = "cpu"
     """The Fréchet distance of two statistics, in float64; on a CUDA device where one is named."""
     place = placed_on(device) if device.startswith("cuda") else _as_it_is
     return frechet_terms(normal_of(generated, place), normal_of(reference, place))
+
+
+def infinity_of(generated: Statistics, reference: Statistics, _device: str = "cpu") -> Terms:
+    """FID∞ of sides of which at least the generated one kept every image's features.
+
+    Raises:
+        RequestError: it did not.
+    """
+    if generated.features is None:
+        raise RequestError(
+            f"{generated.source} does not hold the features of every image, which FID∞ takes subsets of; give the images, "
+            "or statistics of fewer than 8 d of them"
+        )
+    other = reference.features if reference.features is not None else normal_of(reference)
+    return frechet_infinity(generated.features, other, seed=generated.seed)
+
+
+def no_interval(*_: Any) -> str:
+    """For metrics whose sampling nobody has described."""
+    return "FID∞ has none: its line is fitted to subsets that share images"
 
 
 def frechet_interval(generated: Statistics, reference: Statistics, seed: int, done: Done) -> Interval | str:
@@ -87,6 +109,20 @@ METRICS = {
         compute=frechet_of,
         interval=frechet_interval,
     ),
+    "fid-infinity": Metric(
+        summary="Fréchet distance of Inception features, extrapolated to endlessly many images",
+        paper="Chong & Forsyth 2020, arXiv:1911.07023",
+        lower_is_better=True,
+        compute=infinity_of,
+        interval=no_interval,
+    ),
+    "fd-infinity": Metric(
+        summary="The same of another extractor's features",
+        paper="Chong & Forsyth 2020, arXiv:1911.07023",
+        lower_is_better=True,
+        compute=infinity_of,
+        interval=no_interval,
+    ),
     "sfid": Metric(
         summary="Fréchet distance of ADM's spatial Inception features (--dims 2023)",
         paper="Nash et al. 2021, arXiv:2103.03841; the tap is that of Dhariwal & Nichol 2021",
@@ -116,7 +152,8 @@ def label_of(metric: str, recipe: Recipe, dims: int) -> str:
     extractor = EXTRACTORS.get(recipe.extractor or "")
     if extractor is None:
         return f"FD (unknown features, d = {dims})"
-    name = {"fid": "FID", "sfid": "sFID"}.get(metric, f"FD-{extractor.title}")
+    name = {"fid": "FID", "fid-infinity": "FID", "sfid": "sFID"}.get(metric, f"FD-{extractor.title}")
+    name += "∞" if metric.endswith("-infinity") else ""
     name += "" if recipe.layer in (extractor.default_tap, "spatial") else f"-{recipe.layer}"
     if recipe.official is False and recipe.weights:
         name += f" (weights {recipe.weights[:8]}, not the official ones)"

@@ -349,7 +349,7 @@ def _checked_metrics(metrics: Sequence[str] | None, recipe: Recipe) -> Sequence[
     for name in metrics or ():
         if name not in METRICS:
             raise RequestError(f"no metric {name!r}; there is {', '.join(METRICS)}")
-        if name != default:
+        if name.removesuffix("-infinity") != default:
             raise RequestError(
                 f"metric {name} is not for features of {recipe.extractor or 'an unknown extractor'}; use {default} "
                 "(FID is the name for Inception features alone)"

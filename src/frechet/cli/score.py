@@ -19,7 +19,11 @@ from frechet.reports.text import table
 @click.command()
 @click.argument("generated")
 @click.argument("reference")
-@click.option("--metrics", metavar="LIST", help="fid (of inception) or fd (of another extractor), the default of each.")
+@click.option(
+    "--metrics",
+    metavar="LIST",
+    help="fid (of inception) or fd (of another extractor), the default of each; fid-infinity, fd-infinity.",
+)
 @image_options
 @click.option("--reference-convention", metavar="NAME", help="Of a statistics file that does not say.")
 @click.option("--reference-size", type=int, metavar="N", help="Images behind a statistics file that does not say.")

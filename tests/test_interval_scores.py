@@ -1,0 +1,135 @@
+"""Intervals, influence and FID∞ as a user meets them: in scores, tables, JSON and stored statistics."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import make_folder, run
+from golden_images import tiles
+from PIL import Image
+
+import frechet
+from frechet.distances.frechet import frechet_terms
+from frechet.distances.normal import Normal
+from frechet.errors import RequestError
+from frechet.reports.text import table
+
+D = 12
+
+
+def draw(seed, n, scale=1.0, shift=0.0):
+    return (np.random.default_rng(seed).standard_normal((n, D)) * scale + shift).astype(np.float32)
+
+
+def test_a_score_shows_plain_corrected_and_interval_side_by_side():
+    score = frechet.score(draw(0, 60), draw(1, 70, 1.5, 0.5), features=True)["fd"]
+    low, high = score.interval_95
+    assert low < score.corrected_value < high
+    assert score.corrected_value < score.value
+    assert score.interval_method == "jackknife of 10 groups"
+    assert score.halved_by == (240, 280)
+    text = table(frechet.score(draw(0, 60), draw(1, 70, 1.5, 0.5), features=True))
+    assert "corrected" in text
+    assert "95 %" in text
+    assert "would take about 240 generated, 280 reference" in text
+
+
+def test_it_can_be_left_out_and_says_so():
+    score = frechet.score(draw(0, 60), draw(1, 70), features=True, interval="none")["fd"]
+    assert score.interval_95 is None
+    assert score.interval_reason == "not asked for"
+    with pytest.raises(RequestError, match="auto or none"):
+        frechet.score(draw(0, 60), draw(1, 70), features=True, interval="yes")
+
+
+def test_stored_statistics_give_the_interval_of_the_features(tmp_path):
+    x, y = draw(0, 60), draw(1, 70, 1.5)
+    direct = frechet.score(x, y, features=True)["fd"]
+    frechet.Statistics.of_features(y).save(tmp_path / "y.npz")
+    stored = frechet.score(x, tmp_path / "y.npz", features=True)["fd"]
+    assert stored.corrected_value == pytest.approx(direct.corrected_value, rel=1e-9)
+    assert stored.interval_95 == pytest.approx(direct.interval_95, rel=1e-9)
+
+
+def test_a_peers_file_counts_with_the_size_its_user_gives(tmp_path):
+    x, y = draw(0, 200), draw(1, 300, 1.5)
+    np.savez(tmp_path / "y.npz", mu=y.mean(0, dtype=np.float64), sigma=np.cov(y, rowvar=False))
+    silent = frechet.score(x, tmp_path / "y.npz", features=True)["fd"]
+    told = frechet.score(x, tmp_path / "y.npz", features=True, reference_size=300)["fd"]
+    assert silent.interval_method.endswith("sampling left out (reference)")
+    assert told.interval_method.endswith("as if Gaussian (reference)")
+    assert told.standard_error > silent.standard_error
+
+
+def test_equal_sets_are_not_told_apart():
+    score = frechet.score(draw(2, 60), draw(3, 70), features=True)["fd"]
+    assert score.p_equal > 0.05
+    assert score.interval_95[0] == 0
+    assert "not told apart" in table(frechet.score(draw(2, 60), draw(3, 70), features=True))
+
+
+def test_the_worst_images_are_those_whose_removal_helps_most():
+    x, y = draw(0, 400), draw(1, 500)
+    x[[7, 90]] += 3
+    found = frechet.influence(x, y, features=True)
+    assert {row["image"] for row in found.raising(2)} == {"image 7", "image 90"}
+    p = Normal.of_features(y.astype(np.float64))
+    whole = frechet_terms(Normal.of_features(x.astype(np.float64)), p).total
+    without = frechet_terms(Normal.of_features(np.delete(x, 7, 0).astype(np.float64)), p).total
+    assert found.change[7] == pytest.approx(without - whole, rel=0.1)
+    listed = frechet.score(x, y, features=True, explain=3)["fd"].influence
+    assert len(listed["raise"]) == len(listed["lower"]) == 3
+    assert listed["raise"][0]["change"] == listed["raise"][0]["mean"] + listed["raise"][0]["covariance"]
+
+
+def test_explain_names_files_and_keeps_their_names_tame(tmp_path):
+    folder = make_folder(tmp_path / "a", 20, seed=1)
+    for index, image in enumerate(tiles("skimage/data/astronaut.png", 20)):
+        Image.fromarray(np.asarray(image)).save(folder / f"real {index:02d}.png")
+    Image.fromarray(np.full((32, 32, 3), 255, np.uint8)).save(folder / "bad\x1b[31m.png")
+    reference = make_folder(tmp_path / "b", 30, seed=2)
+    code, out, _ = run("score", folder, reference, "--extractor", "efficientnet-lite0", "--explain", 5)
+    assert code == 0
+    assert "images that raise it most" in out
+    assert "real" in out.split("images that lower")[0]
+    assert "\x1b" not in out
+    code, out, _ = run("score", folder, reference, "--extractor", "efficientnet-lite0", "--explain", 5, "--json")
+    assert len(json.loads(out)["scores"]["fd"]["influence"]["lower"]) == 5
+
+
+def test_statistics_without_every_images_features_cannot_be_explained(tmp_path):
+    x = draw(0, 5000)
+    np.savez(tmp_path / "x.npz", mu=x.mean(0, dtype=np.float64), sigma=np.cov(x, rowvar=False))
+    with pytest.raises(RequestError, match="give the images themselves"):
+        frechet.score(tmp_path / "x.npz", draw(1, 50), features=True, explain=3)
+    with pytest.raises(RequestError, match="give the images"):
+        frechet.score(tmp_path / "x.npz", draw(1, 50), features=True, metrics=["fd-infinity"])
+
+
+def test_infinity_finds_the_intercept_of_the_bias():
+    """In many draws the plain value lies above the truth by its bias, and the extrapolated one around it."""
+    truth = D * (1.5 - 1) ** 2
+    plain, infinite = [], []
+    for seed in range(40):
+        found = frechet.score(
+            draw(2 * seed, 40 * D),
+            draw(2 * seed + 1, 40 * D, 1.5),
+            features=True,
+            metrics=["fd", "fd-infinity"],
+            interval="none",
+            seed=seed,
+        )
+        plain.append(float(found["fd"]))
+        infinite.append(float(found["fd-infinity"]))
+    assert np.mean(plain) > truth * 1.02
+    assert abs(np.mean(infinite) - truth) < 0.4 * (np.mean(plain) - truth)
+
+
+def test_infinity_is_seeded_and_labelled():
+    x, y = draw(0, 60), draw(1, 70, 1.5)
+    one, other = (
+        frechet.score(x, y, features=True, metrics=["fd-infinity"], seed=seed)["fd-infinity"] for seed in (0, 0)
+    )
+    assert float(one) == float(other)
+    assert one.interval_95 is None
+    assert "FID∞" in one.interval_reason
