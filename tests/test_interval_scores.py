@@ -70,13 +70,13 @@ def test_equal_sets_are_not_told_apart():
 
 def test_the_worst_images_are_those_whose_removal_helps_most():
     x, y = draw(0, 400), draw(1, 500)
-    x[[7, 90]] += 3
+    x[[7, 90]] += 4
     found = frechet.influence(x, y, features=True)
     assert {row["image"] for row in found.raising(2)} == {"image 7", "image 90"}
     p = Normal.of_features(y.astype(np.float64))
     whole = frechet_terms(Normal.of_features(x.astype(np.float64)), p).total
     without = frechet_terms(Normal.of_features(np.delete(x, 7, 0).astype(np.float64)), p).total
-    assert found.change[7] == pytest.approx(without - whole, rel=0.1)
+    assert found.change[7] == pytest.approx(without - whole, rel=0.2)  # first order
     listed = frechet.score(x, y, features=True, explain=3)["fd"].influence
     assert len(listed["raise"]) == len(listed["lower"]) == 3
     assert listed["raise"][0]["change"] == listed["raise"][0]["mean"] + listed["raise"][0]["covariance"]

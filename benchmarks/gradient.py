@@ -1,0 +1,137 @@
+"""FID as a loss: time and peak memory of forward, backward and micro-batches; beside it, pytorch-fid's network.
+
+    PYTHONPATH=src PEERS_PYTHON benchmarks/gradient.py --weights FILE.pth [--output results/gradient.json]
+
+Run it with the interpreter of the environment with the peers (see README.md beside this file). Times: one loss and backward
+of a batch of noise of 299 x 299 against a stored reference, in turn; pytorch-fid's network is followed by the same
+distance and the same closed-form gradient, so that only the networks differ. Memory: the peak of a process each,
+module and weights included ("nothing": a step with two images).
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from machine import machine
+from throughput import torch_home
+
+from frechet.distances.normal import Normal
+from frechet.losses.torch import FIDLoss, frechet_distance
+from frechet.statistics.statistics import Statistics
+
+D = 2048
+
+
+def loss_of(weights, **options):
+    """A loss against a made-up reference of 3 d images."""
+    rows = np.abs(np.random.default_rng(0).standard_normal((3 * D, D)).astype(np.float32)) * 0.5
+    return FIDLoss(Statistics.of_features(rows), weights=weights, **options)
+
+
+def images(n, size=299):
+    return torch.rand(n, 3, size, size, generator=torch.Generator().manual_seed(n))
+
+
+def eager(weights, loss):
+    """pytorch-fid's network, then the same distance."""
+    from pytorch_fid.inception import InceptionV3
+
+    with torch_home(weights) as hub:
+        os.environ["TORCH_HOME"] = hub
+        network = InceptionV3([3]).eval()
+    reference = Normal(loss.reference_mean, covariance=loss.reference_covariance, factor=loss.reference_factor)
+
+    def value(x):
+        return frechet_distance(network(x)[0].flatten(1).double(), reference)
+
+    return value
+
+
+def step(value, batch):
+    x = batch.clone().requires_grad_()
+    start = time.perf_counter()
+    loss = value(x)
+    middle = time.perf_counter()
+    loss.backward()
+    return middle - start, time.perf_counter() - middle, float(loss.detach()), x.grad
+
+
+def times(args):
+    loss = loss_of(args.weights)
+    values = {"frechet": loss, "pytorch-fid": eager(args.weights, loss)}
+    batch = images(args.batch)
+    grads = {name: step(value, batch)[3] for name, value in values.items()}  # the first is not timed
+    taken = {name: [] for name in values}
+    for run in range(args.runs):
+        for name in list(values)[:: 1 if run % 2 == 0 else -1]:
+            taken[name].append(step(values[name], batch)[:2])
+            print(f"{name}: {taken[name][-1]}", file=sys.stderr, flush=True)
+    ratios = [sum(theirs) / sum(mine) for mine, theirs in zip(taken["frechet"], taken["pytorch-fid"], strict=True)]
+    gap = (grads["frechet"] - grads["pytorch-fid"]).norm() / grads["pytorch-fid"].norm()
+    return {
+        "batch": args.batch,
+        "times_as_fast_as_pytorch_fid": statistics.median(ratios),
+        "all_ratios": ratios,
+        "step_over_forward": statistics.median(sum(pair) / pair[0] for pair in taken["frechet"]),
+        "seconds": {name: [statistics.median(part) for part in zip(*pairs, strict=True)] for name, pairs in taken.items()},
+        "gradients_differ_by": float(gap),
+    }
+
+
+def peak(kind, weights, n, size):
+    """What a process of its own peaks at, in MB."""
+    command = [sys.executable, __file__, "--weights", str(weights), "--peak", f"{kind},{n},{size}"]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def peak_here(args):
+    kind, n, size = args.peak.split(",")
+    n, size = int(n), int(size)
+    loss = loss_of(args.weights, checkpoint=kind == "checkpoint")
+    leaf = images(n, 64).requires_grad_()
+    if kind == "microbatches":
+        loss.backward_in_microbatches(lambda start, stop: leaf[start:stop], n, size=size)
+    else:
+        loss(leaf).backward()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def memory(args):
+    many, few = 8 * args.micro, args.micro
+    found = {
+        "nothing": peak("whole", args.weights, 2, 2),
+        "one micro-batch": peak("whole", args.weights, few, few),
+        "micro-batches": peak("microbatches", args.weights, many, few),
+        "whole, checkpointed": peak("checkpoint", args.weights, few, few),
+    }
+    return {"images": many, "micro_batch": few, "peak_mb": {name: round(value) for name, value in found.items()}}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--micro", type=int, default=16)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--peak", help=argparse.SUPPRESS)
+    parser.add_argument("--output", type=Path)
+    args = parser.parse_args()
+    if args.peak:
+        peak_here(args)
+        return
+    result = {"machine": machine("numpy", "torch", "pytorch-fid"), "time": times(args), "memory": memory(args)}
+    print(json.dumps(result, indent=1))
+    if args.output:
+        args.output.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
