@@ -132,8 +132,10 @@ def until_last_batch(args):
         name: (last[1] - mark[1]) / (last[0] - mark[0]) / usable_cores()
         for name, mark in (("from_start", started), ("from_first_image", first))
     }
-    left = None if others is None else share["from_first_image"] / (1 - others)
-    return {**share, "others": others, "from_first_image_of_what_was_left": left}
+    left = {
+        f"{name}_of_what_was_left": others if others is None else value / (1 - others) for name, value in share.items()
+    }
+    return {**share, "others": others, **left}
 
 
 @contextmanager
@@ -165,7 +167,10 @@ def compared(args):
                 if tool == "frechet":
                     busy.append(until_last_batch(args))
     rows = {tool: row(taken, runs["frechet"]) for tool, taken in runs.items()}
-    rows["frechet"]["busy_until_last_batch"] = {name: _median(run[name] for run in busy) for name in busy[0]}
+    rows["frechet"]["busy_until_last_batch"] = {
+        name: {"median": _median(run[name] for run in busy), "all": [_median([run[name]]) for run in busy]}
+        for name in busy[0]
+    }
     for tool in rows.keys() & CONVENTIONS.keys():
         flags = score_command(args, "--convention", CONVENTIONS[tool])
         rows[tool]["frechet_says"] = measure([sys.executable, "-m", "frechet", *flags], {})[3][0]
@@ -189,6 +194,8 @@ def row(taken, ours):
             None if run[4] is None else run[1] / (run[0] * usable_cores() * (1 - run[4])) for run in taken
         ),
         "all_seconds": [round(run[0], 2) for run in taken],
+        "all_times_as_long": [round(run[0] / own[0], 2) for run, own in zip(taken, ours, strict=True)],
+        "all_others": [None if run[4] is None else round(run[4], 3) for run in taken],
         "output": taken[-1][3][0],
     }
 
