@@ -1,0 +1,76 @@
+"""throughput.py on photographs: JPEG files of 256 x 256, whose decoding is work too.
+
+    python benchmarks/photographs.py --weights FILE.pth --peers PYTHON [--images 300] [--from PHOTOGRAPHS]
+
+The images are square crops of at least 256 pixels at random places (seeded), brought to 256 x 256 and saved as JPEG in
+a temporary folder. They are cut from the photographs that come with scikit-image and scikit-learn
+(`pip install 'frechet[demo]'`), or from those of a folder or zip.
+"""
+
+import argparse
+import importlib.util
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from throughput import add_options, compared, write
+
+from frechet.images.decode import decode
+from frechet.images.photographs import EVERYDAY
+from frechet.images.sources import open_source
+
+PIXELS, QUALITY = 256, 90
+
+
+def shipped():
+    """The everyday photographs that come with scikit-image and scikit-learn."""
+    for package, name in EVERYDAY:
+        yield Image.open(Path(importlib.util.find_spec(package).origin).parent / name).convert("RGB")
+
+
+def given(place):
+    """Those of a folder or zip that are large enough."""
+    source = open_source(place)
+    for picture in source.pictures(range(len(source))):
+        image = Image.fromarray(decode(picture)[0])
+        if min(image.size) >= PIXELS:
+            yield image
+
+
+def write_crops(photographs, folder, count, seed):
+    """`count` crops of the photographs, in turn, as JPEG files."""
+    folder.mkdir()
+    random = np.random.default_rng(seed)
+    for index in range(count):
+        image = photographs[index % len(photographs)]
+        side = int(random.integers(PIXELS, min(2 * PIXELS, *image.size) + 1))
+        left, top = (int(random.integers(0, length - side + 1)) for length in image.size)
+        crop = image.resize((PIXELS, PIXELS), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side))
+        crop.save(folder / f"{index:05}.jpg", quality=QUALITY)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=300, help="a side")
+    parser.add_argument("--from", dest="place", metavar="PHOTOGRAPHS", help="a folder or zip of photographs")
+    add_options(parser, "frechet,pytorch-fid")
+    args = parser.parse_args()
+    photographs = list(given(args.place) if args.place else shipped())
+    with tempfile.TemporaryDirectory() as folder:
+        args.generated, args.reference = Path(folder, "generated"), Path(folder, "reference")
+        for seed, side in enumerate((args.generated, args.reference)):
+            write_crops(photographs, side, args.images, seed)
+        size = [file.stat().st_size for side in (args.generated, args.reference) for file in side.iterdir()]
+        result = compared(args)
+    result["kind"] = {
+        "files": f"JPEG, {PIXELS} x {PIXELS}, quality {QUALITY}",
+        "mean_bytes": round(sum(size) / len(size)),
+        "photographs": len(photographs),
+        "from": "a folder" if args.place else "scikit-image and scikit-learn",
+    }
+    write(result, args.output)
+
+
+if __name__ == "__main__":
+    main()

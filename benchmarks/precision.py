@@ -1,0 +1,209 @@
+"""What bfloat16 does to a distance: the trained EfficientNet-Lite0 on real images in both precisions.
+
+    python benchmarks/precision.py [IMAGES] [--count 2000] [--bfloat16 auto] [--output FILE]
+
+Two pairs of distributions that differ slightly: patches of the photographs that come with scikit-image and scikit-learn
+(`pip install 'frechet[demo]'`), and the small images of a folder or zip where one is given. A pair's generated side is
+`count` images blurred by half a pixel (Gaussian), its reference side `count` other images as they are.
+
+bfloat16 is computed by OpenVINO where the processor has it. Elsewhere PyTorch would compute it at one image a second, so
+it is emulated: float32 arithmetic on inputs, kernels and biases rounded to bfloat16, every layer's result rounded again,
+which is what processors with bfloat16 do (products of two bfloat16 numbers are exact in float32, and sums are kept in
+it). Some images go through PyTorch's own bfloat16 too, and the result says how the errors of both compare.
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from machine import machine
+
+from frechet.backends.torch_ops import TorchOps
+from frechet.engines.local import collect_from
+from frechet.errors import Mismatch, RequestError
+from frechet.features.extractors import load_extractor
+from frechet.features.settings import Settings
+from frechet.images.decode import decode
+from frechet.images.disturbances import blur
+from frechet.images.photographs import EVERYDAY, patches
+from frechet.images.sources import open_source
+from frechet.pipeline import compare
+from frechet.statistics.gaussian import Gaussian
+
+NAME, HALF_A_PIXEL, GROUPS, CHECKED = "efficientnet-lite0", 0.5 / 4, 10, 16
+
+
+def rounded(x):
+    return x.bfloat16().float()
+
+
+class RoundedOps(TorchOps):
+    """bfloat16 in float32's arithmetic: what enters and leaves every layer is rounded."""
+
+    def conv(self, x, kernel, bias, **window):
+        return rounded(super().conv(rounded(x), rounded(kernel), rounded(bias), **window))
+
+    def add(self, x, y):
+        return rounded(super().add(x, y))
+
+    def global_mean(self, x):
+        return rounded(super().global_mean(x))
+
+
+def load_emulated():
+    extractor = load_extractor(NAME, backend="torch", device="cpu")
+    network, ops = extractor.runner.network, RoundedOps()
+    extractor.runner.network = lambda _ops, images, weights: network(ops, images, weights)
+    return replace(extractor, recipe=replace(extractor.recipe, precision="bfloat16"))
+
+
+def load_both(how):
+    """(how bfloat16 is computed, the extractor in float32 on the same backend, the extractor in bfloat16)."""
+    if how in ("auto", "openvino"):
+        try:
+            loaded = load_extractor(NAME, backend="openvino", precision="bfloat16")
+            return "openvino", load_extractor(NAME, backend="openvino"), loaded
+        except RequestError as refused:
+            if how == "openvino":
+                raise
+            print(refused, file=sys.stderr)
+    exact = load_extractor(NAME, backend="torch", device="cpu")
+    if how == "torch":
+        return "torch", exact, load_extractor(NAME, backend="torch", device="cpu", precision="bfloat16")
+    return "emulated in float32 with torch", exact, load_emulated()
+
+
+def pairs(args):
+    """name -> (generated, reference), each (count, h, w, 3) uint8."""
+    if args.images:
+        source = open_source(args.images)
+        order = np.random.default_rng(0).permutation(len(source))[: 2 * args.count]
+        stack = np.stack([decode(picture)[0] for picture in source.pictures(sorted(map(int, order)))])
+        stack = stack[np.random.default_rng(1).permutation(len(stack))]  # sources are sorted, often by class
+        yield Path(args.images).stem, (blur(stack[: len(stack) // 2], HALF_A_PIXEL, 0), stack[len(stack) // 2 :])
+    blurred = blur(patches(EVERYDAY, args.count, seed=0), HALF_A_PIXEL, 0)
+    yield "patches of photographs", (blurred, patches(EVERYDAY, args.count, seed=1))
+
+
+def distance(generated, reference):
+    """The distance of two statistics, which the library refuses where they differ in precision: told to be the same."""
+    return compare(generated, replace(reference, recipe=generated.recipe))["fd"].value
+
+
+def refusal(generated, reference):
+    try:
+        compare(generated, reference)
+    except Mismatch as mismatch:
+        return str(mismatch)
+    raise AssertionError("statistics of two precisions were compared")
+
+
+def standard_error(generated, reference):
+    """Of the distance, by leaving out each of ten groups of both sides."""
+    values = []
+    for group in range(GROUPS):
+        sides = []
+        for side in (generated, reference):
+            kept = np.arange(len(side.features)) % GROUPS != group
+            gaussian = Gaussian.of(side.features[kept])
+            sides.append(replace(side, mean=gaussian.mean, covariance=gaussian.covariance, n=gaussian.n, rows=None))
+        values.append(distance(*sides))
+    return float(np.std(values)) * (GROUPS - 1) ** 0.5
+
+
+def errors(exact, coarse):
+    """How far features in bfloat16 are from the same features in float32, over features: median, 95th percentile, most.
+
+    `relative`: root mean square of a feature's error over that of the feature; `shift`: its mean over the feature's
+    standard deviation between images, which is what moves a distance.
+    """
+    error = coarse.astype(np.float64) - exact
+    alive = exact.std(axis=0) > 0
+    kinds = {
+        "relative": np.sqrt((error**2).mean(axis=0)[alive] / (exact.astype(np.float64) ** 2).mean(axis=0)[alive]),
+        "shift": np.abs(error.mean(axis=0)[alive]) / exact.std(axis=0)[alive],
+    }
+    return {
+        kind: dict(zip(("median", "95%", "most"), map(_short, np.quantile(values, (0.5, 0.95, 1))), strict=True))
+        for kind, values in kinds.items()
+    }
+
+
+def row(generated, reference, extractors):
+    """What one pair gives."""
+    sides = {}
+    for name, images in (("generated", generated), ("reference", reference)):
+        for precision, extractor in extractors.items():
+            sides[name, precision] = collect_from(open_source(images), Settings(), extractor, _progress, name)
+    of = {
+        f"{one} generated, {other} reference": distance(sides["generated", one], sides["reference", other])
+        for one in extractors
+        for other in extractors
+    }
+    both = [of[f"{precision} generated, {precision} reference"] for precision in extractors]
+    return {
+        "images": [len(generated), len(reference)],
+        "distance": {name: round(value, 4) for name, value in of.items()},
+        "against_float32": {name: f"{value / both[0] - 1:+.2%}" for name, value in of.items()},
+        "standard_error_float32": round(
+            standard_error(sides["generated", "float32"], sides["reference", "float32"]), 3
+        ),
+        "same_images_in_two_precisions": _short(
+            distance(sides["reference", "bfloat16"], sides["reference", "float32"])
+        ),
+        "errors_of_features": errors(*(sides["reference", precision].features for precision in extractors)),
+        "what_the_library_says": refusal(sides["generated", "bfloat16"], sides["reference", "float32"]),
+    }
+
+
+def emulation_checked(images, emulated, exact):
+    """Root mean square errors against float32, over that of the features: emulated, PyTorch's own, and between them."""
+    own = load_extractor(NAME, backend="torch", device="cpu", precision="bfloat16")
+    settings = Settings(batch_size=8)
+    f32, mine, torchs = (
+        collect_from(open_source(images), settings, extractor).features for extractor in (exact, emulated, own)
+    )
+    pairs = {"emulated": (mine, f32), "torch": (torchs, f32), "between_them": (mine, torchs)}
+    return {"images": len(images)} | {
+        name: _short(np.sqrt(((one - other) ** 2).mean() / (f32**2).mean())) for name, (one, other) in pairs.items()
+    }
+
+
+def _progress(what, done, total):
+    if done % 512 < 32:
+        print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
+
+
+def _short(value):
+    return float(f"{value:.3g}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("images", nargs="?", help="a folder or zip of images of one size")
+    parser.add_argument("--count", type=int, default=2000, help="images a side")
+    parser.add_argument("--bfloat16", default="auto", choices=["auto", "openvino", "torch", "emulated"])
+    parser.add_argument("--output", type=Path)
+    args = parser.parse_args()
+    how, exact, coarse = load_both(args.bfloat16)
+    result = {
+        "machine": machine("numpy", "openvino", "pillow", "torch"),
+        "extractor": NAME,
+        "bfloat16": how,
+        "pairs": {},
+    }
+    for name, (generated, reference) in pairs(args):
+        result["pairs"][name] = row(generated, reference, {"float32": exact, "bfloat16": coarse})
+        print(json.dumps(result["pairs"][name], indent=1), file=sys.stderr, flush=True)
+    if how.startswith("emulated"):
+        result["emulation"] = emulation_checked(patches(EVERYDAY, CHECKED, seed=1), coarse, exact)
+    print(json.dumps(result, indent=1))
+    if args.output:
+        args.output.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
