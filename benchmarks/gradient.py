@@ -81,7 +81,9 @@ def times(args):
         "times_as_fast_as_pytorch_fid": statistics.median(ratios),
         "all_ratios": ratios,
         "step_over_forward": statistics.median(sum(pair) / pair[0] for pair in taken["frechet"]),
-        "seconds": {name: [statistics.median(part) for part in zip(*pairs, strict=True)] for name, pairs in taken.items()},
+        "seconds": {
+            name: [statistics.median(part) for part in zip(*pairs, strict=True)] for name, pairs in taken.items()
+        },
         "gradients_differ_by": float(gap),
     }
 
