@@ -6,8 +6,8 @@ Two pairs of distributions that differ slightly: patches of the photographs that
 (`pip install 'frechet[demo]'`), and the small images of a folder or zip where one is given. A pair's generated side is
 `count` images blurred by half a pixel (Gaussian), its reference side `count` other images as they are.
 
-bfloat16 is computed by OpenVINO where the processor has it. Elsewhere PyTorch would compute it at one image a second, so
-it is emulated: float32 arithmetic on inputs, kernels and biases rounded to bfloat16, every layer's result rounded again,
+bfloat16 is computed by OpenVINO where the processor has it. Elsewhere PyTorch computes it, many times slower than
+float32 (`--bfloat16 torch`), so it is emulated: float32 arithmetic on inputs, kernels and biases rounded to bfloat16, every layer's result rounded again,
 which is what processors with bfloat16 do (products of two bfloat16 numbers are exact in float32, and sums are kept in
 it). Some images go through PyTorch's own bfloat16 too, and the result says how the errors of both compare.
 """
