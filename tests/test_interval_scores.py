@@ -133,3 +133,27 @@ def test_infinity_is_seeded_and_labelled():
     assert float(one) == float(other)
     assert one.interval_95 is None
     assert "FID∞" in one.interval_reason
+
+
+def test_infinity_and_explain_keep_what_they_need_however_many_images_there_are(monkeypatch, tmp_path):
+    monkeypatch.setattr("frechet.engines.local.rows_kept", lambda n, dims: 4)  # as if there were more than 8 d
+    sides = make_folder(tmp_path / "a", 8, seed=1), make_folder(tmp_path / "b", 9, seed=2)
+    options = {"extractor": "efficientnet-lite0"}
+    assert np.isfinite(float(frechet.score(*sides, metrics=["fd-infinity"], **options)["fd-infinity"]))
+    assert len(frechet.score(*sides, explain=8, **options)["fd"].influence["raise"]) == 8
+    small = frechet.collect(sides[0], **options)
+    assert small.features is None
+    with pytest.raises(RequestError, match="give the images themselves"):  # before the reference is looked at
+        frechet.score(small, [np.zeros((2, 2, 3), np.uint8), None], metrics=["fd-infinity"], **options)
+
+
+def test_wishes_are_looked_at_before_any_file():
+    with pytest.raises(RequestError, match="auto or none"):
+        frechet.score("nowhere", "nowhere else", interval="yes")
+    with pytest.raises(RequestError, match="explain is -1"):
+        frechet.score("nowhere", "nowhere else", explain=-1)
+
+
+def test_infinity_bears_another_label_than_the_distance():
+    scores = frechet.score(draw(0, 60), draw(1, 70), features=True, metrics=["fd", "fd-infinity"])
+    assert len({score.label for score in scores.values()}) == 2

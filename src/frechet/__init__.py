@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from frechet.version import __version__
 
 if TYPE_CHECKING:
+    from frechet.comparison import compare
     from frechet.errors import FrechetError, RequestError, RunError
-    from frechet.pipeline import collect, compare, fid, influence, score
+    from frechet.pipeline import collect, fid, influence, score
     from frechet.scores import Influences, Score, Scores
     from frechet.statistics.files import read_statistics
     from frechet.statistics.statistics import Statistics
@@ -23,7 +24,7 @@ _HOME = {
     "Scores": "scores",
     "Statistics": "statistics.statistics",
     "collect": "pipeline",
-    "compare": "pipeline",
+    "compare": "comparison",
     "fid": "pipeline",
     "influence": "pipeline",
     "read_statistics": "statistics.files",

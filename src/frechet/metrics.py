@@ -30,6 +30,7 @@ class Metric:
         paper: where it is defined.
         lower_is_better: the direction.
         compute: (generated, reference, device) -> its terms.
+        all_features: whether it needs the features of every generated image.
         interval: (generated, reference, seed, done) -> its interval, or why there is none.
     """
 
@@ -38,6 +39,7 @@ class Metric:
     lower_is_better: bool
     compute: Callable[[Statistics, Statistics, str], Terms]
     interval: Callable[[Statistics, Statistics, int, Done], Interval | str]
+    all_features: bool = False
 
 
 def _as_it_is(array: np.ndarray) -> np.ndarray:
@@ -56,13 +58,18 @@ def infinity_of(generated: Statistics, reference: Statistics, _device: str = "cp
     Raises:
         RequestError: it did not.
     """
-    if generated.features is None:
-        raise RequestError(
-            f"{generated.source} does not hold the features of every image, which FID∞ takes subsets of; give the images, "
-            "or statistics of fewer than 8 d of them"
-        )
+    require_all_features(generated)
     other = reference.features if reference.features is not None else normal_of(reference)
     return frechet_infinity(generated.features, other, seed=generated.seed)
+
+
+def require_all_features(side: Statistics) -> None:
+    """Raises: RequestError: the side did not keep the features of every image."""
+    if side.features is None:
+        raise RequestError(
+            f"{side.source} holds statistics without the features of every image, which an image's influence and FID∞ need: "
+            "give the images themselves as the generated side"
+        )
 
 
 def no_interval(*_: Any) -> str:
@@ -115,6 +122,7 @@ METRICS = {
         lower_is_better=True,
         compute=infinity_of,
         interval=no_interval,
+        all_features=True,
     ),
     "fd-infinity": Metric(
         summary="The same of another extractor's features",
@@ -122,6 +130,7 @@ METRICS = {
         lower_is_better=True,
         compute=infinity_of,
         interval=no_interval,
+        all_features=True,
     ),
     "sfid": Metric(
         summary="Fréchet distance of ADM's spatial Inception features (--dims 2023)",
@@ -151,7 +160,7 @@ def label_of(metric: str, recipe: Recipe, dims: int) -> str:
     """The name a score may bear in public: it never calls FID what is not."""
     extractor = EXTRACTORS.get(recipe.extractor or "")
     if extractor is None:
-        return f"FD (unknown features, d = {dims})"
+        return f"FD{'∞' if metric.endswith('-infinity') else ''} (unknown features, d = {dims})"
     name = {"fid": "FID", "fid-infinity": "FID", "sfid": "sFID"}.get(metric, f"FD-{extractor.title}")
     name += "∞" if metric.endswith("-infinity") else ""
     name += "" if recipe.layer in (extractor.default_tap, "spatial") else f"-{recipe.layer}"

@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-import math
 import os
-import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from frechet.comparison import (
+    checked_metrics,
+    common_recipe,
+    compare,
+    guess_of,
+    influences_of,
+    require_wishes,
+)
 from frechet.engines.local import Progress, collect_from
-from frechet.errors import Mismatch, RequestError, SourceError, StatisticsError, TooFewImages
+from frechet.errors import Mismatch, RequestError, SourceError, TooFewImages
 from frechet.features.conventions import CONVENTIONS
 from frechet.features.extractors import EXTRACTORS, LoadedExtractor, tap_of
 from frechet.features.recipe import Recipe, require_equal
 from frechet.features.settings import Options, Settings
 from frechet.images.sources import Source, open_source
-from frechet.metrics import METRICS, default_metric, frechet_influence, label_of
+from frechet.metrics import METRICS, require_all_features
 from frechet.scores import Influences, Score, Scores
 from frechet.statistics.files import read_features, read_statistics
-from frechet.statistics.pairs import remarks_on_pair
 from frechet.statistics.peers import is_statistics
 from frechet.statistics.remote import is_url, read_remote
 from frechet.statistics.statistics import Statistics
-from frechet.version import __version__
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -67,6 +69,7 @@ def score(
         RunError: an image or a feature was bad.
     """
     settings = Settings(**options)
+    require_wishes(interval, explain)
     with ThreadPoolExecutor() as readers:  # two statistics files are read at once
         opener = partial(_open_side, settings=settings, features=features, progress=progress)
         one, other = readers.map(opener, (generated, reference))
@@ -75,9 +78,9 @@ def score(
         _require_as_asked(one, other, settings)
         return compare(one, other, metrics=metrics, interval=interval, explain=explain, progress=progress)
     extractor = settings.load(progress)
-    _checked_metrics(metrics, extractor.recipe)
+    keep_all = explain > 0 or any(METRICS[name].all_features for name in checked_metrics(metrics, extractor.recipe))
     return compare(
-        *_collected(one, other, settings, extractor, progress, keep_all=explain > 0),
+        *_collected(one, other, settings, extractor, progress, keep_all=keep_all),
         metrics=metrics,
         interval=interval,
         explain=explain,
@@ -110,8 +113,8 @@ def influence(
     one, other = opener(generated), opener(reference)
     if not (isinstance(one, Statistics) and isinstance(other, Statistics)):
         one, other = _collected(one, other, settings, settings.load(progress), progress, keep_all=True)
-    compare(one, other, interval="none")  # refuses what cannot be compared
-    return _influences(one, other)
+    common_recipe(one, other)
+    return influences_of(one, other)
 
 
 def collect(
@@ -137,102 +140,6 @@ def collect(
     return collect_from(source, settings, settings.load(progress), progress)
 
 
-def compare(
-    generated: Statistics,
-    reference: Statistics,
-    *,
-    metrics: Sequence[str] | None = None,
-    interval: str = "auto",
-    explain: int = 0,
-    progress: Progress | None = None,
-    backend: str | None = None,
-    device: str | None = None,
-) -> Scores:
-    """Scores from two statistics. Arguments as in `score`.
-
-    Raises:
-        Mismatch: they were made differently.
-        RequestError: an unknown metric, or one that these features do not have.
-    """
-    if interval not in ("auto", "none"):
-        raise RequestError(f"interval is {interval!r}; expected auto or none")
-    if explain < 0:
-        raise RequestError(f"explain is {explain}; expected the number of images to list")
-    if generated.dims != reference.dims:
-        raise Mismatch(
-            f"generated ({generated.source}) has {generated.dims} dimensions and reference ({reference.source}) "
-            f"{reference.dims}; they come from different layers or networks"
-        )
-    require_equal(generated.recipe, reference.recipe)
-    recipe = generated.recipe.filled_from(reference.recipe).filled_from(_guess(generated.dims))
-    if reference.recipe.official:  # the same tensors, and known to be the published ones on that side
-        recipe = replace(recipe, official=True)
-    names = _checked_metrics(metrics, recipe)
-    provenance = _provenance(generated, reference, recipe, backend, device)
-    notes = tuple(_warnings(generated, reference, recipe))
-    listed = _listed(generated, reference, explain) if explain else None
-    scores = {}
-    for name in names:
-        terms = METRICS[name].compute(generated, reference, device or "cpu")
-        if not math.isfinite(terms.total):
-            raise StatisticsError(f"{name} is {terms.total}: the statistics hold numbers too large to be features")
-        scores[name] = Score(
-            metric=name,
-            label=label_of(name, recipe, generated.dims),
-            value=terms.total,
-            terms=terms._asdict(),
-            **_interval_fields(name, generated, reference, interval, progress),
-            influence=listed,
-            n_generated=generated.n,
-            n_reference=reference.n,
-            bad_images=generated.bad_images + reference.bad_images,
-            warnings=notes,
-            provenance=provenance,
-        )
-    return Scores(scores, provenance)
-
-
-def _interval_fields(
-    metric: str, generated: Statistics, reference: Statistics, interval: str, progress: Progress | None
-) -> dict[str, Any]:
-    """The fields of a score that say how far it is from the truth, or why that is not known."""
-    if interval == "none":
-        return {"interval_reason": "not asked for"}
-
-    def done(step: int, steps: int) -> None:
-        if progress:
-            progress("interval", step, steps)
-
-    found = METRICS[metric].interval(generated, reference, generated.seed, done)
-    if isinstance(found, str):
-        return {"interval_reason": found}
-    return {
-        "corrected_value": found.corrected,
-        "standard_error": found.standard_error,
-        "interval_95": (found.low, found.high),
-        "interval_method": found.method,
-        "p_equal": found.p_equal,
-        "halved_by": found.halved_by(generated.n, reference.n),
-    }
-
-
-def _influences(generated: Statistics, reference: Statistics) -> Influences:
-    n = generated.n
-    if generated.features is None or generated.places is None or n is None:
-        raise RequestError(
-            f"{generated.source} holds statistics without the features of every image; an image's influence needs them: "
-            "give the images themselves as the generated side"
-        )
-    found = frechet_influence(generated, reference)
-    names = generated.names or tuple(f"image {place}" for place in generated.places)
-    return Influences(names, found.mean / (1 - n), found.covariance / (1 - n))
-
-
-def _listed(generated: Statistics, reference: Statistics, count: int) -> dict[str, Any]:
-    found = _influences(generated, reference)
-    return {"raise": found.raising(count), "lower": found.lowering(count)}
-
-
 def _collected(
     one: Source | Statistics,
     other: Source | Statistics,
@@ -242,14 +149,20 @@ def _collected(
     *,
     keep_all: bool,
 ) -> tuple[Statistics, Statistics]:
-    """Statistics of both sides; `keep_all` keeps every generated image's features and name."""
+    """Statistics of both sides; `keep_all` keeps every image's features and name.
+
+    Raises:
+        RequestError: the generated side is statistics that did not keep them, though they are wanted.
+    """
+    if keep_all and isinstance(one, Statistics):
+        require_all_features(one)
     for side, name in ((one, "generated"), (other, "reference")):
         if isinstance(side, Statistics):
             _require_fit(side, name, extractor)
     if not isinstance(one, Statistics):
         one = collect_from(one, settings, extractor, progress, "generated", keep_all=keep_all)
     if not isinstance(other, Statistics):
-        other = collect_from(other, settings, extractor, progress, "reference")
+        other = collect_from(other, settings, extractor, progress, "reference", keep_all=keep_all)
     return one, other
 
 
@@ -328,7 +241,7 @@ def _require_as_asked(one: Statistics, other: Statistics, settings: Settings) ->
         )
     for name, side in (("generated", one), ("reference", other)):
         for what, value in asked.items():
-            said = getattr(side.recipe, what) or (_guess(side.dims).layer if what == "layer" else None)
+            said = getattr(side.recipe, what) or (guess_of(side.dims).layer if what == "layer" else None)
             if said not in (None, value):
                 raise Mismatch(f"{what} {value} is asked for, and the {name} statistics {side.source} have {said}")
 
@@ -342,73 +255,3 @@ def _require_fit(side: Statistics, name: str, extractor: LoadedExtractor) -> Non
         )
     sides = (side.recipe, extractor.recipe)
     require_equal(*(sides if name == "generated" else sides[::-1]))
-
-
-def _checked_metrics(metrics: Sequence[str] | None, recipe: Recipe) -> Sequence[str]:
-    default = default_metric(recipe)
-    for name in metrics or ():
-        if name not in METRICS:
-            raise RequestError(f"no metric {name!r}; there is {', '.join(METRICS)}")
-        if name.removesuffix("-infinity") != default:
-            raise RequestError(
-                f"metric {name} is not for features of {recipe.extractor or 'an unknown extractor'}; use {default} "
-                "(FID is the name for Inception features alone)"
-            )
-    return list(dict.fromkeys(metrics)) if metrics else [default]
-
-
-def _guess(dims: int) -> Recipe:
-    """What statistics that say nothing are taken for: Inception features, where Inception has such a layer."""
-    layers = [tap for tap, d in EXTRACTORS["inception"].taps.items() if d == dims]
-    return Recipe(extractor="inception", layer=layers[0]) if layers else Recipe()
-
-
-def _warnings(generated: Statistics, reference: Statistics, recipe: Recipe) -> Iterator[str]:
-    for name, side in (("generated", generated), ("reference", reference)):
-        if not side.recipe.complete:
-            taken = ", ".join(f"{key} {value}" for key, value in asdict(recipe).items() if key in _TOLD and value)
-            yield (
-                f"{side.source} does not say how it was made; taken to be {taken or 'made like the other side'}"
-                + (". If its convention is another one, say --reference-convention." if name == "reference" else "")
-            )
-        if side.n is not None and side.n <= side.dims:
-            yield (
-                f"{side.n} {name} images span at most {side.n - 1} of {side.dims} dimensions: the value is far too large "
-                "and only comparable with others at the same numbers of images"
-            )
-        yield from (f"{name}: {remark}" for remark in side.remarks)
-        if side.bad_images:
-            yield f"{name}: {len(side.bad_images)} images could not be decoded and were left out; the first: {side.bad_images[0]}"
-    yield from remarks_on_pair(generated, reference)
-
-
-_TOLD = ("extractor", "layer", "convention", "precision")
-
-
-def _provenance(
-    generated: Statistics, reference: Statistics, recipe: Recipe, backend: str | None, device: str | None
-) -> dict[str, Any]:
-    def side(statistics: Statistics) -> dict[str, Any]:
-        said = asdict(statistics.recipe)
-        return {
-            "source": statistics.source,
-            "sha256": statistics.sha256,
-            "n": statistics.n,
-            "n_source": statistics.n_source,
-            "seed": statistics.seed,
-            "made_by": statistics.made_by,
-            "assumed": [name for name, value in said.items() if value is None],
-            "bad_images": list(statistics.bad_images),
-        }
-
-    return {
-        "frechet": __version__,
-        **asdict(recipe),
-        "backend": backend,
-        "device": device,
-        "generated": side(generated),
-        "reference": side(reference),
-        "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-    }

@@ -9,6 +9,7 @@ import click
 import numpy as np
 
 from frechet.cli.progress import progress_bars
+from frechet.comparison import compare
 from frechet.engines.local import collect_from
 from frechet.errors import RequestError
 from frechet.features.settings import Settings
@@ -16,7 +17,6 @@ from frechet.images.disturbances import DISTURBANCES
 from frechet.images.photographs import EVERYDAY, patches
 from frechet.images.sources import open_source
 from frechet.output import check_output, written_aside
-from frechet.pipeline import compare
 from frechet.scores import Score
 from frechet.statistics.statistics import Statistics
 

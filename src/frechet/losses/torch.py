@@ -103,8 +103,6 @@ class ImageLoss(torch.nn.Module):
             BadFeatures: NaN or infinity came out of the network; the image is named by its index.
         """
         features = self.features(images)
-        if self.gather and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            features = _Gathered.apply(features)
         return self._loss_of(features).to(torch.float64 if images.dtype == torch.float64 else torch.float32)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
@@ -140,10 +138,7 @@ class ImageLoss(torch.nn.Module):
         with torch.no_grad():
             first = torch.cat([self.features(_made(make_images, *span)) for span in _spans(n, size)])
         leaf = first.requires_grad_()
-        gathered = leaf
-        if self.gather and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            gathered = _Gathered.apply(leaf)
-        loss = self._loss_of(gathered)
+        loss = self._loss_of(leaf)
         (gradient,) = torch.autograd.grad(loss, leaf)
         for start, stop in _spans(n, size):
             again = self.features(_made(make_images, start, stop))
@@ -156,6 +151,9 @@ class ImageLoss(torch.nn.Module):
         return loss.detach()
 
     def _loss_of(self, features: torch.Tensor) -> torch.Tensor:
+        """The loss of these features and those of all other ranks."""
+        if self.gather and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+            features = _Gathered.apply(features)
         if features.shape[0] < 2:
             raise TooFewImages(f"a distribution needs at least two images; got {features.shape[0]}")
         wrong = ~torch.isfinite(features.detach()).all(dim=1)
