@@ -7,7 +7,7 @@ and the pool branch of `Mixed_7c` takes maxima.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,8 +20,8 @@ PIXELS = 299
 Conv = Any  # (x, layer, stride, padding, activation) -> x
 
 
-def inception(ops: Ops, images: Array, weights: Mapping[str, Any], tap: str) -> Array:
-    """Run the network up to `tap` and average over positions.
+def inception(ops: Ops, images: Array, weights: Mapping[str, Any], taps: Sequence[str]) -> Array:
+    """Run the network up to the last of `taps` and average each over positions.
 
     "spatial" is the 1x1 branch of `Mixed_6d` (TensorFlow's `mixed_6/conv`), its first 7 channels at every position, in the
     order height, width, channel; "logits" is without bias, as Salimans et al. 2016 and ADM have it.
@@ -30,18 +30,23 @@ def inception(ops: Ops, images: Array, weights: Mapping[str, Any], tap: str) -> 
         ops: a backend's operations.
         images: (n, 299, 299, 3), already normalised to about [-1, 1].
         weights: layer name -> (kernel OIHW, bias O), batch norm folded in; "fc" -> ((2048, 1008),) for the logits.
-        tap: a key of `TAPS`.
+        taps: keys of `TAPS`.
 
     Returns:
-        (n, d) features.
+        (n, d) features, the columns of each tap after those of the one before.
     """
     conv = convolution(ops, weights)
+    found: dict[str, Array] = {}
     for stage, x in stages(ops, conv, ops.enter(images)):
-        if stage == tap:
-            return ops.global_mean(x)
-        if stage == "mixed_6" and tap == "spatial":
-            return ops.positions(ops.channels(conv(x, "Mixed_6d.branch1x1"), 0, 7))
-    return ops.matmul(ops.global_mean(x), weights["fc"][0])
+        if stage in taps:
+            found[stage] = ops.global_mean(x)
+        if stage == "mixed_6" and "spatial" in taps:
+            found["spatial"] = ops.positions(ops.channels(conv(x, "Mixed_6d.branch1x1"), 0, 7))
+        if len(found) == len(taps):
+            break
+        if stage == "2048":
+            found["logits"] = ops.matmul(found[stage] if stage in found else ops.global_mean(x), weights["fc"][0])
+    return found[taps[0]] if len(taps) == 1 else ops.concat([found[tap] for tap in taps])
 
 
 def stages(ops: Ops, conv: Any, x: Array) -> Iterator[tuple[str, Array]]:

@@ -67,15 +67,17 @@ class Weights:
 
     Attributes:
         layers: layer -> (kernel, bias), float32, batch norm folded in.
-        digest: sha256 over the tensors that the network uses: the same for every file that holds the same tensors.
+        digest: sha256 over the tensors of the network without its class scores: the same for every file that holds the same tensors.
         official: whether the file is, byte for byte, the published one.
         path: the file they came from.
+        head_digest: sha256 over these tensors and those of the class scores, where they are wanted.
     """
 
     layers: Folded
     digest: str
     official: bool
     path: Path
+    head_digest: str | None = None
 
 
 def load_weights(
@@ -109,6 +111,7 @@ def load_weights(
     state = read_state_dict(path)
     tensors = _used(state, list(layers()), path, file.values)
     folded = fold(tensors, layers())
+    digest = fingerprint(tensors)
     if head:
         key = f"{head}.weight"
         if key not in state or state[key].ndim != 2 or not np.isfinite(state[key]).all():
@@ -117,7 +120,8 @@ def load_weights(
         folded[head] = (np.ascontiguousarray(state[key].T, np.float32),)
     return Weights(
         layers=folded,
-        digest=fingerprint(tensors),
+        digest=digest,
+        head_digest=fingerprint(tensors) if head else None,
         official=is_official(path, file),
         path=path,
     )
