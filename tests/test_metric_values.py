@@ -78,7 +78,8 @@ def test_kids_standard_error_is_its_spread_over_fresh_samples():
 
 
 def test_kid_moves_with_the_standard_error_of_the_bootstrap(sides):
-    x, y = sides["generated"], sides["reference"]
+    """Of different distributions: where they are nearly equal the bootstrap counts the degenerate part three times."""
+    x, y = sides["generated"], sides["reference"] * np.float32(1.3)
     random = np.random.default_rng(0)
     picks = [(random.integers(0, len(x), len(x)), random.integers(0, len(y), len(y))) for _ in range(200)]
     spread = np.std([_with_repeats(x[i].astype(float), y[j].astype(float), i, j) for i, j in picks])
@@ -129,15 +130,12 @@ def test_far_from_the_origin_decisions_are_those_of_float64():
 
 
 def test_gaussians_of_prdcs_readme():
-    """N(0, 1) against itself in 1,000 dimensions, k = 5; its README at 10,000 images: .4772, .4705, 1.0555, .9735."""
+    """N(0, 1) against itself, 10,000 images of 1,000 dimensions, k = 5: its README gives these, of other draws."""
     random = np.random.default_rng(0)
-    x, y = (random.standard_normal((2500, 64), np.float32) for _ in range(2))
+    x, y = (random.standard_normal((10_000, 1000), np.float32) for _ in range(2))
     ours = neighbourhoods(x, y, [PRDC]).members[PRDC]
-    # coverage of equal distributions is 1 - (1/2)^k-ish whatever they are (Naeem et al. 2020, section 3.4); density is 1
-    n = m = 2500
-    expected = 1 - np.prod([(n - i) / (n + m - 1 - i) for i in range(PRDC.k)])
-    assert ours.coverage == pytest.approx(expected, abs=0.01)
-    assert ours.density == pytest.approx(1, abs=0.1)
+    found = ours.precision, ours.recall, ours.density, ours.coverage
+    assert found == pytest.approx((0.4772, 0.4705, 1.0555, 0.9735), abs=0.01)
 
 
 def test_too_few_images_for_neighbours(sides):

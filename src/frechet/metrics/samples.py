@@ -54,11 +54,13 @@ def coverage_of(sides: Sides, *, k: int, closed: bool) -> Outcome:
 
 
 def _members(sides: Sides, k: int, closed: bool) -> Membership:
-    """What lies in whose balls, found in one pass for all metrics of the run that ask it."""
-    asked = {Ball(one["k"], one["closed"]) for one in sides.settings if "closed" in one} | {Ball(k, closed)}
-    return sides.once("members", lambda: neighbourhoods(*sides.features, sorted(asked, key=str))).members[
-        Ball(k, closed)
-    ]
+    """What lies in whose balls, found in one pass for all metrics of the run that ask it and have neighbours enough."""
+    x, y = sides.features
+    ball = Ball(k, closed)
+    asked = {Ball(one["k"], one["closed"]) for one in sides.settings if "closed" in one}
+    common = tuple(sorted((one for one in asked if one.k < min(len(x), len(y))), key=str))
+    balls = common if ball in common else (ball,)
+    return sides.once(balls, lambda: neighbourhoods(x, y, balls)).members[ball]
 
 
 def realism_of(sides: Sides, *, k: int) -> Outcome:
