@@ -136,7 +136,7 @@ def tensors_of(
     """Weights as tensors on a device, kernels channels last."""
     placed = {}
     for name, arrays in weights.items():
-        tensors = [torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in arrays]
+        tensors = [torch.tensor(array, device=device) for array in arrays]  # a copy: files are mapped read-only
         placed[name] = tuple(
             tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor for tensor in tensors
         )
