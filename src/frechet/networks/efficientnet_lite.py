@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from frechet.networks.inception import class_scores, side_by_side
 from frechet.networks.ops import Array, Ops, Padding
 
 TAPS = {"1280": 1280, "logits": 1000}  # tap -> features (d)
@@ -20,12 +21,12 @@ _STAGES = ((1, 3, 1, 1), (2, 3, 2, 6), (2, 5, 2, 6), (3, 3, 2, 6), (3, 5, 1, 6),
 
 
 def efficientnet_lite0(ops: Ops, images: Array, weights: Mapping[str, Any], taps: Sequence[str]) -> Array:
-    """Run the network to its pooled features and class scores; "logits" is without bias, as for Inception.
+    """Run the network to its pooled features and class scores ("logits").
 
     Args:
         ops: a backend's operations.
         images: (n, 224, 224, 3), normalised to about [-1, 1].
-        weights: layer name -> (kernel OIHW, bias O), batch norm folded in; "_fc" -> ((1280, 1000),) for the logits.
+        weights: layer name -> (kernel OIHW, bias O), batch norm folded in; "_fc" -> ((1280, 1000), (1000,)) for the logits.
         taps: keys of `TAPS`.
 
     Returns:
@@ -55,8 +56,10 @@ def efficientnet_lite0(ops: Ops, images: Array, weights: Mapping[str, Any], taps
     for block in _blocks():
         x = ops.segment(partial(inverted_bottleneck, *block), x)
     pooled = ops.global_mean(conv(x, "_conv_head"))
-    found = [ops.matmul(pooled, weights["_fc"][0]) if tap == "logits" else pooled for tap in taps]
-    return found[0] if len(found) == 1 else ops.concat(found)
+    found = {"1280": pooled}
+    if "logits" in taps:
+        found["logits"] = class_scores(ops, pooled, weights["_fc"])
+    return side_by_side(ops, found, taps)
 
 
 def layers() -> Iterator[tuple[str, str, str]]:
