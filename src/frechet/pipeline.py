@@ -24,12 +24,13 @@ from frechet.comparison import (
 from frechet.engines.local import Progress, collect_from, collect_layers
 from frechet.errors import Mismatch, RequestError, SourceError, TooFewImages, WeightsError
 from frechet.features.conventions import CONVENTIONS
-from frechet.features.extractors import EXTRACTORS, LoadedExtractor, tap_of
+from frechet.features.encoders import name_of
+from frechet.features.extractors import LoadedExtractor, table_row, tap_of
 from frechet.features.recipe import Recipe, require_equal
 from frechet.features.settings import Options, Settings
 from frechet.images.generated import GeneratedSource
 from frechet.images.sources import Source, open_source
-from frechet.metrics.plan import Plan, plan_of
+from frechet.metrics.plan import Plan, by_extractor, plan_of
 from frechet.scores import Influences, Score, Scores
 from frechet.statistics.files import read_features, read_statistics
 from frechet.statistics.peers import is_statistics
@@ -91,7 +92,7 @@ def score(
     if repeat < 1:
         raise RequestError(f"repeat is {repeat}; expected the number of runs")
 
-    def run(settings: Settings) -> Scores:
+    def run(settings: Settings, metrics: Sequence[str] | None) -> Scores:
         opener = partial(_open_side, settings=settings, features=features, progress=progress)
         sides = _opened(opener, generated, reference, held_out)
         if "reference" in sides:
@@ -101,8 +102,37 @@ def score(
         scores = computed(plan, *found, interval=interval, explain=explain, progress=progress, **used)
         return by_class(plan, scores, *found[:2]) if per_class else scores
 
-    runs = [run(replace(settings, seed=settings.seed + turn)) for turn in range(repeat)]
+    runs = [_by_extractor(run, replace(settings, seed=settings.seed + turn), metrics) for turn in range(repeat)]
     return runs[0] if repeat == 1 else averaged(runs)
+
+
+def _by_extractor(
+    run: Callable[[Settings, Sequence[str] | None], Scores], settings: Settings, metrics: Sequence[str] | None
+) -> Scores:
+    """One run for each extractor that the metrics name; what one cannot give does not cost the others'.
+
+    Raises:
+        RequestError: nothing could be computed; why the first metric could not.
+    """
+    groups = by_extractor(metrics)
+    if groups.keys() <= {None, settings.extractor}:
+        return run(settings, metrics)
+    scores: dict[str, Score] = {}
+    failed: dict[str, RequestError | str] = {}
+    for extractor, names in groups.items():
+        own = replace(settings, extractor=extractor, dims=None, convention=None, weights=None, backend="auto")
+        try:
+            found = run(settings if extractor is None else own, names)
+        except RequestError as error:
+            failed |= dict.fromkeys(names or (), error)
+        else:
+            scores |= found
+            failed |= found.unavailable
+    if not scores:
+        raise next(error for error in failed.values() if isinstance(error, RequestError))
+    ordered = {name: scores[name] for name in metrics or scores if name in scores}
+    told = {name: str(error) for name, error in failed.items()}
+    return Scores(ordered, next(iter(ordered.values())).provenance, told)
 
 
 def _opened(
@@ -137,7 +167,7 @@ def _loaded(plan: Plan, settings: Settings, progress: Progress | None) -> tuple[
     try:
         return plan, settings.load(progress, further)
     except WeightsError as error:
-        heads = [layer for layer in further if layer in EXTRACTORS[settings.extractor].heads]
+        heads = [layer for layer in further if (row := table_row(settings.extractor)) and layer in row.heads]
         left = plan.without(heads, error) if heads else plan
         if left is plan:
             raise
@@ -265,7 +295,8 @@ def _as_said(side: Statistics, settings: Settings) -> Statistics:
     """Bare features, with what the settings say of them."""
     said = settings.asked()
     if {"extractor", "layer"} & set(said):
-        said |= {"extractor": settings.extractor, "layer": tap_of(EXTRACTORS[settings.extractor], side.dims)}
+        row = table_row(settings.extractor)
+        said |= {"extractor": name_of(settings.extractor), "layer": tap_of(row, side.dims) if row else str(side.dims)}
     return replace(side, recipe=side.recipe.filled_from(Recipe(**said)))  # type: ignore[arg-type]
 
 
