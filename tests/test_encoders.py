@@ -117,7 +117,9 @@ def models(tmp_path_factory):
     small = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3}
     dinov2 = transformers.Dinov2Model(transformers.Dinov2Config(**small, image_size=224, patch_size=14))
     dinov2.save_pretrained(folder / "dinov2")
-    vision = transformers.CLIPVisionConfig(**small, intermediate_size=48, image_size=336, patch_size=28, projection_dim=10)
+    vision = transformers.CLIPVisionConfig(
+        **small, intermediate_size=48, image_size=336, patch_size=28, projection_dim=10
+    )
     transformers.CLIPVisionModelWithProjection(vision).save_pretrained(folder / "clip")
     return folder
 
@@ -131,7 +133,7 @@ def test_dinov2_is_read_and_run_as_the_library_does(folders, models):
         expected = model(standardised(folders[1], 224, *IMAGENET)).last_hidden_state[:, 0]
     np.testing.assert_allclose(ours.features, expected.numpy(), rtol=1e-3, atol=1e-4)
     label = frechet.score(folders[0], ours, extractor="dinov2-vitl14", weights=models / "dinov2")["fd"].label
-    assert label.startswith("FD-DINOv2-ViT-L/14 (weights ")
+    assert label.startswith("FD-DINOv2-ViT-L/14-24 (weights ")  # the narrow model has 24 features
 
 
 def test_clip_takes_the_central_square(folders, models):

@@ -17,6 +17,7 @@ OWNERS = {
     "backends/torch_ops.py": {"torch"},
     "compat/fastfid.py": {"torch"},
     "compat/inception_v3.py": {"torch"},
+    "compat/is_fid.py": {"torch"},
     "losses/torch.py": {"torch"},
     "losses/torch_features.py": {"torch"},
     "reports/plots.py": {"matplotlib"},

@@ -120,9 +120,10 @@ def _by_extractor(
     scores: dict[str, Score] = {}
     failed: dict[str, RequestError | str] = {}
     for extractor, names in groups.items():
-        own = replace(settings, extractor=extractor, dims=None, convention=None, weights=None, backend="auto")
+        own = {"dims": None, "convention": None, "weights": None, "backend": "auto"}  # those are said of the other one
+        chosen = settings if extractor is None else replace(settings, extractor=extractor, **own)  # type: ignore[arg-type]
         try:
-            found = run(settings if extractor is None else own, names)
+            found = run(chosen, names)
         except RequestError as error:
             failed |= dict.fromkeys(names or (), error)
         else:

@@ -107,6 +107,13 @@ CONVENTIONS = {
             clipped=True,
         ),
         Convention(
+            "tensorflow-imagenet",
+            resize.bilinear_corner,
+            resize.corner_matrix,
+            *_standardised(*_IMAGENET),
+            "torch-fidelity's VGG16: TensorFlow 1's bilinear, then ImageNet's mean and deviation",
+        ),
+        Convention(
             "imagenet",
             resize.bicubic_pillow_rounded,
             resize.bicubic_matrix,

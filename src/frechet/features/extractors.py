@@ -14,12 +14,13 @@ from frechet.features.conventions import CONVENTIONS, Convention
 from frechet.features.encoders import ENCODERS, Encoder, load_encoder
 from frechet.features.loaded import LoadedExtractor, Runner, Tap
 from frechet.features.recipe import Recipe
-from frechet.networks import efficientnet_lite, inception
+from frechet.networks import efficientnet_lite, inception, vgg
 from frechet.networks.download import Progress
 from frechet.networks.weights import (
     EFFICIENTNET_LITE0,
     INCEPTION_2015,
     INCEPTION_TORCHVISION,
+    VGG16,
     Folded,
     Layer,
     WeightsFile,
@@ -79,6 +80,16 @@ EXTRACTORS = {
         pixels=inception.PIXELS,
         conventions=("pytorch-fid", "fastfid"),
         weights=INCEPTION_TORCHVISION,
+    ),
+    "vgg16": Extractor(
+        title="VGG16",
+        network=vgg.vgg16,
+        layers=vgg.layers,
+        taps=vgg.TAPS,
+        default_tap="4096",
+        pixels=vgg.PIXELS,
+        conventions=("tensorflow-imagenet", "imagenet"),
+        weights=VGG16,
     ),
     "efficientnet-lite0": Extractor(
         title="EfficientNet-Lite0",
