@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from frechet.comparison import (
     Layers,
-    averaged,
-    by_class,
     common_recipe,
     computed,
     guess_of,
@@ -30,8 +28,9 @@ from frechet.features.recipe import Recipe, require_equal
 from frechet.features.settings import Options, Settings
 from frechet.images.generated import GeneratedSource
 from frechet.images.sources import Source, open_source
-from frechet.metrics.plan import Plan, by_extractor, plan_of
+from frechet.metrics.plan import Plan, plan_of
 from frechet.scores import Influences, Score, Scores
+from frechet.several import averaged, by_class, extractor_by_extractor
 from frechet.statistics.files import read_features, read_statistics
 from frechet.statistics.peers import is_statistics
 from frechet.statistics.remote import is_url, read_remote
@@ -102,38 +101,10 @@ def score(
         scores = computed(plan, *found, interval=interval, explain=explain, progress=progress, **used)
         return by_class(plan, scores, *found[:2]) if per_class else scores
 
-    runs = [_by_extractor(run, replace(settings, seed=settings.seed + turn), metrics) for turn in range(repeat)]
+    runs = [
+        extractor_by_extractor(run, replace(settings, seed=settings.seed + turn), metrics) for turn in range(repeat)
+    ]
     return runs[0] if repeat == 1 else averaged(runs)
-
-
-def _by_extractor(
-    run: Callable[[Settings, Sequence[str] | None], Scores], settings: Settings, metrics: Sequence[str] | None
-) -> Scores:
-    """One run for each extractor that the metrics name; what one cannot give does not cost the others'.
-
-    Raises:
-        RequestError: nothing could be computed; why the first metric could not.
-    """
-    groups = by_extractor(metrics)
-    if groups.keys() <= {None, settings.extractor}:
-        return run(settings, metrics)
-    scores: dict[str, Score] = {}
-    failed: dict[str, RequestError | str] = {}
-    for extractor, names in groups.items():
-        own = {"dims": None, "convention": None, "weights": None, "backend": "auto"}  # those are said of the other one
-        chosen = settings if extractor is None else replace(settings, extractor=extractor, **own)  # type: ignore[arg-type]
-        try:
-            found = run(chosen, names)
-        except RequestError as error:
-            failed |= dict.fromkeys(names or (), error)
-        else:
-            scores |= found
-            failed |= found.unavailable
-    if not scores:
-        raise next(error for error in failed.values() if isinstance(error, RequestError))
-    ordered = {name: scores[name] for name in metrics or scores if name in scores}
-    told = {name: str(error) for name, error in failed.items()}
-    return Scores(ordered, next(iter(ordered.values())).provenance, told)
 
 
 def _opened(
