@@ -34,7 +34,7 @@ class Cloud:
     def of(cls, rows: np.ndarray, centre: np.ndarray) -> Cloud:
         """(n, d) rows about a (d,) centre, which both sides of a distance must share."""
         centred = np.empty(rows.shape, np.float32)
-        for some in spans(len(rows), rows.shape[1]):
+        for some in spans(len(rows), 8 * rows.shape[1]):  # less than a block, since the differences are float64
             centred[some] = rows[some] - centre
         return cls(rows, centred, np.einsum("ij,ij->i", centred, centred))
 

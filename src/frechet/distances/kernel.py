@@ -96,7 +96,7 @@ def kid_of_subsets(
     for side in (x, y):
         if len(side) < size:
             raise TooFewImages(f"KID of subsets of {size} needs as many images a side; got {len(side)}")
-    random = np.random.RandomState(seed)
+    random = np.random.RandomState(seed % 2**32)
     sides = (y, x) if reference_first else (x, y)
     found = []
     for _ in range(subsets):
@@ -191,7 +191,7 @@ def _sums(x: np.ndarray, y: np.ndarray) -> _Sums:
         first = some.start if same else 0
         rows[some] += block.sum(axis=1, dtype=np.float64)
         columns[first:] += block.sum(axis=0, dtype=np.float64)
-        squares += float(np.einsum("ij,ij->", block, block, dtype=np.float64))
+        squares += float(np.einsum("ij,ij->i", block, block).sum(dtype=np.float64))
     if same:
         rows += columns
         return _Sums(rows, rows, 2 * squares)

@@ -103,7 +103,7 @@ def neighbourhoods(
             inside = _within(block, other[:, ball.k - 1], doubt, ball, x, y, some)
             found.holders[some] = inside.sum(axis=1)
             found.visited[:] |= inside.any(axis=0)
-            inside = _within(block, own[some, ball.k - 1, None], doubt, ball, x, y, some)
+            inside = _within(block, own[some, ball.k - 1, None], doubt.max(), ball, x, y, some)
             found.recalled[:] |= inside.any(axis=0)
         if realism is not None and small is not None:
             realism[some] = _largest_ratio(np.where(block > doubt, block, 0), *small)
@@ -141,7 +141,7 @@ def require_neighbours(name: str, n: int, k: int) -> None:
 
 
 def _within(
-    block: np.ndarray, radii: np.ndarray, doubt: np.ndarray, ball: Ball, x: Cloud, y: Cloud, some: slice
+    block: np.ndarray, radii: np.ndarray, doubt: np.ndarray | float, ball: Ball, x: Cloud, y: Cloud, some: slice
 ) -> np.ndarray:
     """(b, m) bool: squared distances below squared radii, (m,) or (b, 1)."""
     inside = block < (radii + doubt).astype(np.float32)
