@@ -62,9 +62,7 @@ def _features(network: ImageFeatures, images: torch.Tensor, batch_size: int, pre
     if images.shape[0] < 2:
         raise TooFewImages(f"a distribution needs at least two images; got {images.shape[0]}")
     if not preprocess and tuple(images.shape[2:]) != (PIXELS, PIXELS):
-        raise RequestError(
-            f"images are {tuple(images.shape[2:])}; with preprocess=False expected ({PIXELS}, {PIXELS})"
-        )
+        raise RequestError(f"images are {tuple(images.shape[2:])}; with preprocess=False expected ({PIXELS}, {PIXELS})")
     with torch.set_grad_enabled(torch.is_grad_enabled() and images.requires_grad):
         pieces = images.split(images.shape[0] if batch_size == -1 else batch_size)
         return torch.cat([network.features(piece) for piece in pieces])
