@@ -1,11 +1,11 @@
 """FastFID's two tables: the trace alone, and the whole evaluation of small batches, beside SciPy's square root.
 
-    PYTHONPATH=src PEERS_PYTHON benchmarks/small_batches.py --weights FILE.pth [--output results/small-batches.json]
+    python benchmarks/small_batches.py --weights FILE.pth [--output results/small-batches.json]
 
 `trace`: tr √(Σ₁Σ₂) of n random rows of 2048 dimensions with Σ₁ = Σ₂, so that the true value is tr Σ₁; SciPy's `sqrtm` of the
 product in float64 (FastFID's table had it in float32), ours from the rows. `evaluation`: the FID of n and n images of CIFAR size (patches of
 photographs), network included; "true" is the nuclear norm of the two centred feature matrices, by NumPy in float64. Needs
-SciPy before 1.18, torch, scikit-image and scikit-learn.
+SciPy, torch, scikit-image and scikit-learn.
 """
 
 import argparse
