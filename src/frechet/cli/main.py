@@ -15,6 +15,7 @@ _COMMANDS = {
     "score": "Score generated images against reference images.",
     "stats": "Write statistics of images for later comparisons.",
     "demo": "See FID rise on real photographs, offline, in about a minute.",
+    "metrics": "List the metrics, what each sees and needs.",
     "weights": "List, fetch or verify the networks' weights.",
     "doctor": "Say what works on this machine, and how to mend what does not.",
 }
