@@ -43,6 +43,12 @@ _IMAGE_SIDE = (
         metavar="stop|skip",
         help="At an image that cannot be decoded.",
     ),
+    click.option(
+        "--work-dir",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Keep finished parts there; the same command continues after a stop.",
+    ),
 )
 
 features_option = click.option(

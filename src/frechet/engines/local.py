@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
-from functools import partial
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
 
 import numpy as np
 
+from frechet.engines.parts import Cut, fingerprint
+from frechet.engines.workdir import opened_work_dir
 from frechet.errors import TooFewImages
 from frechet.features.extract import Part, extract
 from frechet.features.extractors import LoadedExtractor
@@ -17,7 +19,7 @@ from frechet.images.signs import formats_in, remarks_on
 from frechet.images.sources import Source
 from frechet.machine import usable_cores
 from frechet.statistics.gaussian import Gaussian
-from frechet.statistics.samples import Sample, priorities, rows_kept
+from frechet.statistics.samples import Sample, rows_kept
 from frechet.statistics.statistics import Statistics
 from frechet.version import __version__
 
@@ -39,84 +41,78 @@ def collect_from(
         TooFewImages: fewer than two could be decoded.
         BadImage, BadFeatures: see `collect`.
     """
-    chosen = _subset(source, settings)
+    cut = Cut.of(source, settings)
     gaussian = Gaussian.empty(extractor.dims)
     sample = Sample.empty(
-        extractor.dims, settings.seed, len(chosen) if keep_all else rows_kept(len(chosen), extractor.dims)
+        extractor.dims, settings.seed, len(cut.chosen) if keep_all else rows_kept(len(cut.chosen), extractor.dims)
     )
     signs: list[np.ndarray] = []
     places: list[np.ndarray] = []
     remarks: list[tuple[str, str]] = []
     bad: list[str] = []
-    for part in _parts(source, chosen, settings, extractor, progress, what):
-        gaussian = gaussian.update(part.features)
-        sample = sample.update(part.places, part.features)
-        signs.append(part.signs)
-        places.append(part.places)
-        remarks += part.remarks
-        bad += part.bad
+    with _opened_parts(cut, settings, extractor, progress, what) as parts:
+        for part in parts:
+            gaussian = gaussian.update(part.features)
+            sample = sample.update(part.places, part.features)
+            signs.append(part.signs)
+            places.append(part.places)
+            remarks += part.remarks
+            bad += part.bad
     if gaussian.n < 2:
         raise TooFewImages(
             f"{source.name}: {gaussian.n} usable images; at least two are needed ({len(bad)} could not be decoded)"
         )
-    noticed = np.concatenate(signs)
+    noticed, scored = np.concatenate(signs), np.concatenate(places)
+
+    def names_of(indices: Sequence[int]) -> list[str]:
+        return cut.names(scored[indices].tolist())
+
     return Statistics.of(
         gaussian,
         sample,
-        names=tuple(_names(source, chosen, sample.places, range(gaussian.n))) if keep_all else None,
+        names=tuple(cut.names(sample.places.tolist())) if keep_all else None,
         recipe=extractor.recipe,
         source=source.name,
         n_source=len(source),
         bad_images=tuple(bad),
-        remarks=(*_summed_up(remarks), *remarks_on(noticed, partial(_names, source, chosen, np.concatenate(places)))),
+        remarks=(*_summed_up(remarks), *remarks_on(noticed, names_of)),
         formats=formats_in(noticed),
         made_by=f"frechet {__version__}",
     )
 
 
-def _names(source: Source, chosen: Sequence[int], places: np.ndarray, indices: Iterable[int]) -> list[str]:
-    """Names of images by their indices among those that could be decoded."""
-    return [picture.name for picture in source.pictures([chosen[places[index]] for index in indices])]
-
-
-def _parts(
-    source: Source,
-    chosen: Sequence[int],
-    settings: Settings,
-    extractor: LoadedExtractor,
-    progress: Progress | None,
-    what: str,
-) -> Iterator[Part]:
+@contextmanager
+def _opened_parts(
+    cut: Cut, settings: Settings, extractor: LoadedExtractor, progress: Progress | None, what: str
+) -> Iterator[Iterator[Part]]:
+    """Every part in order; with a work-dir those that are finished come from there, and the others go there."""
     done = 0
 
     def count(images: int) -> None:
         nonlocal done
         done += images
         if progress:
-            progress(what, done, len(chosen))
+            progress(what, done, len(cut.chosen))
+
+    def extracted(numbers: Sequence[int]) -> Generator[Part, None, None]:
+        return extract(
+            cut.pictures(numbers),
+            extractor,
+            batch_size=settings.batch_size or extractor.runner.batch_size,
+            workers=settings.workers or usable_cores(),
+            skip_bad=settings.on_bad_image == "skip",
+            on_batch=count,
+        )
 
     count(0)
-    parts = extract(
-        source.pictures(chosen),
-        extractor,
-        batch_size=settings.batch_size or extractor.runner.batch_size,
-        workers=settings.workers or usable_cores(),
-        skip_bad=settings.on_bad_image == "skip",
-        on_batch=count,
-    )
-    with closing(parts):
-        yield from parts
-
-
-def _subset(source: Source, settings: Settings) -> Sequence[int]:
-    """Places of the images to score, ascending; the subset of a smaller size is part of that of a larger one."""
-    wanted = settings.num_images
-    if wanted is None:
-        return range(len(source))
-    if wanted > len(source):
-        raise TooFewImages(f"{source.name} holds {len(source)} images; {wanted} were asked for (--num-images)")
-    ranks = priorities(np.arange(len(source)), settings.seed)
-    return [int(place) for place in np.sort(np.argsort(ranks, kind="stable")[:wanted])]
+    if settings.work_dir is None:
+        with closing(extracted(range(len(cut)))) as parts:
+            yield parts
+        return
+    with opened_work_dir(Path(settings.work_dir) / what, cut, fingerprint(cut, settings, extractor)) as work:
+        count(sum(len(cut.images_in(number)) for number in work.finished))
+        with closing(work.completed(extracted)) as parts:
+            yield parts
 
 
 def _summed_up(remarks: Iterable[tuple[str, str]]) -> Iterator[str]:

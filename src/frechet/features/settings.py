@@ -29,6 +29,7 @@ class Settings:
         num_images: score a seeded subset of this size.
         seed: of the subset and of the sample of rows that statistics keep.
         on_bad_image: "stop" or "skip".
+        work_dir: a folder that keeps finished parts, so that the same run continues where it was stopped.
     """
 
     extractor: str = "inception"
@@ -43,6 +44,7 @@ class Settings:
     num_images: int | None = None
     seed: int = 0
     on_bad_image: str = "stop"
+    work_dir: str | Path | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("batch_size", 1), ("workers", 1), ("num_images", 2), ("seed", 0)):
@@ -94,3 +96,4 @@ class Options(TypedDict, total=False):
     num_images: int | None
     seed: int
     on_bad_image: str
+    work_dir: str | Path | None

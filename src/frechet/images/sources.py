@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from frechet.errors import SourceError
+from frechet.errors import RequestError, SourceError
 from frechet.images.arrays import ArrayStack, open_npy, open_npz
 from frechet.images.files import EXTENSIONS, open_image, open_image_file, open_zip
 
@@ -50,6 +50,13 @@ class Source(Protocol):
 
     def pictures(self, chosen: Sequence[int]) -> Iterator[Picture]:
         """The pictures at these places (ascending), numbered anew from 0."""
+
+    def marks(self, chosen: Sequence[int]) -> Iterator[str]:
+        """For each of these images, what tells it from another that may take its place: name, size, time.
+
+        Raises:
+            RequestError: nothing does.
+        """
 
 
 def open_source(images: Any) -> Source:
@@ -92,9 +99,11 @@ def open_source(images: Any) -> Source:
 class FolderSource:
     """Every image under a folder, in order of path; hidden files and folders are skipped, links are followed once."""
 
+    folder: Path | None  # that all of them are in
+
     def __init__(self, folder: Path) -> None:
         names = sorted(_walk(folder))
-        self.name = str(folder)
+        self.name, self.folder = str(folder), folder
         self.files = [folder / name for name in names if _is_image(name)]
         if not self.files:
             raise SourceError(f"{folder} holds no images: {_seen(names)}")
@@ -103,7 +112,7 @@ class FolderSource:
     def of_files(cls, files: Sequence[Path], name: str = "files") -> FolderSource:
         """Exactly these files, in this order."""
         source = cls.__new__(cls)
-        source.name, source.files = name, list(files)
+        source.name, source.folder, source.files = name, None, list(files)
         return source
 
     def __len__(self) -> int:
@@ -113,6 +122,11 @@ class FolderSource:
         for index, place in enumerate(chosen):
             path = self.files[place]
             yield Picture(index, str(path), partial(open_image_file, path))
+
+    def marks(self, chosen: Sequence[int]) -> Iterator[str]:
+        for place in chosen:
+            path = self.files[place]
+            yield f"{path.name if self.folder is None else path.relative_to(self.folder)} {version_of(path)}"
 
 
 class ZipSource:
@@ -141,12 +155,18 @@ class ZipSource:
         with self.archive.open(info) as member:
             return open_image(member)  # type: ignore[arg-type]
 
+    def marks(self, chosen: Sequence[int]) -> Iterator[str]:
+        for place in chosen:
+            info = self.members[place]
+            yield f"{info.filename} {info.file_size} {info.CRC}"
+
 
 class ArraySource:
     """Images in one uint8 array file (n, h, w, c), streamed."""
 
     def __init__(self, path: Path, stack: ArrayStack) -> None:
         self.name = str(path)
+        self.path = path
         self.stack = stack
 
     def __len__(self) -> int:
@@ -155,6 +175,10 @@ class ArraySource:
     def pictures(self, chosen: Sequence[int]) -> Iterator[Picture]:
         for index, (place, image) in enumerate(zip(chosen, self.stack.read(chosen), strict=True)):
             yield Picture(index, f"{self.name}[{place}]", partial(_itself, image))
+
+    def marks(self, chosen: Sequence[int]) -> Iterator[str]:
+        version = version_of(self.path)
+        yield from (f"{place} {version}" for place in chosen)
 
 
 class ObjectSource:
@@ -180,6 +204,12 @@ class ObjectSource:
                 pixels.load()
             return pixels
 
+    def marks(self, _chosen: Sequence[int]) -> Iterator[str]:
+        raise RequestError(
+            "a work-dir needs images that can be told from others when the run continues: give a folder, an archive or a "
+            "file; images in memory have no name, size and time"
+        )
+
 
 def _objects(images: Any) -> ObjectSource:
     if isinstance(images, (bytes, dict, Image.Image)) or not isinstance(images, Iterable):
@@ -203,6 +233,15 @@ _FILES: dict[str, Callable[[Path], Source]] = {
     ".npz": lambda path: ArraySource(path, open_npz(path, "arr_0")),
     ".npy": lambda path: ArraySource(path, open_npy(path)),
 }
+
+
+def version_of(path: Path) -> str:
+    """Size and time of a file, or that it is gone."""
+    try:
+        state = path.stat()
+    except OSError as error:
+        return f"is not there: {error.strerror}"
+    return f"{state.st_size} {state.st_mtime_ns}"
 
 
 def _kept(image: Any) -> Any:
