@@ -10,7 +10,20 @@ import pytest
 import frechet
 
 SOURCE = Path(frechet.__file__).parent
-FRAMEWORKS = {"openvino", "torch", "jax", "matplotlib", "skimage", "sklearn", "scipy", "ray"}
+FRAMEWORKS = {
+    "openvino",
+    "torch",
+    "jax",
+    "matplotlib",
+    "skimage",
+    "sklearn",
+    "scipy",
+    "ray",
+    "fsspec",
+    "pyarrow",
+    "h5py",
+    "lmdb",
+}
 OWNERS = {
     "backends/openvino_ops.py": {"openvino"},
     "backends/torch_ops.py": {"torch"},

@@ -15,8 +15,8 @@ from frechet.errors import TooFewImages
 from frechet.features.extract import Part, extract
 from frechet.features.extractors import LoadedExtractor
 from frechet.features.settings import Settings
+from frechet.images.pictures import Source
 from frechet.images.signs import formats_in, remarks_on
-from frechet.images.sources import Source
 from frechet.machine import usable_cores
 from frechet.statistics.gaussian import Gaussian
 from frechet.statistics.samples import Sample, rows_kept

@@ -16,7 +16,7 @@ from frechet.features.extract import Part
 from frechet.features.extractors import LoadedExtractor
 from frechet.features.settings import Settings
 from frechet.images.loader import PART
-from frechet.images.sources import Picture, Source
+from frechet.images.pictures import Picture, Source
 from frechet.statistics.samples import priorities
 
 FORMAT = 1  # of a part's bytes and of the fingerprint
@@ -61,8 +61,8 @@ class Cut:
             yield replace(picture, index=index)
 
     def names(self, indices: Sequence[int]) -> list[str]:
-        """What the user knows these of the chosen images by (ascending indices)."""
-        return [picture.name for picture in self.source.pictures([self.chosen[index] for index in indices])]
+        """What the user knows these of the chosen images by."""
+        return [self.source.name_of(self.chosen[index]) for index in indices]
 
 
 def fingerprint(cut: Cut, settings: Settings, extractor: LoadedExtractor) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def differences(then: dict[str, Any], now: dict[str, Any], cut: Cut) -> list[str
     if not found and then.get("parts") != now["parts"]:
         pairs = enumerate(zip(then["parts"], now["parts"], strict=True))
         images = cut.images_in(next(number for number, (before, after) in pairs if before != after))
-        first, last = cut.names([images[0], images[-1]] if len(images) > 1 else [images[0], images[0]])
+        first, last = cut.names([images[0], images[-1]])
         found.append(f"images differ in name, size or time, the first of them among {first} ... {last}")
     return found
 
