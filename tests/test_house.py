@@ -28,6 +28,8 @@ OWNERS = {
     "backends/openvino_ops.py": {"openvino"},
     "backends/torch_ops.py": {"torch"},
     "compat/inception_v3.py": {"torch"},
+    "engines/ray.py": {"ray"},
+    "engines/torchrun.py": {"torch"},
     "losses/torch.py": {"torch"},
     "reports/plots.py": {"matplotlib"},
 }

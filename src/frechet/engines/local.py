@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from frechet.engines.crew import extracted, gathered
 from frechet.engines.parts import Cut, fingerprint
+from frechet.engines.processes import further_devices, processes_on
 from frechet.engines.workdir import opened_work_dir
-from frechet.errors import TooFewImages
-from frechet.features.extract import Part, extract
+from frechet.errors import RequestError, TooFewImages
+from frechet.features.extract import Part
 from frechet.features.extractors import LoadedExtractor
 from frechet.features.settings import Settings
 from frechet.images.pictures import Source
 from frechet.images.signs import formats_in, remarks_on
-from frechet.machine import usable_cores
 from frechet.statistics.gaussian import Gaussian
 from frechet.statistics.samples import Sample, rows_kept
 from frechet.statistics.statistics import Statistics
@@ -94,25 +97,43 @@ def _opened_parts(
         if progress:
             progress(what, done, len(cut.chosen))
 
-    def extracted(numbers: Sequence[int]) -> Generator[Part, None, None]:
-        return extract(
-            cut.pictures(numbers),
-            extractor,
-            batch_size=settings.batch_size or extractor.runner.batch_size,
-            workers=settings.workers or usable_cores(),
-            skip_bad=settings.on_bad_image == "skip",
-            on_batch=count,
-        )
-
+    compute = partial(_computed, cut, settings, extractor, count)
     count(0)
     if settings.work_dir is None:
-        with closing(extracted(range(len(cut)))) as parts:
+        with closing(compute(range(len(cut)))) as parts:
             yield parts
         return
     with opened_work_dir(Path(settings.work_dir) / what, cut, fingerprint(cut, settings, extractor)) as work:
         count(sum(len(cut.images_in(number)) for number in work.finished))
-        with closing(work.completed(extracted)) as parts:
+        with closing(work.completed(compute)) as parts:
             yield parts
+
+
+def _computed(
+    cut: Cut, settings: Settings, extractor: LoadedExtractor, count: Callable[[int], None], numbers: Sequence[int]
+) -> Generator[Part, None, None]:
+    """These parts, by whoever the settings name."""
+    if settings.engine == "local":
+        others = processes_on(further_devices(settings.device)) if cut.source.address else ()
+        if not others:
+            return extracted(cut, numbers, settings, extractor, count)
+        return _counted(gathered(cut, numbers, settings, extractor, others), count)
+    if settings.engine == "torchrun":
+        from frechet.engines.torchrun import other_ranks
+
+        return _counted(gathered(cut, numbers, settings, extractor, other_ranks()), count)
+    if importlib.util.find_spec("ray") is None:
+        raise RequestError("--engine ray needs Ray: pip install 'frechet[ray]'")
+    from frechet.engines.ray import by_actors
+
+    return _counted(by_actors(cut, numbers, settings, extractor), count)
+
+
+def _counted(parts: Generator[Part, None, None], count: Callable[[int], None]) -> Generator[Part, None, None]:
+    with closing(parts):
+        for part in parts:
+            count(len(part.places) + len(part.bad))
+            yield part
 
 
 def _summed_up(remarks: Iterable[tuple[str, str]]) -> Iterator[str]:

@@ -12,6 +12,8 @@ from frechet.errors import RequestError
 from frechet.features.extractors import EXTRACTORS, PRECISIONS, LoadedExtractor, check_choice, load_extractor, tap_of
 from frechet.networks.download import Progress
 
+ENGINES = ("local", "torchrun", "ray")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -30,6 +32,8 @@ class Settings:
         seed: of the subset and of the sample of rows that statistics keep.
         on_bad_image: "stop" or "skip".
         work_dir: a folder that keeps finished parts, so that the same run continues where it was stopped.
+        engine: who computes: "local", or "ray"; "torchrun" is for the command line.
+        ray_address: of a Ray cluster; None starts or finds one as Ray does.
     """
 
     extractor: str = "inception"
@@ -45,6 +49,8 @@ class Settings:
     seed: int = 0
     on_bad_image: str = "stop"
     work_dir: str | Path | None = None
+    engine: str = "local"
+    ray_address: str | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("batch_size", 1), ("workers", 1), ("num_images", 2), ("seed", 0)):
@@ -56,6 +62,7 @@ class Settings:
 
         check_choice(self.extractor, EXTRACTORS, "extractor")
         check_choice(self.precision, PRECISIONS, "precision")
+        check_choice(self.engine, ENGINES, "engine")
 
     def asked(self) -> dict[str, str]:
         """What these settings say of features beyond the defaults, by the field of the recipe."""
@@ -97,3 +104,5 @@ class Options(TypedDict, total=False):
     seed: int
     on_bad_image: str
     work_dir: str | Path | None
+    engine: str
+    ray_address: str | None

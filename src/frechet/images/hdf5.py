@@ -22,6 +22,8 @@ _MOST_BYTES = 1 << 26  # of rows that are read together
 class Hdf5Source:
     """The images of the one dataset that is uint8 (n, h, w, c), or n encoded images of variable length."""
 
+    address: str | None = None
+
     def __init__(self, file: File) -> None:
         self.name = str(file)
         self.file = file

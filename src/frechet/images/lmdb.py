@@ -20,6 +20,8 @@ _NO_IMAGES = frozenset({b"length", b"__len__", b"__keys__", b"num-samples", b"nu
 class LmdbSource:
     """Every value of the main database, in order of key."""
 
+    address: str | None = None
+
     def __init__(self, path: File) -> None:
         self.name = str(path)
         if not isinstance(path, Path):

@@ -24,6 +24,7 @@ _NO_MARKS = (
 class ObjectSource:
     """Images that are Python objects already."""
 
+    address: str | None = None
     name = "images in memory"
 
     def __init__(self, objects: Sequence[Pixels]) -> None:
@@ -57,6 +58,7 @@ class ObjectSource:
 class LoaderSource:
     """The images of a torch.utils.data.DataLoader, batch by batch, in the order in which it gives them."""
 
+    address: str | None = None
     name = "images of a DataLoader"
 
     def __init__(self, loader: Any) -> None:

@@ -28,9 +28,15 @@ class Picture:
 
 
 class Source(Protocol):
-    """A sized, repeatable collection of images."""
+    """A sized, repeatable collection of images.
+
+    Attributes:
+        name: what the user knows it by.
+        address: what another process may open it by, or None.
+    """
 
     name: str
+    address: str | None
 
     def __len__(self) -> int: ...
 

@@ -18,6 +18,8 @@ from frechet.images.remote import fetched_ahead, filesystem_of, opening, retried
 class RemoteFolderSource:
     """Every image below a URL, in order of path; many are fetched at once, ahead of need."""
 
+    address: str | None = None
+
     def __init__(self, url: str) -> None:
         self.name = shown(url)
         self.system, root = filesystem_of(url)

@@ -21,6 +21,8 @@ _MOST = 100_000  # shards of one pattern
 class ShardedSource:
     """The images of several sources, one source after the other."""
 
+    address: str | None = None
+
     def __init__(self, name: str, sources: Sequence[Source]) -> None:
         self.name = name
         self.sources = sources

@@ -45,13 +45,15 @@ def open_source(images: Any) -> Source:
     """
     if isinstance(images, (str, os.PathLike)):
         text = os.fspath(images)
-        if is_pattern(text):
-            return _sharded(text)
-        return _open_url(text) if is_url(text) else _open_path(Path(text))
+        opener = _sharded if is_pattern(text) else _open_url if is_url(text) else _open_path
+        source = opener(text)
+        source.address = text if is_url(text) else os.path.abspath(text)  # noqa: PTH100, links in it stay
+        return source
     return images if hasattr(images, "pictures") and hasattr(images, "marks") else objects_source(images)
 
 
-def _open_path(path: Path) -> Source:
+def _open_path(text: str) -> Source:
+    path = Path(text)
     try:
         if path.is_dir():
             return _opener("lmdb", "LmdbSource")(path) if (path / "data.mdb").is_file() else FolderSource(path)
@@ -97,6 +99,7 @@ def _opener(module: str, name: str) -> Callable[[Any], Source]:
 class FolderSource:
     """Every image under a folder, in order of path; hidden files and folders are skipped, links are followed once."""
 
+    address: str | None = None
     folder: Path | None  # that all of them are in
 
     def __init__(self, folder: Path) -> None:
@@ -132,6 +135,8 @@ class FolderSource:
 class ZipSource:
     """Every image in a zip, in order of name, read in place."""
 
+    address: str | None = None
+
     def __init__(self, path: File) -> None:
         self.name = str(path)
         self.archive = open_zip(path)
@@ -165,6 +170,8 @@ class ZipSource:
 
 class ArraySource:
     """Images in one uint8 array file (n, h, w, c), streamed."""
+
+    address: str | None = None
 
     def __init__(self, path: File, stack: ArrayStack) -> None:
         self.name = str(path)

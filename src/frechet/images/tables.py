@@ -25,6 +25,8 @@ _USUAL = ("image", "img", "jpg", "jpeg", "png", "webp", "bytes")
 class TableSource:
     """The encoded images of one column: binary, or a struct with `bytes`; a `path` beside them is never followed."""
 
+    address: str | None = None
+
     def __init__(self, file: File) -> None:
         self.name = str(file)
         self.file = file

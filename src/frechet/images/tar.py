@@ -29,6 +29,8 @@ class _Member(NamedTuple):
 class TarSource:
     """Every image in a tar, in its order. Of a tar that was cut short, what was lost counts as one image that is bad."""
 
+    address: str | None = None
+
     def __init__(self, file: File) -> None:
         self.name = str(file)
         self.file = file
