@@ -103,7 +103,7 @@ class _Stream(io.RawIOBase):
 
     def __init__(self, file: RemoteFile) -> None:
         self.file = file
-        self.at = 0
+        self.at = self.expected = 0  # where a read begins that continues the last one
         self.next: tuple[int, Future[bytes]] | None = None
         self.pool = ThreadPoolExecutor(1, thread_name_prefix="read ahead")
 
@@ -125,9 +125,9 @@ class _Stream(io.RawIOBase):
         buffer[: len(data)] = data
         follows = self.at + len(data)
         ahead = min(BLOCK, self.file.size - follows)
-        if count >= BLOCK and ahead:
+        if count >= BLOCK and ahead and self.at == self.expected:
             self.next = follows, self.pool.submit(self.file.read, follows, ahead)
-        self.at = follows
+        self.at = self.expected = follows
         return len(data)
 
     def close(self) -> None:
