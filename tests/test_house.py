@@ -27,10 +27,12 @@ FRAMEWORKS = {
 OWNERS = {
     "backends/openvino_ops.py": {"openvino"},
     "backends/torch_ops.py": {"torch"},
+    "compat/fastfid.py": {"torch"},
     "compat/inception_v3.py": {"torch"},
     "engines/ray.py": {"ray"},
     "engines/torchrun.py": {"torch"},
     "losses/torch.py": {"torch"},
+    "losses/torch_features.py": {"torch"},
     "reports/plots.py": {"matplotlib"},
 }
 

@@ -16,7 +16,15 @@ from frechet.features.conventions import CONVENTIONS, Convention
 from frechet.features.recipe import Recipe
 from frechet.networks import efficientnet_lite, inception
 from frechet.networks.download import Progress
-from frechet.networks.weights import EFFICIENTNET_LITE0, INCEPTION_2015, Folded, Layer, WeightsFile, load_weights
+from frechet.networks.weights import (
+    EFFICIENTNET_LITE0,
+    INCEPTION_2015,
+    INCEPTION_TORCHVISION,
+    Folded,
+    Layer,
+    WeightsFile,
+    load_weights,
+)
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 BACKENDS = ("openvino", "torch")
@@ -60,6 +68,17 @@ EXTRACTORS = {
         pixels=inception.PIXELS,
         conventions=("pytorch-fid", "tensorflow", "clean", "torchmetrics"),
         weights=INCEPTION_2015,
+    ),
+    "inception-torchvision": Extractor(
+        title="Inception-torchvision",
+        network=inception.inception_torchvision,
+        layers=inception.layers,
+        taps=inception.TORCHVISION_TAPS,
+        default_tap="2048",
+        heads={"logits": "fc"},
+        pixels=inception.PIXELS,
+        conventions=("pytorch-fid", "fastfid"),
+        weights=INCEPTION_TORCHVISION,
     ),
     "efficientnet-lite0": Extractor(
         title="EfficientNet-Lite0",
