@@ -18,7 +18,7 @@ from PIL import Image
 from toy import TOY, first_six
 
 import frechet
-from frechet.engines import crew, local, processes
+from frechet.engines import choice, crew, processes
 from frechet.engines.local import collect_from
 from frechet.errors import BadImage, Mismatch, RequestError, Unreachable
 from frechet.features.settings import Settings
@@ -66,8 +66,8 @@ def hired(monkeypatch):
             lines.append(Line(f"helper {number}", back, there))
             threads.append(threading.Thread(target=served, args=(spoil(Line("first", there, back)),)))
             threads[-1].start()
-        monkeypatch.setattr(local, "further_devices", lambda _: ("some",))
-        monkeypatch.setattr(local, "processes_on", lambda _: lines)
+        monkeypatch.setattr(choice, "further_devices", lambda _: ("some",))
+        monkeypatch.setattr(choice, "processes_on", lambda _: lines)
         return lines
 
     def served(line):
@@ -77,7 +77,7 @@ def hired(monkeypatch):
             line.outgoing.put(None)
 
     yield hire
-    for line in local.processes_on(("some",)):
+    for line in choice.processes_on(("some",)):
         line.send(crew.END, b"")
     for thread in threads:
         thread.join()

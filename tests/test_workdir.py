@@ -52,7 +52,7 @@ def computed(monkeypatch):
         counts.append(len(pictures))
         return extract.extract(pictures, *args, **options)
 
-    monkeypatch.setattr("frechet.engines.local.extract", counted)
+    monkeypatch.setattr("frechet.engines.crew.extract", counted)
     return counts
 
 
