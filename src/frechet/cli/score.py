@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from frechet import pipeline
-from frechet.cli.options import features_option, image_options
+from frechet.cli.options import engine_of, features_option, image_options
 from frechet.cli.progress import progress_bars
 from frechet.console import printable
 from frechet.errors import RequestError
@@ -68,14 +68,16 @@ def command(
     """
     if output:
         check_output(output, force=force)
-    with progress_bars() as progress:
+    with engine_of(settings) as chosen, progress_bars() as progress:
+        if chosen is None:
+            return
         scores = pipeline.score(
             generated,
             reference,
             metrics=metrics.split(",") if metrics else None,
             splits=_numbers(splits) if splits else None,
             progress=progress,
-            **settings,
+            **chosen,
         )
     for warning in next(iter(scores.values())).warnings:
         print(f"warning: {printable(warning)}", file=sys.stderr)
