@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 BLOCK = 2**24  # entries of a block: 64 MiB in float32
-_PAIRS = 4096  # pairs that are computed anew at a time
+_PAIRS = 64  # pairs that are computed anew at a time: so few stay in the cache
 _EPS = 2.0**-24
 
 
