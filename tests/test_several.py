@@ -5,7 +5,7 @@ import pytest
 from conftest import make_folder, run
 
 import frechet
-from frechet.errors import RequestError, SourceError
+from frechet.errors import BadImage, RequestError
 
 torch = pytest.importorskip("torch")
 
@@ -86,7 +86,7 @@ def test_a_function_is_scored_as_the_images_that_it_makes():
 def test_a_function_needs_a_number_and_keeps_to_it():
     with pytest.raises(RequestError, match="say how many by num_images"):
         frechet.collect(Maker(), **TOY)
-    with pytest.raises(SourceError, match="asked for 20 images and gave 19"):
+    with pytest.raises(BadImage, match="asked for 20 images and gave 19"):
         frechet.collect(lambda count: Maker()(count - 1), num_images=20, **TOY)
 
 
