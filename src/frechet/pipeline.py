@@ -101,8 +101,9 @@ def score(
             sides["reference"] = _declared(sides["reference"], reference_convention, reference_size)
         wish = partial(plan_of, metrics, reference="reference" in sides, held_out="held-out" in sides, splits=splits)
         plan, found, used = _found(sides, settings, partial(wish, explain=explain, per_class=per_class), progress)
-        scores = computed(plan, *found, interval=interval, explain=explain, progress=progress, **used)
-        return by_class(plan, scores, *found[:2]) if per_class else scores
+        told = {"backend": used.backend, "device": used.device} if used else {}
+        scores = computed(plan, found, interval=interval, explain=explain, progress=progress, **told)
+        return by_class(plan, scores, found) if per_class else scores
 
     runs = [
         extractor_by_extractor(run, replace(settings, seed=settings.seed + turn), metrics) for turn in range(repeat)
@@ -125,15 +126,15 @@ def _found(
     settings: Settings,
     wish: Callable[[Recipe], Plan],
     progress: Progress | None,
-) -> tuple[Plan, list[Layers | None], dict[str, str]]:
-    """(what can be computed, statistics by layer of all three sides, what computed their features)."""
+) -> tuple[Plan, Mapping[str, Layers], LoadedExtractor | None]:
+    """(what can be computed, statistics by layer of all sides, what computed their features)."""
     known = {name: side for name, side in sides.items() if isinstance(side, Statistics)}
     if len(known) == len(sides):
         _require_as_asked(known, settings)
-        return wish(common_recipe(*known.values())).given(known), _ordered(known), {}
+        return wish(common_recipe(*known.values())).given(known), _by_layer(known), None
     plan, extractor = _loaded(wish(settings.recipe).given(known), settings, progress)
     found = _collected(sides, settings, extractor, progress, plan.layers)
-    return plan, _ordered(found), {"backend": extractor.backend, "device": extractor.device}
+    return plan, found, extractor
 
 
 def _loaded(plan: Plan, settings: Settings, progress: Progress | None) -> tuple[Plan, LoadedExtractor]:
@@ -149,8 +150,8 @@ def _loaded(plan: Plan, settings: Settings, progress: Progress | None) -> tuple[
         return left, settings.load(progress, [layer for layer in further if layer not in heads])
 
 
-def _ordered(sides: Mapping[str, Statistics | Layers]) -> list[Layers | None]:
-    return [layers_of(sides[name]) if name in sides else None for name in ("generated", "reference", "held-out")]
+def _by_layer(sides: Mapping[str, Statistics]) -> dict[str, Layers]:
+    return {name: layers_of(side) for name, side in sides.items()}
 
 
 def fid(generated: Any, reference: Any, **options: Any) -> Score:

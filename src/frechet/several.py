@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -33,24 +33,26 @@ def averaged(runs: Sequence[Scores]) -> Scores:
     return Scores(told, first.provenance, first.unavailable)
 
 
-def by_class(plan: Plan, scores: Scores, generated: Layers, reference: Layers | None) -> Scores:
-    """The same scores, with the values that each class has alone.
+def by_class(plan: Plan, scores: Scores, sides: Mapping[str, Layers]) -> Scores:
+    """The same scores, with the values that each class has alone, where every side has two images of it or more.
 
     Raises:
         RequestError: a side has no classes.
     """
-    sides = [side for side in (generated, reference) if side is not None]
-    classes = [np.array(classes_of(side["features"])) for side in sides]
+    compared = {name: sides[name] for name in ("generated", "reference") if name in sides}
+    classes = {name: np.array(classes_of(side["features"])) for name, side in compared.items()}
     values: dict[str, dict[str, float]] = {key: {} for key in scores}
-    for name in sorted(set(classes[0]).intersection(*classes[1:])):
-        parts = [
-            {layer: of_class(found, labels == name, name) for layer, found in side.items()}
-            for side, labels in zip(sides, classes, strict=True)
-            if (labels == name).sum() > 1
-        ]
+    for label in sorted(set.intersection(*(set(labels) for labels in classes.values()))):
+        members = {name: labels == label for name, labels in classes.items()}
+        if min(some.sum() for some in members.values()) < 2:
+            continue
+        alone = {
+            name: {layer: of_class(found, members[name], label) for layer, found in side.items()}
+            for name, side in compared.items()
+        }
         with suppress(RequestError):  # no metric is to be had of so few
-            for key, score in computed(plan, *parts, interval="none").items() if len(parts) == len(sides) else ():
-                values[key][name] = score.value
+            for key, score in computed(plan, {**sides, **alone}, interval="none").items():
+                values[key][label] = score.value
     told = {key: replace(score, per_class=values[key]) for key, score in scores.items()}
     return Scores(told, scores.provenance, scores.unavailable)
 
