@@ -28,7 +28,7 @@ class Size:
     batch: int
 
 
-FULL = Size(photographs=2000, epochs=20, steps=30, batch=64)
+FULL = Size(photographs=2000, epochs=20, steps=20, batch=64)
 SMALL = Size(photographs=32, epochs=1, steps=2, batch=6)
 
 
@@ -148,21 +148,28 @@ def coarse_pixels(images):
 
 
 def judges_for(images, *, epochs):
-    """Name -> features, none of which the loss uses."""
-    return {
+    """Name -> how that judge sees images: the loss's own network, and three that the loss does not use."""
+    seen_by = {
         "classifier": train_classifier(images, epochs=epochs),
         "random filters": random_filters,
         "4 x 4 pixels": coarse_pixels,
     }
+    return {"loss's network": as_the_loss} | {name: statistics_of(features) for name, features in seen_by.items()}
 
 
-@torch.no_grad()
+def as_the_loss(images):
+    """Statistics of the features that the loss uses."""
+    return frechet.collect(as_arrays(images), extractor=OFFLINE)
+
+
+def statistics_of(features):
+    """What makes statistics of images by features of one's own."""
+    return torch.no_grad()(lambda images: frechet.collect(features(images).numpy(), features=True))
+
+
 def judge(images, reference, judges):
-    """The score of images by the loss's own network, and by each judge's features."""
-    scores = {"loss's network": frechet.score(as_arrays(images), as_arrays(reference), extractor=OFFLINE)["fd"]}
-    for name, features in judges.items():
-        scores[name] = frechet.score(features(images).numpy(), features(reference).numpy(), features=True)["fd"]
-    return scores
+    """The score of images by each judge; `reference` holds the same judges' statistics of photographs."""
+    return {name: frechet.score(look(images), reference[name])["fd"] for name, look in judges.items()}
 
 
 # Pictures
