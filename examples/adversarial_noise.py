@@ -91,9 +91,9 @@ def draw(noise, optimised, photographs, curve, goal, columns=6):
 def parse(arguments):
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--extractor", default="efficientnet-lite0", help="or inception, which needs FID's weights")
-    parser.add_argument("--images", type=int, default=32, help="how many images of noise (%(default)s)")
+    parser.add_argument("--images", type=int, default=16, help="how many images of noise (%(default)s)")
     parser.add_argument("--reference", type=int, default=1000, help="how many photographs (%(default)s)")
-    parser.add_argument("--steps", type=int, default=60, help="of Adam (%(default)s)")
+    parser.add_argument("--steps", type=int, default=40, help="of Adam (%(default)s)")
     parser.add_argument("--rate", type=float, default=0.01, help="Adam's learning rate (%(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("adversarial-noise.png"))

@@ -215,7 +215,7 @@ def draw_verdicts(verdicts):
         xscale="log",
         xlabel="corrected distance to fresh photographs, as a multiple of that before, with its 95 % interval",
     )
-    axis.legend(frameon=False)
+    figure.legend(loc="outside upper right", ncols=3, frameon=False)
     axis.spines[["top", "right"]].set_visible(False)
     return figure
 
