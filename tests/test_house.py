@@ -15,6 +15,7 @@ OWNERS = {
     "backends/openvino_ops.py": {"openvino"},
     "backends/torch_ops.py": {"torch"},
     "compat/inception_v3.py": {"torch"},
+    "integrations/torchmetrics.py": {"torch"},
     "losses/torch.py": {"torch"},
     "reports/plots.py": {"matplotlib"},
 }

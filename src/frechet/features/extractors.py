@@ -6,6 +6,7 @@ import importlib.util
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -150,9 +151,6 @@ def load_network(
     check_choice(precision, PRECISIONS, "precision")
     found = load_weights(extractor.weights, extractor.layers, weights, head=extractor.heads.get(tap), progress=progress)
 
-    def network(ops: Any, images: Any, layers: Any) -> Any:
-        return extractor.network(ops, ops.scale_shift(images, chosen.scale, chosen.shift), layers, tap)
-
     recipe = Recipe(
         extractor=name,
         layer=tap,
@@ -162,13 +160,20 @@ def load_network(
         precision=precision,
     )
     return LoadedNetwork(
-        network=network,
+        network=partial(_normalised, extractor.network, chosen.scale, chosen.shift, tap),
         weights=found.layers,
         convention=chosen,
         pixels=extractor.pixels,
         dims=extractor.taps[tap],
         recipe=recipe,
     )
+
+
+def _normalised(
+    network: Callable[..., Any], scale: float, shift: float, tap: str, ops: Any, images: Any, layers: Any
+) -> Any:
+    """A network of the table, from images in 0..255; not a closure, so that what holds it can be pickled."""
+    return network(ops, ops.scale_shift(images, scale, shift), layers, tap)
 
 
 def load_extractor(

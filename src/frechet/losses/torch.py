@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,15 +64,16 @@ class ImageLoss(torch.nn.Module):
         gather: bool = True,
     ) -> None:
         super().__init__()
-        self._loaded = load_network(
+        loaded = load_network(
             extractor,
             dims=dims,
             convention=convention,
             weights=Path(weights) if weights is not None else None,
             precision=precision,
         )
+        self._loaded = replace(loaded, weights={})  # they are buffers from here on
         self._layers: dict[str, int] = {}
-        for name, tensors in tensors_of(self._loaded.weights, torch.device("cpu")).items():
+        for name, tensors in tensors_of(loaded.weights, torch.device("cpu")).items():
             self._layers[name] = len(tensors)
             for part, tensor in enumerate(tensors):
                 self._constant(f"{name.replace('.', '/')}:{part}", tensor)
@@ -83,6 +85,11 @@ class ImageLoss(torch.nn.Module):
     def recipe(self) -> Recipe:
         """How the features are made; a reference must share it."""
         return self._loaded.recipe
+
+    @property
+    def dims(self) -> int:
+        """d."""
+        return self._loaded.dims
 
     @abstractmethod
     def distance(self, features: torch.Tensor) -> torch.Tensor:
