@@ -1,6 +1,6 @@
 """FID of a generator inside a plain PyTorch loop, with its interval.
 
-    python plain_pytorch.py reference.npz            # of frechet stats; or of pytorch-fid
+python plain_pytorch.py reference.npz            # of frechet stats; or of pytorch-fid
 """
 
 import sys

@@ -178,7 +178,7 @@ def test_json_holds_everything(checkpoints):
         ('{"scores": {}, "provenance": {}}', "holds no scores"),
         ('{"scores": {"nonsense": {}}, "provenance": {}}', "does not know"),
         ('{"scores": {"fd": {"label": "FD", "value": NaN}}, "provenance": {}}', "is not what frechet score writes"),
-        ('{"scores": {"fd": {"label": "FD", "value": 1}}, "provenance": {}}', "what its reference was"),
+        ('{"scores": {"fd": {"label": "FD", "value": 1}}, "provenance": {"reference": [1]}}', "what its reference was"),
         ('{"scores": {"fd": {"label": "FD", "value": 1}}, "provenance": {"reference": {"moments": 1}}}', "reference was"),
         ('{"scores": {"fd": {"label": "FD", "value": 1}}, "provenance": {"reference": {"n": "1"}}}', "no number"),
     ],

@@ -14,9 +14,11 @@ FRAMEWORKS = {"openvino", "torch", "jax", "matplotlib", "skimage", "sklearn", "s
 OWNERS = {
     "backends/openvino_ops.py": {"openvino"},
     "backends/torch_ops.py": {"torch"},
+    "compat/fastfid.py": {"torch"},
     "compat/inception_v3.py": {"torch"},
     "integrations/torchmetrics.py": {"torch"},
     "losses/torch.py": {"torch"},
+    "losses/torch_features.py": {"torch"},
     "reports/plots.py": {"matplotlib"},
 }
 

@@ -16,9 +16,12 @@ import frechet
 from frechet.errors import BadFeatures, Mismatch, RequestError, TooFewImages
 
 pytest.importorskip("torchmetrics")
-from torchmetrics import MetricCollection  # noqa: E402
+from torchmetrics import MetricCollection
 
-from frechet.integrations.torchmetrics import FID, ImageMetric  # noqa: E402
+from frechet.integrations.torchmetrics import FID, KID, ImageMetric, InceptionScore, PrecisionRecall
+
+# torchmetrics' own, where a state was not made by update
+pytestmark = pytest.mark.filterwarnings("ignore:The ``compute`` method of metric")
 
 OFFLINE = {"extractor": "efficientnet-lite0"}
 
@@ -64,6 +67,34 @@ def test_the_score_has_interval_and_provenance(counted, expected):
     assert found.interval_reason == expected.interval_reason
     assert found.provenance["weights"] == expected.provenance["weights"]
     assert found.provenance["backend"] == "torch"
+
+
+def test_the_other_metrics_are_the_scores_too(images):
+    told = frechet.score(*images, metrics=["kid", "precision", "recall", "is"], **OFFLINE)
+    metrics = {"kid": KID(**OFFLINE), "is": InceptionScore(**OFFLINE), "pr": PrecisionRecall(**OFFLINE)}
+    for metric in metrics.values():
+        metric.update(tensors(images[0]))
+        if metric is not metrics["is"]:
+            metric.update(tensors(images[1]), real=True)
+    assert float(metrics["kid"].compute()) == like(told["kid"])
+    assert metrics["kid"].score().interval_95 == pytest.approx(told["kid"].interval_95, rel=1e-4)
+    assert float(metrics["is"].compute()) == like(told["is"])
+    assert {name: float(value) for name, value in metrics["pr"].compute().items()} == {
+        name: like(told[name]) for name in ("precision", "recall")
+    }
+    with pytest.raises(RequestError, match="of generated images alone"):
+        metrics["is"].update(tensors(images[1]), real=True)
+
+
+def test_metrics_of_another_layer_or_without_features_are_refused(images, tmp_path):
+    with pytest.raises(RequestError, match="is is of the logits layer, these features of 1280"):
+        ImageMetric(metrics=["fd", "is"], **OFFLINE)
+    with pytest.raises(RequestError, match="no metric 'nonsense'"):
+        ImageMetric(metrics=["nonsense"], **OFFLINE)
+    stored = frechet.collect(images[1], **OFFLINE)
+    np.savez(tmp_path / "moments.npz", mu=stored.mean, sigma=stored.covariance)
+    with pytest.raises(RequestError, match="without"):
+        KID(tmp_path / "moments.npz", **OFFLINE)
 
 
 @pytest.mark.parametrize("value_range", [(0.0, 1.0), (-1.0, 1.0)])
@@ -142,7 +173,7 @@ def test_rows_are_thinned_out_to_what_an_interval_needs(monkeypatch):
     features = random.standard_normal((9000, 64)).astype(np.float32)
     metric = FID(**OFFLINE)
     metric.reset()
-    monkeypatch.setattr(metric._network, "_loaded", type("Loaded", (), {"dims": 64}))
+    monkeypatch.setattr(type(metric._network), "dims", 64)
     for name, shape in (("total", 64), ("outer", (64, 64))):
         setattr(metric, f"generated_{name}", torch.zeros(shape, dtype=torch.float64))
     for batch in torch.from_numpy(features).split(700):

@@ -12,7 +12,7 @@ from openvino import opset13 as opset
 
 from frechet.errors import RequestError
 from frechet.machine import usable_cores
-from frechet.networks.ops import NO_PADDING, Activation, Array, Padding
+from frechet.networks.ops import NO_PADDING, Activation, Array, Padding, Scalars
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
@@ -58,9 +58,9 @@ class OpenVINOOps:
         sides = [padding, padding]
         return opset.max_pool(x, [stride, stride], [1, 1], sides, sides, [size, size]).output(0)
 
-    def average_pool(self, x: Array, *, size: int, stride: int, padding: int = 0) -> Array:
+    def average_pool(self, x: Array, *, size: int, stride: int, padding: int = 0, counted: bool = False) -> Array:
         sides = [padding, padding]
-        return opset.avg_pool(x, [stride, stride], sides, sides, [size, size], exclude_pad=True)
+        return opset.avg_pool(x, [stride, stride], sides, sides, [size, size], exclude_pad=not counted)
 
     def add(self, x: Array, y: Array) -> Array:
         return opset.add(x, y)
@@ -71,8 +71,8 @@ class OpenVINOOps:
     def concat(self, parts: Sequence[Array]) -> Array:
         return opset.concat(list(parts), axis=1)
 
-    def scale_shift(self, x: Array, scale: float, shift: float) -> Array:
-        return opset.add(opset.multiply(x, np.float32(scale)), np.float32(shift))
+    def scale_shift(self, images: Array, scale: Scalars, shift: Scalars) -> Array:
+        return opset.add(opset.multiply(images, np.asarray(scale, np.float32)), np.asarray(shift, np.float32))
 
     def channels(self, x: Array, start: int, stop: int) -> Array:
         return opset.slice(x, [start], [stop], [1], [1])

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from frechet.images import resize
+from frechet.networks.ops import Scalars
 
 Matrix = Callable[[int, int], np.ndarray]
 Resize = Callable[[np.ndarray, np.ndarray], None]  # (h, w, 3) uint8 into (size, size, 3) float32, 0..255
@@ -24,17 +25,23 @@ class Convention:
     Attributes:
         resize: for decoders.
         matrix: (given, wanted) -> (wanted, given), the same resize of one axis, for backends that differentiate.
+        scale, shift: one number, or one for each channel.
         clipped: whether the result is cut to 0..255 (bicubic overshoots).
     """
 
     name: str
     resize: Resize
     matrix: Matrix
-    scale: float
-    shift: float
+    scale: Scalars
+    shift: Scalars
     used_by: str
     clipped: bool = False
 
+
+# 2x/255 - 1, and on top of it torchvision's `transform_input`, which takes (red, green, blue) from ImageNet's mean and
+# standard deviation to [-1, 1]: y * σ/0.5 + (μ - 0.5)/0.5
+_FASTFID_SCALE = 0.458 * 2 / 255, 0.448 * 2 / 255, 0.45 * 2 / 255
+_FASTFID_SHIFT = -0.03 - 0.458, -0.088 - 0.448, -0.188 - 0.45
 
 CONVENTIONS = {
     convention.name: convention
@@ -71,6 +78,14 @@ CONVENTIONS = {
             1 / 128,
             -1.0,
             "torchmetrics: antialiased bilinear, (x - 128)/128",
+        ),
+        Convention(
+            "fastfid",
+            resize.bilinear_half_pixel,
+            resize.half_pixel_matrix,
+            _FASTFID_SCALE,
+            _FASTFID_SHIFT,
+            "FastFID: bilinear with half-pixel centres, 2x/255 - 1, and then torchvision's transform_input on top",
         ),
         Convention(
             "efficientnet-lite0",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -17,7 +18,15 @@ from frechet.features.conventions import CONVENTIONS, Convention
 from frechet.features.recipe import Recipe
 from frechet.networks import efficientnet_lite, inception
 from frechet.networks.download import Progress
-from frechet.networks.weights import EFFICIENTNET_LITE0, INCEPTION_2015, Folded, Layer, WeightsFile, load_weights
+from frechet.networks.weights import (
+    EFFICIENTNET_LITE0,
+    INCEPTION_2015,
+    INCEPTION_TORCHVISION,
+    Folded,
+    Layer,
+    WeightsFile,
+    load_weights,
+)
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 BACKENDS = ("openvino", "torch")
@@ -29,7 +38,7 @@ class Extractor:
 
     Attributes:
         title: its name in labels.
-        network: (ops, images, weights, tap) -> (n, d).
+        network: (ops, images, weights, taps) -> (n, width), the columns of each tap after those of the one before.
         layers: its convolutions, for reading weights.
         taps: tap -> d, all different.
         default_tap: the tap that is meant where none is said.
@@ -62,12 +71,24 @@ EXTRACTORS = {
         conventions=("pytorch-fid", "tensorflow", "clean", "torchmetrics"),
         weights=INCEPTION_2015,
     ),
+    "inception-torchvision": Extractor(
+        title="Inception-torchvision",
+        network=inception.inception_torchvision,
+        layers=inception.layers,
+        taps=inception.TORCHVISION_TAPS,
+        default_tap="2048",
+        heads={"logits": "fc"},
+        pixels=inception.PIXELS,
+        conventions=("pytorch-fid", "fastfid"),
+        weights=INCEPTION_TORCHVISION,
+    ),
     "efficientnet-lite0": Extractor(
         title="EfficientNet-Lite0",
         network=efficientnet_lite.efficientnet_lite0,
         layers=efficientnet_lite.layers,
         taps=efficientnet_lite.TAPS,
         default_tap="1280",
+        heads={"logits": "_fc"},
         pixels=efficientnet_lite.PIXELS,
         conventions=("efficientnet-lite0",),
         weights=EFFICIENTNET_LITE0,
@@ -84,6 +105,13 @@ class Runner(Protocol):
         """(n, h, w, 3) float32 in 0..255 -> (n, d) float32, in order, several batches in flight."""
 
 
+class Tap(NamedTuple):
+    """A layer beside the one that was asked for."""
+
+    dims: int
+    recipe: Recipe
+
+
 @dataclass(frozen=True, kw_only=True)
 class LoadedExtractor:
     """An extractor ready to run.
@@ -92,9 +120,10 @@ class LoadedExtractor:
         runner: the network on its device.
         convention: how images enter.
         pixels: height and width of the input.
-        dims: d.
-        recipe: what its features must share with others.
+        dims: d, of the layer that was asked for.
+        recipe: what that layer's features must share with others.
         backend, device: their names.
+        further: taps whose columns follow those of that layer.
     """
 
     runner: Runner
@@ -104,6 +133,18 @@ class LoadedExtractor:
     recipe: Recipe
     backend: str
     device: str = "cpu"
+    further: Mapping[str, Tap] = field(default_factory=dict)
+
+    @property
+    def width(self) -> int:
+        """Columns of all layers together."""
+        return self.dims + sum(tap.dims for tap in self.further.values())
+
+    @property
+    def columns(self) -> dict[str, slice]:
+        """Where each layer's columns are: "features" is the one that was asked for."""
+        ends = list(accumulate([0, self.dims, *(tap.dims for tap in self.further.values())]))
+        return {name: slice(*pair) for name, pair in zip(["features", *self.further], pairwise(ends), strict=True)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,12 +152,13 @@ class LoadedNetwork:
     """A network with its weights, for any backend.
 
     Attributes:
-        network: (ops, images (n, h, w, 3) in 0..255 of `pixels` a side, weights) -> (n, d).
+        network: (ops, images (n, h, w, 3) in 0..255 of `pixels` a side, weights) -> (n, width).
         weights: layer -> its arrays.
         convention: how images enter.
         pixels: height and width of the input.
-        dims: d.
-        recipe: what its features must share with others.
+        dims: d, of the layer that was asked for.
+        recipe: what that layer's features must share with others.
+        further: taps whose columns follow.
     """
 
     network: Callable[[Any, Any, Any], Any]
@@ -125,6 +167,7 @@ class LoadedNetwork:
     pixels: int
     dims: int
     recipe: Recipe
+    further: Mapping[str, Tap] = field(default_factory=dict)
 
 
 def load_network(
@@ -135,8 +178,9 @@ def load_network(
     weights: Path | None = None,
     precision: str = "float32",
     progress: Progress | None = None,
+    further: Sequence[str] = (),
 ) -> LoadedNetwork:
-    """Check the wishes against the table and load the weights.
+    """Check the wishes against the table and load the weights; `further` names taps beside the one of `dims`.
 
     Raises:
         RequestError: an unknown name, or a combination that does not exist; what exists is named.
@@ -145,35 +189,41 @@ def load_network(
     check_choice(name, EXTRACTORS, "extractor")
     extractor = EXTRACTORS[name]
     tap = tap_of(extractor, dims)
+    taps = list(dict.fromkeys([tap, *further]))
     convention = convention or extractor.conventions[0]
     check_choice(convention, extractor.conventions, f"convention of {name}")
     chosen = CONVENTIONS[convention]
     check_choice(precision, PRECISIONS, "precision")
-    found = load_weights(extractor.weights, extractor.layers, weights, head=extractor.heads.get(tap), progress=progress)
+    head = next((extractor.heads[name] for name in taps if name in extractor.heads), None)
+    found = load_weights(extractor.weights, extractor.layers, weights, head=head, progress=progress)
 
-    recipe = Recipe(
-        extractor=name,
-        layer=tap,
-        weights=found.digest,
-        official=found.official,
-        convention=chosen.name,
-        precision=precision,
-    )
+    recipes = [
+        Recipe(
+            extractor=name,
+            layer=one,
+            weights=found.head_digest if one in extractor.heads else found.digest,
+            official=found.official,
+            convention=chosen.name,
+            precision=precision,
+        )
+        for one in taps
+    ]
     return LoadedNetwork(
-        network=partial(_normalised, extractor.network, chosen.scale, chosen.shift, tap),
+        network=partial(_normalised, extractor.network, chosen.scale, chosen.shift, taps),
         weights=found.layers,
         convention=chosen,
         pixels=extractor.pixels,
         dims=extractor.taps[tap],
-        recipe=recipe,
+        recipe=recipes[0],
+        further={one: Tap(extractor.taps[one], recipe) for one, recipe in zip(taps[1:], recipes[1:], strict=True)},
     )
 
 
 def _normalised(
-    network: Callable[..., Any], scale: float, shift: float, tap: str, ops: Any, images: Any, layers: Any
+    network: Callable[..., Any], scale: float, shift: float, taps: Sequence[str], ops: Any, images: Any, layers: Any
 ) -> Any:
     """A network of the table, from images in 0..255; not a closure, so that what holds it can be pickled."""
-    return network(ops, ops.scale_shift(images, scale, shift), layers, tap)
+    return network(ops, ops.scale_shift(images, scale, shift), layers, taps)
 
 
 def load_extractor(
@@ -193,6 +243,7 @@ def load_extractor(
         dims=loaded.dims,
         recipe=loaded.recipe,
         backend=backend,
+        further=loaded.further,
     )
 
 

