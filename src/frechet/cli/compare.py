@@ -8,15 +8,18 @@ import click
 
 from frechet.features.extractors import check_choice
 from frechet.output import check_output, written_aside
+from frechet.reports.html import comparison_page
 from frechet.reports.ranking import compare_runs
 from frechet.reports.runs import read_runs
 from frechet.reports.side_by_side import WRITTEN
+
+FORMATS = {**WRITTEN, "html": comparison_page}
 
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN.json...")
 @click.option(
-    "--format", "form", default="text", show_default=True, metavar="NAME", help=f"One of {', '.join(WRITTEN)}."
+    "--format", "form", default="text", show_default=True, metavar="NAME", help=f"One of {', '.join(FORMATS)}."
 )
 @click.option(
     "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write it there instead of printing it."
@@ -34,10 +37,10 @@ def command(runs: tuple[str, ...], form: str, output: Path | None, force: bool) 
     frechet compare step-*.json
     frechet compare step-*.json --format latex --output table.tex
     """
-    check_choice(form, WRITTEN, "format")
+    check_choice(form, FORMATS, "format")
     if output:
         check_output(output, force=force)
-    text = WRITTEN[form](compare_runs(read_runs(runs)))
+    text = FORMATS[form](compare_runs(read_runs(runs)))
     if not output:
         print(text)
         return

@@ -15,6 +15,7 @@ from frechet.console import printable
 from frechet.errors import RequestError
 from frechet.metrics.plan import ALL
 from frechet.output import check_output, written_aside
+from frechet.reports.html import write_report
 from frechet.reports.text import table
 
 
@@ -42,7 +43,8 @@ from frechet.reports.text import table
 @features_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the JSON object there as well.")
-@click.option("--force", is_flag=True, help="Replace the output file.")
+@click.option("--report", type=click.Path(path_type=Path), metavar="FILE.html", help="Write a page about the score.")
+@click.option("--force", is_flag=True, help="Replace the output files.")
 def command(
     generated: str,
     reference: str | None,
@@ -50,6 +52,7 @@ def command(
     splits: str | None,
     as_json: bool,
     output: Path | None,
+    report: Path | None,
     force: bool,
     **settings: Any,
 ) -> None:
@@ -65,18 +68,19 @@ def command(
     frechet score features.npy reference.npz --features
     frechet score samples/ reference/ --metrics fid,kid,is,precision,recall
     frechet score samples/ --metrics is --splits 5,10,20
+    frechet score samples/ reference/ --report page.html
     """
     if output:
         check_output(output, force=force)
+    chosen = metrics.split(",") if metrics else None
+    numbers = _numbers(splits) if splits else None
     with progress_bars() as progress:
-        scores = pipeline.score(
-            generated,
-            reference,
-            metrics=metrics.split(",") if metrics else None,
-            splits=_numbers(splits) if splits else None,
-            progress=progress,
-            **settings,
-        )
+        if report:
+            scores = write_report(
+                generated, reference, report, force=force, metrics=chosen, splits=numbers, progress=progress, **settings
+            )
+        else:
+            scores = pipeline.score(generated, reference, metrics=chosen, splits=numbers, progress=progress, **settings)
     for warning in next(iter(scores.values())).warnings:
         print(f"warning: {printable(warning)}", file=sys.stderr)
     for name, reason in scores.unavailable.items():
