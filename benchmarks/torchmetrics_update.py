@@ -42,7 +42,11 @@ def main():
                 ratios.append((end - middle) / (middle - start))
         found[f"{pixels} x {pixels}"] = {"median": statistics.median(ratios), "all": ratios}
         print(pixels, found[f"{pixels} x {pixels}"], flush=True)
-    result = {"machine": machine("torch", "torchmetrics"), "batch_size": arguments.batch_size, "update over network": found}
+    result = {
+        "machine": machine("torch", "torchmetrics"),
+        "batch_size": arguments.batch_size,
+        "update over network": found,
+    }
     if arguments.output:
         arguments.output.write_text(json.dumps(result, indent=2) + "\n")
 

@@ -10,12 +10,14 @@ import pytest
 import frechet
 
 SOURCE = Path(frechet.__file__).parent
-FRAMEWORKS = {"openvino", "torch", "jax", "matplotlib", "skimage", "sklearn", "scipy", "ray"}
+FRAMEWORKS = {"openvino", "torch", "jax", "matplotlib", "skimage", "sklearn", "scipy", "ray", "transformers"}
 OWNERS = {
     "backends/openvino_ops.py": {"openvino"},
+    "backends/torch_encoders.py": {"torch"},
     "backends/torch_ops.py": {"torch"},
     "compat/fastfid.py": {"torch"},
     "compat/inception_v3.py": {"torch"},
+    "compat/is_fid.py": {"torch"},
     "integrations/torchmetrics.py": {"torch"},
     "losses/torch.py": {"torch"},
     "losses/torch_features.py": {"torch"},

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -18,7 +17,6 @@ from frechet.features.recipe import Recipe, require_equal
 from frechet.metrics import Metric, Outcome, Sides, frechet_influence, label_of, require_all_features
 from frechet.metrics.plan import Plan, Wish, plan_of
 from frechet.scores import Influences, Score, Scores
-from frechet.statistics.classes import classes_of, of_class
 from frechet.statistics.pairs import remarks_on_pair
 from frechet.statistics.statistics import Statistics
 from frechet.version import __version__
@@ -102,45 +100,6 @@ def computed(
     if not scores:
         raise next(iter(failed.values()))
     return Scores(scores, common["provenance"], {key: str(error) for key, error in failed.items()})
-
-
-def averaged(runs: Sequence[Scores]) -> Scores:
-    """The scores of runs that were repeated: the mean of each, and how far the runs lie apart (n - 1 in the denominator)."""
-    first = runs[0]
-    told = {}
-    for key, score in first.items():
-        values = tuple(run[key].value for run in runs if key in run)
-        told[key] = replace(
-            score,
-            value=float(np.mean(values)),
-            deviation=float(np.std(values, ddof=1)) if len(values) > 1 else None,
-            repeats=values,
-            terms={},
-            interval_reason="of one run; the deviation is that of repeated runs",
-        )
-    return Scores(told, first.provenance, first.unavailable)
-
-
-def by_class(plan: Plan, scores: Scores, generated: Layers, reference: Layers | None) -> Scores:
-    """The same scores, with the values that each class has alone.
-
-    Raises:
-        RequestError: a side has no classes.
-    """
-    sides = [side for side in (generated, reference) if side is not None]
-    classes = [np.array(classes_of(side["features"])) for side in sides]
-    values: dict[str, dict[str, float]] = {key: {} for key in scores}
-    for name in sorted(set(classes[0]).intersection(*classes[1:])):
-        parts = [
-            {layer: of_class(found, labels == name, name) for layer, found in side.items()}
-            for side, labels in zip(sides, classes, strict=True)
-            if (labels == name).sum() > 1
-        ]
-        with suppress(RequestError):  # no metric is to be had of so few
-            for key, score in computed(plan, *parts, interval="none").items() if len(parts) == len(sides) else ():
-                values[key][name] = score.value
-    told = {key: replace(score, per_class=values[key]) for key, score in scores.items()}
-    return Scores(told, scores.provenance, scores.unavailable)
 
 
 def _layer(side: Layers | None, layer: str, key: str) -> Statistics | None:

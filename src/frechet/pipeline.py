@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from frechet.comparison import (
     Layers,
-    averaged,
-    by_class,
     common_recipe,
     computed,
     guess_of,
@@ -24,13 +22,15 @@ from frechet.comparison import (
 from frechet.engines.local import Progress, collect_from, collect_layers
 from frechet.errors import Mismatch, RequestError, SourceError, TooFewImages, WeightsError
 from frechet.features.conventions import CONVENTIONS
-from frechet.features.extractors import EXTRACTORS, LoadedExtractor, tap_of
+from frechet.features.encoders import name_of
+from frechet.features.extractors import LoadedExtractor, table_row, tap_of
 from frechet.features.recipe import Recipe, require_equal
 from frechet.features.settings import Options, Settings
 from frechet.images.generated import GeneratedSource
 from frechet.images.sources import Source, open_source
 from frechet.metrics.plan import Plan, plan_of
 from frechet.scores import Influences, Score, Scores
+from frechet.several import averaged, by_class, extractor_by_extractor
 from frechet.statistics.files import read_features, read_statistics
 from frechet.statistics.peers import is_statistics
 from frechet.statistics.remote import is_url, read_remote
@@ -91,7 +91,7 @@ def score(
     if repeat < 1:
         raise RequestError(f"repeat is {repeat}; expected the number of runs")
 
-    def run(settings: Settings) -> Scores:
+    def run(settings: Settings, metrics: Sequence[str] | None) -> Scores:
         opener = partial(_open_side, settings=settings, features=features, progress=progress)
         sides = _opened(opener, generated, reference, held_out)
         if "reference" in sides:
@@ -99,7 +99,9 @@ def score(
         wish = partial(plan_of, metrics, splits=splits, explain=explain, per_class=per_class)
         return _run(sides, settings, wish, interval, explain, progress).scores
 
-    runs = [run(replace(settings, seed=settings.seed + turn)) for turn in range(repeat)]
+    runs = [
+        extractor_by_extractor(run, replace(settings, seed=settings.seed + turn), metrics) for turn in range(repeat)
+    ]
     return runs[0] if repeat == 1 else averaged(runs)
 
 
@@ -203,7 +205,7 @@ def _loaded(plan: Plan, settings: Settings, progress: Progress | None) -> tuple[
     try:
         return plan, settings.load(progress, further)
     except WeightsError as error:
-        heads = [layer for layer in further if layer in EXTRACTORS[settings.extractor].heads]
+        heads = [layer for layer in further if (row := table_row(settings.extractor)) and layer in row.heads]
         left = plan.without(heads, error) if heads else plan
         if left is plan:
             raise
@@ -331,7 +333,8 @@ def _as_said(side: Statistics, settings: Settings) -> Statistics:
     """Bare features, with what the settings say of them."""
     said = settings.asked()
     if {"extractor", "layer"} & set(said):
-        said |= {"extractor": settings.extractor, "layer": tap_of(EXTRACTORS[settings.extractor], side.dims)}
+        row = table_row(settings.extractor)
+        said |= {"extractor": name_of(settings.extractor), "layer": tap_of(row, side.dims) if row else str(side.dims)}
     return replace(side, recipe=side.recipe.filled_from(Recipe(**said)))  # type: ignore[arg-type]
 
 

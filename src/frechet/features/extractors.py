@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
-
-import numpy as np
+from typing import Any
 
 from frechet.errors import RequestError
 from frechet.features.conventions import CONVENTIONS, Convention
+from frechet.features.encoders import ENCODERS, Encoder, load_encoder
+from frechet.features.loaded import LoadedExtractor, Runner, Tap
 from frechet.features.recipe import Recipe
-from frechet.networks import efficientnet_lite, inception
+from frechet.networks import efficientnet_lite, inception, vgg
 from frechet.networks.download import Progress
 from frechet.networks.weights import (
     EFFICIENTNET_LITE0,
     INCEPTION_2015,
     INCEPTION_TORCHVISION,
+    VGG16,
     Folded,
     Layer,
     WeightsFile,
@@ -82,6 +82,16 @@ EXTRACTORS = {
         conventions=("pytorch-fid", "fastfid"),
         weights=INCEPTION_TORCHVISION,
     ),
+    "vgg16": Extractor(
+        title="VGG16",
+        network=vgg.vgg16,
+        layers=vgg.layers,
+        taps=vgg.TAPS,
+        default_tap="4096",
+        pixels=vgg.PIXELS,
+        conventions=("tensorflow-imagenet", "imagenet"),
+        weights=VGG16,
+    ),
     "efficientnet-lite0": Extractor(
         title="EfficientNet-Lite0",
         network=efficientnet_lite.efficientnet_lite0,
@@ -94,57 +104,6 @@ EXTRACTORS = {
         weights=EFFICIENTNET_LITE0,
     ),
 }
-
-
-class Runner(Protocol):
-    """A network on a device: batches in, features out; `batch_size` is what suits it."""
-
-    batch_size: int
-
-    def map(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """(n, h, w, 3) float32 in 0..255 -> (n, d) float32, in order, several batches in flight."""
-
-
-class Tap(NamedTuple):
-    """A layer beside the one that was asked for."""
-
-    dims: int
-    recipe: Recipe
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoadedExtractor:
-    """An extractor ready to run.
-
-    Attributes:
-        runner: the network on its device.
-        convention: how images enter.
-        pixels: height and width of the input.
-        dims: d, of the layer that was asked for.
-        recipe: what that layer's features must share with others.
-        backend, device: their names.
-        further: taps whose columns follow those of that layer.
-    """
-
-    runner: Runner
-    convention: Convention
-    pixels: int
-    dims: int
-    recipe: Recipe
-    backend: str
-    device: str = "cpu"
-    further: Mapping[str, Tap] = field(default_factory=dict)
-
-    @property
-    def width(self) -> int:
-        """Columns of all layers together."""
-        return self.dims + sum(tap.dims for tap in self.further.values())
-
-    @property
-    def columns(self) -> dict[str, slice]:
-        """Where each layer's columns are: "features" is the one that was asked for."""
-        ends = list(accumulate([0, self.dims, *(tap.dims for tap in self.further.values())]))
-        return {name: slice(*pair) for name, pair in zip(["features", *self.further], pairwise(ends), strict=True)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,10 +186,12 @@ def _normalised(
 
 
 def load_extractor(
-    name: str = "inception", *, backend: str = "auto", device: str = "auto", **wishes: Any
+    name: Any = "inception", *, backend: str = "auto", device: str = "auto", **wishes: Any
 ) -> LoadedExtractor:
-    """A network of the table on a backend's device. Other arguments and errors as in `load_network`."""
+    """A network of the tables, or a user's own, on a backend's device. Other arguments and errors as in `load_network`."""
     check_choice(backend, ("auto", *BACKENDS), "backend")
+    if not isinstance(name, str) or name not in EXTRACTORS:
+        return load_encoder(name, backend=backend, device=device, **wishes)
     backend = _backend_for(device) if backend == "auto" else backend
     loaded = load_network(name, **wishes)
     assert loaded.recipe.precision is not None
@@ -279,7 +240,12 @@ def _on_torch(network: Any, layers: Folded, _pixels: int, precision: str, device
 _RUN = {"openvino": _on_openvino, "torch": _on_torch}
 
 
-def tap_of(extractor: Extractor, dims: int | None) -> str:
+def table_row(name: Any) -> Extractor | Encoder | None:
+    """What the tables of extractors and encoders say of a name, or None."""
+    return (EXTRACTORS.get(name) or ENCODERS.get(name)) if isinstance(name, str) else None
+
+
+def tap_of(extractor: Extractor | Encoder, dims: int | None) -> str:
     """The tap with that many features.
 
     Raises:

@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 
 from frechet.errors import RequestError
-from frechet.features.extractors import EXTRACTORS, PRECISIONS, LoadedExtractor, check_choice, load_extractor, tap_of
+from frechet.features.encoders import ENCODERS, is_outside, name_of
+from frechet.features.extractors import (
+    EXTRACTORS,
+    PRECISIONS,
+    LoadedExtractor,
+    check_choice,
+    load_extractor,
+    table_row,
+    tap_of,
+)
 from frechet.features.recipe import Recipe
 from frechet.networks.download import Progress
 
@@ -20,7 +29,8 @@ class Settings:
     """How images become features.
 
     Attributes:
-        extractor: name in the table of extractors.
+        extractor: name in the tables of extractors and encoders, `onnx:FILE`, `module:attribute`, or a function or
+            torch.nn.Module itself: (n, 3, h, w) -> (n, d).
         dims: the layer, by its number of features; None is the extractor's default.
         convention: resize and normalisation; None is the extractor's default.
         weights: a weights file that comes before every other place.
@@ -33,7 +43,7 @@ class Settings:
         on_bad_image: "stop" or "skip".
     """
 
-    extractor: str = "inception"
+    extractor: Any = "inception"
     dims: int | None = None
     convention: str | None = None
     weights: str | Path | None = None
@@ -54,14 +64,15 @@ class Settings:
         if self.on_bad_image not in ("stop", "skip"):
             raise RequestError(f"on_bad_image is {self.on_bad_image!r}; expected stop or skip")
 
-        check_choice(self.extractor, EXTRACTORS, "extractor")
+        if not is_outside(self.extractor):
+            check_choice(self.extractor, {**EXTRACTORS, **ENCODERS}, "extractor")
         check_choice(self.precision, PRECISIONS, "precision")
 
     def asked(self) -> dict[str, str]:
         """What these settings say of features beyond the defaults, by the field of the recipe."""
         said = {
-            "extractor": None if self.extractor == "inception" else self.extractor,
-            "layer": None if self.dims is None else tap_of(EXTRACTORS[self.extractor], self.dims),
+            "extractor": None if self.extractor == "inception" else name_of(self.extractor),
+            "layer": None if self.dims is None else self.recipe.layer,
             "convention": self.convention,
             "precision": None if self.precision == "float32" else self.precision,
         }
@@ -70,7 +81,9 @@ class Settings:
     @property
     def recipe(self) -> Recipe:
         """What is known of the features before anything is loaded."""
-        return Recipe(extractor=self.extractor, layer=tap_of(EXTRACTORS[self.extractor], self.dims))
+        row = table_row(self.extractor)
+        layer = tap_of(row, self.dims) if row else str(self.dims) if self.dims else None
+        return Recipe(extractor=name_of(self.extractor), layer=layer)
 
     def load(self, progress: Progress | None = None, further: Sequence[str] = ()) -> LoadedExtractor:
         """The extractor that these settings describe, with further taps; `progress` hears of a download of its weights."""
@@ -90,7 +103,7 @@ class Settings:
 class Options(TypedDict, total=False):
     """The fields of `Settings`, as keywords."""
 
-    extractor: str
+    extractor: Any
     dims: int | None
     convention: str | None
     weights: str | Path | None

@@ -57,6 +57,7 @@ class ImageMetric(Metric):
     full_state_update = False
     is_differentiable = False
     higher_is_better: bool | None = None
+    _network: ImageFeatures
 
     def __init__(
         self,

@@ -192,8 +192,16 @@ def frechet_distance(x: torch.Tensor, y: torch.Tensor | Normal) -> torch.Tensor:
     Returns:
         A scalar of x's dtype. Its gradient is the closed form of `frechet.distances.transport`; nothing is
         differentiated through a decomposition, so singular covariances (n < d, doubled images) are no trouble.
+
+    Raises:
+        RequestError: x and y are on different devices.
+        Mismatch: they differ in dimension.
+        TooFewImages: fewer than two rows.
     """
     features = y if isinstance(y, torch.Tensor) else None
+    place = (y if isinstance(y, torch.Tensor) else y.mean).device
+    if place != x.device:
+        raise RequestError(f"x is on {x.device} and y on {place}; move one of them, for instance x.to({str(place)!r})")
     return _Frechet.apply(x, features, None if features is not None else y)
 
 

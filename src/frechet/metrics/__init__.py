@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from frechet.features.extractors import EXTRACTORS
+from frechet.features.extractors import table_row
 from frechet.features.recipe import Recipe
 from frechet.metrics import gaussian, probabilities, samples
 from frechet.metrics.gaussian import frechet_influence, normal_of, require_all_features
@@ -40,11 +40,16 @@ def label_of(metric: str, recipe: Recipe, dims: int) -> str:
     """
     key, _, preset = metric.partition("@")
     title = METRICS[key].title
-    extractor = EXTRACTORS.get(recipe.extractor or "")
+    extractor = table_row(recipe.extractor)
     if extractor is None:
-        name = f"{title} (unknown features, d = {dims})"
+        name = (
+            f"{title.replace('FID', 'FD')}-{recipe.extractor}"
+            if recipe.extractor
+            else f"{title} (unknown features, d = {dims})"
+        )
     else:
-        name = title if recipe.extractor == "inception" else f"{title.replace('FID', 'FD')}-{extractor.title}"
+        owned = recipe.extractor in ("inception", METRICS[key].extractor)
+        name = title if owned else f"{title.replace('FID', 'FD')}-{extractor.title}"
         named = (extractor.default_tap, "spatial", METRICS[key].layer)
         name += "" if recipe.layer in named else f"-{recipe.layer}"
         if recipe.official is False and recipe.weights:

@@ -129,6 +129,22 @@ ROWS = {
     "fid-infinity": INFINITY,
     "fd": replace(FID, title="FD", summary="Fréchet distance of another extractor's features", inception=False),
     "fd-infinity": replace(INFINITY, title="FD∞", summary="the same of another extractor's features", inception=False),
+    "fd-dinov2": replace(
+        FID,
+        title="FD-DINOv2",
+        summary="Fréchet distance of DINOv2's features",
+        paper="Stein et al. 2023, arXiv:2306.04675",
+        inception=False,
+        extractor="dinov2-vitl14",
+    ),
+    "fd-clip": replace(
+        FID,
+        title="FD-CLIP",
+        summary="Fréchet distance of CLIP's embeddings",
+        paper="Kynkäänniemi et al. 2023, arXiv:2203.06026",
+        inception=False,
+        extractor="clip-vit-b-32",
+    ),
     "sfid": replace(
         FID,
         title="sFID",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from frechet.errors import RequestError
-from frechet.features.extractors import EXTRACTORS
+from frechet.features.extractors import table_row
 from frechet.features.recipe import Recipe
 from frechet.metrics import METRICS, default_metric, require_all_features
 from frechet.metrics.table import Metric
@@ -90,6 +90,17 @@ class Plan:
         return self
 
 
+def by_extractor(metrics: Sequence[str] | None) -> dict[str | None, list[str] | None]:
+    """The metrics that the extractor asked for gives (None), and those that bear the name of another one."""
+    found: dict[str | None, list[str] | None] = {}
+    for name in metrics or ():
+        row = METRICS.get(name.partition("@")[0])
+        group = found.setdefault(row.extractor if row else None, [])
+        assert group is not None
+        group.append(name)
+    return found or {None: None}
+
+
 def plan_of(
     metrics: Sequence[str] | None,
     recipe: Recipe,
@@ -140,7 +151,9 @@ def _require_known(name: str, key: str, preset: str) -> None:
 
 def _unfit(key: str, metric: Metric, recipe: Recipe, reference: bool, held_out: bool) -> str | None:
     """Why these features cannot give it, or None."""
-    extractor = EXTRACTORS.get(recipe.extractor or "")
+    extractor = table_row(recipe.extractor)
+    if metric.extractor not in (None, recipe.extractor):
+        return f"{key} is of the features of {metric.extractor}, and these are of {recipe.extractor or 'an unknown extractor'}"
     if metric.inception is not None and metric.layer == "features":
         default = default_metric(recipe)
         if metric.inception != (recipe.extractor == "inception") or default == "sfid":

@@ -153,6 +153,15 @@ DENSITY = Metric(
     presets={"prdc": {}},
 )
 
+MMD = Metric(
+    title="MMD",
+    summary="1000 times the Gaussian kernel's distance of features of unit length",
+    paper="Jayasumana et al. 2024, arXiv:2401.09603",
+    lower_is_better=True,
+    compute=cmmd_of,
+    settings={"sigma": 10.0},
+)
+
 ROWS = {
     "kid": Metric(
         title="KID",
@@ -198,13 +207,9 @@ ROWS = {
         settings={"threshold": 0.1, "of_reference": False},
         presets={"torchmetrics": {"of_reference": True}},
     ),
-    "cmmd": Metric(
-        title="CMMD",
-        summary="1000 times the Gaussian kernel's distance of features of unit length (of CLIP's, as it is defined)",
-        paper="Jayasumana et al. 2024, arXiv:2401.09603",
-        lower_is_better=True,
-        compute=cmmd_of,
-        settings={"sigma": 10.0},
+    "mmd": MMD,
+    "cmmd": replace(
+        MMD, title="CMMD", summary="the same of CLIP's embeddings, as it is defined", extractor="clip-vit-l-14-336"
     ),
     "vendi": Metric(
         title="Vendi score",

@@ -101,6 +101,7 @@ class Metric:
         presets: by the name of the tool whose number they repeat, the settings that differ.
         layer: "features" (those that were asked for), or the tap that it is defined on.
         inception: whether it is of Inception's features alone (True), of others' alone (False), or of any (None).
+        extractor: the one that it is defined on, where it bears its name; it runs beside the one that was asked for.
         reference: whether it compares with a reference.
         held_out: whether it needs images that the generator never saw.
         all_features: the sides of which it needs every image's features.
@@ -117,6 +118,7 @@ class Metric:
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     layer: str = "features"
     inception: bool | None = None
+    extractor: str | None = None
     reference: bool = True
     held_out: bool = False
     all_features: tuple[str, ...] = ("generated", "reference")

@@ -17,7 +17,7 @@ from frechet.networks.download import Progress, download, sha256_of
 
 _EPSILON = 1e-3  # of every batch norm in both networks
 
-Layer = tuple[str, str, str]  # (layer, key of its kernel, prefix of its batch norm)
+Layer = tuple[str, str, str]  # (layer, key of its kernel, prefix of its batch norm, or "" where it has a bias instead)
 Folded = dict[str, tuple[np.ndarray, ...]]  # layer -> (kernel OIHW, bias O), float32; a head -> (matrix,)
 
 
@@ -61,6 +61,14 @@ INCEPTION_TORCHVISION = WeightsFile(
     values=21_751_136,
     classes=1000,
     head_bias=True,
+)
+VGG16 = WeightsFile(
+    name="vgg16-397923af.pth",
+    size=None,
+    sha256="397923af",
+    urls=("https://download.pytorch.org/models/vgg16-397923af.pth",),
+    licence="BSD-3-Clause (torchvision's IMAGENET1K_V1)",
+    values=134_248_128,
 )
 EFFICIENTNET_LITE0 = WeightsFile(
     name="efficientnet-lite0-57934424.pth",
@@ -197,14 +205,34 @@ def fingerprint(tensors: Mapping[str, np.ndarray]) -> str:
 
 
 def fold(tensors: Mapping[str, np.ndarray], layers: Iterable[Layer]) -> Folded:
-    """Fold every batch norm into its convolution, in float64: kernel * s and beta - mean * s, s = gamma / sqrt(var + eps)."""
+    """Fold every batch norm into its convolution, in float64: kernel * s and beta - mean * s, s = gamma / sqrt(var + eps).
+
+    Fully connected layers become kernels over the whole map.
+    """
     folded: Folded = {}
+    channels = 0
     for layer, kernel, norm in layers:
-        gamma, beta, mean, variance = (tensors[f"{norm}.{part}"].astype(np.float64) for part in _NORM)
-        scale = gamma / np.sqrt(variance + _EPSILON)
-        weight = tensors[kernel] * scale[:, None, None, None]
-        folded[layer] = weight.astype(np.float32), (beta - mean * scale).astype(np.float32)
+        weight = tensors[kernel]
+        if not norm:
+            side = round((weight.shape[1] / channels) ** 0.5) if weight.ndim == 2 else 0
+            whole = weight.reshape(len(weight), channels, side, side) if side else weight
+            folded[layer] = whole.astype(np.float32), tensors[_bias(kernel)].astype(np.float32)
+        else:
+            gamma, beta, mean, variance = (tensors[f"{norm}.{part}"].astype(np.float64) for part in _NORM)
+            scale = gamma / np.sqrt(variance + _EPSILON)
+            weight = weight * scale[:, None, None, None]
+            folded[layer] = weight.astype(np.float32), (beta - mean * scale).astype(np.float32)
+        channels = len(weight)
     return folded
+
+
+def _bias(kernel: str) -> str:
+    return f"{kernel.removesuffix('weight')}bias"
+
+
+def _beside(kernel: str, norm: str) -> list[str]:
+    """The keys that a kernel's layer needs as well."""
+    return [f"{norm}.{part}" for part in _NORM] if norm else [_bias(kernel)]
 
 
 _NORM = ("weight", "bias", "running_mean", "running_var")
@@ -212,7 +240,8 @@ _NORM = ("weight", "bias", "running_mean", "running_var")
 
 def _used(state: Mapping[str, np.ndarray], layers: list[Layer], path: Path, values: int) -> dict[str, np.ndarray]:
     """The tensors that the network uses, checked: `num_batches_tracked` and the head may be missing."""
-    keys = [kernel for _, kernel, _ in layers] + [f"{norm}.{part}" for _, _, norm in layers for part in _NORM]
+    keys = [kernel for _, kernel, _ in layers]
+    keys += [key for _, kernel, norm in layers for key in _beside(kernel, norm)]
     missing = [key for key in keys if key not in state]
     if missing:
         raise WeightsError(
@@ -220,10 +249,10 @@ def _used(state: Mapping[str, np.ndarray], layers: list[Layer], path: Path, valu
             "these are the weights of another network, or of another layout"
         )
     for _, kernel, norm in layers:
-        shapes = {state[f"{norm}.{part}"].shape for part in _NORM}
-        if state[kernel].ndim != 4 or shapes != {(state[kernel].shape[0],)}:
+        shapes = {state[key].shape for key in _beside(kernel, norm)}
+        if state[kernel].ndim not in ((4,) if norm else (2, 4)) or shapes != {(state[kernel].shape[0],)}:
             raise WeightsError(
-                f"{path}: {kernel} is {state[kernel].shape} and its batch norm {sorted(shapes)}; they differ"
+                f"{path}: {kernel} is {state[kernel].shape} and what goes with it {sorted(shapes)}; they differ"
             )
     found = sum(state[kernel].size for _, kernel, _ in layers)
     if found != values:
