@@ -10,7 +10,21 @@ import pytest
 import frechet
 
 SOURCE = Path(frechet.__file__).parent
-FRAMEWORKS = {"openvino", "torch", "jax", "matplotlib", "skimage", "sklearn", "scipy", "ray", "transformers"}
+FRAMEWORKS = {
+    "openvino",
+    "torch",
+    "jax",
+    "matplotlib",
+    "skimage",
+    "sklearn",
+    "scipy",
+    "ray",
+    "transformers",
+    "fsspec",
+    "pyarrow",
+    "h5py",
+    "lmdb",
+}
 OWNERS = {
     "backends/openvino_ops.py": {"openvino"},
     "backends/torch_encoders.py": {"torch"},
@@ -18,6 +32,8 @@ OWNERS = {
     "compat/fastfid.py": {"torch"},
     "compat/inception_v3.py": {"torch"},
     "compat/is_fid.py": {"torch"},
+    "engines/ray.py": {"ray"},
+    "engines/torchrun.py": {"torch"},
     "integrations/torchmetrics.py": {"torch"},
     "losses/torch.py": {"torch"},
     "losses/torch_features.py": {"torch"},

@@ -23,8 +23,8 @@ def exiting() -> Iterator[None]:
     except click.ClickException as error:
         error.show()
         sys.exit(2)
-    except (click.Abort, KeyboardInterrupt):
-        _fail("interrupted", 130)
+    except (click.Abort, KeyboardInterrupt) as stop:
+        _fail(f"interrupted{stop}", 130)
     except BrokenPipeError:  # whoever read our output has read enough; Python's docs: nothing may be flushed again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

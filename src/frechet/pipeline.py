@@ -23,17 +23,20 @@ from frechet.engines.local import Progress, collect_from, collect_layers
 from frechet.errors import Mismatch, RequestError, SourceError, TooFewImages, WeightsError
 from frechet.features.conventions import CONVENTIONS
 from frechet.features.encoders import name_of
-from frechet.features.extractors import LoadedExtractor, table_row, tap_of
+from frechet.features.extractors import table_row, tap_of
+from frechet.features.loaded import LoadedExtractor
 from frechet.features.recipe import Recipe, require_equal
 from frechet.features.settings import Options, Settings
 from frechet.images.generated import GeneratedSource
-from frechet.images.sources import Source, open_source
+from frechet.images.pictures import Source
+from frechet.images.remote import is_url
+from frechet.images.sources import open_source
 from frechet.metrics.plan import Plan, plan_of
 from frechet.scores import Influences, Score, Scores
 from frechet.several import averaged, by_class, extractor_by_extractor
 from frechet.statistics.files import read_features, read_statistics
 from frechet.statistics.peers import is_statistics
-from frechet.statistics.remote import is_url, read_remote
+from frechet.statistics.remote import is_statistics_url, read_remote
 from frechet.statistics.statistics import Statistics
 
 if TYPE_CHECKING:
@@ -306,9 +309,9 @@ def _open_side(
     if isinstance(side, Statistics):
         return side
     is_path = isinstance(side, (str, os.PathLike))
-    if is_url(side):
+    if is_statistics_url(side) or (features and is_url(side)):
         found = read_remote(side, read, progress)
-    elif is_path and (features or is_statistics(Path(side))):
+    elif is_path and not is_url(side) and (features or is_statistics(Path(side))):
         found = read(Path(side))
     elif callable(side) and not hasattr(side, "__len__"):
         if settings.num_images is None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from frechet import pipeline
-from frechet.cli.options import features_option, image_options
+from frechet.cli.options import engine_of, features_option, image_options
 from frechet.cli.progress import progress_bars
 from frechet.console import printable
 from frechet.errors import RequestError
@@ -72,15 +73,13 @@ def command(
     """
     if output:
         check_output(output, force=force)
-    chosen = metrics.split(",") if metrics else None
+    names = metrics.split(",") if metrics else None
     numbers = _numbers(splits) if splits else None
-    with progress_bars() as progress:
-        if report:
-            scores = write_report(
-                generated, reference, report, force=force, metrics=chosen, splits=numbers, progress=progress, **settings
-            )
-        else:
-            scores = pipeline.score(generated, reference, metrics=chosen, splits=numbers, progress=progress, **settings)
+    with engine_of(settings) as chosen, progress_bars() as progress:
+        if chosen is None:
+            return
+        computed = partial(write_report, path=report, force=force) if report else pipeline.score
+        scores = computed(generated, reference, metrics=names, splits=numbers, progress=progress, **chosen)
     for warning in next(iter(scores.values())).warnings:
         print(f"warning: {printable(warning)}", file=sys.stderr)
     for name, reason in scores.unavailable.items():

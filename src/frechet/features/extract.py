@@ -11,9 +11,9 @@ from itertools import groupby
 import numpy as np
 
 from frechet.errors import BadFeatures
-from frechet.features.extractors import LoadedExtractor, Runner
+from frechet.features.loaded import LoadedExtractor, Runner
 from frechet.images.loader import Batch, load_batches
-from frechet.images.sources import Picture
+from frechet.images.pictures import Picture
 
 
 @dataclass

@@ -23,6 +23,8 @@ from frechet.features.extractors import (
 from frechet.features.recipe import Recipe
 from frechet.networks.download import Progress
 
+ENGINES = ("local", "torchrun", "ray")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -41,6 +43,9 @@ class Settings:
         num_images: score a seeded subset of this size.
         seed: of the subset and of the sample of rows that statistics keep.
         on_bad_image: "stop" or "skip".
+        work_dir: a folder that keeps finished parts, so that the same run continues where it was stopped.
+        engine: who computes: "local", or "ray"; "torchrun" is for the command line.
+        ray_address: of a Ray cluster; None starts or finds one as Ray does.
     """
 
     extractor: Any = "inception"
@@ -55,6 +60,9 @@ class Settings:
     num_images: int | None = None
     seed: int = 0
     on_bad_image: str = "stop"
+    work_dir: str | Path | None = None
+    engine: str = "local"
+    ray_address: str | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("batch_size", 1), ("workers", 1), ("num_images", 2), ("seed", 0)):
@@ -67,6 +75,7 @@ class Settings:
         if not is_outside(self.extractor):
             check_choice(self.extractor, {**EXTRACTORS, **ENCODERS}, "extractor")
         check_choice(self.precision, PRECISIONS, "precision")
+        check_choice(self.engine, ENGINES, "engine")
 
     def asked(self) -> dict[str, str]:
         """What these settings say of features beyond the defaults, by the field of the recipe."""
@@ -115,3 +124,6 @@ class Options(TypedDict, total=False):
     num_images: int | None
     seed: int
     on_bad_image: str
+    work_dir: str | Path | None
+    engine: str
+    ray_address: str | None

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from frechet.errors import SourceError
-from frechet.images.sources import Picture
+from frechet.errors import RequestError, SourceError
+from frechet.images.pictures import Picture
 
 _AT_ONCE = 64  # images that are asked for in one call
 
@@ -23,6 +23,7 @@ class GeneratedSource:
         count: how many there are in all.
     """
 
+    address: str | None = None
     name = "a generator"
 
     def __init__(self, make: Callable[[int], Any], count: int) -> None:
@@ -34,9 +35,17 @@ class GeneratedSource:
     def __len__(self) -> int:
         return self.count
 
+    def name_of(self, place: int) -> str:
+        return f"generated image {place}"
+
     def pictures(self, chosen: Sequence[int]) -> Iterator[Picture]:
         for index, place in enumerate(chosen):
-            yield Picture(index, f"generated image {place}", partial(self._load, place))
+            yield Picture(index, self.name_of(place), partial(self._load, place))
+
+    def marks(self, _chosen: Sequence[int]) -> Iterator[str]:
+        raise RequestError(
+            "a run of images that a function makes cannot continue another (--work-dir): nothing tells them from others"
+        )
 
     def _load(self, place: int) -> Any:
         with self.lock:  # one call after the other, in order, whoever asks

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from frechet.errors import WeightsError
+from frechet.images.remote import shown
 
 Progress = Callable[[str, int, int], None]  # (what, bytes done, bytes in all)
 
@@ -66,16 +67,6 @@ def sha256_of(path: Path) -> str:
         while block := file.read(1 << 22):
             digest.update(block)
     return digest.hexdigest()
-
-
-def shown(url: str) -> str:
-    """The address as it may be shown: what could let somebody in (user, password, query) is left out."""
-    import urllib.parse
-
-    parts = urllib.parse.urlsplit(url)
-    return parts._replace(
-        netloc=parts.netloc.rpartition("@")[2], query="..." if parts.query else "", fragment=""
-    ).geturl()
 
 
 def _fetch(

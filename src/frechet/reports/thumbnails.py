@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-from frechet.engines.local import _subset
+from frechet.engines.parts import Cut
 from frechet.errors import BadImage
 from frechet.features.settings import Settings
 from frechet.images.decode import decode
-from frechet.images.sources import Source
+from frechet.images.pictures import Source
 from frechet.statistics.statistics import Statistics
 
 PIXELS = 160  # of the longer side
@@ -58,7 +58,7 @@ class Album:
             self._shown[row] = Thumbnail(self._short(names[row]) if names else f"image {place}")
         if self.source is None or not wanted:
             return
-        chosen = _subset(self.source, self.settings)
+        chosen = Cut.of(self.source, self.settings).chosen
         ordered = sorted(wanted)
         for place, picture in zip(ordered, self.source.pictures([chosen[place] for place in ordered]), strict=True):
             try:
