@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -305,3 +306,29 @@ def test_a_lightning_trainer_logs_it(images, expected, tmp_path):
         trainer.fit(Model(), loader, loader)
     assert float(trainer.callback_metrics["fid"]) == like(expected)
     assert float(trainer.callback_metrics["fid_n"]) == 13
+
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.mark.skipif(not EXAMPLES.is_dir(), reason="a source distribution has no examples")
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("plain_pytorch.py", ["--offline"]),
+        ("accelerate_loop.py", ["--extractor", "efficientnet-lite0", "--images", "11", "--epochs", "1"]),
+    ],
+)
+def test_the_examples_run(images, tmp_path, name, arguments):
+    if name.startswith("accelerate"):
+        pytest.importorskip("accelerate")
+    frechet.collect(images[1], **OFFLINE).save(tmp_path / "reference.npz")
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name), "reference.npz", *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "FD-EfficientNet-Lite0: " in done.stdout or "'fid': " in done.stdout
