@@ -34,6 +34,7 @@ OWNERS = {
     "compat/is_fid.py": {"torch"},
     "engines/ray.py": {"ray"},
     "engines/torchrun.py": {"torch"},
+    "integrations/torchmetrics.py": {"torch"},
     "losses/torch.py": {"torch"},
     "losses/torch_features.py": {"torch"},
     "reports/plots.py": {"matplotlib"},

@@ -6,6 +6,7 @@ import importlib.util
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -155,9 +156,6 @@ def load_network(
     head = next((extractor.heads[name] for name in taps if name in extractor.heads), None)
     found = load_weights(extractor.weights, extractor.layers, weights, head=head, progress=progress)
 
-    def network(ops: Any, images: Any, layers: Any) -> Any:
-        return extractor.network(ops, ops.scale_shift(images, chosen.scale, chosen.shift), layers, taps)
-
     recipes = [
         Recipe(
             extractor=name,
@@ -170,7 +168,7 @@ def load_network(
         for one in taps
     ]
     return LoadedNetwork(
-        network=network,
+        network=partial(_normalised, extractor.network, chosen.scale, chosen.shift, taps),
         weights=found.layers,
         convention=chosen,
         pixels=extractor.pixels,
@@ -178,6 +176,13 @@ def load_network(
         recipe=recipes[0],
         further={one: Tap(extractor.taps[one], recipe) for one, recipe in zip(taps[1:], recipes[1:], strict=True)},
     )
+
+
+def _normalised(
+    network: Callable[..., Any], scale: float, shift: float, taps: Sequence[str], ops: Any, images: Any, layers: Any
+) -> Any:
+    """A network of the table, from images in 0..255; not a closure, so that what holds it can be pickled."""
+    return network(ops, ops.scale_shift(images, scale, shift), layers, taps)
 
 
 def load_extractor(
