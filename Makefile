@@ -30,7 +30,7 @@ bench: .venv/dev
 
 .venv/dev: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet torch==2.13.0
-	$(BIN)/python -m pip install --quiet --editable '.[demo,torch]' --group dev
+	$(BIN)/python -m pip install --quiet --editable '.[demo,torch,jax]' --group dev
 	@touch $@ .venv/demo
 
 clean:

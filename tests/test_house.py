@@ -12,9 +12,13 @@ import frechet
 SOURCE = Path(frechet.__file__).parent
 FRAMEWORKS = {"openvino", "torch", "jax", "matplotlib", "skimage", "sklearn", "scipy", "ray"}
 OWNERS = {
+    "backends/jax_ops.py": {"jax"},
     "backends/openvino_ops.py": {"openvino"},
     "backends/torch_ops.py": {"torch"},
     "compat/inception_v3.py": {"torch"},
+    "features/jax_network.py": {"jax"},
+    "jax.py": {"jax"},
+    "losses/jax.py": {"jax"},
     "losses/torch.py": {"torch"},
     "reports/plots.py": {"matplotlib"},
 }

@@ -19,7 +19,7 @@ from frechet.networks.download import Progress
 from frechet.networks.weights import EFFICIENTNET_LITE0, INCEPTION_2015, Folded, Layer, WeightsFile, load_weights
 
 PRECISIONS = ("float32", "bfloat16", "float16")
-BACKENDS = ("openvino", "torch")
+BACKENDS = ("openvino", "torch", "jax")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,7 +220,17 @@ def _on_torch(network: Any, layers: Folded, _pixels: int, precision: str, device
     return TorchRunner(network, layers, chosen, precision), str(chosen)
 
 
-_RUN = {"openvino": _on_openvino, "torch": _on_torch}
+def _on_jax(network: Any, layers: Folded, _pixels: int, precision: str, device: str) -> tuple[Runner, str]:
+    if importlib.util.find_spec("jax") is None:
+        raise RequestError("the jax backend needs JAX: pip install 'frechet[jax]'; or use --backend openvino")
+    from frechet.backends.jax_ops import JaxRunner, choose_devices
+
+    chosen = choose_devices(device)
+    used = chosen[0].platform if len(chosen) == 1 else f"{len(chosen)} x {chosen[0].platform}"
+    return JaxRunner(network, layers, chosen, precision), used
+
+
+_RUN = {"openvino": _on_openvino, "torch": _on_torch, "jax": _on_jax}
 
 
 def tap_of(extractor: Extractor, dims: int | None) -> str:
