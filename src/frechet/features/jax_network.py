@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from jax import lax
 from frechet.backends.jax_ops import HALVES, JaxOps, Params, params_of
 from frechet.errors import RequestError
 from frechet.features.conventions import Convention
-from frechet.features.extractors import LoadedNetwork, load_network
+from frechet.features.extractors import load_network
 from frechet.features.recipe import Recipe
 
 
@@ -82,10 +83,11 @@ def load_jax_network(
     *,
     value_range: tuple[float, float] = (0.0, 1.0),
     checkpoint: bool = False,
+    weights: str | Path | None = None,
     **wishes: Any,
 ) -> tuple[Network, Params]:
     """A network of the table and its weights. Other arguments and errors as in `extractors.load_network`."""
-    loaded: LoadedNetwork = load_network(name, **wishes)
+    loaded = load_network(name, weights=Path(weights) if weights is not None else None, **wishes)
     network = Network(
         run=loaded.network,
         convention=loaded.convention,
