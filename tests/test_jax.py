@@ -3,15 +3,14 @@
 from contextlib import contextmanager
 from dataclasses import replace
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import DATA, make_folder, run
 from golden_images import photographs, tiles
+from PIL import Image
 from test_parity import KIT, KIT_FID, KIT_PHOTOS, PEERS, assert_close, needs_kit
-
-jax = pytest.importorskip("jax")
-
-import jax.numpy as jnp
 
 import frechet
 import frechet.jax as fj
@@ -118,7 +117,7 @@ def test_fid_of_more_images_than_dimensions_is_pytorch_fids(weights, golden, eit
 
 @needs_kit
 def test_kit_photographs(weights):
-    images = [photograph.convert("RGB") for photograph in map(_opened, sorted((KIT / "photos").iterdir()))]
+    images = [Image.open(file) for file in sorted((KIT / "photos").iterdir())]
     score = frechet.fid(images[:20], images[20:], weights=weights, backend="jax")
     assert float(score) == pytest.approx(KIT_PHOTOS["pytorch-fid"], rel=1e-5)
 
@@ -127,12 +126,6 @@ def test_kit_photographs(weights):
 def test_kit_small_images(weights):
     score = frechet.fid(KIT / "cifar_a", KIT / "cifar_b", dims=64, weights=weights, backend="jax")
     assert float(score) == pytest.approx(KIT_FID[64], rel=1e-5)
-
-
-def _opened(path):
-    from PIL import Image
-
-    return Image.open(path)
 
 
 def test_the_command_line_has_the_backend(tmp_path, weights):

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from golden_images import tiles
 
-pytest.importorskip("jax")
+import frechet
 
 SCRIPT = """
 import json, os, sys
@@ -100,9 +101,6 @@ def test_two_processes_give_the_number_of_one(weights, golden):
     found = [result(process) for process in processes]
     assert found[0] == found[1]
     assert found[0]["n where one process has no images"] == 9
-    import frechet
-    from golden_images import tiles
-
     one, other = tiles("skimage/data/astronaut.png", 150), tiles("sklearn/datasets/images/china.jpg", 150)
     assert found[0]["all"][0] == len(one)
     expected = frechet.fid(one, other, dims=64, weights=weights)

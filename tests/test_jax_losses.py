@@ -1,18 +1,26 @@
 """Losses in JAX: their values are the scores', their gradients those of differences and of PyTorch, their errors clear."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from golden_images import tiles
-
-jax = pytest.importorskip("jax")
-
-import jax.numpy as jnp
 from test_jax import x64
 
 import frechet
 import frechet.jax as fj
 from frechet.errors import BadFeatures, Mismatch, RequestError, TooFewImages
-from frechet.losses.jax import fid_loss, frechet_distance, in_microbatches, is_loss, kid_loss, reference_of
+from frechet.losses.jax import (
+    Reference,
+    _is,
+    _kid,
+    fid_loss,
+    frechet_distance,
+    in_microbatches,
+    is_loss,
+    kid_loss,
+    reference_of,
+)
 from frechet.statistics.statistics import Statistics
 
 
@@ -90,8 +98,6 @@ def test_the_gradient_at_singular_covariances(case, n):
 
 
 def test_kid_and_is_have_the_gradients_of_differences():
-    from frechet.losses.jax import Reference, _is, _kid
-
     random = np.random.default_rng(0)
     x, rows = random.standard_normal((5, 7)), random.standard_normal((9, 7))
     with x64(True):
@@ -157,7 +163,7 @@ def test_microbatches_give_the_gradient_of_the_whole(reference, loss):
 
 
 def test_kid_is_unbiased_mmd_by_its_definition(reference, stored):
-    images, arrays = real(count=6)
+    images = real(count=6)[0]
     x = np.asarray(reference.extract(images), np.float64)
     y = stored.rows.astype(np.float64)
 
@@ -182,8 +188,6 @@ def test_is_of_known_probabilities(weights_with_head):
 
 def test_is_of_certain_classes_is_their_number():
     """Probabilities that are 0 or 1 in float32: three classes, equally often."""
-    from frechet.losses.jax import _is
-
     logits = 1000 * jnp.eye(6, 6)[:, [0, 1, 2]]
     assert float(_is(logits[:3], None)) == pytest.approx(-3, rel=1e-6)
 

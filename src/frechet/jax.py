@@ -234,7 +234,10 @@ def over_hosts(stats: Moments) -> Moments:
         return stats
     local = Moments(*(jax.tree.map(np.asarray, part) for part in (stats.n, stats.mean, stats.scatter)), stats.network)
     every = multihost_utils.process_allgather(local)
-    parts = [jax.tree.map(lambda array: jnp.asarray(array[place]), every) for place in range(jax.process_count())]
+    parts = [
+        jax.tree.map(lambda array, place=place: jnp.asarray(array[place]), every)
+        for place in range(jax.process_count())
+    ]
     total = parts[0]
     for part in parts[1:]:
         total = merge(total, part)
