@@ -63,7 +63,7 @@ def evaluated(samples: Path, reference: Path, dims: int, settings: dict) -> frec
     )
 
 
-def made_for_trial(folder: Path, settings: dict, count: int = 24, size: int = 64) -> tuple[Path, Path]:
+def made_for_trial(folder: Path, settings: dict, count: int = 6, size: int = 64) -> tuple[Path, Path]:
     """Noise of two kinds as a sample batch and as a reference batch with statistics, in ADM's format."""
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(0)

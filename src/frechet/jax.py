@@ -91,8 +91,11 @@ def network(extractor: str = "inception", **options: Any) -> tuple[Network, Para
 def empty(apply: Network) -> Moments:
     """The statistic of no images; the identity of `merge`."""
     d = apply.dims
-    mean, scatter = (tuple(jnp.zeros(shape, jnp.result_type(float)) for _ in range(2)) for shape in ((d,), (d, d)))
-    return Moments(jnp.zeros((), jnp.int32), mean, scatter, apply)
+
+    def zero(*shape: int) -> jax.Array:
+        return jnp.zeros(shape, jnp.result_type(float))
+
+    return Moments(jnp.zeros((), jnp.int32), (zero(d), zero(d)), (zero(d, d), zero(d, d)), apply)
 
 
 def update(stats: Moments, params: Params, images: Any, counted: Any = None) -> Moments:
@@ -232,8 +235,7 @@ def over_hosts(stats: Moments) -> Moments:
     """The statistic of all processes' images, the same on each of them; every process must call it."""
     if jax.process_count() == 1:
         return stats
-    local = Moments(*(jax.tree.map(np.asarray, part) for part in (stats.n, stats.mean, stats.scatter)), stats.network)
-    every = multihost_utils.process_allgather(local)
+    every = multihost_utils.process_allgather(jax.tree.map(np.asarray, stats))
     parts = [
         jax.tree.map(lambda array, place=place: jnp.asarray(array[place]), every)
         for place in range(jax.process_count())

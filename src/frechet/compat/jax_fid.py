@@ -140,7 +140,7 @@ def compute_statistics(
 def _resized(rgb: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
     if size is None or rgb.shape[1::-1] == tuple(size):
         return rgb
-    return np.asarray(Image.fromarray(rgb).resize(tuple(size), Image.Resampling.BILINEAR))
+    return np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BILINEAR))
 
 
 def _require_prepared(images: Any, devices: int) -> None:

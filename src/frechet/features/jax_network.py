@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,7 @@ class Network:
             work = jnp.promote_types(images.dtype, jnp.float32)
             off = _outside(images, low, high)
             x = (images.astype(work) - low) * (255 / (high - low))
-        ops = JaxOps(half=HALVES[str(self.recipe.precision)], recompute=self.checkpoint)
-        features = self.run(ops, self._resized(x), params).astype(work)
+        features = _run(self, params, x)
         return features if off is None else jnp.where(off[:, None], jnp.nan, features)
 
     def _resized(self, x: jax.Array) -> jax.Array:
@@ -76,6 +76,13 @@ class Network:
                 matrix = jnp.asarray(self.convention.matrix(x.shape[axis], self.pixels), x.dtype)
                 x = jnp.einsum(product, matrix, x, precision=lax.Precision.HIGHEST)
         return jnp.clip(x, 0.0, 255.0) if self.convention.clipped else x
+
+
+@partial(jax.jit, static_argnums=0)
+def _run(network: Network, params: Params, x: jax.Array) -> jax.Array:
+    """Features of images in 0..255; compiled as one also where the caller is not."""
+    ops = JaxOps(half=HALVES[str(network.recipe.precision)], recompute=network.checkpoint)
+    return network.run(ops, network._resized(x), params).astype(x.dtype)
 
 
 def load_jax_network(
@@ -130,7 +137,7 @@ def _outside(images: Any, low: float, high: float) -> jax.Array:
     """
     slack = 0.01 * (high - low)
     pixels = images.reshape(images.shape[0], -1)
-    least, most = pixels.min(axis=1, initial=high), pixels.max(axis=1, initial=low)
+    least, most = pixels.min(axis=1), pixels.max(axis=1)
     off = (least < low - slack) | (most > high + slack)
     if not is_traced(off) and bool(off.any()):
         raise RequestError(

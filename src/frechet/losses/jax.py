@@ -194,6 +194,7 @@ def frechet_distance(x: jax.Array, y: jax.Array | Normal) -> jax.Array:
 
 
 def _forward(x: jax.Array, y: jax.Array | Normal) -> tuple[jax.Array, tuple[jax.Array, jax.Array | None]]:
+    x, y = jax.tree.map(jnp.asarray, (x, y))
     with jax.default_matmul_precision("highest"):
         p, q = _normal_of_features(x), y if isinstance(y, Normal) else _normal_of_features(y)
         coupling = couple(p, q)
@@ -245,7 +246,7 @@ def _is(logits: jax.Array, _extract: Extract) -> jax.Array:
     return -inception_score(jax.nn.softmax(_enough(logits), axis=1)).astype(logits.dtype)
 
 
-_LOSSES = {fid_loss: _fid, kid_loss: _kid, is_loss: _is}
+_LOSSES: dict[Callable[..., jax.Array], Callable[..., jax.Array]] = {fid_loss: _fid, kid_loss: _kid, is_loss: _is}
 
 
 def _enough(features: jax.Array) -> jax.Array:
@@ -284,7 +285,7 @@ def _exact(array: np.ndarray | None) -> Any:
 
 
 def _statistics(source: Any, extract: Extract, batch_size: int) -> Statistics:
-    network: Network = extract.func
+    network: Any = extract.func
     if isinstance(source, (str, os.PathLike)):
         source = read_statistics(Path(source), network.dims)
     if isinstance(source, Statistics):
