@@ -33,7 +33,7 @@ bench: .venv/dev
 
 .venv/dev: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet torch==2.13.0
-	$(BIN)/python -m pip install --quiet --editable '.[demo,torch,report,torchmetrics]' --group dev --group docs
+	$(BIN)/python -m pip install --quiet --editable '.[demo,torch,jax,report,torchmetrics]' --group dev --group docs
 	@touch $@ .venv/demo
 
 clean:
