@@ -38,6 +38,7 @@ _IMAGE_SIDE = (
     click.option("--batch-size", type=int, metavar="N", help="Images that run together."),
     click.option("--workers", type=int, metavar="N", help="Decoding threads; by default one for each core."),
     click.option("--num-images", type=int, metavar="N", help="Take a seeded subset of each source of images."),
+    click.option("--cache", is_flag=True, help="Keep features: further metrics of the same images need no network."),
     click.option(
         "--seed", type=int, default=0, show_default=True, metavar="N", help="Of the subset and of stored rows."
     ),

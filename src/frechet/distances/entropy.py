@@ -83,7 +83,7 @@ def inception_score_infinity(logits: np.ndarray, *, seed: int = 0) -> float:
 
 def old_permutation(n: int, seed: int) -> np.ndarray:
     """(n,) the order in which torch-fidelity takes images: a permutation by NumPy's old generator."""
-    return np.random.RandomState(seed).permutation(n)
+    return np.random.RandomState(seed % 2**32).permutation(n)
 
 
 def vendi_score(features: np.ndarray) -> float:
