@@ -214,6 +214,8 @@ def _interval_fields(
         "standard_error": found.standard_error,
         "interval_95": (found.low, found.high),
         "interval_method": found.method,
+        "variances": found.variances,
+        "reference_groups": found.groups,
         "p_equal": found.p_equal,
         "halved_by": found.halved_by(generated.n, reference.n),
     }
@@ -280,6 +282,7 @@ def _provenance(
             "n_source": statistics.n_source,
             "seed": statistics.seed,
             "made_by": statistics.made_by,
+            "moments": [float(statistics.mean @ statistics.mean), float(np.trace(statistics.covariance))],
             "assumed": [name for name, value in said.items() if value is None],
             "bad_images": list(statistics.bad_images),
         }

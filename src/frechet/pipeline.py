@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from frechet.comparison import (
     Layers,
@@ -99,16 +99,81 @@ def score(
         sides = _opened(opener, generated, reference, held_out)
         if "reference" in sides:
             sides["reference"] = _declared(sides["reference"], reference_convention, reference_size)
-        wish = partial(plan_of, metrics, reference="reference" in sides, held_out="held-out" in sides, splits=splits)
-        plan, found, used = _found(sides, settings, partial(wish, explain=explain, per_class=per_class), progress)
-        told = {"backend": used.backend, "device": used.device} if used else {}
-        scores = computed(plan, found, interval=interval, explain=explain, progress=progress, **told)
-        return by_class(plan, scores, found) if per_class else scores
+        wish = partial(plan_of, metrics, splits=splits, explain=explain, per_class=per_class)
+        return _run(sides, settings, wish, interval, explain, progress).scores
 
     runs = [
         extractor_by_extractor(run, replace(settings, seed=settings.seed + turn), metrics) for turn in range(repeat)
     ]
     return runs[0] if repeat == 1 else averaged(runs)
+
+
+class Measured(NamedTuple):
+    """Scores and what they were computed from.
+
+    Attributes:
+        scores: the result.
+        statistics: of the layer that was asked for, by side ("generated", "reference").
+        sources: the images, of sides that were given as such.
+    """
+
+    scores: Scores
+    statistics: dict[str, Statistics]
+    sources: dict[str, Source]
+
+
+def measure(
+    generated: Any,
+    reference: Any,
+    settings: Settings,
+    *,
+    metrics: Sequence[str] | None = None,
+    splits: Sequence[int] | None = None,
+    held_out: Any = None,
+    reference_convention: str | None = None,
+    reference_size: int | None = None,
+    interval: str = "auto",
+    explain: int = 0,
+    per_class: bool = False,
+    features: bool = False,
+    progress: Progress | None = None,
+) -> Measured:
+    """As `score`, with the features that the scores come from: of every image, where images are given.
+
+    Statistics that did not keep the features of every image are scored without `explain`.
+    """
+    require_wishes(interval, explain)
+    sides = _opened(
+        partial(_open_side, settings=settings, features=features, progress=progress), generated, reference, held_out
+    )
+    sides["reference"] = _declared(sides["reference"], reference_convention, reference_size)
+    one = sides["generated"]
+    all_there = not isinstance(one, Statistics) or one.features is not None
+    keeps = max(explain, 1) if all_there else 0  # what images are listed by is kept, whether they are listed or not
+    wish = partial(plan_of, metrics, splits=splits, explain=keeps, per_class=per_class)
+    return _run(sides, settings, wish, interval, explain if all_there else 0, progress)
+
+
+def _run(
+    sides: Mapping[str, Source | Statistics],
+    settings: Settings,
+    wish: Callable[..., Plan],
+    interval: str,
+    explain: int,
+    progress: Progress | None,
+) -> Measured:
+    """Plan, collect, compute."""
+    wish = partial(wish, reference="reference" in sides, held_out="held-out" in sides)
+    plan, found, used = _found(sides, settings, wish, progress)
+    told = {"backend": used.backend, "device": used.device} if used else {}
+    scores = computed(plan, found, interval=interval, explain=explain, progress=progress, **told)
+    if plan.per_class:
+        scores = by_class(plan, scores, found)
+    return Measured(
+        scores,
+        {name: layers["features"] for name, layers in found.items() if name != "held-out"},
+        {name: side for name, side in sides.items() if not isinstance(side, Statistics)},
+    )
 
 
 def _opened(

@@ -25,6 +25,9 @@ class Score:
         interval_95: (low, high) or None.
         interval_method: how the interval was found, or None.
         interval_reason: why there is none, or None.
+        variances: what the sampling of the generated and of the reference images adds to the squared standard error, or None.
+        reference_groups: the reference's influence averaged over groups of its images, by which `frechet compare` finds how
+            much two scores against one reference err alike, or None.
         p_equal: p-value of both sides having one distribution, where that was in question, or None.
         halved_by: (generated, reference) images that would about halve the interval, or None.
         influence: the images that raise and that lower the value most, where that was asked for, or None.
@@ -49,6 +52,8 @@ class Score:
     interval_95: tuple[float, float] | None = None
     interval_method: str | None = None
     interval_reason: str | None = None
+    variances: tuple[float, float] | None = None
+    reference_groups: tuple[float, ...] | None = None
     p_equal: float | None = None
     halved_by: tuple[int | None, int | None] | None = None
     influence: Mapping[str, Any] | None = None

@@ -26,7 +26,7 @@ _IMAGE_SIDE = (
     click.option(
         "--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights that come before every other place."
     ),
-    click.option("--backend", default="auto", show_default=True, metavar="NAME", help="auto, openvino or torch."),
+    click.option("--backend", default="auto", show_default=True, metavar="NAME", help="auto, openvino, torch or jax."),
     click.option("--device", default="auto", show_default=True, metavar="NAME", help="auto, cpu, cuda, cuda:N or mps."),
     click.option(
         "--precision",

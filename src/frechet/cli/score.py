@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from frechet.console import printable
 from frechet.errors import RequestError
 from frechet.metrics.plan import ALL
 from frechet.output import check_output, written_aside
+from frechet.reports.html import write_report
 from frechet.reports.text import table
 
 
@@ -42,7 +44,8 @@ from frechet.reports.text import table
 @features_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the JSON object there as well.")
-@click.option("--force", is_flag=True, help="Replace the output file.")
+@click.option("--report", type=click.Path(path_type=Path), metavar="FILE.html", help="Write a page about the score.")
+@click.option("--force", is_flag=True, help="Replace the output files.")
 def command(
     generated: str,
     reference: str | None,
@@ -50,6 +53,7 @@ def command(
     splits: str | None,
     as_json: bool,
     output: Path | None,
+    report: Path | None,
     force: bool,
     **settings: Any,
 ) -> None:
@@ -65,20 +69,17 @@ def command(
     frechet score features.npy reference.npz --features
     frechet score samples/ reference/ --metrics fid,kid,is,precision,recall
     frechet score samples/ --metrics is --splits 5,10,20
+    frechet score samples/ reference/ --report page.html
     """
     if output:
         check_output(output, force=force)
+    names = metrics.split(",") if metrics else None
+    numbers = _numbers(splits) if splits else None
     with engine_of(settings) as chosen, progress_bars() as progress:
         if chosen is None:
             return
-        scores = pipeline.score(
-            generated,
-            reference,
-            metrics=metrics.split(",") if metrics else None,
-            splits=_numbers(splits) if splits else None,
-            progress=progress,
-            **chosen,
-        )
+        computed = partial(write_report, path=report, force=force) if report else pipeline.score
+        scores = computed(generated, reference, metrics=names, splits=numbers, progress=progress, **chosen)
     for warning in next(iter(scores.values())).warnings:
         print(f"warning: {printable(warning)}", file=sys.stderr)
     for name, reason in scores.unavailable.items():

@@ -23,7 +23,7 @@ def inception_score(probabilities: Array) -> Array:
     """
     xp = namespace_of(probabilities)
     marginal = xp.mean(probabilities, axis=0)
-    tiny = 1e-300  # p log p is 0 at 0
+    tiny = float(xp.finfo(probabilities.dtype).tiny)  # p log p is 0 at 0
     surprise = xp.log(probabilities + tiny) - xp.log(marginal + tiny)
     return xp.exp(xp.mean(xp.sum(probabilities * surprise, axis=1)))
 

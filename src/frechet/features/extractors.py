@@ -6,6 +6,7 @@ import importlib.util
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from frechet.features.loaded import LoadedExtractor, Runner, Tap
 from frechet.features.recipe import Recipe
 from frechet.networks import efficientnet_lite, inception, vgg
 from frechet.networks.download import Progress
+from frechet.networks.ops import Scalars
 from frechet.networks.weights import (
     EFFICIENTNET_LITE0,
     INCEPTION_2015,
@@ -28,7 +30,7 @@ from frechet.networks.weights import (
 )
 
 PRECISIONS = ("float32", "bfloat16", "float16")
-BACKENDS = ("openvino", "torch")
+BACKENDS = ("openvino", "torch", "jax")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,9 +157,6 @@ def load_network(
     head = next((extractor.heads[name] for name in taps if name in extractor.heads), None)
     found = load_weights(extractor.weights, extractor.layers, weights, head=head, progress=progress)
 
-    def network(ops: Any, images: Any, layers: Any) -> Any:
-        return extractor.network(ops, ops.scale_shift(images, chosen.scale, chosen.shift), layers, taps)
-
     recipes = [
         Recipe(
             extractor=name,
@@ -170,7 +169,7 @@ def load_network(
         for one in taps
     ]
     return LoadedNetwork(
-        network=network,
+        network=partial(_normalised, extractor.network, chosen.scale, chosen.shift, taps),
         weights=found.layers,
         convention=chosen,
         pixels=extractor.pixels,
@@ -178,6 +177,13 @@ def load_network(
         recipe=recipes[0],
         further={one: Tap(extractor.taps[one], recipe) for one, recipe in zip(taps[1:], recipes[1:], strict=True)},
     )
+
+
+def _normalised(
+    network: Callable[..., Any], scale: Scalars, shift: Scalars, taps: Sequence[str], ops: Any, images: Any, layers: Any
+) -> Any:
+    """A network of the table, from images in 0..255; not a closure, so that what holds it can be pickled."""
+    return network(ops, ops.scale_shift(images, scale, shift), layers, taps)
 
 
 def load_extractor(
@@ -232,7 +238,17 @@ def _on_torch(network: Any, layers: Folded, _pixels: int, precision: str, device
     return TorchRunner(network, layers, chosen, precision), str(chosen)
 
 
-_RUN = {"openvino": _on_openvino, "torch": _on_torch}
+def _on_jax(network: Any, layers: Folded, _pixels: int, precision: str, device: str) -> tuple[Runner, str]:
+    if importlib.util.find_spec("jax") is None:
+        raise RequestError("the jax backend needs JAX: pip install 'frechet[jax]'; or use --backend openvino")
+    from frechet.backends.jax_ops import JaxRunner, choose_devices
+
+    chosen = choose_devices(device)
+    used = chosen[0].platform if len(chosen) == 1 else f"{len(chosen)} x {chosen[0].platform}"
+    return JaxRunner(network, layers, chosen, precision), used
+
+
+_RUN = {"openvino": _on_openvino, "torch": _on_torch, "jax": _on_jax}
 
 
 def table_row(name: Any) -> Extractor | Encoder | None:
