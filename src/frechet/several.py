@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -71,10 +72,8 @@ def extractor_by_extractor(
     scores: dict[str, Score] = {}
     failed: dict[str, RequestError | str] = {}
     for extractor, names in groups.items():
-        own = {"dims": None, "convention": None, "weights": None, "backend": "auto"}  # those are said of the other one
-        chosen = settings if extractor is None else replace(settings, extractor=extractor, **own)  # type: ignore[arg-type]
         try:
-            found = run(chosen, names)
+            found = run(settings if extractor is None else _of_other(settings, extractor), names)
         except RequestError as error:
             failed |= dict.fromkeys(names or (), error)
         else:
@@ -85,3 +84,11 @@ def extractor_by_extractor(
     ordered = {name: scores[name] for name in metrics or scores if name in scores}
     told = {name: str(error) for name, error in failed.items()}
     return Scores(ordered, next(iter(ordered.values())).provenance, told)
+
+
+def _of_other(settings: Settings, extractor: str) -> Settings:
+    """The same settings for another extractor than the one that layer, convention and weights were said of."""
+    work_dir = Path(settings.work_dir, extractor) if settings.work_dir is not None else None
+    return replace(
+        settings, extractor=extractor, dims=None, convention=None, weights=None, backend="auto", work_dir=work_dir
+    )
