@@ -37,6 +37,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
+def one_line(text: str) -> str:
+    """The same for a cell of a table: line ends are made visible too."""
+    return printable(text).replace("\n", "\\n")
+
+
 def _fail(message: str, code: int) -> None:
     print(f"error: {printable(message)}", file=sys.stderr)
     sys.exit(code)

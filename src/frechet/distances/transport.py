@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from frechet.distances.frechet import require_same_dims
-from frechet.distances.normal import DOUBLE, Array, Normal, namespace_of, times_factor
+from frechet.distances.normal import Array, Normal, namespace_of, rounding_of, times_factor
 
 
 class Coupling(NamedTuple):
@@ -96,6 +96,39 @@ def influence(rows: Array, p: Normal, q: Normal, coupling: Coupling) -> Influenc
     return Influence(2 * (centred @ (p.mean - q.mean)), spread - (p.trace - xp.sum(coupling.roots)))
 
 
+class Directions(NamedTuple):
+    """Where a squared distance lies: the axes along which p has to be moved most.
+
+    Attributes:
+        axes: (k, d) of length 1, the one that holds most first.
+        shares: (k,) of d², what moving p along each adds to it. All axes together add up to d², less what q has in
+            directions that p does not span at all (n < d).
+    """
+
+    axes: Array
+    shares: Array
+
+
+def leading_directions(p: Normal, q: Normal, coupling: Coupling, count: int) -> Directions:
+    """The eigenvectors of E (x - T(x))(x - T(x))ᵀ, x of p and T the transport onto q: (I-T)Σ₁(I-T) + (μ₁-μ₂)(μ₁-μ₂)ᵀ."""
+    xp = namespace_of(p.mean)
+    factor = p.factored().factor
+    moved = factor - times_factor(factor, coupling.onto_q) @ coupling.onto_q
+    rows = xp.concat([moved, (p.mean - q.mean)[None, :]], axis=0)
+    if rows.shape[0] < rows.shape[1]:
+        squares, left = xp.linalg.eigh(rows @ rows.T)
+        axes = left.T @ rows
+    else:
+        squares, vectors = xp.linalg.eigh(rows.T @ rows)
+        axes = vectors.T
+    axes, squares = xp.flip(axes, axis=0)[:count, :], xp.flip(squares, axis=0)[:count]
+    lengths = xp.sqrt(xp.sum(axes**2, axis=1))
+    real = lengths > 0
+    return Directions(
+        axes / xp.where(real, lengths, xp.ones_like(lengths))[:, None], xp.where(real, squares, 0 * squares)
+    )
+
+
 def _by_eigenvalues(factor: Array, covariance: Array) -> Coupling:
     """Of p's factor and q's covariance: C₁Σ₂C₁ᵀ = U S² Uᵀ, and Vᵀ C₂ = S⁻¹ Uᵀ C₁Σ₂."""
     xp = namespace_of(factor)
@@ -106,7 +139,7 @@ def _by_eigenvalues(factor: Array, covariance: Array) -> Coupling:
         carried = times_factor(covariance, factor).T
         gram = times_factor(carried, factor)
     squares, vectors = xp.linalg.eigh((gram + gram.T) / 2)
-    roots, inverse = _roots(squares, factor.shape[0] * DOUBLE, xp)
+    roots, inverse = _roots(squares, factor.shape[0] * rounding_of(factor), xp)
     half = xp.sqrt(inverse)[:, None]
     return Coupling(
         roots,
@@ -119,7 +152,7 @@ def _by_singular_values(p: Array, q: Array) -> Coupling:
     """Of two factors, without squaring: C₁C₂ᵀ = U S Vᵀ."""
     xp = namespace_of(p)
     u, singular, vh = xp.linalg.svd(times_factor(p, q), full_matrices=False)
-    roots, inverse = _roots(singular**2, (max(p.shape[0], q.shape[0]) * DOUBLE) ** 2, xp)
+    roots, inverse = _roots(singular**2, (max(p.shape[0], q.shape[0]) * rounding_of(p)) ** 2, xp)
     half = xp.sqrt(inverse)[:, None]
     return Coupling(roots, onto_q=half * (vh @ q), onto_p=half * (u.T @ p))
 

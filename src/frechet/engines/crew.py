@@ -20,7 +20,7 @@ import frechet.errors
 from frechet.engines.parts import Cut, read_part, write_part
 from frechet.errors import FrechetError, Mismatch, RequestError, RunError, Unreachable
 from frechet.features.extract import Part, extract
-from frechet.features.extractors import LoadedExtractor
+from frechet.features.loaded import LoadedExtractor
 from frechet.features.settings import Settings
 from frechet.images.sources import open_source
 from frechet.machine import usable_cores

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,12 +12,11 @@ from frechet.engines.choice import Progress as Progress
 from frechet.engines.choice import opened_parts
 from frechet.engines.parts import Cut
 from frechet.errors import TooFewImages
-from frechet.features.extractors import LoadedExtractor
+from frechet.features.loaded import LoadedExtractor
 from frechet.features.settings import Settings
 from frechet.images.pictures import Source
 from frechet.images.signs import formats_in, remarks_on
-from frechet.statistics.gaussian import Gaussian
-from frechet.statistics.samples import Sample, rows_kept
+from frechet.statistics.gathering import Gathering
 from frechet.statistics.statistics import Statistics
 from frechet.version import __version__
 
@@ -36,44 +36,71 @@ def collect_from(
         TooFewImages: fewer than two could be decoded.
         BadImage, BadFeatures: see `collect`.
     """
+    keep = {"features": keep_all}
+    return collect_layers(source, settings, extractor, progress, what, keep=keep)["features"]
+
+
+def collect_layers(
+    source: Source,
+    settings: Settings,
+    extractor: LoadedExtractor,
+    progress: Progress | None = None,
+    what: str = "images",
+    *,
+    keep: Mapping[str, bool],
+) -> dict[str, Statistics]:
+    """The same of every layer of the extractor: "features" is the one that was asked for, others bear their tap's name.
+
+    Args:
+        source, settings, extractor, progress, what: as above.
+        keep: by layer, whether every image's features and name are kept.
+    """
     cut = Cut.of(source, settings)
-    gaussian = Gaussian.empty(extractor.dims)
-    sample = Sample.empty(
-        extractor.dims, settings.seed, len(cut.chosen) if keep_all else rows_kept(len(cut.chosen), extractor.dims)
-    )
+    layers = {
+        name: Gathering(columns, len(cut.chosen), settings.seed, keep_all=keep.get(name, False))
+        for name, columns in extractor.columns.items()
+    }
     signs: list[np.ndarray] = []
     places: list[np.ndarray] = []
     remarks: list[tuple[str, str]] = []
     bad: list[str] = []
     with opened_parts(cut, settings, extractor, progress, what) as parts:
         for part in parts:
-            gaussian = gaussian.update(part.features)
-            sample = sample.update(part.places, part.features)
+            for layer in layers.values():
+                layer.update(part.places, part.features)
             signs.append(part.signs)
             places.append(part.places)
             remarks += part.remarks
             bad += part.bad
-    if gaussian.n < 2:
+    n = layers["features"].gaussian.n
+    if n < 2:
         raise TooFewImages(
-            f"{source.name}: {gaussian.n} usable images; at least two are needed ({len(bad)} could not be decoded)"
+            f"{source.name}: {n} usable images; at least two are needed ({len(bad)} could not be decoded)"
         )
     noticed, scored = np.concatenate(signs), np.concatenate(places)
 
     def names_of(indices: Sequence[int]) -> list[str]:
         return cut.names(scored[indices].tolist())
 
-    return Statistics.of(
-        gaussian,
-        sample,
-        names=tuple(cut.names(sample.places.tolist())) if keep_all else None,
-        recipe=extractor.recipe,
-        source=source.name,
-        n_source=len(source),
-        bad_images=tuple(bad),
-        remarks=(*_summed_up(remarks), *remarks_on(noticed, names_of)),
-        formats=formats_in(noticed),
-        made_by=f"frechet {__version__}",
-    )
+    about: dict[str, Any] = {
+        "source": source.name,
+        "n_source": len(source),
+        "bad_images": tuple(bad),
+        "remarks": (*_summed_up(remarks), *remarks_on(noticed, names_of)),
+        "formats": formats_in(noticed),
+        "made_by": f"frechet {__version__}",
+    }
+    names = tuple(cut.names(scored.tolist())) if any(keep.values()) else None
+    return {
+        name: Statistics.of(
+            layer.gaussian,
+            layer.sample,
+            names=names if keep.get(name) else None,
+            recipe=extractor.further[name].recipe if name in extractor.further else extractor.recipe,
+            **about,
+        )
+        for name, layer in layers.items()
+    }
 
 
 def _summed_up(remarks: Iterable[tuple[str, str]]) -> Iterator[str]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from frechet.errors import TooFewImages
 from frechet.features.extract import Part
-from frechet.features.extractors import LoadedExtractor
+from frechet.features.loaded import LoadedExtractor
 from frechet.features.settings import Settings
 from frechet.images.loader import PART
 from frechet.images.pictures import Picture, Source
@@ -76,7 +76,7 @@ def fingerprint(cut: Cut, settings: Settings, extractor: LoadedExtractor) -> dic
         "format": FORMAT,
         "images in a part": PART,
         **{key: value for key, value in asdict(extractor.recipe).items() if key != "official"},
-        "features": extractor.dims,
+        "features": ", ".join(f"{name} {layer.stop - layer.start}" for name, layer in extractor.columns.items()),
         "backend": extractor.backend,
         "on_bad_image": settings.on_bad_image,
         "images in the source": len(cut.source),

@@ -14,7 +14,7 @@ from frechet.engines.crew import extracted, job_of, opened_job, part_bytes
 from frechet.engines.parts import Cut, read_part
 from frechet.errors import FrechetError, RequestError, Unreachable
 from frechet.features.extract import Part
-from frechet.features.extractors import LoadedExtractor
+from frechet.features.loaded import LoadedExtractor
 from frechet.features.settings import Settings
 
 _AT_ONCE = 2  # parts that an actor has: one it computes, one it finds waiting

@@ -43,6 +43,16 @@ class Convention:
 _FASTFID_SCALE = 0.458 * 2 / 255, 0.448 * 2 / 255, 0.45 * 2 / 255
 _FASTFID_SHIFT = -0.03 - 0.458, -0.088 - 0.448, -0.188 - 0.45
 
+_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and standard deviation of (red, green, blue) in 0..1
+_CLIP = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+def _standardised(means: tuple[float, ...], deviations: tuple[float, ...]) -> tuple[Scalars, Scalars]:
+    """(scale, shift) that take 0..255 to (x/255 - mean) / deviation."""
+    pairs = list(zip(means, deviations, strict=True))
+    return tuple(1 / (255 * deviation) for _, deviation in pairs), tuple(-mean / deviation for mean, deviation in pairs)
+
+
 CONVENTIONS = {
     convention.name: convention
     for convention in (
@@ -94,6 +104,45 @@ CONVENTIONS = {
             1 / 128,
             -127 / 128,
             "EfficientNet-Lite0: Pillow's antialiased bicubic, not rounded, (x - 127)/128",
+            clipped=True,
+        ),
+        Convention(
+            "tensorflow-imagenet",
+            resize.bilinear_corner,
+            resize.corner_matrix,
+            *_standardised(*_IMAGENET),
+            "torch-fidelity's VGG16: TensorFlow 1's bilinear, then ImageNet's mean and deviation",
+        ),
+        Convention(
+            "imagenet",
+            resize.bicubic_pillow_rounded,
+            resize.bicubic_matrix,
+            *_standardised(*_IMAGENET),
+            "dgm-eval's DINOv2: Pillow's antialiased bicubic in 8 bits, stretched, then ImageNet's mean and deviation",
+            clipped=True,
+        ),
+        Convention(
+            "imagenet-crop",
+            resize.bicubic_pillow_cropped,
+            resize.bicubic_matrix,
+            *_standardised(*_IMAGENET),
+            "the same of the central square",
+            clipped=True,
+        ),
+        Convention(
+            "clip",
+            resize.bicubic_pillow_cropped,
+            resize.bicubic_matrix,
+            *_standardised(*_CLIP),
+            "CMMD, clean-fid's CLIP: the central square, Pillow's antialiased bicubic in 8 bits, CLIP's mean and deviation",
+            clipped=True,
+        ),
+        Convention(
+            "clip-stretch",
+            resize.bicubic_pillow_rounded,
+            resize.bicubic_matrix,
+            *_standardised(*_CLIP),
+            "the same of the whole image, stretched",
             clipped=True,
         ),
     )

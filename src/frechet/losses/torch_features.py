@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -39,15 +40,16 @@ class ImageFeatures(torch.nn.Module):
         value_range: tuple[float, float] = (0.0, 1.0),
     ) -> None:
         super().__init__()
-        self._loaded = load_network(
+        loaded = load_network(
             extractor,
             dims=dims,
             convention=convention,
             weights=Path(weights) if weights is not None else None,
             precision=precision,
         )
+        self._loaded = replace(loaded, weights={})  # they are buffers from here on
         self._layers: dict[str, int] = {}
-        for name, tensors in tensors_of(self._loaded.weights, torch.device("cpu")).items():
+        for name, tensors in tensors_of(loaded.weights, torch.device("cpu")).items():
             self._layers[name] = len(tensors)
             for part, tensor in enumerate(tensors):
                 self._constant(f"{name.replace('.', '/')}:{part}", tensor)

@@ -7,7 +7,7 @@ PyTorch conversion. Torchvision's differs in the pool branches: its average pool
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -29,8 +29,8 @@ class Pools(NamedTuple):
     last: PoolBranch
 
 
-def inception(ops: Ops, images: Array, weights: Mapping[str, Any], tap: str) -> Array:
-    """Run the network up to `tap` and average over positions.
+def inception(ops: Ops, images: Array, weights: Mapping[str, Any], taps: Sequence[str]) -> Array:
+    """Run the network up to the last of `taps` and average each over positions.
 
     "spatial" is the 1x1 branch of `Mixed_6d` (TensorFlow's `mixed_6/conv`), its first 7 channels at every position, in the
     order height, width, channel; "logits" is without bias, as Salimans et al. 2016 and ADM have it.
@@ -39,27 +39,43 @@ def inception(ops: Ops, images: Array, weights: Mapping[str, Any], tap: str) -> 
         ops: a backend's operations.
         images: (n, 299, 299, 3), already normalised to about [-1, 1].
         weights: layer name -> (kernel OIHW, bias O), batch norm folded in; "fc" -> ((2048, 1008),) for the logits.
-        tap: a key of `TAPS`.
+        taps: keys of `TAPS`.
 
     Returns:
-        (n, d) features.
+        (n, d) features, the columns of each tap after those of the one before.
     """
-    conv = convolution(ops, weights)
-    for stage, x in stages(ops, conv, ops.enter(images), FID):
-        if stage == tap:
-            return ops.global_mean(x)
-        if stage == "mixed_6" and tap == "spatial":
-            return ops.positions(ops.channels(conv(x, "Mixed_6d.branch1x1"), 0, 7))
-    return ops.matmul(ops.global_mean(x), weights["fc"][0])
+    return _tapped(ops, images, weights, taps, FID)
 
 
-def inception_torchvision(ops: Ops, images: Array, weights: Mapping[str, Any], tap: str) -> Array:
+def inception_torchvision(ops: Ops, images: Array, weights: Mapping[str, Any], taps: Sequence[str]) -> Array:
     """The same of torchvision's `inception_v3`; its "logits" have a bias, as everybody who used them had it."""
-    for stage, x in stages(ops, convolution(ops, weights), ops.enter(images), TORCHVISION):
-        if stage == tap:
-            return ops.global_mean(x)
-    matrix, bias = weights["fc"]
-    return ops.add(ops.matmul(ops.global_mean(x), matrix), bias)
+    return _tapped(ops, images, weights, taps, TORCHVISION)
+
+
+def _tapped(ops: Ops, images: Array, weights: Mapping[str, Any], taps: Sequence[str], pools: Pools) -> Array:
+    conv = convolution(ops, weights)
+    found: dict[str, Array] = {}
+    for stage, x in stages(ops, conv, ops.enter(images), pools):
+        if stage in taps or stage == "2048":
+            found[stage] = ops.global_mean(x)
+        if stage == "mixed_6" and "spatial" in taps:
+            found["spatial"] = ops.positions(ops.channels(conv(x, "Mixed_6d.branch1x1"), 0, 7))
+        if found.keys() >= set(taps):
+            break
+    if "logits" in taps:
+        found["logits"] = class_scores(ops, found["2048"], weights["fc"])
+    return side_by_side(ops, found, taps)
+
+
+def class_scores(ops: Ops, features: Array, head: Sequence[Any]) -> Array:
+    """(n, classes) by a head of a matrix, or of a matrix and a bias."""
+    scores = ops.matmul(features, head[0])
+    return ops.add(scores, head[1]) if len(head) > 1 else scores
+
+
+def side_by_side(ops: Ops, found: Mapping[str, Array], taps: Sequence[str]) -> Array:
+    """The columns of each tap after those of the one before."""
+    return found[taps[0]] if len(taps) == 1 else ops.concat([found[tap] for tap in taps])
 
 
 def stages(ops: Ops, conv: Any, x: Array, pools: Pools) -> Iterator[tuple[str, Array]]:

