@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from frechet.comparison import Layers, computed
 from frechet.errors import RequestError
+from frechet.features.encoders import name_of
 from frechet.features.settings import Settings
 from frechet.metrics.plan import Plan, by_extractor
 from frechet.scores import Score, Scores
@@ -55,6 +57,15 @@ def by_class(plan: Plan, scores: Scores, generated: Layers, reference: Layers | 
     return Scores(told, scores.provenance, scores.unavailable)
 
 
+def with_seed(settings: Settings, turn: int) -> Settings:
+    """The settings of a run that is repeated: the next seeds, and where that is another subset, a work-dir of its own."""
+    if not turn:
+        return settings
+    apart = settings.work_dir is not None and settings.num_images is not None
+    work_dir = Path(settings.work_dir or "") / f"seed-{settings.seed + turn}" if apart else settings.work_dir
+    return replace(settings, seed=settings.seed + turn, work_dir=work_dir)
+
+
 def extractor_by_extractor(
     run: Callable[[Settings, Sequence[str] | None], Scores], settings: Settings, metrics: Sequence[str] | None
 ) -> Scores:
@@ -71,6 +82,8 @@ def extractor_by_extractor(
     for extractor, names in groups.items():
         own = {"dims": None, "convention": None, "weights": None, "backend": "auto"}  # those are said of the other one
         chosen = settings if extractor is None else replace(settings, extractor=extractor, **own)  # type: ignore[arg-type]
+        if settings.work_dir is not None:
+            chosen = replace(chosen, work_dir=Path(settings.work_dir) / name_of(chosen.extractor))
         try:
             found = run(chosen, names)
         except RequestError as error:
