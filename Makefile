@@ -11,8 +11,8 @@ test: .venv/dev
 	$(BIN)/python -m pytest
 
 lint: .venv/dev
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
@@ -33,7 +33,7 @@ bench: .venv/dev
 
 .venv/dev: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet torch==2.13.0
-	$(BIN)/python -m pip install --quiet --editable '.[demo,torch,report,torchmetrics]' --group dev --group docs
+	$(BIN)/python -m pip install --quiet --editable '.[demo,torch,jax,report,torchmetrics]' --group dev --group docs
 	@touch $@ .venv/demo
 
 clean:

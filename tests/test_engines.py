@@ -169,6 +169,13 @@ def test_processes_of_this_machine(tmp_path):
     np.testing.assert_array_equal(other.places, second.places)
 
 
+def test_cuda_means_every_accelerator(monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert processes.further_devices("cuda") == ("cuda:1", "cuda:2")
+    assert processes.further_devices("cuda:2") == processes.further_devices("auto") == ()
+
+
 def test_shares_of_the_cores_are_disjoint_and_complete():
     probe = (
         "import os, sys; from frechet.machine import take_share; os.sched_getaffinity = lambda _: set(range(7));"
@@ -202,11 +209,10 @@ def sides(tmp_path_factory):
     return folder / "a.npy", folder / "b.npy"
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
-def test_torchrun_gives_the_number_of_one_process(sides, ranks):
-    """Parts are dealt 1, 1 and 1 + 0 (+ 0): a rank has nothing to do."""
+def test_torchrun_gives_the_number_of_one_process(sides):
+    """Three ranks, for sides of two parts and one: one computes two, one computes one, one has nothing to do."""
     pytest.importorskip("torch")
-    process = torchrun(ranks, "score", *sides, *OFFLINE, "--json")
+    process = torchrun(3, "score", *sides, *OFFLINE, "--json")
     out, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
     expected = frechet.score(*map(str, sides), extractor="efficientnet-lite0")["fd"]

@@ -26,6 +26,7 @@ FRAMEWORKS = {
     "lmdb",
 }
 OWNERS = {
+    "backends/jax_ops.py": {"jax"},
     "backends/openvino_ops.py": {"openvino"},
     "backends/torch_encoders.py": {"torch"},
     "backends/torch_ops.py": {"torch"},
@@ -35,6 +36,9 @@ OWNERS = {
     "engines/ray.py": {"ray"},
     "engines/torchrun.py": {"torch"},
     "integrations/torchmetrics.py": {"torch"},
+    "features/jax_network.py": {"jax"},
+    "jax.py": {"jax"},
+    "losses/jax.py": {"jax"},
     "losses/torch.py": {"torch"},
     "losses/torch_features.py": {"torch"},
     "reports/plots.py": {"matplotlib"},

@@ -39,7 +39,7 @@ def many(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def undisturbed(many):
-    return frechet.collect(many, **OFFLINE)
+    return collect_from(open_source(many), Settings(), TOY)
 
 
 @pytest.fixture
@@ -67,22 +67,22 @@ def files_of(folder):
 
 
 def test_a_finished_run_is_read_back_without_the_network(many, undisturbed, tmp_path, computed):
-    require_same(frechet.collect(many, work_dir=tmp_path, **OFFLINE), undisturbed)
-    require_same(frechet.collect(many, work_dir=tmp_path, **OFFLINE), undisturbed)
+    require_same(collect_from(open_source(many), Settings(work_dir=tmp_path), TOY), undisturbed)
+    require_same(collect_from(open_source(many), Settings(work_dir=tmp_path), TOY), undisturbed)
     assert computed == [2 * PART + 40, 0]
 
 
 def test_missing_and_damaged_parts_alone_are_computed(many, undisturbed, tmp_path, computed):
-    frechet.collect(many, work_dir=tmp_path, **OFFLINE)
+    collect_from(open_source(many), Settings(work_dir=tmp_path), TOY)
     one, other = (tmp_path / "images" / f"part-0000000{number}.npz" for number in (0, 2))
     one.unlink()
     other.write_bytes(other.read_bytes()[:-100])
-    require_same(frechet.collect(many, work_dir=tmp_path, **OFFLINE), undisturbed)
+    require_same(collect_from(open_source(many), Settings(work_dir=tmp_path), TOY), undisturbed)
     assert computed[1:] == [PART + 40]
     content = bytearray(one.read_bytes())
     content[len(content) // 2] ^= 1
     one.write_bytes(content)
-    require_same(frechet.collect(many, work_dir=tmp_path, **OFFLINE), undisturbed)
+    require_same(collect_from(open_source(many), Settings(work_dir=tmp_path), TOY), undisturbed)
     assert computed[2:] == [PART]
 
 

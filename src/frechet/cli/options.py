@@ -26,7 +26,7 @@ _IMAGE_SIDE = (
     click.option(
         "--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights that come before every other place."
     ),
-    click.option("--backend", default="auto", show_default=True, metavar="NAME", help="auto, openvino or torch."),
+    click.option("--backend", default="auto", show_default=True, metavar="NAME", help="auto, openvino, torch or jax."),
     click.option("--device", default="auto", show_default=True, metavar="NAME", help="auto, cpu, cuda, cuda:N or mps."),
     click.option(
         "--precision",
@@ -38,6 +38,7 @@ _IMAGE_SIDE = (
     click.option("--batch-size", type=int, metavar="N", help="Images that run together."),
     click.option("--workers", type=int, metavar="N", help="Decoding threads; by default one for each core."),
     click.option("--num-images", type=int, metavar="N", help="Take a seeded subset of each source of images."),
+    click.option("--cache", is_flag=True, help="Keep features: further metrics of the same images need no network."),
     click.option(
         "--seed", type=int, default=0, show_default=True, metavar="N", help="Of the subset and of stored rows."
     ),

@@ -23,7 +23,7 @@ def inception_score(probabilities: Array) -> Array:
     """
     xp = namespace_of(probabilities)
     marginal = xp.mean(probabilities, axis=0)
-    tiny = 1e-300  # p log p is 0 at 0
+    tiny = float(xp.finfo(probabilities.dtype).tiny)  # p log p is 0 at 0
     surprise = xp.log(probabilities + tiny) - xp.log(marginal + tiny)
     return xp.exp(xp.mean(xp.sum(probabilities * surprise, axis=1)))
 
@@ -83,7 +83,7 @@ def inception_score_infinity(logits: np.ndarray, *, seed: int = 0) -> float:
 
 def old_permutation(n: int, seed: int) -> np.ndarray:
     """(n,) the order in which torch-fidelity takes images: a permutation by NumPy's old generator."""
-    return np.random.RandomState(seed).permutation(n)
+    return np.random.RandomState(seed % 2**32).permutation(n)
 
 
 def vendi_score(features: np.ndarray) -> float:

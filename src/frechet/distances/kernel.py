@@ -11,6 +11,8 @@ from frechet.distances.blocks import spans
 from frechet.distances.normal import Array, namespace_of
 from frechet.errors import TooFewImages
 
+_IN_CACHE = 32  # rows
+
 Kernel = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -96,7 +98,7 @@ def kid_of_subsets(
     for side in (x, y):
         if len(side) < size:
             raise TooFewImages(f"KID of subsets of {size} needs as many images a side; got {len(side)}")
-    random = np.random.RandomState(seed)
+    random = np.random.RandomState(seed % 2**32)
     sides = (y, x) if reference_first else (x, y)
     found = []
     for _ in range(subsets):
@@ -136,8 +138,10 @@ def _unbiased(x: np.ndarray, y: np.ndarray) -> float:
 
 def _cubic(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """(x·y/d + 1)³ - 1: the ones cancel in any discrepancy, and without them float32 keeps three more bits."""
-    s = x @ y.T
-    s /= x.shape[1]
+    return _cubed((x @ y.T) / x.shape[1])
+
+
+def _cubed(s: np.ndarray) -> np.ndarray:
     whole = s + 3
     whole *= s
     whole += 3
@@ -184,14 +188,19 @@ def _sums(x: np.ndarray, y: np.ndarray) -> _Sums:
     rows, columns, squares = np.zeros(len(x)), np.zeros(len(y)), 0.0
     same = x is y
     for some in spans(len(x), len(y)):
-        block = _cubic(x[some], y[some.start :] if same else y)
-        if same:
-            size = some.stop - some.start
-            block[:, :size] = np.triu(block[:, :size], 1)
         first = some.start if same else 0
-        rows[some] += block.sum(axis=1, dtype=np.float64)
-        columns[first:] += block.sum(axis=0, dtype=np.float64)
-        squares += float(np.einsum("ij,ij->", block, block, dtype=np.float64))
+        scaled = (x[some] @ y[first:].T) / x.shape[1]
+        for row in range(
+            0, len(scaled), _IN_CACHE
+        ):  # a few rows at a time stay in the cache through all that is done to them
+            part = _cubed(scaled[row : row + _IN_CACHE])
+            own = slice(some.start + row, some.start + row + len(part))
+            if same:
+                part = part[:, row:]
+                part[:, : len(part)] = np.triu(part[:, : len(part)], 1)
+            rows[own] += part.sum(axis=1)  # pairwise, so that float32 loses nothing that counts
+            columns[own.start if same else 0 :] += np.ones(len(part), part.dtype) @ part
+            squares += float(np.vdot(part, part))
     if same:
         rows += columns
         return _Sums(rows, rows, 2 * squares)

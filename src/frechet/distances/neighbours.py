@@ -11,7 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from frechet.distances.blocks import Cloud, exact_distances, mean_of, nearest, places_of, squared_distances
+from frechet.distances.blocks import (
+    Cloud,
+    exact_distances,
+    mean_of,
+    nearest,
+    nearest_others,
+    places_of,
+    squared_distances,
+)
 from frechet.errors import TooFewImages
 
 
@@ -91,7 +99,7 @@ def neighbourhoods(
     for name, side in (("generated", generated), ("reference", reference)):
         require_neighbours(name, len(side), most)
     x, y = clouds(generated, reference)
-    (_, own), (_, other) = nearest(x, x, most), nearest(y, y, most)
+    (_, own), (_, other) = nearest_others(x, most), nearest_others(y, most)
     members = {
         ball: Membership(np.zeros(len(x), np.int64), np.zeros(len(y), bool), np.zeros(len(y), bool), ball.k)
         for ball in balls
@@ -100,11 +108,11 @@ def neighbourhoods(
     realism = np.zeros(len(x)) if realism_k else None
     for some, block, doubt in squared_distances(x, y):
         for ball, found in members.items():
-            inside = _within(block, other[:, ball.k - 1], doubt, ball, x, y, some)
-            found.holders[some] = inside.sum(axis=1)
-            found.visited[:] |= inside.any(axis=0)
-            inside = _within(block, own[some, ball.k - 1, None], doubt, ball, x, y, some)
-            found.recalled[:] |= inside.any(axis=0)
+            i, j = _inside(block, other[:, ball.k - 1], doubt, ball, x, y, some)
+            found.holders[some] = np.bincount(i, minlength=len(block))
+            found.visited[j] = True
+            _, j = _inside(block, own[some, ball.k - 1, None], doubt.max(), ball, x, y, some)
+            found.recalled[j] = True
         if realism is not None and small is not None:
             realism[some] = _largest_ratio(np.where(block > doubt, block, 0), *small)
     return Neighbourhoods(members, realism)
@@ -124,7 +132,7 @@ def authenticity(generated: np.ndarray, reference: np.ndarray) -> float:
     require_neighbours("reference", len(reference), 1)
     x, y = clouds(generated, reference)
     places, distance = nearest(x, y, 1)
-    _, apart = nearest(y, y, 1)
+    _, apart = nearest_others(y, 1)
     return 100 * float((apart[places[:, 0], 0] < distance[:, 0]).mean())
 
 
@@ -140,16 +148,16 @@ def require_neighbours(name: str, n: int, k: int) -> None:
         raise TooFewImages(f"{n} {name} images have no {k}-th neighbour each: at least {k + 1} are needed")
 
 
-def _within(
-    block: np.ndarray, radii: np.ndarray, doubt: np.ndarray, ball: Ball, x: Cloud, y: Cloud, some: slice
-) -> np.ndarray:
-    """(b, m) bool: squared distances below squared radii, (m,) or (b, 1)."""
-    inside = block < (radii + doubt).astype(np.float32)
-    i, j = places_of(inside & (block > (radii - doubt).astype(np.float32)))
-    exact = exact_distances(x, y, i + some.start, j)
-    limits = np.broadcast_to(radii, block.shape)[i, j]
-    inside[i, j] = exact <= limits if ball.closed else exact < limits
-    return inside
+def _inside(
+    block: np.ndarray, radii: np.ndarray, doubt: np.ndarray | float, ball: Ball, x: Cloud, y: Cloud, some: slice
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of a block whose squared distance is below a squared radius, (m,) or (b, 1)."""
+    i, j = places_of(block <= (radii + doubt).astype(np.float32))
+    limits, slack = (np.broadcast_to(each, block.shape)[i, j] for each in (radii, doubt))
+    doubtful = np.flatnonzero(block[i, j] > limits - slack)
+    exact = exact_distances(x, y, i[doubtful] + some.start, j[doubtful])
+    outside = exact > limits[doubtful] if ball.closed else exact >= limits[doubtful]
+    return np.delete(i, doubtful[outside]), np.delete(j, doubtful[outside])
 
 
 def _radii_of_small(squared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -109,6 +109,11 @@ def namespace_of(*arrays: Array) -> Any:
     return array_namespace(*arrays)
 
 
+def rounding_of(array: Array) -> float:
+    """The distance between 1 and the next number of the array's dtype."""
+    return float(namespace_of(array).finfo(array.dtype).eps)
+
+
 def times_factor(left: Array, factor: Array, *, blocks: int = 8) -> Array:
     """`left @ factor.T` for a factor of a `Normal`: at half the cost where it is triangular, in blocks of columns."""
     d = factor.shape[1]

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from frechet.distances.frechet import require_same_dims
-from frechet.distances.normal import DOUBLE, Array, Normal, namespace_of, times_factor
+from frechet.distances.normal import Array, Normal, namespace_of, rounding_of, times_factor
 
 
 class Coupling(NamedTuple):
@@ -139,7 +139,7 @@ def _by_eigenvalues(factor: Array, covariance: Array) -> Coupling:
         carried = times_factor(covariance, factor).T
         gram = times_factor(carried, factor)
     squares, vectors = xp.linalg.eigh((gram + gram.T) / 2)
-    roots, inverse = _roots(squares, factor.shape[0] * DOUBLE, xp)
+    roots, inverse = _roots(squares, factor.shape[0] * rounding_of(factor), xp)
     half = xp.sqrt(inverse)[:, None]
     return Coupling(
         roots,
@@ -152,7 +152,7 @@ def _by_singular_values(p: Array, q: Array) -> Coupling:
     """Of two factors, without squaring: C₁C₂ᵀ = U S Vᵀ."""
     xp = namespace_of(p)
     u, singular, vh = xp.linalg.svd(times_factor(p, q), full_matrices=False)
-    roots, inverse = _roots(singular**2, (max(p.shape[0], q.shape[0]) * DOUBLE) ** 2, xp)
+    roots, inverse = _roots(singular**2, (max(p.shape[0], q.shape[0]) * rounding_of(p)) ** 2, xp)
     half = xp.sqrt(inverse)[:, None]
     return Coupling(roots, onto_q=half * (vh @ q), onto_p=half * (u.T @ p))
 

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from frechet.engines.crew import extracted, gathered
+from frechet.engines.featurecache import cached_at
 from frechet.engines.parts import Cut, fingerprint
 from frechet.engines.processes import further_devices, processes_on
 from frechet.engines.workdir import opened_work_dir
@@ -35,14 +36,27 @@ def opened_parts(
 
     compute = partial(_computed, cut, settings, extractor, count)
     count(0)
-    if settings.work_dir is None:
+    folder = _kept_at(cut, settings, extractor, what)
+    if folder is None:
         with closing(compute(range(len(cut)))) as parts:
             yield parts
         return
-    with opened_work_dir(Path(settings.work_dir) / what, cut, fingerprint(cut, settings, extractor)) as work:
+    with opened_work_dir(folder, cut, fingerprint(cut, settings, extractor)) as work:
         count(sum(len(cut.images_in(number)) for number in work.finished))
         with closing(work.completed(compute)) as parts:
             yield parts
+
+
+def _kept_at(cut: Cut, settings: Settings, extractor: LoadedExtractor, what: str) -> Path | None:
+    """The folder of finished parts: the work-dir, the user's cache where that is wished for, or none."""
+    if settings.work_dir is not None:
+        return Path(settings.work_dir) / what
+    if not settings.cache:
+        return None
+    try:
+        return cached_at(fingerprint(cut, settings, extractor))
+    except RequestError:  # images in memory, which nothing tells from others of tomorrow
+        return None
 
 
 def _computed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import struct
 import subprocess
 import sys
@@ -75,9 +76,16 @@ def _ended(process: subprocess.Popen[bytes], pipe: Pipe) -> None:
     process.wait()
 
 
-if __name__ == "__main__":
+def _main(device: str) -> None:
+    """Serve the process at the other end of stdin and stdout; whatever else is printed goes to stderr."""
+    outgoing = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
     with suppress(FrechetError, KeyboardInterrupt):  # the first process says it
         serve(
-            Pipe("the first process", sys.stdin.buffer, sys.stdout.buffer),
-            lambda settings: replace(settings, device=sys.argv[1]),
+            Pipe("the first process", sys.stdin.buffer, outgoing),
+            lambda settings: replace(settings, device=device),
         )
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -175,7 +176,7 @@ def _function(extractor: Any, _known: Any, convention: Any, device: str, precisi
         raise RequestError(f"{name_of(extractor)} brings its own weights; leave --weights out")
     function = _imported(extractor) if isinstance(extractor, str) else extractor
     place = choose_device(device)
-    digest = hashlib.sha256(name_of(extractor).encode()).hexdigest()
+    digest = _fingerprint_of_code(function)
     if is_module(function):
         function = function.eval().to(place)
         digest = fingerprint_of(function)
@@ -183,6 +184,15 @@ def _function(extractor: Any, _known: Any, convention: Any, device: str, precisi
     runner = ModuleRunner(function, place, precision, convention.scale, convention.shift)
     width = next(runner.map([np.zeros((1, pixels, pixels, 3), np.float32)])).shape[1]
     return runner, width, pixels, digest, str(place)
+
+
+def _fingerprint_of_code(function: Any) -> str:
+    """sha256 (hex) of the file that a function was written in, and of its name: what tells it from itself of tomorrow."""
+    try:
+        code = Path(inspect.getfile(function if inspect.isroutine(function) else type(function))).read_bytes()
+    except (OSError, TypeError):  # made at a prompt
+        code = b""
+    return hashlib.sha256(name_of(function).encode() + code).hexdigest()
 
 
 def _onnx(extractor: str, _known: Any, convention: Any, device: str, precision: str, weights: Any) -> _Loaded:

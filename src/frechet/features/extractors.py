@@ -17,6 +17,7 @@ from frechet.features.loaded import LoadedExtractor, Runner, Tap
 from frechet.features.recipe import Recipe
 from frechet.networks import efficientnet_lite, inception, vgg
 from frechet.networks.download import Progress
+from frechet.networks.ops import Scalars
 from frechet.networks.weights import (
     EFFICIENTNET_LITE0,
     INCEPTION_2015,
@@ -29,7 +30,7 @@ from frechet.networks.weights import (
 )
 
 PRECISIONS = ("float32", "bfloat16", "float16")
-BACKENDS = ("openvino", "torch")
+BACKENDS = ("openvino", "torch", "jax")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +180,7 @@ def load_network(
 
 
 def _normalised(
-    network: Callable[..., Any], scale: float, shift: float, taps: Sequence[str], ops: Any, images: Any, layers: Any
+    network: Callable[..., Any], scale: Scalars, shift: Scalars, taps: Sequence[str], ops: Any, images: Any, layers: Any
 ) -> Any:
     """A network of the table, from images in 0..255; not a closure, so that what holds it can be pickled."""
     return network(ops, ops.scale_shift(images, scale, shift), layers, taps)
@@ -237,7 +238,17 @@ def _on_torch(network: Any, layers: Folded, _pixels: int, precision: str, device
     return TorchRunner(network, layers, chosen, precision), str(chosen)
 
 
-_RUN = {"openvino": _on_openvino, "torch": _on_torch}
+def _on_jax(network: Any, layers: Folded, _pixels: int, precision: str, device: str) -> tuple[Runner, str]:
+    if importlib.util.find_spec("jax") is None:
+        raise RequestError("the jax backend needs JAX: pip install 'frechet[jax]'; or use --backend openvino")
+    from frechet.backends.jax_ops import JaxRunner, choose_devices
+
+    chosen = choose_devices(device)
+    used = chosen[0].platform if len(chosen) == 1 else f"{len(chosen)} x {chosen[0].platform}"
+    return JaxRunner(network, layers, chosen, precision), used
+
+
+_RUN = {"openvino": _on_openvino, "torch": _on_torch, "jax": _on_jax}
 
 
 def table_row(name: Any) -> Extractor | Encoder | None:

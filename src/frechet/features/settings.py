@@ -44,6 +44,7 @@ class Settings:
         seed: of the subset and of the sample of rows that statistics keep.
         on_bad_image: "stop" or "skip".
         work_dir: a folder that keeps finished parts, so that the same run continues where it was stopped.
+        cache: keep features in the user's cache, where a later run finds them; not with a work_dir.
         engine: who computes: "local", or "ray"; "torchrun" is for the command line.
         ray_address: of a Ray cluster; None starts or finds one as Ray does.
     """
@@ -61,6 +62,7 @@ class Settings:
     seed: int = 0
     on_bad_image: str = "stop"
     work_dir: str | Path | None = None
+    cache: bool = False
     engine: str = "local"
     ray_address: str | None = None
 
@@ -125,5 +127,6 @@ class Options(TypedDict, total=False):
     seed: int
     on_bad_image: str
     work_dir: str | Path | None
+    cache: bool
     engine: str
     ray_address: str | None

@@ -17,7 +17,7 @@ from frechet.console import one_line
 from frechet.engines.local import Progress
 from frechet.errors import RequestError
 from frechet.features.settings import Settings
-from frechet.networks.download import shown
+from frechet.images.remote import is_url, shown
 from frechet.output import check_output, written_aside
 from frechet.pipeline import Measured, measure
 from frechet.reports.findings import Findings, findings_of
@@ -25,7 +25,6 @@ from frechet.reports.ranking import Comparison
 from frechet.reports.side_by_side import tables_of
 from frechet.reports.thumbnails import Album
 from frechet.scores import Score, Scores
-from frechet.statistics.remote import is_url
 
 _HERE = Path(__file__).parent
 

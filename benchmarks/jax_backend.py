@@ -1,0 +1,215 @@
+"""The network under JAX beside pytorch-fid's in eager PyTorch, and what the statistic in a training loop costs.
+
+    PYTHONPATH=src PEERS_PYTHON benchmarks/jax_backend.py --weights FILE.pth [--output results/jax_backend.json]
+
+Run it with the interpreter of the environment with the peers (see README.md beside this file). Speeds of the network: in
+turn, images of 299 x 299. Training loop: a small convolutional generator of 32 x 32 images and Adam in a jitted step; the same
+with every step's images given to the statistic; and the network alone on as many images, which is what it must cost at
+least. Accuracy: made-up rectified features with a decaying spectrum, n = 2 d, against float64. Memory: a process each.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from machine import machine
+
+import frechet.jax as fj
+from frechet.distances.frechet import frechet_terms
+from frechet.distances.normal import Normal
+
+
+def seconds(call):
+    start = time.perf_counter()
+    jax.block_until_ready(call())
+    return time.perf_counter() - start
+
+
+def in_turn(calls, runs):
+    """Seconds of each call in every run; the first call of each is not timed."""
+    for call in calls.values():
+        jax.block_until_ready(call())
+    taken = {name: [] for name in calls}
+    for run in range(runs):
+        for name in list(calls)[:: 1 if run % 2 == 0 else -1]:
+            taken[name].append(seconds(calls[name]))
+            print(f"{name}: {taken[name][-1]:.3f} s", file=sys.stderr, flush=True)
+    return taken
+
+
+def network_beside_torch(args):
+    import torch
+    from torch_backend import eager_network
+
+    apply, params = fj.network(weights=args.weights)
+    images = np.random.default_rng(0).integers(0, 256, (args.batch, 299, 299, 3), np.uint8)
+    run, theirs = jax.jit(apply), eager_network(args.weights, "cpu")
+    nchw = torch.from_numpy(images).permute(0, 3, 1, 2).float().div(255).contiguous()
+    taken = in_turn({"frechet": lambda: run(params, images), "pytorch-fid": lambda: theirs(nchw)}, args.runs)
+    ours, other = np.asarray(run(params, images)), np.asarray(theirs(nchw))
+    return {
+        "batch": args.batch,
+        "images_per_second": {name: round(args.batch / statistics.median(times), 2) for name, times in taken.items()},
+        "times_as_fast_as_pytorch_fid": round(
+            statistics.median(b / a for a, b in zip(taken["frechet"], taken["pytorch-fid"], strict=True)), 3
+        ),
+        "largest_difference_over_largest_feature": float(f"{np.abs(ours - other).max() / np.abs(other).max():.2g}"),
+    }
+
+
+def generator(params, latents):
+    x = jnp.tanh(latents @ params["in"]).reshape(-1, 32, 32, 16)
+    for kernel in params["convs"]:
+        x = jax.nn.relu(
+            jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        )
+    return jax.nn.sigmoid(jnp.einsum("nhwi,io->nhwo", x, params["out"]))
+
+
+def training_loop(args):
+    """Adam on a generator that is to make a given image: seconds a step without and with the statistic."""
+    keys = iter(jax.random.split(jax.random.key(0), 9))
+    params = {
+        "in": jax.random.normal(next(keys), (64, 32 * 32 * 16)) / 8,
+        "convs": [jax.random.normal(next(keys), (3, 3, 16, 16)) / 12 for _ in range(4)],
+        "out": jax.random.normal(next(keys), (16, 3)) / 4,
+    }
+    target = jax.random.uniform(next(keys), (32, 32, 3))
+    latents = jax.random.normal(next(keys), (args.step_batch, 64))
+    apply, weights = fj.network(weights=args.weights)
+    zeros = jax.tree.map(jnp.zeros_like, params)
+
+    def step(state, latents):
+        def loss(params):
+            return jnp.mean((generator(params, latents) - target) ** 2)
+
+        params, first, second = state
+        gradient = jax.grad(loss)(params)
+        first = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, first, gradient)
+        second = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, second, gradient)
+        return jax.tree.map(lambda p, m, v: p - 1e-3 * m / (jnp.sqrt(v) + 1e-8), params, first, second), first, second
+
+    def judged(state, stats, weights, latents):
+        state = step(state, latents)
+        return state, fj.update(stats, weights, generator(state[0], latents))
+
+    plain, with_statistic, alone = jax.jit(step), jax.jit(judged), jax.jit(apply)
+    state, stats, images = (params, zeros, zeros), fj.empty(apply), generator(params, latents)
+    taken = in_turn(
+        {
+            "without": lambda: plain(state, latents),
+            "with": lambda: with_statistic(state, stats, weights, latents),
+            "network alone": lambda: alone(weights, images),
+        },
+        args.runs,
+    )
+    medians = {name: statistics.median(times) for name, times in taken.items()}
+    return {
+        "images_a_step": args.step_batch,
+        "steps_per_second": {name: round(1 / value, 3) for name, value in medians.items()},
+        "with_over_without_and_network": round(medians["with"] / (medians["without"] + medians["network alone"]), 3),
+    }
+
+
+def recompilations(args):
+    """Programs compiled while the first batches of two sizes come, and while 30 more of any length do."""
+    found = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, duration, **_: found.append(duration) if event.endswith("backend_compile_duration") else None
+    )
+    apply, params = fj.network(weights=args.weights, dims=64)
+    step, stats = fj.sharded_step(params), fj.empty(apply)
+    random = np.random.default_rng(0)
+    for size in (32, 64):
+        stats = step(stats, random.integers(0, 256, (4, size, size, 3), np.uint8))
+    first = len(found)
+    for _ in range(30):
+        size, n = random.choice([32, 64]), random.integers(1, 10)
+        stats = step(stats, random.integers(0, 256, (n, size, size, 3), np.uint8))
+    jax.block_until_ready(stats)
+    return {"first_two_shapes": first, "thirty_batches_after": len(found) - first}
+
+
+def accuracy(d=2048):
+    """Relative error of the in-loop distance at n = 2 d, in float32 and in float64."""
+    random = np.random.default_rng(0)
+    mix = random.standard_normal((d, d)) * (np.arange(1, d + 1) ** -0.7)[:, None]
+    rows = [
+        np.maximum(random.standard_normal((2 * d, d)) @ mix / 8 * spread + 0.3, 0).astype(np.float32)
+        for spread in (1.0, 1.05)
+    ]
+    exact = frechet_terms(*(Normal.of_features(x.astype(np.float64)) for x in rows)).total
+    toy = fj.Network(run=None, convention=None, pixels=1, dims=d, recipe=fj.Recipe())
+    errors = {}
+    for name in ("float32", "float64"):
+        jax.config.update("jax_enable_x64", name == "float64")
+        body = jax.jit(lambda stats, batch: (fj.merge(stats, fj._moments_of(batch, None, toy)), None))
+        stats = [jax.lax.scan(body, fj.empty(toy), jnp.asarray(x.reshape(-1, 64, d)))[0] for x in rows]
+        sides = (fj.to_statistics(side) for side in stats)
+        found = frechet_terms(*(Normal(side.mean, covariance=side.covariance) for side in sides)).total
+        errors[name] = abs(found / exact - 1)
+    jax.config.update("jax_enable_x64", False)
+    return {"d": d, "n": 2 * d, "distance": exact, "relative_error": errors}
+
+
+def memory(args):
+    found = {}
+    for n in (args.step_batch, 4 * args.step_batch, 16 * args.step_batch):
+        command = [sys.executable, __file__, "--weights", str(args.weights), "--peak", str(n)]
+        command += ["--step-batch", str(args.step_batch)]
+        found[n] = round(float(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+    return {"peak_mb_by_images": found}
+
+
+def peak_here(args):
+    """Gather that many images, and say what the process peaked at, in MB."""
+    apply, params = fj.network(weights=args.weights)
+    random = np.random.default_rng(0)
+    batches = (
+        random.integers(0, 256, (args.step_batch, 64, 64, 3), np.uint8) for _ in range(args.peak // args.step_batch)
+    )
+    assert fj.to_statistics(fj.collect(batches, apply, params)).n == args.peak
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+PARTS = {
+    "network": network_beside_torch,
+    "training_loop": training_loop,
+    "compilations": recompilations,
+    "in_loop_accuracy": lambda _args: accuracy(),
+    "memory": memory,
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--step-batch", type=int, default=8)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--parts", default=",".join(PARTS), help="some of them, by name; others are kept from --output")
+    parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--output", type=Path)
+    args = parser.parse_args()
+    if args.peak:
+        peak_here(args)
+        return
+    result = json.loads(args.output.read_text()) if args.output and args.output.exists() else {}
+    result["machine"] = machine("numpy", "jax", "torch", "pytorch-fid")
+    for name in args.parts.split(","):
+        result[name] = PARTS[name](args)
+    print(json.dumps(result, indent=1))
+    if args.output:
+        args.output.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""Make a reference from any iterator of image batches, inside JAX, on all local devices.
+
+    python examples/jax_reference.py images.npy reference.npz            # uint8 (n, h, w, 3), read as it is needed
+    python examples/jax_reference.py cifar10 reference.npz               # a data set of tensorflow_datasets
+
+On several hosts, give each process its share and `--coordinator HOST:PORT --processes N --process I`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+
+import frechet.jax
+
+
+def main() -> None:
+    """Read the command line, gather, save."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("images", help="an .npy of uint8 (n, h, w, 3), or the name of a tfds data set")
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--convention", default=None)
+    parser.add_argument("--extractor", default="inception")
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--coordinator")
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--process", type=int, default=0)
+    args = parser.parse_args()
+    if args.coordinator:
+        jax.distributed.initialize(args.coordinator, args.processes, args.process)
+    apply, params = frechet.jax.network(args.extractor, convention=args.convention, weights=args.weights)
+    gather = from_array if args.images.endswith(".npy") else from_tfds
+    mine = gather(args.images, args.batch, args.process, args.processes)
+    stats = frechet.jax.over_hosts(frechet.jax.collect(mine, apply, params, batch_size=args.batch))
+    if jax.process_index() == 0:
+        made = frechet.jax.to_statistics(stats, source=args.images)
+        made.save(args.output)
+        print(f"{args.output}: {made.n} images")
+
+
+def from_array(path: str, batch: int, process: int, processes: int) -> Iterator[np.ndarray]:
+    """Every so-manieth batch of a file that is mapped, not read; the last may be shorter."""
+    images = np.load(path, mmap_mode="r")
+    for start in range(process * batch, len(images), processes * batch):
+        yield images[start : start + batch]
+
+
+def from_tfds(name: str, batch: int, process: int, processes: int) -> Iterator[np.ndarray]:
+    """The same of the training split of a tfds data set with images of one size."""
+    import tensorflow_datasets as tfds
+
+    share = tfds.even_splits("train", processes)[process]
+    for example in tfds.as_numpy(tfds.load(name, split=share).batch(batch)):
+        yield example["image"]
+
+
+if __name__ == "__main__":
+    main()

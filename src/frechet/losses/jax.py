@@ -1,0 +1,308 @@
+"""FID, KID and the Inception Score as losses in JAX: pure functions with exact gradients with respect to images.
+
+    reference = reference_of("reference.npz")                                  # a pytree: statistics and weights
+    loss, gradient = jax.jit(jax.value_and_grad(fid_loss))(images, reference)  # images (n, h, w, 3) in [0, 1]
+
+The distance is computed in float64 where x64 is on (`jax.config.update("jax_enable_x64", True)`), else in float32 and
+then without squaring anything: from singular values. Give the reference to a jitted function as an argument: what a
+function closes over is compiled into it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from frechet.backends.jax_ops import filled_up
+from frechet.distances.entropy import inception_score
+from frechet.distances.kernel import polynomial_mmd
+from frechet.distances.normal import Normal
+from frechet.distances.transport import couple, feature_gradient, squared_distance
+from frechet.errors import BadFeatures, Mismatch, RequestError, TooFewImages
+from frechet.features.jax_network import Network, is_traced, load_jax_network
+from frechet.features.recipe import require_equal
+from frechet.metrics import normal_of
+from frechet.statistics.files import read_statistics
+from frechet.statistics.statistics import Statistics
+
+Extract = jax.tree_util.Partial  # of a Network and its params: images -> features
+
+jax.tree_util.register_dataclass(Normal, ["mean", "covariance", "factor"], ["resolution"])
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What images are measured against, and the network that sees them: a pytree.
+
+    Attributes:
+        extract: images (n, h, w, 3) -> (n, d) features.
+        normal: their Gaussian, with its factor.
+        rows: (k, d) features, or None: what KID needs.
+    """
+
+    extract: Extract
+    normal: Normal
+    rows: jax.Array | None
+
+
+jax.tree_util.register_dataclass(Reference, ["extract", "normal", "rows"], [])
+
+
+def reference_of(
+    source: str | Path | Statistics | np.ndarray | jax.Array,
+    *,
+    extractor: str = "inception",
+    batch_size: int = 32,
+    **options: Any,
+) -> Reference:
+    """Make a reference for the losses.
+
+    Args:
+        source: a statistics file, `Statistics`, or images (m, h, w, 3), uint8 or floating point in `value_range`.
+        extractor: name in the table of extractors.
+        batch_size: reference images that run together.
+        **options: `dims`, `convention`, `weights` and `precision` as in `frechet.score`; `value_range`, the values that
+            stand for black and white in floating-point images; `checkpoint`, gradient checkpointing in the network.
+
+    Raises:
+        RequestError: an unknown name; what exists is named.
+        Mismatch: the reference was made with another extractor, layer, convention, precision or weights.
+        WeightsError: the weights cannot be had.
+    """
+    extract = Extract(*load_jax_network(extractor, **options))
+    found = _statistics(source, extract, batch_size)
+    normal = normal_of(found).factored()
+    mean, covariance, factor = (_exact(array) for array in (normal.mean, normal.covariance, normal.factor))
+    doubles = mean.dtype == jnp.float64
+    return Reference(
+        extract,
+        Normal(mean, covariance=covariance if doubles else None, factor=factor, resolution=normal.resolution),
+        _exact(found.rows),
+    )
+
+
+def fid_loss(images: jax.Array, reference: Reference) -> jax.Array:
+    """The Fréchet distance of a batch to a reference: FID with Inception features.
+
+    Args:
+        images: (n, h, w, 3), floating point in the reference's `value_range`. Any height and width; n of at least two.
+        reference: as `reference_of` made it.
+
+    Returns:
+        A scalar; float64 for float64 images, else float32. NaN where images out of range or features that are not finite
+        are met inside of `jit`, where nothing can be raised.
+
+    Raises:
+        RequestError: images of another shape or dtype or, outside of `jit`, range.
+        TooFewImages: fewer than two.
+        BadFeatures: outside of `jit`, NaN or infinity came out of the network; the image is named by its index.
+    """
+    return _of_images(_fid, images, reference)
+
+
+def kid_loss(images: jax.Array, reference: Reference) -> jax.Array:
+    """The kernel distance of a batch to a reference: the unbiased squared MMD, k(x, y) = (x·y/d + 1)³ (Bińkowski et al. 2018).
+
+    Arguments and errors as in `fid_loss`; unbiased, so it may be negative.
+
+    Raises:
+        RequestError: also where the reference's statistics kept no rows of features.
+    """
+    return _of_images(_kid, images, reference)
+
+
+def is_loss(images: jax.Array, extract: Extract) -> jax.Array:
+    """Minus the Inception Score of a batch, in one split, of the 1008 logits without bias (Salimans et al. 2016).
+
+    Args:
+        images: as in `fid_loss`.
+        extract: `jax.tree_util.Partial(*frechet.jax.network(dims=1008))`.
+    """
+    return _of_images(_is, images, extract)
+
+
+def in_microbatches(loss: Callable[..., jax.Array], make_images: Callable[..., jax.Array], *, size: int = 16) -> Any:
+    """The loss of many images and its exact gradient, in the memory of `size` of them.
+
+    First the features of all, without a graph; then the gradient in feature space; then micro-batch by micro-batch the
+    images again, with a graph, through which that gradient flows. Not an average over batches.
+
+    Args:
+        loss: `fid_loss`, `kid_loss` or `is_loss`.
+        make_images: pure, (params, latents) -> (k, h, w, 3) images, one for each row of the latents. Randomness enters
+            with the latents, as keys or noise.
+        size: how many images are made at a time.
+
+    Returns:
+        (params, latents, reference) -> (the loss, its gradient with respect to params), pure, to be jitted. Latents are an
+        array, or a pytree of arrays, with one row for each image.
+
+    Raises:
+        RequestError: another loss; or, when called, `make_images` gives another number of images.
+    """
+    if loss not in _LOSSES:
+        raise RequestError(f"the loss is {loss!r}; expected fid_loss, kid_loss or is_loss of frechet.losses.jax")
+    distance = _LOSSES[loss]
+
+    def value_and_grad(params: Any, latents: Any, reference: Any) -> tuple[jax.Array, Any]:
+        n = jax.tree.leaves(latents)[0].shape[0]
+        steps = -(-n // size)
+        batches = jax.tree.map(lambda array: _in_steps(array, steps, size), latents)
+
+        def features(params: Any, batch: Any) -> jax.Array:
+            images = make_images(params, batch)
+            if images.shape[0] != size:
+                raise RequestError(f"make_images gave {images.shape[0]} images for {size} rows of latents")
+            _require_floats(images)
+            return _extract_of(reference)(images)
+
+        first = jax.lax.map(lambda batch: features(params, batch), batches)
+        rows = first.reshape(steps * size, -1)[:n]
+        value, outer = jax.value_and_grad(distance)(rows, reference)
+        outer = _in_steps(outer, steps, size, zeros=True)
+
+        def add(total: Any, step: tuple[Any, jax.Array]) -> tuple[Any, None]:
+            _, pull = jax.vjp(lambda params: features(params, step[0]), params)
+            return jax.tree.map(jnp.add, total, pull(step[1])[0]), None
+
+        zero = jax.tree.map(jnp.zeros_like, params)
+        return value, jax.lax.scan(add, zero, (batches, outer))[0]
+
+    return value_and_grad
+
+
+@jax.custom_vjp
+def frechet_distance(x: jax.Array, y: jax.Array | Normal) -> jax.Array:
+    """The squared Fréchet distance of (n, d) features to others, differentiable in both.
+
+    Args:
+        x: (n, d) features.
+        y: (m, d) features, or a Gaussian with its factor.
+
+    Returns:
+        A scalar of x's dtype. Its gradient is the closed form of `frechet.distances.transport`; nothing is
+        differentiated through a decomposition, so singular covariances (n < d, doubled images) are no trouble.
+    """
+    return _forward(x, y)[0]
+
+
+def _forward(x: jax.Array, y: jax.Array | Normal) -> tuple[jax.Array, tuple[jax.Array, jax.Array | None]]:
+    x, y = jax.tree.map(jnp.asarray, (x, y))
+    with jax.default_matmul_precision("highest"):
+        p, q = _normal_of_features(x), y if isinstance(y, Normal) else _normal_of_features(y)
+        coupling = couple(p, q)
+        theirs = None if isinstance(y, Normal) else feature_gradient(y, p.mean, coupling.onto_p)
+        return squared_distance(p, q, coupling), (feature_gradient(x, q.mean, coupling.onto_q), theirs)
+
+
+def _backward(gradients: tuple[jax.Array, jax.Array | None], outer: jax.Array) -> Any:
+    mine, theirs = gradients
+    return outer * mine, None if theirs is None else outer * theirs
+
+
+frechet_distance.defvjp(_forward, _backward)
+
+
+def _normal_of_features(features: jax.Array) -> Normal:
+    """Their Gaussian with a factor; in float32 with nothing else, since squaring would halve its seven digits."""
+    normal = Normal.of_features(features)
+    if normal.factor is None:
+        centred = (features - normal.mean) / (features.shape[0] - 1) ** 0.5
+        normal = replace(normal, factor=jnp.linalg.qr(centred, mode="r"))
+    return normal if features.dtype == jnp.float64 else replace(normal, covariance=None)
+
+
+def _of_images(distance: Callable[..., jax.Array], images: Any, reference: Any) -> jax.Array:
+    extract = _extract_of(reference)
+    _require_floats(images)
+    features = extract(images)
+    if not is_traced(features) and not bool((finite := jnp.isfinite(features).all(axis=1)).all()):
+        raise BadFeatures(
+            f"the network gave NaN or infinity for image {int((~finite).argmax())} of the batch; look for NaN in the "
+            "images, or for an overflow of half precision"
+        )
+    return distance(features, reference)
+
+
+def _fid(features: jax.Array, reference: Reference) -> jax.Array:
+    return frechet_distance(_enough(features), reference.normal).astype(features.dtype)
+
+
+def _kid(features: jax.Array, reference: Reference) -> jax.Array:
+    if reference.rows is None:
+        raise RequestError("the reference holds no features; KID needs some: make it with frechet stats, or of images")
+    with jax.default_matmul_precision("highest"):
+        return polynomial_mmd(_enough(features), reference.rows).astype(features.dtype)
+
+
+def _is(logits: jax.Array, _extract: Extract) -> jax.Array:
+    return -inception_score(jax.nn.softmax(_enough(logits), axis=1)).astype(logits.dtype)
+
+
+_LOSSES: dict[Callable[..., jax.Array], Callable[..., jax.Array]] = {fid_loss: _fid, kid_loss: _kid, is_loss: _is}
+
+
+def _enough(features: jax.Array) -> jax.Array:
+    """Features of at least two images, in float64 where that is on."""
+    if features.shape[0] < 2:
+        raise TooFewImages(f"a distribution needs at least two images; got {features.shape[0]}")
+    return features.astype(jnp.result_type(float))
+
+
+def _extract_of(reference: Any) -> Extract:
+    extract = reference.extract if isinstance(reference, Reference) else reference
+    if not (isinstance(extract, Extract) and isinstance(extract.func, Network)):
+        raise RequestError(
+            f"the reference is a {type(reference).__name__}; make one with frechet.losses.jax.reference_of, outside of "
+            "the loop (is_loss takes jax.tree_util.Partial(*frechet.jax.network(dims=1008)))"
+        )
+    return extract
+
+
+def _require_floats(images: Any) -> None:
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise RequestError(
+            f"images are {images.dtype}, through which no gradient flows; give floats: images.astype(jnp.float32) / 255"
+        )
+
+
+def _in_steps(array: jax.Array, steps: int, size: int, *, zeros: bool = False) -> jax.Array:
+    """(n, ...) as (steps, size, ...): what is missing at the end is zeros, or the first rows once more."""
+    n = array.shape[0]
+    whole = filled_up(array, steps * size) if zeros else array[jnp.arange(steps * size) % n]
+    return whole.reshape(steps, size, *array.shape[1:])
+
+
+def _exact(array: np.ndarray | None) -> Any:
+    return None if array is None else jnp.asarray(array, jnp.result_type(float))
+
+
+def _statistics(source: Any, extract: Extract, batch_size: int) -> Statistics:
+    network: Any = extract.func
+    if isinstance(source, (str, os.PathLike)):
+        source = read_statistics(Path(source), network.dims)
+    if isinstance(source, Statistics):
+        if source.dims != network.dims:
+            raise Mismatch(
+                f"the reference {source.source} has {source.dims} dimensions and the loss's features {network.dims}; "
+                "choose the layer with dims=, or another reference"
+            )
+        require_equal(network.recipe, source.recipe)
+        return source
+    if not isinstance(source, (np.ndarray, jax.Array)):
+        raise RequestError(
+            f"the reference is a {type(source).__name__}; expected a statistics file, Statistics "
+            "(frechet.collect(images)) or an array of images (m, h, w, 3)"
+        )
+    run = jax.jit(lambda extract, images: extract(images))
+    batches = (source[start : start + batch_size] for start in range(0, source.shape[0], batch_size))
+    pieces = [np.asarray(run(extract, filled_up(batch, batch_size)))[: batch.shape[0]] for batch in batches]
+    rows = np.concatenate(pieces) if pieces else np.empty((0, network.dims), np.float32)
+    return Statistics.of_features(rows, recipe=network.recipe, source="images in memory")

@@ -1,0 +1,250 @@
+"""Losses in JAX: their values are the scores', their gradients those of differences and of PyTorch, their errors clear."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from golden_images import tiles
+from test_jax import MIX, TOY, noise, toy_features, x64
+
+import frechet
+import frechet.jax as fj
+from frechet.distances.normal import Normal
+from frechet.errors import BadFeatures, Mismatch, RequestError, TooFewImages
+from frechet.losses.jax import (
+    Reference,
+    _is,
+    _kid,
+    fid_loss,
+    frechet_distance,
+    in_microbatches,
+    is_loss,
+    kid_loss,
+    reference_of,
+)
+from frechet.statistics.statistics import Statistics
+
+
+def real(name="astronaut", count=12, size=32):
+    """(n, size, size, 3) in [0, 1]: real patches, and the uint8 arrays that they are."""
+    arrays = np.stack([image[:size, :size] for image in tiles(f"skimage/data/{name}.png", count)])
+    return jnp.asarray(arrays, jnp.float32) / 255, arrays
+
+
+@pytest.fixture(scope="module")
+def stored(weights):
+    return frechet.collect(real("coffee", 16)[1], dims=64, weights=weights)
+
+
+@pytest.fixture(scope="module")
+def reference(stored, weights):
+    return reference_of(stored, dims=64, weights=weights)
+
+
+@pytest.mark.parametrize("on", [False, True], ids=["x32", "x64"])
+def test_the_value_is_the_scores(stored, weights, on):
+    images, arrays = real()
+    expected = frechet.score(arrays, stored, dims=64, weights=weights)["fid"]
+    with x64(on):
+        found = jax.jit(fid_loss)(images, reference_of(stored, dims=64, weights=weights))
+    assert found.dtype == jnp.float32
+    assert float(found) == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_a_reference_may_be_images_or_a_file(stored, reference, weights, tmp_path):
+    stored.save(tmp_path / "reference.npz")
+    images = real()[0]
+    for source in (tmp_path / "reference.npz", real("coffee", 16)[0], real("coffee", 16)[1]):
+        other = reference_of(source, dims=64, weights=weights, batch_size=7)
+        assert float(fid_loss(images, other)) == pytest.approx(float(fid_loss(images, reference)), rel=1e-4)
+
+
+def differences(f, x, step=1e-6):
+    """Central differences of f at x, entry by entry."""
+    found = np.zeros(x.shape)
+    for at in np.ndindex(x.shape):
+        moved = np.zeros(x.shape)
+        moved[at] = step
+        found[at] = (float(f(x + moved)) - float(f(x - moved))) / (2 * step)
+    return found
+
+
+def assert_gradient(f, x):
+    gradient, expected = np.asarray(jax.jit(jax.grad(f))(x)), differences(jax.jit(f), x)
+    assert np.abs(gradient - expected).max() <= 1e-6 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(("n", "m"), [(4, 9), (4, 30), (30, 4), (30, 40)])
+def test_the_gradient_is_that_of_differences_on_both_sides(n, m):
+    random = np.random.default_rng(0)
+    x, y = random.standard_normal((n, 7)), 1.5 * random.standard_normal((m, 7))
+    with x64(True):
+        assert_gradient(lambda x: frechet_distance(x, y), x)
+        assert_gradient(lambda y: frechet_distance(x, y), y)
+
+
+@pytest.mark.parametrize("case", ["doubled", "rank-deficient", "constant feature"])
+@pytest.mark.parametrize("n", [5, 30])
+def test_the_gradient_at_singular_covariances(case, n):
+    random = np.random.default_rng(0)
+    x, y = random.standard_normal((n, 7)), 1.5 * random.standard_normal((40, 7))
+    if case == "doubled":
+        x[1] = x[0]
+    elif case == "constant feature":
+        y[:, 3] = 0.2
+    else:
+        y[:, 5:] = y[:, :2]
+    with x64(True):
+        assert_gradient(lambda x: frechet_distance(x, y), x)
+
+
+def test_kid_and_is_have_the_gradients_of_differences():
+    random = np.random.default_rng(0)
+    x, rows = random.standard_normal((5, 7)), random.standard_normal((9, 7))
+    with x64(True):
+        assert_gradient(lambda x: _kid(x, Reference(None, None, rows)), x)
+        assert_gradient(lambda x: _is(x, None), x)
+
+
+def test_the_distance_in_float32_is_that_in_float64_to_five_digits():
+    random = np.random.default_rng(0)
+    for n, m, d in ((8, 200, 64), (200, 8, 64), (200, 300, 64)):
+        x, y = np.abs(random.standard_normal((n, d))), 1.3 * np.abs(random.standard_normal((m, d)))
+        with x64(True):
+            exact = jax.value_and_grad(frechet_distance)(x, jnp.asarray(y))
+        single = jax.value_and_grad(frechet_distance)(x.astype(np.float32), jnp.asarray(y, jnp.float32))
+        assert float(single[0]) == pytest.approx(float(exact[0]), rel=1e-5)
+        gradients = [np.asarray(found[1], np.float64) for found in (single, exact)]
+        assert np.linalg.norm(gradients[0] - gradients[1]) <= 1e-4 * np.linalg.norm(gradients[1])
+
+
+def test_torch_agrees_in_value_and_gradient(stored, weights):
+    """In float64, so that rounding moves no ReLU across its kink and no pixel past another in a max pool."""
+    torch = pytest.importorskip("torch")
+    from frechet.losses.torch import FIDLoss, KIDLoss
+
+    images = 0.2 + 0.6 * np.random.default_rng(0).random((5, 40, 48, 3))
+    for theirs, ours in ((FIDLoss, fid_loss), (KIDLoss, kid_loss)):
+        leaf = torch.from_numpy(images.transpose(0, 3, 1, 2)).requires_grad_()
+        value = theirs(stored, dims=64, weights=weights)(leaf)
+        value.backward()
+        expected = leaf.grad.numpy().transpose(0, 2, 3, 1)
+        with x64(True):
+            loss, gradient = jax.jit(jax.value_and_grad(ours))(images, reference_of(stored, dims=64, weights=weights))
+        assert float(loss) == pytest.approx(float(value.detach()), rel=1e-5)
+        assert np.linalg.norm(np.asarray(gradient) - expected) <= 1e-4 * np.linalg.norm(expected)
+
+
+def test_checkpointing_changes_nothing_but_memory(stored, weights):
+    images = real()[0][:3]
+    found = []
+    for checkpoint in (False, True):
+        reference = reference_of(stored, dims=64, weights=weights, checkpoint=checkpoint)
+        program = jax.jit(jax.value_and_grad(fid_loss)).lower(images, reference)
+        found.append((program.compile()(images, reference), program.as_text().count("optimization_barrier")))
+    (plain, none), (again, barriers) = found
+    assert barriers > none == 0  # what JAX keeps recomputed segments apart with
+    assert float(plain[0]) == pytest.approx(float(again[0]), rel=1e-6)
+    np.testing.assert_allclose(plain[1], again[1], rtol=1e-4, atol=1e-5 * np.abs(plain[1]).max())
+
+
+@pytest.mark.parametrize("loss", [fid_loss, kid_loss, is_loss])
+@pytest.mark.parametrize("n", [3, 10, 13])
+def test_microbatches_give_the_gradient_of_the_whole(loss, n):
+    """Of images that are rows of the parameters, chosen by the latents; 13 of them are not a multiple of 5."""
+    random = np.random.default_rng(0)
+    params = {"images": random.uniform(0.1, 0.9, (n, 12, 8, 3))}
+    latents = random.permutation(n)
+    rows = toy_features(noise(20))
+
+    def make(params, latents):
+        return params["images"][latents] ** 1.1
+
+    with x64(True):
+        normal = Normal.of_features(jnp.asarray(rows)).factored()
+        extract = jax.tree_util.Partial(TOY, MIX)
+        reference = extract if loss is is_loss else Reference(extract, normal, jnp.asarray(rows))
+        whole = jax.value_and_grad(lambda params: loss(make(params, latents), reference))(params)
+        found = jax.jit(in_microbatches(loss, make, size=5))(params, latents, reference)
+    assert float(found[0]) == pytest.approx(float(whole[0]), rel=1e-9)
+    gap = np.linalg.norm(np.asarray(found[1]["images"]) - np.asarray(whole[1]["images"]))
+    assert gap <= 1e-9 * np.linalg.norm(whole[1]["images"])
+
+
+def test_kid_is_unbiased_mmd_by_its_definition(reference, stored):
+    images = real(count=6)[0]
+    x = np.asarray(reference.extract(images), np.float64)
+    y = stored.rows.astype(np.float64)
+
+    def k(a, b):
+        return (a @ b / 64 + 1) ** 3
+
+    among = [np.mean([k(a, b) for i, a in enumerate(z) for j, b in enumerate(z) if i != j]) for z in (x, y)]
+    expected = sum(among) - 2 * np.mean([k(a, b) for a in x for b in y])
+    assert float(kid_loss(images, reference)) == pytest.approx(expected, rel=1e-3)
+
+
+def test_is_of_known_probabilities(weights_with_head):
+    extract = jax.tree_util.Partial(*fj.network(dims=1008, weights=weights_with_head))
+    images = real()[0][:4]
+    value, logits = jax.jit(lambda images, extract: (is_loss(images, extract), extract(images)))(images, extract)
+    p = np.exp(np.asarray(logits, np.float64))
+    p /= p.sum(axis=1, keepdims=True)
+    expected = np.exp(np.mean([(row * np.log(row / p.mean(0))).sum() for row in p]))
+    assert -float(value) == pytest.approx(expected, rel=1e-5)
+
+
+def test_is_of_certain_classes_is_their_number():
+    """Probabilities that are 0 or 1 in float32: three classes, equally often."""
+    logits = 1000 * jnp.eye(6, 6)[:, [0, 1, 2]]
+    assert float(_is(logits[:3], None)) == pytest.approx(-3, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.zeros((4, 8, 8, 3), np.uint8), r"images.astype\(jnp.float32\) / 255"),
+        (np.zeros((4, 3, 8, 8), np.float32), r"expected \(n, h, w, 3\)"),
+        (np.full((4, 8, 8, 3), -1, np.float32), "range from -1 to -1; expected 0 to 1"),
+    ],
+)
+def test_wrong_images_are_refused(reference, images, message):
+    with pytest.raises(RequestError, match=message):
+        fid_loss(images, reference)
+
+
+def test_bad_images_are_named_or_give_nan(reference):
+    images = real()[0]
+    with pytest.raises(BadFeatures, match="image 3"):
+        fid_loss(images.at[3, 0, 0, 0].set(jnp.nan), reference)
+    compiled = jax.jit(fid_loss)
+    assert np.isfinite(compiled(images, reference))
+    assert np.isnan(compiled(images.at[3, 0, 0, 0].set(jnp.nan), reference))
+    assert np.isnan(compiled(images.at[3, 0, 0, 0].set(3.0), reference))
+
+
+def test_one_image_has_no_distribution(reference):
+    with pytest.raises(TooFewImages, match="got 1"):
+        fid_loss(real()[0][:1], reference)
+
+
+def test_a_reference_made_otherwise_is_refused(weights, stored):
+    with pytest.raises(Mismatch, match="convention"):
+        reference_of(stored, dims=64, weights=weights, convention="tensorflow")
+    with pytest.raises(Mismatch, match="64 dimensions"):
+        reference_of(stored, weights=weights)
+    with pytest.raises(RequestError, match="statistics file"):
+        reference_of([1, 2, 3], dims=64, weights=weights)
+    with pytest.raises(RequestError, match="reference_of"):
+        fid_loss(real()[0], "reference.npz")
+    bare = Statistics(mean=stored.mean, covariance=stored.covariance, n=16, recipe=stored.recipe, source="here")
+    with pytest.raises(RequestError, match="KID needs some"):
+        kid_loss(real()[0], reference_of(bare, dims=64, weights=weights))
+
+
+def test_microbatches_of_something_else_are_refused(reference):
+    with pytest.raises(RequestError, match="fid_loss, kid_loss or is_loss"):
+        in_microbatches(np.sum, None)
+    wrong = in_microbatches(fid_loss, lambda params, latents: latents[:1], size=2)
+    with pytest.raises(RequestError, match="gave 1 images for 2"):
+        wrong(0.0, real()[0], reference)
