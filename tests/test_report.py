@@ -138,6 +138,20 @@ def test_statistics_alone_show_what_they_can(sides, tmp_path):
     assert "raise it most" not in text
 
 
+def test_classes_have_a_table(sides, tmp_path):
+    for kind in ("dogs", "<b>cats"):
+        for side, folder in zip(("one", "other"), sides, strict=True):
+            (tmp_path / side / kind).mkdir(parents=True)
+            for path in sorted(folder.iterdir())[:4]:
+                shutil.copy(path, tmp_path / side / kind / f"{kind[0] == '<'}{path.name[:2].strip('<')}.png")
+    scores = write_report(tmp_path / "one", tmp_path / "other", tmp_path / "page.html", per_class=True, **OFFLINE)
+    text = (tmp_path / "page.html").read_text()
+    assert set(scores["fd"].per_class) == {"dogs", "<b>cats"}
+    assert '<h2 id="classes">By class</h2>' in text
+    assert "&lt;b&gt;cats" in text
+    assert "<b>cats" not in text
+
+
 def test_what_cannot_be_a_page_is_refused(sides, tmp_path):
     for arguments, message in (
         ((sides[0], None, tmp_path / "p.html"), "between two sides"),
