@@ -49,6 +49,11 @@ else:
     nobody = fj.over_hosts(fj.collect([one[:9]] if rank else [], apply, params, batch_size=40))
     found["all"] = [int(stats.n), float(fj.fid(stats, reference))]
     found["n where one process has no images"] = int(nobody.n)
+    by_image = jax.sharding.NamedSharding(
+        jax.sharding.Mesh(np.asarray(jax.devices()), ("data",)), jax.sharding.PartitionSpec("data"))
+    images = jax.make_array_from_process_local_data(by_image, one[70 * rank : 70 * (rank + 1)])
+    stats = jax.jit(fj.update)(fj.empty(apply), params, images)            # one program over both processes
+    found["one array over both"] = [int(stats.n), float(fj.fid(stats, reference))]
     print(json.dumps(found), flush=True)
     jax.distributed.shutdown()
 """
@@ -102,6 +107,8 @@ def test_two_processes_give_the_number_of_one(weights, golden):
     assert found[0] == found[1]
     assert found[0]["n where one process has no images"] == 9
     one, other = tiles("skimage/data/astronaut.png", 150), tiles("sklearn/datasets/images/china.jpg", 150)
-    assert found[0]["all"][0] == len(one)
-    expected = frechet.fid(one, other, dims=64, weights=weights)
-    assert found[0]["all"][1] == pytest.approx(float(expected), rel=1e-6)
+    reference = frechet.collect(other, dims=64, weights=weights)
+    for kind, images in (("all", one), ("one array over both", one[:140])):
+        expected = frechet.fid(images, reference, dims=64, weights=weights)
+        assert found[0][kind][0] == len(images)
+        assert found[0][kind][1] == pytest.approx(float(expected), rel=1e-6)
