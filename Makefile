@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint docs bench clean
 
 demo: .venv/demo
 	$(BIN)/frechet demo
@@ -11,10 +11,13 @@ test: .venv/dev
 	$(BIN)/python -m pytest
 
 lint: .venv/dev
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: .venv/dev
+	$(BIN)/mkdocs build --strict
 
 bench: .venv/dev
 	$(BIN)/python benchmarks/limits.py
@@ -30,7 +33,7 @@ bench: .venv/dev
 
 .venv/dev: pyproject.toml | .venv/bin/python
 	$(BIN)/python -m pip install --quiet torch==2.13.0
-	$(BIN)/python -m pip install --quiet --editable '.[demo,torch,jax]' --group dev
+	$(BIN)/python -m pip install --quiet --editable '.[demo,torch,jax,report,torchmetrics]' --group dev --group docs
 	@touch $@ .venv/demo
 
 clean:

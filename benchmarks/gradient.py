@@ -88,6 +88,20 @@ def times(args):
     }
 
 
+def agreement(args):
+    """How far the gradient of the micro-batches is from that of the whole batch (checkpointed, to fit into memory)."""
+    loss = loss_of(args.weights, checkpoint=True)
+    leaf = images(args.images, 64).requires_grad_()
+    value = loss(leaf)
+    value.backward()
+    whole, leaf.grad = leaf.grad, None
+    again = loss.backward_in_microbatches(lambda start, stop: leaf[start:stop], args.images, size=args.micro)
+    return {
+        "gradients_differ_by": float((leaf.grad - whole).norm() / whole.norm()),
+        "values_differ_by": abs(float(again) / float(value.detach()) - 1),
+    }
+
+
 def peak(kind, weights, n, size):
     """What a process of its own peaks at, in MB."""
     command = [sys.executable, __file__, "--weights", str(weights), "--peak", f"{kind},{n},{size}"]
@@ -107,7 +121,7 @@ def peak_here(args):
 
 
 def memory(args):
-    many, few = 8 * args.micro, args.micro
+    many, few = args.images, args.micro
     found = {
         "nothing": peak("whole", args.weights, 2, 2),
         "one micro-batch": peak("whole", args.weights, few, few),
@@ -122,6 +136,7 @@ def main():
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--micro", type=int, default=16)
+    parser.add_argument("--images", type=int, default=256, help="that are taken in micro-batches")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path)
@@ -129,7 +144,12 @@ def main():
     if args.peak:
         peak_here(args)
         return
-    result = {"machine": machine("numpy", "torch", "pytorch-fid"), "time": times(args), "memory": memory(args)}
+    result = {
+        "machine": machine("numpy", "torch", "pytorch-fid"),
+        "time": times(args),
+        "memory": memory(args),
+        "agreement": agreement(args),
+    }
     print(json.dumps(result, indent=1))
     if args.output:
         args.output.write_text(json.dumps(result, indent=1) + "\n")

@@ -2,6 +2,7 @@
 
     python benchmarks/interval.py simulate --output results/interval.json
     python benchmarks/interval.py real IMAGES.zip --output results/interval-real.json
+    python benchmarks/interval.py plot results/interval-real.json --output ../docs/interval.png
 
 `simulate` draws both sides of six settings again and again, at 2 to 50 images a dimension, and counts how often the 95 %
 interval holds the true distance (known from two million draws); beside it the errors of the plain value and of FID∞.
@@ -192,6 +193,32 @@ def real(args):
     return {"images": len(x) + len(y), "rows": rows}
 
 
+def plot(args):
+    """Plain value, FID-infinity and corrected value with its 95 % interval against n, a panel for each d."""
+    from matplotlib.figure import Figure
+
+    rows = json.loads(args.result.read_text())["rows"]
+    dims = sorted({row["d"] for row in rows})
+    figure = Figure(figsize=(4 * len(dims), 3.6), layout="constrained", dpi=160)
+    for axis, d in zip(figure.subplots(1, len(dims), squeeze=False)[0], dims, strict=True):
+        chosen = [row for row in rows if row["d"] == d]
+        n = [row["n"] for row in chosen]
+        axis.plot(n, [row["plain"] for row in chosen], "o-", color="#8a8a8a", label="plain value")
+        axis.plot(n, [row["fid_infinity"] for row in chosen], "s--", color="#efb118", label="FID∞")
+        corrected, error = ([row[key] for row in chosen] for key in ("corrected", "standard_error"))
+        axis.errorbar(
+            n, corrected, [1.96 * e for e in error], fmt="o-", capsize=4, color="#4269d0", label="corrected, 95 %"
+        )
+        axis.axhline(corrected[-1], color="#4269d0", linewidth=0.8, alpha=0.5)
+        axis.set(title=f"d = {d}", xlabel="images a side", xscale="log", ylim=(0, None))
+        axis.set_xticks(n, [f"{size:,}" for size in n], minor=False)
+        axis.minorticks_off()
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].set_ylabel("Fréchet distance")
+    figure.axes[0].legend(frameon=False)
+    figure.savefig(args.output, facecolor="white")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True)
@@ -201,9 +228,15 @@ def main():
     images = commands.add_parser("real")
     images.add_argument("images", type=Path)
     images.set_defaults(run=real)
-    for command in (simulation, images):
+    drawing = commands.add_parser("plot")
+    drawing.add_argument("result", type=Path)
+    drawing.set_defaults(run=plot)
+    for command in (simulation, images, drawing):
         command.add_argument("--output", type=Path)
     args = parser.parse_args()
+    if args.run is plot:
+        plot(args)
+        return
     result = {"machine": machine("frechet", "numpy"), **args.run(args)}
     print(json.dumps(result, indent=1))
     if args.output:

@@ -98,6 +98,13 @@ def seeded_state(seed, head=False):
     return {key: value.astype(np.float32) for key, value in state.items()}
 
 
+def torchvision_state(seed):
+    """The same layers, and torchvision's head: 1000 classes with a bias."""
+    random = np.random.Generator(np.random.PCG64([seed, 1000]))
+    head = {"fc.weight": random.standard_normal((1000, 2048)) / np.sqrt(2048), "fc.bias": random.standard_normal(1000)}
+    return seeded_state(seed) | {key: value.astype(np.float32) for key, value in head.items()}
+
+
 def write_pth(path: Path, state) -> Path:
     """A .pth in torch's zip layout, its pickle put together opcode by opcode (docs: pickletools)."""
     pickle, data = [PROTO + b"\x02", b"}("], {}

@@ -24,7 +24,7 @@ def test_json_is_one_object_and_numbers_go_to_stdout(sides, tmp_path):
     code, out, err = run("score", *sides, *OFFLINE, "--json", "--output", tmp_path / "score.json")
     assert code == 0
     result = json.loads(out)
-    assert set(result) == {"scores", "provenance"}
+    assert set(result) == {"scores", "unavailable", "provenance"}
     score = result["scores"]["fd"]
     assert {"label", "value", "corrected_value", "standard_error", "interval_95", "interval_method", "terms"} <= set(
         score

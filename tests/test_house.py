@@ -10,16 +10,37 @@ import pytest
 import frechet
 
 SOURCE = Path(frechet.__file__).parent
-FRAMEWORKS = {"openvino", "torch", "jax", "matplotlib", "skimage", "sklearn", "scipy", "ray"}
+FRAMEWORKS = {
+    "openvino",
+    "torch",
+    "jax",
+    "matplotlib",
+    "skimage",
+    "sklearn",
+    "scipy",
+    "ray",
+    "transformers",
+    "fsspec",
+    "pyarrow",
+    "h5py",
+    "lmdb",
+}
 OWNERS = {
     "backends/jax_ops.py": {"jax"},
     "backends/openvino_ops.py": {"openvino"},
+    "backends/torch_encoders.py": {"torch"},
     "backends/torch_ops.py": {"torch"},
+    "compat/fastfid.py": {"torch"},
     "compat/inception_v3.py": {"torch"},
+    "compat/is_fid.py": {"torch"},
+    "engines/ray.py": {"ray"},
+    "engines/torchrun.py": {"torch"},
+    "integrations/torchmetrics.py": {"torch"},
     "features/jax_network.py": {"jax"},
     "jax.py": {"jax"},
     "losses/jax.py": {"jax"},
     "losses/torch.py": {"torch"},
+    "losses/torch_features.py": {"torch"},
     "reports/plots.py": {"matplotlib"},
 }
 

@@ -14,7 +14,8 @@ from frechet.errors import BadImage, SourceError
 from frechet.images import resize
 from frechet.images.decode import ALPHA, DEEP, decode
 from frechet.images.loader import load_batches
-from frechet.images.sources import Picture, open_source
+from frechet.images.pictures import Picture
+from frechet.images.sources import open_source
 
 
 def names(source):

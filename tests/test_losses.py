@@ -165,12 +165,17 @@ def test_is_of_known_probabilities(weights_with_head):
         (torch.zeros(4, 8, 8, 3), r"expected \(n, 3, h, w\)"),
         (torch.full((4, 3, 8, 8), -1.0), "range from -1 to -1; expected 0 to 1"),
         (torch.full((4, 3, 8, 8), 200.0), "range from 200 to 200"),
-        (torch.zeros(4, 3, 8, 8, device="meta"), "on meta and the loss on cpu"),
+        (torch.zeros(4, 3, 8, 8, device="meta"), "on meta and the network on cpu"),
     ],
 )
 def test_wrong_images_are_refused(loss, images, message):
     with pytest.raises(RequestError, match=message):
         loss(images)
+
+
+def test_a_reference_on_another_device_is_refused():
+    with pytest.raises(RequestError, match="x is on cpu and y on meta; move one of them"):
+        frechet_distance(torch.zeros(4, 3), torch.zeros(4, 3, device="meta"))
 
 
 def test_one_image_has_no_distribution(loss):

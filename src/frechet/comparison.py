@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -14,73 +14,157 @@ from frechet.engines.local import Progress
 from frechet.errors import Mismatch, RequestError, StatisticsError
 from frechet.features.extractors import EXTRACTORS
 from frechet.features.recipe import Recipe, require_equal
-from frechet.metrics import METRICS, default_metric, frechet_influence, label_of, require_all_features
+from frechet.metrics import Metric, Outcome, Sides, frechet_influence, label_of, require_all_features
+from frechet.metrics.plan import Plan, Wish, plan_of
 from frechet.scores import Influences, Score, Scores
 from frechet.statistics.pairs import remarks_on_pair
 from frechet.statistics.statistics import Statistics
 from frechet.version import __version__
 
+Layers = Mapping[str, Statistics]  # "features" is the layer that was asked for, others bear their tap's name
+
 
 def compare(
-    generated: Statistics,
-    reference: Statistics,
+    generated: Statistics | Layers,
+    reference: Statistics | Layers | None = None,
     *,
+    held_out: Statistics | Layers | None = None,
     metrics: Sequence[str] | None = None,
+    splits: Sequence[int] | None = None,
+    interval: str = "auto",
+    explain: int = 0,
+    progress: Progress | None = None,
+) -> Scores:
+    """Scores from statistics. Arguments as in `frechet.score`.
+
+    Raises:
+        Mismatch: they were made differently.
+        RequestError: an unknown metric, or nothing that can be computed.
+    """
+    require_wishes(interval, explain)
+    sides = [layers_of(side) if side is not None else None for side in (generated, reference, held_out)]
+    assert sides[0] is not None
+    recipe = common_recipe(sides[0]["features"], *(side["features"] for side in sides[1:] if side is not None))
+    plan = plan_of(metrics, recipe, reference=reference is not None, held_out=held_out is not None, splits=splits)
+    named = zip(("generated", "reference", "held-out"), sides, strict=True)
+    known = {name: side["features"] for name, side in named if side is not None}
+    return computed(plan.given(known), *sides, interval=interval, explain=explain, progress=progress)
+
+
+def layers_of(side: Statistics | Layers) -> Layers:
+    """A side's statistics by layer: alone, they are those of the layer that was asked for, whatever it is."""
+    if not isinstance(side, Statistics):
+        return side
+    tap = side.recipe.filled_from(guess_of(side.dims)).layer
+    return {"features": side, **({tap: side} if tap else {})}
+
+
+def computed(
+    plan: Plan,
+    generated: Layers,
+    reference: Layers | None = None,
+    held_out: Layers | None = None,
+    *,
     interval: str = "auto",
     explain: int = 0,
     progress: Progress | None = None,
     backend: str | None = None,
     device: str | None = None,
 ) -> Scores:
-    """Scores from two statistics. Arguments as in `frechet.score`.
+    """The scores of a plan; metrics that fail are told with the reason, unless all do.
 
     Raises:
-        Mismatch: they were made differently.
-        RequestError: an unknown metric, or one that these features do not have.
+        Mismatch: the sides were made differently.
+        RequestError: no metric could be computed; why the first could not.
     """
-    require_wishes(interval, explain)
-    recipe = common_recipe(generated, reference)
-    names = checked_metrics(metrics, recipe)
-    provenance = _provenance(generated, reference, recipe, backend, device)
-    notes = tuple(_warnings(generated, reference, recipe))
-    listed = _listed(generated, reference, explain) if explain else None
-    scores = {}
-    for name in names:
-        terms = METRICS[name].compute(generated, reference, device or "cpu")
-        if not math.isfinite(terms.total):
-            raise StatisticsError(f"{name} is {terms.total}: the statistics hold numbers too large to be features")
-        scores[name] = Score(
-            metric=name,
-            label=label_of(name, recipe, generated.dims),
-            value=terms.total,
-            terms=terms._asdict(),
-            **_interval_fields(name, generated, reference, interval, progress),
-            influence=listed,
-            n_generated=generated.n,
-            n_reference=reference.n,
-            bad_images=generated.bad_images + reference.bad_images,
-            warnings=notes,
-            provenance=provenance,
-        )
-    return Scores(scores, provenance)
+    one, others = generated["features"], [side["features"] for side in (reference, held_out) if side is not None]
+    recipe = common_recipe(one, *others)
+    other = others[0] if reference is not None else None
+    common = {
+        "influence": _listed(one, other, explain) if explain and other is not None else None,
+        "bad_images": tuple(bad for side in (one, *others) for bad in side.bad_images),
+        "warnings": tuple(_warnings(one, other, recipe)),
+        "provenance": _provenance(one, other, recipe, backend, device),
+    }
+    settings = tuple(wish.settings for wish in plan.wishes)
+    scores, failed, sides = {}, dict(plan.refused), {}
+    for wish in plan.wishes:
+        layer = wish.metric.layer
+        try:
+            if layer not in sides:
+                found = [_layer(side, layer, wish.key) for side in (generated, reference, held_out)]
+                sides[layer] = Sides.of(found, device or "cpu", settings)
+            scores[wish.key] = _score(wish, sides[layer], recipe, interval, progress, common)
+        except RequestError as error:
+            failed[wish.key] = error
+    if not scores:
+        raise next(iter(failed.values()))
+    return Scores(scores, common["provenance"], {key: str(error) for key, error in failed.items()})
 
 
-def common_recipe(generated: Statistics, reference: Statistics) -> Recipe:
-    """How both sides were made, as far as either says.
+def _layer(side: Layers | None, layer: str, key: str) -> Statistics | None:
+    """The statistics that a metric is about.
+
+    Raises:
+        RequestError: the side is statistics of another layer.
+    """
+    if side is None or layer in side:
+        return side[layer] if side is not None else None
+    known = side["features"]
+    raise RequestError(
+        f"{key} needs the {layer} layer, and {known.source} holds statistics of {known.recipe.layer or f'{known.dims} features'} "
+        "alone; give images"
+    )
+
+
+def _score(
+    wish: Wish, sides: Sides, recipe: Recipe, interval: str, progress: Progress | None, common: Mapping[str, Any]
+) -> Score:
+    """One metric's score.
+
+    Raises:
+        RequestError: it cannot be computed of these sides.
+    """
+    metric, generated = wish.metric, sides.generated
+    outcome = metric.compute(sides, **wish.settings)
+    if not math.isfinite(outcome.value):
+        raise StatisticsError(f"{wish.key} is {outcome.value}: the statistics hold numbers too large to be features")
+    reference = sides.reference if metric.reference else None
+    layer = recipe if metric.layer == "features" else replace(recipe, layer=metric.layer)
+    return Score(
+        metric=wish.key,
+        label=label_of(wish.key, layer, generated.dims),
+        value=outcome.value,
+        terms=outcome.terms,
+        deviation=outcome.deviation,
+        settings=dict(wish.settings),
+        lower_is_better=metric.lower_is_better,
+        compares=metric.reference,
+        **_interval_fields(metric, outcome, generated, reference, interval, progress),
+        n_generated=generated.n,
+        n_reference=reference.n if reference is not None else None,
+        **common,
+    )
+
+
+def common_recipe(generated: Statistics, *others: Statistics) -> Recipe:
+    """How all sides were made, as far as any says.
 
     Raises:
         Mismatch: they were made differently and have no distance.
     """
-    if generated.dims != reference.dims:
-        raise Mismatch(
-            f"generated ({generated.source}) has {generated.dims} dimensions and reference ({reference.source}) "
-            f"{reference.dims}; they come from different layers or networks"
-        )
-    require_equal(generated.recipe, reference.recipe)
-    recipe = generated.recipe.filled_from(reference.recipe).filled_from(guess_of(generated.dims))
-    if reference.recipe.official:  # the same tensors, and known to be the published ones on that side
-        recipe = replace(recipe, official=True)
-    return recipe
+    recipe = generated.recipe
+    for other in others:
+        if generated.dims != other.dims:
+            raise Mismatch(
+                f"generated ({generated.source}) has {generated.dims} dimensions and reference ({other.source}) "
+                f"{other.dims}; they come from different layers or networks"
+            )
+        require_equal(recipe, other.recipe)
+        recipe = recipe.filled_from(other.recipe)
+        if other.recipe.official:  # the same tensors, and known to be the published ones on that side
+            recipe = replace(recipe, official=True)
+    return recipe.filled_from(guess_of(generated.dims))
 
 
 def require_wishes(interval: str, explain: int) -> None:
@@ -92,17 +176,32 @@ def require_wishes(interval: str, explain: int) -> None:
 
 
 def _interval_fields(
-    metric: str, generated: Statistics, reference: Statistics, interval: str, progress: Progress | None
+    metric: Metric,
+    outcome: Outcome,
+    generated: Statistics,
+    reference: Statistics | None,
+    interval: str,
+    progress: Progress | None,
 ) -> dict[str, Any]:
     """The fields of a score that say how far it is from the truth, or why that is not known."""
     if interval == "none":
         return {"interval_reason": "not asked for"}
+    if outcome.standard_error is not None:
+        half = 1.96 * outcome.standard_error
+        return {
+            "corrected_value": outcome.value,
+            "standard_error": outcome.standard_error,
+            "interval_95": (outcome.value - half, outcome.value + half),
+            "interval_method": "unbiased; the U-statistic's variance",
+        }
+    if metric.interval is None or reference is None:
+        return {"interval_reason": metric.no_interval}
 
     def done(step: int, steps: int) -> None:
         if progress:
             progress("interval", step, steps)
 
-    found = METRICS[metric].interval(generated, reference, generated.seed, done)
+    found = metric.interval(generated, reference, generated.seed, done)
     if isinstance(found, str):
         return {"interval_reason": found}
     return {
@@ -110,6 +209,8 @@ def _interval_fields(
         "standard_error": found.standard_error,
         "interval_95": (found.low, found.high),
         "interval_method": found.method,
+        "variances": found.variances,
+        "reference_groups": found.groups,
         "p_equal": found.p_equal,
         "halved_by": found.halved_by(generated.n, reference.n),
     }
@@ -134,32 +235,15 @@ def _listed(generated: Statistics, reference: Statistics, count: int) -> dict[st
     return {"raise": found.raising(count), "lower": found.lowering(count)}
 
 
-def checked_metrics(metrics: Sequence[str] | None, recipe: Recipe) -> Sequence[str]:
-    """The metrics wished for, or the default one.
-
-    Raises:
-        RequestError: unknown, or not for such features.
-    """
-    default = default_metric(recipe)
-    for name in metrics or ():
-        if name not in METRICS:
-            raise RequestError(f"no metric {name!r}; there is {', '.join(METRICS)}")
-        if name.removesuffix("-infinity") != default:
-            raise RequestError(
-                f"metric {name} is not for features of {recipe.extractor or 'an unknown extractor'}; use {default} "
-                "(FID is the name for Inception features alone)"
-            )
-    return list(dict.fromkeys(metrics)) if metrics else [default]
-
-
 def guess_of(dims: int) -> Recipe:
     """What statistics that say nothing are taken for: Inception features, where Inception has such a layer."""
     layers = [tap for tap, d in EXTRACTORS["inception"].taps.items() if d == dims]
     return Recipe(extractor="inception", layer=layers[0]) if layers else Recipe()
 
 
-def _warnings(generated: Statistics, reference: Statistics, recipe: Recipe) -> Iterator[str]:
-    for name, side in (("generated", generated), ("reference", reference)):
+def _warnings(generated: Statistics, reference: Statistics | None, recipe: Recipe) -> Iterator[str]:
+    sides = [("generated", generated)] + ([("reference", reference)] if reference is not None else [])
+    for name, side in sides:
         if not side.recipe.complete:
             taken = ", ".join(f"{key} {value}" for key, value in asdict(recipe).items() if key in _TOLD and value)
             yield (
@@ -174,14 +258,15 @@ def _warnings(generated: Statistics, reference: Statistics, recipe: Recipe) -> I
         yield from (f"{name}: {remark}" for remark in side.remarks)
         if side.bad_images:
             yield f"{name}: {len(side.bad_images)} images could not be decoded and were left out; the first: {side.bad_images[0]}"
-    yield from remarks_on_pair(generated, reference)
+    if reference is not None:
+        yield from remarks_on_pair(generated, reference)
 
 
 _TOLD = ("extractor", "layer", "convention", "precision")
 
 
 def _provenance(
-    generated: Statistics, reference: Statistics, recipe: Recipe, backend: str | None, device: str | None
+    generated: Statistics, reference: Statistics | None, recipe: Recipe, backend: str | None, device: str | None
 ) -> dict[str, Any]:
     def side(statistics: Statistics) -> dict[str, Any]:
         said = asdict(statistics.recipe)
@@ -192,6 +277,7 @@ def _provenance(
             "n_source": statistics.n_source,
             "seed": statistics.seed,
             "made_by": statistics.made_by,
+            "moments": [float(statistics.mean @ statistics.mean), float(np.trace(statistics.covariance))],
             "assumed": [name for name, value in said.items() if value is None],
             "bad_images": list(statistics.bad_images),
         }
@@ -202,7 +288,7 @@ def _provenance(
         "backend": backend,
         "device": device,
         "generated": side(generated),
-        "reference": side(reference),
+        "reference": side(reference) if reference is not None else None,
         "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
         "numpy": np.__version__,

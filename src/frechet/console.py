@@ -23,8 +23,8 @@ def exiting() -> Iterator[None]:
     except click.ClickException as error:
         error.show()
         sys.exit(2)
-    except (click.Abort, KeyboardInterrupt):
-        _fail("interrupted", 130)
+    except (click.Abort, KeyboardInterrupt) as stop:
+        _fail(f"interrupted{stop}", 130)
     except BrokenPipeError:  # whoever read our output has read enough; Python's docs: nothing may be flushed again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
@@ -35,6 +35,11 @@ def exiting() -> Iterator[None]:
 def printable(text: str) -> str:
     """The text with control characters (a file name may hold some) made visible."""
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
+def one_line(text: str) -> str:
+    """The same for a cell of a table: line ends are made visible too."""
+    return printable(text).replace("\n", "\\n")
 
 
 def _fail(message: str, code: int) -> None:

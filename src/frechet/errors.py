@@ -12,6 +12,7 @@ FrechetError
 └── RunError (exit code 3): the run failed underway
     ├── BadImage            an image that cannot be decoded
     ├── BadArchive          an archive that is damaged further on
+    ├── Unreachable         a store or a worker that answers no more
     └── BadFeatures         features that are not finite
 """
 
@@ -68,6 +69,10 @@ class BadImage(RunError):
 
 class BadArchive(RunError):
     """An archive or array file is damaged beyond its header."""
+
+
+class Unreachable(RunError):
+    """A store or a worker refuses, or does not answer."""
 
 
 class BadFeatures(RunError):

@@ -3,33 +3,40 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from frechet.comparison import (
-    checked_metrics,
+    Layers,
     common_recipe,
-    compare,
+    computed,
     guess_of,
     influences_of,
+    layers_of,
     require_wishes,
 )
-from frechet.engines.local import Progress, collect_from
-from frechet.errors import Mismatch, RequestError, SourceError, TooFewImages
+from frechet.engines.local import Progress, collect_from, collect_layers
+from frechet.errors import Mismatch, RequestError, SourceError, TooFewImages, WeightsError
 from frechet.features.conventions import CONVENTIONS
-from frechet.features.extractors import EXTRACTORS, LoadedExtractor, tap_of
+from frechet.features.encoders import name_of
+from frechet.features.extractors import table_row, tap_of
+from frechet.features.loaded import LoadedExtractor
 from frechet.features.recipe import Recipe, require_equal
 from frechet.features.settings import Options, Settings
-from frechet.images.sources import Source, open_source
-from frechet.metrics import METRICS, require_all_features
+from frechet.images.generated import GeneratedSource
+from frechet.images.pictures import Source
+from frechet.images.remote import is_url
+from frechet.images.sources import open_source
+from frechet.metrics.plan import Plan, plan_of
 from frechet.scores import Influences, Score, Scores
+from frechet.several import averaged, by_class, extractor_by_extractor
 from frechet.statistics.files import read_features, read_statistics
 from frechet.statistics.peers import is_statistics
-from frechet.statistics.remote import is_url, read_remote
+from frechet.statistics.remote import is_statistics_url, read_remote
 from frechet.statistics.statistics import Statistics
 
 if TYPE_CHECKING:
@@ -38,31 +45,45 @@ if TYPE_CHECKING:
 
 def score(
     generated: Any,
-    reference: Any,
+    reference: Any = None,
     *,
     metrics: Sequence[str] | None = None,
+    held_out: Any = None,
+    splits: Sequence[int] | None = None,
     reference_convention: str | None = None,
     reference_size: int | None = None,
     interval: str = "auto",
     explain: int = 0,
+    per_class: bool = False,
+    repeat: int = 1,
     features: bool = False,
     progress: Progress | None = None,
     **options: Unpack[Options],
 ) -> Scores:
-    """Score generated images against reference images.
+    """Score generated images, against reference images where a metric compares.
 
     Args:
         generated, reference: each a folder, .zip, .npz with `arr_0` or .npy of images, a statistics .npz or its URL, a
-            `Statistics`, or an iterable of PIL images or uint8 arrays (h, w, 3).
-        metrics: keys of the table of metrics; by default the Fréchet distance of the extractor's features.
+            `Statistics`, an iterable of PIL images or uint8 arrays (h, w, 3), or a function that makes as many images as it
+            is asked for (`num_images` in all). The reference may be left out for metrics of one side.
+        metrics: keys of the table of metrics, with "@" and the name of a tool for that tool's settings, or "all"; by
+            default the Fréchet distance of the extractor's features.
+        held_out: images that the generator never saw, for metrics that ask whether it repeats its training images.
+        splits: numbers of splits for the Inception Score.
         reference_convention: the convention of a reference statistics file that does not say.
         reference_size: the number of images behind a reference statistics file that does not say.
         interval: "auto" for the corrected value and its 95 % interval where there are images enough, or "none".
         explain: how many of the images that raise the score most, and of those that lower it most, to list.
+        per_class: score each class (sub-folder, or label in ADM's `arr_1`) alone as well.
+        repeat: score so many times, with seeds that count up from `seed`: other subsets of `num_images`, other images of a
+            function, other draws of a metric. Values are then means.
         features: each side that is no statistics is floating-point features (n, d): an array, an .npy, or an .npz with
             `features`, `feats` or `arr_0`.
         progress: called with (what, images done, images in all) as the work goes on.
         **options: fields of `Settings`.
+
+    Returns:
+        The scores; `unavailable` says why metrics have none that could not be computed while others could.
 
     Raises:
         RequestError: the request cannot be done; nothing was computed.
@@ -70,24 +91,132 @@ def score(
     """
     settings = Settings(**options)
     require_wishes(interval, explain)
-    with ThreadPoolExecutor() as readers:  # two statistics files are read at once
+    if repeat < 1:
+        raise RequestError(f"repeat is {repeat}; expected the number of runs")
+
+    def run(settings: Settings, metrics: Sequence[str] | None) -> Scores:
         opener = partial(_open_side, settings=settings, features=features, progress=progress)
-        one, other = readers.map(opener, (generated, reference))
-    other = _declared(other, reference_convention, reference_size)
-    if isinstance(one, Statistics) and isinstance(other, Statistics):
-        _require_as_asked(one, other, settings)
-        return compare(one, other, metrics=metrics, interval=interval, explain=explain, progress=progress)
-    extractor = settings.load(progress)
-    keep_all = explain > 0 or any(METRICS[name].all_features for name in checked_metrics(metrics, extractor.recipe))
-    return compare(
-        *_collected(one, other, settings, extractor, progress, keep_all=keep_all),
-        metrics=metrics,
-        interval=interval,
-        explain=explain,
-        progress=progress,
-        backend=extractor.backend,
-        device=extractor.device,
+        sides = _opened(opener, generated, reference, held_out)
+        if "reference" in sides:
+            sides["reference"] = _declared(sides["reference"], reference_convention, reference_size)
+        wish = partial(plan_of, metrics, splits=splits, explain=explain, per_class=per_class)
+        return _run(sides, settings, wish, interval, explain, progress).scores
+
+    runs = [
+        extractor_by_extractor(run, replace(settings, seed=settings.seed + turn), metrics) for turn in range(repeat)
+    ]
+    return runs[0] if repeat == 1 else averaged(runs)
+
+
+class Measured(NamedTuple):
+    """Scores and what they were computed from.
+
+    Attributes:
+        scores: the result.
+        statistics: of the layer that was asked for, by side ("generated", "reference").
+        sources: the images, of sides that were given as such.
+    """
+
+    scores: Scores
+    statistics: dict[str, Statistics]
+    sources: dict[str, Source]
+
+
+def measure(
+    generated: Any,
+    reference: Any,
+    settings: Settings,
+    *,
+    metrics: Sequence[str] | None = None,
+    splits: Sequence[int] | None = None,
+    held_out: Any = None,
+    reference_convention: str | None = None,
+    reference_size: int | None = None,
+    interval: str = "auto",
+    explain: int = 0,
+    per_class: bool = False,
+    features: bool = False,
+    progress: Progress | None = None,
+) -> Measured:
+    """As `score`, with the features that the scores come from: of every image, where images are given.
+
+    Statistics that did not keep the features of every image are scored without `explain`.
+    """
+    require_wishes(interval, explain)
+    sides = _opened(
+        partial(_open_side, settings=settings, features=features, progress=progress), generated, reference, held_out
     )
+    sides["reference"] = _declared(sides["reference"], reference_convention, reference_size)
+    one = sides["generated"]
+    all_there = not isinstance(one, Statistics) or one.features is not None
+    keeps = max(explain, 1) if all_there else 0  # what images are listed by is kept, whether they are listed or not
+    wish = partial(plan_of, metrics, splits=splits, explain=keeps, per_class=per_class)
+    return _run(sides, settings, wish, interval, explain if all_there else 0, progress)
+
+
+def _run(
+    sides: Mapping[str, Source | Statistics],
+    settings: Settings,
+    wish: Callable[..., Plan],
+    interval: str,
+    explain: int,
+    progress: Progress | None,
+) -> Measured:
+    """Plan, collect, compute."""
+    wish = partial(wish, reference="reference" in sides, held_out="held-out" in sides)
+    plan, found, used = _found(sides, settings, wish, progress)
+    scores = computed(plan, *found, interval=interval, explain=explain, progress=progress, **used)
+    if plan.per_class:
+        scores = by_class(plan, scores, *found[:2])
+    named = zip(("generated", "reference"), found[:2], strict=True)
+    return Measured(
+        scores,
+        {name: layers["features"] for name, layers in named if layers is not None},
+        {name: side for name, side in sides.items() if not isinstance(side, Statistics)},
+    )
+
+
+def _opened(
+    opener: Callable[[Any], Source | Statistics], generated: Any, reference: Any, held_out: Any
+) -> dict[str, Source | Statistics]:
+    """The sides that are given, by name; statistics files are read at once."""
+    given = {"generated": generated, "reference": reference, "held-out": held_out}
+    given = {name: side for name, side in given.items() if name == "generated" or side is not None}
+    with ThreadPoolExecutor() as readers:
+        return dict(zip(given, readers.map(opener, given.values()), strict=True))
+
+
+def _found(
+    sides: Mapping[str, Source | Statistics],
+    settings: Settings,
+    wish: Callable[[Recipe], Plan],
+    progress: Progress | None,
+) -> tuple[Plan, list[Layers | None], dict[str, str]]:
+    """(what can be computed, statistics by layer of all three sides, what computed their features)."""
+    known = {name: side for name, side in sides.items() if isinstance(side, Statistics)}
+    if len(known) == len(sides):
+        _require_as_asked(known, settings)
+        return wish(common_recipe(*known.values())).given(known), _ordered(known), {}
+    plan, extractor = _loaded(wish(settings.recipe).given(known), settings, progress)
+    found = _collected(sides, settings, extractor, progress, plan.layers)
+    return plan, _ordered(found), {"backend": extractor.backend, "device": extractor.device}
+
+
+def _loaded(plan: Plan, settings: Settings, progress: Progress | None) -> tuple[Plan, LoadedExtractor]:
+    """The extractor with all layers that the plan needs, or as many as its weights have, and what is left of the plan."""
+    further = [layer for layer in plan.layers if layer != "features"]
+    try:
+        return plan, settings.load(progress, further)
+    except WeightsError as error:
+        heads = [layer for layer in further if (row := table_row(settings.extractor)) and layer in row.heads]
+        left = plan.without(heads, error) if heads else plan
+        if left is plan:
+            raise
+        return left, settings.load(progress, [layer for layer in further if layer not in heads])
+
+
+def _ordered(sides: Mapping[str, Statistics | Layers]) -> list[Layers | None]:
+    return [layers_of(sides[name]) if name in sides else None for name in ("generated", "reference", "held-out")]
 
 
 def fid(generated: Any, reference: Any, **options: Any) -> Score:
@@ -112,7 +241,9 @@ def influence(
     opener = partial(_open_side, settings=settings, features=features, progress=progress)
     one, other = opener(generated), opener(reference)
     if not (isinstance(one, Statistics) and isinstance(other, Statistics)):
-        one, other = _collected(one, other, settings, settings.load(progress), progress, keep_all=True)
+        sides = {"generated": one, "reference": other}
+        found = _collected(sides, settings, settings.load(progress), progress, {"features": True})
+        one, other = found["generated"]["features"], found["reference"]["features"]
     common_recipe(one, other)
     return influences_of(one, other)
 
@@ -135,35 +266,36 @@ def collect(
             raise SourceError(
                 f"{source.source} holds statistics already; expected {'features' if features else 'images'}"
             )
-        _require_as_asked(source, source, settings)
+        _require_as_asked({"generated": source}, settings)
         return source
     return collect_from(source, settings, settings.load(progress), progress)
 
 
 def _collected(
-    one: Source | Statistics,
-    other: Source | Statistics,
+    sides: Mapping[str, Source | Statistics],
     settings: Settings,
     extractor: LoadedExtractor,
     progress: Progress | None,
-    *,
-    keep_all: bool,
-) -> tuple[Statistics, Statistics]:
-    """Statistics of both sides; `keep_all` keeps every image's features and name.
+    layers: Mapping[str, bool],
+) -> dict[str, Layers]:
+    """Statistics of all sides by layer; `layers` says of which every image's features and name are kept.
 
     Raises:
-        RequestError: the generated side is statistics that did not keep them, though they are wanted.
+        Mismatch: a side is statistics that these features cannot be compared with.
     """
-    if keep_all and isinstance(one, Statistics):
-        require_all_features(one)
-    for side, name in ((one, "generated"), (other, "reference")):
+    for name, side in sides.items():
         if isinstance(side, Statistics):
             _require_fit(side, name, extractor)
-    if not isinstance(one, Statistics):
-        one = collect_from(one, settings, extractor, progress, "generated", keep_all=keep_all)
-    if not isinstance(other, Statistics):
-        other = collect_from(other, settings, extractor, progress, "reference", keep_all=keep_all)
-    return one, other
+    tap = extractor.recipe.layer or "features"
+    keep = {**layers, "features": layers["features"] or layers.get(tap, False)}
+    found: dict[str, Layers] = {}
+    for name, side in sides.items():
+        if isinstance(side, Statistics):
+            found[name] = layers_of(side)
+        else:
+            collected = collect_layers(side, settings, extractor, progress, name, keep=keep)
+            found[name] = {tap: collected["features"], **collected}
+    return found
 
 
 def _open_side(
@@ -177,10 +309,14 @@ def _open_side(
     if isinstance(side, Statistics):
         return side
     is_path = isinstance(side, (str, os.PathLike))
-    if is_url(side):
+    if is_statistics_url(side) or (features and is_url(side)):
         found = read_remote(side, read, progress)
-    elif is_path and (features or is_statistics(Path(side))):
+    elif is_path and not is_url(side) and (features or is_statistics(Path(side))):
         found = read(Path(side))
+    elif callable(side) and not hasattr(side, "__len__"):
+        if settings.num_images is None:
+            raise RequestError("a function makes as many images as are wanted: say how many by num_images")
+        return GeneratedSource(side, settings.num_images)
     elif features:
         found = Statistics.of_features(side, seed=settings.seed)
     else:
@@ -200,7 +336,8 @@ def _as_said(side: Statistics, settings: Settings) -> Statistics:
     """Bare features, with what the settings say of them."""
     said = settings.asked()
     if {"extractor", "layer"} & set(said):
-        said |= {"extractor": settings.extractor, "layer": tap_of(EXTRACTORS[settings.extractor], side.dims)}
+        row = table_row(settings.extractor)
+        said |= {"extractor": name_of(settings.extractor), "layer": tap_of(row, side.dims) if row else str(side.dims)}
     return replace(side, recipe=side.recipe.filled_from(Recipe(**said)))  # type: ignore[arg-type]
 
 
@@ -232,14 +369,14 @@ def _declared(side: Source | Statistics, convention: str | None, size: int | Non
     return side
 
 
-def _require_as_asked(one: Statistics, other: Statistics, settings: Settings) -> None:
-    """Refuse flags that say how images become features where both sides are features already, and say otherwise."""
+def _require_as_asked(sides: Mapping[str, Statistics], settings: Settings) -> None:
+    """Refuse flags that say how images become features where all sides are features already, and say otherwise."""
     asked = settings.asked()
     if settings.num_images is not None or settings.weights is not None:
         raise RequestError(
             "only statistics or features are given: there are no images that num_images or weights could apply to"
         )
-    for name, side in (("generated", one), ("reference", other)):
+    for name, side in sides.items():
         for what, value in asked.items():
             said = getattr(side.recipe, what) or (guess_of(side.dims).layer if what == "layer" else None)
             if said not in (None, value):

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from frechet.errors import RequestError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
@@ -23,11 +25,20 @@ class Score:
         interval_95: (low, high) or None.
         interval_method: how the interval was found, or None.
         interval_reason: why there is none, or None.
+        variances: what the sampling of the generated and of the reference images adds to the squared standard error, or None.
+        reference_groups: the reference's influence averaged over groups of its images, by which `frechet compare` finds how
+            much two scores against one reference err alike, or None.
         p_equal: p-value of both sides having one distribution, where that was in question, or None.
         halved_by: (generated, reference) images that would about halve the interval, or None.
         influence: the images that raise and that lower the value most, where that was asked for, or None.
-        terms: parts of the value by name.
-        n_generated, n_reference: images a side; None where a file does not say.
+        terms: parts of the value, or further numbers, by name.
+        deviation: between splits, subsets or repeated runs, where there are such, or None.
+        per_class: its value for each class alone, where that was asked for; classes that have none are absent.
+        repeats: its values in runs that were repeated with other seeds; `value` is then their mean, `deviation` their spread.
+        settings: the metric's own (splits, neighbours, subsets ...), by name.
+        lower_is_better: the direction; None where neither is.
+        compares: whether a reference is part of it.
+        n_generated, n_reference: images a side; None where a file does not say, or no such side counts.
         bad_images: images left out, with the reason.
         warnings: what a reader should know.
         provenance: everything that made it.
@@ -41,10 +52,18 @@ class Score:
     interval_95: tuple[float, float] | None = None
     interval_method: str | None = None
     interval_reason: str | None = None
+    variances: tuple[float, float] | None = None
+    reference_groups: tuple[float, ...] | None = None
     p_equal: float | None = None
     halved_by: tuple[int | None, int | None] | None = None
     influence: Mapping[str, Any] | None = None
     terms: Mapping[str, float] = field(default_factory=dict)
+    deviation: float | None = None
+    per_class: Mapping[str, float] = field(default_factory=dict)
+    repeats: tuple[float, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    lower_is_better: bool | None = None
+    compares: bool = True
     n_generated: int | None = None
     n_reference: int | None = None
     bad_images: tuple[str, ...] = ()
@@ -98,14 +117,30 @@ class Influences:
         }
 
 
-class Scores(Mapping[str, Score]):
-    """Scores of one comparison by the metric's key, with their common provenance."""
+class NoScore(RequestError, KeyError):
+    """A metric of the run that could not be computed; the text says why."""
 
-    def __init__(self, scores: Mapping[str, Score], provenance: Mapping[str, Any]) -> None:
+    __str__ = Exception.__str__  # KeyError would quote it
+
+
+class Scores(Mapping[str, Score]):
+    """Scores of one comparison by the metric's key, with their common provenance.
+
+    Attributes:
+        provenance: everything that made them.
+        unavailable: why the other metrics of the run have no score, by their key. Asking for one raises `NoScore`.
+    """
+
+    def __init__(
+        self, scores: Mapping[str, Score], provenance: Mapping[str, Any], unavailable: Mapping[str, str] | None = None
+    ) -> None:
         self._scores = dict(scores)
         self.provenance = provenance
+        self.unavailable = dict(unavailable or {})
 
     def __getitem__(self, metric: str) -> Score:
+        if metric in self.unavailable:
+            raise NoScore(self.unavailable[metric])
         return self._scores[metric]
 
     def __iter__(self) -> Iterator[str]:
@@ -115,8 +150,12 @@ class Scores(Mapping[str, Score]):
         return len(self._scores)
 
     def to_dict(self) -> dict[str, Any]:
-        """{"scores": {key: ...}, "provenance": ...}."""
-        return {"scores": {key: score.to_dict() for key, score in self.items()}, "provenance": dict(self.provenance)}
+        """{"scores": {key: ...}, "unavailable": {key: reason}, "provenance": ...}."""
+        return {
+            "scores": {key: score.to_dict() for key, score in self.items()},
+            "unavailable": self.unavailable,
+            "provenance": dict(self.provenance),
+        }
 
     def to_json(self) -> str:
         """One JSON object; NaN and infinity never occur in it."""

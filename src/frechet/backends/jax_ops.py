@@ -12,7 +12,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from frechet.errors import RequestError
-from frechet.networks.ops import NO_PADDING, Activation, Array, Padding
+from frechet.networks.ops import NO_PADDING, Activation, Array, Padding, Scalars
 
 HALVES = {"float32": None, "bfloat16": jnp.bfloat16, "float16": jnp.float16}  # by name of the precision
 Params = dict[str, tuple[jax.Array, ...]]  # layer -> (kernel OIHW, bias O); a head -> (matrix,)
@@ -74,9 +74,11 @@ class JaxOps:
     def max_pool(self, x: Array, *, size: int, stride: int, padding: int = 0) -> Array:
         return lax.reduce_window(x, -jnp.inf, lax.max, *_windows(size, stride, padding))
 
-    def average_pool(self, x: Array, *, size: int, stride: int, padding: int = 0) -> Array:
+    def average_pool(self, x: Array, *, size: int, stride: int, padding: int = 0, counted: bool = False) -> Array:
         wide = jnp.promote_types(x.dtype, jnp.float32)  # nine halves do not add up in half precision
         sums = lax.reduce_window(x.astype(wide), 0.0, lax.add, *_windows(size, stride, padding))
+        if counted:
+            return (sums / size**2).astype(x.dtype)
         rows, columns = (_inside(length, size, stride, padding) for length in x.shape[1:3])
         return (sums / jnp.asarray(np.outer(rows, columns)[:, :, None], wide)).astype(x.dtype)
 
@@ -89,8 +91,8 @@ class JaxOps:
     def concat(self, parts: Sequence[Array]) -> Array:
         return jnp.concatenate(parts, axis=-1)
 
-    def scale_shift(self, x: Array, scale: float, shift: float) -> Array:
-        return x * scale + shift
+    def scale_shift(self, images: Array, scale: Scalars, shift: Scalars) -> Array:
+        return images * jnp.asarray(scale, images.dtype) + jnp.asarray(shift, images.dtype)
 
     def channels(self, x: Array, start: int, stop: int) -> Array:
         return x[..., start:stop]

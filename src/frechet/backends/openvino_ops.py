@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from openvino import opset13 as opset
 
 from frechet.errors import RequestError
 from frechet.machine import usable_cores
-from frechet.networks.ops import NO_PADDING, Activation, Array, Padding
+from frechet.networks.ops import NO_PADDING, Activation, Array, Padding, Scalars
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
@@ -58,9 +59,9 @@ class OpenVINOOps:
         sides = [padding, padding]
         return opset.max_pool(x, [stride, stride], [1, 1], sides, sides, [size, size]).output(0)
 
-    def average_pool(self, x: Array, *, size: int, stride: int, padding: int = 0) -> Array:
+    def average_pool(self, x: Array, *, size: int, stride: int, padding: int = 0, counted: bool = False) -> Array:
         sides = [padding, padding]
-        return opset.avg_pool(x, [stride, stride], sides, sides, [size, size], exclude_pad=True)
+        return opset.avg_pool(x, [stride, stride], sides, sides, [size, size], exclude_pad=not counted)
 
     def add(self, x: Array, y: Array) -> Array:
         return opset.add(x, y)
@@ -71,8 +72,8 @@ class OpenVINOOps:
     def concat(self, parts: Sequence[Array]) -> Array:
         return opset.concat(list(parts), axis=1)
 
-    def scale_shift(self, x: Array, scale: float, shift: float) -> Array:
-        return opset.add(opset.multiply(x, np.float32(scale)), np.float32(shift))
+    def scale_shift(self, images: Array, scale: Scalars, shift: Scalars) -> Array:
+        return opset.add(opset.multiply(images, np.asarray(scale, np.float32)), np.asarray(shift, np.float32))
 
     def channels(self, x: Array, start: int, stop: int) -> Array:
         return opset.slice(x, [start], [stop], [1], [1])
@@ -135,6 +136,53 @@ def compile_network(network: Callable[[OpenVINOOps, Array], Array], *, pixels: i
     Raises:
         RequestError: the processor has no bfloat16 arithmetic (emulated, it would be slower than float32).
     """
+    images = opset.parameter([-1, pixels, pixels, 3], np.float32)
+    return _compiled(ov.Model([network(OpenVINOOps(), images)], [images]), precision)
+
+
+def compile_onnx(path: Path, scale: Scalars, shift: Scalars, precision: str) -> tuple[OpenVINORunner, int, int]:
+    """(the network of an ONNX file, d, height and width of its images): one input (n, 3, h, h) or (n, h, h, 3), one output.
+
+    Args:
+        path: the file.
+        scale, shift: what is done to images in 0..255 before they enter, by channel.
+        precision: as above.
+
+    Raises:
+        RequestError: it cannot be read, or has another input or output.
+    """
+    try:
+        model = ov.Core().read_model(path)
+    except RuntimeError as error:
+        raise RequestError(f"{path} cannot be read as an ONNX network: {error}") from error
+    shape = [size.get_length() if size.is_static else -1 for size in model.inputs[0].partial_shape]
+    last = shape[-1:] == [3]
+    sides = shape[1:3] if last else shape[2:4]
+    if (
+        len(model.inputs) != 1
+        or len(shape) != 4
+        or (not last and shape[1] != 3)
+        or sides[0] != sides[1]
+        or sides[0] < 1
+    ):
+        raise RequestError(f"{path} takes {shape}; expected one input (n, 3, h, h) or (n, h, h, 3) with h known")
+    pixels = sides[0]
+    model.reshape([-1, *shape[1:]])
+    images = opset.parameter([-1, pixels, pixels, 3], np.float32)
+    entering = OpenVINOOps().scale_shift(images, scale, shift)
+    entering = entering if last else opset.transpose(entering, np.array([0, 3, 1, 2]))
+    model.inputs[0].node.output(0).replace(opset.convert(entering, np.float32).output(0))
+    found = model.outputs[0].node.input_value(0)
+    if found.partial_shape.rank.get_length() > 2:  # (n, d, 1, 1) and the like
+        found = opset.reshape(found, np.array([0, -1]), special_zero=True).output(0)
+    whole = ov.Model([found], [images])
+    d = whole.outputs[0].partial_shape[1]
+    if not d.is_static:
+        raise RequestError(f"{path} gives {whole.outputs[0].partial_shape}; expected (n, d) with d known")
+    return _compiled(whole, precision), d.get_length(), pixels
+
+
+def _compiled(model: ov.Model, precision: str) -> OpenVINORunner:
     core = ov.Core()
     if precision not in _HINTS:
         raise RequestError(
@@ -145,8 +193,6 @@ def compile_network(network: Callable[[OpenVINOOps, Array], Array], *, pixels: i
             "--precision bfloat16 needs a processor with bfloat16 arithmetic (AMX or AVX512-BF16), and this one has none; "
             "use --precision float32"
         )
-    images = opset.parameter([-1, pixels, pixels, 3], np.float32)
-    model = ov.Model([network(OpenVINOOps(), images)], [images])
     compiled = core.compile_model(
         model,
         "CPU",

@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812, its usual name
 from torch.utils.checkpoint import checkpoint
 
 from frechet.errors import RequestError
-from frechet.networks.ops import NO_PADDING, Activation, Array, Padding
+from frechet.networks.ops import NO_PADDING, Activation, Array, Padding, Scalars
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -57,8 +57,8 @@ class TorchOps:
     def max_pool(self, x: Array, *, size: int, stride: int, padding: int = 0) -> Array:
         return F.max_pool2d(x, size, stride, padding)
 
-    def average_pool(self, x: Array, *, size: int, stride: int, padding: int = 0) -> Array:
-        return F.avg_pool2d(x, size, stride, padding, count_include_pad=False)
+    def average_pool(self, x: Array, *, size: int, stride: int, padding: int = 0, counted: bool = False) -> Array:
+        return F.avg_pool2d(x, size, stride, padding, count_include_pad=counted)
 
     def add(self, x: Array, y: Array) -> Array:
         return x + y
@@ -69,8 +69,8 @@ class TorchOps:
     def concat(self, parts: Sequence[Array]) -> Array:
         return torch.cat(list(parts), dim=1)
 
-    def scale_shift(self, x: Array, scale: float, shift: float) -> Array:
-        return x * scale + shift
+    def scale_shift(self, images: Array, scale: Scalars, shift: Scalars) -> Array:
+        return images * images.new_tensor(scale) + images.new_tensor(shift)
 
     def channels(self, x: Array, start: int, stop: int) -> Array:
         return x[:, start:stop]
@@ -136,7 +136,7 @@ def tensors_of(
     """Weights as tensors on a device, kernels channels last."""
     placed = {}
     for name, arrays in weights.items():
-        tensors = [torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in arrays]
+        tensors = [torch.tensor(array, device=device) for array in arrays]  # a copy: files are mapped read-only
         placed[name] = tuple(
             tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor for tensor in tensors
         )

@@ -14,7 +14,10 @@ from frechet.version import __version__
 _COMMANDS = {
     "score": "Score generated images against reference images.",
     "stats": "Write statistics of images for later comparisons.",
+    "compare": "Put many runs side by side, and say which differ.",
     "demo": "See FID rise on real photographs, offline, in about a minute.",
+    "metrics": "List the metrics, what each sees and needs.",
+    "cache": "List or prune the features that --cache kept.",
     "weights": "List, fetch or verify the networks' weights.",
     "doctor": "Say what works on this machine, and how to mend what does not.",
 }

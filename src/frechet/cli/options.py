@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib.util
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+
+from frechet.errors import RequestError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -33,6 +38,7 @@ _IMAGE_SIDE = (
     click.option("--batch-size", type=int, metavar="N", help="Images that run together."),
     click.option("--workers", type=int, metavar="N", help="Decoding threads; by default one for each core."),
     click.option("--num-images", type=int, metavar="N", help="Take a seeded subset of each source of images."),
+    click.option("--cache", is_flag=True, help="Keep features: further metrics of the same images need no network."),
     click.option(
         "--seed", type=int, default=0, show_default=True, metavar="N", help="Of the subset and of stored rows."
     ),
@@ -43,6 +49,20 @@ _IMAGE_SIDE = (
         metavar="stop|skip",
         help="At an image that cannot be decoded.",
     ),
+    click.option(
+        "--work-dir",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Keep finished parts there; the same command continues after a stop.",
+    ),
+    click.option(
+        "--engine",
+        default="auto",
+        show_default=True,
+        metavar="NAME",
+        help="Who computes: local, ray, or torchrun, which auto recognises where it started this.",
+    ),
+    click.option("--ray-address", metavar="ADDRESS", help="Of a Ray cluster, as ray.init takes it."),
 )
 
 features_option = click.option(
@@ -57,3 +77,25 @@ def image_options(command: Command) -> Command:
     for option in reversed(_IMAGE_SIDE):
         command = option(command)
     return command
+
+
+@contextmanager
+def engine_of(settings: dict[str, Any]) -> Iterator[dict[str, Any] | None]:
+    """The settings with the engine that is meant; None in a process that only computed for another."""
+    under_torchrun = all(name in os.environ for name in _TORCHRUN)
+    if settings["engine"] == "auto":
+        settings = {**settings, "engine": "torchrun" if under_torchrun else "local"}
+    if settings["engine"] != "torchrun":
+        yield settings
+        return
+    if not under_torchrun:
+        raise RequestError("--engine torchrun is for `torchrun --nproc-per-node N -m frechet ...`")
+    if importlib.util.find_spec("torch") is None:
+        raise RequestError("--engine torchrun needs PyTorch: pip install 'frechet[torch]'")
+    from frechet.engines.torchrun import joined, own_device
+
+    with joined() as first:
+        yield {**settings, "device": own_device(settings["device"])} if first else None
+
+
+_TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from frechet import pipeline
-from frechet.cli.options import features_option, image_options
+from frechet.cli.options import engine_of, features_option, image_options
 from frechet.cli.progress import progress_bars
 from frechet.console import printable
 from frechet.output import check_output
@@ -31,8 +31,10 @@ def command(images: str, out: Path, force: bool, **settings: Any) -> None:
     frechet stats features.npy reference.npz --features
     """
     check_output(out, suffix=".npz", force=force)
-    with progress_bars() as progress:
-        statistics = pipeline.collect(images, progress=progress, **settings)
+    with engine_of(settings) as chosen, progress_bars() as progress:
+        if chosen is None:
+            return
+        statistics = pipeline.collect(images, progress=progress, **chosen)
     for remark in statistics.remarks:
         print(f"warning: {printable(remark)}", file=sys.stderr)
     for bad in statistics.bad_images:

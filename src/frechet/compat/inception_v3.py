@@ -72,7 +72,7 @@ class InceptionV3(torch.nn.Module):
         blocks = {str(d): block for d, block in self.BLOCK_INDEX_BY_DIM.items()}
         maps = []
         with full_precision():
-            for stage, features in inception.stages(TorchOps(), self._conv(), x):
+            for stage, features in inception.stages(TorchOps(), self._conv(), x, inception.FID):
                 block = blocks.get(stage)
                 if block in self.output_blocks:
                     maps.append(features.mean((2, 3), keepdim=True) if block == 3 else features)

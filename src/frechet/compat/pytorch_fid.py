@@ -21,7 +21,8 @@ from frechet.distances.frechet import frechet_terms
 from frechet.distances.normal import Normal
 from frechet.errors import Mismatch, OutputError, SourceError
 from frechet.images.decode import decode
-from frechet.images.sources import FolderSource, Source
+from frechet.images.pictures import Source
+from frechet.images.sources import FolderSource
 from frechet.machine import usable_cores
 from frechet.pipeline import collect, score
 from frechet.statistics.files import read_statistics

@@ -96,6 +96,39 @@ def influence(rows: Array, p: Normal, q: Normal, coupling: Coupling) -> Influenc
     return Influence(2 * (centred @ (p.mean - q.mean)), spread - (p.trace - xp.sum(coupling.roots)))
 
 
+class Directions(NamedTuple):
+    """Where a squared distance lies: the axes along which p has to be moved most.
+
+    Attributes:
+        axes: (k, d) of length 1, the one that holds most first.
+        shares: (k,) of d², what moving p along each adds to it. All axes together add up to d², less what q has in
+            directions that p does not span at all (n < d).
+    """
+
+    axes: Array
+    shares: Array
+
+
+def leading_directions(p: Normal, q: Normal, coupling: Coupling, count: int) -> Directions:
+    """The eigenvectors of E (x - T(x))(x - T(x))ᵀ, x of p and T the transport onto q: (I-T)Σ₁(I-T) + (μ₁-μ₂)(μ₁-μ₂)ᵀ."""
+    xp = namespace_of(p.mean)
+    factor = p.factored().factor
+    moved = factor - times_factor(factor, coupling.onto_q) @ coupling.onto_q
+    rows = xp.concat([moved, (p.mean - q.mean)[None, :]], axis=0)
+    if rows.shape[0] < rows.shape[1]:
+        squares, left = xp.linalg.eigh(rows @ rows.T)
+        axes = left.T @ rows
+    else:
+        squares, vectors = xp.linalg.eigh(rows.T @ rows)
+        axes = vectors.T
+    axes, squares = xp.flip(axes, axis=0)[:count, :], xp.flip(squares, axis=0)[:count]
+    lengths = xp.sqrt(xp.sum(axes**2, axis=1))
+    real = lengths > 0
+    return Directions(
+        axes / xp.where(real, lengths, xp.ones_like(lengths))[:, None], xp.where(real, squares, 0 * squares)
+    )
+
+
 def _by_eigenvalues(factor: Array, covariance: Array) -> Coupling:
     """Of p's factor and q's covariance: C₁Σ₂C₁ᵀ = U S² Uᵀ, and Vᵀ C₂ = S⁻¹ Uᵀ C₁Σ₂."""
     xp = namespace_of(factor)

@@ -27,6 +27,7 @@ FEWEST = 1.5  # images per dimension, below which no correction can be trusted
 ENOUGH = 8  # images per dimension, from which the analytic bias is as good as the jackknife's
 PAIRS = 4096  # of images, for the mean square of the second derivative
 PERMUTATIONS = 39  # the smallest p-value is 1/40
+SHARED = 64  # groups of the second side, over which ψ₂ is averaged: its variance is known to √(2/64)
 NORMAL_95 = 1.959964
 
 
@@ -65,6 +66,8 @@ class Interval(NamedTuple):
         method: how, in words.
         variances: Var ψ₁/n₁, Var ψ₂/n₂: what each side adds to the squared standard error.
         p_equal: p-value of both sides having one distribution, where that was in question, or None.
+        groups: ψ₂ averaged over groups of q's images and scaled so that their sample variance estimates Var ψ₂/n₂; two
+            distances to the same q then err together by the covariance of theirs. None where q has no rows.
     """
 
     corrected: float
@@ -74,6 +77,7 @@ class Interval(NamedTuple):
     method: str
     variances: tuple[float, float]
     p_equal: float | None = None
+    groups: tuple[float, ...] | None = None
 
     def halved_by(self, n: int | None, m: int | None) -> tuple[int | None, int | None]:
         """About how many images a side would halve the interval: of p alone where q's share is small, else of both."""
@@ -106,7 +110,10 @@ def interval(p: Side, q: Side, *, seed: int = 0, done: Callable[[int, int], None
     plain = frechet_terms(p.normal, q.normal).total
     coupling = couple(p.normal, q.normal)
     sides = ((p, q.normal, coupling), (q, p.normal, coupling.swapped()))
-    variances = _halved_noise([_variance(*side) for side in sides], p, q, coupling, seed)
+    effects = [_effects(*side) for side in sides]
+    variances = _halved_noise(
+        [_variance(*side, psi) for side, psi in zip(sides, effects, strict=True)], p, q, coupling, seed
+    )
     bias = sum(_analytic_bias(side, way) for side, _, way in sides if not side.jackknifed)
     if p.jackknifed or q.jackknifed:
         bias += plain - _jackknifed(plain, p, q, seed, done)
@@ -118,6 +125,7 @@ def interval(p: Side, q: Side, *, seed: int = 0, done: Callable[[int, int], None
         max(0.0, corrected + NORMAL_95 * error + _skew(corrected, error)),
         _method(p, q),
         variances,
+        groups=_in_groups(q, effects[1]),
     )
     if found.low > 0 or not (p.complete and q.complete):
         return found
@@ -129,15 +137,30 @@ def _skew(corrected: float, error: float) -> float:
     return (NORMAL_95 * error) ** 2 / (4 * max(corrected, error)) if error else 0.0
 
 
-def _variance(side: Side, other: Normal, coupling: Coupling) -> float:
+def _effects(side: Side, other: Normal, coupling: Coupling) -> Array | None:
+    """ψ of a side's rows, or None where it has none or nobody knows how many images it stands for."""
+    if side.n is None or side.rows is None:
+        return None
+    return influence(_double(side.rows), side.normal, other, coupling).total
+
+
+def _variance(side: Side, other: Normal, coupling: Coupling, psi: Array | None) -> float:
     """Var ψ / n of one side; 0 where nothing is known of its sampling."""
     if side.n is None:
         return 0.0
-    if side.rows is None:
+    if psi is None:
         return _gaussian_variance(side.normal, other, coupling) / side.n
-    psi = influence(_double(side.rows), side.normal, other, coupling).total
     xp = namespace_of(psi)
     return float(xp.mean((psi - xp.mean(psi)) ** 2)) / (side.n - 1)
+
+
+def _in_groups(side: Side, psi: Array | None) -> tuple[float, ...] | None:
+    """ψ averaged over `SHARED` random groups of the side's images, the same for whatever it is compared with."""
+    if psi is None or side.n is None or psi.shape[0] < 2 * SHARED:
+        return None
+    order = np.random.default_rng(0).permutation(psi.shape[0])
+    scale = (psi.shape[0] / (SHARED * side.n)) ** 0.5
+    return tuple(float(namespace_of(psi).mean(psi[group])) * scale for group in np.array_split(order, SHARED))
 
 
 def _halved_noise(variances: list[float], p: Side, q: Side, coupling: Coupling, seed: int) -> tuple[float, float]:

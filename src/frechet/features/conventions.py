@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from frechet.images import resize
+from frechet.networks.ops import Scalars
 
 Matrix = Callable[[int, int], np.ndarray]
 Resize = Callable[[np.ndarray, np.ndarray], None]  # (h, w, 3) uint8 into (size, size, 3) float32, 0..255
@@ -24,16 +25,32 @@ class Convention:
     Attributes:
         resize: for decoders.
         matrix: (given, wanted) -> (wanted, given), the same resize of one axis, for backends that differentiate.
+        scale, shift: one number, or one for each channel.
         clipped: whether the result is cut to 0..255 (bicubic overshoots).
     """
 
     name: str
     resize: Resize
     matrix: Matrix
-    scale: float
-    shift: float
+    scale: Scalars
+    shift: Scalars
     used_by: str
     clipped: bool = False
+
+
+# 2x/255 - 1, and on top of it torchvision's `transform_input`, which takes (red, green, blue) from ImageNet's mean and
+# standard deviation to [-1, 1]: y * σ/0.5 + (μ - 0.5)/0.5
+_FASTFID_SCALE = 0.458 * 2 / 255, 0.448 * 2 / 255, 0.45 * 2 / 255
+_FASTFID_SHIFT = -0.03 - 0.458, -0.088 - 0.448, -0.188 - 0.45
+
+_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and standard deviation of (red, green, blue) in 0..1
+_CLIP = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+def _standardised(means: tuple[float, ...], deviations: tuple[float, ...]) -> tuple[Scalars, Scalars]:
+    """(scale, shift) that take 0..255 to (x/255 - mean) / deviation."""
+    pairs = list(zip(means, deviations, strict=True))
+    return tuple(1 / (255 * deviation) for _, deviation in pairs), tuple(-mean / deviation for mean, deviation in pairs)
 
 
 CONVENTIONS = {
@@ -73,12 +90,59 @@ CONVENTIONS = {
             "torchmetrics: antialiased bilinear, (x - 128)/128",
         ),
         Convention(
+            "fastfid",
+            resize.bilinear_half_pixel,
+            resize.half_pixel_matrix,
+            _FASTFID_SCALE,
+            _FASTFID_SHIFT,
+            "FastFID: bilinear with half-pixel centres, 2x/255 - 1, and then torchvision's transform_input on top",
+        ),
+        Convention(
             "efficientnet-lite0",
             resize.bicubic_pillow,
             resize.bicubic_matrix,
             1 / 128,
             -127 / 128,
             "EfficientNet-Lite0: Pillow's antialiased bicubic, not rounded, (x - 127)/128",
+            clipped=True,
+        ),
+        Convention(
+            "tensorflow-imagenet",
+            resize.bilinear_corner,
+            resize.corner_matrix,
+            *_standardised(*_IMAGENET),
+            "torch-fidelity's VGG16: TensorFlow 1's bilinear, then ImageNet's mean and deviation",
+        ),
+        Convention(
+            "imagenet",
+            resize.bicubic_pillow_rounded,
+            resize.bicubic_matrix,
+            *_standardised(*_IMAGENET),
+            "dgm-eval's DINOv2: Pillow's antialiased bicubic in 8 bits, stretched, then ImageNet's mean and deviation",
+            clipped=True,
+        ),
+        Convention(
+            "imagenet-crop",
+            resize.bicubic_pillow_cropped,
+            resize.bicubic_matrix,
+            *_standardised(*_IMAGENET),
+            "the same of the central square",
+            clipped=True,
+        ),
+        Convention(
+            "clip",
+            resize.bicubic_pillow_cropped,
+            resize.bicubic_matrix,
+            *_standardised(*_CLIP),
+            "CMMD, clean-fid's CLIP: the central square, Pillow's antialiased bicubic in 8 bits, CLIP's mean and deviation",
+            clipped=True,
+        ),
+        Convention(
+            "clip-stretch",
+            resize.bicubic_pillow_rounded,
+            resize.bicubic_matrix,
+            *_standardised(*_CLIP),
+            "the same of the whole image, stretched",
             clipped=True,
         ),
     )

@@ -11,9 +11,9 @@ from itertools import groupby
 import numpy as np
 
 from frechet.errors import BadFeatures
-from frechet.features.extractors import LoadedExtractor, Runner
+from frechet.features.loaded import LoadedExtractor, Runner
 from frechet.images.loader import Batch, load_batches
-from frechet.images.sources import Picture
+from frechet.images.pictures import Picture
 
 
 @dataclass
@@ -22,7 +22,7 @@ class Part:
 
     Attributes:
         places: (k,) int64 places of the images in what was scored; images that could not be decoded are absent.
-        features: (k, d) float32.
+        features: (k, width) float32: of several layers, the columns of each after those of the one before.
         signs: (k,) of `frechet.images.signs.SIGN`, what was noticed of each image.
         remarks: (remark, name of the image).
         bad: names and reasons of images left out.
@@ -58,7 +58,7 @@ def extract(
         workers=workers,
         skip_bad=skip_bad,
     )
-    with closing(batches), closing(_run(batches, extractor.runner, extractor.dims)) as results:
+    with closing(batches), closing(_run(batches, extractor.runner, extractor.width)) as results:
         for _, group in groupby(results, key=lambda result: result[0]):
             pieces = []
             for _, piece, images in group:

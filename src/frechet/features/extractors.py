@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
+from typing import Any
 
 from frechet.errors import RequestError
 from frechet.features.conventions import CONVENTIONS, Convention
+from frechet.features.encoders import ENCODERS, Encoder, load_encoder
+from frechet.features.loaded import LoadedExtractor, Runner, Tap
 from frechet.features.recipe import Recipe
-from frechet.networks import efficientnet_lite, inception
+from frechet.networks import efficientnet_lite, inception, vgg
 from frechet.networks.download import Progress
-from frechet.networks.weights import EFFICIENTNET_LITE0, INCEPTION_2015, Folded, Layer, WeightsFile, load_weights
+from frechet.networks.ops import Scalars
+from frechet.networks.weights import (
+    EFFICIENTNET_LITE0,
+    INCEPTION_2015,
+    INCEPTION_TORCHVISION,
+    VGG16,
+    Folded,
+    Layer,
+    WeightsFile,
+    load_weights,
+)
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 BACKENDS = ("openvino", "torch", "jax")
@@ -28,7 +39,7 @@ class Extractor:
 
     Attributes:
         title: its name in labels.
-        network: (ops, images, weights, tap) -> (n, d).
+        network: (ops, images, weights, taps) -> (n, width), the columns of each tap after those of the one before.
         layers: its convolutions, for reading weights.
         taps: tap -> d, all different.
         default_tap: the tap that is meant where none is said.
@@ -61,12 +72,34 @@ EXTRACTORS = {
         conventions=("pytorch-fid", "tensorflow", "clean", "torchmetrics"),
         weights=INCEPTION_2015,
     ),
+    "inception-torchvision": Extractor(
+        title="Inception-torchvision",
+        network=inception.inception_torchvision,
+        layers=inception.layers,
+        taps=inception.TORCHVISION_TAPS,
+        default_tap="2048",
+        heads={"logits": "fc"},
+        pixels=inception.PIXELS,
+        conventions=("pytorch-fid", "fastfid"),
+        weights=INCEPTION_TORCHVISION,
+    ),
+    "vgg16": Extractor(
+        title="VGG16",
+        network=vgg.vgg16,
+        layers=vgg.layers,
+        taps=vgg.TAPS,
+        default_tap="4096",
+        pixels=vgg.PIXELS,
+        conventions=("tensorflow-imagenet", "imagenet"),
+        weights=VGG16,
+    ),
     "efficientnet-lite0": Extractor(
         title="EfficientNet-Lite0",
         network=efficientnet_lite.efficientnet_lite0,
         layers=efficientnet_lite.layers,
         taps=efficientnet_lite.TAPS,
         default_tap="1280",
+        heads={"logits": "_fc"},
         pixels=efficientnet_lite.PIXELS,
         conventions=("efficientnet-lite0",),
         weights=EFFICIENTNET_LITE0,
@@ -74,48 +107,18 @@ EXTRACTORS = {
 }
 
 
-class Runner(Protocol):
-    """A network on a device: batches in, features out; `batch_size` is what suits it."""
-
-    batch_size: int
-
-    def map(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """(n, h, w, 3) float32 in 0..255 -> (n, d) float32, in order, several batches in flight."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoadedExtractor:
-    """An extractor ready to run.
-
-    Attributes:
-        runner: the network on its device.
-        convention: how images enter.
-        pixels: height and width of the input.
-        dims: d.
-        recipe: what its features must share with others.
-        backend, device: their names.
-    """
-
-    runner: Runner
-    convention: Convention
-    pixels: int
-    dims: int
-    recipe: Recipe
-    backend: str
-    device: str = "cpu"
-
-
 @dataclass(frozen=True, kw_only=True)
 class LoadedNetwork:
     """A network with its weights, for any backend.
 
     Attributes:
-        network: (ops, images (n, h, w, 3) in 0..255 of `pixels` a side, weights) -> (n, d).
+        network: (ops, images (n, h, w, 3) in 0..255 of `pixels` a side, weights) -> (n, width).
         weights: layer -> its arrays.
         convention: how images enter.
         pixels: height and width of the input.
-        dims: d.
-        recipe: what its features must share with others.
+        dims: d, of the layer that was asked for.
+        recipe: what that layer's features must share with others.
+        further: taps whose columns follow.
     """
 
     network: Callable[[Any, Any, Any], Any]
@@ -124,6 +127,7 @@ class LoadedNetwork:
     pixels: int
     dims: int
     recipe: Recipe
+    further: Mapping[str, Tap] = field(default_factory=dict)
 
 
 def load_network(
@@ -134,8 +138,9 @@ def load_network(
     weights: Path | None = None,
     precision: str = "float32",
     progress: Progress | None = None,
+    further: Sequence[str] = (),
 ) -> LoadedNetwork:
-    """Check the wishes against the table and load the weights.
+    """Check the wishes against the table and load the weights; `further` names taps beside the one of `dims`.
 
     Raises:
         RequestError: an unknown name, or a combination that does not exist; what exists is named.
@@ -144,38 +149,50 @@ def load_network(
     check_choice(name, EXTRACTORS, "extractor")
     extractor = EXTRACTORS[name]
     tap = tap_of(extractor, dims)
+    taps = list(dict.fromkeys([tap, *further]))
     convention = convention or extractor.conventions[0]
     check_choice(convention, extractor.conventions, f"convention of {name}")
     chosen = CONVENTIONS[convention]
     check_choice(precision, PRECISIONS, "precision")
-    found = load_weights(extractor.weights, extractor.layers, weights, head=extractor.heads.get(tap), progress=progress)
+    head = next((extractor.heads[name] for name in taps if name in extractor.heads), None)
+    found = load_weights(extractor.weights, extractor.layers, weights, head=head, progress=progress)
 
-    def network(ops: Any, images: Any, layers: Any) -> Any:
-        return extractor.network(ops, ops.scale_shift(images, chosen.scale, chosen.shift), layers, tap)
-
-    recipe = Recipe(
-        extractor=name,
-        layer=tap,
-        weights=found.digest,
-        official=found.official,
-        convention=chosen.name,
-        precision=precision,
-    )
+    recipes = [
+        Recipe(
+            extractor=name,
+            layer=one,
+            weights=found.head_digest if one in extractor.heads else found.digest,
+            official=found.official,
+            convention=chosen.name,
+            precision=precision,
+        )
+        for one in taps
+    ]
     return LoadedNetwork(
-        network=network,
+        network=partial(_normalised, extractor.network, chosen.scale, chosen.shift, taps),
         weights=found.layers,
         convention=chosen,
         pixels=extractor.pixels,
         dims=extractor.taps[tap],
-        recipe=recipe,
+        recipe=recipes[0],
+        further={one: Tap(extractor.taps[one], recipe) for one, recipe in zip(taps[1:], recipes[1:], strict=True)},
     )
 
 
+def _normalised(
+    network: Callable[..., Any], scale: Scalars, shift: Scalars, taps: Sequence[str], ops: Any, images: Any, layers: Any
+) -> Any:
+    """A network of the table, from images in 0..255; not a closure, so that what holds it can be pickled."""
+    return network(ops, ops.scale_shift(images, scale, shift), layers, taps)
+
+
 def load_extractor(
-    name: str = "inception", *, backend: str = "auto", device: str = "auto", **wishes: Any
+    name: Any = "inception", *, backend: str = "auto", device: str = "auto", **wishes: Any
 ) -> LoadedExtractor:
-    """A network of the table on a backend's device. Other arguments and errors as in `load_network`."""
+    """A network of the tables, or a user's own, on a backend's device. Other arguments and errors as in `load_network`."""
     check_choice(backend, ("auto", *BACKENDS), "backend")
+    if not isinstance(name, str) or name not in EXTRACTORS:
+        return load_encoder(name, backend=backend, device=device, **wishes)
     backend = _backend_for(device) if backend == "auto" else backend
     loaded = load_network(name, **wishes)
     assert loaded.recipe.precision is not None
@@ -188,6 +205,7 @@ def load_extractor(
         dims=loaded.dims,
         recipe=loaded.recipe,
         backend=backend,
+        further=loaded.further,
     )
 
 
@@ -233,7 +251,12 @@ def _on_jax(network: Any, layers: Folded, _pixels: int, precision: str, device: 
 _RUN = {"openvino": _on_openvino, "torch": _on_torch, "jax": _on_jax}
 
 
-def tap_of(extractor: Extractor, dims: int | None) -> str:
+def table_row(name: Any) -> Extractor | Encoder | None:
+    """What the tables of extractors and encoders say of a name, or None."""
+    return (EXTRACTORS.get(name) or ENCODERS.get(name)) if isinstance(name, str) else None
+
+
+def tap_of(extractor: Extractor | Encoder, dims: int | None) -> str:
     """The tap with that many features.
 
     Raises:

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 
 from frechet.errors import RequestError
-from frechet.features.extractors import EXTRACTORS, PRECISIONS, LoadedExtractor, check_choice, load_extractor, tap_of
+from frechet.features.encoders import ENCODERS, is_outside, name_of
+from frechet.features.extractors import (
+    EXTRACTORS,
+    PRECISIONS,
+    LoadedExtractor,
+    check_choice,
+    load_extractor,
+    table_row,
+    tap_of,
+)
+from frechet.features.recipe import Recipe
 from frechet.networks.download import Progress
+
+ENGINES = ("local", "torchrun", "ray")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +31,8 @@ class Settings:
     """How images become features.
 
     Attributes:
-        extractor: name in the table of extractors.
+        extractor: name in the tables of extractors and encoders, `onnx:FILE`, `module:attribute`, or a function or
+            torch.nn.Module itself: (n, 3, h, w) -> (n, d).
         dims: the layer, by its number of features; None is the extractor's default.
         convention: resize and normalisation; None is the extractor's default.
         weights: a weights file that comes before every other place.
@@ -29,9 +43,13 @@ class Settings:
         num_images: score a seeded subset of this size.
         seed: of the subset and of the sample of rows that statistics keep.
         on_bad_image: "stop" or "skip".
+        work_dir: a folder that keeps finished parts, so that the same run continues where it was stopped.
+        cache: keep features in the user's cache, where a later run finds them; not with a work_dir.
+        engine: who computes: "local", or "ray"; "torchrun" is for the command line.
+        ray_address: of a Ray cluster; None starts or finds one as Ray does.
     """
 
-    extractor: str = "inception"
+    extractor: Any = "inception"
     dims: int | None = None
     convention: str | None = None
     weights: str | Path | None = None
@@ -43,6 +61,10 @@ class Settings:
     num_images: int | None = None
     seed: int = 0
     on_bad_image: str = "stop"
+    work_dir: str | Path | None = None
+    cache: bool = False
+    engine: str = "local"
+    ray_address: str | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("batch_size", 1), ("workers", 1), ("num_images", 2), ("seed", 0)):
@@ -52,21 +74,30 @@ class Settings:
         if self.on_bad_image not in ("stop", "skip"):
             raise RequestError(f"on_bad_image is {self.on_bad_image!r}; expected stop or skip")
 
-        check_choice(self.extractor, EXTRACTORS, "extractor")
+        if not is_outside(self.extractor):
+            check_choice(self.extractor, {**EXTRACTORS, **ENCODERS}, "extractor")
         check_choice(self.precision, PRECISIONS, "precision")
+        check_choice(self.engine, ENGINES, "engine")
 
     def asked(self) -> dict[str, str]:
         """What these settings say of features beyond the defaults, by the field of the recipe."""
         said = {
-            "extractor": None if self.extractor == "inception" else self.extractor,
-            "layer": None if self.dims is None else tap_of(EXTRACTORS[self.extractor], self.dims),
+            "extractor": None if self.extractor == "inception" else name_of(self.extractor),
+            "layer": None if self.dims is None else self.recipe.layer,
             "convention": self.convention,
             "precision": None if self.precision == "float32" else self.precision,
         }
         return {name: value for name, value in said.items() if value is not None}
 
-    def load(self, progress: Progress | None = None) -> LoadedExtractor:
-        """The extractor that these settings describe; `progress` hears of a download of its weights."""
+    @property
+    def recipe(self) -> Recipe:
+        """What is known of the features before anything is loaded."""
+        row = table_row(self.extractor)
+        layer = tap_of(row, self.dims) if row else str(self.dims) if self.dims else None
+        return Recipe(extractor=name_of(self.extractor), layer=layer)
+
+    def load(self, progress: Progress | None = None, further: Sequence[str] = ()) -> LoadedExtractor:
+        """The extractor that these settings describe, with further taps; `progress` hears of a download of its weights."""
         return load_extractor(
             self.extractor,
             dims=self.dims,
@@ -76,13 +107,14 @@ class Settings:
             backend=self.backend,
             device=self.device,
             progress=progress,
+            further=further,
         )
 
 
 class Options(TypedDict, total=False):
     """The fields of `Settings`, as keywords."""
 
-    extractor: str
+    extractor: Any
     dims: int | None
     convention: str | None
     weights: str | Path | None
@@ -94,3 +126,7 @@ class Options(TypedDict, total=False):
     num_images: int | None
     seed: int
     on_bad_image: str
+    work_dir: str | Path | None
+    cache: bool
+    engine: str
+    ray_address: str | None

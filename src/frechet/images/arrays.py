@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-from frechet.errors import BadArchive, SourceError
-from frechet.images.files import LARGEST, open_zip
+from frechet.errors import BadArchive, SourceError, Unreachable
+from frechet.images.files import LARGEST, File, open_zip, size_of
 
 
 class ArrayStack:
@@ -56,13 +55,13 @@ class ArrayStack:
                 at = place + 1
 
 
-def open_npy(path: Path) -> ArrayStack:
+def open_npy(path: File) -> ArrayStack:
     """The array of an .npy file."""
     with _readable(str(path)):
-        return ArrayStack(str(path), lambda: open(path, "rb"), path.stat().st_size)
+        return ArrayStack(str(path), lambda: path.open("rb"), size_of(path))
 
 
-def open_npz(path: Path, key: str) -> ArrayStack:
+def open_npz(path: File, key: str) -> ArrayStack:
     """The array `key` of an .npz file, streamed out of the zip (ADM's sample batches are such files)."""
     keys = npz_keys(path)
     if key not in keys:
@@ -80,7 +79,7 @@ def open_npz(path: Path, key: str) -> ArrayStack:
     return ArrayStack(f"{path}:{key}", open_stream, size)
 
 
-def npz_keys(path: Path) -> list[str]:
+def npz_keys(path: File) -> list[str]:
     """Names of the arrays in an .npz file, in order.
 
     Raises:
@@ -97,6 +96,8 @@ def _readable(what: str) -> Iterator[None]:
         yield
     except SourceError:
         raise
+    except Unreachable as error:
+        raise SourceError(str(error)) from error
     except Exception as error:
         raise SourceError(f"{what} is not a NumPy array file that can be read ({error})") from None
 
@@ -106,6 +107,8 @@ def _undamaged(what: str, place: int) -> Iterator[None]:
     """The same for damage that shows only when the run is under way."""
     try:
         yield
+    except Unreachable:
+        raise
     except Exception as error:
         raise BadArchive(f"{what} is damaged at image {place} ({error}); nothing after it can be read") from None
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from frechet.errors import BadImage
-from frechet.images.sources import Picture, Pixels
+from frechet.errors import BadImage, Unreachable
+from frechet.images.pictures import Picture, Pixels
 
 ALPHA = "alpha channel dropped, not blended"
 DEEP = "16-bit values scaled to 8 bits"
@@ -42,6 +42,8 @@ def decode(picture: Picture) -> Decoded:
         if isinstance(pixels, np.ndarray):
             return Decoded(*_array_to_rgb(pixels), None)
         return Decoded(*_image_to_rgb(pixels), pixels.format)
+    except Unreachable:  # says nothing of the image
+        raise
     except Exception as error:  # decoders of damaged data fail in many ways: OSError, struct.error, zlib.error ...
         raise BadImage(f"{picture.name}: {_reason(error)}") from error
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from frechet.errors import BadImage
 from frechet.images.decode import decode
+from frechet.images.pictures import Picture
 from frechet.images.signs import SIGN, Sign, sign_of
-from frechet.images.sources import Picture
 
 PART = 256  # consecutive images whose statistics are merged as one; fixed, so that no setting moves the number
 _BATCHES_AHEAD = 4

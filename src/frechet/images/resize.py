@@ -60,6 +60,20 @@ def bicubic_pillow(image: np.ndarray, out: np.ndarray) -> None:
     out.clip(0.0, 255.0, out=out)
 
 
+def bicubic_pillow_rounded(image: np.ndarray, out: np.ndarray) -> None:
+    """Pillow's bicubic of a whole 8-bit image, rounded: what torchvision's `Resize` does to an image of Pillow's."""
+    size = out.shape[1], out.shape[0]
+    out[...] = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+
+
+def bicubic_pillow_cropped(image: np.ndarray, out: np.ndarray) -> None:
+    """The same of the central square."""
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    bicubic_pillow_rounded(np.ascontiguousarray(image[top : top + side, left : left + side]), out)
+
+
 def bilinear_pillow(image: np.ndarray, out: np.ndarray) -> None:
     """torchmetrics' resize: bilinear, antialiased where it shrinks; torch's filter is Pillow's (float channels)."""
     _by_pillow(image, out, Image.Resampling.BILINEAR)

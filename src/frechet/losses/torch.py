@@ -19,14 +19,13 @@ import torch
 import torch.distributed as dist
 from torch.autograd.function import once_differentiable
 
-from frechet.backends.torch_ops import DTYPES, TorchOps, full_precision, tensors_of
 from frechet.distances.entropy import inception_score
 from frechet.distances.kernel import polynomial_mmd
 from frechet.distances.normal import Normal
 from frechet.distances.transport import couple, feature_gradient, squared_distance
 from frechet.errors import BadFeatures, Mismatch, RequestError, TooFewImages
-from frechet.features.extractors import load_network
-from frechet.features.recipe import Recipe, require_equal
+from frechet.features.recipe import require_equal
+from frechet.losses.torch_features import ImageFeatures
 from frechet.metrics import normal_of
 from frechet.statistics.files import read_statistics
 from frechet.statistics.statistics import Statistics
@@ -34,55 +33,18 @@ from frechet.statistics.statistics import Statistics
 MakeImages = Callable[[int, int], torch.Tensor]  # (start, stop) -> the images at these places
 
 
-class ImageLoss(torch.nn.Module):
+class ImageLoss(ImageFeatures):
     """A loss on the features of images. Its subclasses say what they measure of them.
 
     Args:
-        extractor, dims, convention, weights: as in `frechet.score`.
-        precision: "float32", or "bfloat16" or "float16": the network runs under autocast, the distance never does.
-        checkpoint: gradient checkpointing in the network: about a third more time, a fraction of the memory.
-        value_range: the values that stand for black and white in the images.
         gather: under `torch.distributed`, take the images of all ranks together (their numbers may differ). Gradients
             are those that DistributedDataParallel's mean over ranks makes right.
-
-    Raises:
-        RequestError: an unknown name; what exists is named.
-        WeightsError: the weights cannot be had.
+        **options: as in `ImageFeatures`. The distance never runs under autocast.
     """
 
-    def __init__(
-        self,
-        *,
-        extractor: str = "inception",
-        dims: int | None = None,
-        convention: str | None = None,
-        weights: str | Path | None = None,
-        precision: str = "float32",
-        checkpoint: bool = False,
-        value_range: tuple[float, float] = (0.0, 1.0),
-        gather: bool = True,
-    ) -> None:
-        super().__init__()
-        self._loaded = load_network(
-            extractor,
-            dims=dims,
-            convention=convention,
-            weights=Path(weights) if weights is not None else None,
-            precision=precision,
-        )
-        self._layers: dict[str, int] = {}
-        for name, tensors in tensors_of(self._loaded.weights, torch.device("cpu")).items():
-            self._layers[name] = len(tensors)
-            for part, tensor in enumerate(tensors):
-                self._constant(f"{name.replace('.', '/')}:{part}", tensor)
-        self.checkpoint = checkpoint
-        self.value_range = value_range
+    def __init__(self, *, gather: bool = True, **options: Any) -> None:
+        super().__init__(**options)
         self.gather = gather
-
-    @property
-    def recipe(self) -> Recipe:
-        """How the features are made; a reference must share it."""
-        return self._loaded.recipe
 
     @abstractmethod
     def distance(self, features: torch.Tensor) -> torch.Tensor:
@@ -104,19 +66,6 @@ class ImageLoss(torch.nn.Module):
         """
         features = self.features(images)
         return self._loss_of(features).to(torch.float64 if images.dtype == torch.float64 else torch.float32)
-
-    def features(self, images: torch.Tensor) -> torch.Tensor:
-        """(n, 3, h, w) images -> (n, d) float32 (float64 images: float64) features, differentiable. Errors as in `forward`."""
-        self._require_images(images)
-        low, high = self.value_range
-        work = torch.float64 if images.dtype == torch.float64 else torch.float32
-        x = (images.to(work) - low) * (255 / (high - low))
-        x = self._resized(x).contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
-        half = DTYPES[str(self.recipe.precision)]
-        with full_precision(), torch.autocast(x.device.type, half, enabled=half != torch.float32):
-            ops = TorchOps(recompute=self.checkpoint)
-            features = self._loaded.network(ops, x, {name: self._weights(name, work) for name in self._layers})
-        return features.to(work)
 
     def backward_in_microbatches(self, make_images: MakeImages, n: int, *, size: int = 16) -> torch.Tensor:
         """Add the gradient of the loss of n images to whatever made them, in the memory of `size` of them.
@@ -165,57 +114,6 @@ class ImageLoss(torch.nn.Module):
         place = torch.device("cpu") if features.device.type == "mps" else features.device  # MPS has no float64
         return self.distance(features.to(place).double()).to(features.device, _loss_dtype(features))
 
-    def _require_images(self, images: torch.Tensor) -> None:
-        if images.ndim != 4 or images.shape[1] != 3:
-            raise RequestError(f"images have shape {tuple(images.shape)}; expected (n, 3, h, w)")
-        if not images.is_floating_point():
-            raise RequestError(
-                f"images are {images.dtype}, through which no gradient flows; give floats: images.float() / 255"
-            )
-        device = next(self.buffers()).device
-        if images.device != device:
-            raise RequestError(
-                f"images are on {images.device} and the loss on {device}; move it: loss.to({str(images.device)!r})"
-            )
-        if images.shape[0]:
-            low, high = self.value_range
-            least, most = (float(value) for value in torch.aminmax(images.detach()))
-            slack = 0.01 * (high - low)
-            if least < low - slack or most > high + slack:
-                raise RequestError(
-                    f"images range from {least:.4g} to {most:.4g}; expected {low:g} to {high:g}. Clamp them, or say "
-                    "value_range=(black, white), for instance (-1, 1)"
-                )
-
-    def _resized(self, x: torch.Tensor) -> torch.Tensor:
-        """By the convention's resize, as two matrix products."""
-        convention, pixels = self._loaded.convention, self._loaded.pixels
-        for axis in (2, 3):
-            if x.shape[axis] != pixels:
-                matrix = torch.from_numpy(convention.matrix(x.shape[axis], pixels)).to(x)
-                x = matrix @ x if axis == 2 else x @ matrix.T
-        return x.clamp(0.0, 255.0) if convention.clipped else x
-
-    def _weights(self, name: str, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
-        parts = range(self._layers[name])
-        return tuple(self.get_buffer(f"{name.replace('.', '/')}:{part}").to(dtype) for part in parts)
-
-    def _constant(self, name: str, tensor: torch.Tensor | None) -> None:
-        """Moves with the module, is not trained and not stored with it."""
-        self.register_buffer(name, tensor, persistent=False)
-
-    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> ImageLoss:
-        """Move, but keep dtypes: a loss inside a module that is `.half()`-ed stays exact."""
-
-        def moved(tensor: torch.Tensor) -> torch.Tensor:
-            place = fn(tensor[:0] if tensor.ndim else tensor).device
-            if place.type == "mps" and tensor.dtype == torch.float64:
-                return tensor  # stays where float64 is
-            return tensor.to(place)
-
-        super()._apply(moved, recurse)
-        return self
-
 
 class FIDLoss(ImageLoss):
     """The Fréchet distance of a batch to a reference: FID with Inception features.
@@ -223,7 +121,7 @@ class FIDLoss(ImageLoss):
     Args:
         reference: a statistics file, `Statistics`, or images (m, 3, h, w) as `forward` takes them.
         batch_size: reference images that run together.
-        **options: as in `ImageLoss`.
+        **options: as in `ImageLoss` and `ImageFeatures`.
 
     Raises:
         Mismatch: the reference was made with another extractor, layer, convention, precision or weights.
@@ -252,7 +150,7 @@ class KIDLoss(ImageLoss):
     Args:
         reference: statistics that kept feature rows, or images (m, 3, h, w).
         batch_size: reference images that run together.
-        **options: as in `ImageLoss`.
+        **options: as in `ImageLoss` and `ImageFeatures`.
 
     Raises:
         Mismatch: as in `FIDLoss`.
@@ -294,8 +192,16 @@ def frechet_distance(x: torch.Tensor, y: torch.Tensor | Normal) -> torch.Tensor:
     Returns:
         A scalar of x's dtype. Its gradient is the closed form of `frechet.distances.transport`; nothing is
         differentiated through a decomposition, so singular covariances (n < d, doubled images) are no trouble.
+
+    Raises:
+        RequestError: x and y are on different devices.
+        Mismatch: they differ in dimension.
+        TooFewImages: fewer than two rows.
     """
     features = y if isinstance(y, torch.Tensor) else None
+    place = (y if isinstance(y, torch.Tensor) else y.mean).device
+    if place != x.device:
+        raise RequestError(f"x is on {x.device} and y on {place}; move one of them, for instance x.to({str(place)!r})")
     return _Frechet.apply(x, features, None if features is not None else y)
 
 
@@ -344,12 +250,12 @@ class _Gathered(torch.autograd.Function):
 
 def _reference(loss: ImageLoss, reference: str | Path | Statistics | torch.Tensor, batch_size: int) -> Statistics:
     if isinstance(reference, (str, os.PathLike)):
-        reference = read_statistics(Path(reference), loss._loaded.dims)
+        reference = read_statistics(Path(reference), loss.dims)
     if isinstance(reference, Statistics):
-        if reference.dims != loss._loaded.dims:
+        if reference.dims != loss.dims:
             raise Mismatch(
                 f"the reference {reference.source} has {reference.dims} dimensions and the loss's features "
-                f"{loss._loaded.dims}; choose the layer with dims=, or another reference"
+                f"{loss.dims}; choose the layer with dims=, or another reference"
             )
         require_equal(loss.recipe, reference.recipe)
         return reference
@@ -359,9 +265,8 @@ def _reference(loss: ImageLoss, reference: str | Path | Statistics | torch.Tenso
             "(frechet.collect(images)) or a tensor of images"
         )
     with torch.no_grad():
-        place = next(loss.buffers()).device
-        pieces = [loss.features(piece.to(place)) for piece in reference.split(batch_size)]
-    rows = torch.cat(pieces).cpu().numpy() if pieces else np.empty((0, loss._loaded.dims), np.float32)
+        pieces = [loss.features(piece.to(loss.device)) for piece in reference.split(batch_size)]
+    rows = torch.cat(pieces).cpu().numpy() if pieces else np.empty((0, loss.dims), np.float32)
     return Statistics.of_features(rows, recipe=loss.recipe, source="images in memory")
 
 

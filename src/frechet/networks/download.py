@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from frechet.errors import WeightsError
+from frechet.images.remote import shown
 
 Progress = Callable[[str, int, int], None]  # (what, bytes done, bytes in all)
 
@@ -37,7 +38,7 @@ def download(
         urls: addresses of the same bytes.
         target: where the file goes; it appears there whole and verified, or not at all.
         size: bytes expected; None where nobody knows, and then nothing can be resumed.
-        sha256: hex digest expected, or None where nobody knows.
+        sha256: hex digest expected, or its first digits, or None where nobody knows.
         authorization: header that the server asks for; it does not follow to other servers.
         progress: called with (name, bytes done, bytes in all).
         timeout: seconds without a byte after which a connection is given up.
@@ -66,16 +67,6 @@ def sha256_of(path: Path) -> str:
         while block := file.read(1 << 22):
             digest.update(block)
     return digest.hexdigest()
-
-
-def shown(url: str) -> str:
-    """The address as it may be shown: what could let somebody in (user, password, query) is left out."""
-    import urllib.parse
-
-    parts = urllib.parse.urlsplit(url)
-    return parts._replace(
-        netloc=parts.netloc.rpartition("@")[2], query="..." if parts.query else "", fragment=""
-    ).geturl()
 
 
 def _fetch(
@@ -122,7 +113,11 @@ def _mistake(partial: Path, size: int | None, sha256: str | None) -> str | None:
     if size is not None and _bytes_of(partial) > size:
         return f"gave more than the {size} bytes expected"
     found = sha256_of(partial)
-    return None if sha256 in (None, found) else f"other bytes than expected (sha256 differs: {found}, not {sha256})"
+    return (
+        None
+        if sha256 is None or found.startswith(sha256)
+        else f"other bytes than expected (sha256 differs: {found}, not {sha256})"
+    )
 
 
 def _continued(

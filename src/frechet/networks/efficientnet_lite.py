@@ -6,30 +6,31 @@ sizes met here, one pixel less before than after.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from frechet.networks.inception import class_scores, side_by_side
 from frechet.networks.ops import Array, Ops, Padding
 
-TAPS = {"1280": 1280}  # tap -> features (d)
+TAPS = {"1280": 1280, "logits": 1000}  # tap -> features (d)
 PIXELS = 224
 
 # (repeats, kernel size, stride of the first repeat, expansion)
 _STAGES = ((1, 3, 1, 1), (2, 3, 2, 6), (2, 5, 2, 6), (3, 3, 2, 6), (3, 5, 1, 6), (4, 5, 2, 6), (1, 3, 1, 6))
 
 
-def efficientnet_lite0(ops: Ops, images: Array, weights: Mapping[str, Any], tap: str) -> Array:  # noqa: ARG001
-    """Run the network to its pooled features.
+def efficientnet_lite0(ops: Ops, images: Array, weights: Mapping[str, Any], taps: Sequence[str]) -> Array:
+    """Run the network to its pooled features and class scores ("logits").
 
     Args:
         ops: a backend's operations.
         images: (n, 224, 224, 3), normalised to about [-1, 1].
-        weights: layer name -> (kernel OIHW, bias O), batch norm folded in.
-        tap: the key of `TAPS`; there is one.
+        weights: layer name -> (kernel OIHW, bias O), batch norm folded in; "_fc" -> ((1280, 1000), (1000,)) for the logits.
+        taps: keys of `TAPS`.
 
     Returns:
-        (n, 1280) features.
+        (n, d) features, the columns of each tap after those of the one before.
     """
 
     def conv(x: Array, name: str, size: int = 1, stride: int = 1, groups: int = 1, linear: bool = False) -> Array:
@@ -54,7 +55,11 @@ def efficientnet_lite0(ops: Ops, images: Array, weights: Mapping[str, Any], tap:
     x = conv(ops.enter(images), "_conv_stem", size=3, stride=2)
     for block in _blocks():
         x = ops.segment(partial(inverted_bottleneck, *block), x)
-    return ops.global_mean(conv(x, "_conv_head"))
+    pooled = ops.global_mean(conv(x, "_conv_head"))
+    found = {"1280": pooled}
+    if "logits" in taps:
+        found["logits"] = class_scores(ops, pooled, weights["_fc"])
+    return side_by_side(ops, found, taps)
 
 
 def layers() -> Iterator[tuple[str, str, str]]:

@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 
 Array = Any  # a backend's own tensor: a graph node for OpenVINO, an array for torch and JAX
 Padding = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right)) in pixels
+Scalars = float | tuple[float, float, float]
 Activation = Literal["none", "relu", "relu6"]
 NO_PADDING: Padding = ((0, 0), (0, 0))
 
@@ -36,8 +37,8 @@ class Ops(Protocol):
     def max_pool(self, x: Array, *, size: int, stride: int, padding: int = 0) -> Array:
         """Maximum over square windows; the padding never wins."""
 
-    def average_pool(self, x: Array, *, size: int, stride: int, padding: int = 0) -> Array:
-        """Mean over square windows; the padding is not counted."""
+    def average_pool(self, x: Array, *, size: int, stride: int, padding: int = 0, counted: bool = False) -> Array:
+        """Mean over square windows; the padding is zeros that are `counted`, or not."""
 
     def add(self, x: Array, y: Array) -> Array:
         """x + y."""
@@ -48,8 +49,8 @@ class Ops(Protocol):
     def concat(self, parts: Sequence[Array]) -> Array:
         """Join along channels."""
 
-    def scale_shift(self, x: Array, scale: float, shift: float) -> Array:
-        """x * scale + shift."""
+    def scale_shift(self, images: Array, scale: Scalars, shift: Scalars) -> Array:
+        """images * scale + shift, before they enter: (n, h, w, c), by one number or one for each channel."""
 
     def channels(self, x: Array, start: int, stop: int) -> Array:
         """Channels start to stop - 1."""

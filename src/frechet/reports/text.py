@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from frechet.console import printable
 from frechet.scores import Score, Scores
@@ -17,7 +18,14 @@ def _lines(score: Score) -> Iterator[str]:
     yield f"{score.label}: {score.value:.6g}"
     rows = list(_interval(score))
     rows += [(name, f"{value:.6g}") for name, value in score.terms.items()]
-    rows += [("images", f"{_count(score.n_generated)} generated, {_count(score.n_reference)} reference")]
+    rows += [("deviation", f"{score.deviation:.6g} between {_between(score)}")] if score.deviation is not None else []
+    rows += (
+        [("settings", ", ".join(f"{name} {_said(value)}" for name, value in _settings(score)))]
+        if _settings(score)
+        else []
+    )
+    images = f"{_count(score.n_generated)} generated"
+    rows += [("images", images + (f", {_count(score.n_reference)} reference" if score.compares else ""))]
     rows += [
         (name, str(score.provenance[name]))
         for name in ("extractor", "layer", "convention", "precision")
@@ -26,7 +34,27 @@ def _lines(score: Score) -> Iterator[str]:
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
         yield f"  {name:<{width}}  {text}"
+    yield from _by_class(score)
     yield from _influential(score)
+
+
+def _between(score: Score) -> str:
+    return f"{len(score.repeats)} runs" if score.repeats else "splits or subsets"
+
+
+def _by_class(score: Score) -> Iterator[str]:
+    if score.per_class:
+        yield f"  by class (mean {sum(score.per_class.values()) / len(score.per_class):.6g} of {len(score.per_class)})"
+    for name, value in score.per_class.items():
+        yield f"    {printable(name)}  {value:.6g}"
+
+
+def _settings(score: Score) -> list[tuple[str, Any]]:
+    return [(name, value) for name, value in score.settings.items() if value is not None]
+
+
+def _said(value: Any) -> str:
+    return "/".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _interval(score: Score) -> Iterator[tuple[str, str]]:

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from frechet.errors import FrechetError, RequestError, StatisticsError, WeightsError
-from frechet.networks.download import TIMEOUT, Progress, download, opened, sha256_of, shown
+from frechet.images.remote import is_url, shown
+from frechet.networks.download import TIMEOUT, Progress, download, opened, sha256_of
 from frechet.statistics.peers import SUFFIXES
 from frechet.statistics.statistics import Statistics
 
@@ -46,9 +47,13 @@ class Address:
         return hashlib.sha256(self.url.encode()).hexdigest()[:16]
 
 
-def is_url(side: object) -> bool:
-    """Whether it is a text that names a protocol."""
-    return isinstance(side, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", side) is not None
+def is_statistics_url(side: object) -> bool:
+    """Whether it is the URL of a web server's file that holds statistics, by its name; images may be at any other."""
+    if not is_url(side):
+        return False
+    assert isinstance(side, str)
+    path = re.sub(r"[?#].*", "", side, flags=re.DOTALL)
+    return side.lower().startswith(("http://", "https://")) and PurePosixPath(path).suffix.lower() in SUFFIXES
 
 
 def read_remote(
@@ -91,8 +96,7 @@ def parsed(url: str) -> Address:
     suffix = PurePosixPath(parts.path).suffix.lower()
     if suffix not in SUFFIXES:
         raise RequestError(
-            f"{shown(url)} is a file of type {suffix or '(none)'}; of URLs only statistics are read ({', '.join(SUFFIXES)}). "
-            "Images at a URL are not supported yet: download them, and give the folder or archive"
+            f"{shown(url)} is a file of type {suffix or '(none)'}; expected statistics ({', '.join(SUFFIXES)})"
         )
     sha256 = re.fullmatch(r"(?:sha256=([0-9a-fA-F]{64}))?", parts.fragment)
     if not sha256:

@@ -1,0 +1,77 @@
+"""Ten simulated checkpoints, five of which truly differ: how often `frechet compare` says so, and how often it errs.
+
+Features are Gaussian or heavy-tailed (a Gaussian over a random length), d = 32. All checkpoints are scored against one
+sample of the reference. Five have the distance D to it; five are further away. Two of the five equal ones err in other
+directions than the three others, by an amount that gives the same distance: there the reference's noise does not cancel.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from machine import machine
+
+import frechet
+from frechet.features.recipe import Recipe
+from frechet.reports.ranking import compare_runs
+from frechet.reports.runs import Run
+from frechet.statistics.statistics import Statistics
+
+D, FEWER, MORE = 32, 2000, 4000
+RECIPE = Recipe(
+    extractor="efficientnet-lite0", layer="1280", weights="0" * 64, official=True, convention="efficientnet-lite0", precision="float32"
+)  # fmt: skip
+SHIFT, FURTHER = 0.5, 0.62  # of the mean, along one direction: d² = SHIFT² or FURTHER²
+WAYS = (0, 0, 0, 9, 9)  # the direction of each equal checkpoint, and of each worse one
+
+
+def drawn(random, n, heavy):
+    x = random.standard_normal((n, D)) * np.linspace(0.2, 1.0, D)
+    return x / np.sqrt(random.chisquare(6, (n, 1)) / 4) if heavy else x
+
+
+def shifted(random, n, heavy, way, length):
+    x = drawn(random, n, heavy)
+    x[:, way] += length
+    return Statistics.of_features(x.astype(np.float32), recipe=RECIPE)
+
+
+def family(random, n, heavy):
+    """One comparison of ten: whether two equal ones are told apart, and what share of the different pairs is."""
+    reference = Statistics.of_features(drawn(random, n, heavy).astype(np.float32), recipe=RECIPE)
+    lengths = [SHIFT] * 5 + [FURTHER] * 5
+    runs = []
+    for i, (length, way) in enumerate(zip(lengths, WAYS * 2, strict=True)):
+        found = frechet.compare(shifted(random, n, heavy, way, length), reference)
+        runs.append(Run(name=f"{i}", **found.to_dict()))
+    rows = compare_runs(runs)[0].rows
+    alike = [[bool(set(a.letters) & set(b.letters)) for b in rows] for a in rows]
+    equal = [(i, j) for half in (range(5), range(5, 10)) for i in half for j in half if i < j]
+    different = [(i, j) for i in range(5) for j in range(5, 10)]
+    return any(not alike[i][j] for i, j in equal), np.mean([not alike[i][j] for i, j in different])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--families", type=int, default=200)
+    parser.add_argument("--output", type=Path)
+    arguments = parser.parse_args()
+    found = {}
+    for heavy in (False, True):
+        for n in (FEWER, MORE):
+            random = np.random.default_rng(n)
+            families = [family(random, n, heavy) for _ in range(arguments.families)]
+            wrong, told = zip(*families, strict=True)
+            found[f"{'heavy-tailed' if heavy else 'Gaussian'}, {n} images"] = {
+                "families with a false difference": float(np.mean(wrong)),
+                "true differences told": float(np.mean(told)),
+            }
+            print(found, flush=True)
+    result = {"machine": machine("numpy"), "families": arguments.families, "found": found}
+    if arguments.output:
+        arguments.output.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Does an image's influence foretell what removing it does, and does it find images that do not belong?
+
+    python benchmarks/influence.py CIFAR.zip PHOTOGRAPHS.zip [--output results/influence.json]
+
+Trained features (`efficientnet-lite0`), as they are and projected at random to fewer dimensions. `removal`: the influence
+of images of the first half of CIFAR.zip, blurred by half a pixel, on their distance to the second half, beside what the
+distance does when each of a hundred of them is left out. `planted`: 20 of PHOTOGRAPHS.zip, brought to CIFAR's size, among
+1,000 images; how many of them stand among the first 25 of `--explain`.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from machine import machine
+from PIL import Image, ImageFilter
+
+import frechet
+from frechet.distances.frechet import frechet_terms
+from frechet.distances.normal import Normal
+from frechet.distances.transport import couple, influence
+from frechet.images.decode import decode
+from frechet.images.sources import open_source
+
+OPTIONS = {"extractor": "efficientnet-lite0"}
+REMOVED = 100  # images that are left out, one at a time
+CASES = ((500, 64), (500, 192), (500, 512), (1500, 48), (2000, 64))  # (images, dimensions)
+
+
+def images_of(path):
+    source = open_source(path)
+    order = np.random.default_rng(0).permutation(len(source))
+    return [Image.fromarray(decode(picture).pixels) for picture in source.pictures([int(i) for i in order])]
+
+
+def features(images):
+    side = frechet.collect(images, **OPTIONS)
+    return side.features[np.argsort(side.places)].astype(np.float64)
+
+
+def removal(x, y):
+    rows = []
+    for n, d in CASES:
+        if n > min(len(x), len(y)):
+            continue
+        basis = np.linalg.qr(np.random.default_rng(d).standard_normal((x.shape[1], d)))[0]
+        a, b = x[:n] @ basis, y[:n] @ basis
+        p, q = (Normal(z.mean(0), covariance=np.cov(z, rowvar=False)) for z in (a, b))
+        foretold = -influence(a, p, q, couple(p, q)).total[:REMOVED] / (n - 1)
+        whole = frechet_terms(p, q).total
+        left = np.arange(n)
+        seen = []
+        for i in range(REMOVED):
+            rest = a[left != i]
+            seen.append(frechet_terms(Normal(rest.mean(0), covariance=np.cov(rest, rowvar=False)), q).total - whole)
+        rows.append(
+            {"n": n, "d": d, "images_a_dimension": n / d, "correlation": float(np.corrcoef(foretold, seen)[0, 1])}
+        )
+        print(rows[-1], file=sys.stderr, flush=True)
+    return rows
+
+
+def planted(cifar, photographs):
+    side = cifar[0].size
+    strange = [image.convert("RGB").resize(side, Image.Resampling.LANCZOS) for image in photographs[:20]]
+    found = {}
+    for reference in (cifar[1000:2000], cifar[1000:5000]):
+        effects = frechet.influence([*strange, *cifar[:1000]], reference, **OPTIONS)
+        first = np.argsort(effects.change, kind="stable")[:25]
+        found[f"{len(reference)} reference images"] = int((first < len(strange)).sum())
+        print(found, file=sys.stderr, flush=True)
+    return found
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("cifar", type=Path)
+    parser.add_argument("photographs", type=Path)
+    parser.add_argument("--output", type=Path)
+    args = parser.parse_args()
+    cifar = images_of(args.cifar)
+    half = min(2000, len(cifar) // 2)
+    blurred = [image.filter(ImageFilter.GaussianBlur(0.5)) for image in cifar[:half]]
+    result = {
+        "machine": machine("frechet", "numpy"),
+        "removal": removal(features(blurred), features(cifar[half : 2 * half])),
+        "planted_of_20_among_the_first_25": planted(cifar, images_of(args.photographs)),
+    }
+    print(json.dumps(result, indent=1))
+    if args.output:
+        args.output.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""Precision, recall, density and coverage together beside prdc, exact KID beside torch-fidelity's subsets, and large sets.
+
+    python benchmarks/neighbours.py --peers peers/bin/python [--images 10000] [--turns 3] [--large 50000] [--output FILE]
+
+Each tool runs as a process of its own on the same seeded features (correlated, 2048 of them): the time is that of the computation
+alone, the memory is the process's peak, with the features in it.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from machine import Load, machine
+
+D = 2048
+_HEAD = """
+import json, resource, sys, time
+import numpy as np
+x, y = np.load(sys.argv[1]), np.load(sys.argv[2])
+{imports}
+start = time.perf_counter()
+{work}
+seconds = time.perf_counter() - start
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(json.dumps({{"seconds": seconds, "peak_mib": peak, "values": values}}))
+"""
+PROGRAMS = {
+    "frechet neighbours": (
+        "from frechet.distances.neighbours import Ball, neighbourhoods",
+        "m = neighbourhoods(x, y, [Ball(5, closed=False)]).members[Ball(5, closed=False)]\n"
+        "values = {k: getattr(m, k) for k in ('precision', 'recall', 'density', 'coverage')}",
+    ),
+    "prdc": (
+        "from prdc import compute_prdc",
+        "values = compute_prdc(y, x, nearest_k=5)\nvalues = {k: float(v) for k, v in values.items()}",
+    ),
+    "frechet kid": (
+        "from frechet.distances.kernel import kid",
+        "k = kid(x, y)\nvalues = {'value': k.value, 'standard_error': k.standard_error}",
+    ),
+    "torch-fidelity kid": (
+        "import torch\nfrom torch_fidelity.metric_kid import kid_features_to_metric\n"
+        "tx, ty = torch.from_numpy(x), torch.from_numpy(y)",
+        "values = kid_features_to_metric(tx, ty, kid_subsets=100, kid_subset_size=1000, rng_seed=2020, verbose=False)",
+    ),
+}
+PAIRS = {"neighbours": ("frechet neighbours", "prdc"), "kid": ("frechet kid", "torch-fidelity kid")}
+
+
+def features(path, n, seed, shift):
+    """Rows with a spectrum that decays over two decades, about as Inception's does, in blocks of fixed seeds."""
+    random = np.random.default_rng(0)
+    basis = (np.linalg.qr(random.standard_normal((D, D)))[0] * np.geomspace(1, 1e-2, D)[:, None]).astype(np.float32)
+    rows = np.lib.format.open_memmap(path, "w+", np.float32, (n, D))
+    random = np.random.default_rng(seed)
+    for start in range(0, n, 1000):
+        some = random.standard_normal((min(1000, n - start), D), np.float32)
+        rows[start : start + 1000] = some @ basis + np.float32(shift)
+    rows.flush()
+
+
+def measured(python, name, paths):
+    imports, work = PROGRAMS[name]
+    load = Load()
+    command = [python, "-c", _HEAD.format(imports=imports, work=work), *map(str, paths)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return {**json.loads(done.stdout.splitlines()[-1]), "busy_seconds_of_the_machine": load.seconds()}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peers", required=True)
+    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--large", type=int, default=0, help="a run of frechet alone on so many images a side")
+    parser.add_argument("--only", choices=PAIRS)
+    parser.add_argument("--output", type=Path)
+    args = parser.parse_args()
+    result = {"machine": machine("numpy", "frechet"), "images a side": args.images, "features": D, "turns": []}
+    python = {"frechet neighbours": sys.executable, "frechet kid": sys.executable}
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder, "x.npy"), Path(folder, "y.npy")]
+        for path, seed, shift in zip(paths, (1, 2), (0.0, 0.002), strict=True):
+            features(path, args.images, seed, shift)
+        pairs = {key: pair for key, pair in PAIRS.items() if args.only in (None, key)}
+        for _ in range(args.turns):
+            turn = {
+                name: measured(python.get(name, args.peers), name, paths) for pair in pairs.values() for name in pair
+            }
+            for key, (ours, theirs) in pairs.items():
+                turn[f"{key}: times as fast"] = turn[theirs]["seconds"] / turn[ours]["seconds"]
+                turn[f"{key}: of its memory"] = turn[ours]["peak_mib"] / turn[theirs]["peak_mib"]
+            result["turns"].append(turn)
+            print(json.dumps(turn, indent=1), flush=True)
+        for key in pairs:
+            for what in ("times as fast", "of its memory"):
+                result[f"{key}: {what}"] = statistics.median(turn[f"{key}: {what}"] for turn in result["turns"])
+        if args.large:
+            for path, seed, shift in zip(paths, (1, 2), (0.0, 0.002), strict=True):
+                features(path, args.large, seed, shift)
+            result["large"] = {"images a side": args.large}
+            for name in ("frechet neighbours", "frechet kid"):
+                result["large"][name] = measured(sys.executable, name, paths)
+                print(json.dumps(result["large"], indent=1), flush=True)
+    print(json.dumps({key: value for key, value in result.items() if key != "turns"}, indent=1))
+    if args.output:
+        args.output.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""The same images in every kind of source: the same classical value, and the peak memory of each process.
+
+    python benchmarks/sources.py IMAGES.zip [--count 2000] [--output FILE]
+
+IMAGES is a folder or zip of images of one size. They are stored anew, losslessly, as a folder, a zip, tar shards, Parquet, .npz
+and HDF5, and in fsspec's memory file system, and each is scored with EfficientNet-Lite0 against the first fifth of them disturbed.
+"""
+
+import argparse
+import io
+import json
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pyarrow as pa
+from machine import machine
+from PIL import Image
+from pyarrow import parquet
+
+from frechet.images.decode import decode
+from frechet.images.sources import open_source
+
+CHILD = """
+import json, resource, sys
+import frechet
+where, reference, local = sys.argv[1:]
+if local:
+    import fsspec
+    fsspec.filesystem("memory").put(local, where)
+score = frechet.score(where, reference, extractor="efficientnet-lite0", interval="none")["fd"]
+print(json.dumps([float(score), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024]))
+"""
+
+
+def stored(place, images, files):
+    """kind -> (what is scored, the local file behind it where that is in memory)."""
+    folder = place / "folder"
+    folder.mkdir()
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    with zipfile.ZipFile(place / "a.zip", "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    for shard in range(4):
+        with tarfile.open(place / f"s-{shard}.tar", "w") as archive:
+            for name, data in list(files.items())[shard * len(files) // 4 : (shard + 1) * len(files) // 4]:
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+    rows = [{"bytes": data, "path": name} for name, data in files.items()]
+    parquet.write_table(pa.table({"image": rows}), place / "a.parquet", row_group_size=100)
+    np.savez(place / "a.npz", arr_0=images)
+    with h5py.File(place / "a.h5", "w") as archive:
+        archive["images"] = images
+    return {
+        "folder": (folder, ""),
+        "zip": (place / "a.zip", ""),
+        "tar shards": (place / "s-{0..3}.tar", ""),
+        "parquet": (place / "a.parquet", ""),
+        "npz": (place / "a.npz", ""),
+        "hdf5": (place / "a.h5", ""),
+        "memory:// (zip)": ("memory://a.zip", place / "a.zip"),
+        "memory:// (parquet)": ("memory://a.parquet", place / "a.parquet"),
+    }
+
+
+def png(image):
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "png")
+    return stream.getvalue()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("images", type=Path)
+    parser.add_argument("--count", type=int, default=2000)
+    parser.add_argument("--output", type=Path)
+    args = parser.parse_args()
+    source = open_source(args.images)
+    images = np.stack([decode(picture).rgb for picture in source.pictures(range(min(args.count, len(source))))])
+    rows = {}
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        reference = place / "reference.npz"
+        disturbed = images[: len(images) // 5][:, ::-1].copy()
+        np.savez(place / "disturbed.npz", arr_0=disturbed)
+        build = f"import frechet; frechet.collect({str(place / 'disturbed.npz')!r}, extractor='efficientnet-lite0').save({str(reference)!r})"
+        subprocess.run([sys.executable, "-c", build], check=True)
+        for kind, (where, local) in stored(
+            place, images, {f"{n:05}.png": png(i) for n, i in enumerate(images)}
+        ).items():
+            command = [sys.executable, "-c", CHILD, str(where), str(reference), str(local)]
+            value, peak = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            rows[kind] = {"value": value, "peak_memory_mb": peak}
+            print(kind, rows[kind], file=sys.stderr)
+    values = [row["value"] for row in rows.values()]
+    result = {
+        "machine": machine("frechet", "numpy", "openvino", "pillow", "fsspec", "pyarrow", "h5py"),
+        "images": len(images),
+        "largest_relative_difference": (max(values) - min(values)) / values[0],
+        "kinds": rows,
+    }
+    print(json.dumps(result, indent=1))
+    if args.output:
+        args.output.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

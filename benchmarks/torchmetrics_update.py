@@ -1,0 +1,55 @@
+"""What `FID.update` of the torchmetrics interface costs beside its network alone, in turns in one process.
+
+The network alone is the same module on a batch that is resized already; an update is all of `update`: the check of the
+images, the resize, the network, and the sums in float64.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+import torch
+from machine import machine
+
+from frechet.integrations.torchmetrics import FID
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--turns", type=int, default=7)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--output", type=Path)
+    arguments = parser.parse_args()
+    metric = FID(weights=arguments.weights)
+    random = torch.Generator().manual_seed(0)
+    ready = 255 * torch.rand(arguments.batch_size, 3, 299, 299, generator=random)
+    found = {}
+    for pixels in (32, 256, 512):
+        shape = (arguments.batch_size, 3, pixels, pixels)
+        images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=random)
+        ratios = []
+        for turn in range(arguments.turns + 1):
+            start = time.perf_counter()
+            with torch.no_grad():
+                metric._network.features(ready)
+            middle = time.perf_counter()
+            metric.update(images)
+            end = time.perf_counter()
+            if turn:  # the first one warms up
+                ratios.append((end - middle) / (middle - start))
+        found[f"{pixels} x {pixels}"] = {"median": statistics.median(ratios), "all": ratios}
+        print(pixels, found[f"{pixels} x {pixels}"], flush=True)
+    result = {
+        "machine": machine("torch", "torchmetrics"),
+        "batch_size": arguments.batch_size,
+        "update over network": found,
+    }
+    if arguments.output:
+        arguments.output.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Which metric sees what: real photographs ever more blurred, ever noisier, of ever fewer classes, ever more often copied.
+
+    python benchmarks/what_sees_what.py IMAGES.zip [MORE.zip] [--output FILE.json] [--markdown FILE.md]
+
+The zips (or folders) hold images in class folders, about 600 of each of ten classes in all (CIFAR-10's, for one). 2,000 are the
+reference, 1,000 are held out, and 400 of the rest stand for a generator's images, as they are and disturbed.
+EfficientNet-Lite0's features: nothing is downloaded.
+"""
+
+import argparse
+import json
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from machine import machine
+
+import frechet
+from frechet.images.disturbances import blur, noise
+from frechet.images.sources import open_source
+from frechet.metrics import METRICS
+
+N, REFERENCE, HELD_OUT = 400, 2000, 1000
+OFFLINE = {"extractor": "efficientnet-lite0"}
+
+
+def read(paths):
+    """(n, h, w, 3) images and the class of each, of all sources, in a seeded order."""
+    sources = [open_source(path) for path in paths]
+    pictures = [picture for source in sources for picture in source.pictures(range(len(source)))]
+    order = np.random.default_rng(0).permutation(len(pictures))
+    images = np.stack([np.asarray(pictures[i].load().convert("RGB")) for i in order])
+    return images, np.array([PurePosixPath(pictures[i].name.replace(":", "/")).parent.name for i in order])
+
+
+def disturbed(images, classes, copied):
+    """(what is done, how much, the 400 images that come of it)."""
+    rest, names = images[REFERENCE + HELD_OUT :], sorted(set(classes))
+    labels = classes[REFERENCE + HELD_OUT :]
+    plain = rest[:N]
+    for strength in (0.05, 0.1, 0.2):
+        yield "blur", strength, blur(plain, strength, 0)
+    for strength in (0.05, 0.15, 0.4):
+        yield "noise", strength, noise(plain, strength, 0)
+    for kept in (5, 3, 2):
+        yield "modes dropped", len(names) - kept, rest[np.isin(labels, names[:kept])][:N]
+    for share in (0.1, 0.3, 0.9):
+        count = int(N * share)
+        yield "copies", share, np.concatenate([copied[:count], plain[count:]])
+    yield "real", 0, plain
+
+
+def arrow(values):
+    """How a metric moves from the undisturbed images on: "rises", "falls", or neither all the way."""
+    steps = np.diff(values)
+    if (steps > 0).all():
+        return "rises"
+    return "falls" if (steps < 0).all() else "unsteady"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", nargs="+")
+    parser.add_argument("--output", type=Path)
+    parser.add_argument("--markdown", type=Path)
+    args = parser.parse_args()
+    images, classes = read(args.images)
+    reference = frechet.collect(images[:REFERENCE], **OFFLINE)
+    held_out = frechet.collect(images[REFERENCE : REFERENCE + HELD_OUT], **OFFLINE)
+    levels = {}
+    for what, strength, spoilt in disturbed(images, classes, images[:N]):
+        scores = frechet.score(spoilt, reference, metrics=["all"], held_out=held_out, interval="none", **OFFLINE)
+        levels.setdefault(what, []).append((strength, {key: score.value for key, score in scores.items()}))
+        print(what, strength, {key: f"{score.value:.4g}" for key, score in scores.items()}, flush=True)
+    [(_, real)] = levels.pop("real")
+    table = {
+        key: {
+            what: {
+                "values": [real[key], *(found[key] for _, found in steps)],
+                "strengths": [strength for strength, _ in steps],
+            }
+            for what, steps in levels.items()
+        }
+        for key in real
+    }
+    for row in table.values():
+        for cell in row.values():
+            cell["way"] = arrow(cell["values"])
+    result = {
+        "machine": machine("frechet", "numpy"),
+        "images": {"generated": N, "reference": REFERENCE},
+        "metrics": table,
+    }
+    if args.output:
+        args.output.write_text(json.dumps(result, indent=1) + "\n")
+    if args.markdown:
+        args.markdown.write_text(markdown(table))
+
+
+def markdown(table):
+    """One row a metric: undisturbed value, then the three of each disturbance and which way they go."""
+    columns = list(next(iter(table.values())))
+    lines = [f"| metric | better | undisturbed | {' | '.join(columns)} |", f"|---|---|---|{'---|' * len(columns)}"]
+    for key, row in table.items():
+        better = {True: "lower", False: "higher", None: "near 0"}[METRICS[key].lower_is_better]
+        cells = [f"{', '.join(f'{value:.3g}' for value in cell['values'][1:])}: {cell['way']}" for cell in row.values()]
+        lines.append(f"| `{key}` | {better} | {row[columns[0]]['values'][0]:.3g} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Noise that scores like photographs: Adam on pixels, down the Fréchet distance to real photographs.
+
+    python examples/adversarial_noise.py                         # EfficientNet-Lite0: trained weights without a download
+    python examples/adversarial_noise.py --extractor inception   # FID itself, where its weights can be had
+
+The experiment is that of FastFID (Mathiasen & Hvilshøj 2020, arXiv:2009.14075).
+"""
+
+import argparse
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+
+import frechet
+from frechet.images.photographs import EVERYDAY, patches
+from frechet.losses.torch import FIDLoss
+
+
+def main(arguments=None):
+    options = parse(arguments)
+    torch.manual_seed(options.seed)
+
+    reference = frechet.collect(patches(EVERYDAY, options.reference, seed=0), extractor=options.extractor)
+    loss = FIDLoss(reference, extractor=options.extractor, checkpoint=True)
+
+    photographs = as_images(patches(EVERYDAY, options.images, seed=1))  # others than those of the reference
+    with torch.no_grad():
+        goal = loss(photographs).item()
+
+    noise = torch.rand_like(photographs)
+    optimised, curve = descend(noise, loss, steps=options.steps, rate=options.rate)
+    print(f"distance of {options.images} images to {options.reference} photographs")
+    print(f"  noise             {curve[0]:.4g}")
+    print(f"  noise, optimised  {curve[-1]:.4g}")
+    print(f"  photographs       {goal:.4g}")
+    draw(noise, optimised, photographs, curve, goal).savefig(options.output)
+    print(f"picture: {options.output}")
+    return curve
+
+
+def descend(images, loss, *, steps, rate):
+    """Images of a lower loss, and the loss at each step and after the last."""
+    images = images.clone().requires_grad_()
+    adam = torch.optim.Adam([images], lr=rate)
+    curve = []
+    for step in range(steps):
+        adam.zero_grad()
+        distance = loss(images)
+        distance.backward()
+        adam.step()
+        with torch.no_grad():
+            images.clamp_(0, 1)
+        curve.append(distance.item())
+        print(f"step {step:3}  {curve[-1]:.4g}", flush=True)
+    with torch.no_grad():
+        curve.append(loss(images).item())
+    return images.detach(), curve
+
+
+def as_images(arrays):
+    """(n, h, w, 3) uint8 -> (n, 3, h, w) float in 0..1, as losses take them."""
+    return torch.from_numpy(arrays).permute(0, 3, 1, 2) / 255
+
+
+def draw(noise, optimised, photographs, curve, goal, columns=6):
+    """Three rows of images, and the way down."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.8), width_ratios=(1.5, 1), layout="constrained", dpi=110)
+    rows = {
+        f"noise\n{curve[0]:.3g}": noise,
+        f"optimised\n{curve[-1]:.3g}": optimised,
+        f"photographs\n{goal:.3g}": photographs,
+    }
+    strips = [torch.cat(list(images[:columns]), dim=2) for images in rows.values()]
+    height = noise.shape[2]
+    left.imshow(torch.cat(strips, dim=1).permute(1, 2, 0))
+    left.set_yticks([height * (row + 0.5) for row in range(len(rows))], rows)
+    left.set_xticks([])
+    left.tick_params(length=0)
+    left.spines[:].set_visible(False)
+    right.plot(curve, color="#4269d0", linewidth=2.5)
+    right.axhline(goal, color="#8a8a8a", linestyle="--")
+    right.annotate(
+        "as many photographs", (len(curve) - 1, goal), (0, 4), textcoords="offset points", ha="right", color="#8a8a8a"
+    )
+    right.set(xlabel="steps of Adam", ylabel="Fréchet distance", ylim=(0, None))
+    right.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--extractor", default="efficientnet-lite0", help="or inception, which needs FID's weights")
+    parser.add_argument("--images", type=int, default=16, help="how many images of noise (%(default)s)")
+    parser.add_argument("--reference", type=int, default=1000, help="how many photographs (%(default)s)")
+    parser.add_argument("--steps", type=int, default=40, help="of Adam (%(default)s)")
+    parser.add_argument("--rate", type=float, default=0.01, help="Adam's learning rate (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=Path("adversarial-noise.png"))
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()

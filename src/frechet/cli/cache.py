@@ -1,0 +1,41 @@
+"""`frechet cache`."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from frechet.engines.featurecache import entries, features_cache, prune
+from frechet.errors import RequestError
+
+
+@click.group()
+def command() -> None:
+    """Features that --cache kept, so that further metrics of the same images take no network time."""
+
+
+@command.command("list")
+def list_() -> None:
+    """Say what is kept, the last used first."""
+    total = 0
+    for entry in entries():
+        days = (time.time() - entry.used) / 86_400
+        plan = entry.plan
+        click.echo(
+            f"{entry.size / 1e6:8.1f} MB  {days:5.1f} days ago  {plan.get('images to score'):>8,} images  "
+            f"{plan.get('extractor')}, {plan.get('features')}, {plan.get('convention')}"
+        )
+        total += entry.size
+    click.echo(f"{total / 1e6:.1f} MB in {features_cache()}")
+
+
+@command.command("prune")
+@click.option("--days", type=float, default=30.0, show_default=True, help="Delete what was not used for so long.")
+@click.option("--all", "everything", is_flag=True, help="Delete everything.")
+def prune_(days: float, everything: bool) -> None:
+    """Delete what was not used for a while."""
+    if days < 0:
+        raise RequestError(f"--days is {days}; expected a number of days")
+    count, size = prune(0 if everything else days)
+    click.echo(f"deleted {count} entries, {size / 1e6:.1f} MB")

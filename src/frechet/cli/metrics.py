@@ -1,0 +1,36 @@
+"""`frechet metrics`."""
+
+from __future__ import annotations
+
+import click
+
+from frechet.metrics import METRICS, Metric
+
+
+@click.command()
+@click.option("--markdown", is_flag=True, help="As a table for documentation, with papers and presets.")
+def command(markdown: bool) -> None:
+    """List the metrics: name, direction, what it says.
+
+    NAME@TOOL (of those in brackets) computes a metric with the settings of that tool, e.g. kid@torch-fidelity.
+    """
+    if markdown:
+        print("| metric | better | needs | what it says | paper | as in |\n|---|---|---|---|---|---|")
+    for name, metric in METRICS.items():
+        tools = ", ".join(metric.presets)
+        if markdown:
+            cells = (f"`{name}`", _better(metric), _needs(metric), metric.summary, metric.paper, tools)
+            print(f"| {' | '.join(cells)} |")
+        else:
+            print(f"{name:<13} {_better(metric):<7} {metric.summary}{f' [{tools}]' if tools else ''}")
+
+
+def _better(metric: Metric) -> str:
+    return {True: "lower", False: "higher", None: "near 0"}[metric.lower_is_better]
+
+
+def _needs(metric: Metric) -> str:
+    needs = [] if metric.reference else ["one side"]
+    needs += ["held-out images"] if metric.held_out else []
+    needs += [] if metric.layer == "features" else [metric.layer]
+    return ", ".join(needs)

@@ -1,0 +1,86 @@
+"""Who computes the parts of a run, and where finished ones are kept."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+
+from frechet.engines.crew import extracted, gathered
+from frechet.engines.featurecache import cached_at
+from frechet.engines.parts import Cut, fingerprint
+from frechet.engines.processes import further_devices, processes_on
+from frechet.engines.workdir import opened_work_dir
+from frechet.errors import RequestError
+from frechet.features.extract import Part
+from frechet.features.loaded import LoadedExtractor
+from frechet.features.settings import Settings
+
+Progress = Callable[[str, int, int], None]  # (what, images done, images in all)
+
+
+@contextmanager
+def opened_parts(
+    cut: Cut, settings: Settings, extractor: LoadedExtractor, progress: Progress | None, what: str
+) -> Iterator[Iterator[Part]]:
+    """Every part in order; with a work-dir those that are finished come from there, and the others go there."""
+    done = 0
+
+    def count(images: int) -> None:
+        nonlocal done
+        done += images
+        if progress:
+            progress(what, done, len(cut.chosen))
+
+    compute = partial(_computed, cut, settings, extractor, count)
+    count(0)
+    folder = _kept_at(cut, settings, extractor, what)
+    if folder is None:
+        with closing(compute(range(len(cut)))) as parts:
+            yield parts
+        return
+    with opened_work_dir(folder, cut, fingerprint(cut, settings, extractor)) as work:
+        count(sum(len(cut.images_in(number)) for number in work.finished))
+        with closing(work.completed(compute)) as parts:
+            yield parts
+
+
+def _kept_at(cut: Cut, settings: Settings, extractor: LoadedExtractor, what: str) -> Path | None:
+    """The folder of finished parts: the work-dir, the user's cache where that is wished for, or none."""
+    if settings.work_dir is not None:
+        return Path(settings.work_dir) / what
+    if not settings.cache:
+        return None
+    try:
+        return cached_at(fingerprint(cut, settings, extractor))
+    except RequestError:  # images in memory, which nothing tells from others of tomorrow
+        return None
+
+
+def _computed(
+    cut: Cut, settings: Settings, extractor: LoadedExtractor, count: Callable[[int], None], numbers: Sequence[int]
+) -> Generator[Part, None, None]:
+    """These parts, by whoever the settings name."""
+    if settings.engine == "local":
+        others = processes_on(further_devices(settings.device)) if cut.source.address else ()
+        if not others:
+            return extracted(cut, numbers, settings, extractor, count)
+        return _counted(gathered(cut, numbers, settings, extractor, others), count)
+    if settings.engine == "torchrun":
+        from frechet.engines.torchrun import other_ranks
+
+        return _counted(gathered(cut, numbers, settings, extractor, other_ranks()), count)
+    if importlib.util.find_spec("ray") is None:
+        raise RequestError("--engine ray needs Ray: pip install 'frechet[ray]'")
+    from frechet.engines.ray import by_actors
+
+    return _counted(by_actors(cut, numbers, settings, extractor), count)
+
+
+def _counted(parts: Generator[Part, None, None], count: Callable[[int], None]) -> Generator[Part, None, None]:
+    with closing(parts):
+        for part in parts:
+            count(len(part.places) + len(part.bad))
+            yield part

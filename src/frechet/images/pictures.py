@@ -1,0 +1,54 @@
+"""What a source of images is: it knows its images before any is decoded, and hands out each as a `Picture`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+Pixels = Image.Image | np.ndarray
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image, not yet decoded.
+
+    Attributes:
+        index: its place among the images that are scored, from 0.
+        name: what the user knows it by.
+        load: gets its pixels; safe to call from another thread.
+    """
+
+    index: int
+    name: str
+    load: Callable[[], Pixels]
+
+
+class Source(Protocol):
+    """A sized, repeatable collection of images.
+
+    Attributes:
+        name: what the user knows it by.
+        address: what another process may open it by, or None.
+    """
+
+    name: str
+    address: str | None
+
+    def __len__(self) -> int: ...
+
+    def name_of(self, place: int) -> str:
+        """What the user knows an image by."""
+
+    def pictures(self, chosen: Sequence[int]) -> Iterator[Picture]:
+        """The pictures at these places (ascending), numbered anew from 0."""
+
+    def marks(self, chosen: Sequence[int]) -> Iterator[str]:
+        """For each of these images, what tells it from another that may take its place: name, size, time.
+
+        Raises:
+            RequestError: nothing does.
+        """

@@ -1,0 +1,57 @@
+"""The table of metrics: what each needs, and the pure function that it is."""
+
+from __future__ import annotations
+
+from frechet.features.extractors import table_row
+from frechet.features.recipe import Recipe
+from frechet.metrics import gaussian, probabilities, samples
+from frechet.metrics.gaussian import frechet_influence, normal_of, require_all_features
+from frechet.metrics.table import Metric, Outcome, Sides
+
+__all__ = [
+    "METRICS",
+    "Metric",
+    "Outcome",
+    "Sides",
+    "default_metric",
+    "frechet_influence",
+    "label_of",
+    "normal_of",
+    "require_all_features",
+]
+
+METRICS: dict[str, Metric] = gaussian.ROWS | probabilities.ROWS | samples.ROWS
+
+
+def default_metric(recipe: Recipe) -> str:
+    """`fid` for Inception features (and files that do not say, of a size Inception has), `fd` for all others."""
+    if recipe.extractor != "inception":
+        return "fd"
+    return "sfid" if recipe.layer == "spatial" else "fid"
+
+
+def label_of(metric: str, recipe: Recipe, dims: int) -> str:
+    """The name a score may bear in public: it never calls FID what is not.
+
+    Args:
+        metric: a key of the table, with or without a preset ("kid@torch-fidelity").
+        recipe: how the features were made.
+        dims: d.
+    """
+    key, _, preset = metric.partition("@")
+    title = METRICS[key].title
+    extractor = table_row(recipe.extractor)
+    if extractor is None:
+        name = (
+            f"{title.replace('FID', 'FD')}-{recipe.extractor}"
+            if recipe.extractor
+            else f"{title} (unknown features, d = {dims})"
+        )
+    else:
+        owned = recipe.extractor in ("inception", METRICS[key].extractor)
+        name = title if owned else f"{title.replace('FID', 'FD')}-{extractor.title}"
+        named = (extractor.default_tap, "spatial", METRICS[key].layer)
+        name += "" if recipe.layer in named else f"-{recipe.layer}"
+        if recipe.official is False and recipe.weights:
+            name += f" (weights {recipe.weights[:8]}, not the official ones)"
+    return name + (f", as {preset} has it" if preset else "")

@@ -1,0 +1,167 @@
+"""What a report shows beside the scores: the curve, the directions, the images, and their neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from frechet.comparison import influences_of
+from frechet.distances.frechet import frechet_terms
+from frechet.distances.normal import Normal
+from frechet.distances.transport import couple, leading_directions
+from frechet.metrics import normal_of
+from frechet.statistics.statistics import Statistics
+
+SIZES = 8  # of the curve
+LISTED = 12  # images in each list
+DIRECTIONS, ENDS = 5, 4  # axes, and images at each end of one
+NEIGHBOURS = 3
+_ROWS = 4096  # of a side, among which neighbours are looked for
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A row of the other side, and how far away it is in feature space."""
+
+    row: int
+    distance: float
+
+
+@dataclass(frozen=True)
+class Influential:
+    """A generated image: the change of the distance if it were removed, and what it is near to."""
+
+    row: int
+    change: float
+    mean: float
+    covariance: float
+    nearest: tuple[Neighbour, ...] = ()
+
+
+@dataclass(frozen=True)
+class Direction:
+    """An axis of feature space: its share of the distance, and rows of both sides at its two ends."""
+
+    share: float
+    generated: tuple[tuple[int, ...], tuple[int, ...]]
+    reference: tuple[tuple[int, ...], tuple[int, ...]]
+
+
+@dataclass
+class Findings:
+    """Rows are places in `Statistics.rows`. What could not be found is None or empty, and `missing` says why.
+
+    Attributes:
+        curve: (generated images, distance).
+        directions: those that hold most of the distance.
+        raising, lowering: the images that raise the distance most, and that lower it most.
+        lonely: reference images that no generated image is near to, with the nearest one.
+        usual: the median distance of a reference image to its nearest other one.
+    """
+
+    curve: list[tuple[int, float]] = field(default_factory=list)
+    directions: list[Direction] = field(default_factory=list)
+    raising: list[Influential] = field(default_factory=list)
+    lowering: list[Influential] = field(default_factory=list)
+    lonely: list[tuple[int, Neighbour]] = field(default_factory=list)
+    usual: float | None = None
+    missing: list[str] = field(default_factory=list)
+
+
+def findings_of(generated: Statistics, reference: Statistics, *, seed: int = 0) -> Findings:
+    """All that these statistics can tell."""
+    found = Findings()
+    _find_directions(found, generated, reference)
+    if generated.features is None:
+        found.missing.append(
+            f"{generated.source} holds statistics without the features of every image: the curve and the images that raise "
+            "or lower the distance are missing. Give the images themselves as the generated side"
+        )
+    else:
+        found.curve = _curve(generated.features, reference, seed)
+        _find_influential(found, generated, reference)
+    if reference.rows is None:
+        found.missing.append(
+            f"{reference.source} kept no features: the nearest reference images are missing. frechet stats keeps some, the "
+            "images themselves have all"
+        )
+    return found
+
+
+def _curve(features: np.ndarray, reference: Statistics, seed: int) -> list[tuple[int, float]]:
+    """The plain distance of nested random subsets."""
+    n = len(features)
+    order = np.random.default_rng(seed).permutation(n)
+    sizes = np.unique(np.geomspace(max(2, n // 32), n, SIZES).round().astype(int))
+    other = normal_of(reference).factored()
+    return [
+        (int(size), float(frechet_terms(Normal.of_features(features[order[:size]].astype(np.float64)), other).total))
+        for size in sizes
+    ]
+
+
+def _find_directions(found: Findings, generated: Statistics, reference: Statistics) -> None:
+    p, q = normal_of(generated), normal_of(reference)
+    total = frechet_terms(p, q).total
+    if total <= 0:
+        return
+    told = leading_directions(p, q, couple(p, q), DIRECTIONS)
+    for axis, share in zip(told.axes, told.shares, strict=True):
+        ends = [_ends(side.rows, axis) for side in (generated, reference)]
+        found.directions.append(Direction(float(share / total), *ends))
+
+
+def _ends(rows: np.ndarray | None, axis: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The rows furthest along the axis one way, and the other way."""
+    if rows is None:
+        return (), ()
+    order = np.argsort(rows @ axis.astype(np.float32), kind="stable")
+    return tuple(map(int, order[:ENDS])), tuple(map(int, order[::-1][:ENDS]))
+
+
+def _find_influential(found: Findings, generated: Statistics, reference: Statistics) -> None:
+    told = influences_of(generated, reference)
+    order = np.argsort(told.change, kind="stable")
+    assert generated.rows is not None
+    worst, best = order[:LISTED], order[::-1][:LISTED]
+    near = _nearest(generated.rows[worst], reference.rows)
+
+    def row(i: int, nearest: tuple[Neighbour, ...]) -> Influential:
+        return Influential(int(i), float(told.change[i]), float(told.mean[i]), float(told.covariance[i]), nearest)
+
+    found.raising = [row(i, neighbours) for i, neighbours in zip(worst, near, strict=True)]
+    found.lowering = [row(i, ()) for i in best]
+    if reference.rows is not None:
+        _find_lonely(found, generated.rows, reference.rows)
+
+
+def _find_lonely(found: Findings, generated: np.ndarray, reference: np.ndarray) -> None:
+    """Reference images whose nearest generated one is furthest, and how near reference images usually are to each other."""
+    rows = reference[:_ROWS]
+    squared = _squared_distances(rows, generated[:_ROWS])
+    nearest = squared.argmin(axis=1)
+    apart = squared[np.arange(len(rows)), nearest]
+    for i in np.argsort(-apart, kind="stable")[:LISTED]:
+        found.lonely.append((int(i), Neighbour(int(nearest[i]), float(max(0.0, apart[i]) ** 0.5))))
+    own = _squared_distances(rows, rows)
+    np.fill_diagonal(own, np.inf)
+    found.usual = float(np.median(np.sqrt(np.maximum(own.min(axis=1), 0)))) if len(rows) > 1 else None
+
+
+def _nearest(rows: np.ndarray, others: np.ndarray | None) -> Sequence[tuple[Neighbour, ...]]:
+    if others is None:
+        return [()] * len(rows)
+    squared = _squared_distances(rows, others)
+    order = np.argsort(squared, axis=1)[:, :NEIGHBOURS]
+    return [
+        tuple(Neighbour(int(j), float(max(0.0, line[j]) ** 0.5)) for j in chosen)
+        for line, chosen in zip(squared, order, strict=True)
+    ]
+
+
+def _squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    centre = y.mean(axis=0)
+    x, y = x - centre, y - centre
+    return (x**2).sum(axis=1)[:, None] + (y**2).sum(axis=1) - 2 * (x @ y.T)

@@ -1,0 +1,89 @@
+"""What `frechet score` wrote, read back with the suspicion that a file deserves."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from frechet.errors import RequestError
+from frechet.metrics import METRICS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What one run wrote: `Scores.to_dict()` under a name."""
+
+    name: str
+    scores: Mapping[str, Mapping[str, Any]]
+    provenance: Mapping[str, Any]
+
+
+def read_runs(paths: Sequence[str | os.PathLike[str]]) -> list[Run]:
+    """The JSON files that `frechet score --json` or `--output` wrote, named by file, or by path where files are named alike.
+
+    Raises:
+        RequestError: a file is missing, or not such JSON.
+    """
+    names = _names([Path(path) for path in paths])
+    return [_read(Path(path), name) for path, name in zip(paths, names, strict=True)]
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    stems = Counter(path.stem for path in paths)
+    return [path.stem if stems[path.stem] == 1 else str(path) for path in paths]
+
+
+def _read(path: Path, name: str) -> Run:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RequestError(f"no such file: {path}") from None
+    except OSError as error:
+        raise RequestError(f"{path} cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise RequestError(f"{path} is not JSON ({error}); expected what frechet score --output wrote") from None
+    scores = found.get("scores") if isinstance(found, dict) else None
+    made = found.get("provenance") if isinstance(found, dict) else None
+    if not (isinstance(scores, dict) and isinstance(made, dict) and scores):
+        raise RequestError(f"{path} holds no scores with their provenance; expected what frechet score --output wrote")
+    for metric, score in scores.items():
+        _require_score(path, metric, score)
+    reference = made.get("reference") or {}  # metrics of one side have none
+    if not isinstance(reference, dict) or not _is_list(reference.get("moments", [0, 0]), 2):
+        raise RequestError(f"{path} does not say what its reference was; write the file anew")
+    if not isinstance(reference.get("n"), (int, type(None))):
+        raise RequestError(f"{path} has no number of reference images but {reference['n']!r}; write the file anew")
+    return Run(name=name, scores=scores, provenance=made)
+
+
+_NUMBERS = {"value": True, "corrected_value": False, "standard_error": False}  # whether it must be there
+_LISTS = {"interval_95": 2, "variances": 2, "reference_groups": None}  # and of how many numbers
+
+
+def _require_score(path: Path, metric: str, score: Any) -> None:
+    if metric.partition("@")[0] not in METRICS:
+        raise RequestError(
+            f"{path} holds the metric {metric!r}, which this version does not know: {', '.join(METRICS)}"
+        )
+    good = isinstance(score, dict) and isinstance(score.get("label"), str)
+    good = good and all(
+        _is_number(score.get(key)) or (score.get(key) is None and not needed) for key, needed in _NUMBERS.items()
+    )
+    good = good and all(score.get(key) is None or _is_list(score[key], length) for key, length in _LISTS.items())
+    good = good and all(isinstance(score.get(key), (int, type(None))) for key in ("n_generated", "n_reference"))
+    if not good:
+        raise RequestError(f"{path}: its {metric} is not what frechet score writes; write the file anew")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_list(value: Any, length: int | None) -> bool:
+    return isinstance(value, list) and (length is None or len(value) == length) and all(map(_is_number, value))

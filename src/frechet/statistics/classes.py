@@ -1,0 +1,60 @@
+"""Which class each image of a side is of: its folder's name, or a label that lies beside the images."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from frechet.errors import RequestError
+from frechet.images.arrays import npz_keys
+from frechet.statistics.statistics import Statistics
+
+
+def classes_of(side: Statistics) -> list[str]:
+    """The class of every row: the first folder below the source, or the entry of `arr_1` in ADM's array files.
+
+    Raises:
+        RequestError: the source has no classes.
+    """
+    if side.names is None or side.places is None:
+        raise RequestError(
+            f"{side.source} is statistics, which know no classes; give images in a folder for each class"
+        )
+    path = Path(side.source)
+    if path.suffix.lower() == ".npz" and "arr_1" in npz_keys(path):
+        with np.load(path, allow_pickle=False) as arrays:
+            labels = arrays["arr_1"]
+        if labels.ndim != 1 or labels.dtype.kind not in "iu":
+            raise RequestError(f"{side.source} holds arr_1 of shape {labels.shape}; expected a whole number an image")
+        return [str(labels[_place(name)]) for name in side.names]
+    folders = [_folder(name, side.source) for name in side.names]
+    bare = [name for name, folder in zip(side.names, folders, strict=True) if folder is None]
+    if bare:
+        raise RequestError(
+            f"{bare[0]} lies in no class folder of {side.source}: for scores by class give a folder for each class, or an "
+            ".npz with labels in arr_1"
+        )
+    return [folder for folder in folders if folder is not None]
+
+
+def of_class(side: Statistics, members: np.ndarray, name: str) -> Statistics:
+    """The statistics of some rows alone.
+
+    Raises:
+        StatisticsError: fewer than two.
+    """
+    assert side.features is not None
+    return Statistics.of_features(
+        side.features[members], recipe=side.recipe, source=f"{side.source} (class {name})", seed=side.seed
+    )
+
+
+def _place(name: str) -> int:
+    """The place that an array file's image bears in its name."""
+    return int(name.rpartition("[")[2].rstrip("]"))
+
+
+def _folder(name: str, source: str) -> str | None:
+    inside = PurePosixPath(name.removeprefix(source).replace("\\", "/").lstrip("/:"))
+    return inside.parts[0] if len(inside.parts) > 1 else None

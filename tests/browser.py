@@ -1,0 +1,74 @@
+"""Debian's Chromium, alone: no profile, no network, what it tried to fetch and what it complained of."""
+
+import json
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+AXE = [Path("/usr/share/javascript/axe-core/axe.min.js"), Path("node_modules/axe-core/axe.min.js")]
+
+
+@contextmanager
+def chromium(folder, *, dark=False, size=(1280, 900)):
+    """A driver with an empty profile in `folder`; skipped where there is no Chromium."""
+    webdriver = pytest.importorskip("selenium.webdriver")
+    binary, server = shutil.which("chromium"), shutil.which("chromedriver")
+    if not binary or not server:
+        pytest.skip("no chromium and chromedriver (apt-get install chromium chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for flag in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-default-apps",
+        "--disable-extensions",
+        "--disable-sync",
+        "--metrics-recording-only",
+        "--no-first-run",
+        "--proxy-server=127.0.0.1:9",  # nothing gets out
+        f"--user-data-dir={folder}",
+        f"--window-size={size[0]},{size[1]}",
+    ):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(server))
+    try:
+        if dark:
+            dark_mode = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+            driver.execute_cdp_cmd("Emulation.setEmulatedMedia", dark_mode)
+        width, height = size
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        driver.get("about:blank")
+        yield driver
+    finally:
+        driver.quit()
+
+
+def requests_of(driver):
+    """The addresses that pages asked for since the last call, but for what lies inside them or inside Chromium."""
+    events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+    sent = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    return [url for url in sent if not url.startswith(("data:", "chrome:", "chrome-untrusted:", "about:"))]
+
+
+def complaints_of(driver):
+    """What the console said."""
+    return [entry["message"] for entry in driver.get_log("browser")]
+
+
+def findings_of_axe(driver, *, impacts=("serious", "critical")):
+    """axe-core's findings of these impacts; skipped where axe-core is not installed (npm install axe-core)."""
+    script = next((path for path in AXE if path.exists()), None)
+    if script is None:
+        pytest.skip("no axe-core (npm install axe-core)")
+    driver.execute_cdp_cmd("Page.setBypassCSP", {"enabled": True})
+    driver.execute_cdp_cmd("Runtime.evaluate", {"expression": script.read_text()})
+    found = driver.execute_async_script("const done = arguments[0]; axe.run().then(r => done(r.violations))")
+    return {rule["id"]: [node["html"] for node in rule["nodes"]] for rule in found if rule["impact"] in impacts}

@@ -1,0 +1,206 @@
+"""`frechet compare`: what differs, what is noise, what is not ranked, and names that would do harm."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+from conftest import run
+
+import frechet
+from frechet.distances.differences import Estimate, error_of_difference, holm, letters, two_sided_p
+from frechet.errors import Mismatch, RequestError
+from frechet.features.recipe import Recipe
+from frechet.reports.ranking import compare_runs
+from frechet.reports.runs import Run, read_runs
+from frechet.reports.side_by_side import WRITTEN
+from frechet.statistics.statistics import Statistics
+
+D, N = 24, 1500
+RECIPE = {"extractor": "efficientnet-lite0", "layer": "1280", "weights": "0" * 64, "official": True}
+RECIPE |= {"convention": "efficientnet-lite0", "precision": "float32"}
+EVIL = '=cmd|"/c calc"!A1 <img src=x onerror=alert(1)> \\input{x} $&%#_{}~^ [a](b)\x1b[31m\n`|'
+
+
+def side(random, shift=0.0, n=N, **recipe):
+    features = random.standard_normal((n, D)) * np.linspace(0.2, 1, D)
+    features[:, 0] += shift
+    return Statistics.of_features(features.astype(np.float32), recipe=Recipe(**(RECIPE | recipe)))
+
+
+def run_of(name, generated, reference, **options):
+    return Run(name=name, **json.loads(frechet.compare(generated, reference, **options).to_json()))
+
+
+@pytest.fixture(scope="module")
+def checkpoints():
+    """Ten against one reference: d² is 0.25 for the even ones and 0.49 for the odd ones."""
+    random = np.random.default_rng(0)
+    reference = side(random)
+    return [run_of(f"step-{i}", side(random, 0.7 if i % 2 else 0.5), reference) for i in range(10)]
+
+
+def test_five_of_ten_checkpoints_differ_and_it_says_so_of_them_alone(checkpoints):
+    (found,) = compare_runs(checkpoints)
+    assert found.paired
+    for i, row in enumerate(found.rows):
+        expected = ("worse than the best",) if i % 2 else ("within noise of the best", "best")
+        assert row.verdict in expected
+        assert row.letters == ("b" if i % 2 else "a")
+        if i % 2:
+            assert row.difference_95[0] < 0.49 - 0.25 < row.difference_95[1]
+
+
+def test_a_shared_reference_does_not_count_as_noise_of_a_difference():
+    """A reference of 300 images errs by as much as all else together: the same for both."""
+    random = np.random.default_rng(1)
+    differences, errors, alone = [], [], []
+    for _ in range(60):
+        reference = side(random, n=300)
+        one, other = (frechet.compare(side(random, 0.5), reference)["fd"] for _ in range(2))
+        estimates = [Estimate(s.corrected_value, s.variances, s.reference_groups) for s in (one, other)]
+        differences.append(one.corrected_value - other.corrected_value)
+        errors.append(error_of_difference(*estimates, shared=True))
+        alone.append(error_of_difference(*estimates, shared=False))
+    assert np.std(differences) == pytest.approx(np.median(errors), rel=0.25)  # 60 draws know a deviation to 9 %
+    assert np.median(errors) < 0.6 * np.median(alone)
+
+
+def test_a_reference_that_pulls_two_ways_is_noise_though_it_is_shared():
+    """Two that are off in different directions: the reference's mean helps one where it does not help the other."""
+    random = np.random.default_rng(2)
+    differences, errors = [], []
+    for _ in range(60):
+        reference, other = side(random, n=300), side(random, 0.0)
+        moved = Statistics.of_features(
+            (other.rows + np.float32(0.5) * np.eye(D)[-1]).astype(np.float32), recipe=other.recipe
+        )
+        scores = [frechet.compare(s, reference)["fd"] for s in (side(random, 0.5), moved)]
+        estimates = [Estimate(s.corrected_value, s.variances, s.reference_groups) for s in scores]
+        differences.append(scores[0].corrected_value - scores[1].corrected_value)
+        errors.append(error_of_difference(*estimates, shared=True))
+    assert np.std(differences) == pytest.approx(np.median(errors), rel=0.25)
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])  # 3 x 0.01, 2 x 0.03, 1 x 0.04 raised to 0.06
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert two_sided_p(1.959964, 1.0) == pytest.approx(0.05, abs=1e-6)
+    assert (two_sided_p(0.0, 0.0), two_sided_p(1.0, 0.0)) == (1.0, 0.0)
+
+
+def test_letters_by_hand():
+    """Piepho 2004: treatments that share a letter are not told apart, and no letter more than is needed."""
+    assert letters([0, 1, 2], []) == {0: "a", 1: "a", 2: "a"}
+    assert letters([2, 0, 1], [(0, 1), (2, 1)]) == {2: "a", 0: "a", 1: "b"}
+    assert letters([0, 1, 2], [(0, 2)]) == {0: "a", 1: "ab", 2: "b"}
+    assert letters(list(range(30)), [(i, j) for i in range(30) for j in range(i)])[27] == "b1"
+
+
+@pytest.mark.parametrize("what", ["convention", "precision", "weights", "extractor", "layer"])
+def test_what_was_made_differently_is_not_ranked(checkpoints, what):
+    one = checkpoints[0]
+    other = Run(name="other", scores=one.scores, provenance={**one.provenance, what: "something"})
+    with pytest.raises(Mismatch, match=f"not ranked: {what} .* \\(step-0\\) and something \\(other\\)"):
+        compare_runs([one, other])
+
+
+def test_other_references_are_told_and_count_as_noise(checkpoints):
+    random = np.random.default_rng(3)
+    (found,) = compare_runs([checkpoints[0], run_of("other", side(random, 0.5), side(random))])
+    (same,) = compare_runs([checkpoints[0], checkpoints[2]])
+    assert not found.paired
+    assert "the references differ" in found.notes[0]
+    widths = [next(r.difference_95 for r in c.rows if r.difference_95) for c in (found, same)]
+    assert widths[0][1] - widths[0][0] > 1.05 * (widths[1][1] - widths[1][0])
+
+
+def test_values_without_intervals_are_ranked_only_at_one_size():
+    random = np.random.default_rng(4)
+    reference = side(random)
+    runs = [run_of(str(n), side(random, n=n), reference, interval="none") for n in (1000, 1000, 1001)]
+    (found,) = compare_runs(runs[:2])
+    assert sorted(row.verdict or "" for row in found.rows) == ["", "best value"]
+    assert "nobody knows which differences are noise" in found.notes[0]
+    (found,) = compare_runs(runs)
+    assert [row.verdict for row in found.rows] == [None] * 3
+    assert any("not ranked" in note for note in found.notes)
+
+
+def test_one_run_and_runs_without_a_common_metric_are_refused(checkpoints):
+    with pytest.raises(RequestError, match="at least two"):
+        compare_runs(checkpoints[:1])
+    other = Run(name="x", scores={"fid": checkpoints[0].scores["fd"]}, provenance=checkpoints[0].provenance)
+    with pytest.raises(RequestError, match="no metric in common: step-0 has fd; x has fid"):
+        compare_runs([checkpoints[0], other])
+
+
+@pytest.fixture
+def evil(checkpoints):
+    return compare_runs([Run(name=EVIL, scores=run.scores, provenance=run.provenance) for run in checkpoints[:2]])
+
+
+def test_a_terminal_gets_no_control_characters(evil):
+    text = WRITTEN["text"](evil)
+    assert all(character.isprintable() or character == "\n" for character in text)
+    assert len(text.splitlines()) == 2 + 2 + 1  # title, head, rows, legend
+
+
+def test_a_spreadsheet_gets_no_formula(evil):
+    rows = list(csv.DictReader(io.StringIO(WRITTEN["csv"](evil))))
+    assert rows[0]["run"].startswith("'=cmd")
+    assert float(rows[0]["value"]) > 0
+    assert "\x1b" not in rows[0]["run"]
+
+
+def test_markdown_and_latex_get_no_markup(evil):
+    (line, _) = [line for line in WRITTEN["markdown"](evil).splitlines() if "cmd" in line]
+    assert "\\<img src=x onerror=alert(1)\\>" in line
+    assert line.replace("\\|", "").count("|") == 11  # ten columns
+    latex = next(line for line in WRITTEN["latex"](evil).splitlines() if "cmd" in line)
+    assert r"\textbackslash{}input\{x\} \$\&\%\#\_\{\}\textasciitilde{}\textasciicircum{}" in latex
+    assert latex.replace(r"\&", "").count("&") == 9
+
+
+def test_json_holds_everything(checkpoints):
+    found = json.loads(WRITTEN["json"](compare_runs(checkpoints)))["fd"]
+    assert len(found["rows"]) == 10
+    assert found["rows"][1]["p"] < 0.05
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("not json", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ("[]", "holds no scores"),
+        ('{"scores": {}, "provenance": {}}', "holds no scores"),
+        ('{"scores": {"nonsense": {}}, "provenance": {}}', "does not know"),
+        ('{"scores": {"fd": {"label": "FD", "value": NaN}}, "provenance": {}}', "is not what frechet score writes"),
+        ('{"scores": {"fd": {"label": "FD", "value": 1}}, "provenance": {"reference": [1]}}', "what its reference was"),
+        ('{"scores": {"fd": {"label": "FD", "value": 1}}, "provenance": {"reference": {"moments": 1}}}', "reference was"),
+        ('{"scores": {"fd": {"label": "FD", "value": 1}}, "provenance": {"reference": {"n": "1"}}}', "no number"),
+    ],
+)  # fmt: skip
+def test_files_that_are_no_runs_are_refused(tmp_path, text, message):
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(RequestError, match=message):
+        read_runs([tmp_path / "run.json"])
+    with pytest.raises(RequestError, match="no such file"):
+        read_runs([tmp_path / "absent.json"])
+
+
+def test_the_command_line(checkpoints, tmp_path):
+    paths = []
+    for one in checkpoints[:3]:
+        paths.append(tmp_path / f"{one.name}.json")
+        paths[-1].write_text(json.dumps({"scores": one.scores, "provenance": one.provenance}))
+    code, out, _ = run("compare", *paths)
+    assert code == 0
+    assert "worse than the best" in out.splitlines()[3]
+    assert run("compare", *paths, "--format", "latex", "--output", tmp_path / "t.tex")[:2] == (0, "")
+    assert "\\toprule" in (tmp_path / "t.tex").read_text()
+    assert run("compare", *paths, "--output", tmp_path / "t.tex")[0] == 2
+    code, _, err = run("compare", *paths, "--format", "nonsense")
+    assert (code, "no format 'nonsense'" in err) == (2, True)

@@ -1,0 +1,181 @@
+"""Extractors that are not this package's own networks, on small random models saved in the real formats."""
+
+import numpy as np
+import pytest
+from conftest import make_folder
+from PIL import Image
+
+import frechet
+from frechet.errors import BadFeatures, RequestError, WeightsError
+from frechet.features.encoders import ENCODERS
+from frechet.features.extractors import load_extractor
+
+torch = pytest.importorskip("torch")
+
+
+class Colours(torch.nn.Module):
+    """Mean and deviation of each channel."""
+
+    pixels = 8
+
+    def forward(self, images):
+        return torch.cat([images.mean((2, 3)), images.std((2, 3))], dim=1)
+
+
+colours = Colours()
+NOT_CALLABLE = 3
+
+
+def wrong_shape(images):
+    return images
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sides")
+    return make_folder(folder / "a", 9, seed=1), make_folder(folder / "b", 9, seed=2, size=(50, 30))
+
+
+def standardised(folder, pixels, mean, deviation):
+    """(n, 3, pixels, pixels) by Pillow alone, of whole images."""
+    images = [Image.open(path).resize((pixels, pixels), Image.Resampling.BICUBIC) for path in sorted(folder.iterdir())]
+    arrays = (np.stack([np.asarray(image) for image in images]) / 255 - mean) / deviation
+    return torch.from_numpy(arrays.transpose(0, 3, 1, 2)).float()
+
+
+IMAGENET = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+
+
+@pytest.mark.parametrize("extractor", [colours, Colours(), "test_encoders:colours"])
+def test_a_users_function_is_an_extractor(folders, extractor):
+    statistics = frechet.collect(folders[1], extractor=extractor)
+    expected = Colours()(standardised(folders[1], 8, *IMAGENET)).numpy()
+    np.testing.assert_allclose(statistics.features, expected, rtol=1e-4, atol=1e-5)
+    score = frechet.score(*folders, extractor=extractor)["fd"]
+    assert score.label.startswith("FD-test_encoders:")
+    assert float(score) > 0
+
+
+@pytest.mark.parametrize(
+    ("extractor", "match"),
+    [
+        ("nowhere:thing", "no extractor 'nowhere:thing'"),
+        ("test_encoders:missing", "module:attribute"),
+        ("test_encoders:NOT_CALLABLE", "expected a function"),
+        ("onnx:missing.onnx", "expected onnx:FILE"),
+        ("nonsense", "no extractor 'nonsense'; there is inception"),
+    ],
+)
+def test_extractors_that_are_none(folders, extractor, match):
+    with pytest.raises(RequestError, match=match):
+        frechet.collect(folders[0], extractor=extractor)
+
+
+def test_features_of_another_shape_are_refused(folders):
+    with pytest.raises(BadFeatures, match=r"of shape \(1, 3, 224, 224\) for 1 images; expected \(1, d\)"):
+        frechet.collect(folders[0], extractor=wrong_shape)
+
+
+def test_a_metric_that_an_extractor_cannot_give(folders):
+    scores = frechet.score(*folders, extractor=colours, metrics=["fd", "is"])
+    assert set(scores) == {"fd"}
+    assert "gives none; use --extractor inception" in scores.unavailable["is"]
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_an_onnx_file_is_an_extractor(folders, tmp_path, layout):
+    """Written by hand, as there is no exporter here: means of each channel, times a matrix."""
+    onnx = pytest.importorskip("onnx")
+    matrix = np.random.default_rng(0).standard_normal((3, 5)).astype(np.float32)
+    axes = [2, 3] if layout == "NCHW" else [1, 2]
+    shape = ["n", 3, 8, 8] if layout == "NCHW" else ["n", 8, 8, 3]
+    make = onnx.helper
+    graph = make.make_graph(
+        [
+            make.make_node("ReduceMean", ["images"], ["means"], axes=axes, keepdims=0),
+            make.make_node("MatMul", ["means", "matrix"], ["features"]),
+        ],
+        "toy",
+        [make.make_tensor_value_info("images", onnx.TensorProto.FLOAT, shape)],
+        [make.make_tensor_value_info("features", onnx.TensorProto.FLOAT, ["n", 5])],
+        [onnx.numpy_helper.from_array(matrix, "matrix")],
+    )
+    path = tmp_path / "toy.onnx"
+    onnx.save(make.make_model(graph, opset_imports=[make.make_opsetid("", 13)], ir_version=8), path)
+    statistics = frechet.collect(folders[1], extractor=f"onnx:{path}")
+    expected = standardised(folders[1], 8, *IMAGENET).numpy().mean((2, 3)) @ matrix
+    np.testing.assert_allclose(statistics.features, expected, rtol=1e-4, atol=1e-5)
+    assert statistics.recipe.layer == "5"
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Folders of a DINOv2 and of a CLIP in the library's own format, seeded and small."""
+    transformers = pytest.importorskip("transformers")
+    folder = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    small = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3}
+    dinov2 = transformers.Dinov2Model(transformers.Dinov2Config(**small, image_size=224, patch_size=14))
+    dinov2.save_pretrained(folder / "dinov2")
+    vision = transformers.CLIPVisionConfig(
+        **small, intermediate_size=48, image_size=336, patch_size=28, projection_dim=10
+    )
+    transformers.CLIPVisionModelWithProjection(vision).save_pretrained(folder / "clip")
+    return folder
+
+
+def test_dinov2_is_read_and_run_as_the_library_does(folders, models):
+    from transformers import Dinov2Model
+
+    ours = frechet.collect(folders[1], extractor="dinov2-vitl14", weights=models / "dinov2")
+    model = Dinov2Model.from_pretrained(models / "dinov2").eval()
+    with torch.inference_mode():
+        expected = model(standardised(folders[1], 224, *IMAGENET)).last_hidden_state[:, 0]
+    np.testing.assert_allclose(ours.features, expected.numpy(), rtol=1e-3, atol=1e-4)
+    label = frechet.score(folders[0], ours, extractor="dinov2-vitl14", weights=models / "dinov2")["fd"].label
+    assert label.startswith("FD-DINOv2-ViT-L/14-24 (weights ")  # the narrow model has 24 features
+
+
+def test_clip_takes_the_central_square(folders, models):
+    from transformers import CLIPVisionModelWithProjection
+
+    loaded = load_extractor("clip-vit-l-14-336", weights=models / "clip")
+    ours = frechet.collect(folders[1], extractor="clip-vit-l-14-336", weights=models / "clip")
+    squares = [Image.open(path).crop((0, 10, 30, 40)) for path in sorted(folders[1].iterdir())]
+    pixels = np.stack([np.asarray(square.resize((336, 336), Image.Resampling.BICUBIC)) for square in squares]) / 255
+    mean, deviation = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
+    model = CLIPVisionModelWithProjection.from_pretrained(models / "clip").eval()
+    with torch.inference_mode():
+        entering = torch.from_numpy(((pixels - mean) / deviation).transpose(0, 3, 1, 2)).float()
+        expected = model(pixel_values=entering).image_embeds
+    assert loaded.dims == 10
+    np.testing.assert_allclose(ours.features, expected.numpy(), rtol=1e-3, atol=1e-4)
+
+
+def test_cmmd_of_clips_features(folders, models):
+    sides = [frechet.collect(folder, extractor="clip-vit-l-14-336", weights=models / "clip") for folder in folders]
+    scores = frechet.compare(*sides, metrics=["cmmd", "mmd"])
+    assert scores["cmmd"].label.startswith("CMMD")
+    assert float(scores["cmmd"]) == float(scores["mmd"])
+
+
+def test_an_encoder_that_cannot_be_had_costs_its_own_metric_alone(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "frechet.backends.torch_encoders.load_pretrained", lambda *_: (_ for _ in ()).throw(WeightsError("no network"))
+    )
+    scores = frechet.score(*folders, extractor=colours, metrics=["fd-dinov2", "fd", "cmmd"])
+    assert list(scores) == ["fd"]
+    assert scores.unavailable == {"fd-dinov2": "no network", "cmmd": "no network"}
+
+
+def test_a_folder_that_is_no_model(folders, tmp_path):
+    pytest.importorskip("transformers")
+    with pytest.raises(WeightsError, match=r"config\.json and model\.safetensors by --weights"):
+        frechet.collect(folders[0], extractor="dinov2-vits14", weights=tmp_path)
+
+
+def test_the_table_says_what_it_must():
+    for encoder in ENCODERS.values():
+        assert encoder.conventions
+        assert encoder.licence
+        assert encoder.taps == {str(encoder.dims): encoder.dims}

@@ -1,0 +1,301 @@
+"""Several processes, one number: dealt out, gathered in order, and ended together when one of them fails."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from queue import Queue
+
+import numpy as np
+import pytest
+from conftest import run
+from PIL import Image
+from toy import TOY, first_six
+
+import frechet
+from frechet.engines import choice, crew, processes
+from frechet.engines.local import collect_from
+from frechet.errors import BadImage, Mismatch, RequestError, Unreachable
+from frechet.features.settings import Settings
+from frechet.images.loader import PART
+from frechet.images.sources import open_source
+
+OFFLINE = ("--extractor", "efficientnet-lite0")
+
+
+@pytest.fixture(scope="module")
+def toys(tmp_path_factory):
+    """Ten parts and a bit."""
+    images = np.random.default_rng(0).integers(0, 256, (10 * PART + 40, 4, 4, 3), np.uint8)
+    path = tmp_path_factory.mktemp("toys") / "toys.npy"
+    np.save(path, images)
+    return path
+
+
+class Line:
+    """A `Channel` between threads."""
+
+    def __init__(self, name, incoming, outgoing):
+        self.name, self.incoming, self.outgoing = name, incoming, outgoing
+
+    def send(self, kind, data):
+        self.outgoing.put((kind, data))
+
+    def receive(self):
+        message = self.incoming.get(timeout=20)
+        if message is None:
+            raise EOFError
+        return message
+
+
+@pytest.fixture
+def hired(monkeypatch):
+    """Threads that serve as other processes would, with the toy extractor; the settings' engine is them."""
+    monkeypatch.setattr(Settings, "load", lambda *_: TOY)
+    threads = []
+
+    def hire(count, spoil=lambda line: line):
+        lines = []
+        for number in range(count):
+            there, back = Queue(), Queue()
+            lines.append(Line(f"helper {number}", back, there))
+            threads.append(threading.Thread(target=served, args=(spoil(Line("first", there, back)),)))
+            threads[-1].start()
+        monkeypatch.setattr(choice, "further_devices", lambda _: ("some",))
+        monkeypatch.setattr(choice, "processes_on", lambda _: lines)
+        return lines
+
+    def served(line):
+        try:
+            crew.serve(line)
+        except Exception:
+            line.outgoing.put(None)
+
+    yield hire
+    for line in choice.processes_on(("some",)):
+        line.send(crew.END, b"")
+    for thread in threads:
+        thread.join()
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 15])
+def test_any_number_of_processes_gives_the_same_bits(toys, hired, count):
+    """Fifteen is more than there are parts: some have nothing to do."""
+    expected = collect_from(open_source(toys), Settings(), TOY)
+    hired(count)
+    found = collect_from(open_source(toys), Settings(), TOY)
+    for name in ("mean", "covariance", "rows", "places"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    np.testing.assert_array_equal(found.rows, first_six(np.load(toys))[found.places])
+
+
+def test_helpers_serve_several_sides_and_a_resumed_run(toys, hired, tmp_path):
+    expected = collect_from(open_source(toys), Settings(num_images=700), TOY)
+    hired(2)
+    settings = Settings(num_images=700, work_dir=tmp_path)
+    collect_from(open_source(toys), settings, TOY)
+    (tmp_path / "images" / "part-00000001.npz").unlink()
+    again = collect_from(open_source(toys), settings, TOY)
+    np.testing.assert_array_equal(again.covariance, expected.covariance)
+
+
+def test_progress_counts_what_others_did(toys, hired):
+    hired(2)
+    told = []
+    collect_from(open_source(toys), Settings(), TOY, lambda *what: told.append(what))
+    assert told[0] == ("images", 0, 10 * PART + 40)
+    assert told[-1] == ("images", 10 * PART + 40, 10 * PART + 40)
+
+
+def test_what_a_helper_raises_is_raised_here(tmp_path, hired):
+    folder = tmp_path / "a"
+    folder.mkdir()
+    for place in range(PART + 5):
+        Image.new("RGB", (4, 4)).save(folder / f"{place:03d}.ppm")
+    (folder / "260.ppm").write_text("broken")
+    hired(1)
+    with pytest.raises(BadImage, match=r"helper 0: .*260\.ppm"):
+        collect_from(open_source(folder), Settings(), TOY)
+
+
+def test_a_helper_that_is_gone_is_told(toys, hired):
+    class Mute(Line):
+        def send(self, kind, data):
+            raise OSError("broken pipe")
+
+    hired(1, lambda line: Mute(line.name, line.incoming, line.outgoing))
+    with pytest.raises(Unreachable, match="helper 0 is gone"):
+        collect_from(open_source(toys), Settings(), TOY)
+
+
+def test_a_helper_that_sees_other_images_refuses(toys, hired, monkeypatch):
+    hired(1)
+    genuine = crew.open_source
+    monkeypatch.setattr(crew, "open_source", lambda address: genuine([np.zeros((4, 4, 3), np.uint8)] * 300))
+    with pytest.raises(Mismatch, match="helper 0: this process sees other images"):
+        collect_from(open_source(toys), Settings(), TOY)
+
+
+def test_a_helper_with_other_weights_refuses(toys, hired, monkeypatch):
+    hired(1)
+    monkeypatch.setattr(Settings, "load", lambda *_: replace(TOY, recipe=replace(TOY.recipe, weights="1" * 64)))
+    with pytest.raises(Mismatch, match="other weights"):
+        collect_from(open_source(toys), Settings(), TOY)
+
+
+def test_processes_of_this_machine(tmp_path):
+    """As for several accelerators, on the processor."""
+    images = np.random.default_rng(0).integers(0, 256, (PART + 9, 8, 8, 3), np.uint8)
+    np.save(tmp_path / "a.npy", images)
+    settings = Settings(extractor="efficientnet-lite0", device="cpu")
+    extractor = settings.load()
+    source = open_source(tmp_path / "a.npy")
+    pipe = processes._started("cpu")
+    cut = crew.Cut.of(source, settings)
+    (one, other), (first, second) = (
+        list(parts)
+        for parts in (
+            crew.gathered(cut, range(2), settings, extractor, [pipe]),
+            crew.extracted(cut, range(2), settings, extractor),
+        )
+    )
+    np.testing.assert_array_equal(one.features, first.features)
+    np.testing.assert_allclose(other.features, second.features, rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(other.places, second.places)
+
+
+def test_cuda_means_every_accelerator(monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert processes.further_devices("cuda") == ("cuda:1", "cuda:2")
+    assert processes.further_devices("cuda:2") == processes.further_devices("auto") == ()
+
+
+def test_shares_of_the_cores_are_disjoint_and_complete():
+    probe = (
+        "import os, sys; from frechet.machine import take_share; os.sched_getaffinity = lambda _: set(range(7));"
+        "os.sched_setaffinity = lambda _, cores: print(cores); [take_share(i, int(sys.argv[1])) for i in range(int(sys.argv[1]))]"
+    )
+
+    def shares(count):
+        done = subprocess.run([sys.executable, "-c", probe, str(count)], capture_output=True, text=True, check=True)
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    assert shares(3) == [[0, 1], [2, 3], [4, 5, 6]]
+    assert len(shares(9)) == 9
+    assert all(len(share) == 1 for share in shares(9))
+
+
+# torchrun
+
+
+def torchrun(ranks, *arguments):
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "-m", "frechet"]
+    return subprocess.Popen([*command, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture(scope="module")
+def sides(tmp_path_factory):
+    """Two parts and one."""
+    folder = tmp_path_factory.mktemp("sides")
+    random = np.random.default_rng(0)
+    np.save(folder / "a.npy", random.integers(0, 256, (PART + 30, 8, 8, 3), np.uint8))
+    np.save(folder / "b.npy", random.integers(0, 200, (40, 8, 8, 3), np.uint8))
+    return folder / "a.npy", folder / "b.npy"
+
+
+def test_torchrun_gives_the_number_of_one_process(sides):
+    """Three ranks, for sides of two parts and one: one computes two, one computes one, one has nothing to do."""
+    pytest.importorskip("torch")
+    process = torchrun(3, "score", *sides, *OFFLINE, "--json")
+    out, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+    expected = frechet.score(*map(str, sides), extractor="efficientnet-lite0")["fd"]
+    assert json.loads(out)["scores"]["fd"]["value"] == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_a_rank_that_is_killed_ends_all_with_a_message(tmp_path):
+    pytest.importorskip("torch")
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).integers(0, 256, (40 * PART, 8, 8, 3), np.uint8))
+    process = torchrun(2, "stats", tmp_path / "a.npy", tmp_path / "s.npz", *OFFLINE, "--work-dir", tmp_path / "work")
+    while not list(tmp_path.glob("work/images/part-*")):
+        time.sleep(0.1)
+        assert process.poll() is None
+    os.kill(rank_of(process.pid, 1), signal.SIGKILL)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode
+    assert "rank 1 is gone" in err or "SIGKILL" in err
+    assert list(tmp_path.glob("work/images/part-*"))
+    assert not (tmp_path / "s.npz").exists()
+
+
+def rank_of(parent, rank):
+    """The process of that rank below torchrun."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                status, environment = (entry / "stat").read_text(), (entry / "environ").read_bytes()
+            except OSError:
+                continue
+            if status.rpartition(")")[2].split()[1] == str(parent) and f"\0RANK={rank}\0".encode() in environment:
+                return int(entry.name)
+    raise AssertionError(f"no rank {rank}")
+
+
+def test_engines_that_are_not_there_are_explained(sides):
+    code, _, err = run("score", *sides, *OFFLINE, "--engine", "torchrun")
+    assert code == 2
+    assert "torchrun --nproc-per-node" in err
+    code, _, err = run("score", *sides, *OFFLINE, "--engine", "nonsense")
+    assert code == 2
+    assert "local, torchrun, ray" in err
+
+
+# Ray
+
+
+def test_ray_without_ray_is_explained(sides, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(RequestError, match=r"pip install 'frechet\[ray\]'"):
+        frechet.collect(sides[0], extractor="efficientnet-lite0", engine="ray")
+
+
+def test_objects_in_memory_stay_in_this_process(hired):
+    images = [np.zeros((4, 4, 3), np.uint8)] * 3
+    hired(1)
+    assert collect_from(open_source(images), Settings(), TOY).n == 3
+
+
+@pytest.mark.filterwarnings("ignore")  # Ray's own
+def test_a_ray_cluster_that_loses_a_node_gives_the_same_number(tmp_path):
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    images = np.random.default_rng(0).integers(0, 256, (12 * PART + 40, 8, 8, 3), np.uint8)
+    np.save(tmp_path / "a.npy", images)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    other = cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    parts = []
+
+    def progress(what, done, total):
+        parts.append(done)
+        if len(parts) == 4:
+            cluster.remove_node(other, allow_graceful=False)
+
+    try:
+        ray.init(address=cluster.address, log_to_driver=False)
+        found = frechet.collect(tmp_path / "a.npy", extractor="efficientnet-lite0", engine="ray", progress=progress)
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    expected = frechet.collect(tmp_path / "a.npy", extractor="efficientnet-lite0")
+    assert len(parts) > 4
+    np.testing.assert_array_equal(found.places, expected.places)
+    np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(found.covariance, expected.covariance, rtol=1e-5, atol=1e-8)

@@ -1,0 +1,191 @@
+"""Every metric's mathematics against the numbers of those who defined it, and against plain calculation.
+
+tests/data/metrics.json: what torch-fidelity 0.4.0 (MIND: at 5e211a9), torchmetrics 1.9.0, prdc 0.2, dgm-eval (74c79f7),
+Vendi-Score (c791c30) and cmmd-pytorch (f7673a9) gave on the features in tests/data/metrics.npz (make_metrics.py).
+"""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import DATA
+
+from frechet.distances import blocks
+from frechet.distances.entropy import old_permutation, split_inception_scores, vendi_score
+from frechet.distances.kernel import gaussian_mmd, kid, kid_of_subsets, polynomial_mmd
+from frechet.distances.memorisation import cosine_to_nearest, data_copying, feature_likelihood, penalised
+from frechet.distances.neighbours import Ball, authenticity, neighbourhoods
+from frechet.distances.sliced import monge_distance, unit_directions
+from frechet.errors import TooFewImages
+
+PRDC, KYNKAANNIEMI = Ball(5, closed=False), Ball(3, closed=True)
+
+
+@pytest.fixture(scope="module")
+def sides():
+    with np.load(DATA / "metrics.npz") as archive:
+        return {key: archive[key].astype(np.float32) for key in archive}
+
+
+@pytest.fixture(scope="module")
+def theirs():
+    return json.loads((DATA / "metrics.json").read_text())
+
+
+def test_inception_score_is_torch_fidelitys(sides, theirs):
+    x = sides["generated"]
+    shuffled = split_inception_scores(x, 10, old_permutation(len(x), 2020))
+    assert shuffled.mean == pytest.approx(theirs["is"]["inception_score_mean"], abs=1e-6)
+    assert shuffled.deviation == pytest.approx(theirs["is"]["inception_score_std"], abs=1e-6)
+    as_they_come = split_inception_scores(x, 7)
+    assert as_they_come.mean == pytest.approx(theirs["is_unshuffled"]["inception_score_mean"], abs=1e-6)
+
+
+def test_kid_of_subsets_is_torch_fidelitys(sides, theirs):
+    ours = kid_of_subsets(sides["generated"], sides["reference"], subsets=20, size=100, seed=2020)
+    assert ours.value == pytest.approx(theirs["kid"]["kernel_inception_distance_mean"], abs=2e-6)
+    assert ours.deviation == pytest.approx(theirs["kid"]["kernel_inception_distance_std"], abs=2e-6)
+
+
+def test_kid_of_subsets_wants_enough_images(sides):
+    with pytest.raises(TooFewImages, match="subsets of 1000"):
+        kid_of_subsets(sides["generated"], sides["reference"])
+
+
+@pytest.mark.parametrize("block", [2**24, 3000])
+def test_exact_kid_is_the_plain_estimator(sides, monkeypatch, block):
+    monkeypatch.setattr(blocks, "BLOCK", block)  # several blocks of a few rows
+    x, y = sides["generated"], sides["reference"]
+    assert kid(x, y).value == pytest.approx(polynomial_mmd(x.astype(float), y.astype(float)), rel=1e-5)
+
+
+def test_kids_standard_error_is_its_spread_over_fresh_samples():
+    """Independent samples of one distribution, and of two: the second order decides in the first case."""
+    random = np.random.default_rng(3)
+    for shift in (0.0, 0.5):
+        found = []
+        for _ in range(150):
+            x, y = (
+                random.standard_normal((60, 5)).astype(np.float32),
+                random.standard_normal((50, 5)).astype(np.float32),
+            )
+            found.append(kid(x, y + np.float32(shift)))
+        spread = np.std([one.value for one in found])
+        told = np.sqrt(np.mean([one.standard_error**2 for one in found]))
+        assert told == pytest.approx(
+            spread, rel=0.2
+        )  # a deviation of 150 values is known to 6 %, of the heavy tails here less
+
+
+def test_kid_moves_with_the_standard_error_of_the_bootstrap(sides):
+    """Of different distributions: where they are nearly equal the bootstrap counts the degenerate part three times."""
+    x, y = sides["generated"], sides["reference"] * np.float32(1.3)
+    random = np.random.default_rng(0)
+    picks = [(random.integers(0, len(x), len(x)), random.integers(0, len(y), len(y))) for _ in range(200)]
+    spread = np.std([_with_repeats(x[i].astype(float), y[j].astype(float), i, j) for i, j in picks])
+    assert kid(x, y).standard_error == pytest.approx(spread, rel=0.15)
+
+
+def _with_repeats(x, y, i, j):
+    """The estimator over pairs of different images: a bootstrap repeats images, and a pair of twins says nothing."""
+
+    def among(a, who):
+        different = who[:, None] != who
+        return ((a @ a.T / a.shape[1] + 1) ** 3)[different].mean()
+
+    return among(x, i) + among(y, j) - 2 * ((x @ y.T / x.shape[1] + 1) ** 3).mean()
+
+
+@pytest.mark.parametrize("block", [2**24, 4096])
+def test_neighbours_are_those_of_the_peers(sides, theirs, monkeypatch, block):
+    monkeypatch.setattr(blocks, "BLOCK", block)
+    found = neighbourhoods(sides["generated"], sides["reference"], [PRDC, KYNKAANNIEMI], realism_k=5)
+    ours = found.members[PRDC]
+    assert {key: getattr(ours, key) for key in theirs["prdc"]} == pytest.approx(theirs["prdc"], abs=1e-12)
+    ours = found.members[KYNKAANNIEMI]
+    assert (ours.precision, ours.recall) == pytest.approx(
+        (theirs["prc"]["precision"], theirs["prc"]["recall"]), abs=1e-7
+    )
+    assert found.realism[:240] == pytest.approx(np.array(theirs["realism"]), rel=1e-5)
+    assert np.isinf(found.realism[240:]).any()  # copies of reference images
+
+
+def test_far_from_the_origin_decisions_are_those_of_float64():
+    """Where float32 cannot tell two distances apart, and many are equal."""
+    random = np.random.default_rng(5)
+    x, y = (random.integers(0, 3, (n, 4)).astype(np.float32) + 1000 for n in (150, 130))
+    found = neighbourhoods(x, y, [PRDC, KYNKAANNIEMI])
+
+    def plain(a, b):
+        return ((a[:, None].astype(float) - b) ** 2).sum(2)
+
+    for ball in (PRDC, KYNKAANNIEMI):
+        radii, own = (np.sort(plain(side, side), axis=1)[:, ball.k] for side in (y, x))
+        inside = np.less_equal if ball.closed else np.less
+        held = inside(plain(x, y), radii)
+        ours = found.members[ball]
+        assert (ours.holders == held.sum(1)).all()
+        assert (ours.visited == held.any(0)).all()
+        assert (ours.recalled == inside(plain(x, y), own[:, None]).any(0)).all()
+
+
+def test_gaussians_of_prdcs_readme():
+    """N(0, 1) against itself, 10,000 images of 1,000 dimensions, k = 5: its README gives these, of other draws."""
+    random = np.random.default_rng(0)
+    x, y = (random.standard_normal((10_000, 1000), np.float32) for _ in range(2))
+    ours = neighbourhoods(x, y, [PRDC]).members[PRDC]
+    found = ours.precision, ours.recall, ours.density, ours.coverage
+    assert found == pytest.approx((0.4772, 0.4705, 1.0555, 0.9735), abs=0.01)
+
+
+def test_too_few_images_for_neighbours(sides):
+    with pytest.raises(TooFewImages, match="5 generated images have no 5-th neighbour"):
+        neighbourhoods(sides["generated"][:5], sides["reference"], [PRDC])
+
+
+def test_mifids_penalty_is_torchmetrics_in_its_direction_and_the_papers_in_the_other(sides, theirs):
+    x, y = sides["generated"], sides["reference"]
+    ours = [cosine_to_nearest(y, x), cosine_to_nearest(x, y)]
+    expected = [theirs["mifid_cosine_torchmetrics"], theirs["mifid_cosine"]]
+    assert [one if one < 0.1 else 1.0 for one in ours] == pytest.approx(expected, rel=1e-4)
+    assert ours[0] != pytest.approx(ours[1], rel=0.01)
+    assert penalised(3.0, 0.2) == 3.0
+    assert penalised(3.0, 0.05) == pytest.approx(60)
+
+
+def test_cmmd_is_that_of_its_authors(sides, theirs):
+    assert 1000 * gaussian_mmd(sides["generated"], sides["reference"]) == pytest.approx(theirs["cmmd"], rel=1e-9)
+
+
+def test_vendi_is_that_of_its_authors(sides, theirs):
+    assert vendi_score(sides["generated"]) == pytest.approx(theirs["vendi"], rel=1e-9)
+    few = sides["generated"][:20]  # by the other Gram matrix
+    assert vendi_score(few) == pytest.approx(vendi_score(np.concatenate([few] * 10)), rel=1e-6)
+    assert vendi_score(np.eye(7)) == pytest.approx(7)
+
+
+def test_authpct_is_dgm_evals(sides, theirs):
+    assert authenticity(sides["generated"], sides["reference"]) == pytest.approx(theirs["authpct"], abs=1e-4)
+
+
+def test_ct_is_dgm_evals_within_the_spread_of_its_clusterings(sides, theirs):
+    ours = data_copying(sides["reference"], sides["held_out"], sides["generated"])
+    assert min(theirs["ct"]) - 0.3 <= ours <= max(theirs["ct"]) + 0.3
+    assert data_copying(sides["reference"], sides["held_out"], sides["reference"][:200]) < -5  # copies
+
+
+def test_fls_is_dgm_evals(sides, theirs):
+    reference = sides["reference"]
+    ours = feature_likelihood(reference[:200], reference[200:], sides["held_out"], sides["generated"])
+    assert ours == pytest.approx(theirs["fls"], rel=1e-3)
+
+
+def test_mind_is_torch_fidelitys(sides, theirs):
+    torch = pytest.importorskip("torch")
+    directions = torch.randn(1000, 80, generator=torch.Generator().manual_seed(2020))
+    directions = (directions / directions.norm(dim=1, keepdim=True)).numpy()
+    x, y = sides["generated"], sides["reference"][:300]
+    expected = theirs["mind"]["monge_inception_distance"]
+    assert monge_distance(x, y, directions) == pytest.approx(expected, rel=1e-5)
+    other = unit_directions(1000, 80, np.random.default_rng(1))
+    assert monge_distance(x, y, other) == pytest.approx(expected, rel=0.05)

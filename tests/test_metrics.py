@@ -1,0 +1,222 @@
+"""Several metrics in one pass: one run of the network, clear words where a metric cannot be computed."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import DATA, make_folder, run
+
+import frechet
+from frechet.distances.entropy import old_permutation, split_inception_scores
+from frechet.errors import FrechetError, RequestError, WeightsError
+from frechet.features.extractors import load_extractor
+from frechet.metrics import METRICS
+from frechet.scores import NoScore
+from frechet.statistics import gathering
+from frechet.statistics.statistics import Statistics
+
+OFFLINE = {"extractor": "efficientnet-lite0"}
+SEVEN = ["fd", "kid", "is", "precision", "recall", "density", "coverage"]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sides")
+    return make_folder(folder / "a", 20, seed=1), make_folder(folder / "b", 24, seed=2, size=(50, 30))
+
+
+@pytest.fixture(scope="module")
+def sides():
+    """Statistics of real features: generated, reference, held out (see test_metric_values.py)."""
+    with np.load(DATA / "metrics.npz") as archive:
+        rows = {key: archive[key].astype(np.float32) for key in ("generated", "reference", "held_out")}
+    return [Statistics.of_features(side) for side in rows.values()]
+
+
+@pytest.mark.parametrize("backend", ["openvino", "torch"])
+def test_seven_metrics_run_the_network_once(folders, backend, monkeypatch):
+    images = []
+    real = load_extractor(backend=backend, further=["logits"], name="efficientnet-lite0").runner.__class__.map
+
+    def counted(self, batches):
+        for batch in batches:
+            images.append(len(batch))
+            yield from real(self, [batch])
+
+    monkeypatch.setattr(
+        f"frechet.backends.{backend}_ops.{'OpenVINO' if backend == 'openvino' else 'Torch'}Runner.map", counted
+    )
+    together = frechet.score(*folders, metrics=SEVEN, backend=backend, **OFFLINE)
+    assert sum(images) == 44
+    assert list(together) == SEVEN
+    for name in ("fd", "kid", "is"):
+        alone = frechet.score(*folders, metrics=[name], backend=backend, **OFFLINE)[name]
+        assert float(together[name]) == pytest.approx(float(alone), rel=1e-5)
+    logits = frechet.collect(folders[0], dims=1000, backend=backend, **OFFLINE)
+    expected = split_inception_scores(logits.features, 10, old_permutation(20, 0))
+    assert float(together["is"]) == pytest.approx(expected.mean, rel=1e-5)
+    assert together["is"].label == "Inception Score-EfficientNet-Lite0"
+    assert together["is"].n_reference is None
+
+
+def test_what_lies_beside_a_layer_does_not_change_its_statistics(folders):
+    alone = frechet.collect(folders[1], **OFFLINE)
+    scores = frechet.score(folders[0], alone, metrics=["fd", "vendi", "precision"], **OFFLINE)
+    assert list(scores) == ["fd", "vendi", "precision"]
+    both = frechet.score(*folders, metrics=["fd", "is"], **OFFLINE)
+    assert both["fd"].provenance["weights"] == alone.recipe.weights
+
+
+def test_inceptions_layers_together_are_those_alone(weights_with_head):
+    random = np.random.default_rng(0)
+    images = [random.integers(0, 256, (20, 20, 3), np.uint8) for _ in range(3)]
+    further = ["logits", "spatial", "64"]
+    loaded = load_extractor(weights=weights_with_head, further=further, dims=768)
+    batch = np.stack([np.resize(image, (299, 299, 3)) for image in images]).astype(np.float32)
+    together = next(loaded.runner.map([batch]))
+    assert loaded.width == 768 + 1008 + 2023 + 64
+    for name, dims in (("features", 768), ("logits", 1008), ("spatial", 2023), ("64", 64)):
+        alone = load_extractor(weights=weights_with_head, dims=dims)
+        np.testing.assert_allclose(
+            together[:, loaded.columns[name]], next(alone.runner.map([batch])), rtol=1e-4, atol=1e-5
+        )
+        recipe = loaded.recipe if name == "features" else loaded.further[name].recipe
+        assert recipe == alone.recipe
+
+
+def test_weights_without_class_scores_cost_the_inception_score_alone(weights, folders):
+    scores = frechet.score(*folders, metrics=["fid", "is"], weights=weights)
+    assert list(scores) == ["fid"]
+    assert "has no fc.weight" in scores.unavailable["is"]
+    with pytest.raises(WeightsError, match=r"has no fc\.weight"):
+        frechet.score(*folders, metrics=["is"], weights=weights)
+
+
+def test_one_side_is_enough_for_metrics_of_one_side(folders):
+    scores = frechet.score(folders[0], metrics=["is", "vendi"], splits=(5, 10), **OFFLINE)
+    assert set(scores) == {"is", "vendi"}
+    table = scores["is"].terms
+    assert table["mean of 5 splits"] == float(scores["is"])
+    assert table["deviation of 10 splits"] > 0
+    assert scores.provenance["reference"] is None
+    with pytest.raises(RequestError, match="fd compares two sides"):
+        frechet.score(folders[0], **OFFLINE)
+
+
+def test_metrics_that_fail_are_told_and_the_others_reported(sides):
+    generated, reference, _ = sides
+    few = Statistics.of_features(generated.features[:4])
+    scores = frechet.compare(few, reference, metrics=["fd", "precision", "density", "ct", "is"])
+    assert set(scores) == {"fd", "precision"}
+    assert "4 generated images have no 5-th neighbour" in scores.unavailable["density"]
+    assert "--held-out" in scores.unavailable["ct"]
+    assert "--extractor inception" in scores.unavailable["is"]
+    with pytest.raises(NoScore, match="5-th neighbour"):
+        scores["density"]
+    with pytest.raises(KeyError):
+        scores["kid"]
+    json.loads(scores.to_json())
+
+
+@pytest.mark.parametrize(
+    ("metrics", "match"),
+    [
+        (["nonsense"], "no metric 'nonsense'; there is fid"),
+        (["kid@nobody"], "kid has no preset 'nobody'; there is torch-fidelity, clean-fid"),
+        (["vendi@adm"], "no preset 'adm'; there is none"),
+        (["kid@torch-fidelity"], "subsets of 1000 needs as many"),
+        (["rfid"], "metric rfid is not for features of an unknown extractor"),
+    ],
+)
+def test_wishes_that_cannot_be_met(sides, metrics, match):
+    with pytest.raises(FrechetError, match=match):
+        frechet.compare(*sides[:2], metrics=metrics)
+
+
+def test_all_is_all_that_fits(sides):
+    generated, reference, held_out = sides
+    scores = frechet.compare(generated, reference, held_out=held_out, metrics=["all"])
+    fit = {name for name, metric in METRICS.items() if metric.layer == "features" and metric.inception is not True}
+    assert set(scores) == fit
+    assert set(scores) >= {"fd", "kid", "ct", "fls", "mind", "vendi"}
+    assert not scores.unavailable
+
+
+def test_presets_are_their_own_scores(sides):
+    scores = frechet.compare(*sides[:2], metrics=["precision", "precision@prdc", "mifid@torchmetrics", "mifid"])
+    assert float(scores["precision"]) != float(scores["precision@prdc"])
+    assert scores["precision@prdc"].settings == {"k": 5, "closed": False}
+    assert scores["precision@prdc"].label == "Precision (unknown features, d = 80), as prdc has it"
+    assert float(scores["mifid"]) != float(scores["mifid@torchmetrics"])
+
+
+def test_kid_has_an_interval(sides):
+    score = frechet.compare(*sides[:2], metrics=["kid"])["kid"]
+    low, high = score.interval_95
+    assert low < float(score) < high
+    assert score.corrected_value == float(score)
+
+
+def test_statistics_without_features_have_no_kid(folders, sides, tmp_path):
+    moments = {"mu": sides[1].mean, "sigma": sides[1].covariance}
+    np.savez(tmp_path / "peer.npz", **moments)
+    scores = frechet.score(sides[0], tmp_path / "peer.npz", metrics=["fd", "kid"])
+    assert set(scores) == {"fd"}
+    assert "give the images themselves" in scores.unavailable["kid"]
+
+
+def test_reconstructions_are_pairs(weights, folders):
+    with pytest.raises(RequestError, match="got 20 and 24; expected as many of each"):
+        frechet.score(*folders, metrics=["rfid"], weights=weights, dims=64)
+    score = frechet.score(folders[0], folders[0], metrics=["rfid"], weights=weights, dims=64)["rfid"]
+    assert float(score) == pytest.approx(0, abs=1e-6)
+    assert score.label.startswith("rFID-64")
+
+
+def test_features_beyond_memory_go_to_a_file(folders, monkeypatch):
+    expected = frechet.score(*folders, metrics=["kid", "vendi"], **OFFLINE)
+    rooms = []
+    real = np.memmap
+
+    def mapped(*arguments, **settings):
+        rooms.append(settings["shape"])
+        return real(*arguments, **settings)
+
+    monkeypatch.setattr(gathering, "IN_MEMORY", 1000)
+    monkeypatch.setattr(np, "memmap", mapped)
+    found = frechet.score(*folders, metrics=["kid", "vendi"], **OFFLINE)
+    assert rooms == [(20, 1280), (24, 1280)]
+    assert float(found["kid"]) == float(expected["kid"])
+
+
+def test_seeds_move_what_is_drawn_and_nothing_else(sides):
+    def scores(seed):
+        chosen = [Statistics.of_features(side.features, seed=seed) for side in sides[:2]]
+        return frechet.compare(*chosen, metrics=["mind", "kid", "precision"])
+
+    one, same, other = scores(1), scores(1), scores(2)
+    assert float(one["mind"]) == float(same["mind"]) != float(other["mind"])
+    assert float(one["kid"]) == float(other["kid"])
+    assert float(one["precision"]) == float(other["precision"])
+
+
+def test_the_command_line_reports_what_it_can(folders):
+    code, out, err = run("score", *folders, "--extractor", "efficientnet-lite0", "--metrics", "fd,kid,ct", "--json")
+    assert code == 2
+    found = json.loads(out)
+    assert set(found["scores"]) == {"fd", "kid"}
+    assert "--held-out" in found["unavailable"]["ct"]
+    assert "no ct: ct needs images that the generator never saw" in err
+    code, out, _ = run("score", folders[0], "--extractor", "efficientnet-lite0", "--metrics", "is", "--splits", "2,5")
+    assert code == 0
+    assert "mean of 5 splits" in out
+    assert "reference" not in out
+    code, _, err = run("score", folders[0], "--metrics", "is", "--splits", "two")
+    assert (code, "expected whole numbers" in err) == (2, True)
+
+
+def test_frechet_metrics_lists_them():
+    code, out, _ = run("metrics")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == list(METRICS)
+    assert "[torch-fidelity, clean-fid]" in out

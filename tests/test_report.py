@@ -1,0 +1,200 @@
+"""The page: what it shows, what it says is missing, and that nothing in it runs but its own script."""
+
+import json
+import re
+import shlex
+import shutil
+
+import numpy as np
+import pytest
+from browser import chromium, complaints_of, findings_of_axe, requests_of
+from conftest import run
+from golden_images import tiles
+from PIL import Image
+
+import frechet
+from frechet.distances.frechet import frechet_terms
+from frechet.distances.normal import Normal
+from frechet.distances.transport import couple, leading_directions
+from frechet.errors import OutputError, RequestError
+from frechet.reports.findings import findings_of
+from frechet.reports.html import _command, meaning, write_report
+from frechet.statistics.statistics import Statistics
+
+pytest.importorskip("jinja2")
+OFFLINE = {"extractor": "efficientnet-lite0"}
+EVIL = "<img src=x onerror=alert(1)>.png"
+
+
+@pytest.fixture(scope="module")
+def sides(tmp_path_factory):
+    """Photographs of two kinds; one of the first bears a name with markup, one of the second is in both."""
+    folder = tmp_path_factory.mktemp("report")
+    for name, picture in (("generated", "astronaut"), ("reference", "coffee")):
+        (folder / name).mkdir()
+        for i, tile in enumerate(tiles(f"skimage/data/{picture}.png", 20)):
+            Image.fromarray(tile).save(folder / name / f"{i:02d}.png")
+    (folder / "generated" / "03.png").rename(folder / "generated" / EVIL)
+    shutil.copy(folder / "reference" / "07.png", folder / "generated" / "copy.png")
+    return folder / "generated", folder / "reference"
+
+
+@pytest.fixture(scope="module")
+def page(sides, tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "page.html"
+    write_report(*sides, path, per_class=False, **OFFLINE)
+    return path
+
+
+def test_the_page_is_whole_and_small(page):
+    text = page.read_text()
+    assert page.stat().st_size < 6_000_000
+    assert not re.search(r'(?:src|href)="(?!data:|#)', text)
+    for heading in ("How many images", "comes from", "raise it most", "lower it most", "near to", "What made it"):
+        assert heading in text
+
+
+def test_markup_in_a_name_is_text(page):
+    text = page.read_text()
+    assert EVIL not in text
+    assert "&lt;img src=x onerror=alert(1)&gt;.png" in text
+
+
+def test_the_scores_are_those_of_score(sides, page, tmp_path):
+    scores = write_report(*sides, tmp_path / "again.html", **OFFLINE)
+    expected = frechet.score(*sides, **OFFLINE)
+    assert scores["fd"].value == expected["fd"].value
+    assert scores["fd"].influence is None  # listed on the page; in the score only where it is asked for
+    assert json.loads(scores.to_json())["scores"]["fd"]["value"] == expected["fd"].value
+    with pytest.raises(OutputError, match="exists"):
+        write_report(*sides, tmp_path / "again.html", **OFFLINE)
+
+
+def test_the_command_on_the_page_gives_the_number_again(sides, page, tmp_path):
+    command = re.search(r'<pre id="command"[^>]*>(.*?)</pre>', page.read_text())[1].replace("&#39;", "'")
+    words = shlex.split(command)
+    assert words[:2] == ["frechet", "score"]
+    code, out, _ = run(*words[1:-1], tmp_path / "third.html", "--json")
+    assert code == 0
+    assert json.loads(out)["scores"]["fd"]["value"] == frechet.score(*sides, **OFFLINE)["fd"].value
+
+
+def test_the_command_hides_what_is_secret_and_names_what_is_no_path(tmp_path):
+    told = _command(
+        np.zeros(3), "https://me:secret@example.org/r.npz?token=1", tmp_path / "p.html", {"dims": 64, "seed": 0}
+    )
+    assert told == "frechet score '<ndarray>' 'https://example.org/r.npz?...' --dims 64 --report p.html"
+
+
+def test_a_copy_is_seen_beside_the_image_it_copies(sides):
+    one, other = (frechet.collect(side, **OFFLINE) for side in sides)
+    found = findings_of(one, other)
+    places = {row.row: row.nearest[0] for row in (*found.raising, *found.lowering) if row.nearest}
+    copy = 20  # "copy.png" sorts after 00 ... 19
+    nearest = places.get(copy)
+    if nearest is None:  # it lowers the distance: no neighbours are listed there
+        assert copy in [row.row for row in found.lowering]
+    else:
+        assert nearest.row == 7
+        assert nearest.distance < 1e-3 * found.usual
+
+
+@pytest.mark.parametrize(("n", "m", "d"), [(400, 300, 12), (9, 300, 24), (300, 9, 24)])
+def test_directions_hold_the_whole_distance(n, m, d):
+    """Their shares add up to d², but for what q has where p has nothing; and along an axis of a shift they find it."""
+    random = np.random.default_rng(0)
+    x, y = random.standard_normal((n, d)), random.standard_normal((m, d))
+    x[:, 3] += 5
+    p, q = Normal.of_features(x), Normal.of_features(y)
+    told = leading_directions(p, q, couple(p, q), d)
+    total = frechet_terms(p, q).total
+    assert told.axes.shape == (min(n, d), d)
+    assert abs(told.axes[0, 3]) > 0.9
+    np.testing.assert_allclose(np.linalg.norm(told.axes, axis=1), 1, rtol=1e-9)
+    if n > d:
+        assert told.shares.sum() == pytest.approx(total, rel=1e-9)
+    else:
+        assert told.shares.sum() < total
+    gap = (p.mean - q.mean) @ told.axes[0]
+    assert told.shares[0] > gap**2
+
+
+def test_the_curve_ends_at_the_value(sides):
+    one, other = (frechet.collect(side, **OFFLINE) for side in sides)
+    found = findings_of(one, other)
+    assert found.curve[-1] == (21, pytest.approx(frechet.compare(one, other)["fd"].value, rel=1e-9))
+    assert [size for size, _ in found.curve] == sorted({size for size, _ in found.curve})
+
+
+def test_statistics_alone_show_what_they_can(sides, tmp_path):
+    one, other = (frechet.collect(side, **OFFLINE) for side in sides)
+    for name, side in (("one", one), ("other", other)):
+        np.savez(tmp_path / f"{name}.npz", mu=side.mean, sigma=side.covariance)
+    write_report(tmp_path / "one.npz", tmp_path / "other.npz", tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert "the curve and the images that raise or lower the distance are missing" in text
+    assert "kept no features" in text
+    assert "Leading directions" in text
+    assert "raise it most" not in text
+
+
+def test_what_cannot_be_a_page_is_refused(sides, tmp_path):
+    for arguments, message in (
+        ((sides[0], None, tmp_path / "p.html"), "between two sides"),
+        ((*sides, tmp_path / "p.txt"), "should end in .html"),
+    ):
+        with pytest.raises(RequestError, match=message):
+            write_report(*arguments, **OFFLINE)
+    with pytest.raises(RequestError, match="repeat is 2"):
+        write_report(*sides, tmp_path / "p.html", repeat=2, **OFFLINE)
+
+
+def test_an_interval_becomes_a_sentence():
+    random = np.random.default_rng(0)
+    one, other = (Statistics.of_features(random.standard_normal((900, 8)).astype(np.float32)) for _ in range(2))
+    sentence = meaning(frechet.compare(one, other)["fd"])
+    assert "with 900 generated and 900 reference images; without the bias of few images it is" in sentence
+    assert sentence.endswith("These images do not tell the two apart.")
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("size", [(1280, 900), (390, 800)], ids=["wide", "narrow"])
+def test_in_a_browser(page, tmp_path, dark, size):
+    with chromium(tmp_path / "profile", dark=dark, size=size) as driver:
+        driver.get(page.as_uri())
+        requests = requests_of(driver)
+        assert requests == [page.as_uri()]
+        loaded = driver.execute_script("return [...document.images].map(i => i.complete && i.naturalWidth > 0)")
+        assert len(loaded) > 50
+        assert all(loaded)
+        assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+        background = driver.execute_script("return getComputedStyle(document.body).backgroundColor")
+        assert (max(map(int, re.findall(r"\d+", background)[:3])) < 60) == dark
+        _require_sorting(driver)
+        _require_zoom(driver)
+        assert driver.execute_script("return document.querySelectorAll('img[src=x]').length") == 0
+        assert complaints_of(driver) == []
+        assert findings_of_axe(driver) == {}
+
+
+def _require_sorting(driver):
+    button = driver.find_element("css selector", "section[aria-labelledby=worst] th:nth-child(3) button")
+    values = "return [...document.querySelectorAll('section[aria-labelledby=worst] tbody tr')].map(r => +r.cells[2].dataset.value)"
+    before = driver.execute_script(values)
+    assert before == sorted(before)
+    button.send_keys("\ue007")  # by keyboard
+    assert driver.execute_script(values) == before
+    button.send_keys("\ue007")
+    assert driver.execute_script(values) == before[::-1]
+    state = "return arguments[0].closest('th').getAttribute('aria-sort')"
+    assert driver.execute_script(state, button) == "descending"
+
+
+def _require_zoom(driver):
+    for selector, inside in (("button.picture", "img"), ("button.plot", "svg")):
+        driver.find_element("css selector", selector).send_keys("\ue007")
+        shown = driver.find_element("css selector", f"dialog[open] {inside}")
+        assert shown.size["width"] > 300
+        assert driver.find_element("id", "zoom-name").text
+        driver.find_element("css selector", "dialog button").click()
+        assert not driver.find_elements("css selector", "dialog[open]")

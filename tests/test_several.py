@@ -1,0 +1,107 @@
+"""Each class alone, runs with other seeds, images that are made while they are scored."""
+
+import numpy as np
+import pytest
+from conftest import make_folder, run
+
+import frechet
+from frechet.errors import BadImage, RequestError
+
+torch = pytest.importorskip("torch")
+
+
+def colours(images):
+    """Mean and deviation of each channel: an extractor without a network."""
+    return torch.cat([images.mean((2, 3)), images.std((2, 3))], dim=1)
+
+
+colours.pixels = 8
+TOY = {"extractor": colours}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Classes cat and dog on both sides, hen on one alone, and a single image of fox."""
+    folder = tmp_path_factory.mktemp("sides")
+    for side, seed in (("a", 1), ("b", 2)):
+        for name in ("cat", "dog", "hen" if side == "a" else "cow"):
+            make_folder(folder / side / name, 12, seed=seed + len(name) + ord(name[0]))
+        make_folder(folder / side / "fox", 1, seed=seed)
+    return folder / "a", folder / "b"
+
+
+def test_each_class_is_what_it_is_alone(folders):
+    scores = frechet.score(*folders, metrics=["fd", "vendi"], per_class=True, **TOY)
+    assert set(scores["fd"].per_class) == {"cat", "dog"}
+    for name in ("cat", "dog"):
+        alone = frechet.score(folders[0] / name, folders[1] / name, **TOY)["fd"]
+        assert scores["fd"].per_class[name] == pytest.approx(float(alone), rel=1e-9)
+    assert float(scores["fd"]) == pytest.approx(float(frechet.score(*folders, **TOY)["fd"]), rel=1e-9)
+    assert scores["vendi"].per_class["cat"] > 1
+
+
+def test_labels_of_adms_files_are_classes(tmp_path):
+    random = np.random.default_rng(0)
+    images, labels = random.integers(0, 256, (30, 9, 9, 3), np.uint8), np.repeat([3, 7], 15)
+    np.savez(tmp_path / "a.npz", arr_0=images, arr_1=labels)
+    np.savez(tmp_path / "b.npz", arr_0=images[::-1], arr_1=labels)
+    scores = frechet.score(tmp_path / "a.npz", tmp_path / "b.npz", per_class=True, **TOY)["fd"].per_class
+    assert set(scores) == {"3", "7"}
+    assert scores["3"] == pytest.approx(float(frechet.score(images[:15], images[15:], **TOY)["fd"]), rel=1e-6)
+    np.savez(tmp_path / "bad.npz", arr_0=images, arr_1=labels.astype(float))
+    with pytest.raises(RequestError, match="expected a whole number an image"):
+        frechet.score(tmp_path / "bad.npz", tmp_path / "b.npz", per_class=True, **TOY)
+
+
+def test_images_without_classes_have_none(folders, tmp_path):
+    flat = make_folder(tmp_path / "flat")
+    with pytest.raises(RequestError, match=r"000\.png lies in no class folder"):
+        frechet.score(flat, folders[1], per_class=True, **TOY)
+    known = frechet.collect(folders[0], **TOY)
+    with pytest.raises(RequestError, match="statistics, which know no classes"):
+        frechet.score(known, folders[1], per_class=True, **TOY)
+
+
+class Maker:
+    """Noise about a grey, and a record of what was asked for."""
+
+    def __init__(self):
+        self.random, self.asked = np.random.default_rng(0), []
+
+    def __call__(self, count):
+        self.asked.append(count)
+        return self.random.integers(0, 256, (count, 6, 6, 3), np.uint8)
+
+
+def test_a_function_is_scored_as_the_images_that_it_makes():
+    maker = Maker()
+    found = frechet.collect(maker, num_images=150, **TOY)
+    assert maker.asked == [64, 64, 22]
+    made = Maker()
+    expected = frechet.collect(np.concatenate([made(64), made(64), made(22)]), **TOY)
+    np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-6)
+    assert found.n == 150
+
+
+def test_a_function_needs_a_number_and_keeps_to_it():
+    with pytest.raises(RequestError, match="say how many by num_images"):
+        frechet.collect(Maker(), **TOY)
+    with pytest.raises(BadImage, match="asked for 20 images and gave 19"):
+        frechet.collect(lambda count: Maker()(count - 1), num_images=20, **TOY)
+
+
+def test_repeated_runs_are_told_by_mean_and_spread(folders):
+    score = frechet.score(*folders, num_images=20, repeat=3, seed=4, **TOY)["fd"]
+    alone = [float(frechet.score(*folders, num_images=20, seed=seed, **TOY)["fd"]) for seed in (4, 5, 6)]
+    assert score.repeats == pytest.approx(alone, rel=1e-9)
+    assert float(score) == pytest.approx(np.mean(alone), rel=1e-9)
+    assert score.deviation == pytest.approx(np.std(alone, ddof=1), rel=1e-9)
+    with pytest.raises(RequestError, match="repeat is 0"):
+        frechet.score(*folders, repeat=0, **TOY)
+
+
+def test_the_command_line_shows_classes(folders):
+    code, out, _ = run("score", *folders, "--extractor", "efficientnet-lite0", "--per-class")
+    assert code == 0
+    assert "by class (mean" in out
+    assert "dog" in out

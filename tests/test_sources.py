@@ -1,0 +1,530 @@
+"""Sources at scale: the same images, wherever they are stored; what is damaged, missing or leads outside is told."""
+
+import http.server
+import io
+import os
+import subprocess
+import sys
+import tarfile
+import threading
+import zipfile
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+import fsspec
+import h5py
+import lmdb
+import numpy as np
+import pyarrow as pa
+import pytest
+import toy
+from PIL import Image
+from pyarrow import parquet
+from toy import TOY, first_six
+
+from frechet.engines.local import collect_from
+from frechet.errors import BadArchive, BadImage, SourceError, Unreachable
+from frechet.features.settings import Settings
+from frechet.images import remote
+from frechet.images.decode import decode
+from frechet.images.shards import shards_of
+from frechet.images.sources import open_source
+
+COUNT = 600
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).integers(0, 256, (COUNT, 4, 4, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def files(images):
+    """name -> bytes of a PNG, in order."""
+    return {f"{place:04d}.png": png(image) for place, image in enumerate(images)}
+
+
+def png(image):
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "png")
+    return stream.getvalue()
+
+
+def write_tar(path, files, extra=()):
+    with tarfile.open(path, "w") as archive:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+        for info in extra:
+            archive.addfile(info)
+    return path
+
+
+def slice_of(files, start, stop):
+    return dict(list(files.items())[start:stop])
+
+
+def link(name, target, kind=tarfile.SYMTYPE):
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+def as_folder(folder, files, images):
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    return folder
+
+
+def as_zip(folder, files, images):
+    with zipfile.ZipFile(folder / "a.zip", "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return folder / "a.zip"
+
+
+def as_npz(folder, files, images):
+    np.savez_compressed(folder / "a.npz", arr_0=images)
+    return folder / "a.npz"
+
+
+def as_shards(folder, files, images):
+    for shard in range(3):
+        members = {"labels.json": b"{}", **slice_of(files, shard * 250, shard * 250 + 250)}
+        write_tar(folder / f"s-{shard:03d}.tar", members)
+    return folder / "s-{000..002}.tar"
+
+
+def as_parquet(folder, files, images):
+    structs = [{"bytes": data, "path": name} for name, data in files.items()]
+    table = pa.table({"label": range(COUNT), "image": structs})
+    parquet.write_table(table.slice(0, 333), folder / "train-0.parquet", row_group_size=100)
+    parquet.write_table(table.slice(333), folder / "train-1.parquet", row_group_size=1000)
+    return folder / "train-*.parquet"
+
+
+def as_arrow_stream(folder, files, images):
+    table = pa.table({"image": [{"bytes": data, "path": None} for data in files.values()]})
+    with pa.OSFile(str(folder / "a.arrow"), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=70)
+    return folder / "a.arrow"
+
+
+def as_arrow_file(folder, files, images):
+    table = pa.table({"jpg": list(files.values()), "text": ["a"] * COUNT})
+    with pa.OSFile(str(folder / "a.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=70)
+    return folder / "a.arrow"
+
+
+def as_hdf5(folder, files, images):
+    with h5py.File(folder / "a.h5", "w") as archive:
+        archive.create_dataset("labels", data=np.arange(COUNT))
+        archive.create_dataset("group/images", data=images, chunks=(50, 4, 4, 3), compression="gzip")
+    return folder / "a.h5"
+
+
+def as_hdf5_of_files(folder, files, images):
+    with h5py.File(folder / "a.hdf5", "w") as archive:
+        data = archive.create_dataset("encoded", (COUNT,), h5py.vlen_dtype(np.uint8))
+        for place, content in enumerate(files.values()):
+            data[place] = np.frombuffer(content, np.uint8)
+    return folder / "a.hdf5"
+
+
+def as_lmdb(folder, files, images):
+    with closing(lmdb.open(str(folder / "a"), map_size=1 << 24)) as base, base.begin(write=True) as transaction:
+        transaction.put(b"length", b"600")
+        for name, data in files.items():
+            transaction.put(name.encode(), data)
+    return folder / "a"
+
+
+def in_memory(name):
+    def make(folder, files, images):
+        """The same file or folder at a URL of fsspec's memory file system."""
+        local = {
+            "folder": as_folder,
+            "zip": as_zip,
+            "npz": as_npz,
+            "tar": as_shards,
+            "parquet": as_parquet,
+            "h5": as_hdf5,
+        }
+        made = local[name](folder, files, images)
+        url = f"memory://{folder.name}-{name}"
+        fsspec.filesystem("memory").put(f"{folder}/", url, recursive=True)
+        return url if made == folder else f"{url}/{made.name}"
+
+    make.__name__ = f"memory_{name}"
+    return make
+
+
+KINDS = [as_folder, as_zip, as_npz, as_shards, as_parquet, as_arrow_stream, as_arrow_file, as_hdf5, as_hdf5_of_files]
+KINDS += [as_lmdb, *map(in_memory, ("folder", "zip", "npz", "tar", "parquet", "h5"))]
+
+
+@pytest.mark.parametrize("make", KINDS, ids=lambda make: make.__name__)
+def test_the_same_images_wherever_they_are_stored(tmp_path, files, images, make):
+    source = open_source(make(tmp_path, files, images))
+    assert len(source) == COUNT
+    statistics = collect_from(source, Settings(), TOY, keep_all=True)
+    np.testing.assert_array_equal(statistics.rows, first_six(images))
+    np.testing.assert_allclose(statistics.mean, first_six(images).mean(0, dtype=float), rtol=1e-12)
+    assert len(set(statistics.names)) == COUNT
+    chosen = [0, 1, 5, 249, 250, 251, 332, 333, 470, 599]
+    pictures = list(source.pictures(chosen))
+    assert [picture.index for picture in pictures] == list(range(10))
+    assert [picture.name for picture in pictures] == [source.name_of(place) for place in chosen]
+    for place, picture in zip(chosen, pictures, strict=True):
+        np.testing.assert_array_equal(decode(picture).rgb, images[place])
+
+
+@pytest.mark.parametrize("make", KINDS, ids=lambda make: make.__name__)
+def test_a_source_tells_its_images_from_others(tmp_path, files, images, make):
+    where = make(tmp_path, files, images)
+    marks = list(open_source(where).marks(range(COUNT)))
+    assert len(set(marks)) == COUNT
+    assert list(open_source(where).marks([3, 400])) == [marks[3], marks[400]]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("a-{08..11}.tar", ["a-08.tar", "a-09.tar", "a-10.tar", "a-11.tar"]),
+        ("a-{8..10}.tar", ["a-8.tar", "a-9.tar", "a-10.tar"]),
+        ("{x,yy}/{0..1}.tar", ["x/0.tar", "x/1.tar", "yy/0.tar", "yy/1.tar"]),
+        ("s3://bucket/{a,b}.tar", ["s3://bucket/a.tar", "s3://bucket/b.tar"]),
+    ],
+)
+def test_braces_are_those_of_a_shell(pattern, names):
+    assert shards_of(pattern) == names
+
+
+@pytest.mark.parametrize(
+    ("pattern", "told"),
+    [
+        ("{3..1}.tar", "no range of shards"),
+        ("{0..9}{0..9}{0..9}{0..9}{0..9}{0..9}.tar", "names more than 100000 files"),
+        ("nothing/*.tar", r"no file matches .*nothing"),
+        ("s-{000..003}.tar", "no such file or folder: .*s-003.tar"),
+    ],
+)
+def test_patterns_that_lead_nowhere_are_refused(tmp_path, files, images, pattern, told):
+    as_shards(tmp_path, files, images)
+    with pytest.raises(SourceError, match=told):
+        open_source(str(tmp_path / pattern))
+
+
+def test_a_path_with_braces_that_is_there_is_that_path(tmp_path, files):
+    write_tar(tmp_path / "{a,b}.tar", slice_of(files, 0, 3))
+    assert len(open_source(tmp_path / "{a,b}.tar")) == 3
+
+
+@pytest.mark.parametrize("kept", [0.5, 0.97, "no ending"])
+def test_a_tar_that_was_cut_short_counts_only_where_bad_images_are_skipped(tmp_path, files, images, kept):
+    whole = write_tar(tmp_path / "a.tar", slice_of(files, 0, 40))
+    content = whole.read_bytes()
+    each = 512 + 512  # a header and a small PNG
+    length = 40 * each if kept == "no ending" else int(40 * each * kept) // each * each + 600
+    whole.write_bytes(content[:length])
+    good = 40 if kept == "no ending" else length // each
+    with pytest.raises(BadImage, match=r"a\.tar:.*cut short"):
+        collect_from(open_source(whole), Settings(), TOY)
+    statistics = collect_from(open_source(whole), Settings(on_bad_image="skip"), TOY)
+    assert statistics.n == good
+    assert len(statistics.bad_images) == 1
+    np.testing.assert_array_equal(statistics.rows, first_six(images[:good]))
+
+
+def test_damage_between_members_of_a_tar_is_found(tmp_path, files):
+    path = write_tar(tmp_path / "a.tar", slice_of(files, 0, 40))
+    content = bytearray(path.read_bytes())
+    content[20 * 1024 : 20 * 1024 + 512] = b"x" * 512
+    path.write_bytes(content)
+    with pytest.raises(BadImage, match="cut short or is damaged"):
+        collect_from(open_source(path), Settings(), TOY)
+
+
+def test_links_and_paths_of_a_tar_stay_in_it(tmp_path, files, images):
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(files["0009.png"])
+    members = {"../up.png": files["0000.png"], "/abs.png": files["0001.png"], "d/a.png": files["0002.png"]}
+    links = [
+        link("d/b.png", "a.png"),
+        link("hard.png", "d/a.png", tarfile.LNKTYPE),
+        link("out.png", str(secret)),
+        link("up.png", "../secret.png"),
+        link("fifo.png", "", tarfile.FIFOTYPE),
+        link("readme.txt", "nowhere"),
+    ]
+    path = write_tar(tmp_path / "a.tar", members, links)
+    statistics = collect_from(open_source(path), Settings(on_bad_image="skip"), TOY)
+    np.testing.assert_array_equal(statistics.rows, first_six(images[[0, 1, 2, 2, 2]]))
+    assert len(statistics.bad_images) == 3
+    assert sum("is a link to" in bad for bad in statistics.bad_images) == 2
+    assert not (tmp_path.parent / "up.png").exists()
+
+
+def test_a_path_in_a_table_is_not_followed(tmp_path, files):
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(files["0000.png"])
+    rows = [{"bytes": data, "path": None} for data in files.values()] + [{"bytes": None, "path": str(secret)}]
+    parquet.write_table(pa.table({"image": rows}), tmp_path / "a.parquet")
+    statistics = collect_from(open_source(tmp_path / "a.parquet"), Settings(on_bad_image="skip"), TOY)
+    assert (statistics.n, len(statistics.bad_images)) == (COUNT, 1)
+    assert "a path in a table is not followed" in statistics.bad_images[0]
+
+
+def test_an_hdf5_that_links_outside_is_refused(tmp_path, images):
+    with h5py.File(tmp_path / "other.h5", "w") as other:
+        other["images"] = images
+    with h5py.File(tmp_path / "link.h5", "w") as archive:
+        archive["images"] = h5py.ExternalLink("other.h5", "images")
+    with pytest.raises(SourceError, match="no datasets"):
+        open_source(tmp_path / "link.h5")
+    with h5py.File(tmp_path / "virtual.h5", "w") as archive:
+        layout = h5py.VirtualLayout(images.shape, np.uint8)
+        layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "images", images.shape)
+        archive.create_virtual_dataset("images", layout)
+    with pytest.raises(SourceError, match="stored in other files"):
+        open_source(tmp_path / "virtual.h5")
+
+
+def bad_table(**columns):
+    return lambda path: parquet.write_table(pa.table(columns), path)
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "told"),
+    [
+        ("a.tar", lambda path: path.write_bytes(b"not a tar" * 500), "cannot be read as one"),
+        ("a.tar", lambda path: write_tar(path, {"a.txt": b"a"}), "holds no images: among its 1 files"),
+        ("a.parquet", lambda path: path.write_bytes(b"PAR1" * 40), "not a table that can be read"),
+        ("a.parquet", bad_table(x=[1], text=["a"]), r"no column .*text \(string\)"),
+        ("a.parquet", bad_table(one=[b"a"], two=[b"b"]), "several columns"),
+        ("a.parquet", bad_table(image=pa.array([], pa.binary())), "has no rows"),
+        ("a.h5", lambda path: path.write_bytes(b"text" * 40), "cannot be read as HDF5"),
+        ("a.lmdb", lambda path: path.write_bytes(b"text" * 4000), "cannot be read as an LMDB"),
+    ],
+)
+def test_files_that_hold_no_images_are_refused(tmp_path, name, make, told):
+    make(tmp_path / name)
+    with pytest.raises(SourceError, match=told):
+        open_source(tmp_path / name)
+
+
+def test_a_damaged_row_group_ends_the_run_and_is_named(tmp_path, files, images):
+    as_parquet(tmp_path, files, images)
+    path = tmp_path / "train-0.parquet"
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 6000] = bytes(6000)
+    path.write_bytes(content)
+    with pytest.raises((BadArchive, BadImage), match=r"train-0\.parquet"):
+        collect_from(open_source(path), Settings(), TOY)
+
+
+# torch's and Hugging Face's objects
+
+
+def test_datasets_and_loaders_of_torch(images):
+    torch = pytest.importorskip("torch")
+
+    class Pairs(torch.utils.data.Dataset):
+        def __len__(self):
+            return COUNT
+
+        def __getitem__(self, place):
+            return torch.from_numpy(images[place]).permute(2, 0, 1), place % 10
+
+    loader = torch.utils.data.DataLoader(Pairs(), batch_size=7)
+    short = torch.utils.data.DataLoader(Pairs(), batch_size=7, drop_last=True)
+    for given, count in ((Pairs(), COUNT), (loader, COUNT), (short, COUNT // 7 * 7)):
+        statistics = collect_from(open_source(given), Settings(), TOY)
+        np.testing.assert_array_equal(statistics.rows, first_six(images)[:count])
+    subset = collect_from(open_source(loader), Settings(num_images=100), TOY)
+    np.testing.assert_array_equal(subset.rows, first_six(images)[chosen_of(100)])
+
+
+def chosen_of(count):
+    from frechet.engines.parts import Cut
+
+    return list(Cut.of(open_source(list(range(COUNT))), Settings(num_images=count)).chosen)
+
+
+def test_floating_tensors_and_endless_loaders_are_refused(images):
+    torch = pytest.importorskip("torch")
+
+    class Endless(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            yield torch.zeros(3, 4, 4)
+
+    with pytest.raises(SourceError, match="does not know how many"):
+        open_source(torch.utils.data.DataLoader(Endless()))
+    floats = [torch.from_numpy(image).permute(2, 0, 1) / 255 for image in images[:4]]
+    with pytest.raises(BadImage, match=r"tensor of torch\.float32.*ToTensor"):
+        collect_from(open_source(floats), Settings(), TOY)
+
+
+def test_rows_of_a_hugging_face_dataset(images, files):
+    class Dataset(list):
+        """As datasets.Dataset: dicts by index, and a fingerprint that changes with every transform."""
+
+        _fingerprint = "abc"
+
+    rows = Dataset({"image": Image.fromarray(image), "label": 3} for image in images[:300])
+    rows += [{"img": {"bytes": data, "path": None}, "label": 3} for data in list(files.values())[300:]]
+    source = open_source(rows)
+    statistics = collect_from(source, Settings(), TOY)
+    np.testing.assert_array_equal(statistics.rows, first_six(images))
+    assert list(source.marks([1, 2])) == ["abc 1", "abc 2"]
+    with pytest.raises(BadImage, match="is a dict of 'label'"):
+        collect_from(open_source([{"label": 1}] * 3), Settings(), TOY)
+
+
+# stores that stumble
+
+
+@pytest.fixture
+def no_pauses(monkeypatch):
+    monkeypatch.setattr(remote, "_PAUSES", (0.0, 0.0, 0.0, 0.0))
+
+
+def test_a_store_that_stumbles_is_asked_again(tmp_path, files, images, monkeypatch, no_pauses):
+    system = fsspec.filesystem("memory")
+    genuine, asked = type(system).cat_file, Counter()
+
+    def stumbling(self, path, start=None, end=None, **options):
+        asked[path, start] += 1
+        if asked[path, start] == 1:
+            raise OSError("503 slow down")
+        data = genuine(self, path, start=start, end=end, **options)
+        return data[: len(data) // 2] if asked[path, start] == 2 else data
+
+    monkeypatch.setattr(type(system), "cat_file", stumbling)
+    for kind in ("folder", "tar", "parquet"):
+        folder = tmp_path / kind
+        folder.mkdir()
+        statistics = collect_from(open_source(in_memory(kind)(folder, files, images)), Settings(), TOY)
+        np.testing.assert_array_equal(statistics.rows, first_six(images))
+    assert asked.total() >= 3 * COUNT
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (PermissionError("Forbidden"), "access is refused"),
+        (TimeoutError("slow"), "could not be read in 5 attempts: slow"),
+    ],
+)
+def test_a_store_that_refuses_is_no_bad_image(tmp_path, files, images, monkeypatch, no_pauses, error, told):
+    """Else --on-bad-image skip would score whatever a store cared to give."""
+    system = fsspec.filesystem("memory")
+    url = in_memory("folder")(tmp_path, files, images)
+    source = open_source(url)
+
+    def refusing(self, path, **options):
+        raise error
+
+    monkeypatch.setattr(type(system), "cat_file", refusing)
+    with pytest.raises(Unreachable, match=told):
+        collect_from(source, Settings(on_bad_image="skip"), TOY)
+    monkeypatch.setattr(type(system), "info", refusing)
+    with pytest.raises(SourceError, match=told):
+        open_source("memory://a/b.zip")
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("memory://nowhere/a.zip", "no such file in the store"),
+        ("memory://nowhere/", "holds no images"),
+        ("nonsense://user:secret@a/b.zip", "nonsense://a/b.zip cannot be read"),
+        ("memory://a/b.png", "one image has no distribution"),
+    ],
+)
+def test_urls_that_lead_nowhere_are_refused(url, told):
+    with pytest.raises(SourceError, match=told) as caught:
+        open_source(url)
+    assert "secret" not in str(caught.value)
+
+
+def test_images_behind_a_web_server(tmp_path, files, images):
+
+    content = as_zip(tmp_path, files, images).read_bytes()
+
+    class Server(http.server.BaseHTTPRequestHandler):
+        ranges = True
+
+        def do_HEAD(self):
+            self.reply(content, 200, ("Accept-Ranges", "bytes"))
+
+        def do_GET(self):
+            span = self.headers.get("Range")
+            if span and self.ranges:
+                first, last = map(int, span.removeprefix("bytes=").split("-"))
+                self.reply(content[first : last + 1], 206, ("Content-Range", f"bytes {first}-{last}/{len(content)}"))
+            else:
+                self.reply(content, 200)
+
+        def reply(self, body, status, *headers):
+            self.send_response(status)
+            for name, value in (("Content-Length", str(len(body))), *headers):
+                self.send_header(name, value)
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body)
+
+        def log_message(self, *args): ...
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        source = open_source(f"http://127.0.0.1:{server.server_port}/a.zip")
+        statistics = collect_from(source, Settings(), TOY)
+        np.testing.assert_array_equal(statistics.rows, first_six(images))
+        server.shutdown()
+
+
+MEASURE = """
+import resource, sys
+import toy
+from toy import TOY
+from frechet.engines.local import collect_from
+from frechet.features.settings import Settings
+from frechet.images.sources import open_source
+for count in (8, None):
+    collect_from(open_source(sys.argv[1]), Settings(num_images=count), TOY)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "zip", "tar", "parquet", "h5"])
+def test_memory_is_bounded_whatever_the_size_of_the_source(tmp_path, kind):
+    """75 MB of images take little more than eight of them do."""
+    pixels = np.random.default_rng(0).integers(0, 256, (500, 224, 224, 3), np.uint8)
+    encoded = {f"{place:03d}.ppm": b"P6 224 224 255\n" + image.tobytes() for place, image in enumerate(pixels)}
+    path = tmp_path / f"a.{kind}"
+    if kind == "npy":
+        np.save(path, pixels)
+    elif kind == "npz":
+        np.savez(path, arr_0=pixels)
+    elif kind == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, data in encoded.items():
+                archive.writestr(name, data)
+    elif kind == "tar":
+        write_tar(path, encoded)
+    elif kind == "parquet":
+        parquet.write_table(pa.table({"image": list(encoded.values())}), path, row_group_size=50)
+    else:
+        with h5py.File(path, "w") as archive:
+            archive["images"] = pixels
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(toy.__file__).parent), *sys.path])}
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, path], capture_output=True, text=True, env=environment, check=True
+    )
+    few, all_of_them = map(int, done.stdout.split())
+    assert all_of_them - few < 25

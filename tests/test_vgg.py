@@ -1,0 +1,63 @@
+"""VGG16 beside the same network written as torch modules; narrow, since the whole has half a gigabyte of weights."""
+
+import numpy as np
+import pytest
+
+from frechet.backends.openvino_ops import compile_network
+from frechet.errors import WeightsError
+from frechet.networks.vgg import layers, vgg16
+from frechet.networks.weights import VGG16, fold, load_weights
+
+torch = pytest.importorskip("torch")
+PLAN = (4, 4, "pool", 6, 6, "pool", 8, 8, 8, "pool", 8, 8, 8, "pool", 8, 8, 8, "pool")  # torchvision's cfg "D", narrow
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """Torchvision's layout: features, classifier with dropouts between, which do nothing here."""
+    torch.manual_seed(3)
+    modules, channels = [], 3
+    for width in PLAN:
+        if width == "pool":
+            modules.append(torch.nn.MaxPool2d(2, 2))
+        else:
+            modules += [torch.nn.Conv2d(channels, width, 3, padding=1), torch.nn.ReLU()]
+            channels = width
+    head = torch.nn.Sequential(
+        torch.nn.Linear(channels * 49, 20),
+        torch.nn.ReLU(),
+        torch.nn.Dropout(),
+        torch.nn.Linear(20, 12),
+        torch.nn.ReLU(),
+    )
+    return torch.nn.ModuleDict({"features": torch.nn.Sequential(*modules), "classifier": head}).eval()
+
+
+@pytest.mark.parametrize("backend", ["openvino", "torch"])
+def test_features_are_those_of_torch_modules(plain, backend):
+    images = np.random.default_rng(0).standard_normal((2, 224, 224, 3)).astype(np.float32)
+    weights = fold({name: tensor.numpy() for name, tensor in plain.state_dict().items()}, layers())
+    with torch.inference_mode():
+        maps = plain["features"](torch.from_numpy(images).permute(0, 3, 1, 2))
+        expected = plain["classifier"](maps.flatten(1)).numpy()
+    if backend == "openvino":
+        runner = compile_network(lambda ops, x: vgg16(ops, x, weights, ["4096"]), pixels=224, precision="float32")
+        ours = next(runner.map([images]))
+    else:
+        from frechet.backends.torch_ops import TorchOps, tensors_of
+
+        placed = tensors_of(weights, torch.device("cpu"))
+        ours = vgg16(TorchOps(), torch.from_numpy(images), placed, ["4096"]).numpy()
+    assert np.abs(ours - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+def test_the_real_layout_has_that_many_numbers():
+    """Simonyan & Zisserman 2014, table 2: 138 million with the last layer (4,096,000 + 1,000) and all biases."""
+    biases = 2 * 64 + 2 * 128 + 3 * 256 + 6 * 512 + 2 * 4096
+    assert VGG16.values + biases + 4096 * 1000 + 1000 == 138_357_544
+
+
+def test_weights_of_another_network_are_refused(plain, tmp_path):
+    torch.save(plain.state_dict(), tmp_path / "narrow.pth")
+    with pytest.raises(WeightsError, match="numbers in its kernels, expected 134,248,128"):
+        load_weights(VGG16, layers, tmp_path / "narrow.pth")
