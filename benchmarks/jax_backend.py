@@ -25,6 +25,7 @@ from machine import machine
 import frechet.jax as fj
 from frechet.distances.frechet import frechet_terms
 from frechet.distances.normal import Normal
+from frechet.features.recipe import Recipe
 
 
 def seconds(call):
@@ -147,7 +148,7 @@ def accuracy(d=2048):
         for spread in (1.0, 1.05)
     ]
     exact = frechet_terms(*(Normal.of_features(x.astype(np.float64)) for x in rows)).total
-    toy = fj.Network(run=None, convention=None, pixels=1, dims=d, recipe=fj.Recipe())
+    toy = fj.Network(run=None, convention=None, pixels=1, dims=d, recipe=Recipe())
     errors = {}
     for name in ("float32", "float64"):
         jax.config.update("jax_enable_x64", name == "float64")
