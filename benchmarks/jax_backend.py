@@ -153,7 +153,7 @@ def accuracy(d=2048):
     for name in ("float32", "float64"):
         jax.config.update("jax_enable_x64", name == "float64")
         body = jax.jit(lambda stats, batch: (fj.merge(stats, fj._moments_of(batch, None, toy)), None))
-        stats = [jax.lax.scan(body, fj.empty(toy), jnp.asarray(x.reshape(-1, 64, d)))[0] for x in rows]
+        stats = [jax.lax.scan(body, fj.empty(toy), jnp.asarray(x.reshape(-1, 256, d)))[0] for x in rows]
         sides = (fj.to_statistics(side) for side in stats)
         found = frechet_terms(*(Normal(side.mean, covariance=side.covariance) for side in sides)).total
         errors[name] = abs(found / exact - 1)
@@ -163,7 +163,7 @@ def accuracy(d=2048):
 
 def memory(args):
     found = {}
-    for n in (args.step_batch, 4 * args.step_batch, 16 * args.step_batch):
+    for n in (args.step_batch, 4 * args.step_batch, 12 * args.step_batch):
         command = [sys.executable, __file__, "--weights", str(args.weights), "--peak", str(n)]
         command += ["--step-batch", str(args.step_batch)]
         found[n] = round(float(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
