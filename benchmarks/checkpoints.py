@@ -43,8 +43,8 @@ def family(random, n, heavy):
     lengths = [SHIFT] * 5 + [FURTHER] * 5
     runs = []
     for i, (length, way) in enumerate(zip(lengths, WAYS * 2, strict=True)):
-        found = frechet.compare(shifted(random, n, heavy, way, length), reference)
-        runs.append(Run(name=f"{i}", **found.to_dict()))
+        found = frechet.compare(shifted(random, n, heavy, way, length), reference).to_dict()
+        runs.append(Run(name=f"{i}", scores=found["scores"], provenance=found["provenance"]))
     rows = compare_runs(runs)[0].rows
     alike = [[bool(set(a.letters) & set(b.letters)) for b in rows] for a in rows]
     equal = [(i, j) for half in (range(5), range(5, 10)) for i in half for j in half if i < j]

@@ -11,7 +11,7 @@ AXE = [Path("/usr/share/javascript/axe-core/axe.min.js"), Path("node_modules/axe
 
 
 @contextmanager
-def chromium(folder, *, dark=False, size=(1280, 900)):
+def chromium(folder, *, size=(1280, 900)):
     """A driver with an empty profile in `folder`; skipped where there is no Chromium."""
     webdriver = pytest.importorskip("selenium.webdriver")
     binary, server = shutil.which("chromium"), shutil.which("chromedriver")
@@ -39,9 +39,6 @@ def chromium(folder, *, dark=False, size=(1280, 900)):
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(server))
     try:
-        if dark:
-            dark_mode = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
-            driver.execute_cdp_cmd("Emulation.setEmulatedMedia", dark_mode)
         width, height = size
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
@@ -49,6 +46,12 @@ def chromium(folder, *, dark=False, size=(1280, 900)):
         yield driver
     finally:
         driver.quit()
+
+
+def show_in(driver, *, dark):
+    """As a user sees it who prefers dark, or light."""
+    wish = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [wish]})
 
 
 def requests_of(driver):

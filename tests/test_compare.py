@@ -30,7 +30,8 @@ def side(random, shift=0.0, n=N, **recipe):
 
 
 def run_of(name, generated, reference, **options):
-    return Run(name=name, **json.loads(frechet.compare(generated, reference, **options).to_json()))
+    found = json.loads(frechet.compare(generated, reference, **options).to_json())
+    return Run(name=name, scores=found["scores"], provenance=found["provenance"])
 
 
 @pytest.fixture(scope="module")

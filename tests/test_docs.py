@@ -60,7 +60,7 @@ def desk(tmp_path_factory, weights_with_head):
     """A folder that has what the pages speak of: images and statistics; and seeded weights instead of the official ones."""
     folder = tmp_path_factory.mktemp("desk")
     for seed, name in enumerate(("samples", "reference", "other-samples")):
-        make_folder(folder / name, 5, seed=seed, size=(20, 24))
+        make_folder(folder / name, 11, seed=seed, size=(20, 24))
     stack = np.stack([np.asarray(Image.open(path)) for path in sorted((folder / "samples").iterdir())])
     np.savez(folder / "samples.npz", arr_0=stack)
     environment = {**os.environ, "FRECHET_WEIGHTS": str(weights_with_head), "PYTHONWARNINGS": "ignore"}

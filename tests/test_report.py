@@ -7,7 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
-from browser import chromium, complaints_of, findings_of_axe, requests_of
+from browser import chromium, complaints_of, findings_of_axe, requests_of, show_in
 from conftest import run
 from golden_images import tiles
 from PIL import Image
@@ -138,6 +138,20 @@ def test_statistics_alone_show_what_they_can(sides, tmp_path):
     assert "raise it most" not in text
 
 
+def test_classes_have_a_table(sides, tmp_path):
+    for kind in ("dogs", "<b>cats"):
+        for side, folder in zip(("one", "other"), sides, strict=True):
+            (tmp_path / side / kind).mkdir(parents=True)
+            for path in sorted(folder.iterdir())[:4]:
+                shutil.copy(path, tmp_path / side / kind / f"{kind[0] == '<'}{path.name[:2].strip('<')}.png")
+    scores = write_report(tmp_path / "one", tmp_path / "other", tmp_path / "page.html", per_class=True, **OFFLINE)
+    text = (tmp_path / "page.html").read_text()
+    assert set(scores["fd"].per_class) == {"dogs", "<b>cats"}
+    assert '<h2 id="classes">By class</h2>' in text
+    assert "&lt;b&gt;cats" in text
+    assert "<b>cats" not in text
+
+
 def test_what_cannot_be_a_page_is_refused(sides, tmp_path):
     for arguments, message in (
         ((sides[0], None, tmp_path / "p.html"), "between two sides"),
@@ -157,24 +171,24 @@ def test_an_interval_becomes_a_sentence():
     assert sentence.endswith("These images do not tell the two apart.")
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("size", [(1280, 900), (390, 800)], ids=["wide", "narrow"])
-def test_in_a_browser(page, tmp_path, dark, size):
-    with chromium(tmp_path / "profile", dark=dark, size=size) as driver:
+def test_in_a_browser(page, tmp_path, size):
+    with chromium(tmp_path / "profile", size=size) as driver:
         driver.get(page.as_uri())
-        requests = requests_of(driver)
-        assert requests == [page.as_uri()]
+        assert requests_of(driver) == [page.as_uri()]
         loaded = driver.execute_script("return [...document.images].map(i => i.complete && i.naturalWidth > 0)")
         assert len(loaded) > 50
         assert all(loaded)
         assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
-        background = driver.execute_script("return getComputedStyle(document.body).backgroundColor")
-        assert (max(map(int, re.findall(r"\d+", background)[:3])) < 60) == dark
         _require_sorting(driver)
         _require_zoom(driver)
         assert driver.execute_script("return document.querySelectorAll('img[src=x]').length") == 0
         assert complaints_of(driver) == []
-        assert findings_of_axe(driver) == {}
+        for dark in (False, True):
+            show_in(driver, dark=dark)
+            background = driver.execute_script("return getComputedStyle(document.body).backgroundColor")
+            assert (max(map(int, re.findall(r"\d+", background)[:3])) < 60) == dark
+            assert findings_of_axe(driver) == {}
 
 
 def _require_sorting(driver):

@@ -33,7 +33,7 @@ from frechet.images.remote import is_url
 from frechet.images.sources import open_source
 from frechet.metrics.plan import Plan, plan_of
 from frechet.scores import Influences, Score, Scores
-from frechet.several import averaged, by_class, extractor_by_extractor
+from frechet.several import averaged, by_class, extractor_by_extractor, with_seed
 from frechet.statistics.files import read_features, read_statistics
 from frechet.statistics.peers import is_statistics
 from frechet.statistics.remote import is_statistics_url, read_remote
@@ -102,9 +102,7 @@ def score(
         wish = partial(plan_of, metrics, splits=splits, explain=explain, per_class=per_class)
         return _run(sides, settings, wish, interval, explain, progress).scores
 
-    runs = [
-        extractor_by_extractor(run, replace(settings, seed=settings.seed + turn), metrics) for turn in range(repeat)
-    ]
+    runs = [extractor_by_extractor(run, with_seed(settings, turn), metrics) for turn in range(repeat)]
     return runs[0] if repeat == 1 else averaged(runs)
 
 

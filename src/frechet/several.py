@@ -58,6 +58,15 @@ def by_class(plan: Plan, scores: Scores, sides: Mapping[str, Layers]) -> Scores:
     return Scores(told, scores.provenance, scores.unavailable)
 
 
+def with_seed(settings: Settings, turn: int) -> Settings:
+    """The settings of a run that is repeated: the next seeds, and where that is another subset, a work-dir of its own."""
+    if not turn:
+        return settings
+    apart = settings.work_dir is not None and settings.num_images is not None
+    work_dir = Path(settings.work_dir or "") / f"seed-{settings.seed + turn}" if apart else settings.work_dir
+    return replace(settings, seed=settings.seed + turn, work_dir=work_dir)
+
+
 def extractor_by_extractor(
     run: Callable[[Settings, Sequence[str] | None], Scores], settings: Settings, metrics: Sequence[str] | None
 ) -> Scores:
