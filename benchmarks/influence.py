@@ -30,9 +30,10 @@ CASES = ((500, 64), (500, 192), (500, 512), (1500, 48), (2000, 64))  # (images, 
 
 
 def images_of(path):
+    """All images of a source, in a random order."""
     source = open_source(path)
-    order = np.random.default_rng(0).permutation(len(source))
-    return [Image.fromarray(decode(picture).pixels) for picture in source.pictures([int(i) for i in order])]
+    images = [Image.fromarray(decode(picture).rgb) for picture in source.pictures(range(len(source)))]
+    return [images[i] for i in np.random.default_rng(0).permutation(len(images))]
 
 
 def features(images):

@@ -153,7 +153,7 @@ def features_of(path):
 
     source = open_source(path)
     places = np.random.default_rng(0).permutation(len(source))
-    images = [Image.fromarray(decode(picture).pixels) for picture in source.pictures(sorted(places))]
+    images = [Image.fromarray(decode(picture).rgb) for picture in source.pictures(sorted(places))]
     order = np.argsort(places, kind="stable")
     half = len(images) // 2
     plain = [images[i] for i in order[:half]]

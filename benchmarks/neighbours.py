@@ -98,7 +98,7 @@ def main():
             result["turns"].append(turn)
             print(json.dumps(turn, indent=1), flush=True)
         for key in pairs:
-            for what in ("times as fast", "of its memory"):
+            for what in ("times as fast", "of its memory") if args.turns else ():
                 result[f"{key}: {what}"] = statistics.median(turn[f"{key}: {what}"] for turn in result["turns"])
         if args.large:
             for path, seed, shift in zip(paths, (1, 2), (0.0, 0.002), strict=True):

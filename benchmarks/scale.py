@@ -1,9 +1,9 @@
 """The cost model of docs/scale.md: stages measured alone, the model checked against whole runs, and carried further.
 
-    python benchmarks/scale.py --weights FILE.pth [--images 512] [--turns 2] [--output FILE]
+    python benchmarks/scale.py --weights FILE.pth [--images 1536] [--turns 1] [--output FILE]
 
-Images are JPEG photographs of 256 x 256 as in photographs.py, float32, Inception. The whole runs are `frechet stats` in one process and
-under torchrun with two processes, each pinned to half of the cores, in turn.
+Images are JPEG photographs of 256 x 256 as in photographs.py, in float32. The whole runs are `frechet stats` with EfficientNet-Lite0,
+in one process and under torchrun in two, each pinned to half of the cores, in turn; the model is carried further with Inception.
 """
 
 import argparse
@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-from machine import Load, machine
+from machine import machine
 from photographs import shipped, write_crops
-from throughput import measure
+from throughput import measure_beside_others
 
 from frechet.engines.crew import part_bytes
 from frechet.engines.parts import read_part
@@ -31,17 +31,17 @@ from frechet.images.sources import open_source
 from frechet.machine import usable_cores
 from frechet.statistics.gaussian import Gaussian
 
-SAMPLE, DIMS, BATCH = 96, 2048, 4
+SAMPLE, BATCH = 96, 4
 JITTER = 0.1  # of a worker's time for a part, as a share (standard deviation of its logarithm), assumed
 
 
-def stages(folder, weights):
+def stages(folder, settings):
     """Core-seconds: of an image decoded and through the network; of a part gathered and merged; seconds to list an image."""
-    extractor = Settings(weights=weights).load()
+    extractor = settings.load()
     started = time.perf_counter()
     source = open_source(folder)
     listed = (time.perf_counter() - started) / len(source)
-    pixels = np.empty((SAMPLE, 299, 299, 3), np.float32)
+    pixels = np.empty((SAMPLE, extractor.pixels, extractor.pixels, 3), np.float32)
 
     def decoded():
         for picture, out in zip(source.pictures(range(SAMPLE)), pixels, strict=True):
@@ -53,13 +53,14 @@ def stages(folder, weights):
         batches = (pixels[start : start + BATCH] for start in range(0, SAMPLE, BATCH))
         return np.concatenate(list(extractor.runner.map(batches)))
 
-    features = np.concatenate([through() for _ in range(3)])[:PART]
+    decoded()
+    features = np.tile(through(), (-(-PART // SAMPLE), 1))[:PART]
     part = Part(np.arange(PART), features, np.zeros(PART, SIGN), [], [])
     before = Gaussian.of(features)
     return {
         "list": listed,
         "decode": core_seconds(decoded) / SAMPLE,
-        "network": core_seconds(through) / SAMPLE,
+        "network": core_seconds(through, turns=2) / SAMPLE,
         "gather": core_seconds(lambda: read_part(io.BytesIO(part_bytes(part)))),
         "merge": core_seconds(lambda: before.update(features)),
     }
@@ -75,46 +76,60 @@ def core_seconds(call, turns=3):
     return statistics.median(taken)
 
 
-def seconds(n, start, cost, cores):
-    """The model of one machine: everything shares its cores, and they are never idle once it has begun."""
+def work(n, cost):
+    """The model: processor seconds of a run beyond its start. They share all cores, which are never idle meanwhile."""
     parts = -(-n // PART)
-    return start + (n * (cost["decode"] + cost["network"]) + parts * (cost["gather"] + cost["merge"])) / cores
+    return n * (cost["decode"] + cost["network"]) + parts * (cost["gather"] + cost["merge"])
 
 
-def command(folder, weights, out, processes):
-    stats = ["frechet", "stats", str(folder), str(out), "--weights", str(weights), "--force"]
+def command(folder, out, processes):
+    stats = ["frechet", "stats", str(folder), str(out), "--extractor", "efficientnet-lite0", "--force"]
     if processes == 1:
         return [sys.executable, "-m", *stats]
     return [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "-m", *stats]
 
 
-def checked(folder, few, weights, count, turns, cost):
-    """Whole runs beside what the model says of them."""
+def checked(folder, few, count, turns, cost):
+    """Whole runs beside what the model says of them, one process and two in turn."""
     runs = {1: [], 2: []}
-    starts = {1: [], 2: []}
     with tempfile.TemporaryDirectory() as place:
+        out = Path(place, "s.npz")
         for _ in range(turns):
             for processes, taken in runs.items():
-                out = Path(place, "s.npz")
-                starts[processes].append(measure(command(few, weights, out, processes), {"OMP_NUM_THREADS": "2"})[0])
-                load = Load()
-                wall, busy, *_ = measure(command(folder, weights, out, processes), {"OMP_NUM_THREADS": "2"})
-                taken.append((wall, busy, load.seconds()))
+                started = measure_beside_others(command(few, out, processes), {})
+                taken.append((started, measure_beside_others(command(folder, out, processes), {})))
+    ratios = [beyond(*one)[0] / beyond(*two)[0] for one, two in zip(runs[1], runs[2], strict=True)]
+    return {
+        "one_process": [row(*run, count, cost) for run in runs[1]],
+        "two_processes": [row(*run, count, cost) for run in runs[2]],
+        "one_over_two_processes": round(statistics.median(ratios), 3),
+    }
+
+
+def beyond(started, run):
+    """(seconds, processor seconds) of a run beyond one of two images."""
+    return run[0] - started[0], run[1] - started[1]
+
+
+def row(started, run, count, cost):
+    """A run: `busy` is the share it took of the cores, `others` what everything else took (where others took some, seconds
+    are as long as the cores that were left make them).
+    """
+    wall, processor = beyond(started, run)
     cores = usable_cores()
-    found = {}
-    for processes, taken in runs.items():
-        start = statistics.median(starts[processes])
-        wall = statistics.median(run[0] for run in taken)
-        found[f"{processes} process{'es' if processes > 1 else ''}"] = {
-            "start_seconds": round(start, 2),
-            "seconds": round(wall, 2),
-            "model_seconds": round(seconds(count, start, cost, cores), 2),
-            "model_over_run": round(seconds(count, start, cost, cores) / wall, 3),
-            "all_seconds": [round(run[0], 2) for run in taken],
-            "busy": round(statistics.median(run[2] / run[0] / cores for run in taken), 3),
-        }
-    ratios = [one[0] / two[0] for one, two in zip(runs[1], runs[2], strict=True)]
-    return {**found, "one_over_two_processes": round(statistics.median(ratios), 3)}
+    left = cores * (1 - (run[4] or 0))
+    return {
+        "start_seconds": round(started[0], 2),
+        "seconds": round(wall, 2),
+        "model_seconds": round(work(count, cost) / left, 2),
+        "model_over_run": round(work(count, cost) / left / wall, 3),
+        "processor_seconds": round(processor, 2),
+        "model_processor_seconds": round(work(count, cost), 2),
+        "model_over_run_in_processor_seconds": round(work(count, cost) / processor, 3),
+        "others": run[4] and round(run[4], 3),
+        "busy": round(processor / wall / cores, 3),
+        "busy_of_what_was_left": round(processor / wall / left, 3),
+    }
 
 
 def simulated(n, workers, rate, gather, collectors):
@@ -156,8 +171,8 @@ def carried_further(cost, cores):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--images", type=int, default=512)
-    parser.add_argument("--turns", type=int, default=2)
+    parser.add_argument("--images", type=int, default=1536)
+    parser.add_argument("--turns", type=int, default=1)
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
@@ -165,14 +180,20 @@ def main():
         photographs = list(shipped())
         write_crops(photographs, folder, args.images, seed=0)
         write_crops(photographs, few, 2, seed=1)
-        cost = stages(folder, args.weights)
-        checks = checked(folder, few, args.weights, args.images, args.turns, cost)
+        cost = {
+            "efficientnet-lite0": stages(folder, Settings(extractor="efficientnet-lite0")),
+            "inception": stages(folder, Settings(weights=args.weights)),
+        }
+        checks = checked(folder, few, args.images, args.turns, cost["efficientnet-lite0"])
     result = {
         "machine": machine("frechet", "numpy", "openvino", "pillow", "torch"),
         "images": args.images,
-        "core_seconds": {name: float(f"{value:.4g}") for name, value in cost.items()},
+        "core_seconds": {
+            extractor: {name: float(f"{value:.4g}") for name, value in costs.items()}
+            for extractor, costs in cost.items()
+        },
         "checked": checks,
-        "carried_further": carried_further(cost, usable_cores()),
+        "carried_further": carried_further(cost["inception"], usable_cores()),
     }
     print(json.dumps(result, indent=1))
     if args.output:

@@ -62,7 +62,7 @@ def test_wrong_requests_are_a_sentence_and_exit_2(sides, tmp_path):
     for arguments, message in (
         (("score", sides[0], tmp_path / "absent"), "no such file or folder"),
         (("score", sides[0], tmp_path / "empty"), "it is empty"),
-        (("score", sides[0]), "Missing argument"),
+        (("score", sides[0]), "fid compares two sides"),
         (("score", sides[0], sides[1], "--nonsense"), "No such option"),
         (("nonsense",), "No such command"),
         (("score", "x" * 400, sides[1]), "cannot be read"),

@@ -143,7 +143,7 @@ def test_a_helper_that_sees_other_images_refuses(toys, hired, monkeypatch):
 
 def test_a_helper_with_other_weights_refuses(toys, hired, monkeypatch):
     hired(1)
-    monkeypatch.setattr(Settings, "load", lambda *_: replace(TOY, recipe=replace(TOY.recipe, weights="1" * 64)))
+    monkeypatch.setattr(Settings, "load", lambda *_, **__: replace(TOY, recipe=replace(TOY.recipe, weights="1" * 64)))
     with pytest.raises(Mismatch, match="other weights"):
         collect_from(open_source(toys), Settings(), TOY)
 

@@ -136,7 +136,7 @@ def test_infinity_is_seeded_and_labelled():
 
 
 def test_infinity_and_explain_keep_what_they_need_however_many_images_there_are(monkeypatch, tmp_path):
-    monkeypatch.setattr("frechet.engines.local.rows_kept", lambda n, dims: 4)  # as if there were more than 8 d
+    monkeypatch.setattr("frechet.statistics.gathering.rows_kept", lambda n, dims: 4)  # as if there were more than 8 d
     sides = make_folder(tmp_path / "a", 8, seed=1), make_folder(tmp_path / "b", 9, seed=2)
     options = {"extractor": "efficientnet-lite0"}
     assert np.isfinite(float(frechet.score(*sides, metrics=["fd-infinity"], **options)["fd-infinity"]))

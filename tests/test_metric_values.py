@@ -77,6 +77,17 @@ def test_kids_standard_error_is_its_spread_over_fresh_samples():
         )  # a deviation of 150 values is known to 6 %, of the heavy tails here less
 
 
+def test_kid_of_all_images_is_that_of_subsets_over_twenty_pairs(sides):
+    """Of real features; 100 subsets of 60 images leave less than a standard error between the two."""
+    random = np.random.default_rng(1)
+    names = ["generated", "reference", "held_out"]
+    for pair in range(20):
+        one, other = (sides[names[i]] for i in random.permutation(3)[:2])
+        x, y = (side[random.permutation(len(side))[:200]] * np.float32(1 + 0.02 * pair) for side in (one, other))
+        whole, parts = kid(x, y), kid_of_subsets(x, y, subsets=100, size=60, seed=pair)
+        assert abs(whole.value - parts.value) < 3 * whole.standard_error
+
+
 def test_kid_moves_with_the_standard_error_of_the_bootstrap(sides):
     """Of different distributions: where they are nearly equal the bootstrap counts the degenerate part three times."""
     x, y = sides["generated"], sides["reference"] * np.float32(1.3)

@@ -11,7 +11,11 @@ from golden_images import photographs, tiles
 from PIL import Image
 
 import frechet
+from frechet.distances.kernel import kid_of_subsets
+from frechet.engines.local import collect_layers
 from frechet.errors import WeightsError
+from frechet.features.settings import Settings
+from frechet.images.sources import open_source
 
 KIT = Path(os.environ.get("FRECHET_PARITY_KIT", Path(__file__).parents[2] / "shared" / "parity"))
 needs_kit = pytest.mark.skipif(
@@ -29,6 +33,11 @@ KIT_PHOTOS = {
     "torchmetrics": 2.6491670259513,
 }
 
+
+KIT_IS = (1.0016486413189825, 0.0006024524522316372)  # torch-fidelity, 10 splits, shuffled by 2020: mean, deviation
+KIT_KID = (-0.00018401145935058593, 0.00047363115426285116)  # torch-fidelity, 50 subsets of 100, drawn by 2020
+KIT_PRECISION_RECALL = (0.8359375, 0.8984375)  # torch-fidelity, k = 3
+KIT_PRDC = {"precision": 0.921875, "recall": 0.953125, "density": 0.9625, "coverage": 0.97265625}  # prdc 0.2, k = 5
 
 BACKENDS = ["openvino", "torch"]
 PEERS = {
@@ -142,6 +151,23 @@ def test_kit_sfid(weights):
 
 
 @needs_kit
+def test_kit_metrics_of_one_pass(weights_with_head):
+    """torch-fidelity's Inception Score, KID, precision and recall, and prdc's four, of the same features."""
+    settings = Settings(convention="tensorflow", weights=weights_with_head)
+    extractor = settings.load(further=["logits"])
+    keep = {"features": True, "logits": True}
+    sides = [collect_layers(open_source(KIT / name), settings, extractor, keep=keep) for name in ("cifar_a", "cifar_b")]
+    names = ["is@torch-fidelity", "precision@torch-fidelity", "recall@torch-fidelity"]
+    found = frechet.compare(*sides, metrics=[*names, *(f"{key}@prdc" for key in KIT_PRDC)])
+    assert [found[name].value for name in names] == pytest.approx([KIT_IS[0], *KIT_PRECISION_RECALL], abs=1e-6)
+    assert found["is@torch-fidelity"].deviation == pytest.approx(KIT_IS[1], abs=1e-6)
+    assert {key: found[f"{key}@prdc"].value for key in KIT_PRDC} == pytest.approx(KIT_PRDC, abs=1e-12)
+    rows = [side["features"].features for side in sides]
+    kid = kid_of_subsets(*rows, subsets=50, size=100, seed=2020)
+    assert (kid.value, kid.deviation) == pytest.approx(KIT_KID, abs=1e-5)
+
+
+@needs_kit
 def test_the_numbers_copied_from_the_kit_are_its_own():
     kit = json.loads((KIT / "golden.json").read_text())
     assert {dims: kit["pytorch_fid"][f"fid_{dims}_exact_low_rank"] for dims in KIT_FID} == KIT_FID
@@ -150,6 +176,11 @@ def test_the_numbers_copied_from_the_kit_are_its_own():
         "clean": kit["clean_fid"]["fid_2048_exact_low_rank"],
         "torchmetrics": kit["torchmetrics"]["fid_2048_antialias_True_exact_low_rank"],
     } == KIT_SMALL
+    fidelity = kit["torch_fidelity"]["results"]
+    assert (fidelity["inception_score_mean"], fidelity["inception_score_std"]) == KIT_IS
+    assert (fidelity["kernel_inception_distance_mean"], fidelity["kernel_inception_distance_std"]) == KIT_KID
+    assert (fidelity["precision"], fidelity["recall"]) == KIT_PRECISION_RECALL
+    assert kit["prdc"]["results"] == KIT_PRDC
     assert kit["adm_definition"]["sfid_exact_low_rank"] == KIT_SFID
     photos = kit["photos_first20_last20"]
     names = {"tensorflow": "torch_fidelity", "clean": "cleanfid", "torchmetrics": "torchmetrics_antialias_True"}

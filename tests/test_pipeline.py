@@ -252,7 +252,10 @@ def test_an_indefinite_covariance_has_no_distance():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"extractor": "nonsense"}, "no extractor 'nonsense'; there is inception, efficientnet-lite0"),
+        (
+            {"extractor": "nonsense"},
+            "no extractor 'nonsense'; there is inception, inception-torchvision, vgg16, efficientnet-lite0",
+        ),
         ({"dims": 100}, "no --dims of EfficientNet-Lite0 '100'; there is 1280"),
         ({"convention": "tensorflow"}, "no convention of efficientnet-lite0 'tensorflow'"),
         ({"precision": "float7"}, "no precision 'float7'"),

@@ -145,6 +145,23 @@ def test_batches_and_threads_make_no_other_run(many, tmp_path):
     require_same(collect_from(open_source(many), Settings(work_dir=tmp_path, batch_size=3, workers=1), TOY), one)
 
 
+def test_other_layers_are_another_run_and_each_is_read_back(tmp_path, weights):
+    sides = make_folder(tmp_path / "a", 5), make_folder(tmp_path / "b", 5, seed=1)
+    settings = {"weights": weights, "work_dir": tmp_path / "work", "interval": "none"}
+    once, again = (frechet.score(*sides, metrics=["fid", "sfid"], **settings) for _ in range(2))
+    assert {key: float(score) for key, score in once.items()} == {key: float(score) for key, score in again.items()}
+    with pytest.raises(RequestError, match="further layers was"):
+        frechet.score(*sides, metrics=["fid"], **settings)
+
+
+def test_repeated_subsets_have_folders_of_their_own(tmp_path):
+    sides = make_folder(tmp_path / "a", 6), make_folder(tmp_path / "b", 6, seed=1)
+    wish = {"num_images": 4, "repeat": 2, "work_dir": tmp_path / "work", **OFFLINE}
+    once, again = (frechet.score(*sides, **wish)["fd"] for _ in range(2))
+    assert once.repeats == again.repeats
+    assert {path.name for path in (tmp_path / "work").iterdir()} == {"generated", "reference", "seed-1"}
+
+
 def test_a_changed_image_is_found(tmp_path):
     folder = make_folder(tmp_path / "a")
     collect_from(open_source(folder), Settings(work_dir=tmp_path / "work"), TOY)

@@ -42,13 +42,12 @@ def compare(
         RequestError: an unknown metric, or nothing that can be computed.
     """
     require_wishes(interval, explain)
-    sides = [layers_of(side) if side is not None else None for side in (generated, reference, held_out)]
-    assert sides[0] is not None
-    recipe = common_recipe(sides[0]["features"], *(side["features"] for side in sides[1:] if side is not None))
-    plan = plan_of(metrics, recipe, reference=reference is not None, held_out=held_out is not None, splits=splits)
-    named = zip(("generated", "reference", "held-out"), sides, strict=True)
-    known = {name: side["features"] for name, side in named if side is not None}
-    return computed(plan.given(known), *sides, interval=interval, explain=explain, progress=progress)
+    given = {"generated": generated, "reference": reference, "held-out": held_out}
+    sides = {name: layers_of(side) for name, side in given.items() if side is not None}
+    known = {name: side["features"] for name, side in sides.items()}
+    recipe = common_recipe(*known.values())
+    plan = plan_of(metrics, recipe, reference="reference" in sides, held_out="held-out" in sides, splits=splits)
+    return computed(plan.given(known), sides, interval=interval, explain=explain, progress=progress)
 
 
 def layers_of(side: Statistics | Layers) -> Layers:
@@ -61,9 +60,7 @@ def layers_of(side: Statistics | Layers) -> Layers:
 
 def computed(
     plan: Plan,
-    generated: Layers,
-    reference: Layers | None = None,
-    held_out: Layers | None = None,
+    sides: Mapping[str, Layers],
     *,
     interval: str = "auto",
     explain: int = 0,
@@ -73,43 +70,51 @@ def computed(
 ) -> Scores:
     """The scores of a plan; metrics that fail are told with the reason, unless all do.
 
+    Args:
+        plan: what to compute.
+        sides: "generated", and "reference" and "held-out" where they are given.
+        interval, explain, progress: as in `frechet.score`.
+        backend, device: what computed the features, if they were not read.
+
     Raises:
         Mismatch: the sides were made differently.
         RequestError: no metric could be computed; why the first could not.
     """
-    one, others = generated["features"], [side["features"] for side in (reference, held_out) if side is not None]
-    recipe = common_recipe(one, *others)
-    other = others[0] if reference is not None else None
+    whole = {name: side["features"] for name, side in sides.items()}
+    recipe = common_recipe(*whole.values())
+    one, other = whole["generated"], whole.get("reference")
+    provenance = _provenance(one, other, recipe, backend, device)
     common = {
         "influence": _listed(one, other, explain) if explain and other is not None else None,
-        "bad_images": tuple(bad for side in (one, *others) for bad in side.bad_images),
+        "bad_images": tuple(bad for side in whole.values() for bad in side.bad_images),
         "warnings": tuple(_warnings(one, other, recipe)),
-        "provenance": _provenance(one, other, recipe, backend, device),
+        "provenance": provenance,
     }
     settings = tuple(wish.settings for wish in plan.wishes)
-    scores, failed, sides = {}, dict(plan.refused), {}
+    scores: dict[str, Score] = {}
+    failed, by_layer = dict(plan.refused), {}
     for wish in plan.wishes:
         layer = wish.metric.layer
         try:
-            if layer not in sides:
-                found = [_layer(side, layer, wish.key) for side in (generated, reference, held_out)]
-                sides[layer] = Sides.of(found, device or "cpu", settings)
-            scores[wish.key] = _score(wish, sides[layer], recipe, interval, progress, common)
+            if layer not in by_layer:
+                found = {name: _layer(side, layer, wish.key) for name, side in sides.items()}
+                by_layer[layer] = Sides.of(found, device or "cpu", settings)
+            scores[wish.key] = _score(wish, by_layer[layer], recipe, interval, progress, common)
         except RequestError as error:
             failed[wish.key] = error
     if not scores:
         raise next(iter(failed.values()))
-    return Scores(scores, common["provenance"], {key: str(error) for key, error in failed.items()})
+    return Scores(scores, provenance, {key: str(error) for key, error in failed.items()})
 
 
-def _layer(side: Layers | None, layer: str, key: str) -> Statistics | None:
+def _layer(side: Layers, layer: str, key: str) -> Statistics:
     """The statistics that a metric is about.
 
     Raises:
         RequestError: the side is statistics of another layer.
     """
-    if side is None or layer in side:
-        return side[layer] if side is not None else None
+    if layer in side:
+        return side[layer]
     known = side["features"]
     raise RequestError(
         f"{key} needs the {layer} layer, and {known.source} holds statistics of {known.recipe.layer or f'{known.dims} features'} "

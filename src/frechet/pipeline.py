@@ -33,7 +33,7 @@ from frechet.images.remote import is_url
 from frechet.images.sources import open_source
 from frechet.metrics.plan import Plan, plan_of
 from frechet.scores import Influences, Score, Scores
-from frechet.several import averaged, by_class, extractor_by_extractor
+from frechet.several import averaged, by_class, extractor_by_extractor, with_seed
 from frechet.statistics.files import read_features, read_statistics
 from frechet.statistics.peers import is_statistics
 from frechet.statistics.remote import is_statistics_url, read_remote
@@ -102,9 +102,7 @@ def score(
         wish = partial(plan_of, metrics, splits=splits, explain=explain, per_class=per_class)
         return _run(sides, settings, wish, interval, explain, progress).scores
 
-    runs = [
-        extractor_by_extractor(run, replace(settings, seed=settings.seed + turn), metrics) for turn in range(repeat)
-    ]
+    runs = [extractor_by_extractor(run, with_seed(settings, turn), metrics) for turn in range(repeat)]
     return runs[0] if repeat == 1 else averaged(runs)
 
 
@@ -165,13 +163,13 @@ def _run(
     """Plan, collect, compute."""
     wish = partial(wish, reference="reference" in sides, held_out="held-out" in sides)
     plan, found, used = _found(sides, settings, wish, progress)
-    scores = computed(plan, *found, interval=interval, explain=explain, progress=progress, **used)
+    told = {"backend": used.backend, "device": used.device} if used else {}
+    scores = computed(plan, found, interval=interval, explain=explain, progress=progress, **told)
     if plan.per_class:
-        scores = by_class(plan, scores, *found[:2])
-    named = zip(("generated", "reference"), found[:2], strict=True)
+        scores = by_class(plan, scores, found)
     return Measured(
         scores,
-        {name: layers["features"] for name, layers in named if layers is not None},
+        {name: layers["features"] for name, layers in found.items() if name != "held-out"},
         {name: side for name, side in sides.items() if not isinstance(side, Statistics)},
     )
 
@@ -191,15 +189,15 @@ def _found(
     settings: Settings,
     wish: Callable[[Recipe], Plan],
     progress: Progress | None,
-) -> tuple[Plan, list[Layers | None], dict[str, str]]:
-    """(what can be computed, statistics by layer of all three sides, what computed their features)."""
+) -> tuple[Plan, Mapping[str, Layers], LoadedExtractor | None]:
+    """(what can be computed, statistics by layer of all sides, what computed their features)."""
     known = {name: side for name, side in sides.items() if isinstance(side, Statistics)}
     if len(known) == len(sides):
         _require_as_asked(known, settings)
-        return wish(common_recipe(*known.values())).given(known), _ordered(known), {}
+        return wish(common_recipe(*known.values())).given(known), _by_layer(known), None
     plan, extractor = _loaded(wish(settings.recipe).given(known), settings, progress)
     found = _collected(sides, settings, extractor, progress, plan.layers)
-    return plan, _ordered(found), {"backend": extractor.backend, "device": extractor.device}
+    return plan, found, extractor
 
 
 def _loaded(plan: Plan, settings: Settings, progress: Progress | None) -> tuple[Plan, LoadedExtractor]:
@@ -215,8 +213,8 @@ def _loaded(plan: Plan, settings: Settings, progress: Progress | None) -> tuple[
         return left, settings.load(progress, [layer for layer in further if layer not in heads])
 
 
-def _ordered(sides: Mapping[str, Statistics | Layers]) -> list[Layers | None]:
-    return [layers_of(sides[name]) if name in sides else None for name in ("generated", "reference", "held-out")]
+def _by_layer(sides: Mapping[str, Statistics]) -> dict[str, Layers]:
+    return {name: layers_of(side) for name, side in sides.items()}
 
 
 def fid(generated: Any, reference: Any, **options: Any) -> Score:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -33,26 +34,37 @@ def averaged(runs: Sequence[Scores]) -> Scores:
     return Scores(told, first.provenance, first.unavailable)
 
 
-def by_class(plan: Plan, scores: Scores, generated: Layers, reference: Layers | None) -> Scores:
-    """The same scores, with the values that each class has alone.
+def by_class(plan: Plan, scores: Scores, sides: Mapping[str, Layers]) -> Scores:
+    """The same scores, with the values that each class has alone, where every side has two images of it or more.
 
     Raises:
         RequestError: a side has no classes.
     """
-    sides = [side for side in (generated, reference) if side is not None]
-    classes = [np.array(classes_of(side["features"])) for side in sides]
+    compared = {name: sides[name] for name in ("generated", "reference") if name in sides}
+    classes = {name: np.array(classes_of(side["features"])) for name, side in compared.items()}
     values: dict[str, dict[str, float]] = {key: {} for key in scores}
-    for name in sorted(set(classes[0]).intersection(*classes[1:])):
-        parts = [
-            {layer: of_class(found, labels == name, name) for layer, found in side.items()}
-            for side, labels in zip(sides, classes, strict=True)
-            if (labels == name).sum() > 1
-        ]
+    for label in sorted(set.intersection(*(set(labels) for labels in classes.values()))):
+        members = {name: labels == label for name, labels in classes.items()}
+        if min(some.sum() for some in members.values()) < 2:
+            continue
+        alone = {
+            name: {layer: of_class(found, members[name], label) for layer, found in side.items()}
+            for name, side in compared.items()
+        }
         with suppress(RequestError):  # no metric is to be had of so few
-            for key, score in computed(plan, *parts, interval="none").items() if len(parts) == len(sides) else ():
-                values[key][name] = score.value
+            for key, score in computed(plan, {**sides, **alone}, interval="none").items():
+                values[key][label] = score.value
     told = {key: replace(score, per_class=values[key]) for key, score in scores.items()}
     return Scores(told, scores.provenance, scores.unavailable)
+
+
+def with_seed(settings: Settings, turn: int) -> Settings:
+    """The settings of a run that is repeated: the next seeds, and where that is another subset, a work-dir of its own."""
+    if not turn:
+        return settings
+    apart = settings.work_dir is not None and settings.num_images is not None
+    work_dir = Path(settings.work_dir or "") / f"seed-{settings.seed + turn}" if apart else settings.work_dir
+    return replace(settings, seed=settings.seed + turn, work_dir=work_dir)
 
 
 def extractor_by_extractor(
@@ -69,10 +81,8 @@ def extractor_by_extractor(
     scores: dict[str, Score] = {}
     failed: dict[str, RequestError | str] = {}
     for extractor, names in groups.items():
-        own = {"dims": None, "convention": None, "weights": None, "backend": "auto"}  # those are said of the other one
-        chosen = settings if extractor is None else replace(settings, extractor=extractor, **own)  # type: ignore[arg-type]
         try:
-            found = run(chosen, names)
+            found = run(settings if extractor is None else _of_other(settings, extractor), names)
         except RequestError as error:
             failed |= dict.fromkeys(names or (), error)
         else:
@@ -83,3 +93,11 @@ def extractor_by_extractor(
     ordered = {name: scores[name] for name in metrics or scores if name in scores}
     told = {name: str(error) for name, error in failed.items()}
     return Scores(ordered, next(iter(ordered.values())).provenance, told)
+
+
+def _of_other(settings: Settings, extractor: str) -> Settings:
+    """The same settings for another extractor than the one that layer, convention and weights were said of."""
+    work_dir = Path(settings.work_dir, extractor) if settings.work_dir is not None else None
+    return replace(
+        settings, extractor=extractor, dims=None, convention=None, weights=None, backend="auto", work_dir=work_dir
+    )

@@ -64,7 +64,8 @@ def _computed(
 ) -> Generator[Part, None, None]:
     """These parts, by whoever the settings name."""
     if settings.engine == "local":
-        others = processes_on(further_devices(settings.device)) if cut.source.address else ()
+        alone = cut.source.address is None or not isinstance(settings.extractor, str)
+        others = () if alone else processes_on(further_devices(settings.device))
         if not others:
             return extracted(cut, numbers, settings, extractor, count)
         return _counted(gathered(cut, numbers, settings, extractor, others), count)

@@ -96,9 +96,9 @@ def serve(channel: Channel, prepare: Callable[[Settings], Settings] = lambda set
             return
         try:
             job = json.loads(data)
-            key = json.dumps(job["settings"], sort_keys=True)
+            key = json.dumps([job["settings"], job["further"]], sort_keys=True)
             if key not in extractors:
-                extractors[key] = prepare(Settings(**job["settings"])).load()
+                extractors[key] = prepare(Settings(**job["settings"])).load(None, job["further"])
             for part in parts_of(job, job["numbers"], extractors[key]):
                 with _reached(channel):
                     channel.send(PART, part_bytes(part))
@@ -113,11 +113,13 @@ def job_of(cut: Cut, settings: Settings, extractor: LoadedExtractor) -> dict[str
     """What another process needs to compute parts of this run, and to see that they are the same; plain JSON.
 
     Raises:
-        RequestError: the images are in this process alone.
+        RequestError: the images or the extractor are in this process alone.
     """
+    if not isinstance(settings.extractor, str):
+        raise RequestError("several processes need an extractor that each can load: give its name, not an object")
     if cut.source.address is None:
         raise RequestError("several processes need images that each can open: give a path or a URL, not Python objects")
-    plain = replace(settings, work_dir=None, engine="local")
+    plain = replace(settings, work_dir=None, cache=False, engine="local")
     return {
         "source": cut.source.address,
         "settings": {
@@ -125,6 +127,7 @@ def job_of(cut: Cut, settings: Settings, extractor: LoadedExtractor) -> dict[str
         },
         "images": _digest_of(cut),
         "recipe": asdict(extractor.recipe),
+        "further": list(extractor.further),
     }
 
 

@@ -27,7 +27,7 @@ class Worker:
 
     def __init__(self, job: dict[str, Any]) -> None:
         self.settings = Settings(**job["settings"])
-        self.extractor = self.settings.load()
+        self.extractor = self.settings.load(None, job["further"])
         self.cut = opened_job(job, self.extractor)
 
     def ready(self) -> None:

@@ -47,10 +47,10 @@ _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and standard de
 _CLIP = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
-def _standardised(means: tuple[float, ...], deviations: tuple[float, ...]) -> tuple[Scalars, Scalars]:
+def _standardised(means: tuple[float, float, float], deviations: tuple[float, float, float]) -> tuple[Scalars, Scalars]:
     """(scale, shift) that take 0..255 to (x/255 - mean) / deviation."""
-    pairs = list(zip(means, deviations, strict=True))
-    return tuple(1 / (255 * deviation) for _, deviation in pairs), tuple(-mean / deviation for mean, deviation in pairs)
+    (red, green, blue), (r, g, b) = deviations, means
+    return (1 / (255 * red), 1 / (255 * green), 1 / (255 * blue)), (-r / red, -g / green, -b / blue)
 
 
 CONVENTIONS = {

@@ -19,6 +19,7 @@ from frechet.features.loaded import LoadedExtractor
 from frechet.features.recipe import Recipe
 
 _PIXELS = 224  # of a user's function that does not say
+_Loaded = tuple[Any, int, int, str, str]  # (runner, d, pixels, hash of the weights, device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +137,7 @@ def load_encoder(
     if backend not in ("auto", ours):
         raise RequestError(f"{name_of(extractor)} runs on the {ours} backend; leave --backend {backend} out")
     chosen = CONVENTIONS[convention]
-    load = _onnx if onnx else _pretrained if known else _function
+    load: Callable[..., _Loaded] = _onnx if onnx else _pretrained if known else _function
     runner, width, pixels, digest, used = load(extractor, known, chosen, device, precision, weights)
     if dims not in (None, width):
         raise RequestError(f"{name_of(extractor)} gives {width} features; leave --dims {dims} out")
@@ -151,9 +152,6 @@ def load_encoder(
     return LoadedExtractor(
         runner=runner, convention=chosen, pixels=pixels, dims=width, recipe=recipe, backend=ours, device=used
     )
-
-
-_Loaded = tuple[Any, int, int, str, str]  # (runner, d, pixels, hash of the weights, device)
 
 
 def _pretrained(_name: str, known: Encoder, convention: Any, device: str, precision: str, weights: Any) -> _Loaded:
@@ -174,7 +172,7 @@ def _function(extractor: Any, _known: Any, convention: Any, device: str, precisi
 
     if weights is not None:
         raise RequestError(f"{name_of(extractor)} brings its own weights; leave --weights out")
-    function = _imported(extractor) if isinstance(extractor, str) else extractor
+    function: Any = _imported(extractor) if isinstance(extractor, str) else extractor
     place = choose_device(device)
     digest = _fingerprint_of_code(function)
     if is_module(function):
@@ -220,7 +218,7 @@ def _imported(name: str) -> Callable[..., Any]:
         ) from error
     if not callable(found):
         raise RequestError(f"{name} is {type(found).__name__}; expected a function or a torch.nn.Module")
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def _require_torch() -> None:

@@ -14,12 +14,12 @@ from frechet.features.encoders import ENCODERS, is_outside, name_of
 from frechet.features.extractors import (
     EXTRACTORS,
     PRECISIONS,
-    LoadedExtractor,
     check_choice,
     load_extractor,
     table_row,
     tap_of,
 )
+from frechet.features.loaded import LoadedExtractor
 from frechet.features.recipe import Recipe
 from frechet.networks.download import Progress
 

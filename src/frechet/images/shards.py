@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from glob import glob
 from itertools import accumulate, groupby
+from math import prod
 from pathlib import Path
 
 from frechet.errors import SourceError
@@ -79,6 +80,8 @@ def _matching(name: str) -> list[str]:
 
 
 def _expanded(pattern: str) -> list[str]:
+    if prod(len(_choices(inside)) for inside in _BRACES.findall(pattern)) > _MOST:
+        raise SourceError(f"{pattern} names more than {_MOST} files")
     names = [pattern]
     while any(_BRACES.search(name) for name in names):
         names = [
@@ -88,8 +91,6 @@ def _expanded(pattern: str) -> list[str]:
             if braces
             for choice in _choices(braces[1])
         ]
-        if len(names) > _MOST:
-            raise SourceError(f"{pattern} names more than {_MOST} files")
     return names
 
 

@@ -170,14 +170,13 @@ class ImageMetric(Metric):
         return plan
 
     def _scores(self, interval: str) -> Scores:
-        sides = [self._statistics("generated")]
+        sides = {"generated": self._statistics("generated")}
         if self.reference is not None:
-            sides.append(self.reference)
+            sides["reference"] = self.reference
         elif "real_n" in self._defaults:
-            sides.append(self._statistics("real"))
-        return computed(
-            self._plan(), *map(layers_of, sides), interval=interval, backend="torch", device=str(self.device)
-        )
+            sides["reference"] = self._statistics("real")
+        layers = {name: layers_of(side) for name, side in sides.items()}
+        return computed(self._plan(), layers, interval=interval, backend="torch", device=str(self.device))
 
     def _read(self, reference: Any) -> Statistics:
         dims = self._network.dims

@@ -91,11 +91,14 @@ class Plan:
 
 
 def by_extractor(metrics: Sequence[str] | None) -> dict[str | None, list[str] | None]:
-    """The metrics that the extractor asked for gives (None), and those that bear the name of another one."""
+    """The metrics that the extractor asked for gives (None), and those that bear the name of another one.
+
+    Raises:
+        RequestError: an unknown metric or preset.
+    """
     found: dict[str | None, list[str] | None] = {}
     for name in metrics or ():
-        row = METRICS.get(name.partition("@")[0])
-        group = found.setdefault(row.extractor if row else None, [])
+        group = found.setdefault(None if name == ALL else _row(name).extractor, [])
         assert group is not None
         group.append(name)
     return found or {None: None}
@@ -127,9 +130,8 @@ def plan_of(
     plan = Plan(explain=explain, per_class=per_class)
     names = list(dict.fromkeys(metrics or [default_metric(recipe)]))
     for name in list(METRICS) if ALL in names else names:
+        metric = _row(name)
         key, _, preset = name.partition("@")
-        _require_known(name, key, preset)
-        metric = METRICS[key]
         reason = _unfit(key, metric, recipe, reference, held_out)
         if reason is None:
             settings = {**metric.settings, **(metric.presets[preset] if preset else {})}
@@ -141,12 +143,19 @@ def plan_of(
     return plan.checked()
 
 
-def _require_known(name: str, key: str, preset: str) -> None:
+def _row(name: str) -> Metric:
+    """The row of a metric, with or without a preset.
+
+    Raises:
+        RequestError: there is none; what exists is named.
+    """
+    key, _, preset = name.partition("@")
     if key not in METRICS:
         raise RequestError(f"no metric {name!r}; there is {', '.join(METRICS)}")
     presets = METRICS[key].presets
     if preset and preset not in presets:
         raise RequestError(f"{key} has no preset {preset!r}; there is {', '.join(presets) or 'none'}")
+    return METRICS[key]
 
 
 def _unfit(key: str, metric: Metric, recipe: Recipe, reference: bool, held_out: bool) -> str | None:

@@ -27,7 +27,7 @@ def inception_score_of(
     order = old_permutation(n, sides.seed if seed is None else seed) if shuffled else np.arange(n)
     counts = splits if split_size is None else [max(1, -(-n // split_size))]
     found = [split_inception_scores(logits, count, order, size=split_size) for count in counts]
-    table = {}
+    table: dict[str, float] = {}
     for count, scores in zip(counts, found, strict=True) if len(counts) > 1 else ():
         table |= {f"mean of {count} splits": scores.mean, f"deviation of {count} splits": scores.deviation}
     return Outcome(value=found[0].mean, deviation=found[0].deviation, terms=table)

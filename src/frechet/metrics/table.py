@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -52,12 +52,16 @@ class Sides:
 
     @classmethod
     def of(
-        cls, sides: Sequence[Statistics | None], device: str = "cpu", settings: tuple[Mapping[str, Any], ...] = ()
+        cls, sides: Mapping[str, Statistics], device: str = "cpu", settings: tuple[Mapping[str, Any], ...] = ()
     ) -> Sides:
-        """Of generated, reference and held-out statistics."""
-        generated, reference, held_out = sides
-        assert generated is not None
-        return cls(generated=generated, reference=reference, held_out=held_out, device=device, settings=settings)
+        """Of "generated", and "reference" and "held-out" where they are given."""
+        return cls(
+            generated=sides["generated"],
+            reference=sides.get("reference"),
+            held_out=sides.get("held-out"),
+            device=device,
+            settings=settings,
+        )
 
     @property
     def pair(self) -> tuple[Statistics, Statistics]:
