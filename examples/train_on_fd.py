@@ -28,7 +28,7 @@ class Size:
     batch: int
 
 
-FULL = Size(photographs=2000, epochs=12, steps=12, batch=64)
+FULL = Size(photographs=2000, epochs=20, steps=20, batch=64)
 SMALL = Size(photographs=32, epochs=1, steps=2, batch=6)
 
 

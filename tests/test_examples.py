@@ -1,4 +1,4 @@
-"""The examples run, at a small size, and are committed as they ran."""
+"""The stories among the examples run, at a small size."""
 
 import json
 import re
@@ -29,11 +29,6 @@ def started_there(monkeypatch, tmp_path):
 
 def code_cells():
     return [cell for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
-
-
-def printed():
-    outputs = [output for cell in code_cells() for output in cell["outputs"]]
-    return "".join("".join(output["text"]) for output in outputs if output["output_type"] == "stream")
 
 
 def test_noise_goes_down_the_distance_and_is_drawn(started_there):
@@ -68,23 +63,9 @@ def test_the_notebook_runs():
     assert len(names["table"](names["verdicts"]).splitlines()) == 13  # a head, and four judges of three sides
 
 
-def test_the_notebook_is_committed_as_it_ran():
-    cells = code_cells()
-    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
-    kinds = [output["output_type"] for cell in cells for output in cell["outputs"]]
-    assert "error" not in kinds
-    assert "stderr" not in [output.get("name") for cell in cells for output in cell["outputs"]]
-    assert not re.search(r"(?<![\w.])/(home|root|tmp|work|Users)/", NOTEBOOK.read_text())
-    for step in ("step   0", "corrected"):
-        assert step in printed()
-    assert sum("image/png" in output.get("data", {}) for cell in cells for output in cell["outputs"]) >= 4
-
-
-def test_the_readme_explains_every_example_and_quotes_the_notebook():
+def test_the_readme_explains_every_example():
     page = (EXAMPLES / "README.md").read_text()
     for example in (*EXAMPLES.glob("*.py"), *EXAMPLES.glob("*.ipynb")):
         assert example.name in page
     for picture in re.findall(r"!\[[^]]*\]\(([^)]+)\)", page):
         assert (EXAMPLES / picture).exists()
-    quoted = re.search(r"```text\n(features .*?)```", page, re.DOTALL).group(1)
-    assert quoted in printed()

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+import frechet
 from frechet.errors import OutputError, RunError, StatisticsError
 from frechet.features.recipe import Recipe
 from frechet.statistics.files import read_statistics
@@ -105,7 +106,7 @@ def test_a_file_brings_everything_back(tmp_path):
         np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
     for name in ("n", "recipe", "n_source", "seed", "bad_images", "remarks"):
         assert getattr(after, name) == getattr(before, name)
-    assert after.made_by == "frechet 0.1.0"
+    assert after.made_by == f"frechet {frechet.__version__}"
     assert is_statistics(tmp_path / "s.npz")
 
 
