@@ -141,10 +141,9 @@ class ImageMetric(Metric):
 
     def reset(self) -> None:
         """Forget the images; the real ones only if `reset_real_features`."""
-        kept = (
-            {} if self.reset_real_features else {name: getattr(self, name) for name in self._defaults if "real" in name}
-        )
-        super().reset()
+        names = () if self.reset_real_features else [name for name in self._defaults if name.startswith("real_")]
+        kept = {name: _copied(getattr(self, name)) for name in names}
+        super().reset()  # which empties lists in place
         for name, state in kept.items():
             setattr(self, name, state)
 
@@ -363,6 +362,10 @@ def _mask(valid: Any, n: int) -> torch.Tensor:
     if mask.dtype != torch.bool or mask.shape != (n,):
         raise RequestError(f"valid is {mask.dtype} of shape {tuple(mask.shape)}; expected bool of shape ({n},)")
     return mask
+
+
+def _copied(state: torch.Tensor | list[torch.Tensor]) -> torch.Tensor | list[torch.Tensor]:
+    return list(state) if isinstance(state, list) else state
 
 
 def _joined(state: torch.Tensor | list[torch.Tensor]) -> torch.Tensor:
