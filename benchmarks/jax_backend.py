@@ -139,7 +139,7 @@ def recompilations(args):
     return {"first_two_shapes": first, "thirty_batches_after": len(found) - first}
 
 
-def accuracy(d=2048):
+def accuracy(d=512):
     """Relative error of the in-loop distance at n = 2 d, in float32 and in float64."""
     random = np.random.default_rng(0)
     mix = random.standard_normal((d, d)) * (np.arange(1, d + 1) ** -0.7)[:, None]
