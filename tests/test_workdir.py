@@ -150,7 +150,7 @@ def test_other_layers_are_another_run_and_each_is_read_back(tmp_path, weights):
     settings = {"weights": weights, "work_dir": tmp_path / "work", "interval": "none"}
     once, again = (frechet.score(*sides, metrics=["fid", "sfid"], **settings) for _ in range(2))
     assert {key: float(score) for key, score in once.items()} == {key: float(score) for key, score in again.items()}
-    with pytest.raises(RequestError, match="further layers was"):
+    with pytest.raises(RequestError, match="features was features 2048, spatial 2023, and is features 2048"):
         frechet.score(*sides, metrics=["fid"], **settings)
 
 
