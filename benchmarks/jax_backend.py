@@ -25,6 +25,7 @@ from machine import machine
 import frechet.jax as fj
 from frechet.distances.frechet import frechet_terms
 from frechet.distances.normal import Normal
+from frechet.features.recipe import Recipe
 
 
 def seconds(call):
@@ -147,12 +148,12 @@ def accuracy(d=2048):
         for spread in (1.0, 1.05)
     ]
     exact = frechet_terms(*(Normal.of_features(x.astype(np.float64)) for x in rows)).total
-    toy = fj.Network(run=None, convention=None, pixels=1, dims=d, recipe=fj.Recipe())
+    toy = fj.Network(run=None, convention=None, pixels=1, dims=d, recipe=Recipe())
     errors = {}
     for name in ("float32", "float64"):
         jax.config.update("jax_enable_x64", name == "float64")
         body = jax.jit(lambda stats, batch: (fj.merge(stats, fj._moments_of(batch, None, toy)), None))
-        stats = [jax.lax.scan(body, fj.empty(toy), jnp.asarray(x.reshape(-1, 64, d)))[0] for x in rows]
+        stats = [jax.lax.scan(body, fj.empty(toy), jnp.asarray(x.reshape(-1, 256, d)))[0] for x in rows]
         sides = (fj.to_statistics(side) for side in stats)
         found = frechet_terms(*(Normal(side.mean, covariance=side.covariance) for side in sides)).total
         errors[name] = abs(found / exact - 1)
@@ -162,7 +163,7 @@ def accuracy(d=2048):
 
 def memory(args):
     found = {}
-    for n in (args.step_batch, 4 * args.step_batch, 16 * args.step_batch):
+    for n in (args.step_batch, 4 * args.step_batch, 12 * args.step_batch):
         command = [sys.executable, __file__, "--weights", str(args.weights), "--peak", str(n)]
         command += ["--step-batch", str(args.step_batch)]
         found[n] = round(float(subprocess.run(command, capture_output=True, text=True, check=True).stdout))

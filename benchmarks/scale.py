@@ -31,7 +31,7 @@ from frechet.images.sources import open_source
 from frechet.machine import usable_cores
 from frechet.statistics.gaussian import Gaussian
 
-SAMPLE, BATCH = 96, 4
+SAMPLE, BATCH = 64, 4
 JITTER = 0.1  # of a worker's time for a part, as a share (standard deviation of its logarithm), assumed
 
 

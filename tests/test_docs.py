@@ -15,6 +15,8 @@ import pytest
 from conftest import make_folder
 from PIL import Image
 
+from frechet.metrics import METRICS
+
 ROOT = Path(__file__).parents[1]
 RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
 SCRIPTS = sorted(path for path in (ROOT / "benchmarks").glob("*.*") if path.suffix in (".py", ".sh"))
@@ -43,6 +45,22 @@ def test_the_precision_page_quotes_its_result():
             change = value / result["distance"]["float32 generated, float32 reference"] - 1
             assert change == 0 or f"{100 * change:+.1f} %" in page
         assert f"{result['same_images_in_two_precisions']:.3f}" in page
+
+
+@pytest.mark.skipif(not RESULTS, reason="a source distribution has no benchmarks")
+def test_the_page_of_metrics_quotes_its_result_and_lists_them_all():
+    page = (ROOT / "docs" / "metrics.md").read_text()
+    measured = json.loads((ROOT / "benchmarks" / "results" / "what_sees_what.json").read_text())["metrics"]
+    lines = {
+        line.split("`")[1]: line
+        for line in page.partition("## Which metric sees what")[2].splitlines()
+        if "| `" in line
+    }
+    assert lines.keys() == measured.keys()
+    for key, row in measured.items():
+        for cell in row.values():
+            assert f"{', '.join(f'{value:.3g}' for value in cell['values'][1:])}: {cell['way']}" in lines[key]
+    assert set(METRICS) == set(re.findall(r"^\| `([^`]*)`", page.partition("## Which")[0], re.MULTILINE))
 
 
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -13,6 +13,7 @@ from queue import Queue
 
 import numpy as np
 import pytest
+import toy
 from conftest import run
 from PIL import Image
 from toy import TOY, first_six
@@ -25,7 +26,8 @@ from frechet.features.settings import Settings
 from frechet.images.loader import PART
 from frechet.images.sources import open_source
 
-OFFLINE = ("--extractor", "efficientnet-lite0")
+CORNER = {"extractor": "toynet:corner", "convention": "pytorch-fid"}
+FLAGS = ("--convention", "pytorch-fid", "--extractor")
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +37,13 @@ def toys(tmp_path_factory):
     path = tmp_path_factory.mktemp("toys") / "toys.npy"
     np.save(path, images)
     return path
+
+
+@pytest.fixture
+def importable(monkeypatch):
+    """Other processes find the extractors of toynet."""
+    paths = [str(Path(toy.__file__).parent), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
 
 
 class Line:
@@ -148,25 +157,19 @@ def test_a_helper_with_other_weights_refuses(toys, hired, monkeypatch):
         collect_from(open_source(toys), Settings(), TOY)
 
 
-def test_processes_of_this_machine(tmp_path):
+def test_processes_of_this_machine(toys, importable):
     """As for several accelerators, on the processor."""
-    images = np.random.default_rng(0).integers(0, 256, (PART + 9, 8, 8, 3), np.uint8)
-    np.save(tmp_path / "a.npy", images)
-    settings = Settings(extractor="efficientnet-lite0", device="cpu")
+    pytest.importorskip("torch")
+    settings = Settings(device="cpu", **CORNER)
     extractor = settings.load()
-    source = open_source(tmp_path / "a.npy")
+    cut = crew.Cut.of(open_source(toys), settings)
     pipe = processes._started("cpu")
-    cut = crew.Cut.of(source, settings)
-    (one, other), (first, second) = (
-        list(parts)
-        for parts in (
-            crew.gathered(cut, range(2), settings, extractor, [pipe]),
-            crew.extracted(cut, range(2), settings, extractor),
-        )
-    )
-    np.testing.assert_array_equal(one.features, first.features)
-    np.testing.assert_allclose(other.features, second.features, rtol=1e-4, atol=1e-6)
-    np.testing.assert_array_equal(other.places, second.places)
+    gathered = list(crew.gathered(cut, range(len(cut)), settings, extractor, [pipe]))
+    alone = list(crew.extracted(cut, range(len(cut)), settings, extractor))
+    assert len(gathered) == len(alone) == 11
+    for one, other in zip(gathered, alone, strict=True):
+        np.testing.assert_array_equal(one.features, other.features)
+        np.testing.assert_array_equal(one.places, other.places)
 
 
 def test_cuda_means_every_accelerator(monkeypatch):
@@ -201,28 +204,37 @@ def torchrun(ranks, *arguments):
 
 @pytest.fixture(scope="module")
 def sides(tmp_path_factory):
-    """Two parts and one."""
+    """Five parts and one."""
     folder = tmp_path_factory.mktemp("sides")
     random = np.random.default_rng(0)
-    np.save(folder / "a.npy", random.integers(0, 256, (PART + 30, 8, 8, 3), np.uint8))
-    np.save(folder / "b.npy", random.integers(0, 200, (40, 8, 8, 3), np.uint8))
+    np.save(folder / "a.npy", random.integers(0, 256, (4 * PART + 30, 4, 4, 3), np.uint8))
+    np.save(folder / "b.npy", random.integers(0, 200, (40, 4, 4, 3), np.uint8))
     return folder / "a.npy", folder / "b.npy"
 
 
-def test_torchrun_gives_the_number_of_one_process(sides):
-    """Three ranks, for sides of two parts and one: one computes two, one computes one, one has nothing to do."""
+def test_torchrun_gives_the_number_of_one_process(sides, importable):
+    """Three ranks have two, two and one part of one side; one and none of the other."""
     pytest.importorskip("torch")
-    process = torchrun(3, "score", *sides, *OFFLINE, "--json")
+    process = torchrun(3, "score", *sides, *FLAGS, "toynet:corner", "--json")
     out, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
-    expected = frechet.score(*map(str, sides), extractor="efficientnet-lite0")["fd"]
-    assert json.loads(out)["scores"]["fd"]["value"] == pytest.approx(float(expected), rel=1e-6)
+    expected = frechet.score(*map(str, sides), **CORNER)["fd"]
+    assert json.loads(out)["scores"]["fd"]["value"] == pytest.approx(float(expected), rel=1e-9)
 
 
-def test_a_rank_that_is_killed_ends_all_with_a_message(tmp_path):
+def test_a_rank_that_is_killed_ends_all_with_a_message(tmp_path, importable):
     pytest.importorskip("torch")
-    np.save(tmp_path / "a.npy", np.random.default_rng(0).integers(0, 256, (40 * PART, 8, 8, 3), np.uint8))
-    process = torchrun(2, "stats", tmp_path / "a.npy", tmp_path / "s.npz", *OFFLINE, "--work-dir", tmp_path / "work")
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).integers(0, 256, (60 * PART, 4, 4, 3), np.uint8))
+    process = torchrun(
+        2,
+        "stats",
+        tmp_path / "a.npy",
+        tmp_path / "s.npz",
+        *FLAGS,
+        "toynet:slow_corner",
+        "--work-dir",
+        tmp_path / "work",
+    )
     while not list(tmp_path.glob("work/images/part-*")):
         time.sleep(0.1)
         assert process.poll() is None
@@ -248,10 +260,10 @@ def rank_of(parent, rank):
 
 
 def test_engines_that_are_not_there_are_explained(sides):
-    code, _, err = run("score", *sides, *OFFLINE, "--engine", "torchrun")
+    code, _, err = run("score", *sides, *FLAGS, "toynet:corner", "--engine", "torchrun")
     assert code == 2
     assert "torchrun --nproc-per-node" in err
-    code, _, err = run("score", *sides, *OFFLINE, "--engine", "nonsense")
+    code, _, err = run("score", *sides, *FLAGS, "toynet:corner", "--engine", "nonsense")
     assert code == 2
     assert "local, torchrun, ray" in err
 
@@ -262,7 +274,7 @@ def test_engines_that_are_not_there_are_explained(sides):
 def test_ray_without_ray_is_explained(sides, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(RequestError, match=r"pip install 'frechet\[ray\]'"):
-        frechet.collect(sides[0], extractor="efficientnet-lite0", engine="ray")
+        collect_from(open_source(sides[0]), Settings(engine="ray"), TOY)
 
 
 def test_objects_in_memory_stay_in_this_process(hired):
@@ -272,30 +284,32 @@ def test_objects_in_memory_stay_in_this_process(hired):
 
 
 @pytest.mark.filterwarnings("ignore")  # Ray's own
-def test_a_ray_cluster_that_loses_a_node_gives_the_same_number(tmp_path):
+def test_a_ray_cluster_that_loses_a_node_gives_the_same_number(tmp_path, importable):
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
-    images = np.random.default_rng(0).integers(0, 256, (12 * PART + 40, 8, 8, 3), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (40 * PART + 30, 4, 4, 3), np.uint8)
     np.save(tmp_path / "a.npy", images)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     other = cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
-    parts = []
+    wish = {"extractor": "toynet:slow_corner", "convention": "pytorch-fid"}
+    parts, nodes = [], set()
 
     def progress(what, done, total):
         parts.append(done)
-        if len(parts) == 4:
+        nodes.update(node["NodeID"] for node in ray.nodes() if node["Alive"])
+        if len(parts) == 8:
             cluster.remove_node(other, allow_graceful=False)
 
     try:
         ray.init(address=cluster.address, log_to_driver=False)
-        found = frechet.collect(tmp_path / "a.npy", extractor="efficientnet-lite0", engine="ray", progress=progress)
+        found = frechet.collect(tmp_path / "a.npy", engine="ray", progress=progress, **wish)
     finally:
         ray.shutdown()
         cluster.shutdown()
-    expected = frechet.collect(tmp_path / "a.npy", extractor="efficientnet-lite0")
-    assert len(parts) > 4
-    np.testing.assert_array_equal(found.places, expected.places)
-    np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-6, atol=1e-9)
-    np.testing.assert_allclose(found.covariance, expected.covariance, rtol=1e-5, atol=1e-8)
+    expected = frechet.collect(tmp_path / "a.npy", **{**wish, "extractor": "toynet:corner"})
+    assert len(parts) == 42
+    assert len(nodes) == 2
+    for name in ("mean", "covariance", "rows", "places"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))

@@ -61,8 +61,8 @@ def test_seven_metrics_run_the_network_once(folders, backend, monkeypatch):
 
 def test_what_lies_beside_a_layer_does_not_change_its_statistics(folders):
     alone = frechet.collect(folders[1], **OFFLINE)
-    scores = frechet.score(folders[0], alone, metrics=["fd", "vendi", "precision"], **OFFLINE)
-    assert list(scores) == ["fd", "vendi", "precision"]
+    scores = frechet.score(folders[0], alone, metrics=["fd", "vendi", "is", "precision"], **OFFLINE)
+    assert list(scores) == ["fd", "vendi", "is", "precision"]  # the reference's class scores are not missed
     both = frechet.score(*folders, metrics=["fd", "is"], **OFFLINE)
     assert both["fd"].provenance["weights"] == alone.recipe.weights
 

@@ -94,12 +94,13 @@ def computed(
     scores: dict[str, Score] = {}
     failed, by_layer = dict(plan.refused), {}
     for wish in plan.wishes:
-        layer = wish.metric.layer
+        layer, compares = wish.metric.layer, wish.metric.reference
         try:
-            if layer not in by_layer:
-                found = {name: _layer(side, layer, wish.key) for name, side in sides.items()}
-                by_layer[layer] = Sides.of(found, device or "cpu", settings)
-            scores[wish.key] = _score(wish, by_layer[layer], recipe, interval, progress, common)
+            if (layer, compares) not in by_layer:
+                needed = {name: side for name, side in sides.items() if compares or name == "generated"}
+                found = {name: _layer(side, layer, wish.key) for name, side in needed.items()}
+                by_layer[layer, compares] = Sides.of(found, device or "cpu", settings)
+            scores[wish.key] = _score(wish, by_layer[layer, compares], recipe, interval, progress, common)
         except RequestError as error:
             failed[wish.key] = error
     if not scores:
