@@ -257,7 +257,7 @@ def test_two_processes_give_the_number_of_one(images, expected, tmp_path, shares
         )
         for rank in range(2)
     ]
-    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
     for rank, (process, out) in enumerate(zip(processes, outputs, strict=True)):
         assert process.returncode == 0
         *values, mine = json.loads(out.splitlines()[-1])
