@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 import platform
@@ -12,7 +13,7 @@ import click
 from frechet.errors import WeightsError
 from frechet.features.extractors import EXTRACTORS
 from frechet.machine import usable_cores
-from frechet.networks.weights import load_weights, weights_cache
+from frechet.networks.weights import find_weights, load_weights, weights_cache
 from frechet.version import __version__
 
 
@@ -44,6 +45,14 @@ def _machine() -> Iterator[tuple[str, str]]:
         yield "ok", "bfloat16: this processor has it (--precision bfloat16)"
     else:
         yield "--", "bfloat16: this processor has none; float32 is what runs"
+    for backend in ("torch", "jax"):
+        if importlib.util.find_spec(backend):
+            yield "ok", f"{backend} {importlib.metadata.version(backend)} (--backend {backend})"
+        else:
+            yield (
+                "--",
+                f"{backend} is not installed, and need not be: pip install 'frechet[{backend}]' for --backend {backend}",
+            )
     cache = weights_cache()
     parent = next(folder for folder in (cache, *cache.parents) if folder.exists())
     writable = os.access(parent, os.W_OK)
@@ -53,7 +62,9 @@ def _machine() -> Iterator[tuple[str, str]]:
 def _extractors() -> Iterator[tuple[str, str]]:
     for name, extractor in EXTRACTORS.items():
         try:
-            found = load_weights(extractor.weights, extractor.layers)
+            found = load_weights(
+                extractor.weights, extractor.layers, find_weights(extractor.weights)
+            )  # never downloads
         except WeightsError as error:
             yield "--", f"extractor {name}: {error}"
         else:
