@@ -73,7 +73,7 @@ def draw(noise, optimised, photographs, curve, goal, columns=6):
     }
     strips = [torch.cat(list(images[:columns]), dim=2) for images in rows.values()]
     height = noise.shape[2]
-    left.imshow(torch.cat(strips, dim=1).permute(1, 2, 0))
+    left.imshow(torch.cat(strips, dim=1).permute(1, 2, 0).numpy())
     left.set_yticks([height * (row + 0.5) for row in range(len(rows))], rows)
     left.set_xticks([])
     left.tick_params(length=0)

@@ -180,7 +180,7 @@ def draw_samples(rows, columns=16):
     figure, axes = plt.subplots(len(rows), 1, figsize=(10, 1.45 * len(rows)), layout="constrained", dpi=100)
     for axis, (name, images) in zip(axes, rows.items(), strict=True):
         strips = [torch.cat(list(images[start : start + columns]), dim=2) for start in (0, columns)]
-        axis.imshow(torch.cat(strips, dim=1).permute(1, 2, 0))
+        axis.imshow(torch.cat(strips, dim=1).permute(1, 2, 0).numpy())
         axis.set_title(name, loc="left", fontsize=10)
         axis.axis("off")
     return figure

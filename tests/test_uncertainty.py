@@ -5,7 +5,7 @@ import pytest
 
 from frechet.distances.frechet import frechet_terms
 from frechet.distances.normal import Normal
-from frechet.distances.transport import couple
+from frechet.distances.transport import couple, influence
 from frechet.distances.uncertainty import Side, _analytic_bias, _variance, interval, why_none
 
 D = 16
@@ -68,7 +68,8 @@ def test_the_gaussian_formulas_are_what_many_gaussian_rows_give():
     coupling = couple(p.normal, q.normal)
     bare = Side(p.normal, p.n)
     assert _analytic_bias(bare, coupling) == pytest.approx(_analytic_bias(p, coupling), rel=0.01)
-    assert _variance(bare, q.normal, coupling) == pytest.approx(_variance(p, q.normal, coupling), rel=0.03)
+    psi = influence(x, p.normal, q.normal, coupling).total
+    assert _variance(bare, q.normal, coupling, None) == pytest.approx(_variance(p, q.normal, coupling, psi), rel=0.03)
 
 
 def test_sorted_folders_are_no_trouble():
