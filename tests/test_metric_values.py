@@ -141,12 +141,18 @@ def test_far_from_the_origin_decisions_are_those_of_float64():
 
 
 def test_gaussians_of_prdcs_readme():
-    """N(0, 1) against itself, 10,000 images of 1,000 dimensions, k = 5: its README gives these, of other draws."""
+    """N(0, 1) against itself, 10,000 images of 1,000 dimensions, k = 5: its README gives these, of other draws.
+
+    Between seven draws the four have standard deviations of 0.007, 0.014, 0.048 and 0.003 (in 1,000 dimensions a few
+    hubs are near to everything, and density counts them again and again); three of these are allowed.
+    """
     random = np.random.default_rng(0)
     x, y = (random.standard_normal((10_000, 1000), np.float32) for _ in range(2))
     ours = neighbourhoods(x, y, [PRDC]).members[PRDC]
     found = ours.precision, ours.recall, ours.density, ours.coverage
-    assert found == pytest.approx((0.4772, 0.4705, 1.0555, 0.9735), abs=0.01)
+    expected = (0.4772, 0.4705, 1.0555, 0.9735)
+    for ours, theirs, spread in zip(found, expected, (0.007, 0.014, 0.048, 0.003), strict=True):
+        assert ours == pytest.approx(theirs, abs=3 * spread * 2**0.5)  # both are draws
 
 
 def test_too_few_images_for_neighbours(sides):
