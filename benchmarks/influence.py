@@ -4,8 +4,8 @@
 
 Trained features (`efficientnet-lite0`), as they are and projected at random to fewer dimensions. `removal`: the influence
 of images of the first half of CIFAR.zip, blurred by half a pixel, on their distance to the second half, beside what the
-distance does when each of a hundred of them is left out. `planted`: 20 of PHOTOGRAPHS.zip, brought to CIFAR's size, among
-1,000 images; how many of them stand among the first 25 of `--explain`.
+distance does when each of a hundred of them is left out. `planted`: 20 of PHOTOGRAPHS.zip as they are, among
+1,000 images of CIFAR's size; how many of them stand among the first 25 of `--explain`.
 """
 
 import argparse
@@ -64,8 +64,7 @@ def removal(x, y):
 
 
 def planted(cifar, photographs):
-    side = cifar[0].size
-    strange = [image.convert("RGB").resize(side, Image.Resampling.LANCZOS) for image in photographs[:20]]
+    strange = photographs[:20]
     found = {}
     for reference in (cifar[1000:2000], cifar[1000:5000]):
         effects = frechet.influence([*strange, *cifar[:1000]], reference, **OPTIONS)
