@@ -251,7 +251,7 @@ def test_ctrl_c_says_where_to_go_on(many, tmp_path):
     while not files_of(tmp_path / "work"):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "interrupted; finished parts are kept in" in err
     assert "Traceback" not in err
