@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -64,3 +65,8 @@ def run(*arguments, **variables):
         check=False,
     )
     return done.returncode, done.stdout, done.stderr
+
+
+def hears_ctrl_c():
+    """In a child: what a shell starts in the background ignores SIGINT, and so would its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

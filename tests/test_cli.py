@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_folder, run
+from conftest import hears_ctrl_c, make_folder, run
 from PIL import Image
 
 OFFLINE = ("--extractor", "efficientnet-lite0")
@@ -109,7 +109,9 @@ def test_ctrl_c_is_130_and_leaves_no_output(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (4000, 8, 8, 3), np.uint8)
     np.save(tmp_path / "many.npy", images)
     command = [sys.executable, "-m", "frechet", "stats", tmp_path / "many.npy", tmp_path / "s.npz", *OFFLINE]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hears_ctrl_c
+    )
     maps = Path(f"/proc/{process.pid}/maps")
     while maps.exists() and process.poll() is None and "openvino_intel_cpu" not in maps.read_text():
         time.sleep(0.05)  # Linux: until the network's backend is there

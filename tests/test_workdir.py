@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import toy
-from conftest import make_folder, run
+from conftest import hears_ctrl_c, make_folder, run
 from PIL import Image
 from toy import PIXELS, TOY, first_six
 
@@ -247,7 +247,9 @@ def test_a_work_dir_that_cannot_be_made_is_told(many, tmp_path):
 
 def test_ctrl_c_says_where_to_go_on(many, tmp_path):
     command = [sys.executable, "-m", "frechet", "stats", many, tmp_path / "s.npz", "--work-dir", tmp_path / "work"]
-    process = subprocess.Popen([*command, "--extractor", "efficientnet-lite0"], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*command, "--extractor", "efficientnet-lite0"], stderr=subprocess.PIPE, text=True, preexec_fn=hears_ctrl_c
+    )
     while not files_of(tmp_path / "work"):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
