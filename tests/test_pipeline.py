@@ -268,6 +268,8 @@ def test_an_indefinite_covariance_has_no_distance():
         ({"on_bad_image": "ignore"}, "expected stop or skip"),
         ({"metrics": ["nonsense"]}, "no metric 'nonsense'; there is fid"),
         ({"metrics": ["fid"]}, "FID is the name for Inception features alone"),
+        ({"metrics": "is", "splits": [5, 0]}, r"splits are \(5, 0\); expected whole numbers of at least 1"),
+        ({"metrics": "kid", "explain": 3}, "explain lists what images do to the Fréchet distance"),
     ],
 )
 def test_wishes_that_cannot_be_met_say_what_can(sides, options, message):
@@ -312,3 +314,26 @@ def test_bfloat16_is_computed_or_refused(sides):
     else:
         with pytest.raises(RequestError, match="needs a processor with bfloat16"):
             frechet.collect(sides[0], precision="bfloat16", **OFFLINE)
+
+
+def test_a_reference_of_another_extractor_is_refused_before_weights_are_looked_for(sides, tmp_path, no_weights):
+    frechet.collect(sides[1], extractor="efficientnet-lite0").save(tmp_path / "r.npz")
+    with pytest.raises(
+        Mismatch, match=r"r\.npz was made with efficientnet-lite0, and .* say --extractor efficientnet-lite0"
+    ):
+        frechet.score(sides[0], tmp_path / "r.npz")
+
+
+def test_an_empty_path_is_not_the_current_folder(sides, monkeypatch):
+    monkeypatch.chdir(sides[0].parent)
+    with pytest.raises(SourceError, match="an empty path is given"):
+        frechet.score(sides[0], "", extractor="efficientnet-lite0")
+
+
+def test_only_a_frechet_distance_warns_of_few_images_and_lists_influences(sides):
+    scores = frechet.score(*sides, metrics="fd,kid", explain=2, extractor="efficientnet-lite0")
+    assert scores["fd"].influence
+    assert scores["kid"].influence is None
+    alone = frechet.score(*sides, metrics="kid", extractor="efficientnet-lite0")["kid"]
+    assert not any("span at most" in warning for warning in alone.warnings)
+    assert any("span at most" in warning for warning in scores["fd"].warnings)

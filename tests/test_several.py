@@ -38,6 +38,7 @@ def test_each_class_is_what_it_is_alone(folders):
         assert scores["fd"].per_class[name] == pytest.approx(float(alone), rel=1e-9)
     assert float(scores["fd"]) == pytest.approx(float(frechet.score(*folders, **TOY)["fd"]), rel=1e-9)
     assert scores["vendi"].per_class["cat"] > 1
+    assert any("fd has no value of class cow, fox, hen" in warning for warning in scores["fd"].warnings)
 
 
 def test_labels_of_adms_files_are_classes(tmp_path):

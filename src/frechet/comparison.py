@@ -14,7 +14,8 @@ from frechet.engines.local import Progress
 from frechet.errors import Mismatch, RequestError, StatisticsError
 from frechet.features.extractors import EXTRACTORS
 from frechet.features.recipe import Recipe, require_equal
-from frechet.metrics import Metric, Outcome, Sides, frechet_influence, label_of, require_all_features
+from frechet.metrics import Metric, Outcome, Sides, default_metric, frechet_influence, label_of, require_all_features
+from frechet.metrics.gaussian import frechet_of
 from frechet.metrics.plan import Plan, Wish, plan_of
 from frechet.scores import Influences, Score, Scores
 from frechet.statistics.pairs import remarks_on_pair
@@ -84,10 +85,16 @@ def computed(
     recipe = common_recipe(*whole.values())
     one, other = whole["generated"], whole.get("reference")
     provenance = _provenance(one, other, recipe, backend, device)
+    frechet = any(wish.metric.compute is frechet_of for wish in plan.wishes)
+    if explain and not frechet:
+        raise RequestError(
+            "explain lists what images do to the Fréchet distance, which is not among the metrics; ask for "
+            f"{default_metric(recipe)} as well"
+        )
+    listed = _listed(one, other, explain) if explain and other is not None else None
     common = {
-        "influence": _listed(one, other, explain) if explain and other is not None else None,
         "bad_images": tuple(bad for side in whole.values() for bad in side.bad_images),
-        "warnings": tuple(_warnings(one, other, recipe)),
+        "warnings": tuple(_warnings(one, other, recipe, frechet=frechet)),
         "provenance": provenance,
     }
     settings = tuple(wish.settings for wish in plan.wishes)
@@ -100,7 +107,8 @@ def computed(
                 needed = {name: side for name, side in sides.items() if compares or name == "generated"}
                 found = {name: _layer(side, layer, wish.key) for name, side in needed.items()}
                 by_layer[layer, compares] = Sides.of(found, device or "cpu", settings)
-            scores[wish.key] = _score(wish, by_layer[layer, compares], recipe, interval, progress, common)
+            score = _score(wish, by_layer[layer, compares], recipe, interval, progress, common)
+            scores[wish.key] = replace(score, influence=listed if wish.metric.compute is frechet_of else None)
         except RequestError as error:
             failed[wish.key] = error
     if not scores:
@@ -247,7 +255,8 @@ def guess_of(dims: int) -> Recipe:
     return Recipe(extractor="inception", layer=layers[0]) if layers else Recipe()
 
 
-def _warnings(generated: Statistics, reference: Statistics | None, recipe: Recipe) -> Iterator[str]:
+def _warnings(generated: Statistics, reference: Statistics | None, recipe: Recipe, *, frechet: bool) -> Iterator[str]:
+    """What a reader should know of the sides; `frechet` says whether a Fréchet distance is among the scores."""
     sides = [("generated", generated)] + ([("reference", reference)] if reference is not None else [])
     for name, side in sides:
         if not side.recipe.complete:
@@ -256,7 +265,7 @@ def _warnings(generated: Statistics, reference: Statistics | None, recipe: Recip
                 f"{side.source} does not say how it was made; taken to be {taken or 'made like the other side'}"
                 + (". If its convention is another one, say --reference-convention." if name == "reference" else "")
             )
-        if side.n is not None and side.n <= side.dims:
+        if frechet and side.n is not None and side.n <= side.dims:
             yield (
                 f"{side.n} {name} images span at most {side.n - 1} of {side.dims} dimensions: the value is far too large "
                 "and only comparable with others at the same numbers of images"

@@ -47,7 +47,7 @@ def score(
     generated: Any,
     reference: Any = None,
     *,
-    metrics: Sequence[str] | None = None,
+    metrics: Sequence[str] | str | None = None,
     held_out: Any = None,
     splits: Sequence[int] | None = None,
     reference_convention: str | None = None,
@@ -66,7 +66,7 @@ def score(
         generated, reference: each a folder, .zip, .npz with `arr_0` or .npy of images, a statistics .npz or its URL, a
             `Statistics`, an iterable of PIL images or uint8 arrays (h, w, 3), or a function that makes as many images as it
             is asked for (`num_images` in all). The reference may be left out for metrics of one side.
-        metrics: keys of the table of metrics, with "@" and the name of a tool for that tool's settings, or "all"; by
+        metrics: keys of the table of metrics (a sequence, or one text with commas), with "@" and the name of a tool for that tool's settings, or "all"; by
             default the Fréchet distance of the extractor's features.
         held_out: images that the generator never saw, for metrics that ask whether it repeats its training images.
         splits: numbers of splits for the Inception Score.
@@ -91,6 +91,7 @@ def score(
     """
     settings = Settings(**options)
     require_wishes(interval, explain)
+    metrics = metrics.split(",") if isinstance(metrics, str) else metrics
     if repeat < 1:
         raise RequestError(f"repeat is {repeat}; expected the number of runs")
 
@@ -195,9 +196,20 @@ def _found(
     if len(known) == len(sides):
         _require_as_asked(known, settings)
         return wish(common_recipe(*known.values())).given(known), _by_layer(known), None
+    _require_extractor(known, settings)
     plan, extractor = _loaded(wish(settings.recipe).given(known), settings, progress)
     found = _collected(sides, settings, extractor, progress, plan.layers)
     return plan, found, extractor
+
+
+def _require_extractor(known: Mapping[str, Statistics], settings: Settings) -> None:
+    """Refuse statistics of another extractor before its weights are looked for."""
+    for side in known.values():
+        if side.recipe.extractor not in (None, name_of(settings.extractor)):
+            raise Mismatch(
+                f"{side.source} was made with {side.recipe.extractor}, and these images would be measured with "
+                f"{name_of(settings.extractor)}; say --extractor {side.recipe.extractor}, or give other statistics"
+            )
 
 
 def _loaded(plan: Plan, settings: Settings, progress: Progress | None) -> tuple[Plan, LoadedExtractor]:
@@ -335,6 +347,11 @@ def _as_said(side: Statistics, settings: Settings) -> Statistics:
     said = settings.asked()
     if {"extractor", "layer"} & set(said):
         row = table_row(settings.extractor)
+        if row and side.dims not in row.taps.values():
+            raise Mismatch(
+                f"{side.source} has {side.dims} features an image; {settings.extractor} gives "
+                f"{', '.join(map(str, row.taps.values()))}"
+            )
         said |= {"extractor": name_of(settings.extractor), "layer": tap_of(row, side.dims) if row else str(side.dims)}
     return replace(side, recipe=side.recipe.filled_from(Recipe(**said)))  # type: ignore[arg-type]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -54,8 +54,18 @@ def by_class(plan: Plan, scores: Scores, sides: Mapping[str, Layers]) -> Scores:
         with suppress(RequestError):  # no metric is to be had of so few
             for key, score in computed(plan, {**sides, **alone}, interval="none").items():
                 values[key][label] = score.value
-    told = {key: replace(score, per_class=values[key]) for key, score in scores.items()}
+    labels = sorted(set().union(*(set(labels) for labels in classes.values())))
+    told = {
+        key: replace(score, per_class=values[key], warnings=(*score.warnings, *_left_out(key, labels, values[key])))
+        for key, score in scores.items()
+    }
     return Scores(told, scores.provenance, scores.unavailable)
+
+
+def _left_out(key: str, labels: Sequence[str], values: Mapping[str, float]) -> Iterator[str]:
+    missing = [label for label in labels if label not in values]
+    if missing:
+        yield f"{key} has no value of class {', '.join(missing)}: too few images of it, or none on one side"
 
 
 def with_seed(settings: Settings, turn: int) -> Settings:

@@ -45,6 +45,10 @@ def open_source(images: Any) -> Source:
     """
     if isinstance(images, (str, os.PathLike)):
         text = os.fspath(images)
+        if not text:
+            raise SourceError(
+                "an empty path is given (an unset variable?); expected a folder or file, or . for this folder"
+            )
         opener = _sharded if is_pattern(text) else _open_url if is_url(text) else _open_path
         source = opener(text)
         source.address = text if is_url(text) else os.path.abspath(text)  # noqa: PTH100, links in it stay

@@ -127,6 +127,8 @@ def plan_of(
     Raises:
         RequestError: an unknown metric or preset, or none that can be computed.
     """
+    if splits is not None and (not splits or min(splits) < 1):
+        raise RequestError(f"splits are {tuple(splits)}; expected whole numbers of at least 1, e.g. 5,10,20")
     plan = Plan(explain=explain, per_class=per_class)
     names = list(dict.fromkeys(metrics or [default_metric(recipe)]))
     for name in list(METRICS) if ALL in names else names:
