@@ -129,7 +129,7 @@ def test_flags_about_images_are_held_against_the_features(sides):
         ({"dims": 192}, "layer 192 is asked for, and the generated statistics"),
         ({"weights": "w.pth"}, "num_images or weights"),
         ({"num_images": 5}, "num_images or weights"),
-        ({"extractor": "efficientnet-lite0"}, "no --dims of EfficientNet-Lite0 '64'; there is 1280"),
+        ({"extractor": "efficientnet-lite0"}, "has 64 features an image; efficientnet-lite0 gives 1280"),
     ):
         with pytest.raises(RequestError, match=message):
             frechet.score(*sides, features=True, **wishes)
