@@ -98,14 +98,14 @@ def matrix_rate(precision, n=2048):
 def multiplications_to(tap, weights):
     """Multiply-adds that one image takes up to a tap."""
     counter = Shapes()
-    inception.inception(counter, (3, 299, 299), weights, tap)
+    inception.inception(counter, (3, 299, 299), weights, [tap])
     return counter.multiplications
 
 
 def network_to(tap, weights, convention, precision):
     """The network up to a tap, compiled."""
     return compile_network(
-        lambda ops, x: inception.inception(ops, ops.scale_shift(x, convention.scale, convention.shift), weights, tap),
+        lambda ops, x: inception.inception(ops, ops.scale_shift(x, convention.scale, convention.shift), weights, [tap]),
         pixels=299,
         precision=precision,
     )
