@@ -162,6 +162,11 @@ def _row(name: str) -> Metric:
 
 def _unfit(key: str, metric: Metric, recipe: Recipe, reference: bool, held_out: bool) -> str | None:
     """Why these features cannot give it, or None."""
+    if metric.latents:
+        return (
+            f"{key} is of a generator and its latents, which images do not show; in Python: "
+            "frechet.perceptual_path_length(generator, latent_size)"
+        )
     extractor = table_row(recipe.extractor)
     if metric.extractor not in (None, recipe.extractor):
         return f"{key} is of the features of {metric.extractor}, and these are of {recipe.extractor or 'an unknown extractor'}"
