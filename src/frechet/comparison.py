@@ -23,6 +23,7 @@ from frechet.statistics.statistics import Statistics
 from frechet.version import __version__
 
 Layers = Mapping[str, Statistics]  # "features" is the layer that was asked for, others bear their tap's name
+SAMPLES = "samples"  # the layer that was asked for, of images that lie beside statistics of others
 
 
 def compare(
@@ -101,19 +102,37 @@ def computed(
     scores: dict[str, Score] = {}
     failed, by_layer = dict(plan.refused), {}
     for wish in plan.wishes:
-        layer, compares = wish.metric.layer, wish.metric.reference
+        layers = {
+            name: _name_of_layer(name, side, wish.metric)
+            for name, side in sides.items()
+            if wish.metric.reference or name == "generated"
+        }
+        same = tuple(layers.items())
         try:
-            if (layer, compares) not in by_layer:
-                needed = {name: side for name, side in sides.items() if compares or name == "generated"}
-                found = {name: _layer(side, layer, wish.key) for name, side in needed.items()}
-                by_layer[layer, compares] = Sides.of(found, device or "cpu", settings)
-            score = _score(wish, by_layer[layer, compares], recipe, interval, progress, common)
-            scores[wish.key] = replace(score, influence=listed if wish.metric.compute is frechet_of else None)
+            if same not in by_layer:
+                found = {name: _layer(sides[name], layer, wish.key) for name, layer in same}
+                by_layer[same] = Sides.of(found, device or "cpu", settings)
+            score = _score(wish, by_layer[same], recipe, interval, progress, common)
+            told = tuple(_images_beside(wish.key, sides[name][SAMPLES]) for name in layers if layers[name] == SAMPLES)
+            listing = listed if wish.metric.compute is frechet_of else None
+            scores[wish.key] = replace(score, influence=listing, warnings=(*score.warnings, *told))
         except RequestError as error:
             failed[wish.key] = error
     if not scores:
         raise next(iter(failed.values()))
     return Scores(scores, provenance, {key: str(error) for key, error in failed.items()})
+
+
+def _name_of_layer(name: str, side: Layers, metric: Metric) -> str:
+    """The layer of a side that a metric is about; where it needs every image and the side has some beside, theirs."""
+    samples = SAMPLES in side and metric.layer == "features" and name in metric.all_features
+    return SAMPLES if samples else metric.layer
+
+
+def _images_beside(key: str, side: Statistics) -> str:
+    return (
+        f"{key} is of the {side.n} images that {side.source} holds beside its statistics; those may be of more images"
+    )
 
 
 def _layer(side: Layers, layer: str, key: str) -> Statistics:

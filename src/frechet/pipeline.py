@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from frechet.comparison import (
+    SAMPLES,
     Layers,
     common_recipe,
     computed,
@@ -27,6 +29,7 @@ from frechet.features.extractors import table_row, tap_of
 from frechet.features.loaded import LoadedExtractor
 from frechet.features.recipe import Recipe, require_equal
 from frechet.features.settings import Options, Settings
+from frechet.images.arrays import npz_keys
 from frechet.images.generated import GeneratedSource
 from frechet.images.pictures import Source
 from frechet.images.remote import is_url
@@ -197,9 +200,22 @@ def _found(
         _require_as_asked(known, settings)
         return wish(common_recipe(*known.values())).given(known), _by_layer(known), None
     _require_extractor(known, settings)
-    plan, extractor = _loaded(wish(settings.recipe).given(known), settings, progress)
+    wished = wish(settings.recipe)
+    beside = {name: images for name, side in known.items() if wished.needs_images(name) for images in _beside(side)}
+    plan, extractor = _loaded(wished.given(known, beside), settings, progress)
     found = _collected(sides, settings, extractor, progress, plan.layers)
+    for name, images in beside.items():
+        samples = collect_from(images, settings, extractor, progress, name, keep_all=True)
+        found[name] = {**found[name], SAMPLES: samples}
     return plan, found, extractor
+
+
+def _beside(side: Statistics) -> Iterator[Source]:
+    """The images that a file holds beside its statistics, as ADM's reference batches do."""
+    path = Path(side.source)
+    if side.features is None and path.suffix.lower() == ".npz" and is_statistics(path) and "arr_0" in npz_keys(path):
+        with suppress(SourceError):  # an array of something else than images
+            yield open_source(path)
 
 
 def _require_extractor(known: Mapping[str, Statistics], settings: Settings) -> None:

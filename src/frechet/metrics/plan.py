@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -51,8 +51,12 @@ class Plan:
             )
         return found
 
-    def given(self, known: Mapping[str, Statistics]) -> Plan:
-        """This plan, where those sides are statistics that were made before.
+    def needs_images(self, side: str) -> bool:
+        """Whether a metric of the layer that was asked for needs that side's every image."""
+        return any(wish.metric.layer == "features" and side in wish.metric.all_features for wish in self.wishes)
+
+    def given(self, known: Mapping[str, Statistics], beside: Collection[str] = ()) -> Plan:
+        """This plan, where those sides are statistics that were made before; some have images beside.
 
         Raises:
             RequestError: nothing is left; why the first metric cannot be computed.
@@ -62,7 +66,11 @@ class Plan:
         kept, refused = [], dict(self.refused)
         for wish in self.wishes:
             lacking = [
-                known[side] for side in wish.metric.all_features if side in known and known[side].features is None
+                known[side]
+                for side in wish.metric.all_features
+                if side in known
+                and known[side].features is None
+                and not (side in beside and wish.metric.layer == "features")
             ]
             if lacking:
                 refused[wish.key] = RequestError(
