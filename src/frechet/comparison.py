@@ -16,7 +16,7 @@ from frechet.features.extractors import EXTRACTORS
 from frechet.features.recipe import Recipe, require_equal
 from frechet.metrics import Metric, Outcome, Sides, default_metric, frechet_influence, label_of, require_all_features
 from frechet.metrics.gaussian import frechet_of
-from frechet.metrics.plan import Plan, Wish, plan_of
+from frechet.metrics.plan import Plan, Wish, names_of, plan_of
 from frechet.scores import Influences, Score, Scores
 from frechet.statistics.pairs import remarks_on_pair
 from frechet.statistics.statistics import Statistics
@@ -31,7 +31,7 @@ def compare(
     reference: Statistics | Layers | None = None,
     *,
     held_out: Statistics | Layers | None = None,
-    metrics: Sequence[str] | None = None,
+    metrics: Sequence[str] | str | None = None,
     splits: Sequence[int] | None = None,
     interval: str = "auto",
     explain: int = 0,
@@ -48,7 +48,9 @@ def compare(
     sides = {name: layers_of(side) for name, side in given.items() if side is not None}
     known = {name: side["features"] for name, side in sides.items()}
     recipe = common_recipe(*known.values())
-    plan = plan_of(metrics, recipe, reference="reference" in sides, held_out="held-out" in sides, splits=splits)
+    plan = plan_of(
+        names_of(metrics), recipe, reference="reference" in sides, held_out="held-out" in sides, splits=splits
+    )
     return computed(plan.given(known), sides, interval=interval, explain=explain, progress=progress)
 
 
@@ -204,8 +206,8 @@ def require_wishes(interval: str, explain: int) -> None:
     """Refuse wishes that could never be met, before anything is computed."""
     if interval not in ("auto", "none"):
         raise RequestError(f"interval is {interval!r}; expected auto or none")
-    if explain < 0:
-        raise RequestError(f"explain is {explain}; expected the number of images to list")
+    if not isinstance(explain, (int, np.integer)) or explain < 0:
+        raise RequestError(f"explain is {explain!r}; expected the number of images to list")
 
 
 def _interval_fields(

@@ -98,6 +98,22 @@ class Plan:
         return self
 
 
+def names_of(metrics: Sequence[str] | str | None) -> list[str] | None:
+    """The metrics of a wish, one text with commas or a sequence; None, the default, stays.
+
+    Raises:
+        RequestError: no metric, or a name that is empty.
+    """
+    if metrics is None:
+        return None
+    names = [name.strip() for name in metrics.split(",")] if isinstance(metrics, str) else list(metrics)
+    if not names or not all(names):
+        raise RequestError(
+            f"metrics is {metrics!r}; expected names such as fid,kid (frechet metrics lists them); leave it out for the default"
+        )
+    return names
+
+
 def by_extractor(metrics: Sequence[str] | None) -> dict[str | None, list[str] | None]:
     """The metrics that the extractor asked for gives (None), and those that bear the name of another one.
 
