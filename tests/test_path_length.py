@@ -1,5 +1,7 @@
 """Perceptual path length: linear generators have it in closed form."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from toy import TOY
@@ -7,7 +9,9 @@ from toy import TOY
 import frechet
 from frechet.distances.paths import slerp, trimmed_mean
 from frechet.errors import RequestError, RunError, SourceError
+from frechet.features.conventions import CONVENTIONS
 from frechet.features.settings import Settings
+from frechet.pathlength import _FeatureDistance
 
 N = 4000
 TO_PIXELS = np.zeros((2, 48))
@@ -102,6 +106,7 @@ def test_images_of_another_size_and_eight_bits():
         ({"interpolation": "cubic"}, RequestError, "no interpolation 'cubic'; there is lerp, slerp_any, slerp_unit"),
         ({"precision": "bfloat16"}, RequestError, "no use for precision"),
         ({"generator": lambda z: np.zeros((len(z), 3, 4, 4))}, SourceError, r"float64 of shape \(500, 3, 4, 4\)"),
+        ({"generator": lambda z: np.zeros((0, 4, 4, 3))}, SourceError, r"float64 of shape \(0, 4, 4, 3\)"),
         ({"value_range": (0, 1)}, SourceError, r"value_range=\(black, white\)"),
         ({"distance": lambda a, b: [1.0]}, RequestError, r"of 500 pairs gave \(1,\)"),
         ({"distance": lambda a, b: np.full(len(a), np.nan)}, RunError, "NaN or infinite"),
@@ -116,3 +121,19 @@ def test_wishes_that_cannot_be_met(wrong, error, match):
 def test_the_command_line_says_where_it_is():
     with pytest.raises(RequestError, match=r"frechet\.perceptual_path_length"):
         frechet.compare(frechet.Statistics.of_features(np.eye(4, dtype=np.float32)), metrics=["ppl"])
+
+
+@pytest.mark.parametrize("size", [(80, 60), (224, 224), (40, 40)])
+@pytest.mark.parametrize("name", ["imagenet-float", "imagenet-middle", "clip", "clean"])
+def test_the_matrices_are_the_decoders_resize(name, size):
+    """On images that both can take: of whole numbers, of which only the central square counts where one does."""
+    convention = CONVENTIONS[name]
+    smooth = np.add.outer(np.linspace(20, 120, size[0]), np.linspace(10, 110, size[1])).round().astype(np.uint8)
+    image = np.stack([smooth, smooth[::-1], smooth[:, ::-1]], axis=2)
+    expected = np.empty((224, 224, 3), np.float32)
+    squared = image[10:70] if size == (80, 60) and convention.square else image
+    convention.resize(np.ascontiguousarray(squared), expected)
+    measure = _FeatureDistance(replace(TOY, convention=convention, pixels=224), (0.0, 255.0))
+    ours = measure._entering(image[None].astype(float))[0]
+    np.testing.assert_allclose(ours, expected, atol=1.25)  # rounded to 8 bits twice, once before weights of 1.25 in all
+    assert abs((ours - expected).mean((0, 1))).max() < 0.05  # a pixel's shift would be 0.3 at least

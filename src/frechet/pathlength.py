@@ -69,23 +69,27 @@ def perceptual_path_length(
         RunError: a distance is not finite.
     """
     settings = _checked(num_samples, latent_size, epsilon, interpolation, options)
-    extractor = None if distance is not None else settings.load(progress)
-    measure = distance or _FeatureDistance(extractor, value_range)
+    measure = distance or _FeatureDistance(settings.load(progress), value_range)
     found = []
     for start, stop, ends in _steps(settings, num_samples, latent_size, interpolation, epsilon):
         images = [generator(latents) for latents in ends]
         found.append(_distances(measure(*images), stop - start))
         if progress:
             progress("pairs of images", stop, num_samples)
-    warnings = (_EIGHT_BITS,) if getattr(measure, "eight_bits", False) else ()
+    return _score(np.concatenate(found), measure, epsilon, interpolation, settings)
+
+
+def _score(
+    distances: np.ndarray, measure: Callable[..., Any], epsilon: float, interpolation: str, settings: Settings
+) -> Score:
     row = METRICS["ppl"]
     chosen = {**row.settings, "epsilon": epsilon}
-    outcome = row.compute(np.concatenate(found), **chosen)
+    outcome = row.compute(distances, **chosen)
     assert outcome.standard_error is not None
     half = 1.96 * outcome.standard_error
     return Score(
         metric="ppl",
-        label=_label(extractor, distance),
+        label=_label(measure),
         value=outcome.value,
         corrected_value=outcome.value,
         standard_error=outcome.standard_error,
@@ -94,17 +98,16 @@ def perceptual_path_length(
         settings={**chosen, "interpolation": interpolation},
         lower_is_better=True,
         compares=False,
-        n_generated=num_samples,
-        warnings=warnings,
-        provenance=_provenance(extractor, distance, settings),
+        n_generated=len(distances),
+        warnings=(_EIGHT_BITS,) if getattr(measure, "eight_bits", False) else (),
+        provenance=_provenance(measure, settings),
     )
 
 
 class _FeatureDistance:
     """The squared distance of features; `eight_bits` remembers that images were rounded."""
 
-    def __init__(self, extractor: LoadedExtractor | None, value_range: tuple[float, float]) -> None:
-        assert extractor is not None
+    def __init__(self, extractor: LoadedExtractor, value_range: tuple[float, float]) -> None:
         self.extractor, self.value_range = extractor, value_range
         self.eight_bits = False
 
@@ -115,7 +118,8 @@ class _FeatureDistance:
     def _entering(self, images: Any) -> np.ndarray:
         """(n, pixels, pixels, 3) float32 in 0..255: by the convention's resize as matrices, nothing rounded."""
         images = np.asarray(images.detach().cpu() if hasattr(images, "detach") else images)
-        if images.ndim != 4 or images.shape[3] != 3 or (images.dtype.kind != "f" and images.dtype != np.uint8):
+        fit = images.ndim == 4 and images.shape[3] == 3 and images.size
+        if not fit or (images.dtype.kind != "f" and images.dtype != np.uint8):
             raise SourceError(
                 f"the generator gave {images.dtype} of shape {images.shape}; expected floating point (n, h, w, 3), channels last"
             )
@@ -127,12 +131,13 @@ class _FeatureDistance:
                 "Clip them, or say value_range=(black, white), for instance (-1, 1)"
             )
         self.eight_bits = self.eight_bits or images.dtype == np.uint8
+        return self._resized((images.astype(float) - low) * (255 / (high - low)))
+
+    def _resized(self, images: np.ndarray) -> np.ndarray:
         convention, pixels = self.extractor.convention, self.extractor.pixels
-        scaled = (_central_squares(images) if convention.square else images).astype(float)
-        scaled = (scaled - low) * (255 / (high - low))
-        rows, columns = (convention.matrix(size, pixels) if size != pixels else None for size in scaled.shape[1:3])
-        scaled = scaled if rows is None else np.einsum("ph,nhwc->npwc", rows, scaled, optimize=True)
-        scaled = scaled if columns is None else np.einsum("qw,npwc->npqc", columns, scaled, optimize=True)
+        scaled = _central_squares(images) if convention.square else images
+        rows, columns = (convention.matrix(size, pixels) for size in scaled.shape[1:3])
+        scaled = np.einsum("ph,nhwc,qw->npqc", rows, scaled, columns, optimize=True)
         return np.ascontiguousarray(scaled.clip(0, 255) if convention.clipped else scaled, np.float32)
 
 
@@ -194,14 +199,17 @@ def _distances(found: Any, count: int) -> np.ndarray:
     return values.reshape(count)
 
 
-def _label(extractor: LoadedExtractor | None, distance: Any) -> str:
-    if extractor is None:
-        return f"PPL by {name_of(distance)}"
-    row = table_row(extractor.recipe.extractor)
-    return f"PPL by features of {row.title if row else extractor.recipe.extractor}, not LPIPS"
+def _label(measure: Callable[..., Any]) -> str:
+    if not isinstance(measure, _FeatureDistance):
+        return f"PPL by {name_of(measure)}"
+    name = measure.extractor.recipe.extractor
+    row = table_row(name)
+    return f"PPL by features of {row.title if row else name}, not LPIPS"
 
 
-def _provenance(extractor: LoadedExtractor | None, distance: Any, settings: Settings) -> dict[str, Any]:
-    how = asdict(extractor.recipe) if extractor else {"distance": name_of(distance)}
-    used = {"backend": extractor.backend, "device": extractor.device} if extractor else {}
-    return {"frechet": __version__, **how, **used, "seed": settings.seed, "numpy": np.__version__}
+def _provenance(measure: Callable[..., Any], settings: Settings) -> dict[str, Any]:
+    how: dict[str, Any] = {"distance": name_of(measure)}
+    if isinstance(measure, _FeatureDistance):
+        used = measure.extractor
+        how = {**asdict(used.recipe), "backend": used.backend, "device": used.device}
+    return {"frechet": __version__, **how, "seed": settings.seed, "numpy": np.__version__}
