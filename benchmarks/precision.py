@@ -22,6 +22,7 @@ import numpy as np
 from machine import machine
 
 from frechet.backends.torch_ops import TorchOps
+from frechet.comparison import compare
 from frechet.engines.local import collect_from
 from frechet.errors import Mismatch, RequestError
 from frechet.features.extractors import load_extractor
@@ -30,7 +31,6 @@ from frechet.images.decode import decode
 from frechet.images.disturbances import blur
 from frechet.images.photographs import EVERYDAY, patches
 from frechet.images.sources import open_source
-from frechet.pipeline import compare
 from frechet.statistics.gaussian import Gaussian
 
 NAME, HALF_A_PIXEL, GROUPS, CHECKED = "efficientnet-lite0", 0.5 / 4, 10, 16

@@ -1,27 +1,30 @@
 """The cost model of docs/scale.md: stages measured alone, the model checked against whole runs, and carried further.
 
-    python benchmarks/scale.py --weights FILE.pth [--images 1536] [--turns 1] [--output FILE]
+    python benchmarks/scale.py --weights FILE.pth [--from PHOTOGRAPHS] [--images 1536,512] [--output FILE]
 
-Images are JPEG photographs of 256 x 256 as in photographs.py, in float32. The whole runs are `frechet stats` with EfficientNet-Lite0,
-in one process and under torchrun in two, each pinned to half of the cores, in turn; the model is carried further with Inception.
+Images are JPEG photographs of 256 x 256 as in photographs.py. The whole runs are `frechet stats` with EfficientNet-Lite0 (the first
+number of images) and Inception (the second), in float32 and, where the processor has it, in bfloat16: one process, then two under
+torchrun, each pinned to half of the cores. The model is carried further with Inception.
 """
 
 import argparse
 import io
-import json
+import math
 import statistics
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from machine import machine
-from photographs import shipped, write_crops
-from throughput import measure_beside_others
+from photographs import given, shipped, write_crops
+from throughput import measure_beside_others, write
 
 from frechet.engines.crew import part_bytes
 from frechet.engines.parts import read_part
+from frechet.errors import RequestError
 from frechet.features.extract import Part
 from frechet.features.settings import Settings
 from frechet.images.decode import decode
@@ -29,6 +32,7 @@ from frechet.images.loader import PART
 from frechet.images.signs import SIGN, sign_of
 from frechet.images.sources import open_source
 from frechet.machine import usable_cores
+from frechet.statistics.gathering import Gathering
 from frechet.statistics.gaussian import Gaussian
 
 SAMPLE, BATCH = 64, 4
@@ -36,38 +40,63 @@ JITTER = 0.1  # of a worker's time for a part, as a share (standard deviation of
 
 
 def stages(folder, settings):
-    """Core-seconds: of an image decoded and through the network; of a part gathered and merged; seconds to list an image."""
-    extractor = settings.load()
-    started = time.perf_counter()
-    source = open_source(folder)
-    listed = (time.perf_counter() - started) / len(source)
-    pixels = np.empty((SAMPLE, extractor.pixels, extractor.pixels, 3), np.float32)
+    """Core-seconds. Of an image: read, decode, resize, network. Of a part: statistic, gather (sent and received).
+    Of two statistics: merge, the one of them sent and received.
 
-    def decoded():
-        for picture, out in zip(source.pictures(range(SAMPLE)), pixels, strict=True):
-            rgb, _, kind = decode(picture)
-            extractor.convention.resize(rgb, out)
-            sign_of(rgb, kind)
+    All cores are at work, as in a run: two that share one's units are slower together than one of them alone.
+    """
+    extractor = settings.load()
+    source = open_source(folder)
+    pictures = list(source.pictures(range(SAMPLE)))
+    pixels = np.empty((SAMPLE, extractor.pixels, extractor.pixels, 3), np.float32)
+    images = [decode(picture).rgb for picture in pictures]
+
+    def looked_at(picture):
+        found = decode(picture)
+        sign_of(found.rgb, found.format)
 
     def through():
         batches = (pixels[start : start + BATCH] for start in range(0, SAMPLE, BATCH))
         return np.concatenate(list(extractor.runner.map(batches)))
 
-    decoded()
+    reading = in_threads(Path.read_bytes, sorted(folder.iterdir())[:SAMPLE])
+    decoding = in_threads(looked_at, pictures)
+    resizing = in_threads(extractor.convention.resize, images, pixels)
+    through()
+    network = core_seconds(through) / SAMPLE
     features = np.tile(through(), (-(-PART // SAMPLE), 1))[:PART]
     part = Part(np.arange(PART), features, np.zeros(PART, SIGN), [], [])
-    before = Gaussian.of(features)
+    side = Gathering(slice(0, extractor.width), 10 * PART, 0, keep_all=False)
+    one = Gaussian.of(features)
     return {
-        "list": listed,
-        "decode": core_seconds(decoded) / SAMPLE,
-        "network": core_seconds(through, turns=2) / SAMPLE,
+        "read": reading,
+        "decode": max(0.0, decoding - reading),
+        "resize": resizing,
+        "network": network,
+        "statistic": core_seconds(lambda: side.update(part.places, part.features)),
         "gather": core_seconds(lambda: read_part(io.BytesIO(part_bytes(part)))),
-        "merge": core_seconds(lambda: before.update(features)),
+        "merge": core_seconds(lambda: one.merge(carried(one))),
     }
 
 
+def in_threads(call, *items):
+    """Core-seconds of one call, with a thread on each core."""
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        return core_seconds(lambda: list(pool.map(call, *items))) / len(items[0])
+
+
+def carried(gaussian):
+    """As another process would have it."""
+    stream = io.BytesIO()
+    np.savez(stream, mean=gaussian.mean, scatter=gaussian.scatter)
+    stream.seek(0)
+    with np.load(stream) as arrays:
+        return Gaussian(gaussian.n, arrays["mean"], arrays["scatter"])
+
+
 def core_seconds(call, turns=3):
-    """Processor time of a call, all threads together."""
+    """Processor time of a call, all threads together; the first is not counted."""
+    call()
     taken = []
     for _ in range(turns):
         started = time.process_time()
@@ -76,128 +105,168 @@ def core_seconds(call, turns=3):
     return statistics.median(taken)
 
 
-def work(n, cost):
+def of_an_image(cost):
+    return cost["read"] + cost["decode"] + cost["resize"] + cost["network"]
+
+
+def work(n, processes, cost):
     """The model: processor seconds of a run beyond its start. They share all cores, which are never idle meanwhile."""
     parts = -(-n // PART)
-    return n * (cost["decode"] + cost["network"]) + parts * (cost["gather"] + cost["merge"])
+    sent = parts - -(-parts // processes)  # by all but the first process
+    return n * of_an_image(cost) + parts * cost["statistic"] + sent * cost["gather"]
 
 
-def command(folder, out, processes):
-    stats = ["frechet", "stats", str(folder), str(out), "--extractor", "efficientnet-lite0", "--force"]
+def command(folder, out, processes, flags):
+    stats = ["frechet", "stats", str(folder), str(out), "--force", *flags]
     if processes == 1:
         return [sys.executable, "-m", *stats]
     return [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "-m", *stats]
 
 
-def checked(folder, few, count, turns, cost):
-    """Whole runs beside what the model says of them, one process and two in turn."""
-    runs = {1: [], 2: []}
+def checked(folders, cost, flags):
+    """Whole runs beside what the model says of them: one process, then two pinned ones.
+
+    Args:
+        folders: of two images, whose run is a start, and of `count`, with that number.
+        cost: as measured by `stages`.
+        flags: of the command.
+    """
+    few, many, count = folders
+    rows = []
     with tempfile.TemporaryDirectory() as place:
-        out = Path(place, "s.npz")
-        for _ in range(turns):
-            for processes, taken in runs.items():
-                started = measure_beside_others(command(few, out, processes), {})
-                taken.append((started, measure_beside_others(command(folder, out, processes), {})))
-    ratios = [beyond(*one)[0] / beyond(*two)[0] for one, two in zip(runs[1], runs[2], strict=True)]
-    return {
-        "one_process": [row(*run, count, cost) for run in runs[1]],
-        "two_processes": [row(*run, count, cost) for run in runs[2]],
-        "one_over_two_processes": round(statistics.median(ratios), 3),
+        for processes in (1, 2):
+            started, run = (
+                measure_beside_others(command(folder, Path(place, "s.npz"), processes, flags), {})
+                for folder in (few, many)
+            )
+            rows.append({"processes": processes, "images": count, **row(started, run, work(count, processes, cost))})
+            print(*flags[:2], rows[-1], file=sys.stderr, flush=True)
+    one, two = rows
+    return {"runs": rows, "one_process_over_two": round(one["processor_seconds"] / two["processor_seconds"], 3)} | {
+        "one_process_over_two_in_seconds": round(one["seconds"] / two["seconds"], 3)
     }
 
 
-def beyond(started, run):
-    """(seconds, processor seconds) of a run beyond one of two images."""
-    return run[0] - started[0], run[1] - started[1]
-
-
-def row(started, run, count, cost):
-    """A run: `busy` is the share it took of the cores, `others` what everything else took (where others took some, seconds
-    are as long as the cores that were left make them).
+def row(started, run, model):
+    """A run beyond its start: `busy` is the share it took of the cores, `others` what everything else took (where others
+    took some, seconds are as long as the cores that were left make them).
     """
-    wall, processor = beyond(started, run)
+    wall, processor = run[0] - started[0], run[1] - started[1]
     cores = usable_cores()
     left = cores * (1 - (run[4] or 0))
     return {
         "start_seconds": round(started[0], 2),
         "seconds": round(wall, 2),
-        "model_seconds": round(work(count, cost) / left, 2),
-        "model_over_run": round(work(count, cost) / left / wall, 3),
+        "model_seconds": round(model / left, 2),
+        "model_over_run": round(model / left / wall, 3),
         "processor_seconds": round(processor, 2),
-        "model_processor_seconds": round(work(count, cost), 2),
-        "model_over_run_in_processor_seconds": round(work(count, cost) / processor, 3),
+        "model_processor_seconds": round(model, 2),
+        "model_over_run_in_processor_seconds": round(model / processor, 3),
         "others": run[4] and round(run[4], 3),
         "busy": round(processor / wall / cores, 3),
-        "busy_of_what_was_left": round(processor / wall / left, 3),
     }
 
 
 def simulated(n, workers, rate, gather, collectors):
-    """Seconds until n images are merged: workers finish parts with jitter, each collector takes its own in order.
+    """Seconds until n images are gathered: workers finish parts with jitter, each collector takes its own in order.
 
     Args:
         rate: images a second of one worker.
         gather: seconds that a collector takes for a part.
-        collectors: over which the workers are divided; the first merges what the others have in the end.
+        collectors: over which the workers are divided.
     """
     random = np.random.default_rng(0)
-    parts = max(1, n // PART)
-    own = -(-parts // collectors)  # of one collector; all are alike
+    own = -(-n // PART // collectors)  # parts of one collector; all are alike
     crew = max(1, workers // collectors)
-    turns = -(-own // crew)
-    took = PART / rate * np.exp(random.normal(0, JITTER, (turns, crew)))
+    took = PART / rate * np.exp(random.normal(0, JITTER, (-(-own // crew), crew)))
     arrived = np.cumsum(took, axis=0).ravel()[:own]
-    order = np.arange(1, own + 1)
-    return float(np.maximum.accumulate(arrived - (order - 1) * gather)[-1] + own * gather + (collectors - 1) * gather)
+    waits = arrived - np.arange(own) * gather
+    return float(waits.max() + own * gather)
 
 
 def carried_further(cost, cores):
-    """Hours for 10^4 to 10^9 images on 1 to 10,000 workers of this kind, with one collector and with as many as are needed."""
-    rate = cores / (cost["decode"] + cost["network"])
-    gather = (cost["gather"] + cost["merge"]) / cores
+    """Hours for 10^4 to 10^9 images on 1 to 10,000 machines of this kind, with one collector and with as many as keep up.
+
+    Their statistics are merged one after the other, or in pairs (a tree): seconds of both.
+    """
+    rate = cores / of_an_image(cost)
+    gather = (cost["gather"] + cost["statistic"]) / cores
+    merge = cost["merge"] / cores
     limit = PART / gather
-    table = {}
+    table = []
     for n in (10**4, 10**5, 10**6, 10**7, 10**8, 10**9):
         for workers in (1, 10, 100, 1000, 10_000):
-            needed = max(1, round(1.25 * workers * rate / limit + 0.5))
-            table[f"{n:.0e} images, {workers} workers"] = {
-                "hours_one_collector": round(simulated(n, workers, rate, gather, 1) / 3600, 3),
-                "collectors": needed,
-                "hours": round(simulated(n, workers, rate, gather, needed) / 3600, 3),
-            }
-    return {"worker_images_per_second": round(rate, 2), "collector_images_per_second": round(limit), "runs": table}
+            needed = min(max(1, math.ceil(1.25 * workers * rate / limit)), -(-n // PART))
+            table.append(
+                {
+                    "images": n,
+                    "workers": workers,
+                    "hours_one_collector": significant(simulated(n, workers, rate, gather, 1) / 3600),
+                    "collectors": needed,
+                    "hours_collectors": significant(simulated(n, workers, rate, gather, needed) / 3600),
+                    "seconds_merged_in_turn": significant((needed - 1) * merge),
+                    "seconds_merged_in_pairs": significant(math.ceil(math.log2(needed)) * merge),
+                }
+            )
+    return {
+        "worker_images_per_second": significant(rate),
+        "collector_images_per_second": significant(limit),
+        "one_collector_is_busy_at_workers": significant(limit / rate),
+        "core_hours_of_a_billion_images": significant(10**9 * (of_an_image(cost) + cores * gather / PART) / 3600),
+        "runs": table,
+    }
+
+
+def significant(value):
+    return float(f"{value:.4g}")
+
+
+def precisions():
+    """Those that this processor computes in."""
+    try:
+        Settings(extractor="efficientnet-lite0", precision="bfloat16").load()
+    except RequestError:
+        return ["float32"]
+    return ["float32", "bfloat16"]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--images", type=int, default=1536)
-    parser.add_argument("--turns", type=int, default=1)
+    parser.add_argument("--images", default="1536,512", help="with EfficientNet-Lite0, with Inception")
+    parser.add_argument("--from", dest="place", metavar="PHOTOGRAPHS", help="a folder or zip of photographs")
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as place:
-        folder, few = Path(place, "images"), Path(place, "few")
-        photographs = list(shipped())
-        write_crops(photographs, folder, args.images, seed=0)
-        write_crops(photographs, few, 2, seed=1)
-        cost = {
-            "efficientnet-lite0": stages(folder, Settings(extractor="efficientnet-lite0")),
-            "inception": stages(folder, Settings(weights=args.weights)),
-        }
-        checks = checked(folder, few, args.images, args.turns, cost["efficientnet-lite0"])
-    result = {
-        "machine": machine("frechet", "numpy", "openvino", "pillow", "torch"),
-        "images": args.images,
-        "core_seconds": {
-            extractor: {name: float(f"{value:.4g}") for name, value in costs.items()}
-            for extractor, costs in cost.items()
-        },
-        "checked": checks,
-        "carried_further": carried_further(cost["inception"], usable_cores()),
+    networks = {
+        "efficientnet-lite0": {"extractor": "efficientnet-lite0"},
+        "inception": {"weights": str(args.weights)},
     }
-    print(json.dumps(result, indent=1))
-    if args.output:
-        args.output.write_text(json.dumps(result, indent=1) + "\n")
+    costs, checks = {}, {}
+    with tempfile.TemporaryDirectory() as place:
+        photographs = list(given(args.place) if args.place else shipped())
+        few = Path(place, "few")
+        write_crops(photographs, few, 2, seed=1)
+        for (network, wish), count in zip(networks.items(), map(int, args.images.split(",")), strict=True):
+            many = Path(place, network)
+            write_crops(photographs, many, count, seed=0)
+            for precision in precisions():
+                key = f"{network}, {precision}"
+                costs[key] = stages(many, Settings(precision=precision, **wish))
+                flags = ["--precision", precision, *(f"--{name}={value}" for name, value in wish.items())]
+                checks[key] = checked((few, many, count), costs[key], flags)
+    write(
+        {
+            "machine": machine("frechet", "numpy", "openvino", "pillow", "torch"),
+            "core_seconds": {
+                key: {name: significant(value) for name, value in cost.items()} for key, cost in costs.items()
+            },
+            "checked": checks,
+            "carried_further": {
+                key: carried_further(cost, usable_cores()) for key, cost in costs.items() if key.startswith("inception")
+            },
+        },
+        args.output,
+    )
 
 
 if __name__ == "__main__":

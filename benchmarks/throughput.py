@@ -75,6 +75,7 @@ try:
 finally:
     print(json.dumps([marks[0], marks[1], marks[-1]]))
 """
+OURS = {"frechet": (), "frechet-bfloat16": ("--precision", "bfloat16")}
 CONVENTIONS = {"torch-fidelity": "tensorflow", "torchmetrics": "torchmetrics", "clean-fid": "clean"}
 
 
@@ -89,8 +90,7 @@ def commands(args, hub):
     ours = [sys.executable, "-m", "frechet", *score_command(args)]
     torch_home = {"TORCH_HOME": str(hub)}
     return {
-        "frechet": (ours, {}),
-        "frechet-bfloat16": ([*ours, "--precision", "bfloat16"], {}),
+        **{tool: ([*ours, *flags], {}) for tool, flags in OURS.items()},
         "pytorch-fid": ([args.peers, "-m", "pytorch_fid", *sides, "--device", "cpu"], torch_home),
         "torch-fidelity": ([args.peers, "-c", TORCH_FIDELITY, *sides, weights], torch_home),
         "torchmetrics": ([args.peers, "-c", TORCHMETRICS, *sides, weights], torch_home),
@@ -120,12 +120,12 @@ def measure_beside_others(command, environment):
     return *run, None if everything is None else max(0.0, everything - run[1]) / (run[0] * usable_cores())
 
 
-def until_last_batch(args):
+def until_last_batch(args, *flags):
     """How busy frechet keeps the cores until its last batch: by the name of the moment from which that is counted.
 
     An untimed run of the command with a progress callback that notes wall and processor time.
     """
-    command = [sys.executable, "-c", PROBE, *score_command(args)]
+    command = [sys.executable, "-c", PROBE, *score_command(args, *flags)]
     *_, lines, others = measure_beside_others(command, {"STARTED": str(time.time())})
     started, first, last = json.loads(lines[-1])
     share = {
@@ -156,7 +156,7 @@ def peers_versions(python):
 
 def compared(args):
     """The whole result."""
-    busy = []
+    busy = {}
     with torch_home(args.weights) as hub:
         table = commands(args, hub)
         runs = {tool: [] for tool in args.tools.split(",")}
@@ -164,13 +164,14 @@ def compared(args):
             for tool, taken in runs.items():
                 taken.append(measure_beside_others(*table[tool]))
                 print(f"{tool}: {taken[-1][0]:.1f} s  {taken[-1][3][0]}", file=sys.stderr, flush=True)
-                if tool == "frechet":
-                    busy.append(until_last_batch(args))
+                if tool in OURS:
+                    busy.setdefault(tool, []).append(until_last_batch(args, *OURS[tool]))
     rows = {tool: row(taken, runs["frechet"]) for tool, taken in runs.items()}
-    rows["frechet"]["busy_until_last_batch"] = {
-        name: {"median": _median(run[name] for run in busy), "all": [_median([run[name]]) for run in busy]}
-        for name in busy[0]
-    }
+    for tool, shares in busy.items():
+        rows[tool]["busy_until_last_batch"] = {
+            name: {"median": _median(run[name] for run in shares), "all": [_median([run[name]]) for run in shares]}
+            for name in shares[0]
+        }
     for tool in rows.keys() & CONVENTIONS.keys():
         flags = score_command(args, "--convention", CONVENTIONS[tool])
         rows[tool]["frechet_says"] = measure([sys.executable, "-m", "frechet", *flags], {})[3][0]

@@ -61,6 +61,21 @@ def test_other_images_are_not_taken_for_those(home):
     assert seen() == 12
 
 
+def test_two_runs_at_once_do_not_wait_for_each_other(home):
+    from filelock import FileLock
+
+    a = make_folder(home / "a", 12, size=(9, 9))
+    first = frechet.collect(a, **TOY)
+    (entry,) = entries()
+    CALLS.clear()
+    with FileLock(entry.folder / ".lock"):
+        second = frechet.collect(a, **TOY)
+    assert seen() == 12
+    np.testing.assert_array_equal(second.mean, first.mean)
+    frechet.collect(a, **TOY)
+    assert seen() == 0
+
+
 def test_images_in_memory_are_scored_without_it(home):
     images = np.random.default_rng(0).integers(0, 256, (5, 9, 9, 3), np.uint8)
     assert frechet.collect(images, **TOY).n == 5

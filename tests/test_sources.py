@@ -23,8 +23,9 @@ from PIL import Image
 from pyarrow import parquet
 from toy import TOY, first_six
 
+import frechet
 from frechet.engines.local import collect_from
-from frechet.errors import BadArchive, BadImage, SourceError, Unreachable
+from frechet.errors import BadArchive, BadImage, FrechetError, SourceError, Unreachable
 from frechet.features.settings import Settings
 from frechet.images import remote
 from frechet.images.decode import decode
@@ -237,6 +238,25 @@ def test_a_tar_that_was_cut_short_counts_only_where_bad_images_are_skipped(tmp_p
     assert statistics.n == good
     assert len(statistics.bad_images) == 1
     np.testing.assert_array_equal(statistics.rows, first_six(images[:good]))
+
+
+@pytest.mark.parametrize("bad", ["stop", "skip"])
+@pytest.mark.parametrize("first", ["a/", "0.png"])
+@pytest.mark.parametrize("into", [100, 600])
+def test_a_tar_that_was_cut_in_its_second_member_is_not_called_too_small(tmp_path, files, bad, first, into):
+    """The first is a folder, as `tar cf a.tar folder/` writes it, or an image; the cut is in the header or the data."""
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for name in (first, "a/1.png", "a/2.png"):
+            info = tarfile.TarInfo(name)
+            info.type = tarfile.DIRTYPE if name == "a/" else tarfile.REGTYPE
+            content = b"" if name == "a/" else files["0000.png"]
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+            if name == first:
+                length = archive.offset + into
+    (tmp_path / "a.tar").write_bytes((tmp_path / "a.tar").read_bytes()[:length])
+    with pytest.raises(FrechetError, match="cut short"):
+        frechet.collect(tmp_path / "a.tar", extractor="efficientnet-lite0", on_bad_image=bad)
 
 
 def test_damage_between_members_of_a_tar_is_found(tmp_path, files):

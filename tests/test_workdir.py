@@ -264,6 +264,20 @@ def test_ctrl_c_says_where_to_go_on(many, tmp_path):
     assert "552 images" in out
 
 
+def test_where_no_part_was_finished_none_is_said_to_be_kept(many, tmp_path, monkeypatch):
+    def stopped(*_, **__):
+        raise stop
+        yield
+
+    monkeypatch.setattr("frechet.engines.crew.extract", stopped)
+    stop = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt, match=r"^; no part was finished"):
+        collect_from(open_source(many), Settings(work_dir=tmp_path), TOY)
+    stop = BadImage("broken")
+    with pytest.raises(BadImage, match=r"^broken$"):
+        collect_from(open_source(many), Settings(work_dir=tmp_path), TOY)
+
+
 def test_both_sides_of_a_score_have_folders_of_their_own(tmp_path, computed):
     sides = make_folder(tmp_path / "a", 5), make_folder(tmp_path / "b", 7, seed=1)
     scores = [frechet.score(*sides, work_dir=tmp_path / "work", **OFFLINE)["fd"] for _ in range(2)]

@@ -30,6 +30,7 @@ from frechet.features.loaded import LoadedExtractor
 from frechet.features.recipe import Recipe, require_equal
 from frechet.features.settings import Options, Settings
 from frechet.images.arrays import npz_keys
+from frechet.images.decode import decode
 from frechet.images.generated import GeneratedSource
 from frechet.images.pictures import Source
 from frechet.images.remote import is_url
@@ -346,11 +347,17 @@ def _open_side(
     elif features:
         found = Statistics.of_features(side, seed=settings.seed)
     else:
-        source = open_source(side)
-        if len(source) < 2:
-            raise TooFewImages(f"{source.name} holds one image; a distribution needs at least two")
-        return source
+        return _images_of(side)
     return _as_said(found, settings) if features and _are_bare_features(found) else found
+
+
+def _images_of(side: Any) -> Source:
+    source = open_source(side)
+    if len(source) < 2:
+        for picture in source.pictures(range(len(source))):
+            decode(picture)  # in an archive that was cut short, that is what is wrong
+        raise TooFewImages(f"{source.name} holds one image; a distribution needs at least two")
+    return source
 
 
 def _are_bare_features(side: Statistics) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from frechet.engines.crew import extracted, gathered
 from frechet.engines.featurecache import cached_at
 from frechet.engines.parts import Cut, fingerprint
 from frechet.engines.processes import further_devices, processes_on
-from frechet.engines.workdir import opened_work_dir
+from frechet.engines.workdir import InUse, WorkDir, opened_work_dir
 from frechet.errors import RequestError
 from frechet.features.extract import Part
 from frechet.features.loaded import LoadedExtractor
@@ -36,15 +36,25 @@ def opened_parts(
 
     compute = partial(_computed, cut, settings, extractor, count)
     count(0)
+    with ExitStack() as stack:
+        work = _opened(stack, cut, settings, extractor, what)
+        if work:
+            count(sum(len(cut.images_in(number)) for number in work.finished))
+        with closing(work.completed(compute) if work else compute(range(len(cut)))) as parts:
+            yield parts
+
+
+def _opened(stack: ExitStack, cut: Cut, settings: Settings, extractor: LoadedExtractor, what: str) -> WorkDir | None:
+    """Where finished parts are kept, or None: nobody wants them, or another run is filling the same place of the cache."""
     folder = _kept_at(cut, settings, extractor, what)
     if folder is None:
-        with closing(compute(range(len(cut)))) as parts:
-            yield parts
-        return
-    with opened_work_dir(folder, cut, fingerprint(cut, settings, extractor)) as work:
-        count(sum(len(cut.images_in(number)) for number in work.finished))
-        with closing(work.completed(compute)) as parts:
-            yield parts
+        return None
+    try:
+        return stack.enter_context(opened_work_dir(folder, cut, fingerprint(cut, settings, extractor)))
+    except InUse:
+        if settings.work_dir is not None:
+            raise
+        return None
 
 
 def _kept_at(cut: Cut, settings: Settings, extractor: LoadedExtractor, what: str) -> Path | None:

@@ -75,7 +75,8 @@ def collect_layers(
     n = layers["features"].gaussian.n
     if n < 2:
         raise TooFewImages(
-            f"{source.name}: {n} usable images; at least two are needed ({len(bad)} could not be decoded)"
+            f"{source.name}: {n} usable images; at least two are needed ({len(bad)} could not be decoded"
+            f"{f', the first: {bad[0]}' if bad else ''})"
         )
     noticed, scored = np.concatenate(signs), np.concatenate(places)
 

@@ -63,6 +63,10 @@ class WorkDir:
             return None
 
 
+class InUse(RequestError):
+    """Another run has the folder."""
+
+
 @contextmanager
 def opened_work_dir(folder: Path, cut: Cut, plan: dict[str, Any]) -> Iterator[WorkDir]:
     """The work-dir of a run, locked, and new if there is none.
@@ -73,7 +77,8 @@ def opened_work_dir(folder: Path, cut: Cut, plan: dict[str, Any]) -> Iterator[Wo
         plan: the run's fingerprint.
 
     Raises:
-        RequestError: it belongs to another run (what differs is named), another format, or a run that is under way.
+        RequestError: it belongs to another run (what differs is named), or another format.
+        InUse: another run is under way in it.
         OutputError: it cannot be written.
     """
     from filelock import FileLock, Timeout  # here, since most runs need none
@@ -83,7 +88,7 @@ def opened_work_dir(folder: Path, cut: Cut, plan: dict[str, Any]) -> Iterator[Wo
         lock = FileLock(folder / ".lock")
         lock.acquire(blocking=False)
     except Timeout:
-        raise RequestError(f"another run is using {folder}; wait for its end, or give another --work-dir") from None
+        raise InUse(f"another run is using {folder}; wait for its end, or give another --work-dir") from None
     except OSError as error:
         raise OutputError(f"the work-dir {folder} cannot be written: {error.strerror or error}") from error
     try:
@@ -119,14 +124,22 @@ def _require_ours(folder: Path, plan: dict[str, Any], cut: Cut) -> None:
 
 @contextmanager
 def _resumable(folder: Path) -> Iterator[None]:
-    """Say of whatever stops the run that what is finished is kept."""
+    """Say of whatever stops the run that what is finished is kept, where anything is."""
     try:
         yield
     except KeyboardInterrupt as stop:
+        if not _any_finished(folder):
+            raise KeyboardInterrupt(f"{stop}; no part was finished, so the same command begins anew") from None
         raise KeyboardInterrupt(
             f"{stop}; finished parts are kept in {folder}: the same command continues from there"
         ) from None
     except RunError as error:
+        if not _any_finished(folder):
+            raise
         full = isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOSPC
         remedy = "make room, and the" if full else "the"
         raise type(error)(f"{error} (finished parts are kept in {folder}: {remedy} same command continues)") from error
+
+
+def _any_finished(folder: Path) -> bool:
+    return any(folder.glob("part-*.npz"))

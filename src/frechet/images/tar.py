@@ -85,7 +85,7 @@ def _listed(file: File, names: list[str]) -> Iterator[_Member]:
     except OSError as error:
         raise SourceError(f"{file} cannot be read: {error.strerror or error}") from None
     yield from places.values()
-    if places and not any(member.flaw == _CUT for member in places.values()) and not _ends(file, end, size):
+    if not any(member.flaw == _CUT for member in places.values()) and not _ends(file, end, size):
         yield _Member("(end)", size, 0, _CUT)
 
 

@@ -1,0 +1,92 @@
+"""A run that is killed again and again, with a real network: what it kept, and whether it ends with the same bits.
+
+    python benchmarks/kills.py IMAGES.zip [--kills 20] [--seed 7] [--output FILE]
+
+`frechet stats` with EfficientNet-Lite0 and a work-dir gets SIGKILL at a random moment of its life, each life continuing the one
+before, and is then left to end. Beside it, the same command that nobody disturbs. A finished part is computed again only if its file
+is written again, so files are told apart by inode and time.
+"""
+
+import argparse
+import json
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from machine import machine
+
+
+def begun(images, out, work_dir):
+    command = ["stats", str(images), str(out), "--extractor", "efficientnet-lite0", "--work-dir", str(work_dir)]
+    return subprocess.Popen([sys.executable, "-m", "frechet", *command], stderr=subprocess.DEVNULL)
+
+
+def parts_in(work_dir):
+    """Name of each finished part -> (inode, time of writing)."""
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in work_dir.glob("images/part-*.npz")}
+
+
+def lives(images, place, longest, kills, seed):
+    """One row a killed life and one of the last: seconds it had, parts finished by its end, finished parts written again."""
+    moments, kept, rows = random.Random(seed), {}, []
+    while True:
+        process = begun(images, place / "killed.npz", place / "killed")
+        given = moments.uniform(0, longest)
+        started = time.perf_counter()
+        if len(rows) < kills:
+            time.sleep(given)
+            process.kill()
+        status = process.wait()
+        now = parts_in(place / "killed")
+        again = sum(now.get(name) != mark for name, mark in kept.items())
+        rows.append({"seconds": round(time.perf_counter() - started, 2), "finished": len(now), "written_again": again})
+        print(rows[-1], file=sys.stderr, flush=True)
+        if status == 0:
+            return rows
+        if status != -signal.SIGKILL:
+            sys.exit(f"the run ended with {status}")
+        kept = now
+
+
+def same_bits(one, other):
+    with np.load(one) as found, np.load(other) as expected:
+        return {name: bool(np.array_equal(found[name], expected[name])) for name in expected}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("images", type=Path)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--output", type=Path)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        started = time.perf_counter()
+        if begun(args.images, place / "undisturbed.npz", place / "undisturbed").wait():
+            sys.exit("the undisturbed run failed")
+        took = time.perf_counter() - started
+        rows = lives(args.images, place, took / 6, args.kills, args.seed)
+        same = same_bits(place / "killed.npz", place / "undisturbed.npz")
+    result = {
+        "machine": machine("frechet", "numpy", "openvino", "pillow"),
+        "undisturbed_seconds": round(took, 2),
+        "parts": rows[-1]["finished"],
+        "kills": len(rows) - 1,
+        "kills_before_all_parts_were_finished": sum(row["finished"] < rows[-1]["finished"] for row in rows[:-1]),
+        "finished_parts_written_again": sum(row["written_again"] for row in rows),
+        "arrays_of_the_same_bits": same,
+        "lives": rows,
+    }
+    print(json.dumps(result, indent=1))
+    if args.output:
+        args.output.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
