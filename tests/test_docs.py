@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import help_pages
 import numpy as np
 import pytest
 from conftest import make_folder
@@ -118,6 +119,10 @@ def test_what_a_page_says_to_run_runs(path, desk, tmp_path):
     python = "\n".join(code for language, code in fences if language == "python")
     if python:
         run_code(python, "python", here, environment)
+
+
+def test_the_page_of_commands_is_what_help_says():
+    assert help_pages.PAGE.read_text() == help_pages.help_page(), "run python tests/help_pages.py"
 
 
 def test_links_within_the_docs_lead_somewhere():
