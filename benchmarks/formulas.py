@@ -19,6 +19,8 @@ import scipy.linalg
 
 
 class OnTheProcessor(ast.NodeTransformer):
+    """Reads the name of the device "cuda" as "cpu"."""
+
     def visit_Constant(self, node):
         return ast.copy_location(ast.Constant("cpu"), node) if node.value == "cuda" else node
 

@@ -76,6 +76,7 @@ SKIPPED = {  # how a line begins that is not run -> why
     "pip install": "what a page says first, and whoever runs this has done",
     "make ": "builds an environment; `make test` is this",
 }
+OPTIONAL = ("tensorboard", "mlflow", "wandb")  # loggers: a snippet that imports one runs where it is installed
 BEFORE = {  # page -> what its Python takes for granted: the reader's own things, small
     "reference.md": """
 import frechet, torch
@@ -171,7 +172,7 @@ def test_what_a_page_says_to_run_runs(path, desk, site, tmp_path):
         (here / "reference.npz").unlink()
     for code in (code for language, code in fences if language == "sh"):
         run_code(code, "sh", here, environment)
-    python = "\n".join(code for language, code in fences if language == "python")
+    python = "\n".join(code for language, code in fences if language == "python" and not _lacks_a_logger(code))
     if python:
         run_code(BEFORE.get(path.name, "") + python, "python", here, environment)
 
@@ -201,6 +202,10 @@ def _with_those_below(commands):
     for command in commands:
         yield command
         yield from _with_those_below(getattr(command, "commands", {}).values())
+
+
+def _lacks_a_logger(code):
+    return any(name in code and importlib.util.find_spec(name) is None for name in OPTIONAL)
 
 
 def test_the_page_of_commands_is_what_help_says():
