@@ -4,7 +4,8 @@
 
 Run it with the interpreter of the environment with the peers (see README.md beside this file). Times: one loss and backward
 of a batch of noise of 299 x 299 against a stored reference, in turn; pytorch-fid's network is followed by the same
-distance and the same closed-form gradient, so that only the networks differ. Memory: the peak of a process each,
+distance and the same closed-form gradient, so that only the networks differ; ours once more with the network in
+bfloat16, which computes something else and is told apart. Memory: the peak of a process each,
 module and weights included ("nothing": a step with two images).
 """
 
@@ -66,7 +67,8 @@ def step(value, batch):
 
 def times(args):
     loss = loss_of(args.weights)
-    values = {"frechet": loss, "pytorch-fid": eager(args.weights, loss)}
+    half = loss_of(args.weights, precision="bfloat16")
+    values = {"frechet": loss, "pytorch-fid": eager(args.weights, loss), "frechet-bfloat16": half}
     batch = images(args.batch)
     grads = {name: step(value, batch)[3] for name, value in values.items()}  # the first is not timed
     taken = {name: [] for name in values}
@@ -74,18 +76,26 @@ def times(args):
         for name in list(values)[:: 1 if run % 2 == 0 else -1]:
             taken[name].append(step(values[name], batch)[:2])
             print(f"{name}: {taken[name][-1]}", file=sys.stderr, flush=True)
-    ratios = [sum(theirs) / sum(mine) for mine, theirs in zip(taken["frechet"], taken["pytorch-fid"], strict=True)]
-    gap = (grads["frechet"] - grads["pytorch-fid"]).norm() / grads["pytorch-fid"].norm()
+    sums = {name: [sum(pair) for pair in pairs] for name, pairs in taken.items()}
+    ratios = {
+        name: [theirs / mine for mine, theirs in zip(sums[name], sums["pytorch-fid"], strict=True)]
+        for name in ("frechet", "frechet-bfloat16")
+    }
     return {
         "batch": args.batch,
-        "times_as_fast_as_pytorch_fid": statistics.median(ratios),
+        "times_as_fast_as_pytorch_fid": {name: statistics.median(found) for name, found in ratios.items()},
         "all_ratios": ratios,
         "step_over_forward": statistics.median(sum(pair) / pair[0] for pair in taken["frechet"]),
         "seconds": {
             name: [statistics.median(part) for part in zip(*pairs, strict=True)] for name, pairs in taken.items()
         },
-        "gradients_differ_by": float(gap),
+        "gradients_differ_by": {name: gap(grads[name], grads["pytorch-fid"]) for name in ratios},
     }
+
+
+def gap(found, expected):
+    """Of one gradient from another, relative to the other's norm."""
+    return float((found - expected).norm() / expected.norm())
 
 
 def agreement(args):
