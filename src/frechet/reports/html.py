@@ -9,7 +9,7 @@ import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from frechet.features.settings import Settings
 from frechet.images.remote import is_url, shown
 from frechet.output import check_output, written_aside
 from frechet.pipeline import Measured, measure
-from frechet.reports.findings import SHARES, Findings, Point, findings_of
+from frechet.reports.findings import SHARES, Findings, findings_of
 from frechet.reports.ranking import Comparison
 from frechet.reports.side_by_side import tables_of
 from frechet.reports.thumbnails import Album
@@ -117,7 +117,7 @@ def report_page(measured: Measured, settings: Settings, command: str, progress: 
     sure = distance is not None and distance.interval_95 is not None
     found = findings_of(generated, reference, seed=settings.seed, intervals=sure, progress=progress)
     if found.curve and distance:  # of all images the score knows more: whether both sides may be equal
-        found.curve[-1] = Point(len(generated.features), distance.value, distance.corrected_value, distance.interval_95)
+        found.curve[-1] = replace(found.curve[-1], corrected=distance.corrected_value, interval_95=distance.interval_95)
     albums = {side: Album(s, measured.sources.get(side), settings) for side, s in measured.statistics.items()}
     _fill(albums, found)
     shares = [score for score in scores if score.metric.partition("@")[0] in SHARES]

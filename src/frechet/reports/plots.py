@@ -101,16 +101,18 @@ def curve_svg(points: Sequence[Point], score: Score) -> str:
 
 def shares_svg(scores: Sequence[Score]) -> str:
     """Precision, recall, density and coverage as bars, coloured by the side whose images they count."""
-    figure = Figure(figsize=(7.2, 0.9 + 0.5 * len(scores)), layout="constrained")
+    figure = Figure(figsize=(7.2, 0.9 + 0.6 * len(scores)), layout="constrained")
     axis = figure.subplots()
+    names = []
     for i, score in enumerate(scores):
         side = SHARES[score.metric.partition("@")[0]][0]
+        names.append(f"{score.label.partition(' (')[0]}\nof {side} images")
         axis.barh(i, score.value, height=0.6, color=_COLOURS[0 if side == "generated" else 1])
         axis.annotate(
             f"{score.value:.3g}", (score.value, i), (4, 0), textcoords="offset points", va="center", color=_INK
         )
     axis.axvline(1, color=_FAINT, linewidth=1, linestyle="--")
-    axis.set_yticks(range(len(scores)), [score.label.partition(" (")[0] for score in scores])
+    axis.set_yticks(range(len(scores)), names)
     axis.invert_yaxis()
     axis.set(xlim=(0, 1.12 * max(1.0, *(score.value for score in scores))), xlabel="share")
     described = ", ".join(f"{score.label} {score.value:.3g}" for score in scores)
