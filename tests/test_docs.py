@@ -128,7 +128,7 @@ def desk(tmp_path_factory, weights_with_head):
     for side in ("samples", "reference"):
         shutil.make_archive(folder / side, "zip", folder / side)
     (folder / "shards").mkdir()
-    for number in range(128):
+    for number in range(8):
         with tarfile.open(folder / "shards" / f"{number:03d}.tar", "w") as shard:
             shard.add(files[number % 11], f"{number}.png")
     environment = {**os.environ, "FRECHET_WEIGHTS": str(weights_with_head), "PYTHONWARNINGS": "ignore"}
@@ -194,7 +194,7 @@ def _words(line, folder):
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_what_a_page_says_to_run_runs(path, desk, site, tmp_path):
     folder, environment = desk
-    text = path.read_text().replace("https://example.org/", site)
+    text = path.read_text().replace("https://example.org/", site).replace("{000..127}", "{000..007}")
     for word, package in (("torch", "torchmetrics"), ("jax.", "jax"), ("--report", "jinja2")):
         if word in text:
             pytest.importorskip(package)
