@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+import scipy.linalg
 
+from frechet.distances.equality import permutation_test
 from frechet.distances.frechet import frechet_terms
 from frechet.distances.normal import Normal
 from frechet.distances.transport import couple, influence
@@ -131,3 +133,35 @@ def test_too_few_images_get_a_reason():
     assert "24, not 16" in why_none(side(x), side(y))
     assert "neither" in why_none(side(x, n=False), side(y, n=False))
     assert why_none(side(y), side(y)) is None
+
+
+def test_permuted_sides_are_as_far_apart_as_random_parts_of_one_set():
+    random = np.random.default_rng(3)
+    x, y = (random.standard_normal((n, D)) * np.arange(1, D + 1) ** -0.5 for n in (2 * D, 3 * D))
+    found = permutation_test(x, y)
+    pooled, exact = np.concatenate([x, y]), []
+    for _ in range(200):  # independently: SciPy's square root of fresh random parts
+        order = random.permutation(len(pooled))
+        a, b = pooled[order[: 3 * D]], pooled[order[3 * D :]]
+        first, second = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+        root = np.trace(scipy.linalg.sqrtm(first @ second).real)
+        exact.append(((a.mean(axis=0) - b.mean(axis=0)) ** 2).sum() + np.trace(first) + np.trace(second) - 2 * root)
+    assert found.mean == pytest.approx(np.mean(exact), rel=0.03)
+    assert found.deviation == pytest.approx(np.std(exact), rel=0.4)  # of 39 draws: 11 % of noise of its own
+
+
+def test_one_distribution_is_called_two_in_one_run_of_twenty():
+    random = np.random.default_rng(4)
+    values = [permutation_test(*random.standard_normal((2, 40, 3))).p_value for _ in range(300)]
+    assert 0.02 <= np.mean(np.asarray(values) <= 0.05) <= 0.09  # 0.05 within 2.4 and 3.2 standard deviations
+    assert np.mean(values) == pytest.approx(0.5, abs=0.06)
+
+
+@pytest.mark.parametrize("what", ["mean", "covariance"])
+def test_two_distributions_are_called_two(what):
+    random = np.random.default_rng(5)
+    x, y = random.standard_normal((2, 300, 6))
+    y = y + 0.3 if what == "mean" else y * 1.3
+    assert permutation_test(x, y).p_value == 1 / 40
+    flat = np.concatenate([x, np.ones((300, 1))], axis=1)  # a feature without spread
+    assert permutation_test(flat, np.concatenate([y, np.ones((300, 1))], axis=1)).p_value == 1 / 40

@@ -69,6 +69,13 @@ def couple(p: Normal, q: Normal) -> Coupling:
     return _by_singular_values(p.factor, q.factor)
 
 
+def inverse_sums(values: Array) -> Array:
+    """(k, k) 1 / (sᵢ + sⱼ) of (k,) values that are not negative; 0 where both are 0."""
+    xp = namespace_of(values)
+    sums = values[:, None] + values[None, :]
+    return xp.where(sums > 0, 1 / xp.where(sums > 0, sums, xp.ones_like(sums)), xp.zeros_like(sums))
+
+
 def squared_distance(p: Normal, q: Normal, coupling: Coupling) -> Array:
     """d², from the decomposition that the coupling holds already."""
     xp = namespace_of(p.mean)

@@ -18,15 +18,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from frechet.distances.equality import Equality, permutation_test
 from frechet.distances.frechet import frechet_terms
 from frechet.distances.normal import Array, Normal, namespace_of
-from frechet.distances.transport import Coupling, couple, influence
+from frechet.distances.transport import Coupling, couple, influence, inverse_sums
 
 GROUPS = 10
 FEWEST = 1.5  # images per dimension, below which no correction can be trusted
 ENOUGH = 8  # images per dimension, from which the analytic bias is as good as the jackknife's
 PAIRS = 4096  # of images, for the mean square of the second derivative
-PERMUTATIONS = 39  # the smallest p-value is 1/40
 SHARED = 64  # groups of the second side, over which ψ₂ is averaged: its variance is known to √(2/64)
 NORMAL_95 = 1.959964
 
@@ -132,7 +132,9 @@ def interval(
     )
     if found.low > 0 or not (permute and p.complete and q.complete):
         return found
-    return _where_equal(found, plain, np.asarray(list(_permuted(p, q, seed, done))))
+    assert p.rows is not None
+    assert q.rows is not None
+    return _where_equal(found, plain, permutation_test(p.rows, q.rows, seed=seed, done=done))
 
 
 def _skew(corrected: float, error: float) -> float:
@@ -202,17 +204,10 @@ def _mean_square_of_h(
     w = y @ (coupling.onto_q if other is p else coupling.onto_p).T
     xp = namespace_of(z)
     products = z * w
-    spread = xp.sum((products @ _weights(coupling.roots)) * products, axis=1)
+    spread = xp.sum((products @ inverse_sums(coupling.roots)) * products, axis=1)
     spread = spread - (xp.sum(z**2, axis=1) + xp.sum(w**2, axis=1) - xp.sum(coupling.roots)) / 2
     along = 2 * xp.sum(products if sign > 0 else x * y, axis=1)
     return float(xp.mean((along + spread) ** 2))
-
-
-def _weights(roots: Array) -> Array:
-    """1 / (sᵢ + sⱼ), 0 where both are."""
-    xp = namespace_of(roots)
-    sums = roots[:, None] + roots[None, :]
-    return xp.where(sums > 0, 1 / xp.where(sums > 0, sums, xp.ones_like(sums)), xp.zeros_like(sums))
 
 
 def _gaussian_variance(normal: Normal, other: Normal, coupling: Coupling) -> float:
@@ -230,7 +225,7 @@ def _analytic_bias(side: Side, coupling: Coupling) -> float:
         return 0.0
     xp = namespace_of(side.normal.mean)
     roots = coupling.roots
-    weights = _weights(roots)
+    weights = inverse_sums(roots)
     if side.rows is None:  # of a Gaussian: Var(zᵢzⱼ) = sᵢsⱼ (1 + δᵢⱼ)
         spread = xp.sum(roots[:, None] * roots[None, :] * weights) + xp.sum(roots) / 2
     else:
@@ -273,36 +268,16 @@ def _without(rows: Array, mean: Array, scatter: Array, n: int) -> Normal:
     return Normal(mean - shift / rest, covariance=left / (rest - 1))
 
 
-def _permuted(p: Side, q: Side, seed: int, done: Callable[[int, int], None]) -> Iterator[float]:
-    """Distances between halves of both sides' images together, drawn anew each time."""
-    assert p.rows is not None
-    assert q.rows is not None
-    xp = namespace_of(p.rows, q.rows)
-    pooled = xp.concat([p.rows, q.rows], axis=0)
-    n, m = pooled.shape[0], q.rows.shape[0]
-    whole = _double(pooled)
-    mean = xp.mean(whole, axis=0)
-    whole = whole - mean
-    scatter = whole.T @ whole
-    random = np.random.default_rng(seed)
-    for step in range(PERMUTATIONS):
-        chosen = random.permutation(n)[:m]
-        part = whole[chosen, :]
-        centre = xp.mean(part, axis=0)
-        drawn = Normal(centre, covariance=(part - centre).T @ (part - centre) / (m - 1))
-        rest = _without(part, xp.zeros_like(mean), scatter, n)
-        yield frechet_terms(rest, drawn).total
-        done(step + 1, PERMUTATIONS)
-
-
-def _where_equal(found: Interval, plain: float, permuted: np.ndarray) -> Interval:
+def _where_equal(found: Interval, plain: float, equality: Equality) -> Interval:
     """The interval where both sides may be one distribution: ψ vanishes there, so permutations stand for it."""
-    p_value = (1 + int((permuted >= plain).sum())) / (1 + len(permuted))
-    if p_value <= 0.05:
-        return found._replace(p_equal=p_value)
-    high = max(0.0, plain - permuted.mean()) + NORMAL_95 * permuted.std(ddof=1)
+    if equality.p_value <= 0.05:
+        return found._replace(p_equal=equality.p_value)
+    high = max(0.0, plain - equality.mean) + NORMAL_95 * equality.deviation
     return found._replace(
-        low=0.0, high=max(found.high, high), p_equal=p_value, method=f"{found.method}; permutations of equal sets"
+        low=0.0,
+        high=max(found.high, high),
+        p_equal=equality.p_value,
+        method=f"{found.method}; permutations of equal sets",
     )
 
 
