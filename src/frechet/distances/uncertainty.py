@@ -99,15 +99,12 @@ def why_none(p: Side, q: Side) -> str | None:
     return None
 
 
-def interval(
-    p: Side, q: Side, *, seed: int = 0, permute: bool = True, done: Callable[[int, int], None] = lambda *_: None
-) -> Interval:
+def interval(p: Side, q: Side, *, seed: int = 0, done: Callable[[int, int], None] = lambda *_: None) -> Interval:
     """The corrected squared distance between what p and q were drawn from, with its 95 % interval.
 
     Args:
         p, q: the two sides; `why_none` says None of them.
         seed: of the groups that the jackknife leaves out, and of permutations.
-        permute: whether permutations stand for ψ where the interval reaches zero.
         done: called with (steps done, steps in all).
     """
     plain = frechet_terms(p.normal, q.normal).total
@@ -130,7 +127,7 @@ def interval(
         variances,
         groups=_in_groups(q, effects[1]),
     )
-    if found.low > 0 or not (permute and p.complete and q.complete):
+    if found.low > 0 or not (p.complete and q.complete):
         return found
     assert p.rows is not None
     assert q.rows is not None

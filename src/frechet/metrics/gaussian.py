@@ -72,12 +72,10 @@ def require_all_features(side: Statistics) -> None:
         )
 
 
-def frechet_interval(
-    generated: Statistics, reference: Statistics, seed: int, done: Done, *, permute: bool = True
-) -> Interval | str:
+def frechet_interval(generated: Statistics, reference: Statistics, seed: int, done: Done) -> Interval | str:
     """The bias-corrected distance with its 95 % interval, or the reason why there is none."""
     sides = _sampled(generated), _sampled(reference)
-    return why_none(*sides) or interval(*sides, seed=seed, permute=permute, done=done)
+    return why_none(*sides) or interval(*sides, seed=seed, done=done)
 
 
 def frechet_influence(generated: Statistics, reference: Statistics) -> Influence:

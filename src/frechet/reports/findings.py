@@ -129,7 +129,7 @@ def findings_of(
 def _curve(
     features: np.ndarray, reference: Statistics, seed: int, intervals: bool, progress: Progress
 ) -> Iterator[Point]:
-    """Nested random subsets; whether one equals the reference is not asked of each, which would take long."""
+    """Nested random subsets."""
     n = len(features)
     order = np.random.default_rng(seed).permutation(n)
     sizes = np.unique(np.geomspace(max(2, n // 32), n, SIZES).round().astype(int))
@@ -137,7 +137,7 @@ def _curve(
     for step, size in enumerate(sizes):
         subset = Statistics.of_features(features[order[:size]], seed=seed)
         value = float(frechet_terms(normal_of(subset), other).total)
-        found = frechet_interval(subset, reference, seed, lambda *_: None, permute=False) if intervals else ""
+        found = frechet_interval(subset, reference, seed, lambda *_: None) if intervals else ""
         known = () if isinstance(found, str) else (found.corrected, (found.low, found.high))
         progress("curve", step + 1, len(sizes))
         yield Point(int(size), value, *known)

@@ -116,7 +116,7 @@ def report_page(measured: Measured, settings: Settings, command: str, progress: 
     distance = next((score for score in scores if "mean" in score.terms), None)
     sure = distance is not None and distance.interval_95 is not None
     found = findings_of(generated, reference, seed=settings.seed, intervals=sure, progress=progress)
-    if found.curve and distance:  # of all images the score knows more: whether both sides may be equal
+    if found.curve and distance:  # of all images, the very numbers of the score
         found.curve[-1] = replace(found.curve[-1], corrected=distance.corrected_value, interval_95=distance.interval_95)
     albums = {side: Album(s, measured.sources.get(side), settings) for side, s in measured.statistics.items()}
     _fill(albums, found)
