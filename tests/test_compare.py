@@ -205,3 +205,83 @@ def test_the_command_line(checkpoints, tmp_path):
     assert run("compare", *paths, "--output", tmp_path / "t.tex")[0] == 2
     code, _, err = run("compare", *paths, "--format", "nonsense")
     assert (code, "no format 'nonsense'" in err) == (2, True)
+
+
+def with_scores(run, **scores):
+    return Run(name=run.name, scores=scores, provenance=run.provenance)
+
+
+def test_a_metric_that_a_run_lacks_is_a_dash(checkpoints):
+    """Nobody is dropped: a run without the metric has a row of dashes, a metric of one run alone has its table."""
+    fd = [run.scores["fd"] for run in checkpoints[:3]]
+    runs = [
+        with_scores(checkpoints[0], fd=fd[0], vendi=fd[0]),
+        with_scores(checkpoints[1], vendi=fd[1], mmd=fd[1]),
+        with_scores(checkpoints[2], fd=fd[2]),
+    ]
+    found = compare_runs(runs)
+    assert [(one.metric, len(one.rows)) for one in found] == [("fd", 3), ("vendi", 3), ("mmd", 3)]
+    assert [row.value for row in found[0].rows] == [fd[0]["value"], None, fd[2]["value"]]
+    assert found[0].rows[0].difference_95 or found[0].rows[2].difference_95  # the other two are compared as ever
+    assert found[0].notes[-1] == "without this metric: step-1"
+    assert found[2].rows[1].verdict is None  # alone, it is not the best of anything
+    lines = WRITTEN["text"](found).splitlines()
+    assert lines[3].split() == ["step-1", *["-"] * 9]
+    assert "| step\\-1 | - |" in WRITTEN["markdown"](found) or "| step-1 | - |" in WRITTEN["markdown"](found)
+    rows = list(csv.DictReader(io.StringIO(WRITTEN["csv"](found))))
+    assert (rows[1]["run"], rows[1]["value"]) == ("step-1", "")
+    assert json.loads(WRITTEN["json"](found))["fd"]["rows"][1]["value"] is None
+
+
+def test_a_gap_in_the_curve(checkpoints):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("jinja2")
+    from frechet.reports.html import comparison_page
+
+    fd = checkpoints[0].scores["fd"]
+    runs = [
+        with_scores(checkpoints[0], fd=fd),
+        with_scores(checkpoints[1], vendi=fd),
+        with_scores(checkpoints[2], fd=fd),
+    ]
+    page = comparison_page(compare_runs(runs))
+    assert page.count("<section") == 2
+    assert '<td class="number" data-value="-">-</td>' in page
+
+
+@pytest.mark.parametrize("interval", ["auto", "none"])
+def test_runs_of_one_value_share_the_first_place(checkpoints, interval):
+    fd = dict(checkpoints[0].scores["fd"])
+    if interval == "none":
+        fd |= {"corrected_value": None, "standard_error": None, "interval_95": None}
+    (found,) = compare_runs([with_scores(run, fd=fd) for run in checkpoints[:3]])
+    assert {row.verdict for row in found.rows} == {"best" if interval == "auto" else "best value"}
+    assert {row.difference for row in found.rows} == {0}
+
+
+@pytest.mark.parametrize(("metrics", "told"), [("", "''"), ([], r"\[\]"), ("fd,", "'fd,'"), ([""], r"\[''\]")])
+def test_no_metric_is_no_wish(metrics, told):
+    random = np.random.default_rng(0)
+    one, other = side(random, n=40), side(random, n=40)
+    for ask in (frechet.compare, frechet.score):
+        with pytest.raises(RequestError, match=f"metrics is {told}; expected names"):
+            ask(one, other, metrics=metrics)
+    assert list(frechet.compare(one, other, metrics="fd, kid")) == ["fd", "kid"]
+
+
+@pytest.mark.parametrize("explain", [2.5, "2", -1])
+def test_a_part_of_an_image_cannot_be_listed(explain):
+    random = np.random.default_rng(0)
+    for ask in (frechet.compare, frechet.score):
+        with pytest.raises(RequestError, match=f"explain is {explain!r}; expected the number of images"):
+            ask(side(random, n=40), side(random, n=40), explain=explain)
+
+
+@pytest.mark.parametrize(
+    ("flag", "options"), [("--num-images 10", {"num_images": 10}), ("--weights w", {"weights": "w"})]
+)
+def test_what_is_of_images_is_refused_of_features_by_its_own_name(flag, options):
+    features = np.random.default_rng(0).standard_normal((30, 5)).astype(np.float32)
+    with pytest.raises(RequestError, match=f"^{flag} is of images") as caught:
+        frechet.score(features, features, features=True, **options)
+    assert ("weights" in str(caught.value)) == ("weights" in options)

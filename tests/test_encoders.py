@@ -121,6 +121,18 @@ def models(tmp_path_factory):
         **small, intermediate_size=48, image_size=336, patch_size=28, projection_dim=10
     )
     transformers.CLIPVisionModelWithProjection(vision).save_pretrained(folder / "clip")
+    wide = {**small, "intermediate_size": 48, "image_size": 224, "patch_size": 32}
+    decoder = {f"decoder_{key}": value for key, value in wide.items() if key not in ("image_size", "patch_size")}
+    mae = transformers.ViTMAEForPreTraining(transformers.ViTMAEConfig(**wide, **decoder))
+    mae.save_pretrained(folder / "mae")  # as it is published: with the decoder, and 3/4 of the patches masked
+    data2vec = transformers.Data2VecVisionConfig(
+        **wide, use_mean_pooling=False, use_shared_relative_position_bias=True, layer_scale_init_value=0.5
+    )
+    transformers.Data2VecVisionModel(data2vec).save_pretrained(folder / "data2vec")
+    convnext = transformers.ConvNextConfig(
+        hidden_sizes=[8, 12, 16, 20], depths=[1, 1, 1, 1], layer_scale_init_value=0.5
+    )
+    transformers.ConvNextForImageClassification(convnext).save_pretrained(folder / "convnext")
     return folder
 
 
@@ -149,6 +161,52 @@ def test_clip_takes_the_central_square(folders, models):
         entering = torch.from_numpy(((pixels - mean) / deviation).transpose(0, 3, 1, 2)).float()
         expected = model(pixel_values=entering).image_embeds
     assert loaded.dims == 10
+    np.testing.assert_allclose(ours.features, expected.numpy(), rtol=1e-3, atol=1e-4)
+
+
+def test_mae_sees_the_whole_image_and_gives_its_class_token(folders, models):
+    """dgm-eval's model: nothing masked, the first token behind the last norm, Pillow's bicubic on float channels."""
+    from transformers import ViTMAEModel
+
+    ours = frechet.collect(folders[1], extractor="mae-vit-l-16", weights=models / "mae")
+    again = frechet.collect(folders[1], extractor="mae-vit-l-16", weights=models / "mae")
+    np.testing.assert_array_equal(ours.features, again.features)
+    channels = [np.asarray(Image.open(path), np.float32).transpose(2, 0, 1) for path in sorted(folders[1].iterdir())]
+    resized = [
+        [Image.fromarray(one).resize((224, 224), Image.Resampling.BICUBIC) for one in image] for image in channels
+    ]
+    pixels = np.array([[np.asarray(one).clip(0, 255) for one in image] for image in resized]) / 255
+    mean, deviation = (side[:, None, None] for side in IMAGENET)
+    model = ViTMAEModel.from_pretrained(models / "mae", mask_ratio=0.0).eval()
+    with torch.inference_mode():  # the library draws an order of the patches, which attention does not care about
+        expected = model(pixel_values=torch.from_numpy((pixels - mean) / deviation).float()).last_hidden_state[:, 0]
+    np.testing.assert_allclose(ours.features, expected.numpy(), rtol=1e-3, atol=1e-4)
+
+
+def test_data2vec_gives_the_librarys_pooled_output(folders, models):
+    from transformers import Data2VecVisionModel
+
+    ours = frechet.collect(folders[1], extractor="data2vec-vit-l-16", weights=models / "data2vec")
+    model = Data2VecVisionModel.from_pretrained(models / "data2vec").eval()
+    half = np.array([0.5, 0.5, 0.5])
+    with torch.inference_mode():  # without mean pooling, the class token behind the last norm
+        expected = model(pixel_values=standardised(folders[1], 224, half, half)).last_hidden_state[:, 0]
+    np.testing.assert_allclose(ours.features, expected.numpy(), rtol=1e-3, atol=1e-4)
+
+
+def test_convnext_takes_224_of_256_pixels(folders, models):
+    """timm's head before the classifier: the mean over places, then the norm."""
+    from transformers import ConvNextModel
+
+    ours = frechet.collect(folders[1], extractor="convnext-l", weights=models / "convnext")
+    large = [Image.open(path).resize((256, 426), Image.Resampling.BICUBIC) for path in sorted(folders[1].iterdir())]
+    pixels = np.stack([np.asarray(image.crop((16, 101, 240, 325))) for image in large]) / 255
+    model = ConvNextModel.from_pretrained(models / "convnext").eval()
+    with torch.inference_mode():
+        entering = torch.from_numpy(((pixels - IMAGENET[0]) / IMAGENET[1]).transpose(0, 3, 1, 2)).float()
+        places = model(pixel_values=entering).last_hidden_state
+        expected = torch.nn.functional.layer_norm(places.mean((2, 3)), (20,), eps=1e-6)
+    assert ours.recipe.layer == "20"
     np.testing.assert_allclose(ours.features, expected.numpy(), rtol=1e-3, atol=1e-4)
 
 

@@ -127,8 +127,8 @@ def test_flags_about_images_are_held_against_the_features(sides):
     assert frechet.score(*sides, features=True, dims=64)["fid"].label == "FID-64"
     for wishes, message in (
         ({"dims": 192}, "layer 192 is asked for, and the generated statistics"),
-        ({"weights": "w.pth"}, "num_images or weights"),
-        ({"num_images": 5}, "num_images or weights"),
+        ({"weights": "w.pth"}, "^--weights w.pth is of images"),
+        ({"num_images": 5}, "^--num-images 5 is of images"),
         ({"extractor": "efficientnet-lite0"}, "has 64 features an image; efficientnet-lite0 gives 1280"),
     ):
         with pytest.raises(RequestError, match=message):

@@ -97,6 +97,23 @@ def test_kid_moves_with_the_standard_error_of_the_bootstrap(sides):
     assert kid(x, y).standard_error == pytest.approx(spread, rel=0.15)
 
 
+def test_the_bootstrap_counts_the_degenerate_part_three_times():
+    """Of equal distributions all variance is degenerate, and resampled samples have twice of it in addition: images of a
+    sample, unlike their distribution, have projections that are not zero (Arcones & Giné 1992). The truth is fresh samples."""
+    random = np.random.default_rng(4)
+    resampled, fresh = [], []
+    for _ in range(400):
+        x, y = (random.standard_normal((40, 5)).astype(np.float32) for _ in range(2))
+        fresh.append(kid(x, y).value)
+        if len(resampled) == 50:
+            continue
+        picks = random.integers(0, 40, (60, 2, 40))
+        resampled.append(
+            np.var([_with_repeats(x[i].astype(float), y[j].astype(float), i, j) for i, j in picks], ddof=1)
+        )
+    assert np.mean(resampled) / np.var(fresh) == pytest.approx(3, rel=0.25)
+
+
 def _with_repeats(x, y, i, j):
     """The estimator over pairs of different images: a bootstrap repeats images, and a pair of twins says nothing."""
 

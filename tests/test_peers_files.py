@@ -6,9 +6,11 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from toy import PIXELS, TOY, first_six
 
 import frechet
 from frechet.errors import StatisticsError
+from frechet.features.settings import Settings
 from frechet.statistics.files import read_statistics
 from frechet.statistics.peers import SPATIAL, is_statistics
 
@@ -58,6 +60,33 @@ def test_adms_batches_hold_two_statistics_and_images(tmp_path, x):
     assert frechet.score(found, found)["sfid"].label == "sFID"
     np.savez(tmp_path / "samples.npz", arr_0=np.zeros((3, 8, 8, 3), np.uint8))
     assert not is_statistics(tmp_path / "samples.npz")
+
+
+def test_adms_images_are_what_metrics_of_every_image_take(tmp_path, monkeypatch):
+    """As ADM's evaluator: the distance by mu and sigma, precision and recall by arr_0, whose images are fewer."""
+    monkeypatch.setattr(Settings, "load", lambda *_: TOY)
+    random = np.random.default_rng(2)
+    generated, beside, whole = (random.integers(0, 256, (n, PIXELS, PIXELS, 3), np.uint8) for n in (40, 30, 90))
+    np.savez(tmp_path / "samples.npz", arr_0=generated)
+    mu, sigma = moments(first_six(whole))
+    np.savez(tmp_path / "virtual.npz", arr_0=beside, mu=mu, sigma=sigma)
+    asked = ["fid", "kid", "precision", "recall", "mifid"]
+    scores = frechet.score(tmp_path / "samples.npz", tmp_path / "virtual.npz", metrics=asked, interval="none")
+    assert list(scores) == asked
+    by_images = frechet.score(generated, beside, metrics=asked, interval="none")
+    for key in asked[1:]:
+        assert float(scores[key]) == float(by_images[key])
+        assert (scores[key].n_reference, by_images[key].n_reference) == (30, 30)
+        assert f"{key} is of the 30 images" in scores[key].warnings[-1]
+    by_moments = frechet.score(generated, whole, metrics=["fid"], interval="none")["fid"]
+    assert float(scores["fid"]) == pytest.approx(float(by_moments), rel=1e-6)
+    assert scores["fid"].n_reference is None
+    assert not any("30 images" in warning for warning in scores["fid"].warnings)
+    np.savez(
+        tmp_path / "other.npz", arr_0=np.zeros((9, 6), np.float32), mu=mu, sigma=sigma
+    )  # no images: features, perhaps
+    told = frechet.score(tmp_path / "samples.npz", tmp_path / "other.npz", metrics=["fid", "kid"], interval="none")
+    assert "give the images themselves" in told.unavailable["kid"]
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4, 5])

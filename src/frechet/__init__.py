@@ -10,6 +10,7 @@ from frechet.version import __version__
 if TYPE_CHECKING:
     from frechet.comparison import compare
     from frechet.errors import FrechetError, RequestError, RunError
+    from frechet.pathlength import perceptual_path_length
     from frechet.pipeline import collect, fid, influence, score
     from frechet.scores import Influences, Score, Scores
     from frechet.statistics.files import read_statistics
@@ -27,6 +28,7 @@ _HOME = {
     "compare": "comparison",
     "fid": "pipeline",
     "influence": "pipeline",
+    "perceptual_path_length": "pathlength",
     "read_statistics": "statistics.files",
     "score": "pipeline",
 }
@@ -44,6 +46,7 @@ __all__ = [
     "compare",
     "fid",
     "influence",
+    "perceptual_path_length",
     "read_statistics",
     "score",
 ]

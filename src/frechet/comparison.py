@@ -16,13 +16,14 @@ from frechet.features.extractors import EXTRACTORS
 from frechet.features.recipe import Recipe, require_equal
 from frechet.metrics import Metric, Outcome, Sides, default_metric, frechet_influence, label_of, require_all_features
 from frechet.metrics.gaussian import frechet_of
-from frechet.metrics.plan import Plan, Wish, plan_of
+from frechet.metrics.plan import Plan, Wish, names_of, plan_of
 from frechet.scores import Influences, Score, Scores
 from frechet.statistics.pairs import remarks_on_pair
 from frechet.statistics.statistics import Statistics
 from frechet.version import __version__
 
 Layers = Mapping[str, Statistics]  # "features" is the layer that was asked for, others bear their tap's name
+SAMPLES = "samples"  # the layer that was asked for, of images that lie beside statistics of others
 
 
 def compare(
@@ -30,7 +31,7 @@ def compare(
     reference: Statistics | Layers | None = None,
     *,
     held_out: Statistics | Layers | None = None,
-    metrics: Sequence[str] | None = None,
+    metrics: Sequence[str] | str | None = None,
     splits: Sequence[int] | None = None,
     interval: str = "auto",
     explain: int = 0,
@@ -47,7 +48,9 @@ def compare(
     sides = {name: layers_of(side) for name, side in given.items() if side is not None}
     known = {name: side["features"] for name, side in sides.items()}
     recipe = common_recipe(*known.values())
-    plan = plan_of(metrics, recipe, reference="reference" in sides, held_out="held-out" in sides, splits=splits)
+    plan = plan_of(
+        names_of(metrics), recipe, reference="reference" in sides, held_out="held-out" in sides, splits=splits
+    )
     return computed(plan.given(known), sides, interval=interval, explain=explain, progress=progress)
 
 
@@ -101,19 +104,37 @@ def computed(
     scores: dict[str, Score] = {}
     failed, by_layer = dict(plan.refused), {}
     for wish in plan.wishes:
-        layer, compares = wish.metric.layer, wish.metric.reference
+        layers = {
+            name: _name_of_layer(name, side, wish.metric)
+            for name, side in sides.items()
+            if wish.metric.reference or name == "generated"
+        }
+        same = tuple(layers.items())
         try:
-            if (layer, compares) not in by_layer:
-                needed = {name: side for name, side in sides.items() if compares or name == "generated"}
-                found = {name: _layer(side, layer, wish.key) for name, side in needed.items()}
-                by_layer[layer, compares] = Sides.of(found, device or "cpu", settings)
-            score = _score(wish, by_layer[layer, compares], recipe, interval, progress, common)
-            scores[wish.key] = replace(score, influence=listed if wish.metric.compute is frechet_of else None)
+            if same not in by_layer:
+                found = {name: _layer(sides[name], layer, wish.key) for name, layer in same}
+                by_layer[same] = Sides.of(found, device or "cpu", settings)
+            score = _score(wish, by_layer[same], recipe, interval, progress, common)
+            told = tuple(_images_beside(wish.key, sides[name][SAMPLES]) for name in layers if layers[name] == SAMPLES)
+            listing = listed if wish.metric.compute is frechet_of else None
+            scores[wish.key] = replace(score, influence=listing, warnings=(*score.warnings, *told))
         except RequestError as error:
             failed[wish.key] = error
     if not scores:
         raise next(iter(failed.values()))
     return Scores(scores, provenance, {key: str(error) for key, error in failed.items()})
+
+
+def _name_of_layer(name: str, side: Layers, metric: Metric) -> str:
+    """The layer of a side that a metric is about; where it needs every image and the side has some beside, theirs."""
+    samples = SAMPLES in side and metric.layer == "features" and name in metric.all_features
+    return SAMPLES if samples else metric.layer
+
+
+def _images_beside(key: str, side: Statistics) -> str:
+    return (
+        f"{key} is of the {side.n} images that {side.source} holds beside its statistics; those may be of more images"
+    )
 
 
 def _layer(side: Layers, layer: str, key: str) -> Statistics:
@@ -185,8 +206,8 @@ def require_wishes(interval: str, explain: int) -> None:
     """Refuse wishes that could never be met, before anything is computed."""
     if interval not in ("auto", "none"):
         raise RequestError(f"interval is {interval!r}; expected auto or none")
-    if explain < 0:
-        raise RequestError(f"explain is {explain}; expected the number of images to list")
+    if not isinstance(explain, (int, np.integer)) or explain < 0:
+        raise RequestError(f"explain is {explain!r}; expected the number of images to list")
 
 
 def _interval_fields(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from frechet.comparison import (
+    SAMPLES,
     Layers,
     common_recipe,
     computed,
@@ -27,11 +29,12 @@ from frechet.features.extractors import table_row, tap_of
 from frechet.features.loaded import LoadedExtractor
 from frechet.features.recipe import Recipe, require_equal
 from frechet.features.settings import Options, Settings
+from frechet.images.arrays import npz_keys
 from frechet.images.generated import GeneratedSource
 from frechet.images.pictures import Source
 from frechet.images.remote import is_url
 from frechet.images.sources import open_source
-from frechet.metrics.plan import Plan, plan_of
+from frechet.metrics.plan import Plan, names_of, plan_of
 from frechet.scores import Influences, Score, Scores
 from frechet.several import averaged, by_class, extractor_by_extractor, with_seed
 from frechet.statistics.files import read_features, read_statistics
@@ -91,7 +94,7 @@ def score(
     """
     settings = Settings(**options)
     require_wishes(interval, explain)
-    metrics = metrics.split(",") if isinstance(metrics, str) else metrics
+    metrics = names_of(metrics)
     if repeat < 1:
         raise RequestError(f"repeat is {repeat}; expected the number of runs")
 
@@ -126,7 +129,7 @@ def measure(
     reference: Any,
     settings: Settings,
     *,
-    metrics: Sequence[str] | None = None,
+    metrics: Sequence[str] | str | None = None,
     splits: Sequence[int] | None = None,
     held_out: Any = None,
     reference_convention: str | None = None,
@@ -149,7 +152,7 @@ def measure(
     one = sides["generated"]
     all_there = not isinstance(one, Statistics) or one.features is not None
     keeps = max(explain, 1) if all_there else 0  # what images are listed by is kept, whether they are listed or not
-    wish = partial(plan_of, metrics, splits=splits, explain=keeps, per_class=per_class)
+    wish = partial(plan_of, names_of(metrics), splits=splits, explain=keeps, per_class=per_class)
     return _run(sides, settings, wish, interval, explain if all_there else 0, progress)
 
 
@@ -197,9 +200,22 @@ def _found(
         _require_as_asked(known, settings)
         return wish(common_recipe(*known.values())).given(known), _by_layer(known), None
     _require_extractor(known, settings)
-    plan, extractor = _loaded(wish(settings.recipe).given(known), settings, progress)
+    wished = wish(settings.recipe)
+    beside = {name: images for name, side in known.items() if wished.needs_images(name) for images in _beside(side)}
+    plan, extractor = _loaded(wished.given(known, beside), settings, progress)
     found = _collected(sides, settings, extractor, progress, plan.layers)
+    for name, images in beside.items():
+        samples = collect_from(images, settings, extractor, progress, name, keep_all=True)
+        found[name] = {**found[name], SAMPLES: samples}
     return plan, found, extractor
+
+
+def _beside(side: Statistics) -> Iterator[Source]:
+    """The images that a file holds beside its statistics, as ADM's reference batches do."""
+    path = Path(side.source)
+    if side.features is None and path.suffix.lower() == ".npz" and is_statistics(path) and "arr_0" in npz_keys(path):
+        with suppress(SourceError):  # an array of something else than images
+            yield open_source(path)
 
 
 def _require_extractor(known: Mapping[str, Statistics], settings: Settings) -> None:
@@ -387,10 +403,12 @@ def _declared(side: Source | Statistics, convention: str | None, size: int | Non
 def _require_as_asked(sides: Mapping[str, Statistics], settings: Settings) -> None:
     """Refuse flags that say how images become features where all sides are features already, and say otherwise."""
     asked = settings.asked()
-    if settings.num_images is not None or settings.weights is not None:
-        raise RequestError(
-            "only statistics or features are given: there are no images that num_images or weights could apply to"
-        )
+    for flag, given in (("--num-images", settings.num_images), ("--weights", settings.weights)):
+        if given is not None:
+            raise RequestError(
+                f"{flag} {given} is of images ({flag[2:].replace('-', '_')} in Python), and only statistics or features are "
+                "given; leave it out, or give images"
+            )
     for name, side in sides.items():
         for what, value in asked.items():
             said = getattr(side.recipe, what) or (guess_of(side.dims).layer if what == "layer" else None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -53,15 +53,16 @@ def checked(features: Any, n: int) -> np.ndarray:
 
 
 def load_pretrained(
-    model: str, output: str, source: str, device: str
+    model: str, output: str, source: str, device: str, wishes: Mapping[str, Any]
 ) -> tuple[Callable[[Any], Any], torch.device, torch.nn.Module]:
     """(images -> features, device, module) of a model of the transformers library; no pickle is read.
 
     Args:
         model: the library's class.
-        output: the field of its output that is the features.
+        output: the field of its output that is the features; of tokens (n, t, d), the first one.
         source: a folder in the library's format, or the model's name on its hub.
         device: as in `choose_device`.
+        wishes: what the library is asked for beyond its defaults.
 
     Raises:
         RequestError: the library is not installed.
@@ -73,13 +74,26 @@ def load_pretrained(
         raise RequestError("this extractor needs the transformers library: pip install 'frechet[encoders]'") from None
     place = choose_device(device)
     try:
-        module = getattr(transformers, model).from_pretrained(source, use_safetensors=True).eval().to(place)
+        module = getattr(transformers, model).from_pretrained(source, use_safetensors=True, **wishes).eval().to(place)
     except Exception as error:  # the library's and its hub's errors have many names
         raise WeightsError(
             f"{source} cannot be loaded ({type(error).__name__}: {error}). Give a folder with its config.json and "
             "model.safetensors by --weights, or let it be downloaded from huggingface.co"
         ) from error
-    return (lambda images: getattr(module(pixel_values=images), output)), place, module
+
+    def features(images: torch.Tensor) -> torch.Tensor:
+        found = getattr(module(pixel_values=images, **_order_of_patches(module, images)), output)
+        return found if found.ndim == 2 else found[:, 0]
+
+    return features, place, module
+
+
+def _order_of_patches(module: Any, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What a masked autoencoder would draw at random: here the patches stay in order (none is masked)."""
+    if not hasattr(module.config, "mask_ratio"):
+        return {}
+    patches = module.embeddings.patch_embeddings.num_patches
+    return {"noise": torch.arange(patches, device=images.device).expand(len(images), -1)}
 
 
 def fingerprint_of(module: torch.nn.Module) -> str:

@@ -30,6 +30,8 @@ def _better(metric: Metric) -> str:
 
 
 def _needs(metric: Metric) -> str:
+    if metric.latents:
+        return "a generator"
     needs = [] if metric.reference else ["one side"]
     needs += ["held-out images"] if metric.held_out else []
     needs += [] if metric.layer == "features" else [metric.layer]

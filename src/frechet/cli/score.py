@@ -75,7 +75,7 @@ def command(
         check_output(output, force=force)
     if report and reference is None:
         raise RequestError("a page shows what lies between two sides, and one is given; give reference images as well")
-    names = metrics.split(",") if metrics else None
+    names = metrics.split(",") if metrics is not None else None
     numbers = _numbers(splits) if splits else None
     with engine_of(settings) as chosen, progress_bars() as progress:
         if chosen is None:

@@ -27,6 +27,7 @@ class Convention:
         matrix: (given, wanted) -> (wanted, given), the same resize of one axis, for backends that differentiate.
         scale, shift: one number, or one for each channel.
         clipped: whether the result is cut to 0..255 (bicubic overshoots).
+        square: whether only the central square counts, which the matrix is then of.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Convention:
     shift: Scalars
     used_by: str
     clipped: bool = False
+    square: bool = False
 
 
 # 2x/255 - 1, and on top of it torchvision's `transform_input`, which takes (red, green, blue) from ImageNet's mean and
@@ -128,6 +130,33 @@ CONVENTIONS = {
             *_standardised(*_IMAGENET),
             "the same of the central square",
             clipped=True,
+            square=True,
+        ),
+        Convention(
+            "imagenet-middle",
+            resize.bicubic_pillow_middle,
+            resize.bicubic_middle_matrix,
+            *_standardised(*_IMAGENET),
+            "dgm-eval's ConvNeXt: the middle of it, 224 of 256 pixels of the shorter side",
+            clipped=True,
+            square=True,
+        ),
+        Convention(
+            "imagenet-float",
+            resize.bicubic_pillow,
+            resize.bicubic_matrix,
+            *_standardised(*_IMAGENET),
+            "dgm-eval's MAE: Pillow's antialiased bicubic on float channels, not rounded, ImageNet's mean and deviation",
+            clipped=True,
+        ),
+        Convention(
+            "beit",
+            resize.bicubic_pillow_rounded,
+            resize.bicubic_matrix,
+            2 / 255,
+            -1.0,
+            "dgm-eval's data2vec: Pillow's antialiased bicubic in 8 bits, stretched, 2x/255 - 1",
+            clipped=True,
         ),
         Convention(
             "clip",
@@ -136,6 +165,7 @@ CONVENTIONS = {
             *_standardised(*_CLIP),
             "CMMD, clean-fid's CLIP: the central square, Pillow's antialiased bicubic in 8 bits, CLIP's mean and deviation",
             clipped=True,
+            square=True,
         ),
         Convention(
             "clip-stretch",

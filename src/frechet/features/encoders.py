@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,12 @@ class Encoder:
         title: its name in labels.
         source: its name on huggingface.co.
         model: the library's class.
-        output: the field of its output that is the features.
+        output: the field of its output that is the features; of tokens, the first one, which stands for the image.
         dims: d.
         pixels: height and width of its input.
         conventions: names of the conventions it is used with; the first is the default.
         licence: of its weights.
+        wishes: what the library is asked for beyond its defaults.
         heads: none.
     """
 
@@ -46,6 +47,7 @@ class Encoder:
     pixels: int
     conventions: tuple[str, ...]
     licence: str
+    wishes: Mapping[str, Any] = field(default_factory=dict)
     heads: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -94,6 +96,38 @@ ENCODERS = {
     "clip-vit-b-16": _clip("ViT-B/16", "vit-base-patch16", 512, 224),
     "clip-vit-l-14": _clip("ViT-L/14", "vit-large-patch14", 768, 224),
     "clip-vit-l-14-336": _clip("ViT-L/14-336", "vit-large-patch14-336", 768, 336),
+    "mae-vit-l-16": Encoder(
+        title="MAE-ViT-L/16",
+        source="facebook/vit-mae-large",
+        model="ViTMAEModel",
+        output="last_hidden_state",
+        dims=1024,
+        pixels=224,
+        conventions=("imagenet-float", "imagenet"),
+        licence="CC-BY-NC-4.0",
+        wishes={"mask_ratio": 0.0},
+    ),
+    "data2vec-vit-l-16": Encoder(
+        title="data2vec-ViT-L/16",
+        source="facebook/data2vec-vision-large",
+        model="Data2VecVisionModel",
+        output="pooler_output",
+        dims=1024,
+        pixels=224,
+        conventions=("beit",),
+        licence="Apache-2.0",
+        wishes={"add_pooling_layer": True},
+    ),
+    "convnext-l": Encoder(
+        title="ConvNeXt-L",
+        source="facebook/convnext-large-224-22k",
+        model="ConvNextModel",
+        output="pooler_output",
+        dims=1536,
+        pixels=224,
+        conventions=("imagenet-middle", "imagenet"),
+        licence="Apache-2.0",
+    ),
 }
 
 
@@ -158,7 +192,9 @@ def _pretrained(_name: str, known: Encoder, convention: Any, device: str, precis
     _require_torch()
     from frechet.backends.torch_encoders import ModuleRunner, fingerprint_of, load_pretrained
 
-    function, place, module = load_pretrained(known.model, known.output, str(weights or known.source), device)
+    function, place, module = load_pretrained(
+        known.model, known.output, str(weights or known.source), device, known.wishes
+    )
     runner = ModuleRunner(function, place, precision, convention.scale, convention.shift)
     width = next(runner.map([np.zeros((1, known.pixels, known.pixels, 3), np.float32)])).shape[1]
     return runner, width, known.pixels, fingerprint_of(module), str(place)

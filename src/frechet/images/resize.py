@@ -74,6 +74,15 @@ def bicubic_pillow_cropped(image: np.ndarray, out: np.ndarray) -> None:
     bicubic_pillow_rounded(np.ascontiguousarray(image[top : top + side, left : left + side]), out)
 
 
+def bicubic_pillow_middle(image: np.ndarray, out: np.ndarray) -> None:
+    """The same of the middle, 7/8 of the shorter side wide: torchvision's `Resize(256)` and then `CenterCrop(224)`."""
+    size, short = _with_margin(out.shape[0]), min(image.shape[:2])
+    height, width = (size * given // short for given in image.shape[:2])
+    whole = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
+    top, left = (round((given - out.shape[0]) / 2) for given in (height, width))
+    out[...] = np.asarray(whole)[top : top + out.shape[0], left : left + out.shape[1]]
+
+
 def bilinear_pillow(image: np.ndarray, out: np.ndarray) -> None:
     """torchmetrics' resize: bilinear, antialiased where it shrinks; torch's filter is Pillow's (float channels)."""
     _by_pillow(image, out, Image.Resampling.BILINEAR)
@@ -95,6 +104,19 @@ def corner_matrix(given: int, wanted: int) -> np.ndarray:
 def bicubic_matrix(given: int, wanted: int) -> np.ndarray:
     """(wanted, given) float64: the rows of Pillow's bicubic, Keys' kernel with a = -1/2 (its result is clipped after)."""
     return _antialiased(_keys, 2.0, given, wanted)
+
+
+@lru_cache(maxsize=64)
+def bicubic_middle_matrix(given: int, wanted: int) -> np.ndarray:
+    """(wanted, given) float64: the rows of `bicubic_pillow_middle` of a square."""
+    whole = bicubic_matrix(given, _with_margin(wanted))
+    first = round((len(whole) - wanted) / 2)
+    return whole[first : first + wanted]
+
+
+def _with_margin(wanted: int) -> int:
+    """256 for 224."""
+    return wanted * 8 // 7
 
 
 @lru_cache(maxsize=64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from frechet.features.extractors import table_row
 from frechet.features.recipe import Recipe
-from frechet.metrics import gaussian, probabilities, samples
+from frechet.metrics import gaussian, latents, probabilities, samples
 from frechet.metrics.gaussian import frechet_influence, frechet_interval, normal_of, require_all_features
 from frechet.metrics.table import Metric, Outcome, Sides
 
@@ -21,7 +21,7 @@ __all__ = [
     "require_all_features",
 ]
 
-METRICS: dict[str, Metric] = gaussian.ROWS | probabilities.ROWS | samples.ROWS
+METRICS: dict[str, Metric] = gaussian.ROWS | probabilities.ROWS | samples.ROWS | latents.ROWS
 
 
 def default_metric(recipe: Recipe) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -51,8 +51,12 @@ class Plan:
             )
         return found
 
-    def given(self, known: Mapping[str, Statistics]) -> Plan:
-        """This plan, where those sides are statistics that were made before.
+    def needs_images(self, side: str) -> bool:
+        """Whether a metric of the layer that was asked for needs that side's every image."""
+        return any(wish.metric.layer == "features" and side in wish.metric.all_features for wish in self.wishes)
+
+    def given(self, known: Mapping[str, Statistics], beside: Collection[str] = ()) -> Plan:
+        """This plan, where those sides are statistics that were made before; some have images beside.
 
         Raises:
             RequestError: nothing is left; why the first metric cannot be computed.
@@ -62,7 +66,11 @@ class Plan:
         kept, refused = [], dict(self.refused)
         for wish in self.wishes:
             lacking = [
-                known[side] for side in wish.metric.all_features if side in known and known[side].features is None
+                known[side]
+                for side in wish.metric.all_features
+                if side in known
+                and known[side].features is None
+                and not (side in beside and wish.metric.layer == "features")
             ]
             if lacking:
                 refused[wish.key] = RequestError(
@@ -88,6 +96,22 @@ class Plan:
         if not self.wishes:
             raise next(iter(self.refused.values()))
         return self
+
+
+def names_of(metrics: Sequence[str] | str | None) -> list[str] | None:
+    """The metrics of a wish, one text with commas or a sequence; None, the default, stays.
+
+    Raises:
+        RequestError: no metric, or a name that is empty.
+    """
+    if metrics is None:
+        return None
+    names = [name.strip() for name in metrics.split(",")] if isinstance(metrics, str) else list(metrics)
+    if not names or not all(names):
+        raise RequestError(
+            f"metrics is {metrics!r}; expected names such as fid,kid (frechet metrics lists them); leave it out for the default"
+        )
+    return names
 
 
 def by_extractor(metrics: Sequence[str] | None) -> dict[str | None, list[str] | None]:
@@ -162,6 +186,11 @@ def _row(name: str) -> Metric:
 
 def _unfit(key: str, metric: Metric, recipe: Recipe, reference: bool, held_out: bool) -> str | None:
     """Why these features cannot give it, or None."""
+    if metric.latents:
+        return (
+            f"{key} is of a generator and its latents, which images do not show; in Python: "
+            "frechet.perceptual_path_length(generator, latent_size)"
+        )
     extractor = table_row(recipe.extractor)
     if metric.extractor not in (None, recipe.extractor):
         return f"{key} is of the features of {metric.extractor}, and these are of {recipe.extractor or 'an unknown extractor'}"

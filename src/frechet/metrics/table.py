@@ -108,6 +108,7 @@ class Metric:
         extractor: the one that it is defined on, where it bears its name; it runs beside the one that was asked for.
         reference: whether it compares with a reference.
         held_out: whether it needs images that the generator never saw.
+        latents: whether it is of a generator and its latents; it is then computed of distances, not of sides.
         all_features: the sides of which it needs every image's features.
         interval: (generated, reference, seed, done) -> its interval, or why there is none.
         no_interval: why there is none, where nothing computes one.
@@ -125,6 +126,7 @@ class Metric:
     extractor: str | None = None
     reference: bool = True
     held_out: bool = False
+    latents: bool = False
     all_features: tuple[str, ...] = ("generated", "reference")
     interval: Callable[[Statistics, Statistics, int, Done], Interval | str] | None = None
     no_interval: str = "no estimate of its sampling error is in the literature"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,8 @@ def runs_svg(comparison: Comparison) -> str:
     figure = Figure(figsize=(7.2, 3.6), layout="constrained")
     axis = figure.subplots()
     rows = comparison.rows
-    shown = [row.value if row.corrected_value is None else row.corrected_value for row in rows]
+    values = [row.value if row.corrected_value is None else row.corrected_value for row in rows]
+    shown = [math.nan if value is None else value for value in values]  # which leaves a gap
     for i, (row, value) in enumerate(zip(rows, shown, strict=True)):
         low, high = row.interval_95 or (value, value)
         axis.plot([i, i], [low, high], color=_COLOURS[0], linewidth=5, alpha=0.35, solid_capstyle="round")

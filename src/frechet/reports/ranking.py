@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -26,29 +26,29 @@ class Row:
     """One run in a comparison by one metric.
 
     Attributes:
-        run: its name.
+        run: its name; a run that lacks the metric has no other field.
         n_generated, n_reference: images a side, or None.
         value: the classical value.
         corrected_value, standard_error, interval_95: as in `Score`.
         difference: to the best run, of the corrected values (of the values where there are none), or None.
         difference_95: its interval, or None where the noise is not known.
         p: that the two are equal, adjusted for all pairs of runs, or None.
-        verdict: "best", "worse than the best", "within noise of the best", or None.
+        verdict: "best" (all runs that share the best value), "worse than the best", "within noise of the best", or None.
         letters: runs that share a letter are not told apart; empty where the noise is not known.
     """
 
     run: str
-    n_generated: int | None
-    n_reference: int | None
-    value: float
-    corrected_value: float | None
-    standard_error: float | None
-    interval_95: tuple[float, float] | None
-    difference: float | None
-    difference_95: tuple[float, float] | None
-    p: float | None
-    verdict: str | None
-    letters: str
+    n_generated: int | None = None
+    n_reference: int | None = None
+    value: float | None = None
+    corrected_value: float | None = None
+    standard_error: float | None = None
+    interval_95: tuple[float, float] | None = None
+    difference: float | None = None
+    difference_95: tuple[float, float] | None = None
+    p: float | None = None
+    verdict: str | None = None
+    letters: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ class Comparison:
 
 
 def compare_runs(runs: Sequence[Run]) -> list[Comparison]:
-    """Every metric that all runs have, and which of its differences are more than noise.
+    """Every metric that a run has, and which of its differences are more than noise; runs that lack it have an empty row.
 
     Differences are between corrected values, with a normal approximation; p-values are adjusted over all pairs of runs
     (Holm), so that the best may be chosen by looking. Images generated from the same latents err alike, which is not
@@ -83,11 +83,19 @@ def compare_runs(runs: Sequence[Run]) -> list[Comparison]:
     if len(runs) < 2:
         raise RequestError(f"{len(runs)} run is given; comparing needs at least two files of frechet score --output")
     _require_made_alike(runs)
-    metrics = [name for name in runs[0].scores if all(name in run.scores for run in runs)]
-    if not metrics:
+    metrics = list(dict.fromkeys(name for run in runs for name in run.scores))
+    if not any(sum(name in run.scores for run in runs) > 1 for name in metrics):
         had = "; ".join(f"{one_line(run.name)} has {', '.join(run.scores)}" for run in runs)
         raise RequestError(f"the runs have no metric in common: {had}")
-    return [_compared(name, runs) for name in metrics]
+    return [_with_lacking(_compared(name, [run for run in runs if name in run.scores]), runs) for name in metrics]
+
+
+def _with_lacking(found: Comparison, runs: Sequence[Run]) -> Comparison:
+    """A comparison of the runs that have its metric, with an empty row for each that has not."""
+    having = iter(found.rows)
+    rows = tuple(next(having) if found.metric in run.scores else Row(run=run.name) for run in runs)
+    lacking = ", ".join(one_line(run.name) for run in runs if found.metric not in run.scores)
+    return replace(found, rows=rows, notes=(*found.notes, *([f"without this metric: {lacking}"] if lacking else [])))
 
 
 def _compared(metric: str, runs: Sequence[Run]) -> Comparison:
@@ -101,6 +109,8 @@ def _compared(metric: str, runs: Sequence[Run]) -> Comparison:
     values = [estimate.value for estimate in known] if len(known) == len(runs) else _plain_values(scores)
     if lower is None:
         values, notes = None, [*notes, "neither direction is better: the runs are not ranked"]
+    if len(runs) == 1:
+        values, notes = None, ["one run alone has it: there is nothing to rank"]
     best = None if values is None else min(range(len(runs)), key=lambda i: sign * values[i])
     judged = _judged(values, known, shared, sign) if values is not None and len(known) == len(runs) else None
     rows = tuple(
@@ -138,12 +148,12 @@ def _row(
 ) -> Row:
     difference = None if best is None or values is None else values[i] - values[best]
     margin = p = verdict = None
-    if i == best:
-        verdict = "best" if judged else "best value"
-    elif judged is not None and best is not None and difference is not None:
+    if i != best and judged is not None and best is not None:
         pair = frozenset((i, best))
         margin, p = NORMAL_95 * judged.errors[pair], judged.p[pair]
         verdict = "worse than the best" if p <= LEVEL else "within noise of the best"
+    if difference == 0:  # also of others that share its value
+        verdict = "best" if judged else "best value"
     return Row(
         run=name,
         n_generated=score.get("n_generated"),

@@ -57,6 +57,8 @@ WRITTEN: dict[str, Callable[[Sequence[Comparison]], str]] = {
 
 
 def _cells(row: Row) -> list[str]:
+    if row.value is None:
+        return [row.run, *["-"] * (len(_HEAD) - 1)]
     error = row.standard_error
     margin = None if row.difference_95 is None else (row.difference_95[1] - row.difference_95[0]) / 4
     return [
