@@ -42,7 +42,8 @@ def sides(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(sides, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "page.html"
-    write_report(*sides, path, per_class=False, **OFFLINE)
+    metrics = ["fd", "precision", "recall", "density", "coverage"]
+    write_report(*sides, path, per_class=False, metrics=metrics, **OFFLINE)
     return path
 
 
@@ -52,6 +53,7 @@ def test_the_page_is_whole_and_small(page):
     assert not re.search(r'(?:src|href)="(?!data:|#)', text)
     for heading in (
         "How many images",
+        "How good, and how varied",
         "comes from",
         "raise the Fréchet distance most",
         "lower the Fréchet distance most",
@@ -129,8 +131,38 @@ def test_directions_hold_the_whole_distance(n, m, d):
 def test_the_curve_ends_at_the_value(sides):
     one, other = (frechet.collect(side, **OFFLINE) for side in sides)
     found = findings_of(one, other)
-    assert found.curve[-1] == (21, pytest.approx(frechet.compare(one, other)["fd"].value, rel=1e-9))
-    assert [size for size, _ in found.curve] == sorted({size for size, _ in found.curve})
+    assert found.curve[-1].images == 21
+    assert found.curve[-1].value == pytest.approx(frechet.compare(one, other)["fd"].value, rel=1e-9)
+    assert [point.images for point in found.curve] == sorted({point.images for point in found.curve})
+    assert all(point.corrected is None for point in found.curve)  # 21 images of 1,280 dimensions
+
+
+def test_the_curve_has_the_corrected_value_where_there_are_images_enough():
+    """Two Gaussians a known distance apart: d shifts of 0.3 and equal covariances. Its band holds that, the plain value does not."""
+    random, d = np.random.default_rng(0), 32
+    one, other = (random.standard_normal((n, d)).astype(np.float32) for n in (4000, 3000))
+    found = findings_of(Statistics.of_features(one + np.float32(0.3)), Statistics.of_features(other))
+    truth = d * 0.3**2
+    for point in found.curve:
+        low, high = point.interval_95
+        assert low < truth < high < point.value or point.images > 2000
+        assert low < point.corrected < high
+    widths = [high - low for low, high in (point.interval_95 for point in found.curve)]
+    assert widths[0] > 2 * widths[-1]
+    few = findings_of(Statistics.of_features(one[:100] + np.float32(0.3)), Statistics.of_features(other)).curve
+    assert [point.interval_95 is None for point in few] == [point.images < 1.5 * d for point in few]
+    bare = findings_of(Statistics.of_features(one), Statistics.of_features(other), intervals=False)
+    assert all(point.interval_95 is None for point in bare.curve)
+
+
+def test_precision_and_its_kin_have_a_picture(sides, tmp_path):
+    scores = write_report(*sides, tmp_path / "p.html", metrics=["fd", "precision", "recall", "density@prdc"], **OFFLINE)
+    section = (tmp_path / "p.html").read_text().partition('aria-labelledby="shares"')[2].partition("</section>")[0]
+    assert f"{scores['precision'].value:.1%} of the generated images lie" in section
+    assert f"{scores['recall'].value:.1%} of the reference images lie" in section
+    assert f"has {scores['density@prdc'].value:.2f} times" in section
+    assert section.count("<svg") == 1
+    assert "Coverage" not in section
 
 
 def test_statistics_alone_show_what_they_can(sides, tmp_path):

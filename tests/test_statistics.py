@@ -123,7 +123,7 @@ def test_pytorch_fid_reads_what_we_write(tmp_path):
 def test_peers_files_are_read_and_say_nothing(tmp_path):
     x = rows().astype(float)
     np.savez_compressed(tmp_path / "peer.npz", mu=x.mean(0), sigma=np.cov(x, rowvar=False))
-    read = read_statistics(tmp_path / "peer.npz")
+    read = read_statistics(str(tmp_path / "peer.npz"))  # a string as well
     assert read.n is None
     assert read.recipe == Recipe()
 

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from frechet.comparison import influences_of
 from frechet.distances.frechet import frechet_terms
-from frechet.distances.normal import Normal
 from frechet.distances.transport import couple, leading_directions
-from frechet.metrics import normal_of
+from frechet.engines.local import Progress
+from frechet.metrics import frechet_interval, normal_of
 from frechet.statistics.statistics import Statistics
 
 SIZES = 8  # of the curve
 LISTED = 12  # images in each list
 DIRECTIONS, ENDS = 5, 4  # axes, and images at each end of one
 NEIGHBOURS = 3
+SHARES = {  # what counts neighbourhoods -> (the images of which side, what it tells)
+    "precision": ("generated", "{:.1%} of the generated images lie where reference images are: how good they are"),
+    "recall": (
+        "reference",
+        "{:.1%} of the reference images lie where generated ones are: how much of the variety is there",
+    ),
+    "density": (
+        "generated",
+        "a generated image has {:.2f} times as many reference images around it as a reference image would",
+    ),
+    "coverage": ("reference", "{:.1%} of the reference images have a generated one near: how little was left out"),
+}
 _ROWS = 4096  # of a side, among which neighbours are looked for
 
 
@@ -49,19 +61,29 @@ class Direction:
     reference: tuple[tuple[int, ...], tuple[int, ...]]
 
 
+@dataclass(frozen=True)
+class Point:
+    """The distance of so many generated images: the plain value, and where there are enough the corrected one and its interval."""
+
+    images: int
+    value: float
+    corrected: float | None = None
+    interval_95: tuple[float, float] | None = None
+
+
 @dataclass
 class Findings:
     """Rows are places in `Statistics.rows`. What could not be found is None or empty, and `missing` says why.
 
     Attributes:
-        curve: (generated images, distance).
+        curve: the distance of nested subsets of the generated images, and at last of all.
         directions: those that hold most of the distance.
         raising, lowering: the images that raise the distance most, and that lower it most.
         lonely: reference images that no generated image is near to, with the nearest one.
         usual: the median distance of a reference image to its nearest other one.
     """
 
-    curve: list[tuple[int, float]] = field(default_factory=list)
+    curve: list[Point] = field(default_factory=list)
     directions: list[Direction] = field(default_factory=list)
     raising: list[Influential] = field(default_factory=list)
     lowering: list[Influential] = field(default_factory=list)
@@ -70,8 +92,22 @@ class Findings:
     missing: list[str] = field(default_factory=list)
 
 
-def findings_of(generated: Statistics, reference: Statistics, *, seed: int = 0) -> Findings:
-    """All that these statistics can tell."""
+def findings_of(
+    generated: Statistics,
+    reference: Statistics,
+    *,
+    seed: int = 0,
+    intervals: bool = True,
+    progress: Progress = lambda *_: None,
+) -> Findings:
+    """All that these statistics can tell.
+
+    Args:
+        generated, reference: the two sides.
+        seed: of the curve's subsets.
+        intervals: whether the curve has the corrected value as well.
+        progress: called with ("curve", sizes done, sizes in all).
+    """
     found = Findings()
     _find_directions(found, generated, reference)
     if generated.features is None:
@@ -80,7 +116,7 @@ def findings_of(generated: Statistics, reference: Statistics, *, seed: int = 0) 
             "or lower the distance are missing. Give the images themselves as the generated side"
         )
     else:
-        found.curve = _curve(generated.features, reference, seed)
+        found.curve = list(_curve(generated.features, reference, seed, intervals, progress))
         _find_influential(found, generated, reference)
     if reference.rows is None:
         found.missing.append(
@@ -90,16 +126,21 @@ def findings_of(generated: Statistics, reference: Statistics, *, seed: int = 0) 
     return found
 
 
-def _curve(features: np.ndarray, reference: Statistics, seed: int) -> list[tuple[int, float]]:
-    """The plain distance of nested random subsets."""
+def _curve(
+    features: np.ndarray, reference: Statistics, seed: int, intervals: bool, progress: Progress
+) -> Iterator[Point]:
+    """Nested random subsets."""
     n = len(features)
     order = np.random.default_rng(seed).permutation(n)
     sizes = np.unique(np.geomspace(max(2, n // 32), n, SIZES).round().astype(int))
     other = normal_of(reference).factored()
-    return [
-        (int(size), float(frechet_terms(Normal.of_features(features[order[:size]].astype(np.float64)), other).total))
-        for size in sizes
-    ]
+    for step, size in enumerate(sizes):
+        subset = Statistics.of_features(features[order[:size]], seed=seed)
+        value = float(frechet_terms(normal_of(subset), other).total)
+        found = frechet_interval(subset, reference, seed, lambda *_: None) if intervals else ""
+        known = () if isinstance(found, str) else (found.corrected, (found.low, found.high))
+        progress("curve", step + 1, len(sizes))
+        yield Point(int(size), value, *known)
 
 
 def _find_directions(found: Findings, generated: Statistics, reference: Statistics) -> None:

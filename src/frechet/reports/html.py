@@ -9,7 +9,7 @@ import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from frechet.features.settings import Settings
 from frechet.images.remote import is_url, shown
 from frechet.output import check_output, written_aside
 from frechet.pipeline import Measured, measure
-from frechet.reports.findings import Findings, findings_of
+from frechet.reports.findings import SHARES, Findings, findings_of
 from frechet.reports.ranking import Comparison
 from frechet.reports.side_by_side import tables_of
 from frechet.reports.thumbnails import Album
@@ -71,7 +71,8 @@ def write_report(
     options = {name: wishes.pop(name) for name in tuple(wishes) if name in _SETTINGS}
     settings = Settings(**options)
     measured = measure(generated, reference, settings, explain=explain, progress=progress, **wishes)
-    page = report_page(measured, settings, _command(generated, reference, path, options | wishes))
+    command = _command(generated, reference, path, options | wishes)
+    page = report_page(measured, settings, command, progress or (lambda *_: None))
     with written_aside(path, suffix=".html", force=force) as aside:
         aside.write_text(page, encoding="utf-8")
     return measured.scores
@@ -99,22 +100,27 @@ def _named(value: Any) -> str:
     return str(value) if isinstance(value, (str, os.PathLike, int)) else f"<{type(value).__name__}>"
 
 
-def report_page(measured: Measured, settings: Settings, command: str) -> str:
+def report_page(measured: Measured, settings: Settings, command: str, progress: Progress) -> str:
     """The page about one run.
 
     Args:
         measured: scores of a reference and generated images or statistics.
         settings: with which they were measured.
         command: what computes the same again.
+        progress: called with (what, done, in all).
     """
-    from frechet.reports.plots import curve_svg  # matplotlib is an extra
+    from frechet.reports.plots import curve_svg, shares_svg  # matplotlib is an extra
 
     generated, reference = (measured.statistics[side] for side in ("generated", "reference"))
-    found = findings_of(generated, reference, seed=settings.seed)
-    albums = {side: Album(s, measured.sources.get(side), settings) for side, s in measured.statistics.items()}
-    _fill(albums, found)
     scores = list(measured.scores.values())
     distance = next((score for score in scores if "mean" in score.terms), None)
+    sure = distance is not None and distance.interval_95 is not None
+    found = findings_of(generated, reference, seed=settings.seed, intervals=sure, progress=progress)
+    if found.curve and distance:  # of all images, the very numbers of the score
+        found.curve[-1] = replace(found.curve[-1], corrected=distance.corrected_value, interval_95=distance.interval_95)
+    albums = {side: Album(s, measured.sources.get(side), settings) for side, s in measured.statistics.items()}
+    _fill(albums, found)
+    shares = [score for score in scores if score.metric.partition("@")[0] in SHARES]
     return _rendered(
         "report.html",
         title=scores[0].label,
@@ -124,6 +130,8 @@ def report_page(measured: Measured, settings: Settings, command: str) -> str:
         distance=distance,
         found=found,
         curve=curve_svg(found.curve, distance) if found.curve and distance else None,
+        shares=[(score, SHARES[score.metric.partition("@")[0]][1].format(score.value)) for score in shares],
+        shares_picture=shares_svg(shares) if shares else None,
         generated=albums["generated"],
         reference=albums["reference"],
         classes=_by_class(scores),

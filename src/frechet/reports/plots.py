@@ -15,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from frechet.console import one_line
+from frechet.reports.findings import SHARES, Point
 from frechet.reports.ranking import Comparison
 from frechet.scores import Score
 
@@ -75,15 +76,21 @@ def save_figure(figure: Figure, path: Path) -> None:
     figure.savefig(path, format="png", facecolor="white")
 
 
-def curve_svg(points: Sequence[tuple[int, float]], score: Score) -> str:
+def curve_svg(points: Sequence[Point], score: Score) -> str:
     """The distance against the number of generated images, with the corrected value and its interval where there is one."""
     figure = Figure(figsize=(7.2, 3.6), layout="constrained")
     axis = figure.subplots()
-    sizes, values = zip(*points, strict=True)
+    sizes = [point.images for point in points]
+    values = [point.value for point in points]
     axis.plot(sizes, values, color=_COLOURS[0], linewidth=2.2, marker="o", markersize=5, label="plain value")
-    if score.interval_95 is not None and score.corrected_value is not None:
-        axis.axhspan(*score.interval_95, color=_COLOURS[3], alpha=0.3, linewidth=0, label="95 % interval")
-        axis.axhline(score.corrected_value, color=_COLOURS[4], linewidth=1.8, label="corrected value")
+    sure = [(point.images, point.corrected, *point.interval_95) for point in points if point.interval_95 is not None]
+    if sure:
+        known, corrected, low, high = zip(*sure, strict=True)
+        axis.vlines(known, low, high, color=_COLOURS[3], linewidth=5, alpha=0.5, label="95 % interval")
+        axis.fill_between(known, low, high, color=_COLOURS[3], alpha=0.2, linewidth=0)
+        axis.plot(
+            known, corrected, color=_COLOURS[4], linewidth=1.8, marker="s", markersize=4.5, label="corrected value"
+        )
     axis.set(xscale="log", xlabel="generated images", ylabel=score.label.partition(" (")[0])
     axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axis.minorticks_off()
@@ -91,6 +98,26 @@ def curve_svg(points: Sequence[tuple[int, float]], score: Score) -> str:
     return _svg(
         figure, axis, f"{len(points)} distances of {sizes[0]:,} to {sizes[-1]:,} generated images; the table holds them"
     )
+
+
+def shares_svg(scores: Sequence[Score]) -> str:
+    """Precision, recall, density and coverage as bars, coloured by the side whose images they count."""
+    figure = Figure(figsize=(7.2, 0.9 + 0.6 * len(scores)), layout="constrained")
+    axis = figure.subplots()
+    names = []
+    for i, score in enumerate(scores):
+        side = SHARES[score.metric.partition("@")[0]][0]
+        names.append(f"{score.label.partition(' (')[0]}\nof {side} images")
+        axis.barh(i, score.value, height=0.6, color=_COLOURS[0 if side == "generated" else 1])
+        axis.annotate(
+            f"{score.value:.3g}", (score.value, i), (4, 0), textcoords="offset points", va="center", color=_INK
+        )
+    axis.axvline(1, color=_FAINT, linewidth=1, linestyle="--")
+    axis.set_yticks(range(len(scores)), names)
+    axis.invert_yaxis()
+    axis.set(xlim=(0, 1.12 * max(1.0, *(score.value for score in scores))), xlabel="share")
+    described = ", ".join(f"{score.label} {score.value:.3g}" for score in scores)
+    return _svg(figure, axis, f"Bars of {described}; the list says what they mean")
 
 
 def runs_svg(comparison: Comparison) -> str:

@@ -57,7 +57,7 @@ def write_statistics(statistics: Statistics, path: Path, *, force: bool = False)
         np.savez(file, frechet=np.array(json.dumps(about)), **arrays)
 
 
-def read_statistics(path: Path, dims: int | None = None) -> Statistics:
+def read_statistics(path: str | Path, dims: int | None = None) -> Statistics:
     """Read our own format or a peer's (see `frechet.statistics.peers`).
 
     Args:
@@ -67,6 +67,7 @@ def read_statistics(path: Path, dims: int | None = None) -> Statistics:
     Raises:
         StatisticsError: damaged, incomplete, not finite, not a covariance, or holding Python objects (never unpickled).
     """
+    path = Path(path)
     with _trusted(path, "statistics"):
         arrays = read_arrays(path, dims)
         if "features" in arrays:

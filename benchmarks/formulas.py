@@ -1,0 +1,101 @@
+"""Another tool's own formula, read from a checkout of its source and run on features that it is given.
+
+    PEERS_PYTHON benchmarks/formulas.py TOOL CHECKOUT FEATURES.npz
+
+TOOL is adm, edm2, fastfid, jax-fid or jax-fid-parallel; FEATURES.npz has `generated` and `reference`, (n, d). Prints the
+distances as JSON, by dtype. `agreement.py` runs this with the interpreter of the peers, which have the SciPy that these tools
+were written for. Only the named functions are taken from a file, so that neither TensorFlow nor CUDA is needed; "cuda" in them
+is read as "cpu", `jax.numpy` as NumPy.
+"""
+
+import ast
+import json
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import scipy.linalg
+
+
+class OnTheProcessor(ast.NodeTransformer):
+    """Reads the name of the device "cuda" as "cpu"."""
+
+    def visit_Constant(self, node):
+        return ast.copy_location(ast.Constant("cpu"), node) if node.value == "cuda" else node
+
+
+def taken(file, *names, **given):
+    """A namespace with these functions and classes of a file, which find there what they are `given`."""
+    wanted = [node for node in ast.parse(file.read_text()).body if getattr(node, "name", None) in names]
+    if missing := set(names) - {node.name for node in wanted}:
+        sys.exit(f"{file} has no {', '.join(sorted(missing))}; is it a checkout of that tool?")
+    space = {"np": np, "jnp": np, "scipy": scipy, "linalg": scipy.linalg, "warnings": warnings, **given}
+    tree = ast.fix_missing_locations(OnTheProcessor().visit(ast.Module(wanted, type_ignores=[])))
+    exec(compile(tree, str(file), "exec"), space)
+    return space
+
+
+def moments(features):
+    """As all of them compute them: NumPy, float64."""
+    features = features.astype(np.float64)
+    return features.mean(0), np.cov(features, rowvar=False)
+
+
+def adm(checkout, generated, reference):
+    statistics = taken(checkout / "evaluations/evaluator.py", "FIDStatistics")["FIDStatistics"]
+    return statistics(*moments(generated)).frechet_distance(statistics(*moments(reference)))
+
+
+def edm2(checkout, generated, reference):
+    space = taken(checkout / "calculate_metrics.py", "calculate_metrics_from_stats")
+    sides = [{"fid": dict(zip(("mu", "sigma"), moments(side), strict=True))} for side in (generated, reference)]
+    return space["calculate_metrics_from_stats"](*sides, metrics=["fid"], verbose=False)["fid"]
+
+
+def jax_fid(checkout, generated, reference):
+    (mu1, sigma1), (mu2, sigma2) = moments(generated), moments(reference)
+    distance = taken(checkout / "jax_fid/fid.py", "compute_frechet_distance")["compute_frechet_distance"]
+    return distance(mu1, mu2, sigma1, sigma2)
+
+
+def jax_fid_parallel(checkout, generated, reference):
+    distance = taken(checkout / "fid.py", "fid_from_stats")["fid_from_stats"]
+    return distance(*moments(generated), *moments(reference))
+
+
+def fastfid(checkout, generated, reference):
+    """From features to the distance: its network is replaced by the identity."""
+    import torch
+
+    given = {"torch": torch, "inception_network": lambda features: features}
+    trace = taken(checkout / "fid/fast_sqrt.py", "trace_of_matrix_sqrt", **given)
+    names = ("calculate_activation_statistics", "fastfid", "calculate_frechet_distance_fast", "compute_trace")
+    given["trace_of_matrix_sqrt"] = trace["trace_of_matrix_sqrt"]
+    distance = taken(checkout / "fid/fastfid.py", *names, **given)["fastfid"]
+    torch.set_default_dtype(getattr(torch, str(generated.dtype)))
+    with torch.no_grad():
+        return distance(torch.from_numpy(generated), torch.from_numpy(reference), preprocess=False)
+
+
+FORMULAS = {
+    "adm": adm,
+    "edm2": edm2,
+    "fastfid": fastfid,
+    "jax-fid": jax_fid,
+    "jax-fid-parallel": jax_fid_parallel,
+}
+
+
+def main():
+    tool, checkout, file = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
+    warnings.simplefilter("ignore")  # SciPy's, of an argument that later versions do not have
+    with np.load(file) as arrays:
+        sides = arrays["generated"], arrays["reference"]
+    dtypes = ("float32", "float64") if tool == "fastfid" else ("float64",)
+    answers = {dtype: float(FORMULAS[tool](checkout, *(side.astype(dtype) for side in sides))) for dtype in dtypes}
+    print(json.dumps(answers))
+
+
+if __name__ == "__main__":
+    main()
