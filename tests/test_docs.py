@@ -107,14 +107,15 @@ images, imagesA, imagesB = (torch.rand(n, 3, 32, 32, requires_grad=True) for n i
 dataset = list(torch.rand(10, 3, 32, 32) * 2 - 1)
 """,
     "jax.md": """
-import functools, types, jax, numpy as np, frechet, frechet.jax
+import functools, types, jax, numpy as np, frechet, frechet.jax, frechet.losses.jax
 frechet.Statistics.save = functools.partialmethod(frechet.Statistics.save, force=True)
 frechet.jax.network = functools.partial(frechet.jax.network, dims=64)       # the whole network takes a minute to compile
+frechet.losses.jax.reference_of = functools.partial(frechet.losses.jax.reference_of, dims=64)
 frechet.collect("reference/", dims=64).save("reference.npz", force=True)
 jax.distributed.initialize = lambda *_: None                                # one process is all hosts
 n, steps = 25_000, 1                                                        # so that there are two rounds, of 4 images each
 images = jax.random.uniform(jax.random.key(0), (4, 24, 24, 3))
-model = types.SimpleNamespace(apply=lambda params, key: images * params)
+model = types.SimpleNamespace(apply=lambda params, noise: (noise if noise.ndim == 4 else images) * params)
 params, state, noise, train = 0.5, None, images, lambda params, state, batch: (params, state)
 batches = iter([None, *(np.zeros((n, 24, 24, 3), np.uint8) for n in (4, 4, 3))])  # one to train on, and then images
 my_share_of_the_batches = [np.full((4, 24, 24, 3), 9, np.uint8)]
