@@ -91,11 +91,6 @@ SKIPPED = {  # how a line begins that is not run -> why
 }
 OPTIONAL = ("tensorboard", "mlflow", "wandb")  # loggers: a snippet that imports one runs where it is installed
 BEFORE = {  # page -> what its Python takes for granted: the reader's own things, small
-    "README.md": """
-import functools, frechet
-save = frechet.Statistics.save      # a command of the page wrote that file already
-frechet.Statistics.save = functools.partialmethod(save, force=True)
-""",
     "reference.md": """
 import functools, frechet, torch, torchmetrics.functional.image
 # torchmetrics' LPIPS has its VGG16 from torchvision, which does not work beside every build of PyTorch
