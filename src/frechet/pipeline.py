@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from frechet.comparison import (
@@ -16,31 +11,30 @@ from frechet.comparison import (
     Layers,
     common_recipe,
     computed,
-    guess_of,
     influences_of,
     layers_of,
     require_wishes,
 )
 from frechet.engines.local import Progress, collect_from, collect_layers
-from frechet.errors import Mismatch, RequestError, SourceError, TooFewImages, WeightsError
-from frechet.features.conventions import CONVENTIONS
-from frechet.features.encoders import name_of
-from frechet.features.extractors import table_row, tap_of
+from frechet.errors import RequestError, SourceError, WeightsError
+from frechet.features.extractors import table_row
 from frechet.features.loaded import LoadedExtractor
-from frechet.features.recipe import Recipe, require_equal
+from frechet.features.recipe import Recipe
 from frechet.features.settings import Options, Settings
-from frechet.images.arrays import npz_keys
-from frechet.images.decode import decode
-from frechet.images.generated import GeneratedSource
 from frechet.images.pictures import Source
-from frechet.images.remote import is_url
-from frechet.images.sources import open_source
 from frechet.metrics.plan import Plan, names_of, plan_of
 from frechet.scores import Influences, Score, Scores
 from frechet.several import averaged, by_class, extractor_by_extractor, with_seed
-from frechet.statistics.files import read_features, read_statistics
-from frechet.statistics.peers import is_statistics
-from frechet.statistics.remote import is_statistics_url, read_remote
+from frechet.sides import (
+    are_bare_features,
+    declared,
+    images_beside,
+    open_side,
+    opened,
+    require_as_asked,
+    require_extractor,
+    require_fit,
+)
 from frechet.statistics.statistics import Statistics
 
 if TYPE_CHECKING:
@@ -100,10 +94,10 @@ def score(
         raise RequestError(f"repeat is {repeat}; expected the number of runs")
 
     def run(settings: Settings, metrics: Sequence[str] | None) -> Scores:
-        opener = partial(_open_side, settings=settings, features=features, progress=progress)
-        sides = _opened(opener, generated, reference, held_out)
+        opener = partial(open_side, settings=settings, features=features, progress=progress)
+        sides = opened(opener, generated, reference, held_out)
         if "reference" in sides:
-            sides["reference"] = _declared(sides["reference"], reference_convention, reference_size)
+            sides["reference"] = declared(sides["reference"], reference_convention, reference_size)
         wish = partial(plan_of, metrics, splits=splits, explain=explain, per_class=per_class)
         return _run(sides, settings, wish, interval, explain, progress).scores
 
@@ -146,10 +140,10 @@ def measure(
     Statistics that did not keep the features of every image are scored without `explain`.
     """
     require_wishes(interval, explain)
-    sides = _opened(
-        partial(_open_side, settings=settings, features=features, progress=progress), generated, reference, held_out
+    sides = opened(
+        partial(open_side, settings=settings, features=features, progress=progress), generated, reference, held_out
     )
-    sides["reference"] = _declared(sides["reference"], reference_convention, reference_size)
+    sides["reference"] = declared(sides["reference"], reference_convention, reference_size)
     one = sides["generated"]
     all_there = not isinstance(one, Statistics) or one.features is not None
     keeps = max(explain, 1) if all_there else 0  # what images are listed by is kept, whether they are listed or not
@@ -179,16 +173,6 @@ def _run(
     )
 
 
-def _opened(
-    opener: Callable[[Any], Source | Statistics], generated: Any, reference: Any, held_out: Any
-) -> dict[str, Source | Statistics]:
-    """The sides that are given, by name; statistics files are read at once."""
-    given = {"generated": generated, "reference": reference, "held-out": held_out}
-    given = {name: side for name, side in given.items() if name == "generated" or side is not None}
-    with ThreadPoolExecutor() as readers:
-        return dict(zip(given, readers.map(opener, given.values()), strict=True))
-
-
 def _found(
     sides: Mapping[str, Source | Statistics],
     settings: Settings,
@@ -198,35 +182,19 @@ def _found(
     """(what can be computed, statistics by layer of all sides, what computed their features)."""
     known = {name: side for name, side in sides.items() if isinstance(side, Statistics)}
     if len(known) == len(sides):
-        _require_as_asked(known, settings)
+        require_as_asked(known, settings)
         return wish(common_recipe(*known.values())).given(known), _by_layer(known), None
-    _require_extractor(known, settings)
+    require_extractor(known, settings)
     wished = wish(settings.recipe)
-    beside = {name: images for name, side in known.items() if wished.needs_images(name) for images in _beside(side)}
+    beside = {
+        name: images for name, side in known.items() if wished.needs_images(name) for images in images_beside(side)
+    }
     plan, extractor = _loaded(wished.given(known, beside), settings, progress)
     found = _collected(sides, settings, extractor, progress, plan.layers)
     for name, images in beside.items():
         samples = collect_from(images, settings, extractor, progress, name, keep_all=True)
         found[name] = {**found[name], SAMPLES: samples}
     return plan, found, extractor
-
-
-def _beside(side: Statistics) -> Iterator[Source]:
-    """The images that a file holds beside its statistics, as ADM's reference batches do."""
-    path = Path(side.source)
-    if side.features is None and path.suffix.lower() == ".npz" and is_statistics(path) and "arr_0" in npz_keys(path):
-        with suppress(SourceError):  # an array of something else than images
-            yield open_source(path)
-
-
-def _require_extractor(known: Mapping[str, Statistics], settings: Settings) -> None:
-    """Refuse statistics of another extractor before its weights are looked for."""
-    for side in known.values():
-        if side.recipe.extractor not in (None, name_of(settings.extractor)):
-            raise Mismatch(
-                f"{side.source} was made with {side.recipe.extractor}, and these images would be measured with "
-                f"{name_of(settings.extractor)}; say --extractor {side.recipe.extractor}, or give other statistics"
-            )
 
 
 def _loaded(plan: Plan, settings: Settings, progress: Progress | None) -> tuple[Plan, LoadedExtractor]:
@@ -265,7 +233,7 @@ def influence(
         RequestError: the generated side is statistics that did not keep every image's features.
     """
     settings = Settings(**options)
-    opener = partial(_open_side, settings=settings, features=features, progress=progress)
+    opener = partial(open_side, settings=settings, features=features, progress=progress)
     one, other = opener(generated), opener(reference)
     if not (isinstance(one, Statistics) and isinstance(other, Statistics)):
         sides = {"generated": one, "reference": other}
@@ -287,13 +255,13 @@ def collect(
         **options: fields of `Settings`.
     """
     settings = Settings(**options)
-    source = _open_side(images, settings, features=features, progress=progress)
+    source = open_side(images, settings, features=features, progress=progress)
     if isinstance(source, Statistics):
-        if not (features and _are_bare_features(source)):
+        if not (features and are_bare_features(source)):
             raise SourceError(
                 f"{source.source} holds statistics already; expected {'features' if features else 'images'}"
             )
-        _require_as_asked({"generated": source}, settings)
+        require_as_asked({"generated": source}, settings)
         return source
     return collect_from(source, settings, settings.load(progress), progress)
 
@@ -312,7 +280,7 @@ def _collected(
     """
     for name, side in sides.items():
         if isinstance(side, Statistics):
-            _require_fit(side, name, extractor)
+            require_fit(side, name, extractor)
     tap = extractor.recipe.layer or "features"
     keep = {**layers, "features": layers["features"] or layers.get(tap, False)}
     found: dict[str, Layers] = {}
@@ -323,112 +291,3 @@ def _collected(
             collected = collect_layers(side, settings, extractor, progress, name, keep=keep)
             found[name] = {tap: collected["features"], **collected}
     return found
-
-
-def _open_side(
-    side: Any, settings: Settings, *, features: bool = False, progress: Progress | None = None
-) -> Source | Statistics:
-    def read(path: Path) -> Statistics:
-        if features and not is_statistics(path):
-            return read_features(path, settings.seed)
-        return read_statistics(path, settings.dims)
-
-    if isinstance(side, Statistics):
-        return side
-    is_path = isinstance(side, (str, os.PathLike))
-    if is_statistics_url(side) or (features and is_url(side)):
-        found = read_remote(side, read, progress)
-    elif is_path and not is_url(side) and (features or is_statistics(Path(side))):
-        found = read(Path(side))
-    elif callable(side) and not hasattr(side, "__len__"):
-        if settings.num_images is None:
-            raise RequestError("a function makes as many images as are wanted: say how many by num_images")
-        return GeneratedSource(side, settings.num_images)
-    elif features:
-        found = Statistics.of_features(side, seed=settings.seed)
-    else:
-        return _images_of(side)
-    return _as_said(found, settings) if features and _are_bare_features(found) else found
-
-
-def _images_of(side: Any) -> Source:
-    source = open_source(side)
-    if len(source) < 2:
-        for picture in source.pictures(range(len(source))):
-            decode(picture)  # in an archive that was cut short, that is what is wrong
-        raise TooFewImages(f"{source.name} holds one image; a distribution needs at least two")
-    return source
-
-
-def _are_bare_features(side: Statistics) -> bool:
-    """Whether all that was given is rows, by nobody who says how they were made."""
-    return side.rows is not None and side.made_by is None
-
-
-def _as_said(side: Statistics, settings: Settings) -> Statistics:
-    """Bare features, with what the settings say of them."""
-    said = settings.asked()
-    if {"extractor", "layer"} & set(said):
-        row = table_row(settings.extractor)
-        if row and side.dims not in row.taps.values():
-            raise Mismatch(
-                f"{side.source} has {side.dims} features an image; {settings.extractor} gives "
-                f"{', '.join(map(str, row.taps.values()))}"
-            )
-        said |= {"extractor": name_of(settings.extractor), "layer": tap_of(row, side.dims) if row else str(side.dims)}
-    return replace(side, recipe=side.recipe.filled_from(Recipe(**said)))  # type: ignore[arg-type]
-
-
-def _declared(side: Source | Statistics, convention: str | None, size: int | None) -> Source | Statistics:
-    """The reference, with what its user says of it where it does not say itself."""
-    if convention is None and size is None:
-        return side
-    if not isinstance(side, Statistics):
-        raise RequestError(
-            "reference_convention and reference_size are for statistics files; images follow --convention"
-        )
-    if convention is not None:
-        if convention not in CONVENTIONS:
-            raise RequestError(f"no convention {convention!r}; there is {', '.join(CONVENTIONS)}")
-        if side.recipe.convention not in (None, convention):
-            raise Mismatch(
-                f"{side.source} says it was made with convention {side.recipe.convention}, and --reference-convention "
-                f"says {convention}; leave the flag out, or give the right file"
-            )
-        side = replace(side, recipe=side.recipe.filled_from(Recipe(convention=convention)))
-    if size is not None:
-        if size < 2:
-            raise RequestError(f"reference_size is {size}; a covariance needs at least two images")
-        if side.n not in (None, size):
-            raise RequestError(
-                f"reference_size {size} is given, but {side.source} says it was made from {side.n} images"
-            )
-        side = replace(side, n=size)
-    return side
-
-
-def _require_as_asked(sides: Mapping[str, Statistics], settings: Settings) -> None:
-    """Refuse flags that say how images become features where all sides are features already, and say otherwise."""
-    asked = settings.asked()
-    for flag, given in (("--num-images", settings.num_images), ("--weights", settings.weights)):
-        if given is not None:
-            raise RequestError(
-                f"{flag} {given} is of images ({flag[2:].replace('-', '_')} in Python), and only statistics or features are "
-                "given; leave it out, or give images"
-            )
-    for name, side in sides.items():
-        for what, value in asked.items():
-            said = getattr(side.recipe, what) or (guess_of(side.dims).layer if what == "layer" else None)
-            if said not in (None, value):
-                raise Mismatch(f"{what} {value} is asked for, and the {name} statistics {side.source} have {said}")
-
-
-def _require_fit(side: Statistics, name: str, extractor: LoadedExtractor) -> None:
-    """Refuse statistics that this extractor's features could never be compared with, before any image is read."""
-    if side.dims != extractor.dims:
-        raise Mismatch(
-            f"the {name} statistics {side.source} have {side.dims} dimensions; {extractor.recipe.extractor} "
-            f"at layer {extractor.recipe.layer} has {extractor.dims}. Choose the layer with --dims, or other statistics."
-        )
-    sides = (side.recipe, extractor.recipe)
-    require_equal(*(sides if name == "generated" else sides[::-1]))
