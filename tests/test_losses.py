@@ -268,3 +268,10 @@ def test_two_processes_give_the_loss_and_gradient_of_one(tmp_path, weights):
     assert float(two["value"]) == pytest.approx(float(one["value"]), rel=1e-6)
     for kind in ("grads", "again"):
         assert (two[kind] - one["grads"]).norm() <= 1e-6 * one["grads"].norm()
+
+
+def test_under_the_callers_autocast_the_value_is_the_same(loss):
+    images = real()[0]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = float(loss(images))
+    assert inside == float(loss(images))

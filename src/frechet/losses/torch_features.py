@@ -90,7 +90,8 @@ class ImageFeatures(torch.nn.Module):
         low, high = self.value_range
         work = torch.float64 if images.dtype == torch.float64 else torch.float32
         x = (images.to(work) - low) * (255 / (high - low))
-        x = self._resized(x).contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
+        with torch.autocast(x.device.type, enabled=False):  # the caller's
+            x = self._resized(x).contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
         half = DTYPES[str(self.recipe.precision)]
         with full_precision(), torch.autocast(x.device.type, half, enabled=half != torch.float32):
             ops = TorchOps(recompute=self.checkpoint)
