@@ -275,3 +275,11 @@ def test_under_the_callers_autocast_the_value_is_the_same(loss):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = float(loss(images))
     assert inside == float(loss(images))
+
+
+def test_a_second_derivative_is_refused_and_never_zero():
+    x = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(frechet_distance(x.tanh(), torch.randn(5, 3).double()), x, create_graph=True)
+    assert gradient.isfinite().all()  # a graph alone costs nothing
+    with pytest.raises(RequestError, match="no second derivative"):
+        gradient.square().sum().backward()
