@@ -283,3 +283,8 @@ def test_a_second_derivative_is_refused_and_never_zero():
     assert gradient.isfinite().all()  # a graph alone costs nothing
     with pytest.raises(RequestError, match="no second derivative"):
         gradient.square().sum().backward()
+
+
+def test_a_folder_as_reference_says_how_to_make_statistics_of_it(tmp_path):
+    with pytest.raises(RequestError, match=r"is a folder; .* frechet stats"):
+        FIDLoss(tmp_path, **OFFLINE)
