@@ -288,3 +288,12 @@ def test_a_second_derivative_is_refused_and_never_zero():
 def test_a_folder_as_reference_says_how_to_make_statistics_of_it(tmp_path):
     with pytest.raises(RequestError, match=r"is a folder; .* frechet stats"):
         FIDLoss(tmp_path, **OFFLINE)
+
+
+def test_what_can_be_no_images_or_spans_is_refused_with_words(loss):
+    with pytest.raises(RequestError, match=r"images are ndarray; expected a tensor \(n, 3, h, w\)"):
+        loss(real()[0].numpy())
+    with pytest.raises(RequestError, match="size is 0; expected at least 1"):
+        loss.backward_in_microbatches(lambda start, stop: real()[0][start:stop], 12, size=0)
+    with pytest.raises(RequestError, match=r"value_range is \(1, -1\); expected \(black, white\)"):
+        FIDLoss(real()[0], value_range=(1, -1), **OFFLINE)

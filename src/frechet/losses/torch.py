@@ -83,6 +83,8 @@ class ImageLoss(ImageFeatures):
         Raises:
             RequestError: `make_images` gave other images the second time, or another number of them.
         """
+        if size < 1:
+            raise RequestError(f"size is {size}; expected at least 1 image at a time")
         with torch.no_grad():
             first = torch.cat([self.features(_made(make_images, *span)) for span in _spans(n, size)])
         leaf = first.requires_grad_()

@@ -43,6 +43,8 @@ class ImageFeatures(torch.nn.Module):
         value_range: tuple[float, float] = (0.0, 1.0),
     ) -> None:
         super().__init__()
+        if not value_range[0] < value_range[1]:
+            raise RequestError(f"value_range is {value_range}; expected (black, white), black below white")
         loaded = load_network(
             extractor,
             dims=dims,
@@ -99,6 +101,8 @@ class ImageFeatures(torch.nn.Module):
         return features.to(work)
 
     def _require_images(self, images: torch.Tensor) -> None:
+        if not isinstance(images, torch.Tensor):
+            raise RequestError(f"images are {type(images).__name__}; expected a tensor (n, 3, h, w)")
         if images.ndim != 4 or images.shape[1] != 3:
             raise RequestError(f"images have shape {tuple(images.shape)}; expected (n, 3, h, w)")
         if not images.is_floating_point():
