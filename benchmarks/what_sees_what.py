@@ -37,7 +37,7 @@ def disturbed(images, classes, copied):
     rest, names = images[REFERENCE + HELD_OUT :], sorted(set(classes))
     labels = classes[REFERENCE + HELD_OUT :]
     plain = rest[:N]
-    for strength in (0.05, 0.1, 0.2):
+    for strength in (0.05, 0.1, 0.2, 0.4, 0.8):
         yield "blur", strength, blur(plain, strength, 0)
     for strength in (0.05, 0.15, 0.4):
         yield "noise", strength, noise(plain, strength, 0)
