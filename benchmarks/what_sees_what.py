@@ -50,11 +50,13 @@ def disturbed(images, classes, copied):
 
 
 def arrow(values):
-    """How a metric moves from the undisturbed images on: "rises", "falls", or neither all the way."""
+    """How a metric moves from the undisturbed images on: "rises" or "falls" at every step, or where it is in the end."""
     steps = np.diff(values)
     if (steps > 0).all():
         return "rises"
-    return "falls" if (steps < 0).all() else "unsteady"
+    if (steps < 0).all():
+        return "falls"
+    return "higher in the end" if values[-1] > values[0] else "lower in the end"
 
 
 def main():
