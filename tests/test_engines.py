@@ -22,6 +22,7 @@ import frechet
 from frechet.engines import choice, crew, parts, processes
 from frechet.engines.local import collect_from
 from frechet.errors import BadImage, Mismatch, RequestError, Unreachable
+from frechet.features.extract import Part
 from frechet.features.settings import Settings
 from frechet.images.loader import PART
 from frechet.images.sources import open_source
@@ -112,7 +113,7 @@ def test_any_number_of_processes_gives_the_same_bits(toys, hired, count):
 
 @pytest.mark.parametrize("count", [1, 3, 7])
 def test_large_parts_are_condensed_by_whoever_computes_them(toys, hired, large, monkeypatch, count):
-    """Seven is more than there are parts; helpers take their size from the job."""
+    """Seven is more than there are parts."""
     expected = collect_from(open_source(toys), Settings(), TOY)
     hired(count)
     features = crew.part_bytes
@@ -180,19 +181,19 @@ def test_a_helper_with_other_weights_refuses(toys, hired, monkeypatch):
         collect_from(open_source(toys), Settings(), TOY)
 
 
-def test_processes_of_this_machine(toys, importable):
-    """As for several accelerators, on the processor."""
+@pytest.mark.parametrize("size", [PART, 2 * PART])
+def test_processes_of_this_machine(toys, importable, size):
+    """As for several accelerators, on the processor; they take the size of parts from the job."""
     pytest.importorskip("torch")
     settings = Settings(device="cpu", **CORNER)
     extractor = settings.load()
-    cut = crew.Cut.of(open_source(toys), settings)
+    cut = replace(crew.Cut.of(open_source(toys), settings), size=size)
     pipe = processes._started("cpu")
     gathered = list(crew.gathered(cut, range(len(cut)), settings, extractor, [pipe]))
     alone = list(crew.extracted(cut, range(len(cut)), settings, extractor))
-    assert len(gathered) == len(alone) == 11
-    for one, other in zip(gathered, alone, strict=True):
-        np.testing.assert_array_equal(one.features, other.features)
-        np.testing.assert_array_equal(one.places, other.places)
+    assert len(gathered) == len(alone) == len(cut) == -(-(10 * PART + 40) // size)
+    assert {type(part) for part in alone} == {Part if size == PART else parts.LargePart}
+    assert [crew.part_bytes(part) for part in gathered] == [crew.part_bytes(part) for part in alone]
 
 
 def test_cuda_means_every_accelerator(monkeypatch):
