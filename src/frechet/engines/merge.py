@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
@@ -68,10 +69,14 @@ class Merged:
 def condensed(
     parts: Generator[Part, None, None], cut: Cut, numbers: Sequence[int], seed: int, extractor: LoadedExtractor
 ) -> Generator[LargePart, None, None]:
-    """The large parts of these numbers, of the parts of 256 images that they consist of."""
-    with closing(parts):
+    """The large parts of these numbers, of the parts of 256 images that they consist of.
+
+    They are merged in a thread of their own while the network goes on; at most the parts of one large part wait for it.
+    """
+    with closing(parts), ThreadPoolExecutor(1, thread_name_prefix="merge") as pool:
         for number in numbers:
             merged = Merged.empty(cut, seed, extractor, {})
-            for part in islice(parts, -(-len(cut.images_in(number)) // PART)):
-                merged.add(part)
+            few = islice(parts, -(-len(cut.images_in(number)) // PART))
+            for added in [pool.submit(merged.add, part) for part in few]:
+                added.result()
             yield merged.condensed()
