@@ -207,6 +207,8 @@ def test_bad_images_are_left_out(large, tmp_path, monkeypatch):
     monkeypatch.setattr(parts, "MANY", 10**6)
     expected = collect_from(open_source(tmp_path / "a"), Settings(on_bad_image="skip"), TOY)
     assert once.n == 1101 - len(bad)
+    assert len(once.bad_images) == len(bad)
+    assert [remark for remark in once.remarks if "alpha" in remark]
     for one in (once, again):
         assert (one.remarks, one.bad_images, one.formats) == (expected.remarks, expected.bad_images, expected.formats)
         np.testing.assert_allclose(one.covariance, expected.covariance, rtol=1e-12)

@@ -78,7 +78,7 @@ def gathered(
 ) -> Generator[AnyPart, None, None]:
     """These parts in order, by this process and the others, dealt out in turn.
 
-    `on_batch` hears, in a thread of its own, how many images each batch of this process had, and of each part of the others.
+    `on_batch` hears, from several threads, how many images each batch of this process had, and each part of the others.
 
     Raises:
         RequestError: the source is none that another process could open.
