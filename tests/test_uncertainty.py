@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
+from frechet.distances import equality
 from frechet.distances.equality import permutation_test
 from frechet.distances.frechet import frechet_terms
 from frechet.distances.normal import Normal
@@ -148,6 +149,17 @@ def test_permuted_sides_are_as_far_apart_as_random_parts_of_one_set():
         exact.append(((a.mean(axis=0) - b.mean(axis=0)) ** 2).sum() + np.trace(first) + np.trace(second) - 2 * root)
     assert found.mean == pytest.approx(np.mean(exact), rel=0.03)
     assert found.deviation == pytest.approx(np.std(exact), rel=0.4)  # of 39 draws: 11 % of noise of its own
+
+
+def test_the_statistic_of_permutations_is_the_distance_to_second_order():
+    random = np.random.default_rng(6)
+    rows = random.standard_normal((90, 5)) @ random.standard_normal((5, 5)) + 3
+    chosen = random.permutation(90)[:25]
+    one, other = rows[chosen], np.delete(rows, chosen, axis=0)
+    values, axes = np.linalg.eigh(np.cov(rows, rowvar=False))
+    delta = axes.T @ (np.cov(one, rowvar=False) - np.cov(other, rowvar=False)) @ axes
+    expected = ((one.mean(0) - other.mean(0)) ** 2).sum() + (delta**2 / (values[:, None] + values)).sum() / 2
+    assert equality._pooled(rows).second_order(chosen) == pytest.approx(expected, rel=1e-5)
 
 
 def test_one_distribution_is_called_two_in_one_run_of_twenty():

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from frechet.distances.frechet import frechet_terms
-from frechet.distances.normal import Array, Normal, namespace_of
+from frechet.distances.frechet import ROUGH, frechet_terms
+from frechet.distances.normal import Array, Normal, namespace_of, rounding_of
 from frechet.distances.transport import inverse_sums
 
 PERMUTATIONS = 39  # the smallest p-value is 1/40
@@ -37,35 +37,31 @@ class Equality(NamedTuple):
 
 
 class _Pool(NamedTuple):
-    """All images, in the axes of their common Gaussian.
+    """All images, along the axes of their common Gaussian and in units of its deviations, so that single precision is enough.
 
     Attributes:
-        rows: (n, d) centred, along the axes.
-        scatter: (d, d) rowsᵀ rows.
-        inverse_sums: (d, d) 1 / (λᵢ + λⱼ).
+        rows: (n, d) float32, centred; 0 along axes without any spread.
+        scatter: (d, d) float32 rowsᵀ rows.
+        spread: (d,) float32 λ.
+        weights: (d, d) float32 λᵢλⱼ / (λᵢ + λⱼ): what Δᵢⱼ² counts in these units.
     """
 
     rows: Array
     scatter: Array
-    inverse_sums: Array
+    spread: Array
+    weights: Array
 
-    def parted(self, chosen: np.ndarray) -> tuple[Normal, Normal]:
-        """The Gaussians of the chosen images and of all others."""
+    def second_order(self, chosen: np.ndarray) -> float:
+        """t of the chosen images and all others."""
         xp = namespace_of(self.rows)
         part = self.rows[chosen, :]
         n, m = self.rows.shape[0], part.shape[0]
-        squares, mean = part.T @ part, xp.mean(part, axis=0)
-        rest = -mean * (m / (n - m))
-        return (
-            Normal(mean, covariance=(squares - m * _outer(mean)) / (m - 1)),
-            Normal(rest, covariance=(self.scatter - squares - (n - m) * _outer(rest)) / (n - m - 1)),
-        )
-
-    def second_order(self, one: Normal, other: Normal) -> float:
-        """t."""
-        xp = namespace_of(self.rows)
-        gap, delta = one.mean - other.mean, one.covariance - other.covariance
-        return float(xp.sum(gap**2) + xp.sum(delta**2 * self.inverse_sums) / 2)
+        rest, mean = n - m, xp.mean(part, axis=0)
+        gap = mean * (n / rest)  # the others' mean is -mean m / rest
+        squares = part.T @ part
+        delta = squares * (1 / (m - 1) + 1 / (rest - 1)) - self.scatter / (rest - 1)
+        delta = delta - (m / (m - 1) - m * m / (rest * (rest - 1))) * mean[:, None] * mean[None, :]
+        return float(xp.sum(self.spread * gap**2) + xp.sum(delta**2 * self.weights) / 2)
 
 
 def permutation_test(
@@ -78,16 +74,19 @@ def permutation_test(
         seed: of the permutations.
         done: called with (steps done, steps in all).
     """
-    pool = _pooled(p_rows, q_rows)
-    n, m = pool.rows.shape[0], q_rows.shape[0]
-    observed = pool.second_order(*pool.parted(np.arange(n - m, n)))
+    rows = namespace_of(p_rows, q_rows).concat([p_rows, q_rows], axis=0)
+    pool = _pooled(rows)
+    n, m = rows.shape[0], q_rows.shape[0]
+    observed = pool.second_order(np.arange(n - m, n))
     random = np.random.default_rng(seed)
     found, in_full = [], []
     for step in range(PERMUTATIONS):
-        sides = pool.parted(random.permutation(n)[:m])
-        found.append(pool.second_order(*sides))
+        order = random.permutation(n)
+        found.append(pool.second_order(order[:m]))
         if step < IN_FULL:
-            in_full.append(frechet_terms(*sides).total)
+            in_full.append(
+                frechet_terms(_normal(rows[order[:m], :]), _normal(rows[order[m:], :]), rounding=ROUGH).total
+            )
         done(step + 1, PERMUTATIONS)
     further = sum(value >= observed for value in found)
     scale = sum(in_full) / sum(found[:IN_FULL]) if any(found[:IN_FULL]) else 1.0
@@ -96,15 +95,18 @@ def permutation_test(
     )
 
 
-def _pooled(p_rows: Array, q_rows: Array) -> _Pool:
-    xp = namespace_of(p_rows, q_rows)
-    rows = xp.astype(xp.concat([p_rows, q_rows], axis=0), xp.float64)
+def _pooled(rows: Array) -> _Pool:
+    xp = namespace_of(rows)
+    rows = xp.astype(rows, xp.float64)
     rows = rows - xp.mean(rows, axis=0)
-    values, axes = xp.linalg.eigh(rows.T @ rows / (rows.shape[0] - 1))
-    rows = rows @ axes
-    values = xp.where(values > 0, values, xp.zeros_like(values))
-    return _Pool(rows, rows.T @ rows, inverse_sums(values))
+    spread, axes = xp.linalg.eigh(rows.T @ rows / (rows.shape[0] - 1))
+    spread = xp.where(spread > rounding_of(rows) * xp.max(spread), spread, xp.zeros_like(spread))
+    units = xp.where(spread > 0, 1 / xp.sqrt(xp.where(spread > 0, spread, xp.ones_like(spread))), xp.zeros_like(spread))
+    rows = xp.astype(rows @ (axes * units), xp.float32)
+    weights = spread[:, None] * spread[None, :] * inverse_sums(spread)
+    return _Pool(rows, rows.T @ rows, xp.astype(spread, xp.float32), xp.astype(weights, xp.float32))
 
 
-def _outer(mean: Array) -> Array:
-    return mean[:, None] * mean[None, :]
+def _normal(rows: Array) -> Normal:
+    xp = namespace_of(rows)
+    return Normal.of_features(xp.astype(rows, xp.float64))

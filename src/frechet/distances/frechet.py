@@ -14,6 +14,7 @@ from frechet.distances.normal import DOUBLE, Array, Normal, namespace_of, times_
 from frechet.errors import Mismatch
 
 SETTLED = 1e-10  # the rounding that the fast route may bring, relative to tr Σ₁ + tr Σ₂
+ROUGH = 1e-8  # where distances are only averaged, to learn how far one of them may be from the truth
 
 
 class Terms(NamedTuple):
@@ -28,15 +29,19 @@ class Terms(NamedTuple):
         return self.mean + self.covariance
 
 
-def frechet_terms(p: Normal, q: Normal) -> Terms:
+def frechet_terms(p: Normal, q: Normal, *, rounding: float = SETTLED) -> Terms:
     """The squared Fréchet distance between p and q, as its two parts.
+
+    Args:
+        p, q: of the same dimension.
+        rounding: what is allowed of it, relative to tr Σ₁ + tr Σ₂, by an estimate that is far on the safe side.
 
     Raises:
         Mismatch: they differ in dimension.
     """
     require_same_dims(p, q)
     gap = p.mean - q.mean
-    return Terms(float(gap @ gap), float(p.trace + q.trace - 2 * trace_of_root(p, q)))
+    return Terms(float(gap @ gap), float(p.trace + q.trace - 2 * trace_of_root(p, q, rounding)))
 
 
 def require_same_dims(p: Normal, q: Normal) -> None:
@@ -47,7 +52,7 @@ def require_same_dims(p: Normal, q: Normal) -> None:
         )
 
 
-def trace_of_root(p: Normal, q: Normal) -> Array:
+def trace_of_root(p: Normal, q: Normal, rounding: float = SETTLED) -> Array:
     """tr √(Σ₁Σ₂), by the cheapest exact route that the shapes allow.
 
     The roots of the eigenvalues of one small Gram matrix; where squaring may have cost too many digits (the two are
@@ -57,7 +62,7 @@ def trace_of_root(p: Normal, q: Normal) -> Array:
     gram = gram_of_roots(p, q)
     if gram is not None:
         values = xp.linalg.eigvalsh(gram.T)  # symmetric: the transpose is what LAPACK copies fastest
-        if _rounding(values, xp) <= SETTLED * float(p.trace + q.trace):
+        if _rounding(values, xp) <= rounding * float(p.trace + q.trace):
             return xp.sum(xp.sqrt(xp.where(values > 0, values, xp.zeros_like(values))))
     return xp.sum(xp.linalg.svdvals(times_factor(p.factored().factor, q.factored().factor)))
 

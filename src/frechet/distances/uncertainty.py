@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from frechet.distances.equality import Equality, permutation_test
-from frechet.distances.frechet import frechet_terms
+from frechet.distances.frechet import ROUGH, frechet_terms
 from frechet.distances.normal import Array, Normal, namespace_of
 from frechet.distances.transport import Coupling, couple, influence, inverse_sums
 
@@ -107,7 +107,7 @@ def interval(p: Side, q: Side, *, seed: int = 0, done: Callable[[int, int], None
         seed: of the groups that the jackknife leaves out, and of permutations.
         done: called with (steps done, steps in all).
     """
-    plain = frechet_terms(p.normal, q.normal).total
+    plain = frechet_terms(p.normal, q.normal, rounding=ROUGH).total
     coupling = couple(p.normal, q.normal)
     sides = ((p, q.normal, coupling), (q, p.normal, coupling.swapped()))
     effects = [_effects(*side) for side in sides]
@@ -242,7 +242,7 @@ def _jackknifed(plain: float, p: Side, q: Side, seed: int, done: Callable[[int, 
     for step in range(GROUPS):
         one, other = ((side.normal, 0) if rest is None else next(rest) for side, rest in zip((p, q), left, strict=True))
         m = one[1] if p.jackknifed else other[1]
-        total += (1 - m / lead.n) * frechet_terms(one[0], other[0]).total
+        total += (1 - m / lead.n) * frechet_terms(one[0], other[0], rounding=ROUGH).total
         done(step + 1, GROUPS)
     return GROUPS * plain - total
 

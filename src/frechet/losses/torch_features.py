@@ -6,12 +6,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from frechet.backends.torch_ops import DTYPES, TorchOps, full_precision, tensors_of
 from frechet.errors import RequestError
 from frechet.features.extractors import load_network
 from frechet.features.recipe import Recipe
+
+_BAND = 32  # rows of a resized image that are made by one product
 
 
 class ImageFeatures(torch.nn.Module):
@@ -116,12 +119,11 @@ class ImageFeatures(torch.nn.Module):
                 )
 
     def _resized(self, x: torch.Tensor) -> torch.Tensor:
-        """By the convention's resize, as two matrix products."""
+        """By the convention's resize, as products with two banded matrices."""
         convention, pixels = self._loaded.convention, self._loaded.pixels
         for axis in (2, 3):
             if x.shape[axis] != pixels:
-                matrix = torch.from_numpy(convention.matrix(x.shape[axis], pixels)).to(x)
-                x = matrix @ x if axis == 2 else x @ matrix.T
+                x = _mixed(convention.matrix(x.shape[axis], pixels), x, axis)
         return x.clamp(0.0, 255.0) if convention.clipped else x
 
     def _weights(self, name: str, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
@@ -143,3 +145,15 @@ class ImageFeatures(torch.nn.Module):
 
         super()._apply(moved, recurse)
         return self
+
+
+def _mixed(matrix: np.ndarray, x: torch.Tensor, axis: int) -> torch.Tensor:
+    """The matrix along the height (2) or width (3) of images; what it has far from its diagonal is zeros and left out."""
+    weights = torch.from_numpy(matrix).to(x)
+    bands = []
+    for start in range(0, len(matrix), _BAND):
+        taps = np.flatnonzero(matrix[start : start + _BAND].any(axis=0))
+        near = slice(int(taps[0]), int(taps[-1]) + 1)
+        band = weights[start : start + _BAND, near]
+        bands.append(band @ x[:, :, near] if axis == 2 else x[..., near] @ band.T)
+    return torch.cat(bands, dim=axis)
