@@ -61,13 +61,14 @@ def test_missing_and_damaged_parts_alone_are_computed(many, undisturbed, tmp_pat
     assert computed[2:] == [PART]
 
 
-def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path):
+@pytest.mark.parametrize(("kind", "files"), [("small", 21), ("large", 11)])
+def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path, kind, files):
     """A part that is there is never written again, so only those in flight are computed twice."""
     images = np.random.default_rng(1).integers(0, 256, (20 * PART + 3, PIXELS, PIXELS, 3), np.uint8)
     np.save(tmp_path / "toy.npy", images)
 
     def life(work_dir, out):
-        command = [sys.executable, toy.__file__, tmp_path / "toy.npy", work_dir, out]
+        command = [sys.executable, toy.__file__, tmp_path / "toy.npy", work_dir, out, kind]
         process = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert process.stdout.readline() == b"begun\n"
         return process
@@ -87,7 +88,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path):
             break
         assert process.returncode == -signal.SIGKILL
     assert deaths == 20
-    assert len(kept) == 21
+    assert len(kept) == files
     undisturbed = life(tmp_path / "other", tmp_path / "undisturbed.npz")
     undisturbed.communicate()
     assert undisturbed.returncode == 0

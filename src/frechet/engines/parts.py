@@ -171,7 +171,7 @@ def read_part(stream: IO[bytes]) -> AnyPart:
         if not layers:
             return Part(features=arrays["features"], **common)
         n = len(common["places"])
-        return LargePart(layers={name: _summary(arrays, n, number) for number, name in enumerate(*layers)}, **common)
+        return LargePart(layers={name: _summary(arrays, n, number) for number, name in enumerate(layers[0])}, **common)
 
 
 def _summary(arrays: Mapping[str, np.ndarray], n: int, number: int) -> Summary:
