@@ -173,3 +173,10 @@ def test_the_readme_names_every_command_and_flag():
         for option in frechet.get_command(None, name).params:
             for flag in option.opts:
                 assert not flag.startswith("--") or f"`{flag}" in readme, flag
+
+
+def test_one_file_cannot_be_output_and_report(sides, tmp_path):
+    page = tmp_path / "page.html"
+    code, _, err = run("score", *sides, *OFFLINE, "--report", page, "--output", page)
+    assert (code, page.exists()) == (2, False)
+    assert "--output and --report name the same file" in err

@@ -268,3 +268,32 @@ def test_two_processes_give_the_loss_and_gradient_of_one(tmp_path, weights):
     assert float(two["value"]) == pytest.approx(float(one["value"]), rel=1e-6)
     for kind in ("grads", "again"):
         assert (two[kind] - one["grads"]).norm() <= 1e-6 * one["grads"].norm()
+
+
+def test_under_the_callers_autocast_the_value_is_the_same(loss):
+    images = real()[0]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = float(loss(images))
+    assert inside == float(loss(images))
+
+
+def test_a_second_derivative_is_refused_and_never_zero():
+    x = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(frechet_distance(x.tanh(), torch.randn(5, 3).double()), x, create_graph=True)
+    assert gradient.isfinite().all()  # a graph alone costs nothing
+    with pytest.raises(RequestError, match="no second derivative"):
+        gradient.square().sum().backward()
+
+
+def test_a_folder_as_reference_says_how_to_make_statistics_of_it(tmp_path):
+    with pytest.raises(RequestError, match=r"is a folder; .* frechet stats"):
+        FIDLoss(tmp_path, **OFFLINE)
+
+
+def test_what_can_be_no_images_or_spans_is_refused_with_words(loss):
+    with pytest.raises(RequestError, match=r"images are ndarray; expected a tensor \(n, 3, h, w\)"):
+        loss(real()[0].numpy())
+    with pytest.raises(RequestError, match="size is 0; expected at least 1"):
+        loss.backward_in_microbatches(lambda start, stop: real()[0][start:stop], 12, size=0)
+    with pytest.raises(RequestError, match=r"value_range is \(1, -1\); expected \(black, white\)"):
+        FIDLoss(real()[0], value_range=(1, -1), **OFFLINE)

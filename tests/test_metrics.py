@@ -221,3 +221,13 @@ def test_frechet_metrics_lists_them():
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()] == list(METRICS)
     assert "[torch-fidelity, clean-fid]" in out
+
+
+def test_scores_print_format_and_name_what_they_hold(sides):
+    scores = frechet.compare(sides[0], sides[1], metrics=["fd", "kid"], interval="none")
+    assert f"{scores['fd']:.2f}" == f"{scores['fd'].value:.2f}"
+    assert f"{scores['fd']}" == str(scores["fd"])
+    assert repr(scores) == f"<Scores: {scores['fd']}, {scores['kid']}>"
+    with pytest.raises(KeyError, match="no score 'fid'; there is fd, kid"):
+        scores["fid"]
+    assert scores.get("fid") is None

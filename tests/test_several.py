@@ -84,6 +84,18 @@ def test_a_function_is_scored_as_the_images_that_it_makes():
     assert found.n == 150
 
 
+def test_a_function_may_make_tensors_and_reuse_their_memory():
+    maker, memory = Maker(), torch.empty((64, 3, 6, 6), dtype=torch.uint8)
+
+    def tensors(count):
+        return memory[:count].copy_(torch.from_numpy(maker(count)).permute(0, 3, 1, 2))
+
+    found = frechet.collect(tensors, num_images=150, **TOY)
+    np.testing.assert_array_equal(found.mean, frechet.collect(Maker(), num_images=150, **TOY).mean)
+    with pytest.raises(BadImage, match=r"tensor of torch.float32; .*round...byte"):
+        frechet.collect(lambda count: torch.rand(count, 3, 6, 6), num_images=20, **TOY)
+
+
 def test_a_function_needs_a_number_and_keeps_to_it():
     with pytest.raises(RequestError, match="say how many by num_images"):
         frechet.collect(Maker(), **TOY)

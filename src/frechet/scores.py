@@ -76,6 +76,9 @@ class Score:
     def __str__(self) -> str:
         return f"{self.label}: {self.value:.6g}"
 
+    def __format__(self, spec: str) -> str:
+        return format(self.value, spec) if spec else str(self)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, without the provenance, which scores share."""
         return {key: value for key, value in asdict(self).items() if key not in ("metric", "provenance")}
@@ -141,7 +144,12 @@ class Scores(Mapping[str, Score]):
     def __getitem__(self, metric: str) -> Score:
         if metric in self.unavailable:
             raise NoScore(self.unavailable[metric])
+        if metric not in self._scores:
+            raise NoScore(f"no score {metric!r}; there is {', '.join(self)}")
         return self._scores[metric]
+
+    def __repr__(self) -> str:
+        return f"<Scores: {', '.join(map(str, self.values()))}>"
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._scores)

@@ -73,6 +73,8 @@ def command(
     """
     if output:
         check_output(output, force=force)
+    if output and report and output.resolve() == report.resolve():
+        raise RequestError(f"--output and --report name the same file, {output}; give each its own")
     if report and reference is None:
         raise RequestError("a page shows what lies between two sides, and one is given; give reference images as well")
     names = metrics.split(",") if metrics is not None else None

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from frechet.errors import RequestError, SourceError
+from frechet.images.objects import pixels_in
 from frechet.images.pictures import Picture
 
 _AT_ONCE = 64  # images that are asked for in one call
@@ -19,7 +20,7 @@ class GeneratedSource:
     """As many images as are wanted of a function, each made once and forgotten once it is read.
 
     Args:
-        make: how many -> that many images: uint8 (n, h, w, 3), or a sequence of PIL images.
+        make: how many -> that many images: a uint8 array (n, h, w, 3) or torch tensor (n, 3, h, w), or a list of them or of PIL's.
         count: how many there are in all.
     """
 
@@ -51,7 +52,7 @@ class GeneratedSource:
         with self.lock:  # one call after the other, in order, whoever asks
             while self.made <= place:
                 self._make(min(_AT_ONCE, self.count - self.made))
-            return self.waiting.pop(place)
+            return pixels_in(self.waiting.pop(place))
 
     def _make(self, count: int) -> None:
         images = self.make(count)
@@ -60,5 +61,7 @@ class GeneratedSource:
             raise SourceError(f"the generator was asked for {count} images and gave {given}")
         if isinstance(images, np.ndarray):
             images = images.copy()  # its producer may use the memory again
+        elif hasattr(images, "detach"):
+            images = images.detach().clone()
         self.waiting.update(zip(range(self.made, self.made + count), images, strict=True))
         self.made += count

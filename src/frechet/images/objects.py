@@ -129,7 +129,7 @@ def pixels_in(item: Any) -> Pixels:
         if array.dtype != np.uint8:
             raise BadImage(
                 f"is a tensor of {image.dtype}; expected uint8 in 0..255: leave ToTensor and Normalize out of the transform, "
-                "or use PILToTensor"
+                "or use PILToTensor; what a model made in [0, 1]: (x * 255).round().byte()"
             )
         return array.transpose(1, 2, 0) if array.ndim == 3 else array
     return image

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch.autograd.function import once_differentiable
 
 from frechet.distances.entropy import inception_score
 from frechet.distances.kernel import polynomial_mmd
@@ -84,6 +83,8 @@ class ImageLoss(ImageFeatures):
         Raises:
             RequestError: `make_images` gave other images the second time, or another number of them.
         """
+        if size < 1:
+            raise RequestError(f"size is {size}; expected at least 1 image at a time")
         with torch.no_grad():
             first = torch.cat([self.features(_made(make_images, *span)) for span in _spans(n, size)])
         leaf = first.requires_grad_()
@@ -217,13 +218,29 @@ class _Frechet(torch.autograd.Function):
             gradients[0] = feature_gradient(x.detach(), q.mean, coupling.onto_q)
         if y is not None and ctx.needs_input_grad[1]:
             gradients[1] = feature_gradient(y.detach(), p.mean, coupling.onto_p)
-        ctx.save_for_backward(*gradients)
+        ctx.save_for_backward(x, y, *gradients)
         return squared_distance(p, q, coupling)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, outer: torch.Tensor) -> Any:  # type: ignore[override]
-        return *(None if gradient is None else outer * gradient for gradient in ctx.saved_tensors), None
+        x, y, *gradients = ctx.saved_tensors
+        sides = zip((x, y), gradients, strict=True)
+        return *(None if known is None else outer * _Gradient.apply(side, known) for side, known in sides), None
+
+
+class _Gradient(torch.autograd.Function):
+    """A gradient that depends on features in a way that is not derived further: to take it for a constant would be wrong."""
+
+    @staticmethod
+    def forward(_ctx: Any, _features: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return gradient.clone()
+
+    @staticmethod
+    def backward(_ctx: Any, _outer: torch.Tensor) -> Any:  # type: ignore[override]
+        raise RequestError(
+            "the Fréchet distance has no second derivative here, so its gradient cannot be part of a loss; leave "
+            "create_graph=True out, or penalise the features instead"
+        )
 
 
 class _Gathered(torch.autograd.Function):

@@ -43,6 +43,8 @@ class ImageFeatures(torch.nn.Module):
         value_range: tuple[float, float] = (0.0, 1.0),
     ) -> None:
         super().__init__()
+        if not value_range[0] < value_range[1]:
+            raise RequestError(f"value_range is {value_range}; expected (black, white), black below white")
         loaded = load_network(
             extractor,
             dims=dims,
@@ -90,7 +92,8 @@ class ImageFeatures(torch.nn.Module):
         low, high = self.value_range
         work = torch.float64 if images.dtype == torch.float64 else torch.float32
         x = (images.to(work) - low) * (255 / (high - low))
-        x = self._resized(x).contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
+        with torch.autocast(x.device.type, enabled=False):  # the caller's
+            x = self._resized(x).contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
         half = DTYPES[str(self.recipe.precision)]
         with full_precision(), torch.autocast(x.device.type, half, enabled=half != torch.float32):
             ops = TorchOps(recompute=self.checkpoint)
@@ -98,6 +101,8 @@ class ImageFeatures(torch.nn.Module):
         return features.to(work)
 
     def _require_images(self, images: torch.Tensor) -> None:
+        if not isinstance(images, torch.Tensor):
+            raise RequestError(f"images are {type(images).__name__}; expected a tensor (n, 3, h, w)")
         if images.ndim != 4 or images.shape[1] != 3:
             raise RequestError(f"images have shape {tuple(images.shape)}; expected (n, 3, h, w)")
         if not images.is_floating_point():

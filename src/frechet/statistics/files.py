@@ -109,6 +109,10 @@ def _trusted(path: Path, what: str) -> Iterator[None]:
         raise
     except UnsafeFile as error:
         raise StatisticsError(f"{path}: {error}") from None
+    except IsADirectoryError:
+        raise StatisticsError(
+            f"{path} is a folder; expected a file, made of it by: frechet stats {path} FILE.npz"
+        ) from None
     except Exception as error:
         raise StatisticsError(
             f"{path} cannot be read as {what} ({type(error).__name__}: {error}); "
