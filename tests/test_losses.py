@@ -165,6 +165,9 @@ def test_kid_is_unbiased_mmd_by_its_definition(reference):
 
 def test_is_of_known_probabilities(weights_with_head):
     images = real()[0][:4].requires_grad_()
+    with pytest.raises(RequestError, match="no extractor 'inceptoin'"):
+        ISLoss(extractor="inceptoin")
+    assert ISLoss(**OFFLINE).dims == 1000
     inception = ISLoss(weights=weights_with_head)
     value = inception(images)
     p = torch.softmax(inception.features(images).detach().double(), 1).numpy()
@@ -297,3 +300,10 @@ def test_what_can_be_no_images_or_spans_is_refused_with_words(loss):
         loss.backward_in_microbatches(lambda start, stop: real()[0][start:stop], 12, size=0)
     with pytest.raises(RequestError, match=r"value_range is \(1, -1\); expected \(black, white\)"):
         FIDLoss(real()[0], value_range=(1, -1), **OFFLINE)
+
+
+def test_a_reference_is_looked_at_before_weights(tmp_path):
+    with pytest.raises(RequestError, match=r"nope\.npz"):
+        FIDLoss(tmp_path / "nope.npz", weights=tmp_path / "nowhere.pth")
+    with pytest.raises(RequestError, match=r"nope\.npz"):
+        KIDLoss(tmp_path / "nope.npz", weights=tmp_path / "nowhere.pth")

@@ -5,7 +5,7 @@ import pytest
 from conftest import make_folder, run
 
 import frechet
-from frechet.errors import BadImage, RequestError
+from frechet.errors import BadImage, GeneratorFailed, RequestError
 
 torch = pytest.importorskip("torch")
 
@@ -39,6 +39,14 @@ def test_each_class_is_what_it_is_alone(folders):
     assert float(scores["fd"]) == pytest.approx(float(frechet.score(*folders, **TOY)["fd"]), rel=1e-9)
     assert scores["vendi"].per_class["cat"] > 1
     assert any("fd has no value of class cow, fox, hen" in warning for warning in scores["fd"].warnings)
+    assert not any("classes have no more images" in warning for warning in scores["fd"].warnings)
+
+
+def test_classes_of_fewer_images_than_dimensions_are_told(folders):
+    scores = frechet.score(*folders, metrics=["fd", "vendi"], per_class=True, extractor="efficientnet-lite0")
+    told = [warning for warning in scores["fd"].warnings if "classes have no more images" in warning]
+    assert told[0].startswith("2 of 3 classes have no more images than the 1280 dimensions, the smallest 12")
+    assert not any("classes have no more images" in warning for warning in scores["vendi"].warnings)
 
 
 def test_labels_of_adms_files_are_classes(tmp_path):
@@ -99,8 +107,17 @@ def test_a_function_may_make_tensors_and_reuse_their_memory():
 def test_a_function_needs_a_number_and_keeps_to_it():
     with pytest.raises(RequestError, match="say how many by num_images"):
         frechet.collect(Maker(), **TOY)
-    with pytest.raises(BadImage, match="asked for 20 images and gave 19"):
+    with pytest.raises(GeneratorFailed, match="asked for 20 images and gave 19"):
         frechet.collect(lambda count: Maker()(count - 1), num_images=20, **TOY)
+
+
+def test_a_function_that_raises_is_no_bad_image():
+    def broken(_count):
+        raise ZeroDivisionError("a division that nobody foresaw")
+
+    with pytest.raises(GeneratorFailed, match="ZeroDivisionError: a division that nobody foresaw") as caught:
+        frechet.collect(broken, num_images=20, on_bad_image="skip", **TOY)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
 def test_repeated_runs_are_told_by_mean_and_spread(folders):

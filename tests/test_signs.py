@@ -147,7 +147,8 @@ def test_nearly_all_decides_what_a_side_was_stored_as():
 
 
 def side(n=100, **formats):
-    return Statistics(mean=np.zeros(3), covariance=np.eye(3), n=n, recipe=Recipe(), source="s", formats=formats)
+    mean = np.random.default_rng().standard_normal(3)  # another at each call: no set is compared with itself
+    return Statistics(mean=mean, covariance=np.eye(3), n=n, recipe=Recipe(), source="s", formats=formats)
 
 
 def test_jpeg_against_png_is_told_whichever_is_which():
@@ -230,3 +231,11 @@ def test_stored_statistics_tell_the_same(accidents, tmp_path):
     assert read_statistics(tmp_path / "reference.npz").formats == {"JPEG": 6}
     stored = told(frechet.score(accidents[0], tmp_path / "reference.npz", **OFFLINE)["fd"])
     assert stored == told(frechet.score(*accidents, **OFFLINE)["fd"])
+
+
+def test_a_set_beside_itself_is_told(accidents):
+    (warning,) = [
+        line for line in told(frechet.score(accidents[1], accidents[1], **OFFLINE)["fd"]) if "last bit" in line
+    ]
+    assert "one set of images compared with itself" in warning
+    assert not any("last bit" in line for line in told(frechet.score(*accidents, **OFFLINE)["fd"]))

@@ -332,3 +332,8 @@ def test_the_examples_run(images, tmp_path, name, arguments):
     )
     assert done.returncode == 0, done.stderr
     assert "FD-EfficientNet-Lite0: " in done.stdout or "'fid': " in done.stdout
+
+
+def test_a_reference_is_looked_at_before_weights(tmp_path):
+    with pytest.raises(RequestError, match=r"nope\.npz"):
+        FID(tmp_path / "nope.npz", weights=tmp_path / "nowhere.pth")

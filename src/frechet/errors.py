@@ -13,6 +13,7 @@ FrechetError
     ├── BadImage            an image that cannot be decoded
     ├── BadArchive          an archive that is damaged further on
     ├── Unreachable         a store or a worker that answers no more
+    ├── GeneratorFailed     a function that was to make images and did not
     └── BadFeatures         features that are not finite
 """
 
@@ -73,6 +74,10 @@ class BadArchive(RunError):
 
 class Unreachable(RunError):
     """A store or a worker refuses, or does not answer."""
+
+
+class GeneratorFailed(RunError):
+    """A function that makes images raised, or gave something else; its own error is the cause."""
 
 
 class BadFeatures(RunError):

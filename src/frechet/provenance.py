@@ -62,7 +62,11 @@ def warnings_on(generated: Statistics, reference: Statistics | None, recipe: Rec
             )
         yield from (f"{name}: {remark}" for remark in side.remarks)
         if side.bad_images:
-            yield f"{name}: {len(side.bad_images)} images could not be decoded and were left out; the first: {side.bad_images[0]}"
+            count = len(side.bad_images)
+            yield (
+                f"{name}: {count} image{'s' if count > 1 else ''} left out, which could not be decoded; the first: "
+                f"{side.bad_images[0]}"
+            )
     if reference is not None:
         yield from remarks_on_pair(generated, reference)
 

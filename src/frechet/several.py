@@ -12,6 +12,7 @@ import numpy as np
 from frechet.comparison import Layers, computed
 from frechet.errors import RequestError
 from frechet.features.settings import Settings
+from frechet.metrics.gaussian import frechet_of
 from frechet.metrics.plan import Plan, by_extractor
 from frechet.scores import Score, Scores
 from frechet.statistics.classes import classes_of, of_class
@@ -43,9 +44,11 @@ def by_class(plan: Plan, scores: Scores, sides: Mapping[str, Layers]) -> Scores:
     compared = {name: sides[name] for name in ("generated", "reference") if name in sides}
     classes = {name: np.array(classes_of(side["features"])) for name, side in compared.items()}
     values: dict[str, dict[str, float]] = {key: {} for key in scores}
+    sizes = dict[str, int]()
     for label in sorted(set.intersection(*(set(labels) for labels in classes.values()))):
         members = {name: labels == label for name, labels in classes.items()}
-        if min(some.sum() for some in members.values()) < 2:
+        sizes[label] = min(int(some.sum()) for some in members.values())
+        if sizes[label] < 2:
             continue
         alone = {
             name: {layer: of_class(found, members[name], label) for layer, found in side.items()}
@@ -55,8 +58,14 @@ def by_class(plan: Plan, scores: Scores, sides: Mapping[str, Layers]) -> Scores:
             for key, score in computed(plan, {**sides, **alone}, interval="none").items():
                 values[key][label] = score.value
     labels = sorted(set().union(*(set(labels) for labels in classes.values())))
+    distances = {wish.key for wish in plan.wishes if wish.metric.compute is frechet_of}
+    thin = tuple(_thin(sizes, sides["generated"]["features"].dims))
     told = {
-        key: replace(score, per_class=values[key], warnings=(*score.warnings, *_left_out(key, labels, values[key])))
+        key: replace(
+            score,
+            per_class=values[key],
+            warnings=(*score.warnings, *_left_out(key, labels, values[key]), *(thin if key in distances else ())),
+        )
         for key, score in scores.items()
     }
     return Scores(told, scores.provenance, scores.unavailable)
@@ -66,6 +75,16 @@ def _left_out(key: str, labels: Sequence[str], values: Mapping[str, float]) -> I
     missing = [label for label in labels if label not in values]
     if missing:
         yield f"{key} has no value of class {', '.join(missing)}: too few images of it, or none on one side"
+
+
+def _thin(sizes: Mapping[str, int], dims: int) -> Iterator[str]:
+    """A word on classes whose distances are mostly bias."""
+    few = [size for size in sizes.values() if 2 <= size <= dims]
+    if few:
+        yield (
+            f"{len(few)} of {len(sizes)} classes have no more images than the {dims} dimensions, the smallest {min(few)}: their values "
+            "are far too large and only comparable with others at the same numbers of images"
+        )
 
 
 def with_seed(settings: Settings, turn: int) -> Settings:

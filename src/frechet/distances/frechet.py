@@ -40,8 +40,9 @@ def frechet_terms(p: Normal, q: Normal, *, rounding: float = SETTLED) -> Terms:
         Mismatch: they differ in dimension.
     """
     require_same_dims(p, q)
-    gap = p.mean - q.mean
-    return Terms(float(gap @ gap), float(p.trace + q.trace - 2 * trace_of_root(p, q, rounding)))
+    gap, traces = p.mean - q.mean, p.trace + q.trace
+    spread = float(traces - 2 * trace_of_root(p, q, rounding))
+    return Terms(float(gap @ gap), 0.0 if -rounding * float(traces) < spread < 0 else spread)
 
 
 def require_same_dims(p: Normal, q: Normal) -> None:

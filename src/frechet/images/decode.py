@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from frechet.errors import BadImage, Unreachable
+from frechet.errors import BadImage, GeneratorFailed, Unreachable
 from frechet.images.pictures import Picture, Pixels
 
 ALPHA = "alpha channel dropped, not blended"
@@ -42,7 +42,7 @@ def decode(picture: Picture) -> Decoded:
         if isinstance(pixels, np.ndarray):
             return Decoded(*_array_to_rgb(pixels), None)
         return Decoded(*_image_to_rgb(pixels), pixels.format)
-    except Unreachable:  # says nothing of the image
+    except (Unreachable, GeneratorFailed):  # say nothing of the image
         raise
     except Exception as error:  # decoders of damaged data fail in many ways: OSError, struct.error, zlib.error ...
         raise BadImage(f"{picture.name}: {_reason(error)}") from error

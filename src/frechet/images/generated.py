@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from frechet.errors import RequestError, SourceError
+from frechet.errors import GeneratorFailed, RequestError
 from frechet.images.objects import pixels_in
 from frechet.images.pictures import Picture
 
@@ -55,10 +55,15 @@ class GeneratedSource:
             return pixels_in(self.waiting.pop(place))
 
     def _make(self, count: int) -> None:
-        images = self.make(count)
+        try:
+            images = self.make(count)
+        except Exception as error:
+            raise GeneratorFailed(
+                f"the function that makes images failed when it was asked for {count}: {type(error).__name__}: {error}"
+            ) from error
         if not hasattr(images, "__len__") or len(images) != count:
             given = f"{len(images)} images" if hasattr(images, "__len__") else type(images).__name__
-            raise SourceError(f"the generator was asked for {count} images and gave {given}")
+            raise GeneratorFailed(f"the generator was asked for {count} images and gave {given}")
         if isinstance(images, np.ndarray):
             images = images.copy()  # its producer may use the memory again
         elif hasattr(images, "detach"):

@@ -74,6 +74,8 @@ class ImageMetric(Metric):
         **options: Any,
     ) -> None:
         super().__init__(**options)
+        if isinstance(reference, (str, os.PathLike)):  # first: a name that is mistyped should not cost a download
+            reference = read_statistics(reference, dims)
         network = ImageFeatures(
             extractor=extractor,
             dims=dims,
@@ -88,7 +90,7 @@ class ImageMetric(Metric):
         self.metrics = None if metrics is None else tuple(metrics)
         self.value_range = value_range
         self.reset_real_features = reset_real_features
-        self.reference = None if reference is None else self._read(reference)
+        self.reference = None if reference is None else self._fitting(reference)
         plan = self._plan()
         self._keeps_all = any(plan.layers.values())
         compares = any(wish.metric.reference for wish in plan.wishes)
@@ -177,10 +179,8 @@ class ImageMetric(Metric):
         layers = {name: layers_of(side) for name, side in sides.items()}
         return computed(self._plan(), layers, interval=interval, backend="torch", device=str(self.device))
 
-    def _read(self, reference: Any) -> Statistics:
+    def _fitting(self, reference: Any) -> Statistics:
         dims = self._network.dims
-        if isinstance(reference, (str, os.PathLike)):
-            reference = read_statistics(Path(reference), dims)
         if not isinstance(reference, Statistics):
             raise RequestError(
                 f"the reference is a {type(reference).__name__}; expected a statistics file or Statistics "

@@ -23,6 +23,7 @@ from frechet.distances.kernel import polynomial_mmd
 from frechet.distances.normal import Normal
 from frechet.distances.transport import couple, feature_gradient, squared_distance
 from frechet.errors import BadFeatures, Mismatch, RequestError, TooFewImages
+from frechet.features.extractors import EXTRACTORS, check_choice
 from frechet.features.recipe import require_equal
 from frechet.losses.torch_features import ImageFeatures
 from frechet.metrics import normal_of
@@ -131,6 +132,7 @@ class FIDLoss(ImageLoss):
     def __init__(
         self, reference: str | Path | Statistics | torch.Tensor, *, batch_size: int = 32, **options: Any
     ) -> None:
+        reference = _read(reference, options.get("dims"))
         super().__init__(**options)
         normal = normal_of(_reference(self, reference, batch_size)).factored()
         for name in ("mean", "covariance", "factor"):
@@ -161,6 +163,7 @@ class KIDLoss(ImageLoss):
     def __init__(
         self, reference: str | Path | Statistics | torch.Tensor, *, batch_size: int = 32, **options: Any
     ) -> None:
+        reference = _read(reference, options.get("dims"))
         super().__init__(**options)
         found = _reference(self, reference, batch_size)
         if found.rows is None:
@@ -173,13 +176,19 @@ class KIDLoss(ImageLoss):
 
 
 class ISLoss(ImageLoss):
-    """Minus the Inception Score of a batch, in one split, of the 1008 logits without bias (Salimans et al. 2016)."""
+    """Minus the Inception Score of a batch, in one split, of the 1008 logits without bias (Salimans et al. 2016).
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**{"dims": 1008, **options})
+    Args:
+        extractor: one with a classifier; of another than Inception it is that one's logits.
+        **options: as in `ImageLoss` and `ImageFeatures`.
+    """
+
+    def __init__(self, *, extractor: str = "inception", **options: Any) -> None:
+        check_choice(extractor, EXTRACTORS, "extractor")
+        super().__init__(**{"extractor": extractor, "dims": EXTRACTORS[extractor].taps.get("logits"), **options})
 
     def distance(self, features: torch.Tensor) -> torch.Tensor:
-        """Minus the score of (n, 1008) logits: to be made small."""
+        """Minus the score of (n, c) logits: to be made small."""
         return -inception_score(torch.softmax(features, dim=1))
 
 
@@ -265,9 +274,12 @@ class _Gathered(torch.autograd.Function):
         return outer[ctx.mine] * ctx.world  # every rank has the same loss, and DistributedDataParallel takes the mean
 
 
-def _reference(loss: ImageLoss, reference: str | Path | Statistics | torch.Tensor, batch_size: int) -> Statistics:
-    if isinstance(reference, (str, os.PathLike)):
-        reference = read_statistics(Path(reference), loss.dims)
+def _read(reference: str | Path | Statistics | torch.Tensor, dims: int | None) -> Statistics | torch.Tensor:
+    """A file's statistics, before any weights are loaded: a name that is mistyped should not cost a download."""
+    return read_statistics(reference, dims) if isinstance(reference, (str, os.PathLike)) else reference
+
+
+def _reference(loss: ImageLoss, reference: Statistics | torch.Tensor, batch_size: int) -> Statistics:
     if isinstance(reference, Statistics):
         if reference.dims != loss.dims:
             raise Mismatch(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from frechet.images.signs import compression_of
 from frechet.statistics.statistics import Statistics
 
@@ -23,6 +25,11 @@ def remarks_on_pair(generated: Statistics, reference: Statistics) -> Iterator[st
         )
     if generated.n is None or reference.n is None:
         return
+    if generated.n == reference.n and np.array_equal(generated.mean, reference.mean):
+        yield (
+            "both sides have the same mean to the last bit, as one set of images compared with itself has: nothing is left to "
+            "measure, and intervals and standard errors, which are those of independent sets, do not hold"
+        )
     fewer, more = sorted((("generated", generated.n), ("reference", reference.n)), key=lambda side: side[1])
     if more[1] >= _UNEVEN * fewer[1] and fewer[1] < _FEW:
         yield (
