@@ -59,6 +59,13 @@ def test_exact_kid_is_the_plain_estimator(sides, monkeypatch, block):
     assert kid(x, y).value == pytest.approx(polynomial_mmd(x.astype(float), y.astype(float)), rel=1e-5)
 
 
+def test_kid_of_a_side_with_itself_counts_every_pair(sides):
+    """One array on both sides, as `frechet.score(statistics, statistics)` gives it, is still two samples."""
+    x = sides["generated"]
+    assert kid(x, x).value == pytest.approx(polynomial_mmd(x.astype(float), x.astype(float)), rel=1e-4)
+    assert kid(x, x) == kid(x, x.copy())
+
+
 def test_kids_standard_error_is_its_spread_over_fresh_samples():
     """Independent samples of one distribution, and of two: the second order decides in the first case."""
     random = np.random.default_rng(3)
