@@ -369,6 +369,34 @@ def test_datasets_and_loaders_of_torch(images):
     np.testing.assert_array_equal(subset.rows, first_six(images)[chosen_of(100)])
 
 
+@pytest.mark.parametrize("kind", ["arrays", "tensors", "PIL images", "pairs", "dicts", "grey"])
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 4, 7])
+def test_batches_that_are_lists_of_images(images, kind, batch_size):
+    """What a `collate_fn` left apart is no stack: the rows of the first array of a batch are not images."""
+    torch = pytest.importorskip("torch")
+    made = {
+        "arrays": lambda image: image,
+        "tensors": lambda image: torch.from_numpy(image).permute(2, 0, 1),
+        "PIL images": Image.fromarray,
+        "pairs": lambda image: (image, 3),
+        "dicts": lambda image: {"image": image},
+        "grey": lambda image: image[:, :, 0],
+    }[kind]
+    given = images[:23]
+    loader = torch.utils.data.DataLoader([made(image) for image in given], batch_size=batch_size, collate_fn=list)
+    statistics = collect_from(open_source(loader), Settings(), TOY)
+    np.testing.assert_array_equal(
+        statistics.rows, first_six(given[:, :, :, :1].repeat(3, axis=3) if kind == "grey" else given)
+    )
+
+
+def test_a_loader_whose_batches_are_not_as_long_as_it_says_is_refused(images):
+    torch = pytest.importorskip("torch")
+    loader = torch.utils.data.DataLoader(images[:20], batch_size=5, collate_fn=lambda batch: np.stack(batch[:-1]))
+    with pytest.raises(BadArchive, match="gave 4 images where a batch of 5"):
+        collect_from(open_source(loader), Settings(), TOY)
+
+
 def chosen_of(count):
     from frechet.engines.parts import Cut
 
