@@ -268,6 +268,22 @@ def test_damage_between_members_of_a_tar_is_found(tmp_path, files):
         collect_from(open_source(path), Settings(), TOY)
 
 
+@pytest.mark.parametrize("size", [-512, -1024, 2**62, 2**80])
+def test_a_tar_whose_member_has_no_possible_size_ends_there(tmp_path, files, images, size):
+    """A negative one leads back to its own header, again and again (CVE-2025-8194)."""
+    path = write_tar(tmp_path / "a.tar", slice_of(files, 0, 3))
+    header = bytearray(tarfile.TarInfo("evil.png").tobuf(tarfile.GNU_FORMAT))
+    header[124:136] = (size + (1 << 95 if size > 0 else 0)).to_bytes(12, "big", signed=size < 0)  # base 256
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    path.write_bytes(path.read_bytes()[: 3 * 1024] + header + bytes(1024))
+    with pytest.raises(BadImage, match=r"evil\.png: .*cut short or is damaged"):
+        collect_from(open_source(path), Settings(), TOY)
+    np.testing.assert_array_equal(
+        collect_from(open_source(path), Settings(on_bad_image="skip"), TOY).rows, first_six(images[:3])
+    )
+
+
 def test_links_and_paths_of_a_tar_stay_in_it(tmp_path, files, images):
     secret = tmp_path / "secret.png"
     secret.write_bytes(files["0009.png"])
