@@ -93,9 +93,10 @@ def why_none(p: Side, q: Side) -> str | None:
     d = p.normal.mean.shape[0]
     if p.n is None and q.n is None:
         return "neither side says how many images it was made from"
+    fewest = max(3, int(-(-FEWEST * d // 1)))  # one left out, two have a covariance
     for side in (p, q):
-        if side.n is not None and side.n < FEWEST * d:
-            return f"an interval needs at least {FEWEST} images a dimension on each side: {int(-(-FEWEST * d // 1))}, not {side.n}"
+        if side.n is not None and side.n < fewest:
+            return f"an interval needs at least {FEWEST} images a dimension on each side: {fewest}, not {side.n}"
     return None
 
 
