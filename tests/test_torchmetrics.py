@@ -164,8 +164,10 @@ def test_a_checkpoint_and_a_pickle_hold_the_state(counted, expected):
 def test_no_dtype_moves_the_number(counted, expected):
     metric = copy.deepcopy(counted).half().set_dtype(torch.float16)
     torch.nn.ModuleList([metric]).half()
+    torch.nn.ModuleList([metric]).to(torch.float16)  # as Lightning does with precision="16-true"
     assert float(metric.compute()) == like(expected)
     assert metric.generated_outer.dtype == torch.float64
+    assert metric.generated_rows[0].dtype == torch.float32
 
 
 def test_rows_are_thinned_out_to_what_an_interval_needs(monkeypatch):

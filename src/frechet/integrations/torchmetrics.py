@@ -288,11 +288,15 @@ class ImageMetric(Metric):
         return torch.tensor(value, dtype=dtype, device=self.device)
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], exclude_state: Sequence[str] = "") -> Any:
-        """Move the network too; float64 stays where it can be."""
+        """Move the network too, but keep dtypes (`.to(torch.float16)` would change sums); float64 stays where it can be."""
         self._network._apply(fn)
+
+        def moved(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor.to(fn(tensor[:0] if tensor.ndim else tensor).device)
+
         if fn(torch.zeros(1, device=self.device)).device.type == "mps":
             exclude_state = [*exclude_state, *(name for name in self._defaults if name.endswith(("_total", "_outer")))]
-        return super()._apply(fn, exclude_state)
+        return super()._apply(moved, exclude_state)
 
 
 class _OneMetric(ImageMetric):
