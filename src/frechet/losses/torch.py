@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -208,22 +209,31 @@ def frechet_distance(x: torch.Tensor, y: torch.Tensor | Normal) -> torch.Tensor:
 class _Frechet(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, y: torch.Tensor | None, reference: Normal | None) -> torch.Tensor:  # type: ignore[override]
-        p = Normal.of_features(x.detach())
-        q = Normal.of_features(y.detach()) if y is not None else reference
+        dtypes = [side.dtype for side in (x, y) if side is not None]
+        x, y, reference = (_exact(side) for side in (x, y, reference))
+        p = Normal.of_features(x)
+        q = Normal.of_features(y) if y is not None else reference
         assert q is not None
         coupling = couple(p, q)
         gradients = [None, None]
         if ctx.needs_input_grad[0]:
-            gradients[0] = feature_gradient(x.detach(), q.mean, coupling.onto_q)
+            gradients[0] = feature_gradient(x, q.mean, coupling.onto_q).to(dtypes[0])
         if y is not None and ctx.needs_input_grad[1]:
-            gradients[1] = feature_gradient(y.detach(), p.mean, coupling.onto_p)
+            gradients[1] = feature_gradient(y, p.mean, coupling.onto_p).to(dtypes[1])
         ctx.save_for_backward(*gradients)
-        return squared_distance(p, q, coupling)
+        return squared_distance(p, q, coupling).to(dtypes[0])
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, outer: torch.Tensor) -> Any:  # type: ignore[override]
         return *(None if gradient is None else outer * gradient for gradient in ctx.saved_tensors), None
+
+
+def _exact(side: Any) -> Any:
+    """Features or a Gaussian in float64, where the device has it: squares of float32 would hold half of its digits."""
+    if isinstance(side, Normal):
+        return replace(side, **{name: _exact(getattr(side, name)) for name in ("mean", "covariance", "factor")})
+    return side if side is None or side.device.type == "mps" else side.detach().double()
 
 
 class _Gathered(torch.autograd.Function):
