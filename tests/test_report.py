@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,8 +18,10 @@ from frechet.distances.frechet import frechet_terms
 from frechet.distances.normal import Normal
 from frechet.distances.transport import couple, leading_directions
 from frechet.errors import OutputError, RequestError
+from frechet.features.recipe import Recipe
 from frechet.reports.findings import findings_of
 from frechet.reports.html import _command, meaning, write_report
+from frechet.reports.text import table
 from frechet.statistics.statistics import Statistics
 
 pytest.importorskip("jinja2")
@@ -67,6 +70,21 @@ def test_markup_in_a_name_is_text(page):
     text = page.read_text()
     assert EVIL not in text
     assert "&lt;img src=x onerror=alert(1)&gt;.png" in text
+
+
+def test_what_a_statistics_file_says_of_itself_is_text(tmp_path):
+    """A formula for the plot, an escape for a terminal, and a name that is not Unicode."""
+    x = np.random.default_rng(0).standard_normal((60, 4)).astype(np.float32)
+    recipe = Recipe(extractor="evil\x1b[31m$\\frac", layer="\x1b]0;title\x07\nFID: 0", convention="<b>")
+    side = replace(Statistics.of_features(x, recipe=recipe, source="caf\udce9"), names=("caf\udce9/a.png",) * 60)
+    other = Statistics.of_features(x + 1, recipe=recipe)
+    scores = write_report(side, other, tmp_path / "page.html", metrics="fd,precision")
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert r"caf\udce9" in text
+    for shown in (text, table(scores)):
+        assert "\x1b" not in shown
+        assert "\nFID: 0" not in shown
+    assert "<b>" not in text
 
 
 def test_the_scores_are_those_of_score(sides, page, tmp_path):
