@@ -138,6 +138,14 @@ def test_a_bomb_in_any_container_runs_nothing(tmp_path):
     assert not (tmp_path / "owned").exists()
 
 
+def test_a_pickle_that_names_one_list_a_billion_times_is_read_at_once(tmp_path):
+    lists = ["ha"]
+    for _ in range(60):
+        lists = [lists, lists]
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"fid": {"mu": np.ones(2), "sigma": np.eye(2)}, "laughs": lists}))
+    assert read_statistics(tmp_path / "a.pkl").dims == 2
+
+
 def test_an_array_of_objects_in_a_pickle_is_refused(tmp_path):
     (tmp_path / "a.pkl").write_bytes(pickle.dumps({"fid": {"mu": np.array([1, "x"], object), "sigma": np.eye(2)}}))
     with pytest.raises(StatisticsError, match="expected numbers"):
