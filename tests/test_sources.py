@@ -477,6 +477,23 @@ def test_a_store_that_stumbles_is_asked_again(tmp_path, files, images, monkeypat
     assert asked.total() >= 3 * COUNT
 
 
+def test_a_stores_message_tells_no_secret(monkeypatch, no_pauses):
+    """aiohttp's errors quote the whole address; a signed one that expires in the run is refused then."""
+    quoted = "403, message='Forbidden', url='https://me:SECRET@example.org/a.tar?signature=SECRET'"
+    for error in (PermissionError(quoted), OSError(f"at (s3://key:SECRET@bucket/a.tar?x=SECRET): {quoted}")):
+        with pytest.raises(Unreachable) as caught:
+            remote.retried("https://example.org/a.tar?...", lambda error=error: (_ for _ in ()).throw(error))
+        assert "SECRET" not in str(caught.value)
+        assert "https://example.org/a.tar?..." in str(caught.value)
+    for url in ("https://me:SECRET@[example.org/a.tar", "https://me:SECRET@[example.org/a.npz"):
+        with pytest.raises(FrechetError, match=r"https://\.\.\. is no address") as caught:
+            frechet.score(url, url)
+        assert "SECRET" not in str(caught.value)
+    with pytest.raises(SourceError, match="more than 100000 files") as caught:
+        open_source("https://me:SECRET@example.org/{00000..99999}{0..9}.tar")
+    assert "SECRET" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("error", "told"),
     [
