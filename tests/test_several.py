@@ -115,6 +115,7 @@ def test_repeated_runs_are_told_by_mean_and_spread(folders):
     assert score.repeats == pytest.approx(alone, rel=1e-9)
     assert float(score) == pytest.approx(np.mean(alone), rel=1e-9)
     assert score.deviation == pytest.approx(np.std(alone, ddof=1), rel=1e-9)
+    assert score.interval_method.endswith(", of the first run alone")
     with pytest.raises(RequestError, match="repeat is 0"):
         frechet.score(*folders, repeat=0, **TOY)
 
