@@ -21,6 +21,7 @@ import torch.distributed as dist
 from torchmetrics import Metric
 
 from frechet.comparison import computed, layers_of
+from frechet.distances.normal import DOUBLE
 from frechet.errors import BadFeatures, Mismatch, RequestError, TooFewImages
 from frechet.features.extractors import EXTRACTORS, check_choice
 from frechet.features.recipe import require_equal
@@ -266,12 +267,14 @@ class ImageMetric(Metric):
             )
         total, outer = (getattr(self, f"{side}_{name}").cpu().numpy() for name in ("total", "outer"))
         mean = total / n
+        gaussian = Gaussian(n, mean, outer - n * np.outer(mean, mean))
         return Statistics.of(
-            Gaussian(n, mean, outer - n * np.outer(mean, mean)),
+            gaussian,
             self._sample(side, n if self._keeps_all else rows_kept(n, dims)),
             recipe=self.recipe,
             source=f"{side} images of a training loop",
             made_by=f"frechet {__version__}",
+            resolution=_resolution(gaussian),
         )
 
     def _sync_dist(self, *args: Any, **kwargs: Any) -> None:
@@ -366,6 +369,13 @@ def _mask(valid: Any, n: int) -> torch.Tensor:
     if mask.dtype != torch.bool or mask.shape != (n,):
         raise RequestError(f"valid is {mask.dtype} of shape {tuple(mask.shape)}; expected bool of shape ({n},)")
     return mask
+
+
+def _resolution(gaussian: Gaussian) -> float:
+    """What the sums leave of the covariance: where all images look alike (a collapsed generator), it is nothing but rounding."""
+    rounding = DOUBLE * gaussian.n**0.5 * float((gaussian.mean**2).max())
+    largest = float(gaussian.covariance.diagonal().max())
+    return max(DOUBLE, rounding / largest if largest > rounding else 1.0)
 
 
 def _copied(state: torch.Tensor | list[torch.Tensor]) -> torch.Tensor | list[torch.Tensor]:
