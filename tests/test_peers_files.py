@@ -145,7 +145,7 @@ def test_an_npz_that_unpacks_to_far_more_than_it_is_is_refused(tmp_path, monkeyp
     assert read_statistics(tmp_path / "a.npz").dims == 400
     monkeypatch.setattr(peers, "_BOMB", 1 << 20)
     for read in (lambda: read_statistics(tmp_path / "a.npz"), lambda: read_features(tmp_path / "b.npz")):
-        with pytest.raises(StatisticsError, match="would unpack to 1[26]"):
+        with pytest.raises(StatisticsError, match=r"would unpack to 1[26]"):
             read()
 
 

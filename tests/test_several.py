@@ -54,7 +54,11 @@ def test_labels_of_adms_files_are_classes(tmp_path):
     np.savez(tmp_path / "bad.npz", arr_0=images, arr_1=labels.astype(float))
     np.savez(tmp_path / "short.npz", arr_0=images, arr_1=labels[:-1])
     np.savez(tmp_path / "objects.npz", arr_0=images, arr_1=labels.astype(object))
-    for name, told in (("bad", "a whole number an image"), ("short", r"expected \(30,\)"), ("objects", "cannot be read")):
+    for name, told in (
+        ("bad", "a whole number an image"),
+        ("short", r"expected \(30,\)"),
+        ("objects", "cannot be read"),
+    ):
         with pytest.raises(RequestError, match=told):
             frechet.score(tmp_path / f"{name}.npz", tmp_path / "b.npz", per_class=True, **TOY)
 

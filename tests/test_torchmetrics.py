@@ -202,7 +202,9 @@ def test_a_generator_that_makes_one_image_only_has_a_score(monkeypatch):
         metric._count("generated", batch)
     collapsed = replace(metric._statistics("generated"), recipe=reference.recipe)
     assert np.linalg.eigvalsh(collapsed.covariance).min() < 0
-    found, told = (frechet.compare(side, reference)["fid"] for side in (collapsed, frechet.Statistics.of_features(features)))
+    found, told = (
+        frechet.compare(side, reference)["fid"] for side in (collapsed, frechet.Statistics.of_features(features))
+    )
     assert found.value == pytest.approx(told.value, rel=1e-6)
     assert found.corrected_value == pytest.approx(told.corrected_value, rel=1e-4)
     assert found.interval_95 == pytest.approx(told.interval_95, rel=1e-4)

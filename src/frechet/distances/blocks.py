@@ -40,7 +40,9 @@ class Cloud:
             centred[some] = rows[some] - centre
         squares = np.einsum("ij,ij->i", centred, centred)
         if not np.isfinite(squares).all():
-            raise StatisticsError("features are so large that their squares are beyond float32; divide them by a number")
+            raise StatisticsError(
+                "features are so large that their squares are beyond float32; divide them by a number"
+            )
         return cls(rows, centred, squares)
 
     def __len__(self) -> int:

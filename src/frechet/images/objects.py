@@ -149,7 +149,7 @@ def _images_in(batch: Any, expected: int) -> Any:
 
 def _is_item(thing: Any) -> bool:
     """Whether it may be what a dataset gives for one image, rather than a batch of images or of labels."""
-    shape = getattr(thing, "shape", ())
+    shape: tuple[int, ...] = getattr(thing, "shape", ())
     one = len(shape) == 2 or (len(shape) == 3 and bool({shape[0], shape[2]} & {1, 3, 4}))
     return one or isinstance(thing, (Image.Image, tuple, list, dict))
 

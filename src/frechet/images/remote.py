@@ -21,7 +21,9 @@ BLOCK = 4 << 20  # bytes that are asked for at once
 IN_FLIGHT = 16  # requests
 _PAUSES = (0.5, 1.0, 2.0, 4.0)  # seconds between attempts
 _REFUSALS = (401, 403)
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[^\s'\"<>()\[\]]+")  # as a client's message quotes it, secrets and all
+_ADDRESS = re.compile(
+    r"[A-Za-z][A-Za-z0-9+.-]+://[^\s'\"<>()\[\]]+"
+)  # as a client's message quotes it, secrets and all
 
 
 def is_url(side: object) -> bool:

@@ -101,9 +101,7 @@ def parsed(url: str) -> Address:
         )
     sha256 = re.fullmatch(r"(?:sha256=([0-9a-fA-F]{64}))?", parts.fragment)
     if not sha256:
-        raise RequestError(
-            f"{named}#{parts.fragment}: expected #sha256= and 64 hexadecimal digits, or no fragment"
-        )
+        raise RequestError(f"{named}#{parts.fragment}: expected #sha256= and 64 hexadecimal digits, or no fragment")
     user, _, host = parts.netloc.rpartition("@")
     authorization = "Basic " + base64.b64encode(urllib.parse.unquote(user).encode()).decode() if user else None
     path = urllib.parse.quote(parts.path, safe="/%:@!$&'()*+,;=~")
