@@ -108,8 +108,8 @@ def main():
             for path, seed, shift in zip(paths, (1, 2), (0.0, 0.002), strict=True):
                 features(path, args.large, seed, shift)
             result["large"] = {"images a side": args.large}
-            for name in ("frechet neighbours", "frechet kid"):
-                result["large"][name] = measured(sys.executable, name, paths)
+            for ours, _ in pairs.values():
+                result["large"][ours] = measured(sys.executable, ours, paths)
                 print(json.dumps(result["large"], indent=1), flush=True)
     print(json.dumps({key: value for key, value in result.items() if key != "turns"}, indent=1))
     if args.output:

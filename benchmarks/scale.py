@@ -1,15 +1,17 @@
 """The cost model of docs/scale.md: stages measured alone, the model checked against whole runs, and carried further.
 
     python benchmarks/scale.py --weights FILE.pth [--from PHOTOGRAPHS] [--images 1536,512] [--output FILE]
+    python benchmarks/scale.py --earlier FILE [--output FILE]
 
 Images are JPEG photographs of 256 x 256 as in photographs.py. The whole runs are `frechet stats` with EfficientNet-Lite0 (the first
 number of images) and Inception (the second), in float32 and, where the processor has it, in bfloat16: one process, then two under
-torchrun, each pinned to half of the cores. The model is carried further with Inception.
+torchrun, each pinned to half of the cores. The model is carried further with Inception. With --earlier, stages of images and whole
+runs are those of an earlier result; the stages of large parts are measured and the model is carried further anew.
 """
 
 import argparse
 import io
-import math
+import json
 import statistics
 import sys
 import tempfile
@@ -23,7 +25,8 @@ from photographs import given, shipped, write_crops
 from throughput import measure_beside_others, write
 
 from frechet.engines.crew import part_bytes
-from frechet.engines.parts import read_part
+from frechet.engines.merge import Merged
+from frechet.engines.parts import LARGE, MANY, read_part
 from frechet.errors import RequestError
 from frechet.features.extract import Part
 from frechet.features.settings import Settings
@@ -33,15 +36,14 @@ from frechet.images.signs import SIGN, sign_of
 from frechet.images.sources import open_source
 from frechet.machine import usable_cores
 from frechet.statistics.gathering import Gathering
-from frechet.statistics.gaussian import Gaussian
 
 SAMPLE, BATCH = 64, 4
+DIMS = {"efficientnet-lite0": 1280, "inception": 2048}
 JITTER = 0.1  # of a worker's time for a part, as a share (standard deviation of its logarithm), assumed
 
 
 def stages(folder, settings):
     """Core-seconds. Of an image: read, decode, resize, network. Of a part: statistic, gather (sent and received).
-    Of two statistics: merge, the one of them sent and received.
 
     All cores are at work, as in a run: two that share one's units are slower together than one of them alone.
     """
@@ -67,7 +69,6 @@ def stages(folder, settings):
     features = np.tile(through(), (-(-PART // SAMPLE), 1))[:PART]
     part = Part(np.arange(PART), features, np.zeros(PART, SIGN), [], [])
     side = Gathering(slice(0, extractor.width), 10 * PART, 0, keep_all=False)
-    one = Gaussian.of(features)
     return {
         "read": reading,
         "decode": max(0.0, decoding - reading),
@@ -75,7 +76,39 @@ def stages(folder, settings):
         "network": network,
         "statistic": core_seconds(lambda: side.update(part.places, part.features)),
         "gather": core_seconds(lambda: read_part(io.BytesIO(part_bytes(part)))),
-        "merge": core_seconds(lambda: one.merge(carried(one))),
+    }
+
+
+def stages_of_large_parts(dims):
+    """Core-seconds of a large part: condense and send by whoever computes it, receive and merge by the first process; its bytes.
+
+    The side has a million images: of more, a part holds fewer rows.
+    """
+    random = np.random.default_rng(0)
+    parts = [
+        Part(np.arange(start, start + PART), random.random((PART, dims), np.float32), np.zeros(PART, SIGN), [], [])
+        for start in range(0, LARGE, PART)
+    ]
+
+    def nothing():
+        return Merged({"features": Gathering(slice(0, dims), MANY, 0, keep_all=False)})
+
+    def condensed():
+        merged = nothing()
+        for part in parts:
+            merged.add(part)
+        return merged.condensed()
+
+    part = condensed()
+    data, side, summary = part_bytes(part), nothing().layers["features"], part.layers["features"]
+    for number in range(MANY // LARGE):  # or its sample would still grow
+        side.merge(summary._replace(places=summary.places + number * LARGE))
+    return {
+        "condense": core_seconds(condensed),
+        "send": core_seconds(lambda: part_bytes(part)),
+        "receive": core_seconds(lambda: read_part(io.BytesIO(data))),
+        "merge": core_seconds(lambda: side.merge(summary._replace(places=summary.places + MANY))),
+        "bytes": len(data),
     }
 
 
@@ -83,15 +116,6 @@ def in_threads(call, *items):
     """Core-seconds of one call, with a thread on each core."""
     with ThreadPoolExecutor(usable_cores()) as pool:
         return core_seconds(lambda: list(pool.map(call, *items))) / len(items[0])
-
-
-def carried(gaussian):
-    """As another process would have it."""
-    stream = io.BytesIO()
-    np.savez(stream, mean=gaussian.mean, scatter=gaussian.scatter)
-    stream.seek(0)
-    with np.load(stream) as arrays:
-        return Gaussian(gaussian.n, arrays["mean"], arrays["scatter"])
 
 
 def core_seconds(call, turns=3):
@@ -167,52 +191,60 @@ def row(started, run, model):
     }
 
 
-def simulated(n, workers, rate, gather, collectors):
-    """Seconds until n images are gathered: workers finish parts with jitter, each collector takes its own in order.
+def simulated(parts, workers, took, gather):
+    """Seconds until all parts are gathered: workers finish them with jitter, one process gathers them in order.
 
     Args:
-        rate: images a second of one worker.
-        gather: seconds that a collector takes for a part.
-        collectors: over which the workers are divided.
+        parts: how many; all are alike.
+        workers: over which they are dealt out in turn.
+        took: seconds of a worker for a part.
+        gather: seconds of the one that gathers for a part.
     """
     random = np.random.default_rng(0)
-    own = -(-n // PART // collectors)  # parts of one collector; all are alike
-    crew = max(1, workers // collectors)
-    took = PART / rate * np.exp(random.normal(0, JITTER, (-(-own // crew), crew)))
-    arrived = np.cumsum(took, axis=0).ravel()[:own]
-    waits = arrived - np.arange(own) * gather
-    return float(waits.max() + own * gather)
+    crew = min(workers, parts)
+    each = took * np.exp(random.normal(0, JITTER, (-(-parts // crew), crew)))
+    arrived = np.cumsum(each, axis=0).ravel()[:parts]
+    waits = arrived - np.arange(parts) * gather
+    return float(waits.max() + parts * gather)
 
 
-def carried_further(cost, cores):
-    """Hours for 10^4 to 10^9 images on 1 to 10,000 machines of this kind, with one collector and with as many as keep up.
+def carried_further(cost, large, dims, cores):
+    """Hours for 10^4 to 10^9 images on 1 to 10,000 machines of this kind beside one that only gathers.
 
-    Their statistics are merged one after the other, or in pairs (a tree): seconds of both.
+    Args:
+        cost: of images and small parts.
+        large: of large parts, in which more than a million images are cut.
     """
     rate = cores / of_an_image(cost)
-    gather = (cost["gather"] + cost["statistic"]) / cores
-    merge = cost["merge"] / cores
-    limit = PART / gather
-    table = []
+    small = {"images": PART, "took": PART / rate, "gather": (cost["gather"] + cost["statistic"]) / cores}
+    many = {  # received and merged by one core, condensed by all
+        "images": LARGE,
+        "took": LARGE / rate + (large["condense"] + large["send"]) / cores,
+        "gather": large["receive"] + large["merge"],
+    }
+    table, sizes = [], []
     for n in (10**4, 10**5, 10**6, 10**7, 10**8, 10**9):
+        kind = many if n > MANY else small
+        parts = -(-n // kind["images"])
+        sizes.append(
+            {"images": n, "gigabytes": significant(n * dims * 4e-9 if kind is small else parts * large["bytes"] / 1e9)}
+        )
         for workers in (1, 10, 100, 1000, 10_000):
-            needed = min(max(1, math.ceil(1.25 * workers * rate / limit)), -(-n // PART))
-            table.append(
-                {
-                    "images": n,
-                    "workers": workers,
-                    "hours_one_collector": significant(simulated(n, workers, rate, gather, 1) / 3600),
-                    "collectors": needed,
-                    "hours_collectors": significant(simulated(n, workers, rate, gather, needed) / 3600),
-                    "seconds_merged_in_turn": significant((needed - 1) * merge),
-                    "seconds_merged_in_pairs": significant(math.ceil(math.log2(needed)) * merge),
-                }
-            )
+            hours = simulated(parts, workers, kind["took"], kind["gather"]) / 3600
+            table.append({"images": n, "workers": workers, "parts": parts, "hours": significant(hours)})
+    billion = -(-(10**9) // LARGE) * sum(large[name] for name in ("condense", "send", "receive", "merge"))
     return {
         "worker_images_per_second": significant(rate),
-        "collector_images_per_second": significant(limit),
-        "one_collector_is_busy_at_workers": significant(limit / rate),
-        "core_hours_of_a_billion_images": significant(10**9 * (of_an_image(cost) + cores * gather / PART) / 3600),
+        **{
+            f"gathered_{name}_images_per_second": significant(kind["images"] / kind["gather"])
+            for name, kind in (("small", small), ("large", many))
+        },
+        "small_parts_saturate_at_workers": significant(small["took"] / small["gather"]),
+        "large_parts_saturate_at_workers": significant(many["took"] / many["gather"]),
+        "large_parts_gigabytes_per_second_then": significant(large["bytes"] / many["gather"] / 1e9),
+        "core_hours_of_a_billion_images": significant((10**9 * of_an_image(cost) + billion) / 3600),
+        "core_hours_of_its_large_parts": significant(billion / 3600),
+        "work_dir": sizes,
         "runs": table,
     }
 
@@ -230,43 +262,60 @@ def precisions():
     return ["float32", "bfloat16"]
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--images", default="1536,512", help="with EfficientNet-Lite0, with Inception")
-    parser.add_argument("--from", dest="place", metavar="PHOTOGRAPHS", help="a folder or zip of photographs")
-    parser.add_argument("--output", type=Path)
-    args = parser.parse_args()
+def measured(weights, counts, place):
+    """Stages of images and whole runs, by network and precision."""
     networks = {
         "efficientnet-lite0": {"extractor": "efficientnet-lite0"},
-        "inception": {"weights": str(args.weights)},
+        "inception": {"weights": str(weights)},
     }
     costs, checks = {}, {}
-    with tempfile.TemporaryDirectory() as place:
-        photographs = list(given(args.place) if args.place else shipped())
-        few = Path(place, "few")
+    with tempfile.TemporaryDirectory() as folder:
+        photographs = list(given(place) if place else shipped())
+        few = Path(folder, "few")
         write_crops(photographs, few, 2, seed=1)
-        for (network, wish), count in zip(networks.items(), map(int, args.images.split(",")), strict=True):
-            many = Path(place, network)
+        for (network, wish), count in zip(networks.items(), counts, strict=True):
+            many = Path(folder, network)
             write_crops(photographs, many, count, seed=0)
             for precision in precisions():
                 key = f"{network}, {precision}"
                 costs[key] = stages(many, Settings(precision=precision, **wish))
                 flags = ["--precision", precision, *(f"--{name}={value}" for name, value in wish.items())]
                 checks[key] = checked((few, many, count), costs[key], flags)
-    write(
-        {
-            "machine": machine("frechet", "numpy", "openvino", "pillow", "torch"),
-            "core_seconds": {
-                key: {name: significant(value) for name, value in cost.items()} for key, cost in costs.items()
-            },
-            "checked": checks,
-            "carried_further": {
-                key: carried_further(cost, usable_cores()) for key, cost in costs.items() if key.startswith("inception")
-            },
+    return {
+        "machine": machine("frechet", "numpy", "openvino", "pillow", "torch"),
+        "core_seconds": {
+            key: {name: significant(value) for name, value in cost.items()} for key, cost in costs.items()
         },
-        args.output,
-    )
+        "checked": checks,
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--images", default="1536,512", help="with EfficientNet-Lite0, with Inception")
+    parser.add_argument("--from", dest="place", metavar="PHOTOGRAPHS", help="a folder or zip of photographs")
+    parser.add_argument("--earlier", type=Path, help="a result whose stages of images and whole runs are taken")
+    parser.add_argument("--output", type=Path)
+    args = parser.parse_args()
+    if bool(args.weights) == bool(args.earlier):
+        parser.error("give --weights, to measure everything, or --earlier")
+    if args.earlier:
+        earlier = json.loads(args.earlier.read_text())
+        result = {key: earlier[key] for key in ("machine", "core_seconds", "checked")}
+    else:
+        result = measured(args.weights, map(int, args.images.split(",")), args.place)
+    large = {
+        name: {stage: significant(value) for stage, value in stages_of_large_parts(dims).items()}
+        for name, dims in DIMS.items()
+    }
+    result["large_parts"] = {"machine": machine("frechet", "numpy"), "of_a_part": large}
+    result["carried_further"] = {
+        key: carried_further(cost, large["inception"], DIMS["inception"], result["machine"]["cores"])
+        for key, cost in result["core_seconds"].items()
+        if key.startswith("inception")
+    }
+    write(result, args.output)
 
 
 if __name__ == "__main__":

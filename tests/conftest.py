@@ -45,6 +45,34 @@ def folder(tmp_path):
     return make_folder(tmp_path / "images")
 
 
+@pytest.fixture
+def computed(monkeypatch):
+    """How many images went through the network."""
+    from frechet.features.extract import extract
+
+    counts = []
+
+    def counted(pictures, *args, **options):
+        pictures = list(pictures)
+        counts.append(len(pictures))
+        return extract(pictures, *args, **options)
+
+    monkeypatch.setattr("frechet.engines.crew.extract", counted)
+    return counts
+
+
+def require_same(one, other):
+    """Two statistics have the same bits."""
+    assert one.n == other.n
+    for name in ("mean", "covariance", "rows", "places"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+def files_of(folder):
+    """Finished parts in a work-dir: which files they are."""
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.glob("images/part-*.npz")}
+
+
 def make_folder(path, count=6, seed=0, size=(40, 32)):
     random = np.random.default_rng(seed)
     path.mkdir(parents=True)

@@ -14,17 +14,19 @@ from queue import Queue
 import numpy as np
 import pytest
 import toy
-from conftest import run
+from conftest import require_same, run
 from PIL import Image
 from toy import TOY, first_six
 
 import frechet
-from frechet.engines import choice, crew, processes
+from frechet.engines import choice, crew, parts, processes
 from frechet.engines.local import collect_from
 from frechet.errors import BadImage, Mismatch, RequestError, Unreachable
+from frechet.features.extract import Part
 from frechet.features.settings import Settings
 from frechet.images.loader import PART
 from frechet.images.sources import open_source
+from frechet.statistics.files import read_statistics
 
 CORNER = {"extractor": "toynet:corner", "convention": "pytorch-fid"}
 FLAGS = ("--convention", "pytorch-fid", "--extractor")
@@ -37,6 +39,13 @@ def toys(tmp_path_factory):
     path = tmp_path_factory.mktemp("toys") / "toys.npy"
     np.save(path, images)
     return path
+
+
+@pytest.fixture
+def large(monkeypatch):
+    """A thousand images are many, and a large part is one of 512."""
+    monkeypatch.setattr(parts, "MANY", 1000)
+    monkeypatch.setattr(parts, "LARGE", 2 * PART)
 
 
 @pytest.fixture
@@ -98,9 +107,24 @@ def test_any_number_of_processes_gives_the_same_bits(toys, hired, count):
     expected = collect_from(open_source(toys), Settings(), TOY)
     hired(count)
     found = collect_from(open_source(toys), Settings(), TOY)
-    for name in ("mean", "covariance", "rows", "places"):
-        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    require_same(found, expected)
     np.testing.assert_array_equal(found.rows, first_six(np.load(toys))[found.places])
+
+
+@pytest.mark.parametrize("count", [1, 3, 7])
+def test_large_parts_are_condensed_by_whoever_computes_them(toys, hired, large, monkeypatch, count):
+    """Seven is more than there are parts."""
+    expected = collect_from(open_source(toys), Settings(), TOY)
+    hired(count)
+    features = crew.part_bytes
+    sent = []
+    monkeypatch.setattr(crew, "part_bytes", lambda part: sent.append(type(part)) or features(part))
+    told = []
+    found = collect_from(open_source(toys), Settings(batch_size=64), TOY, lambda *what: told.append(what[1]))
+    require_same(found, expected)
+    assert sent == [parts.LargePart] * len([number for number in range(6) if number % (count + 1)])
+    assert told[-1] == 10 * PART + 40
+    assert 64 in np.diff(told)
 
 
 def test_helpers_serve_several_sides_and_a_resumed_run(toys, hired, tmp_path):
@@ -157,19 +181,19 @@ def test_a_helper_with_other_weights_refuses(toys, hired, monkeypatch):
         collect_from(open_source(toys), Settings(), TOY)
 
 
-def test_processes_of_this_machine(toys, importable):
-    """As for several accelerators, on the processor."""
+@pytest.mark.parametrize("size", [PART, 2 * PART])
+def test_processes_of_this_machine(toys, importable, size):
+    """As for several accelerators, on the processor; they take the size of parts from the job."""
     pytest.importorskip("torch")
     settings = Settings(device="cpu", **CORNER)
     extractor = settings.load()
-    cut = crew.Cut.of(open_source(toys), settings)
+    cut = replace(crew.Cut.of(open_source(toys), settings), size=size)
     pipe = processes._started("cpu")
     gathered = list(crew.gathered(cut, range(len(cut)), settings, extractor, [pipe]))
     alone = list(crew.extracted(cut, range(len(cut)), settings, extractor))
-    assert len(gathered) == len(alone) == 11
-    for one, other in zip(gathered, alone, strict=True):
-        np.testing.assert_array_equal(one.features, other.features)
-        np.testing.assert_array_equal(one.places, other.places)
+    assert len(gathered) == len(alone) == len(cut) == -(-(10 * PART + 40) // size)
+    assert {type(part) for part in alone} == {Part if size == PART else parts.LargePart}
+    assert [crew.part_bytes(part) for part in gathered] == [crew.part_bytes(part) for part in alone]
 
 
 def test_cuda_means_every_accelerator(monkeypatch):
@@ -246,6 +270,18 @@ def test_a_rank_that_is_killed_ends_all_with_a_message(tmp_path, importable):
     assert not (tmp_path / "s.npz").exists()
 
 
+def test_ranks_condense_large_parts(tmp_path, importable, large):
+    pytest.importorskip("torch")
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).integers(0, 256, (4 * PART + 30, 4, 4, 3), np.uint8))
+    process = torchrun(
+        2, "stats", tmp_path / "a.npy", tmp_path / "s.npz", *FLAGS, "toylarge:corner", "--work-dir", tmp_path / "work"
+    )
+    _, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+    assert len(list(tmp_path.glob("work/images/part-*"))) == 3
+    require_same(read_statistics(tmp_path / "s.npz"), frechet.collect(tmp_path / "a.npy", **CORNER))
+
+
 def rank_of(parent, rank):
     """The process of that rank below torchrun."""
     for entry in Path("/proc").iterdir():
@@ -284,22 +320,27 @@ def test_objects_in_memory_stay_in_this_process(hired):
 
 
 @pytest.mark.filterwarnings("ignore")  # Ray's own
-def test_a_ray_cluster_that_loses_a_node_gives_the_same_number(tmp_path, importable):
+@pytest.mark.parametrize("size", [PART, 2 * PART])
+def test_a_ray_cluster_that_loses_a_node_gives_the_same_number(tmp_path, importable, monkeypatch, size):
+    """In parts of 256 images, and in large ones."""
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
     images = np.random.default_rng(0).integers(0, 256, (40 * PART + 30, 4, 4, 3), np.uint8)
     np.save(tmp_path / "a.npy", images)
+    if size > PART:
+        monkeypatch.setattr(parts, "MANY", 1000)
+        monkeypatch.setattr(parts, "LARGE", size)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     other = cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
     wish = {"extractor": "toynet:slow_corner", "convention": "pytorch-fid"}
-    parts, nodes = [], set()
+    told, nodes = [], set()
 
     def progress(what, done, total):
-        parts.append(done)
+        told.append(done)
         nodes.update(node["NodeID"] for node in ray.nodes() if node["Alive"])
-        if len(parts) == 8:
+        if len(told) == 8:
             cluster.remove_node(other, allow_graceful=False)
 
     try:
@@ -309,7 +350,6 @@ def test_a_ray_cluster_that_loses_a_node_gives_the_same_number(tmp_path, importa
         ray.shutdown()
         cluster.shutdown()
     expected = frechet.collect(tmp_path / "a.npy", **{**wish, "extractor": "toynet:corner"})
-    assert len(parts) == 42
+    assert len(told) == 1 + -(-len(images) // size)
     assert len(nodes) == 2
-    for name in ("mean", "covariance", "rows", "places"):
-        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    require_same(found, expected)

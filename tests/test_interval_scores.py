@@ -1,6 +1,7 @@
 """Intervals, influence and FID∞ as a user meets them: in scores, tables, JSON and stored statistics."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -59,6 +60,19 @@ def test_stored_statistics_give_the_interval_of_the_features(tmp_path):
     stored = frechet.score(x, tmp_path / "y.npz", features=True)["fd"]
     assert stored.corrected_value == pytest.approx(direct.corrected_value, rel=1e-9)
     assert stored.interval_95 == pytest.approx(direct.interval_95, rel=1e-9)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 60])
+def test_few_rows_of_many_images_are_no_ground_for_an_interval(count):
+    """As a side keeps of which nearly all images could not be decoded: the same as of none."""
+    full, y = frechet.Statistics.of_features(draw(0, 300)), frechet.Statistics.of_features(draw(1, 300, 1.5))
+    few, none = (
+        frechet.score(replace(full, rows=rows, places=places), y)["fd"]
+        for rows, places in ((full.rows[:count], full.places[:count]), (None, None))
+    )
+    assert few.interval_method == none.interval_method == "analytic, as if Gaussian (generated), analytic (reference)"
+    assert few.interval_95 == none.interval_95
+    assert few.corrected_value == none.corrected_value
 
 
 def test_a_peers_file_counts_with_the_size_its_user_gives(tmp_path):

@@ -198,3 +198,31 @@ def test_a_flipped_bit_is_noticed(tmp_path):
     (tmp_path / "s.npz").write_bytes(raw)
     with pytest.raises(StatisticsError):
         read_statistics(tmp_path / "s.npz")
+
+
+def test_likely_rows_of_pieces_make_the_sample_of_the_whole():
+    """Of 3,000 images, where at most half have no features; where more have none, a smaller one of the same rows."""
+    x, limit = rows(n=3000), 50
+    ranks = priorities(np.arange(3000), 3)
+
+    def gathered(places):
+        kept, most = Sample.empty(5, seed=3, limit=limit), 0
+        for part in np.array_split(places, 10):
+            likely = Sample.empty(5, seed=3, limit=limit).update(part, x[part]).likely(3000)
+            kept, most = kept.update(likely.places, likely.rows), max(most, len(likely.places))
+        np.testing.assert_array_equal(kept.rows, x[kept.places])
+        return kept.places, most
+
+    places, most = gathered(np.arange(3000))
+    np.testing.assert_array_equal(places, np.sort(np.argsort(ranks)[:limit]))
+    assert most < limit / 2
+    few = np.arange(0, 3000, 5)
+    places, _ = gathered(few)
+    assert 0 < len(places) < limit
+    np.testing.assert_array_equal(places, np.sort(few[np.argsort(ranks[few])[: len(places)]]))
+
+
+def test_all_rows_are_likely_where_the_sample_is_nearly_everything():
+    sample = Sample.empty(5, seed=0, limit=20).update(np.arange(20), rows(n=20))
+    assert len(sample.likely(40).places) == 20
+    assert len(sample.likely(400).places) < 20

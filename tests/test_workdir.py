@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import toy
-from conftest import hears_ctrl_c, make_folder, run
+from conftest import files_of, hears_ctrl_c, make_folder, require_same, run
 from PIL import Image
 from toy import PIXELS, TOY, first_six
 
@@ -21,7 +21,6 @@ from frechet.engines import workdir
 from frechet.engines.local import collect_from
 from frechet.engines.parts import write_part
 from frechet.errors import BadImage, OutputError, RequestError, RunError
-from frechet.features import extract
 from frechet.features.settings import Settings
 from frechet.images.loader import PART
 from frechet.images.sources import open_source
@@ -40,30 +39,6 @@ def many(tmp_path_factory):
 @pytest.fixture(scope="module")
 def undisturbed(many):
     return collect_from(open_source(many), Settings(), TOY)
-
-
-@pytest.fixture
-def computed(monkeypatch):
-    """How many images went through the network."""
-    counts = []
-
-    def counted(pictures, *args, **options):
-        pictures = list(pictures)
-        counts.append(len(pictures))
-        return extract.extract(pictures, *args, **options)
-
-    monkeypatch.setattr("frechet.engines.crew.extract", counted)
-    return counts
-
-
-def require_same(one, other):
-    assert one.n == other.n
-    for name in ("mean", "covariance", "rows", "places"):
-        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
-
-
-def files_of(folder):
-    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.glob("images/part-*.npz")}
 
 
 def test_a_finished_run_is_read_back_without_the_network(many, undisturbed, tmp_path, computed):
@@ -86,13 +61,14 @@ def test_missing_and_damaged_parts_alone_are_computed(many, undisturbed, tmp_pat
     assert computed[2:] == [PART]
 
 
-def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path):
+@pytest.mark.parametrize(("kind", "files"), [("small", 21), ("large", 11)])
+def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path, kind, files):
     """A part that is there is never written again, so only those in flight are computed twice."""
     images = np.random.default_rng(1).integers(0, 256, (20 * PART + 3, PIXELS, PIXELS, 3), np.uint8)
     np.save(tmp_path / "toy.npy", images)
 
     def life(work_dir, out):
-        command = [sys.executable, toy.__file__, tmp_path / "toy.npy", work_dir, out]
+        command = [sys.executable, toy.__file__, tmp_path / "toy.npy", work_dir, out, kind]
         process = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert process.stdout.readline() == b"begun\n"
         return process
@@ -112,7 +88,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path):
             break
         assert process.returncode == -signal.SIGKILL
     assert deaths == 20
-    assert len(kept) == 21
+    assert len(kept) == files
     undisturbed = life(tmp_path / "other", tmp_path / "undisturbed.npz")
     undisturbed.communicate()
     assert undisturbed.returncode == 0

@@ -1,4 +1,4 @@
-"""An extractor without a network: an image's first six values. As a program: statistics of an array file, resumably."""
+"""An extractor without a network: an image's first six values. As a program: statistics of an array file, resumably, in small or large parts."""
 
 import sys
 import time
@@ -42,7 +42,9 @@ def first_six(images):
 if __name__ == "__main__":
     sys.stdout.write("begun\n")
     sys.stdout.flush()
-    source, folder, out = sys.argv[1:]
+    source, folder, out, large = sys.argv[1:]
+    if large == "large":
+        import toylarge  # noqa: F401, cuts this run into large parts
     statistics = collect_from(open_source(source), Settings(work_dir=folder), TOY)
     np.savez(
         out, mean=statistics.mean, covariance=statistics.covariance, rows=statistics.rows, places=statistics.places

@@ -1,26 +1,23 @@
-"""Two statistics side by side: may they be compared, what do the metrics say, what should a reader know."""
+"""Two statistics side by side: what the metrics of a plan say of them."""
 
 from __future__ import annotations
 
 import math
-import platform
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from frechet.engines.local import Progress
-from frechet.errors import Mismatch, RequestError, StatisticsError
-from frechet.features.extractors import EXTRACTORS
-from frechet.features.recipe import Recipe, require_equal
+from frechet.errors import RequestError, StatisticsError
+from frechet.features.recipe import Recipe
 from frechet.metrics import Metric, Outcome, Sides, default_metric, frechet_influence, label_of, require_all_features
 from frechet.metrics.gaussian import frechet_of
 from frechet.metrics.plan import Plan, Wish, names_of, plan_of
+from frechet.provenance import common_recipe, guess_of, provenance_of, warnings_on
 from frechet.scores import Influences, Score, Scores
-from frechet.statistics.pairs import remarks_on_pair
 from frechet.statistics.statistics import Statistics
-from frechet.version import __version__
 
 Layers = Mapping[str, Statistics]  # "features" is the layer that was asked for, others bear their tap's name
 SAMPLES = "samples"  # the layer that was asked for, of images that lie beside statistics of others
@@ -86,43 +83,63 @@ def computed(
     """
     whole = {name: side["features"] for name, side in sides.items()}
     recipe = common_recipe(*whole.values())
-    one, other = whole["generated"], whole.get("reference")
-    provenance = _provenance(one, other, recipe, backend, device)
+    common = _common(plan, whole, recipe, explain, provenance_of(*_pair(whole), recipe, backend, device))
+    listed = _listed(*_pair(whole), explain) if explain else None
+    settings = tuple(wish.settings for wish in plan.wishes)
+    prepared: dict[tuple[tuple[str, str], ...], Sides] = {}  # metrics of the same layers share what they have in common
+    scores: dict[str, Score] = {}
+    failed = dict(plan.refused)
+    for wish in plan.wishes:
+        layers = _layers_for(wish, sides)
+        same = tuple(layers.items())
+        try:
+            if same not in prepared:
+                found = {name: _layer(sides[name], layer, wish.key) for name, layer in same}
+                prepared[same] = Sides.of(found, device or "cpu", settings)
+            score = _score(wish, prepared[same], recipe, interval, progress, common)
+        except RequestError as error:
+            failed[wish.key] = error
+        else:
+            beside = tuple(_images_beside(wish.key, sides[name][SAMPLES]) for name in layers if layers[name] == SAMPLES)
+            listing = listed if wish.metric.compute is frechet_of else None
+            scores[wish.key] = replace(score, influence=listing, warnings=(*score.warnings, *beside))
+    if not scores:
+        raise next(iter(failed.values()))
+    return Scores(scores, common["provenance"], {key: str(error) for key, error in failed.items()})
+
+
+def _pair(whole: Mapping[str, Statistics]) -> tuple[Statistics, Statistics | None]:
+    return whole["generated"], whole.get("reference")
+
+
+def _common(
+    plan: Plan, whole: Mapping[str, Statistics], recipe: Recipe, explain: int, provenance: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The fields that all scores of a plan have in common.
+
+    Raises:
+        RequestError: images are to be listed by a distance that is not among the metrics.
+    """
     frechet = any(wish.metric.compute is frechet_of for wish in plan.wishes)
     if explain and not frechet:
         raise RequestError(
             "explain lists what images do to the Fréchet distance, which is not among the metrics; ask for "
             f"{default_metric(recipe)} as well"
         )
-    listed = _listed(one, other, explain) if explain and other is not None else None
-    common = {
+    return {
         "bad_images": tuple(bad for side in whole.values() for bad in side.bad_images),
-        "warnings": tuple(_warnings(one, other, recipe, frechet=frechet)),
+        "warnings": tuple(warnings_on(*_pair(whole), recipe, frechet=frechet)),
         "provenance": provenance,
     }
-    settings = tuple(wish.settings for wish in plan.wishes)
-    scores: dict[str, Score] = {}
-    failed, by_layer = dict(plan.refused), {}
-    for wish in plan.wishes:
-        layers = {
-            name: _name_of_layer(name, side, wish.metric)
-            for name, side in sides.items()
-            if wish.metric.reference or name == "generated"
-        }
-        same = tuple(layers.items())
-        try:
-            if same not in by_layer:
-                found = {name: _layer(sides[name], layer, wish.key) for name, layer in same}
-                by_layer[same] = Sides.of(found, device or "cpu", settings)
-            score = _score(wish, by_layer[same], recipe, interval, progress, common)
-            told = tuple(_images_beside(wish.key, sides[name][SAMPLES]) for name in layers if layers[name] == SAMPLES)
-            listing = listed if wish.metric.compute is frechet_of else None
-            scores[wish.key] = replace(score, influence=listing, warnings=(*score.warnings, *told))
-        except RequestError as error:
-            failed[wish.key] = error
-    if not scores:
-        raise next(iter(failed.values()))
-    return Scores(scores, provenance, {key: str(error) for key, error in failed.items()})
+
+
+def _layers_for(wish: Wish, sides: Mapping[str, Layers]) -> dict[str, str]:
+    """The layer of each side that a metric is about."""
+    return {
+        name: _name_of_layer(name, side, wish.metric)
+        for name, side in sides.items()
+        if wish.metric.reference or name == "generated"
+    }
 
 
 def _name_of_layer(name: str, side: Layers, metric: Metric) -> str:
@@ -180,26 +197,6 @@ def _score(
         n_reference=reference.n if reference is not None else None,
         **common,
     )
-
-
-def common_recipe(generated: Statistics, *others: Statistics) -> Recipe:
-    """How all sides were made, as far as any says.
-
-    Raises:
-        Mismatch: they were made differently and have no distance.
-    """
-    recipe = generated.recipe
-    for other in others:
-        if generated.dims != other.dims:
-            raise Mismatch(
-                f"generated ({generated.source}) has {generated.dims} dimensions and reference ({other.source}) "
-                f"{other.dims}; they come from different layers or networks"
-            )
-        require_equal(recipe, other.recipe)
-        recipe = recipe.filled_from(other.recipe)
-        if other.recipe.official:  # the same tensors, and known to be the published ones on that side
-            recipe = replace(recipe, official=True)
-    return recipe.filled_from(guess_of(generated.dims))
 
 
 def require_wishes(interval: str, explain: int) -> None:
@@ -265,67 +262,8 @@ def influences_of(generated: Statistics, reference: Statistics) -> Influences:
     return Influences(names, found.mean / (1 - generated.n), found.covariance / (1 - generated.n))
 
 
-def _listed(generated: Statistics, reference: Statistics, count: int) -> dict[str, Any]:
+def _listed(generated: Statistics, reference: Statistics | None, count: int) -> dict[str, Any] | None:
+    if reference is None:
+        return None
     found = influences_of(generated, reference)
     return {"raise": found.raising(count), "lower": found.lowering(count)}
-
-
-def guess_of(dims: int) -> Recipe:
-    """What statistics that say nothing are taken for: Inception features, where Inception has such a layer."""
-    layers = [tap for tap, d in EXTRACTORS["inception"].taps.items() if d == dims]
-    return Recipe(extractor="inception", layer=layers[0]) if layers else Recipe()
-
-
-def _warnings(generated: Statistics, reference: Statistics | None, recipe: Recipe, *, frechet: bool) -> Iterator[str]:
-    """What a reader should know of the sides; `frechet` says whether a Fréchet distance is among the scores."""
-    sides = [("generated", generated)] + ([("reference", reference)] if reference is not None else [])
-    for name, side in sides:
-        if not side.recipe.complete:
-            taken = ", ".join(f"{key} {value}" for key, value in asdict(recipe).items() if key in _TOLD and value)
-            yield (
-                f"{side.source} does not say how it was made; taken to be {taken or 'made like the other side'}"
-                + (". If its convention is another one, say --reference-convention." if name == "reference" else "")
-            )
-        if frechet and side.n is not None and side.n <= side.dims:
-            yield (
-                f"{side.n} {name} images span at most {side.n - 1} of {side.dims} dimensions: the value is far too large "
-                "and only comparable with others at the same numbers of images"
-            )
-        yield from (f"{name}: {remark}" for remark in side.remarks)
-        if side.bad_images:
-            yield f"{name}: {len(side.bad_images)} images could not be decoded and were left out; the first: {side.bad_images[0]}"
-    if reference is not None:
-        yield from remarks_on_pair(generated, reference)
-
-
-_TOLD = ("extractor", "layer", "convention", "precision")
-
-
-def _provenance(
-    generated: Statistics, reference: Statistics | None, recipe: Recipe, backend: str | None, device: str | None
-) -> dict[str, Any]:
-    def side(statistics: Statistics) -> dict[str, Any]:
-        said = asdict(statistics.recipe)
-        return {
-            "source": statistics.source,
-            "sha256": statistics.sha256,
-            "n": statistics.n,
-            "n_source": statistics.n_source,
-            "seed": statistics.seed,
-            "made_by": statistics.made_by,
-            "moments": [float(statistics.mean @ statistics.mean), float(np.trace(statistics.covariance))],
-            "assumed": [name for name, value in said.items() if value is None],
-            "bad_images": list(statistics.bad_images),
-        }
-
-    return {
-        "frechet": __version__,
-        **asdict(recipe),
-        "backend": backend,
-        "device": device,
-        "generated": side(generated),
-        "reference": side(reference) if reference is not None else None,
-        "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-    }

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from frechet.comparison import (
     SAMPLES,
     Layers,
-    common_recipe,
     computed,
     influences_of,
     layers_of,
@@ -23,6 +22,7 @@ from frechet.features.recipe import Recipe
 from frechet.features.settings import Options, Settings
 from frechet.images.pictures import Source
 from frechet.metrics.plan import Plan, names_of, plan_of
+from frechet.provenance import common_recipe
 from frechet.scores import Influences, Score, Scores
 from frechet.several import averaged, by_class, extractor_by_extractor, with_seed
 from frechet.sides import (

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from frechet.comparison import guess_of
 from frechet.engines.local import Progress
 from frechet.errors import Mismatch, RequestError, SourceError, TooFewImages
 from frechet.features.conventions import CONVENTIONS
@@ -25,6 +24,7 @@ from frechet.images.generated import GeneratedSource
 from frechet.images.pictures import Source
 from frechet.images.remote import is_url
 from frechet.images.sources import open_source
+from frechet.provenance import guess_of
 from frechet.statistics.files import read_features, read_statistics
 from frechet.statistics.peers import is_statistics
 from frechet.statistics.remote import is_statistics_url, read_remote

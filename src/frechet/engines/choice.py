@@ -7,14 +7,14 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
+from threading import Lock
 
 from frechet.engines.crew import extracted, gathered
 from frechet.engines.featurecache import cached_at
-from frechet.engines.parts import Cut, fingerprint
+from frechet.engines.parts import AnyPart, Cut, fingerprint
 from frechet.engines.processes import further_devices, processes_on
 from frechet.engines.workdir import InUse, WorkDir, opened_work_dir
 from frechet.errors import RequestError
-from frechet.features.extract import Part
 from frechet.features.loaded import LoadedExtractor
 from frechet.features.settings import Settings
 
@@ -24,15 +24,16 @@ Progress = Callable[[str, int, int], None]  # (what, images done, images in all)
 @contextmanager
 def opened_parts(
     cut: Cut, settings: Settings, extractor: LoadedExtractor, progress: Progress | None, what: str
-) -> Iterator[Iterator[Part]]:
+) -> Iterator[Iterator[AnyPart]]:
     """Every part in order; with a work-dir those that are finished come from there, and the others go there."""
-    done = 0
+    done, turn = 0, Lock()
 
     def count(images: int) -> None:
         nonlocal done
-        done += images
-        if progress:
-            progress(what, done, len(cut.chosen))
+        with turn:  # of several processes, this one's batches are counted in another thread
+            done += images
+            if progress:
+                progress(what, done, len(cut.chosen))
 
     compute = partial(_computed, cut, settings, extractor, count)
     count(0)
@@ -71,18 +72,18 @@ def _kept_at(cut: Cut, settings: Settings, extractor: LoadedExtractor, what: str
 
 def _computed(
     cut: Cut, settings: Settings, extractor: LoadedExtractor, count: Callable[[int], None], numbers: Sequence[int]
-) -> Generator[Part, None, None]:
+) -> Generator[AnyPart, None, None]:
     """These parts, by whoever the settings name."""
     if settings.engine == "local":
         alone = cut.source.address is None or not isinstance(settings.extractor, str)
         others = () if alone else processes_on(further_devices(settings.device))
         if not others:
             return extracted(cut, numbers, settings, extractor, count)
-        return _counted(gathered(cut, numbers, settings, extractor, others), count)
+        return gathered(cut, numbers, settings, extractor, others, count)
     if settings.engine == "torchrun":
         from frechet.engines.torchrun import other_ranks
 
-        return _counted(gathered(cut, numbers, settings, extractor, other_ranks()), count)
+        return gathered(cut, numbers, settings, extractor, other_ranks(), count)
     if importlib.util.find_spec("ray") is None:
         raise RequestError("--engine ray needs Ray: pip install 'frechet[ray]'")
     from frechet.engines.ray import by_actors
@@ -90,7 +91,7 @@ def _computed(
     return _counted(by_actors(cut, numbers, settings, extractor), count)
 
 
-def _counted(parts: Generator[Part, None, None], count: Callable[[int], None]) -> Generator[Part, None, None]:
+def _counted(parts: Generator[AnyPart, None, None], count: Callable[[int], None]) -> Generator[AnyPart, None, None]:
     with closing(parts):
         for part in parts:
             count(len(part.places) + len(part.bad))

@@ -17,9 +17,10 @@ from dataclasses import asdict, replace
 from typing import Any, Protocol, TypeVar
 
 import frechet.errors
-from frechet.engines.parts import Cut, read_part, write_part
+from frechet.engines.merge import condensed
+from frechet.engines.parts import AnyPart, Cut, read_part, write_part
 from frechet.errors import FrechetError, Mismatch, RequestError, RunError, Unreachable
-from frechet.features.extract import Part, extract
+from frechet.features.extract import extract
 from frechet.features.loaded import LoadedExtractor
 from frechet.features.settings import Settings
 from frechet.images.sources import open_source
@@ -54,9 +55,9 @@ def extracted(
     settings: Settings,
     extractor: LoadedExtractor,
     on_batch: Callable[[int], None] = lambda _: None,
-) -> Generator[Part, None, None]:
-    """These parts, by this process."""
-    return extract(
+) -> Generator[AnyPart, None, None]:
+    """These parts, by this process; `on_batch` hears how many images each batch had."""
+    parts = extract(
         cut.pictures(numbers),
         extractor,
         batch_size=settings.batch_size or extractor.runner.batch_size,
@@ -64,12 +65,20 @@ def extracted(
         skip_bad=settings.on_bad_image == "skip",
         on_batch=on_batch,
     )
+    return condensed(parts, cut, numbers, settings.seed, extractor) if cut.large else parts
 
 
 def gathered(
-    cut: Cut, numbers: Sequence[int], settings: Settings, extractor: LoadedExtractor, others: Sequence[Channel]
-) -> Generator[Part, None, None]:
+    cut: Cut,
+    numbers: Sequence[int],
+    settings: Settings,
+    extractor: LoadedExtractor,
+    others: Sequence[Channel],
+    on_batch: Callable[[int], None] = lambda _: None,
+) -> Generator[AnyPart, None, None]:
     """These parts in order, by this process and the others, dealt out in turn.
+
+    `on_batch` hears, from several threads, how many images each batch of this process had, and each part of the others.
 
     Raises:
         RequestError: the source is none that another process could open.
@@ -81,9 +90,14 @@ def gathered(
     for place, channel in enumerate(others, start=1):
         with _reached(channel):
             channel.send(JOB, json.dumps({**job, "numbers": list(numbers[place::crew])}).encode())
-    with ahead(extracted(cut, numbers[::crew], settings, extractor)) as own:
+    with ahead(extracted(cut, numbers[::crew], settings, extractor, on_batch)) as own:
         for turn in range(len(numbers)):
-            yield next(own) if turn % crew == 0 else _received(others[turn % crew - 1])
+            if turn % crew == 0:
+                yield next(own)
+            else:
+                part = _received(others[turn % crew - 1])
+                on_batch(len(part.places) + len(part.bad))
+                yield part
 
 
 def serve(channel: Channel, prepare: Callable[[Settings], Settings] = lambda settings: settings) -> None:
@@ -126,12 +140,13 @@ def job_of(cut: Cut, settings: Settings, extractor: LoadedExtractor) -> dict[str
             key: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in asdict(plain).items()
         },
         "images": _digest_of(cut),
+        "images in a part": cut.size,
         "recipe": asdict(extractor.recipe),
         "further": list(extractor.further),
     }
 
 
-def parts_of(job: dict[str, Any], numbers: Sequence[int], extractor: LoadedExtractor) -> Iterator[Part]:
+def parts_of(job: dict[str, Any], numbers: Sequence[int], extractor: LoadedExtractor) -> Iterator[AnyPart]:
     """Parts of a job, computed ahead of whoever takes them. Raises as `opened_job`."""
     if not numbers:
         return
@@ -146,7 +161,7 @@ def opened_job(job: dict[str, Any], extractor: LoadedExtractor) -> Cut:
     Raises:
         Mismatch: it sees other images or other weights than the one whose job it is.
     """
-    cut = Cut.of(open_source(job["source"]), Settings(**job["settings"]))
+    cut = replace(Cut.of(open_source(job["source"]), Settings(**job["settings"])), size=job["images in a part"])
     for what, mine, theirs in (
         ("images", _digest_of(cut), job["images"]),
         ("weights or settings", asdict(extractor.recipe), job["recipe"]),
@@ -156,7 +171,7 @@ def opened_job(job: dict[str, Any], extractor: LoadedExtractor) -> Cut:
     return cut
 
 
-def part_bytes(part: Part) -> bytes:
+def part_bytes(part: AnyPart) -> bytes:
     """As it is written to files."""
     stream = io.BytesIO()
     write_part(part, stream)
@@ -182,7 +197,7 @@ def ahead(items: Generator[Item, None, None]) -> Iterator[Iterator[Item]]:
         items.close()
 
 
-def _received(channel: Channel) -> Part:
+def _received(channel: Channel) -> AnyPart:
     with _reached(channel):
         kind, data = channel.receive()
     if kind == ERROR:

@@ -10,13 +10,13 @@ import numpy as np
 
 from frechet.engines.choice import Progress as Progress
 from frechet.engines.choice import opened_parts
+from frechet.engines.merge import Merged
 from frechet.engines.parts import Cut
 from frechet.errors import TooFewImages
 from frechet.features.loaded import LoadedExtractor
 from frechet.features.settings import Settings
 from frechet.images.pictures import Source
 from frechet.images.signs import formats_in, remarks_on
-from frechet.statistics.gathering import Gathering
 from frechet.statistics.statistics import Statistics
 from frechet.version import __version__
 
@@ -55,43 +55,15 @@ def collect_layers(
         source, settings, extractor, progress, what: as above.
         keep: by layer, whether every image's features and name are kept.
     """
-    cut = Cut.of(source, settings)
-    layers = {
-        name: Gathering(columns, len(cut.chosen), settings.seed, keep_all=keep.get(name, False))
-        for name, columns in extractor.columns.items()
-    }
-    signs: list[np.ndarray] = []
-    places: list[np.ndarray] = []
-    remarks: list[tuple[str, str]] = []
-    bad: list[str] = []
+    keep_all = any(keep.values())
+    cut = Cut.of(source, settings, keep_all=keep_all)
+    merged = Merged.empty(cut, settings.seed, extractor, keep)
     with opened_parts(cut, settings, extractor, progress, what) as parts:
         for part in parts:
-            for layer in layers.values():
-                layer.update(part.places, part.features)
-            signs.append(part.signs)
-            places.append(part.places)
-            remarks += part.remarks
-            bad += part.bad
-    n = layers["features"].gaussian.n
-    if n < 2:
-        raise TooFewImages(
-            f"{source.name}: {n} usable images; at least two are needed ({len(bad)} could not be decoded"
-            f"{f', the first: {bad[0]}' if bad else ''})"
-        )
-    noticed, scored = np.concatenate(signs), np.concatenate(places)
-
-    def names_of(indices: Sequence[int]) -> list[str]:
-        return cut.names(scored[indices].tolist())
-
-    about: dict[str, Any] = {
-        "source": source.name,
-        "n_source": len(source),
-        "bad_images": tuple(bad),
-        "remarks": (*_summed_up(remarks), *remarks_on(noticed, names_of)),
-        "formats": formats_in(noticed),
-        "made_by": f"frechet {__version__}",
-    }
-    names = tuple(cut.names(scored.tolist())) if any(keep.values()) else None
+            merged.add(part)
+    _require_two(source, merged)
+    about = _about(cut, merged)
+    names = tuple(cut.names(np.concatenate(merged.places).tolist())) if keep_all else None
     return {
         name: Statistics.of(
             layer.gaussian,
@@ -100,7 +72,33 @@ def collect_layers(
             recipe=extractor.further[name].recipe if name in extractor.further else extractor.recipe,
             **about,
         )
-        for name, layer in layers.items()
+        for name, layer in merged.layers.items()
+    }
+
+
+def _require_two(source: Source, merged: Merged) -> None:
+    n, bad = merged.layers["features"].gaussian.n, merged.bad
+    if n < 2:
+        raise TooFewImages(
+            f"{source.name}: {n} usable images; at least two are needed ({len(bad)} could not be decoded"
+            f"{f', the first: {bad[0]}' if bad else ''})"
+        )
+
+
+def _about(cut: Cut, merged: Merged) -> dict[str, Any]:
+    """How the statistics of all layers were made."""
+    noticed, scored = np.concatenate(merged.signs), np.concatenate(merged.places)
+
+    def names_of(indices: Sequence[int]) -> list[str]:
+        return cut.names(scored[indices].tolist())
+
+    return {
+        "source": cut.source.name,
+        "n_source": len(cut.source),
+        "bad_images": tuple(merged.bad),
+        "remarks": (*_summed_up(merged.remarks), *remarks_on(noticed, names_of)),
+        "formats": formats_in(noticed),
+        "made_by": f"frechet {__version__}",
     }
 
 

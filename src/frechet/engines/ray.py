@@ -11,9 +11,8 @@ from typing import Any
 import ray
 
 from frechet.engines.crew import extracted, job_of, opened_job, part_bytes
-from frechet.engines.parts import Cut, read_part
+from frechet.engines.parts import AnyPart, Cut, read_part
 from frechet.errors import FrechetError, RequestError, Unreachable
-from frechet.features.extract import Part
 from frechet.features.loaded import LoadedExtractor
 from frechet.features.settings import Settings
 
@@ -112,7 +111,7 @@ class _Crew:
 
 def by_actors(
     cut: Cut, numbers: Sequence[int], settings: Settings, extractor: LoadedExtractor
-) -> Generator[Part, None, None]:
+) -> Generator[AnyPart, None, None]:
     """These parts in order, by an actor on each accelerator of the cluster, or on each node that has none.
 
     Raises:

@@ -9,9 +9,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from frechet.engines.parts import Cut, differences, read_part, write_part
+from frechet.engines.parts import AnyPart, Cut, differences, read_part, write_part
 from frechet.errors import OutputError, RequestError, RunError
-from frechet.features.extract import Part
 from frechet.output import written_aside
 
 _PLAN = "plan.json"
@@ -31,7 +30,9 @@ class WorkDir:
         self.cut = cut
         self.finished = {number for number in range(len(cut)) if self._read(number) is not None}
 
-    def completed(self, compute: Callable[[Sequence[int]], Generator[Part, None, None]]) -> Generator[Part, None, None]:
+    def completed(
+        self, compute: Callable[[Sequence[int]], Generator[AnyPart, None, None]]
+    ) -> Generator[AnyPart, None, None]:
         """Every part in order: finished ones as they are, the others by `compute`, which are finished then."""
         with closing(compute([number for number in range(len(self.cut)) if number not in self.finished])) as fresh:
             for number in range(len(self.cut)):
@@ -50,11 +51,11 @@ class WorkDir:
     def _path(self, number: int) -> Path:
         return self.folder / f"part-{number:08d}.npz"
 
-    def _write(self, number: int, part: Part) -> None:
+    def _write(self, number: int, part: AnyPart) -> None:
         with written_aside(self._path(number), force=True) as aside, open(aside, "wb") as file:
             write_part(part, file)
 
-    def _read(self, number: int) -> Part | None:
+    def _read(self, number: int) -> AnyPart | None:
         """The part, or None where it is missing or damaged (a machine that lost power may leave half a file)."""
         try:
             with open(self._path(number), "rb") as file:

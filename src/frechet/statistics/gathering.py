@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,6 +11,20 @@ from frechet.statistics.gaussian import Gaussian
 from frechet.statistics.samples import Sample, rows_kept
 
 IN_MEMORY = 2**31  # bytes of features that are kept in memory; beyond that they go to a temporary file
+
+
+class Summary(NamedTuple):
+    """What stands for one layer's features of many images.
+
+    Attributes:
+        gaussian: of all of them.
+        places: (k,) int64, ascending: which images the rows belong to.
+        rows: (k, d) float32, those that the sample of the whole side may need.
+    """
+
+    gaussian: Gaussian
+    places: np.ndarray
+    rows: np.ndarray
 
 
 class Gathering:
@@ -25,6 +40,7 @@ class Gathering:
     def __init__(self, columns: slice, images: int, seed: int, *, keep_all: bool) -> None:
         dims = columns.stop - columns.start
         self.columns = columns
+        self.images = images
         self.gaussian = Gaussian.empty(dims)
         self._sample = Sample.empty(dims, seed, rows_kept(images, dims))
         self._places: list[np.ndarray] = []
@@ -40,6 +56,17 @@ class Gathering:
             self._rows[self.gaussian.n : self.gaussian.n + len(places)] = features
             self._places.append(places)
         self.gaussian = self.gaussian.update(features)
+
+    def merge(self, summary: Summary) -> None:
+        """What stands for the features of the next images, in their place; not where all rows are kept."""
+        self._sample = self._sample.update(summary.places, summary.rows)
+        self.gaussian = self.gaussian.merge(summary.gaussian)
+
+    @property
+    def summary(self) -> Summary:
+        """What stands for the features that came so far, where others of the side are gathered elsewhere."""
+        sample = self._sample.likely(self.images)
+        return Summary(self.gaussian, sample.places, sample.rows)
 
     @property
     def sample(self) -> Sample:

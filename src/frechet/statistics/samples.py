@@ -6,7 +6,7 @@ keeps the smallest of both, so it is associative and commutative.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -55,6 +55,18 @@ class Sample:
         ours = kept < mine
         rows[ours], rows[~ours] = self.rows[kept[ours]], other.rows[kept[~ours] - mine]
         return Sample(self.seed, places[kept], rows, self.limit)
+
+    def likely(self, n: int) -> Sample:
+        """Those rows that a sample of n images may need, of which these are some: about 2 limit / n of them.
+
+        Below that share of the priorities the sample is complete, unless more than half of the n have no features; it is
+        a smaller one then, and as uniform.
+        """
+        share = 2 * self.limit / n
+        if share >= 1:
+            return self
+        few = priorities(self.places, self.seed) < np.uint64(share * 2**64)
+        return replace(self, places=self.places[few], rows=self.rows[few])
 
 
 def priorities(places: np.ndarray, seed: int) -> np.ndarray:
