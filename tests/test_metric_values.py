@@ -205,6 +205,13 @@ def test_vendi_is_that_of_its_authors(sides, theirs):
     assert vendi_score(np.eye(7)) == pytest.approx(7)
 
 
+def test_vendi_counts_images_whose_features_are_all_zero():
+    """Of orthogonal directions, and of rows like nothing else, the score is their number: exp of a uniform entropy."""
+    assert vendi_score(np.diag([1.0, 2.0, 3.0, 0.0])) == pytest.approx(4)
+    assert vendi_score(np.eye(6)[[0, 0, 1, 1]]) == pytest.approx(2)
+    assert vendi_score(np.zeros((5, 3))) == pytest.approx(5)
+
+
 def test_authpct_is_dgm_evals(sides, theirs):
     assert authenticity(sides["generated"], sides["reference"]) == pytest.approx(theirs["authpct"], abs=1e-4)
 

@@ -97,12 +97,13 @@ def vendi_score(features: np.ndarray) -> float:
         features: (n, d); rows of length 0 are like nothing else.
 
     Returns:
-        1 (all alike) to min(n, d): the number of different images, so to speak.
+        1 (all alike) to min(n, d) and the rows of length 0: the number of different images, so to speak.
     """
     rows = unit_rows(features)
     gram = rows @ rows.T if len(rows) <= rows.shape[1] else rows.T @ rows
     values = np.linalg.eigvalsh(gram / len(rows))
-    values = values[values > 0]
+    alone = np.count_nonzero(~rows.any(axis=1))  # rows of zeros, which are like themselves all the same
+    values = np.concatenate([values[values > 0], np.full(alone, 1 / len(rows))])
     return float(np.exp(-(values * np.log(values)).sum()))
 
 
