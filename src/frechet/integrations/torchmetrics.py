@@ -47,7 +47,8 @@ class ImageMetric(Metric):
         **options: torchmetrics' own, such as `sync_on_compute` or `process_group`.
 
     The states are sums (added over ranks) and feature rows (gathered over ranks, of any number on each, also none). Rows
-    are kept of every image where a metric needs them, else of at most 8 d; the sums are float64, on MPS on the processor.
+    are kept of every image where a metric needs them, else of at most 8 d (and 8,192 of few dimensions); the sums are float64,
+    on MPS on the processor.
 
     Raises:
         RequestError: an unknown name; what exists is named.
