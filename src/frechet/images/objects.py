@@ -56,13 +56,18 @@ class ObjectSource:
 
 
 class LoaderSource:
-    """The images of a torch.utils.data.DataLoader, batch by batch, in the order in which it gives them."""
+    """The images of a torch.utils.data.DataLoader, batch by batch, in the order in which it gives them.
+
+    Attributes:
+        repeatable: whether it gives the same images at the same places another time; one that shuffles does not.
+    """
 
     address: str | None = None
     name = "images of a DataLoader"
 
     def __init__(self, loader: Any) -> None:
         self.loader = loader
+        self.repeatable = type(loader.sampler).__name__ == "SequentialSampler"
         try:
             self.count = len(loader.sampler)
         except TypeError:
