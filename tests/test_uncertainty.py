@@ -144,6 +144,14 @@ def test_a_side_without_any_spread_has_an_interval(known):
     assert (nothing.corrected, nothing.standard_error) == (pytest.approx(D), 0)
 
 
+def test_an_image_that_outweighs_all_others_is_left_out_like_any_other():
+    """Of the others' covariance its removal leaves nothing but rounding, which is no damage."""
+    x, y = draw(0, 4 * D, 4 * D)
+    x[3] = 1e10
+    found = interval(side(x), side(y))
+    assert np.isfinite([found.corrected, found.standard_error, found.low, found.high]).all()
+
+
 def test_too_few_images_get_a_reason():
     pair = Side(Normal(np.zeros(1), covariance=np.ones((1, 1))), 2, np.array([[-1.0], [1.0]], np.float32))
     assert "3, not 2" in why_none(pair, pair)  # leaving one of two out leaves no variance
