@@ -11,7 +11,7 @@ from golden_images import photographs, tiles
 from PIL import Image
 
 from frechet.compat import pytorch_fid
-from frechet.errors import Mismatch, OutputError, RequestError, SourceError
+from frechet.errors import Mismatch, OutputError, RequestError, SourceError, StatisticsError
 
 
 @pytest.fixture
@@ -43,6 +43,9 @@ def test_calculate_frechet_distance_is_scipys_where_scipy_is_right():
         ((mu1 - mu2) ** 2).sum() + np.trace(sigma1) + np.trace(sigma2) - 2 * np.trace(sqrtm(sigma1 @ sigma2)).real
     )
     assert pytorch_fid.calculate_frechet_distance(mu1, sigma1, mu2, sigma2) == pytest.approx(expected, rel=1e-9)
+    for broken in ((np.full(3, np.nan), np.eye(3)), (np.zeros(3), np.full((3, 3), np.inf))):
+        with pytest.raises(StatisticsError, match="NaN or infinity"):
+            pytorch_fid.calculate_frechet_distance(*broken, np.zeros(3), np.eye(3))
     with pytest.raises(Mismatch, match="expected equal ones"):
         pytorch_fid.calculate_frechet_distance(mu1, sigma1, mu2[:5], sigma2)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from frechet.distances.frechet import frechet_terms
 from frechet.distances.normal import Normal
-from frechet.errors import Mismatch, TooFewImages
+from frechet.errors import Mismatch, StatisticsError, TooFewImages
 
 
 def by_moments(features):
@@ -84,6 +84,27 @@ def test_constant_features_are_no_trouble():
     x[:, 2] = y[:, 2] = 3.0
     x[:, 4] = 1.0
     assert frechet_terms(by_moments(x), by_moments(y)).total == pytest.approx(exact(x, y), rel=1e-8)
+
+
+def test_a_side_without_any_spread_has_no_covariance_to_carry():
+    x = features(5, 40, 6)
+    still = Normal(np.zeros(6), covariance=np.zeros((6, 6)))
+    for q in (still, still.factored()):
+        for p in (by_moments(x), by_moments(x).factored(), Normal.of_features(x[:3])):
+            expected = (p.mean**2).sum() + p.trace
+            assert frechet_terms(p, q).total == frechet_terms(q, p).total == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("known", ["moments", "factor"])
+def test_a_matrix_that_is_no_covariance_is_refused_in_many_dimensions_too(known):
+    """Two correlated at 3: one eigenvalue of 800 is -2, which the sum of the others' roots would hide."""
+    damaged = np.eye(800)
+    damaged[0, 1] = damaged[1, 0] = 3.0
+    x = features(5, 1700, 800)
+    q = by_moments(x) if known == "moments" else by_moments(x).factored()
+    for sides in ((Normal(np.zeros(800), covariance=damaged), q), (q, Normal(np.zeros(800), covariance=damaged))):
+        with pytest.raises(StatisticsError, match="negative variances"):
+            frechet_terms(*sides)
 
 
 def test_blocks_of_triangles_do_not_change_the_number():

@@ -35,6 +35,16 @@ def test_a_score_shows_plain_corrected_and_interval_side_by_side():
     assert "would take about 240 generated, 280 reference" in text
 
 
+def test_numpys_whole_numbers_are_as_good_as_pythons(tmp_path):
+    """A seed out of `np.arange`, a size out of an array's shape: all of it goes into JSON."""
+    y = frechet.Statistics.of_features(draw(1, 70))
+    np.savez(tmp_path / "peer.npz", mu=y.mean, sigma=y.covariance)
+    chosen = {"features": True, "seed": np.int64(3), "reference_size": np.int64(70)}
+    scores = frechet.score(draw(0, 60), tmp_path / "peer.npz", **chosen)
+    assert json.loads(scores.to_json())["provenance"]["generated"]["seed"] == 3
+    frechet.collect(draw(0, 60), features=True, seed=np.int64(3)).save(tmp_path / "x.npz")
+
+
 def test_it_can_be_left_out_and_says_so():
     score = frechet.score(draw(0, 60), draw(1, 70), features=True, interval="none")["fd"]
     assert score.interval_95 is None

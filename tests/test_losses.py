@@ -9,6 +9,7 @@ import torch
 from golden_images import tiles
 
 import frechet
+from frechet.distances.normal import Normal
 from frechet.errors import BadFeatures, Mismatch, RequestError, TooFewImages
 from frechet.features.conventions import CONVENTIONS
 from frechet.features.extractors import EXTRACTORS
@@ -86,6 +87,24 @@ def test_autograd_agrees_with_differences_on_both_sides(n, m):
     x = torch.randn(n, 7, generator=random, dtype=torch.float64, requires_grad=True)
     y = (1.5 * torch.randn(m, 7, generator=random, dtype=torch.float64)).requires_grad_()
     assert torch.autograd.gradcheck(frechet_distance, (x, y), atol=1e-6)
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_single_precision_features_have_the_distance_of_doubles(stored):
+    """Deviations from 1 to 1e-4: their squares lie within float32's rounding of the largest."""
+    random = torch.Generator().manual_seed(0)
+    scale = torch.logspace(-4, 0, 32)
+    x, y = (torch.randn(n, 32, generator=random) * scale for n in (200, 300))
+    given = Normal.of_features(y.double()) if stored else y
+    expected = [side.double().requires_grad_() for side in (x, y)]
+    value = frechet_distance(*expected)
+    value.backward()
+    x.requires_grad_()
+    found = frechet_distance(x, given)
+    found.backward()
+    assert found.dtype == x.grad.dtype == torch.float32
+    assert found.item() == pytest.approx(value.item(), rel=1e-6)
+    assert (x.grad - expected[0].grad).norm() < 1e-5 * expected[0].grad.norm()
 
 
 def test_the_gradient_at_pixels_is_that_of_differences(shallow):

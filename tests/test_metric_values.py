@@ -59,6 +59,13 @@ def test_exact_kid_is_the_plain_estimator(sides, monkeypatch, block):
     assert kid(x, y).value == pytest.approx(polynomial_mmd(x.astype(float), y.astype(float)), rel=1e-5)
 
 
+def test_kid_of_a_side_with_itself_counts_every_pair(sides):
+    """One array on both sides, as `frechet.score(statistics, statistics)` gives it, is still two samples."""
+    x = sides["generated"]
+    assert kid(x, x).value == pytest.approx(polynomial_mmd(x.astype(float), x.astype(float)), rel=1e-4)
+    assert kid(x, x) == kid(x, x.copy())
+
+
 def test_kids_standard_error_is_its_spread_over_fresh_samples():
     """Independent samples of one distribution, and of two: the second order decides in the first case."""
     random = np.random.default_rng(3)
@@ -196,6 +203,13 @@ def test_vendi_is_that_of_its_authors(sides, theirs):
     few = sides["generated"][:20]  # by the other Gram matrix
     assert vendi_score(few) == pytest.approx(vendi_score(np.concatenate([few] * 10)), rel=1e-6)
     assert vendi_score(np.eye(7)) == pytest.approx(7)
+
+
+def test_vendi_counts_images_whose_features_are_all_zero():
+    """Of orthogonal directions, and of rows like nothing else, the score is their number: exp of a uniform entropy."""
+    assert vendi_score(np.diag([1.0, 2.0, 3.0, 0.0])) == pytest.approx(4)
+    assert vendi_score(np.eye(6)[[0, 0, 1, 1]]) == pytest.approx(2)
+    assert vendi_score(np.zeros((5, 3))) == pytest.approx(5)
 
 
 def test_authpct_is_dgm_evals(sides, theirs):

@@ -119,6 +119,27 @@ def test_metrics_that_fail_are_told_and_the_others_reported(sides):
 
 
 @pytest.mark.parametrize(
+    ("metric", "sides", "told"),
+    [
+        ("ct", (30, 2, 30), "3 cells; got 2"),
+        ("mifid", (30, 0, 30), "zero for every image"),
+        ("mifid", (0, 30, 30), "zero for every image"),
+        ("fd-infinity", (7, 30, 30), "at least 8; got 7"),
+        ("fd-infinity", (30, 7, 30), "at least 8; got 7"),
+        ("realism", ("copy", 30, 30), "100% of the generated images are copies"),
+        ("precision", ("huge", 30, 30), "squares are beyond float32"),
+    ],
+)
+def test_sides_of_which_a_metric_says_nothing_are_refused(metric, sides, told):
+    rows = np.random.default_rng(0).standard_normal((90, 4)).astype(np.float32)
+    rows[30:44] *= 0.01  # images of the reference with small neighbourhoods
+    made = {0: rows[:30] * 0, "copy": rows[30:44], "huge": rows[:30] * 1e20}
+    given = [made.get(n, rows[30 * i : 30 * i + n] if isinstance(n, int) else None) for i, n in enumerate(sides)]
+    with pytest.raises(RequestError, match=told):
+        frechet.score(*given[:2], held_out=given[2], features=True, metrics=metric)
+
+
+@pytest.mark.parametrize(
     ("metrics", "match"),
     [
         (["nonsense"], "no metric 'nonsense'; there is fid"),

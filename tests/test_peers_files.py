@@ -11,7 +11,8 @@ from toy import PIXELS, TOY, first_six
 import frechet
 from frechet.errors import StatisticsError
 from frechet.features.settings import Settings
-from frechet.statistics.files import read_statistics
+from frechet.statistics import peers
+from frechet.statistics.files import read_features, read_statistics
 from frechet.statistics.peers import SPATIAL, is_statistics
 
 
@@ -136,6 +137,24 @@ def test_a_bomb_in_any_container_runs_nothing(tmp_path):
         with pytest.raises(StatisticsError):
             read_statistics(tmp_path / name)
     assert not (tmp_path / "owned").exists()
+
+
+def test_an_npz_that_unpacks_to_far_more_than_it_is_is_refused(tmp_path, monkeypatch):
+    np.savez_compressed(tmp_path / "a.npz", mu=np.zeros(400), sigma=np.zeros((400, 400)))
+    np.savez_compressed(tmp_path / "b.npz", features=np.zeros((2000, 100)))
+    assert read_statistics(tmp_path / "a.npz").dims == 400
+    monkeypatch.setattr(peers, "_BOMB", 1 << 20)
+    for read in (lambda: read_statistics(tmp_path / "a.npz"), lambda: read_features(tmp_path / "b.npz")):
+        with pytest.raises(StatisticsError, match=r"would unpack to 1[26]"):
+            read()
+
+
+def test_a_pickle_that_names_one_list_a_billion_times_is_read_at_once(tmp_path):
+    lists = ["ha"]
+    for _ in range(60):
+        lists = [lists, lists]
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"fid": {"mu": np.ones(2), "sigma": np.eye(2)}, "laughs": lists}))
+    assert read_statistics(tmp_path / "a.pkl").dims == 2
 
 
 def test_an_array_of_objects_in_a_pickle_is_refused(tmp_path):

@@ -1,9 +1,12 @@
 """The page: what it shows, what it says is missing, and that nothing in it runs but its own script."""
 
+import base64
+import io
 import json
 import re
 import shlex
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,8 +20,13 @@ from frechet.distances.frechet import frechet_terms
 from frechet.distances.normal import Normal
 from frechet.distances.transport import couple, leading_directions
 from frechet.errors import OutputError, RequestError
+from frechet.features.recipe import Recipe
+from frechet.features.settings import Settings
+from frechet.pipeline import measure
 from frechet.reports.findings import findings_of
 from frechet.reports.html import _command, meaning, write_report
+from frechet.reports.text import table
+from frechet.reports.thumbnails import Album
 from frechet.statistics.statistics import Statistics
 
 pytest.importorskip("jinja2")
@@ -67,6 +75,21 @@ def test_markup_in_a_name_is_text(page):
     text = page.read_text()
     assert EVIL not in text
     assert "&lt;img src=x onerror=alert(1)&gt;.png" in text
+
+
+def test_what_a_statistics_file_says_of_itself_is_text(tmp_path):
+    """A formula for the plot, an escape for a terminal, and a name that is not Unicode."""
+    x = np.random.default_rng(0).standard_normal((60, 4)).astype(np.float32)
+    recipe = Recipe(extractor="evil\x1b[31m$\\frac", layer="\x1b]0;title\x07\nFID: 0", convention="<b>")
+    side = replace(Statistics.of_features(x, recipe=recipe, source="caf\udce9"), names=("caf\udce9/a.png",) * 60)
+    other = Statistics.of_features(x + 1, recipe=recipe)
+    scores = write_report(side, other, tmp_path / "page.html", metrics="fd,precision")
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert r"caf\udce9" in text
+    for shown in (text, table(scores)):
+        assert "\x1b" not in shown
+        assert "\nFID: 0" not in shown
+    assert "<b>" not in text
 
 
 def test_the_scores_are_those_of_score(sides, page, tmp_path):
@@ -126,6 +149,29 @@ def test_directions_hold_the_whole_distance(n, m, d):
         assert told.shares.sum() < total
     gap = (p.mean - q.mean) @ told.axes[0]
     assert told.shares[0] > gap**2
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_pictures_are_of_the_images_that_were_scored_or_absent(shuffle):
+    """A loader that shuffles gives others at the same places another time."""
+    torch = pytest.importorskip("torch")
+    images = np.arange(16, dtype=np.uint8).repeat(8 * 8 * 3).reshape(16, 8, 8, 3) * 16
+
+    def grey(pixels):
+        return pixels.mean((2, 3))[:, :2] + torch.tensor([0.0, 1.0])
+
+    grey.pixels = 8
+    loader = torch.utils.data.DataLoader([(torch.from_numpy(i).permute(2, 0, 1), 0) for i in images], shuffle=shuffle)
+    settings = Settings(extractor=grey, convention="beit")  # 2x/255 - 1
+    measured = measure(loader, images, settings, explain=1)
+    album = Album(measured.statistics["generated"], measured.sources["generated"], settings)
+    album.fill(range(16))
+    for row, feature in enumerate(measured.statistics["generated"].rows[:, 0]):
+        if shuffle:
+            assert album[row].data is None
+        else:
+            shown = Image.open(io.BytesIO(base64.b64decode(album[row].data.partition(",")[2])))
+            assert np.asarray(shown).mean() == pytest.approx((feature + 1) * 255 / 2, abs=0.5)
 
 
 def test_the_curve_ends_at_the_value(sides):

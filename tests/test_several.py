@@ -1,5 +1,7 @@
 """Each class alone, runs with other seeds, images that are made while they are scored."""
 
+import zipfile
+
 import numpy as np
 import pytest
 from conftest import make_folder, run
@@ -58,8 +60,28 @@ def test_labels_of_adms_files_are_classes(tmp_path):
     assert set(scores) == {"3", "7"}
     assert scores["3"] == pytest.approx(float(frechet.score(images[:15], images[15:], **TOY)["fd"]), rel=1e-6)
     np.savez(tmp_path / "bad.npz", arr_0=images, arr_1=labels.astype(float))
-    with pytest.raises(RequestError, match="expected a whole number an image"):
-        frechet.score(tmp_path / "bad.npz", tmp_path / "b.npz", per_class=True, **TOY)
+    np.savez(tmp_path / "short.npz", arr_0=images, arr_1=labels[:-1])
+    np.savez(tmp_path / "objects.npz", arr_0=images, arr_1=labels.astype(object))
+    for name, told in (
+        ("bad", "a whole number an image"),
+        ("short", r"expected \(30,\)"),
+        ("objects", "cannot be read"),
+    ):
+        with pytest.raises(RequestError, match=told):
+            frechet.score(tmp_path / f"{name}.npz", tmp_path / "b.npz", per_class=True, **TOY)
+
+
+def test_classes_of_shards_are_folders_in_them(folders, tmp_path):
+    """Not the folder that the shards lie in."""
+    for side, folder in zip("ab", folders, strict=True):
+        for shard in range(2):
+            with zipfile.ZipFile(tmp_path / f"{side}-{shard}.zip", "w") as archive:
+                for path in sorted(folder.rglob("*.png"))[shard::2]:
+                    archive.write(path, path.relative_to(folder))
+    patterns = [f"{tmp_path}/{side}-{{0..1}}.zip" for side in "ab"]
+    expected = frechet.score(*folders, per_class=True, **TOY)["fd"].per_class
+    found = frechet.score(*patterns, per_class=True, **TOY)["fd"].per_class
+    assert found == {name: pytest.approx(value, rel=1e-9) for name, value in expected.items()}
 
 
 def test_images_without_classes_have_none(folders, tmp_path):
@@ -126,6 +148,7 @@ def test_repeated_runs_are_told_by_mean_and_spread(folders):
     assert score.repeats == pytest.approx(alone, rel=1e-9)
     assert float(score) == pytest.approx(np.mean(alone), rel=1e-9)
     assert score.deviation == pytest.approx(np.std(alone, ddof=1), rel=1e-9)
+    assert score.interval_method.endswith(", of the first run alone")
     with pytest.raises(RequestError, match="repeat is 0"):
         frechet.score(*folders, repeat=0, **TOY)
 

@@ -268,6 +268,22 @@ def test_damage_between_members_of_a_tar_is_found(tmp_path, files):
         collect_from(open_source(path), Settings(), TOY)
 
 
+@pytest.mark.parametrize("size", [-512, -1024, 2**62, 2**80])
+def test_a_tar_whose_member_has_no_possible_size_ends_there(tmp_path, files, images, size):
+    """A negative one leads back to its own header, again and again (CVE-2025-8194)."""
+    path = write_tar(tmp_path / "a.tar", slice_of(files, 0, 3))
+    header = bytearray(tarfile.TarInfo("evil.png").tobuf(tarfile.GNU_FORMAT))
+    header[124:136] = (size + (1 << 95 if size > 0 else 0)).to_bytes(12, "big", signed=size < 0)  # base 256
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    path.write_bytes(path.read_bytes()[: 3 * 1024] + header + bytes(1024))
+    with pytest.raises(BadImage, match=r"evil\.png: .*cut short or is damaged"):
+        collect_from(open_source(path), Settings(), TOY)
+    np.testing.assert_array_equal(
+        collect_from(open_source(path), Settings(on_bad_image="skip"), TOY).rows, first_six(images[:3])
+    )
+
+
 def test_links_and_paths_of_a_tar_stay_in_it(tmp_path, files, images):
     secret = tmp_path / "secret.png"
     secret.write_bytes(files["0009.png"])
@@ -369,6 +385,34 @@ def test_datasets_and_loaders_of_torch(images):
     np.testing.assert_array_equal(subset.rows, first_six(images)[chosen_of(100)])
 
 
+@pytest.mark.parametrize("kind", ["arrays", "tensors", "PIL images", "pairs", "dicts", "grey"])
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 4, 7])
+def test_batches_that_are_lists_of_images(images, kind, batch_size):
+    """What a `collate_fn` left apart is no stack: the rows of the first array of a batch are not images."""
+    torch = pytest.importorskip("torch")
+    made = {
+        "arrays": lambda image: image,
+        "tensors": lambda image: torch.from_numpy(image).permute(2, 0, 1),
+        "PIL images": Image.fromarray,
+        "pairs": lambda image: (image, 3),
+        "dicts": lambda image: {"image": image},
+        "grey": lambda image: image[:, :, 0],
+    }[kind]
+    given = images[:23]
+    loader = torch.utils.data.DataLoader([made(image) for image in given], batch_size=batch_size, collate_fn=list)
+    statistics = collect_from(open_source(loader), Settings(), TOY)
+    np.testing.assert_array_equal(
+        statistics.rows, first_six(given[:, :, :, :1].repeat(3, axis=3) if kind == "grey" else given)
+    )
+
+
+def test_a_loader_whose_batches_are_not_as_long_as_it_says_is_refused(images):
+    torch = pytest.importorskip("torch")
+    loader = torch.utils.data.DataLoader(images[:20], batch_size=5, collate_fn=lambda batch: np.stack(batch[:-1]))
+    with pytest.raises(BadArchive, match="gave 4 images where a batch of 5"):
+        collect_from(open_source(loader), Settings(), TOY)
+
+
 def chosen_of(count):
     from frechet.engines.parts import Cut
 
@@ -431,6 +475,23 @@ def test_a_store_that_stumbles_is_asked_again(tmp_path, files, images, monkeypat
         statistics = collect_from(open_source(in_memory(kind)(folder, files, images)), Settings(), TOY)
         np.testing.assert_array_equal(statistics.rows, first_six(images))
     assert asked.total() >= 3 * COUNT
+
+
+def test_a_stores_message_tells_no_secret(monkeypatch, no_pauses):
+    """aiohttp's errors quote the whole address; a signed one that expires in the run is refused then."""
+    quoted = "403, message='Forbidden', url='https://me:SECRET@example.org/a.tar?signature=SECRET'"
+    for error in (PermissionError(quoted), OSError(f"at (s3://key:SECRET@bucket/a.tar?x=SECRET): {quoted}")):
+        with pytest.raises(Unreachable) as caught:
+            remote.retried("https://example.org/a.tar?...", lambda error=error: (_ for _ in ()).throw(error))
+        assert "SECRET" not in str(caught.value)
+        assert "https://example.org/a.tar?..." in str(caught.value)
+    for url in ("https://me:SECRET@[example.org/a.tar", "https://me:SECRET@[example.org/a.npz"):
+        with pytest.raises(FrechetError, match=r"https://\.\.\. is no address") as caught:
+            frechet.score(url, url)
+        assert "SECRET" not in str(caught.value)
+    with pytest.raises(SourceError, match="more than 100000 files") as caught:
+        open_source("https://me:SECRET@example.org/{00000..99999}{0..9}.tar")
+    assert "SECRET" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

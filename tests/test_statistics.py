@@ -171,6 +171,8 @@ def good():
         (lambda a: a.update(frechet=np.array(json.dumps({"format": 2, "n": 5}))), "format 2"),
         (lambda a: a.update(frechet=np.array(json.dumps({"format": 1, "n": 1}))), "at least two"),
         (lambda a: a.update(frechet=np.array(json.dumps({"format": 1, "n": 5, "recipe": {"x": 1}}))), "recipe"),
+        (lambda a: a.update(frechet=np.array(json.dumps({"format": 1, "n": 5, "seed": -1}))), "seed is -1"),
+        (lambda a: a.update(frechet=np.array(json.dumps({"format": 1, "n": 5, "n_source": "<b>"}))), "description"),
     ],
 )
 def test_what_is_no_statistic_is_refused_with_its_reason(tmp_path, change, message):

@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -164,8 +165,10 @@ def test_a_checkpoint_and_a_pickle_hold_the_state(counted, expected):
 def test_no_dtype_moves_the_number(counted, expected):
     metric = copy.deepcopy(counted).half().set_dtype(torch.float16)
     torch.nn.ModuleList([metric]).half()
+    torch.nn.ModuleList([metric]).to(torch.float16)  # as Lightning does with precision="16-true"
     assert float(metric.compute()) == like(expected)
     assert metric.generated_outer.dtype == torch.float64
+    assert metric.generated_rows[0].dtype == torch.float32
 
 
 def test_rows_are_thinned_out_to_what_an_interval_needs(monkeypatch):
@@ -184,6 +187,27 @@ def test_rows_are_thinned_out_to_what_an_interval_needs(monkeypatch):
     np.testing.assert_array_equal(found.places, told.places)
     np.testing.assert_array_equal(found.rows, told.rows)
     np.testing.assert_allclose(found.covariance, told.covariance, rtol=1e-9, atol=1e-12)
+
+
+def test_a_generator_that_makes_one_image_only_has_a_score(monkeypatch):
+    """Its sums leave nothing of the covariance but rounding, of either sign."""
+    random = np.random.default_rng(0)
+    features = np.tile(random.random(64).astype(np.float32), (300, 1))
+    reference = frechet.Statistics.of_features(random.random((400, 64)).astype(np.float32))
+    metric = FID(**OFFLINE)
+    monkeypatch.setattr(type(metric._network), "dims", 64)
+    for name, shape in (("total", 64), ("outer", (64, 64))):
+        setattr(metric, f"generated_{name}", torch.zeros(shape, dtype=torch.float64))
+    for batch in torch.from_numpy(features).split(7):
+        metric._count("generated", batch)
+    collapsed = replace(metric._statistics("generated"), recipe=reference.recipe)
+    assert np.linalg.eigvalsh(collapsed.covariance).min() < 0
+    found, told = (
+        frechet.compare(side, reference)["fid"] for side in (collapsed, frechet.Statistics.of_features(features))
+    )
+    assert found.value == pytest.approx(told.value, rel=1e-6)
+    assert found.corrected_value == pytest.approx(told.corrected_value, rel=1e-4)
+    assert found.interval_95 == pytest.approx(told.interval_95, rel=1e-4)
 
 
 def test_bad_input_is_refused(images):

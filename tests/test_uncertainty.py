@@ -129,7 +129,32 @@ def test_a_large_reference_leaves_the_work_to_the_generated_side():
     assert 4 * 20 * D < n < 8 * 20 * D
 
 
+@pytest.mark.parametrize("known", [{}, {"rows": False}])
+def test_a_side_without_any_spread_has_an_interval(known):
+    """d² = |μ₁ - μ₂|² + tr Σ of the other side, whose sampling is all that errs; of two such sides it errs not at all."""
+    x, still = draw(0, 20 * D, 2)[0], np.full((12 * D, D), 0.25)
+    moving, fixed = side(x, **known), side(still, **known)
+    plain = ((x.mean(0) - 0.25) ** 2).sum() + moving.normal.trace
+    for p, q in ((moving, fixed), (fixed, moving)):
+        found = interval(p, q)
+        assert frechet_terms(p.normal, q.normal).total == pytest.approx(plain)
+        assert found.corrected == pytest.approx(plain - moving.normal.trace / moving.n)  # of the mean
+        assert found.low <= (ONE**2).sum() + D * 0.25**2 <= found.high
+    nothing = interval(fixed, side(still + 1, **known))
+    assert (nothing.corrected, nothing.standard_error) == (pytest.approx(D), 0)
+
+
+def test_an_image_that_outweighs_all_others_is_left_out_like_any_other():
+    """Of the others' covariance its removal leaves nothing but rounding, which is no damage."""
+    x, y = draw(0, 4 * D, 4 * D)
+    x[3] = 1e10
+    found = interval(side(x), side(y))
+    assert np.isfinite([found.corrected, found.standard_error, found.low, found.high]).all()
+
+
 def test_too_few_images_get_a_reason():
+    pair = Side(Normal(np.zeros(1), covariance=np.ones((1, 1))), 2, np.array([[-1.0], [1.0]], np.float32))
+    assert "3, not 2" in why_none(pair, pair)  # leaving one of two out leaves no variance
     x, y = draw(0, D, 10 * D)
     assert "24, not 16" in why_none(side(x), side(y))
     assert "neither" in why_none(side(x, n=False), side(y, n=False))

@@ -170,6 +170,15 @@ def test_a_folder_that_is_not_this_runs_is_left_alone(many, tmp_path, spoil, tol
     assert files_of(tmp_path) == before
 
 
+def test_a_strangers_file_is_left_where_it_is(many, tmp_path):
+    (tmp_path / "images").mkdir()
+    precious = tmp_path / "images" / ".thesis.doc.partial"
+    precious.write_text("precious")
+    with pytest.raises(RequestError, match=r"holds \.thesis\.doc\.partial"):
+        collect_from(open_source(many), Settings(work_dir=tmp_path), TOY)
+    assert precious.read_text() == "precious"
+
+
 def test_two_runs_do_not_share_a_work_dir(many, tmp_path):
     from filelock import FileLock
 

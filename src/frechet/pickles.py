@@ -187,13 +187,26 @@ class ArraysOnly(pickle._Unpickler):  # the one in Python: the one in C reserves
 
 
 def plain(value: Any) -> Any:
-    """What an `ArraysOnly` built, with every stand-in replaced by its array."""
-    if isinstance(value, Tensor):
-        return value.resolve()
-    if isinstance(value, _Array):
-        return value.value
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    return value
+    """What an `ArraysOnly` built, with every stand-in replaced by its array.
+
+    What the pickle holds once and names in several places is made once: doubled often enough it would fill any memory.
+    """
+    made: dict[int, Any] = {}
+
+    def of(value: Any) -> Any:
+        if id(value) not in made:
+            made[id(value)] = once(value)
+        return made[id(value)]
+
+    def once(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value.resolve()
+        if isinstance(value, _Array):
+            return value.value
+        if isinstance(value, dict):
+            return {key: of(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [of(item) for item in value]
+        return value
+
+    return of(value)

@@ -30,6 +30,7 @@ def averaged(runs: Sequence[Scores]) -> Scores:
             deviation=float(np.std(values, ddof=1)) if len(values) > 1 else None,
             repeats=values,
             terms={},
+            interval_method=score.interval_method and f"{score.interval_method}, of the first run alone",
             interval_reason="of one run; the deviation is that of repeated runs",
         )
     return Scores(told, first.provenance, first.unavailable)

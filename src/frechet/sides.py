@@ -125,7 +125,7 @@ def declared(side: Source | Statistics, convention: str | None, size: int | None
             raise RequestError(
                 f"reference_size {size} is given, but {side.source} says it was made from {side.n} images"
             )
-        side = replace(side, n=size)
+        side = replace(side, n=int(size))
     return side
 
 

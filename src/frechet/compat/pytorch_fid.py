@@ -19,7 +19,7 @@ import numpy as np
 from frechet.console import exiting
 from frechet.distances.frechet import frechet_terms
 from frechet.distances.normal import Normal
-from frechet.errors import Mismatch, OutputError, SourceError
+from frechet.errors import Mismatch, OutputError, SourceError, StatisticsError
 from frechet.images.decode import decode
 from frechet.images.pictures import Source
 from frechet.images.sources import FolderSource
@@ -63,6 +63,7 @@ def calculate_frechet_distance(mu1: Any, sigma1: Any, mu2: Any, sigma2: Any, eps
 
     Raises:
         Mismatch: the shapes differ.
+        StatisticsError: a number is not finite, or a covariance none.
     """
     means = [np.atleast_1d(np.asarray(mu, np.float64)) for mu in (mu1, mu2)]
     covariances = [np.atleast_2d(np.asarray(sigma, np.float64)) for sigma in (sigma1, sigma2)]
@@ -71,6 +72,8 @@ def calculate_frechet_distance(mu1: Any, sigma1: Any, mu2: Any, sigma2: Any, eps
             f"means of shape {means[0].shape} and {means[1].shape}, covariances of shape {covariances[0].shape} and "
             f"{covariances[1].shape}; expected equal ones"
         )
+    if not all(np.isfinite(array).all() for array in (*means, *covariances)):
+        raise StatisticsError("a mean or covariance holds NaN or infinity; look for images without finite features")
     return frechet_terms(*(Normal(mu, covariance=sigma) for mu, sigma in zip(means, covariances, strict=True))).total
 
 

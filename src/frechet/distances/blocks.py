@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from frechet.errors import StatisticsError
+
 BLOCK = 2**24  # entries of a block: 64 MiB in float32
 _PAIRS = 64  # pairs that are computed anew at a time: so few stay in the cache
 _EPS = 2.0**-24
@@ -36,7 +38,12 @@ class Cloud:
         centred = np.empty(rows.shape, np.float32)
         for some in spans(len(rows), 8 * rows.shape[1]):  # less than a block, since the differences are float64
             centred[some] = rows[some] - centre
-        return cls(rows, centred, np.einsum("ij,ij->i", centred, centred))
+        squares = np.einsum("ij,ij->i", centred, centred)
+        if not np.isfinite(squares).all():
+            raise StatisticsError(
+                "features are so large that their squares are beyond float32; divide them by a number"
+            )
+        return cls(rows, centred, squares)
 
     def __len__(self) -> int:
         return len(self.rows)

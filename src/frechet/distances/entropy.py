@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from frechet.distances.infinity import SIZES
+from frechet.distances.infinity import SIZES, require_quarters
 from frechet.distances.normal import Array, namespace_of
 from frechet.errors import TooFewImages
 
@@ -71,12 +71,16 @@ def inception_score_infinity(logits: np.ndarray, *, seed: int = 0) -> float:
     """The intercept of a line through scores against 1/n, as for FID∞ (Chong & Forsyth 2020, arXiv:1911.07023).
 
     Args:
-        logits: (n, classes) class scores before the softmax, n of at least 2.
+        logits: (n, classes) class scores before the softmax.
         seed: of the random subsets.
+
+    Raises:
+        TooFewImages: fewer than 8.
     """
+    require_quarters(len(logits))
     random = np.random.default_rng(seed)
     sizes = np.linspace(0.25, 1, SIZES) * len(logits)
-    sizes = np.maximum(sizes.astype(int), 2)
+    sizes = sizes.astype(int)
     found = [float(inception_score(_softmax(logits[random.permutation(len(logits))[:size]]))) for size in sizes]
     return float(np.polynomial.polynomial.polyfit(1 / sizes, found, 1)[0])
 
@@ -93,12 +97,13 @@ def vendi_score(features: np.ndarray) -> float:
         features: (n, d); rows of length 0 are like nothing else.
 
     Returns:
-        1 (all alike) to min(n, d): the number of different images, so to speak.
+        1 (all alike) to min(n, d) and the rows of length 0: the number of different images, so to speak.
     """
     rows = unit_rows(features)
     gram = rows @ rows.T if len(rows) <= rows.shape[1] else rows.T @ rows
     values = np.linalg.eigvalsh(gram / len(rows))
-    values = values[values > 0]
+    alone = np.count_nonzero(~rows.any(axis=1))  # rows of zeros, which are like themselves all the same
+    values = np.concatenate([values[values > 0], np.full(alone, 1 / len(rows))])
     return float(np.exp(-(values * np.log(values)).sum()))
 
 

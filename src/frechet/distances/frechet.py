@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from frechet.distances.normal import DOUBLE, Array, Normal, namespace_of, times_factor
+from frechet.distances.normal import DOUBLE, Array, Normal, namespace_of, require_semidefinite, times_factor
 from frechet.errors import Mismatch
 
 SETTLED = 1e-10  # the rounding that the fast route may bring, relative to tr Σ₁ + tr Σ₂
@@ -58,12 +58,16 @@ def trace_of_root(p: Normal, q: Normal, rounding: float = SETTLED) -> Array:
 
     The roots of the eigenvalues of one small Gram matrix; where squaring may have cost too many digits (the two are
     nearly singular), the singular values of C₁C₂ᵀ instead.
+
+    Raises:
+        StatisticsError: a covariance is not positive semidefinite, by far more than rounding.
     """
     xp = namespace_of(p.mean, q.mean)
     gram = gram_of_roots(p, q)
-    if gram is not None:
+    if gram is not None and gram.shape[0]:
         values = xp.linalg.eigvalsh(gram.T)  # symmetric: the transpose is what LAPACK copies fastest
         if _rounding(values, xp) <= rounding * float(p.trace + q.trace):
+            require_semidefinite(values, max(1e-4, 100 * p.threshold, 100 * q.threshold))
             return xp.sum(xp.sqrt(xp.where(values > 0, values, xp.zeros_like(values))))
     return xp.sum(xp.linalg.svdvals(times_factor(p.factored().factor, q.factored().factor)))
 

@@ -6,8 +6,10 @@ import numpy as np
 
 from frechet.distances.frechet import Terms, frechet_terms
 from frechet.distances.normal import Array, Normal
+from frechet.errors import TooFewImages
 
 SIZES = 15  # as in the paper
+FEWEST = 8  # of which a quarter is two
 
 
 def frechet_infinity(x: Array, y: Array | Normal, *, seed: int = 0) -> Terms:
@@ -20,7 +22,12 @@ def frechet_infinity(x: Array, y: Array | Normal, *, seed: int = 0) -> Terms:
 
     Returns:
         Both terms, extrapolated each for itself; the sum may be negative.
+
+    Raises:
+        TooFewImages: fewer than 8 on a side.
     """
+    for side in (x,) if isinstance(y, Normal) else (x, y):
+        require_quarters(side.shape[0])
     random = np.random.default_rng(seed)
     shares = np.linspace(0.25, 1.0, SIZES)
     found = [
@@ -31,6 +38,12 @@ def frechet_infinity(x: Array, y: Array | Normal, *, seed: int = 0) -> Terms:
         float(np.polynomial.polynomial.polyfit(1 / shares, term, 1)[0]) for term in zip(*found, strict=True)
     )
     return Terms(mean, covariance)
+
+
+def require_quarters(n: int) -> None:
+    """Raises: TooFewImages: a quarter of so many images is no distribution."""
+    if n < FEWEST:
+        raise TooFewImages(f"a line through subsets from a quarter of the images on needs at least {FEWEST}; got {n}")
 
 
 def _part(rows: Array, share: float, random: np.random.Generator) -> Normal:

@@ -66,7 +66,7 @@ def kid(x: np.ndarray, y: np.ndarray) -> Discrepancy:
         if len(side) < 3:
             raise TooFewImages(f"the standard error of KID needs at least 3 images a side; got {len(side)}")
     n, m = len(x), len(y)
-    own_x, own_y, cross = _sums(x, x), _sums(y, y), _sums(x, y)
+    own_x, own_y, cross = _sums(x), _sums(y), _sums(x, y)
     total = own_x.total / (n * (n - 1)) + own_y.total / (m * (m - 1)) - 2 * cross.total / (n * m)
     jackknife = _left_out(own_x.rows, cross.rows, m) + _left_out(own_y.rows, cross.columns, n)
     degenerate = (
@@ -185,10 +185,11 @@ class _Sums:
         return float(self.squares - by_row - by_column + self.total**2 / (n * m)) / (n * m)
 
 
-def _sums(x: np.ndarray, y: np.ndarray) -> _Sums:
-    """Of the cubic kernel; where x is y, only the upper half is computed."""
+def _sums(x: np.ndarray, other: np.ndarray | None = None) -> _Sums:
+    """Of the cubic kernel between two sides (which may be one array), or within one: of that, only the upper half is computed."""
+    same = other is None
+    y = x if other is None else other
     rows, columns, squares = np.zeros(len(x)), np.zeros(len(y)), 0.0
-    same = x is y
     for some in spans(len(x), len(y)):
         first = some.start if same else 0
         scaled = (x[some] @ y[first:].T) / x.shape[1]

@@ -15,8 +15,13 @@ def cosine_to_nearest(x: np.ndarray, y: np.ndarray) -> float:
     """The mean over rows of x of the smallest 1 - |cos| to a row of y; rows that sum to 0 are left out.
 
     MiFID divides the Fréchet distance by it where it is below a threshold (Bai et al. 2021, arXiv:2106.03062).
+
+    Raises:
+        TooFewImages: no rows are left of a side.
     """
     x, y = (unit_rows(side[side.sum(axis=1) != 0]) for side in (x, y))
+    if not len(x) or not len(y):
+        raise TooFewImages("MiFID compares directions of features, and those of one side are zero for every image")
     total = sum(float((1 - np.abs(x[some] @ y.T)).min(axis=1).sum()) for some in spans(len(x), len(y)))
     return total / len(x)
 
@@ -40,10 +45,12 @@ def data_copying(train: np.ndarray, held_out: np.ndarray, generated: np.ndarray,
         Far below 0 for copies, far above for images unlike the training's.
 
     Raises:
-        TooFewImages: a cell holds no training or held-out image, or none holds 20 generated ones.
+        TooFewImages: fewer training images than cells, a cell holds no training or held-out image, or none holds 20 generated ones.
     """
     from sklearn.cluster import KMeans  # the clustering of those who defined it
 
+    if len(train) < CELLS:
+        raise TooFewImages(f"C_T divides the training images into {CELLS} cells; got {len(train)}")
     train, held_out, generated = _principal(train, held_out, generated)
     cells = KMeans(n_clusters=CELLS, n_init=10, random_state=seed).fit(train)
     of_train, of_held_out, of_generated = (cells.predict(side) for side in (train, held_out, generated))

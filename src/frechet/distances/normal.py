@@ -84,15 +84,22 @@ class Normal:
         """A factor of as many rows as the covariance has rank."""
         xp = namespace_of(self.mean)
         values, vectors = xp.linalg.eigh(self.covariance)
-        largest = xp.max(xp.abs(values))
-        if xp.min(values) < -max(1e-6, 100 * self.threshold) * largest:
-            raise StatisticsError(
-                "a covariance has negative variances in some directions: it was damaged or made wrongly"
-            )
-        kept = values > self.threshold * largest
+        require_semidefinite(values, max(1e-6, 100 * self.threshold))
+        kept = values > self.threshold * xp.max(xp.abs(values))
         if bool(xp.all(kept)):  # full rank after all, and so a square factor: it has to be triangular
             return xp.linalg.qr((vectors * xp.sqrt(values)).T)[1]
         return (vectors[:, kept] * xp.sqrt(values[kept])).T
+
+
+def require_semidefinite(values: Array, tolerance: float) -> None:
+    """Refuse eigenvalues of what ought to be a covariance that are negative by more than this part of the largest.
+
+    Raises:
+        StatisticsError: some are.
+    """
+    xp = namespace_of(values)
+    if xp.min(values) < -tolerance * xp.max(xp.abs(values)):
+        raise StatisticsError("a covariance has negative variances in some directions: it was damaged or made wrongly")
 
 
 def namespace_of(*arrays: Array) -> Any:

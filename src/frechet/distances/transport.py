@@ -166,6 +166,8 @@ def _by_singular_values(p: Array, q: Array) -> Coupling:
 
 def _roots(squares: Array, threshold: float, xp: Any) -> tuple[Array, Array]:
     """Roots of squares and their inverses, both 0 where a square is no more than rounding of the largest."""
+    if not squares.shape[0]:  # a side without any spread
+        return squares, squares
     real = squares > threshold * xp.max(squares)
     roots = xp.where(real, xp.sqrt(xp.where(real, squares, xp.ones_like(squares))), xp.zeros_like(squares))
     return roots, xp.where(real, 1 / xp.where(real, roots, xp.ones_like(roots)), xp.zeros_like(roots))

@@ -13,14 +13,14 @@ The standard error is that of the influence function ψ: √(Var ψ₁/n₁ + Va
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from frechet.distances.equality import Equality, permutation_test
 from frechet.distances.frechet import ROUGH, frechet_terms
-from frechet.distances.normal import Array, Normal, namespace_of
+from frechet.distances.normal import DOUBLE, Array, Normal, namespace_of
 from frechet.distances.transport import Coupling, couple, influence, inverse_sums
 
 GROUPS = 10
@@ -93,9 +93,10 @@ def why_none(p: Side, q: Side) -> str | None:
     d = p.normal.mean.shape[0]
     if p.n is None and q.n is None:
         return "neither side says how many images it was made from"
+    fewest = max(3, int(-(-FEWEST * d // 1)))  # one left out, two have a covariance
     for side in (p, q):
-        if side.n is not None and side.n < FEWEST * d:
-            return f"an interval needs at least {FEWEST} images a dimension on each side: {int(-(-FEWEST * d // 1))}, not {side.n}"
+        if side.n is not None and side.n < fewest:
+            return f"an interval needs at least {FEWEST} images a dimension on each side: {fewest}, not {side.n}"
     return None
 
 
@@ -250,19 +251,22 @@ def _jackknifed(plain: float, p: Side, q: Side, seed: int, done: Callable[[int, 
 def _leaving_out(side: Side, random: np.random.Generator) -> Iterator[tuple[Normal, int]]:
     """The side without each group in turn, and how many images that left out."""
     assert side.rows is not None
-    n, mean = side.rows.shape[0], side.normal.mean
-    scatter = side.normal.covariance * (n - 1)
+    n, whole = side.rows.shape[0], side.normal
     for group in np.array_split(random.permutation(n), GROUPS):
-        yield _without(side.rows[group, :], mean, scatter, n), len(group)
+        yield _without(side.rows[group, :], whole, n), len(group)
 
 
-def _without(rows: Array, mean: Array, scatter: Array, n: int) -> Normal:
-    """The Gaussian of n images less these rows."""
-    centred = _double(rows) - mean
+def _without(rows: Array, whole: Normal, n: int) -> Normal:
+    """The Gaussian of n images less these rows, which may have been most of its spread: the rest is then known less well."""
+    scatter = whole.covariance * (n - 1)
+    centred = _double(rows) - whole.mean
     shift = namespace_of(centred).sum(centred, axis=0)
     rest = n - rows.shape[0]
     left = scatter - centred.T @ centred - shift[:, None] * (shift / rest)[None, :]
-    return Normal(mean - shift / rest, covariance=left / (rest - 1))
+    found = Normal(whole.mean - shift / rest, covariance=left / (rest - 1))
+    rounding = DOUBLE * float(whole.trace)
+    lost = rounding / max(float(found.trace), rounding) if rounding else 0.0
+    return replace(found, resolution=max(whole.resolution, lost))
 
 
 def _where_equal(found: Interval, plain: float, equality: Equality) -> Interval:

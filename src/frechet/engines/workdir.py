@@ -103,8 +103,9 @@ def opened_work_dir(folder: Path, cut: Cut, plan: dict[str, Any]) -> Iterator[Wo
 def _require_ours(folder: Path, plan: dict[str, Any], cut: Cut) -> None:
     """Refuse the folder of another run; say in a new one whose it is."""
     advice = "Give another --work-dir, or delete that folder to begin anew"
-    for left in folder.glob(".*.partial"):  # by a run that was killed while it wrote
-        left.unlink()
+    for ours in (".part-*.npz.*.partial", f".{_PLAN}.*.partial"):
+        for left in folder.glob(ours):  # by a run that was killed while it wrote
+            left.unlink()
     path = folder / _PLAN
     if not path.exists():
         if stranger := next((entry for entry in sorted(folder.iterdir()) if entry.name != ".lock"), None):

@@ -17,7 +17,7 @@ class Recipe:
         weights: sha256 of the weights' tensors.
         official: whether those are the published weights.
         convention: name in the table of conventions.
-        precision: "float32" or "bfloat16".
+        precision: "float32", "bfloat16" or "float16".
     """
 
     extractor: str | None = None

@@ -71,6 +71,8 @@ class Settings:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, (int, np.integer)) or not least <= value < 2**63):
                 raise RequestError(f"{name} is {value!r}; expected a whole number of at least {least}")
+            if value is not None:
+                object.__setattr__(self, name, int(value))  # NumPy's are no JSON
         if self.on_bad_image not in ("stop", "skip"):
             raise RequestError(f"on_bad_image is {self.on_bad_image!r}; expected stop or skip")
 

@@ -56,13 +56,18 @@ class ObjectSource:
 
 
 class LoaderSource:
-    """The images of a torch.utils.data.DataLoader, batch by batch, in the order in which it gives them."""
+    """The images of a torch.utils.data.DataLoader, batch by batch, in the order in which it gives them.
+
+    Attributes:
+        repeatable: whether it gives the same images at the same places another time; one that shuffles does not.
+    """
 
     address: str | None = None
     name = "images of a DataLoader"
 
     def __init__(self, loader: Any) -> None:
         self.loader = loader
+        self.repeatable = type(loader.sampler).__name__ == "SequentialSampler"
         try:
             self.count = len(loader.sampler)
         except TypeError:
@@ -88,11 +93,17 @@ class LoaderSource:
             yield Picture(index, self.name_of(place), partial(pixels_in, image))
 
     def _images(self) -> Iterator[Any]:
-        for batch in self.loader:
-            if self.loader.batch_size is None:
+        size = self.loader.batch_size
+        for start, batch in zip(range(0, self.count, size or 1), self.loader, strict=False):
+            if size is None:
                 yield batch
-            else:
-                yield from _image_in(batch)
+                continue
+            expected = min(size, self.count - start)
+            images = _images_in(batch, expected)
+            given = len(images) if hasattr(images, "__len__") else 1
+            if given != expected:
+                raise BadArchive(f"the DataLoader gave {given} images where a batch of {expected} was expected")
+            yield from images
 
     def marks(self, _chosen: Sequence[int]) -> Iterator[str]:
         raise RequestError(_NO_MARKS)
@@ -133,6 +144,19 @@ def pixels_in(item: Any) -> Pixels:
             )
         return array.transpose(1, 2, 0) if array.ndim == 3 else array
     return image
+
+
+def _images_in(batch: Any, expected: int) -> Any:
+    """The images of a batch: a list of so many items, as a `collate_fn` may leave them, or one array (with labels beside it)."""
+    items = isinstance(batch, (tuple, list)) and len(batch) == expected and all(map(_is_item, batch))
+    return batch if items else _image_in(batch)
+
+
+def _is_item(thing: Any) -> bool:
+    """Whether it may be what a dataset gives for one image, rather than a batch of images or of labels."""
+    shape: tuple[int, ...] = getattr(thing, "shape", ())
+    one = len(shape) == 2 or (len(shape) == 3 and bool({shape[0], shape[2]} & {1, 3, 4}))
+    return one or isinstance(thing, (Image.Image, tuple, list, dict))
 
 
 def _image_in(item: Any) -> Any:

@@ -21,6 +21,9 @@ BLOCK = 4 << 20  # bytes that are asked for at once
 IN_FLIGHT = 16  # requests
 _PAUSES = (0.5, 1.0, 2.0, 4.0)  # seconds between attempts
 _REFUSALS = (401, 403)
+_ADDRESS = re.compile(
+    r"[A-Za-z][A-Za-z0-9+.-]+://[^\s'\"<>()\[\]]+"
+)  # as a client's message quotes it, secrets and all
 
 
 def is_url(side: object) -> bool:
@@ -29,10 +32,17 @@ def is_url(side: object) -> bool:
 
 
 def shown(url: str) -> str:
-    """The address as it may be shown: what could let somebody in (user, password, query) is left out."""
+    """The address as it may be shown: what could let somebody in (user, password, query) is left out.
+
+    Raises:
+        SourceError: it is no address.
+    """
     import urllib.parse  # here, since most runs have none
 
-    parts = urllib.parse.urlsplit(url)
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError as error:
+        raise SourceError(f"{url.partition('://')[0]}://... is no address: {error}") from None
     return parts._replace(
         netloc=parts.netloc.rpartition("@")[2], query="..." if parts.query else "", fragment=""
     ).geturl()
@@ -223,6 +233,7 @@ def _refused(error: Exception) -> bool:
 
 
 def _reason(error: Exception) -> str:
+    told = _ADDRESS.sub(lambda found: shown(found[0]), str(error))
     if getattr(error, "status", None) in _REFUSALS or isinstance(error, PermissionError):
-        return f"access is refused ({error}); check the credentials"
-    return str(error) or type(error).__name__
+        return f"access is refused ({told}); check the credentials"
+    return told or type(error).__name__

@@ -81,7 +81,7 @@ def _matching(name: str) -> list[str]:
 
 def _expanded(pattern: str) -> list[str]:
     if prod(len(_choices(inside)) for inside in _BRACES.findall(pattern)) > _MOST:
-        raise SourceError(f"{pattern} names more than {_MOST} files")
+        raise SourceError(f"{shown(pattern) if is_url(pattern) else pattern} names more than {_MOST} files")
     names = [pattern]
     while any(_BRACES.search(name) for name in names):
         names = [

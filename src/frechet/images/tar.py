@@ -79,6 +79,8 @@ def _listed(file: File, names: list[str]) -> Iterator[_Member]:
                 if not info.isdir() and not is_hidden(info.name):
                     names.append(info.name)
                     places[info.name] = _member(info, places, size)
+                if not info.isdir() and not 0 <= info.size <= size:
+                    break  # nobody knows where the next one is; tarfile would look for it for ever
     except tarfile.TarError as error:
         if not places:
             raise SourceError(f"{file} is named .tar but cannot be read as one ({error})") from None
@@ -100,7 +102,7 @@ def _member(info: tarfile.TarInfo, places: dict[str, _Member], size: int) -> _Me
         return places[target]._replace(name=info.name)
     if not info.isreg() or info.sparse is not None:
         return _flawed(info, "is no regular file")
-    if info.offset_data + info.size > size:
+    if info.size < 0 or info.offset_data + info.size > size:
         return _flawed(info, _CUT)
     if info.size > LARGEST:
         return _flawed(info, f"has more than {LARGEST} bytes; larger images are not read")

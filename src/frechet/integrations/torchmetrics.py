@@ -21,6 +21,7 @@ import torch.distributed as dist
 from torchmetrics import Metric
 
 from frechet.comparison import computed, layers_of
+from frechet.distances.normal import DOUBLE
 from frechet.errors import BadFeatures, Mismatch, RequestError, TooFewImages
 from frechet.features.extractors import EXTRACTORS, check_choice
 from frechet.features.recipe import require_equal
@@ -46,7 +47,8 @@ class ImageMetric(Metric):
         **options: torchmetrics' own, such as `sync_on_compute` or `process_group`.
 
     The states are sums (added over ranks) and feature rows (gathered over ranks, of any number on each, also none). Rows
-    are kept of every image where a metric needs them, else of at most 8 d; the sums are float64, on MPS on the processor.
+    are kept of every image where a metric needs them, else of at most 8 d (and 8,192 of few dimensions); the sums are float64,
+    on MPS on the processor.
 
     Raises:
         RequestError: an unknown name; what exists is named.
@@ -266,12 +268,14 @@ class ImageMetric(Metric):
             )
         total, outer = (getattr(self, f"{side}_{name}").cpu().numpy() for name in ("total", "outer"))
         mean = total / n
+        gaussian = Gaussian(n, mean, outer - n * np.outer(mean, mean))
         return Statistics.of(
-            Gaussian(n, mean, outer - n * np.outer(mean, mean)),
+            gaussian,
             self._sample(side, n if self._keeps_all else rows_kept(n, dims)),
             recipe=self.recipe,
             source=f"{side} images of a training loop",
             made_by=f"frechet {__version__}",
+            resolution=_resolution(gaussian),
         )
 
     def _sync_dist(self, *args: Any, **kwargs: Any) -> None:
@@ -288,11 +292,15 @@ class ImageMetric(Metric):
         return torch.tensor(value, dtype=dtype, device=self.device)
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], exclude_state: Sequence[str] = "") -> Any:
-        """Move the network too; float64 stays where it can be."""
+        """Move the network too, but keep dtypes (`.to(torch.float16)` would change sums); float64 stays where it can be."""
         self._network._apply(fn)
+
+        def moved(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor.to(fn(tensor[:0] if tensor.ndim else tensor).device)
+
         if fn(torch.zeros(1, device=self.device)).device.type == "mps":
             exclude_state = [*exclude_state, *(name for name in self._defaults if name.endswith(("_total", "_outer")))]
-        return super()._apply(fn, exclude_state)
+        return super()._apply(moved, exclude_state)
 
 
 class _OneMetric(ImageMetric):
@@ -362,6 +370,13 @@ def _mask(valid: Any, n: int) -> torch.Tensor:
     if mask.dtype != torch.bool or mask.shape != (n,):
         raise RequestError(f"valid is {mask.dtype} of shape {tuple(mask.shape)}; expected bool of shape ({n},)")
     return mask
+
+
+def _resolution(gaussian: Gaussian) -> float:
+    """What the sums leave of the covariance: where all images look alike (a collapsed generator), it is nothing but rounding."""
+    rounding = DOUBLE * gaussian.n**0.5 * float((gaussian.mean**2).max())
+    largest = float(gaussian.covariance.diagonal().max())
+    return max(DOUBLE, rounding / largest if largest > rounding else 1.0)
 
 
 def _copied(state: torch.Tensor | list[torch.Tensor]) -> torch.Tensor | list[torch.Tensor]:

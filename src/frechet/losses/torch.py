@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -218,17 +219,18 @@ def frechet_distance(x: torch.Tensor, y: torch.Tensor | Normal) -> torch.Tensor:
 class _Frechet(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, y: torch.Tensor | None, reference: Normal | None) -> torch.Tensor:  # type: ignore[override]
-        p = Normal.of_features(x.detach())
-        q = Normal.of_features(y.detach()) if y is not None else reference
-        assert q is not None
+        features, other, q = (_exact(side) for side in (x, y, reference))
+        p = Normal.of_features(features)
+        if y is not None:
+            q = Normal.of_features(other)
         coupling = couple(p, q)
         gradients = [None, None]
         if ctx.needs_input_grad[0]:
-            gradients[0] = feature_gradient(x.detach(), q.mean, coupling.onto_q)
+            gradients[0] = feature_gradient(features, q.mean, coupling.onto_q).to(x.dtype)
         if y is not None and ctx.needs_input_grad[1]:
-            gradients[1] = feature_gradient(y.detach(), p.mean, coupling.onto_p)
+            gradients[1] = feature_gradient(other, p.mean, coupling.onto_p).to(y.dtype)
         ctx.save_for_backward(x, y, *gradients)
-        return squared_distance(p, q, coupling)
+        return squared_distance(p, q, coupling).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, outer: torch.Tensor) -> Any:  # type: ignore[override]
@@ -250,6 +252,13 @@ class _Gradient(torch.autograd.Function):
             "the Fréchet distance has no second derivative here, so its gradient cannot be part of a loss; leave "
             "create_graph=True out, or penalise the features instead"
         )
+
+
+def _exact(side: Any) -> Any:
+    """Features or a Gaussian in float64, where the device has it: squares of float32 would hold half of its digits."""
+    if isinstance(side, Normal):
+        return replace(side, **{name: _exact(getattr(side, name)) for name in ("mean", "covariance", "factor")})
+    return side if side is None or side.device.type == "mps" else side.detach().double()
 
 
 class _Gathered(torch.autograd.Function):

@@ -162,7 +162,7 @@ def plan_of(
         if reason is None:
             settings = {**metric.settings, **(metric.presets[preset] if preset else {})}
             if splits is not None and "splits" in settings:
-                settings["splits"] = tuple(splits)
+                settings["splits"] = tuple(map(int, splits))
             plan.wishes.append(Wish(name, metric, settings))
         elif ALL not in names:
             plan.refused[name] = RequestError(reason)

@@ -67,6 +67,9 @@ def realism_of(sides: Sides, *, k: int) -> Outcome:
     """The median realism of the generated images, which copies (infinitely real) do not move."""
     found = neighbourhoods(*sides.features, (), realism_k=k).realism
     assert found is not None
+    copies = float(np.isinf(found).mean())
+    if np.isinf(np.median(found)):
+        raise RequestError(f"{copies:.0%} of the generated images are copies of reference images, and infinitely real")
     return Outcome(value=float(np.median(found)), terms={"share above 1": float((found > 1).mean())})
 
 

@@ -74,7 +74,7 @@ def write_report(
     command = _command(generated, reference, path, options | wishes)
     page = report_page(measured, settings, command, progress or (lambda *_: None))
     with written_aside(path, suffix=".html", force=force) as aside:
-        aside.write_text(page, encoding="utf-8")
+        aside.write_text(page, encoding="utf-8", errors="backslashreplace")  # names of files need not be Unicode
     return measured.scores
 
 

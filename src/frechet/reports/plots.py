@@ -91,7 +91,7 @@ def curve_svg(points: Sequence[Point], score: Score) -> str:
         axis.plot(
             known, corrected, color=_COLOURS[4], linewidth=1.8, marker="s", markersize=4.5, label="corrected value"
         )
-    axis.set(xscale="log", xlabel="generated images", ylabel=score.label.partition(" (")[0])
+    axis.set(xscale="log", xlabel="generated images", ylabel=_drawn(score.label.partition(" (")[0]))
     axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axis.minorticks_off()
     axis.legend(frameon=False, labelcolor=_INK)
@@ -107,7 +107,7 @@ def shares_svg(scores: Sequence[Score]) -> str:
     names = []
     for i, score in enumerate(scores):
         side = SHARES[score.metric.partition("@")[0]][0]
-        names.append(f"{score.label.partition(' (')[0]}\nof {side} images")
+        names.append(f"{_drawn(score.label.partition(' (')[0])}\nof {side} images")
         axis.barh(i, score.value, height=0.6, color=_COLOURS[0 if side == "generated" else 1])
         axis.annotate(
             f"{score.value:.3g}", (score.value, i), (4, 0), textcoords="offset points", va="center", color=_INK
@@ -131,14 +131,19 @@ def runs_svg(comparison: Comparison) -> str:
         low, high = row.interval_95 or (value, value)
         axis.plot([i, i], [low, high], color=_COLOURS[0], linewidth=5, alpha=0.35, solid_capstyle="round")
     axis.plot(range(len(rows)), shown, color=_COLOURS[0], linewidth=1.6, marker="o", markersize=5)
-    axis.set(ylabel=comparison.label.partition(" (")[0])
+    axis.set(ylabel=_drawn(comparison.label.partition(" (")[0]))
     axis.set_xticks(range(len(rows)), [_short_name(row.run) for row in rows], rotation=30, ha="right")
     return _svg(figure, axis, f"{len(rows)} runs in their order; the table holds the numbers")
 
 
+def _drawn(text: str) -> str:
+    """As a figure shows it: a dollar would begin a formula."""
+    return one_line(text).replace("$", r"\$")
+
+
 def _short_name(name: str) -> str:
     text = one_line(name)
-    return (text if len(text) <= 24 else f"{text[:23]}…").replace("$", r"\$")  # a dollar would begin a formula
+    return _drawn(text if len(text) <= 24 else f"{text[:23]}…")
 
 
 def _svg(figure: Figure, axis: Any, description: str) -> str:
@@ -154,4 +159,4 @@ def _svg(figure: Figure, axis: Any, description: str) -> str:
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     drawn = out.getvalue()
     drawn = drawn[drawn.index("<svg") :].replace(_INK, "currentColor")
-    return drawn.replace("<svg", f'<svg role="img" aria-label="{html.escape(description, quote=True)}"', 1)
+    return drawn.replace("<svg", f'<svg role="img" aria-label="{html.escape(one_line(description), quote=True)}"', 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -46,7 +45,7 @@ def _read(path: Path, name: str) -> Run:
         raise RequestError(f"no such file: {path}") from None
     except OSError as error:
         raise RequestError(f"{path} cannot be read: {error.strerror}") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, no JSON, or a number of thousands of digits
         raise RequestError(f"{path} is not JSON ({error}); expected what frechet score --output wrote") from None
     scores = found.get("scores") if isinstance(found, dict) else None
     made = found.get("provenance") if isinstance(found, dict) else None
@@ -63,7 +62,8 @@ def _read(path: Path, name: str) -> Run:
 
 
 _NUMBERS = {"value": True, "corrected_value": False, "standard_error": False}  # whether it must be there
-_LISTS = {"interval_95": 2, "variances": 2, "reference_groups": None}  # and of how many numbers
+_LISTS = {"interval_95": 2, "variances": 2, "reference_groups": None}  # and of how many numbers; None: two or more
+_LARGEST = 1e150  # of a number, so that its square is one
 
 
 def _require_score(path: Path, metric: str, score: Any) -> None:
@@ -77,13 +77,16 @@ def _require_score(path: Path, metric: str, score: Any) -> None:
     )
     good = good and all(score.get(key) is None or _is_list(score[key], length) for key, length in _LISTS.items())
     good = good and all(isinstance(score.get(key), (int, type(None))) for key in ("n_generated", "n_reference"))
+    good = good and min([score.get("standard_error") or 0, *(score.get("variances") or ())]) >= 0
     if not good:
         raise RequestError(f"{path}: its {metric} is not what frechet score writes; write the file anew")
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -_LARGEST < value < _LARGEST
 
 
 def _is_list(value: Any, length: int | None) -> bool:
-    return isinstance(value, list) and (length is None or len(value) == length) and all(map(_is_number, value))
+    return (
+        isinstance(value, list) and (len(value) == length if length else len(value) > 1) and all(map(_is_number, value))
+    )

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from frechet.console import printable
+from frechet.console import one_line
 from frechet.scores import Score, Scores
 
 
 def table(scores: Scores) -> str:
-    """One block a score: label and value, then what it is made of, then what a reader should know."""
-    return "\n".join(line for score in scores.values() for line in _lines(score))
+    """One block a score: label and value, then what it is made of, then what a reader should know.
+
+    Names of files and classes, and what statistics files say of themselves, have their control characters made visible.
+    """
+    return "\n".join(one_line(line) for score in scores.values() for line in _lines(score))
 
 
 def _lines(score: Score) -> Iterator[str]:
@@ -46,7 +49,7 @@ def _by_class(score: Score) -> Iterator[str]:
     if score.per_class:
         yield f"  by class (mean {sum(score.per_class.values()) / len(score.per_class):.6g} of {len(score.per_class)})"
     for name, value in score.per_class.items():
-        yield f"    {printable(name)}  {value:.6g}"
+        yield f"    {name}  {value:.6g}"
 
 
 def _settings(score: Score) -> list[tuple[str, Any]]:
@@ -77,7 +80,7 @@ def _influential(score: Score) -> Iterator[str]:
         if images:
             yield f"  images that {title} (change if removed = by mean + by covariance)"
         for row in images:
-            yield f"    {row['change']:+.3g} = {row['mean']:+.3g} {row['covariance']:+.3g}   {printable(row['image'])}"
+            yield f"    {row['change']:+.3g} = {row['mean']:+.3g} {row['covariance']:+.3g}   {row['image']}"
 
 
 def _count(n: int | None) -> str:

@@ -14,6 +14,7 @@ from frechet.engines.parts import Cut
 from frechet.errors import BadImage
 from frechet.features.settings import Settings
 from frechet.images.decode import decode
+from frechet.images.objects import LoaderSource
 from frechet.images.pictures import Source
 from frechet.statistics.statistics import Statistics
 
@@ -56,7 +57,7 @@ class Album:
         names = self.statistics.names
         for place, row in wanted.items():
             self._shown[row] = Thumbnail(self._short(names[row]) if names else f"image {place}")
-        if self.source is None or not wanted:
+        if self.source is None or not wanted or (isinstance(self.source, LoaderSource) and not self.source.repeatable):
             return
         chosen = Cut.of(self.source, self.settings).chosen
         ordered = sorted(wanted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -23,10 +24,16 @@ def classes_of(side: Statistics) -> list[str]:
         )
     path = Path(side.source)
     if path.suffix.lower() == ".npz" and "arr_1" in npz_keys(path):
-        with np.load(path, allow_pickle=False) as arrays:
-            labels = arrays["arr_1"]
-        if labels.ndim != 1 or labels.dtype.kind not in "iu":
-            raise RequestError(f"{side.source} holds arr_1 of shape {labels.shape}; expected a whole number an image")
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                labels = arrays["arr_1"]
+        except Exception as error:  # damage has many names
+            raise RequestError(f"{side.source}: its labels arr_1 cannot be read ({error})") from error
+        n = side.n_source or len(side.names)
+        if labels.shape != (n,) or labels.dtype.kind not in "iu":
+            raise RequestError(
+                f"{side.source} holds arr_1 of shape {labels.shape} and type {labels.dtype}; expected ({n},): a whole number an image"
+            )
         return [str(labels[_place(name)]) for name in side.names]
     folders = [_folder(name, side.source) for name in side.names]
     bare = [name for name, folder in zip(side.names, folders, strict=True) if folder is None]
@@ -55,6 +62,12 @@ def _place(name: str) -> int:
     return int(name.rpartition("[")[2].rstrip("]"))
 
 
+_IN_SHARD = re.compile(r"\.(?:tar|zip):(.*)", re.IGNORECASE | re.DOTALL)
+
+
 def _folder(name: str, source: str) -> str | None:
-    inside = PurePosixPath(name.removeprefix(source).replace("\\", "/").lstrip("/:"))
+    """The first folder below the source, or, where that is a pattern of archives, below the image's own."""
+    shard = None if name.startswith(source) else _IN_SHARD.search(name)
+    below = name.removeprefix(source) if name.startswith(source) else shard[1] if shard else ""
+    inside = PurePosixPath(below.replace("\\", "/").lstrip("/:"))
     return inside.parts[0] if len(inside.parts) > 1 else None

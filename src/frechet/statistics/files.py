@@ -133,7 +133,7 @@ def _checked(arrays: Mapping[str, Any], path: Path) -> Statistics:
         rows=rows,
         places=places,
         n_source=about.get("n_source"),
-        seed=int(about.get("seed", 0)),
+        seed=about.get("seed", 0),
         bad_images=tuple(map(str, about.get("bad_images", ()))),
         remarks=tuple(map(str, about.get("remarks", ()))),
         formats={str(kind): int(count) for kind, count in about.get("formats", {}).items()},
@@ -174,7 +174,8 @@ def _about(arrays: Mapping[str, np.ndarray], path: Path) -> dict[str, Any]:
     try:
         about = json.loads(str(arrays["frechet"]))
         known = int(about["format"])
-        n = int(about["n"])
+        n, seed = int(about["n"]), int(about.get("seed", 0))
+        n_source = None if about.get("n_source") is None else int(about["n_source"])
     except (ValueError, KeyError, TypeError) as error:
         raise StatisticsError(f"{path}: its description (key frechet) cannot be read ({error})") from None
     if known != FORMAT:
@@ -183,7 +184,9 @@ def _about(arrays: Mapping[str, np.ndarray], path: Path) -> dict[str, Any]:
         )
     if n < 2:
         raise StatisticsError(f"{path} says it was made from {n} images; a covariance needs at least two")
-    return {**about, "n": n}
+    if not 0 <= seed < 2**63:
+        raise StatisticsError(f"{path} says its seed is {seed}; expected a whole number of at least 0")
+    return {**about, "n": n, "seed": seed, "n_source": n_source}
 
 
 def _rows(

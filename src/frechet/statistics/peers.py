@@ -12,13 +12,14 @@ None of them says how it was made.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from frechet.errors import StatisticsError
+from frechet.errors import StatisticsError, UnsafeFile
 from frechet.images.arrays import npz_keys
 from frechet.networks.checkpoint import read_torch
 from frechet.pickles import ArraysOnly, plain
@@ -26,6 +27,7 @@ from frechet.pickles import ArraysOnly, plain
 SPATIAL = 17 * 17 * 7  # d of ADM's spatial tap
 SUFFIXES = (".npz", ".pkl", ".pt")
 FEATURE_KEYS = ("arr_0", "features", "feats")
+_BOMB = 1 << 28  # bytes of one array, up to which it may be as small in its file as it likes
 _MARKS = frozenset({"mu", "sigma", "ref_mu", "ref_sigma", "feats"})
 
 
@@ -49,7 +51,7 @@ def read_arrays(path: Path, dims: int | None) -> dict[str, Any]:
     """
     suffix = path.suffix.lower()
     if suffix == ".npz":
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+        with _unpacked(path) as archive:
             return _of_npz({key: archive[key] for key in archive.files if key in _wanted(archive.files, dims)})
     if suffix == ".pkl":
         with open(path, "rb") as file:
@@ -61,7 +63,7 @@ def feature_array(path: Path) -> np.ndarray:
     """The features in an .npy (mapped, not read), or under the one of `FEATURE_KEYS` that an .npz has."""
     if path.suffix.lower() == ".npy":
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+    with _unpacked(path) as archive:
         found = [key for key in FEATURE_KEYS if key in archive.files]
         if len(found) != 1:
             raise StatisticsError(
@@ -69,6 +71,22 @@ def feature_array(path: Path) -> np.ndarray:
                 f"{', '.join(FEATURE_KEYS)}, or statistics mu and sigma"
             )
         return archive[found[0]]
+
+
+@contextmanager
+def _unpacked(path: Path) -> Iterator[Any]:
+    """An .npz, opened; of numbers, which no compression makes a hundred times smaller.
+
+    Raises:
+        UnsafeFile: an array in it would fill memory out of next to nothing.
+    """
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+        for member in archive.zip.infolist():
+            if member.file_size > max(_BOMB, 100 * member.compress_size):
+                raise UnsafeFile(
+                    f"its {member.filename} has {member.compress_size} bytes and would unpack to {member.file_size}: no measured numbers do"
+                )
+        yield archive
 
 
 def _wanted(keys: list[str], dims: int | None) -> tuple[str, ...]:

@@ -90,19 +90,18 @@ def parsed(url: str) -> Address:
     import base64
     import urllib.parse
 
+    named = shown(url)
     parts = urllib.parse.urlsplit(url)
     if parts.scheme.lower() not in ("http", "https"):
-        raise RequestError(f"{shown(url)}: {parts.scheme}:// is not read; expected https://, http:// or a path")
+        raise RequestError(f"{named}: {parts.scheme}:// is not read; expected https://, http:// or a path")
     suffix = PurePosixPath(parts.path).suffix.lower()
     if suffix not in SUFFIXES:
         raise RequestError(
-            f"{shown(url)} is a file of type {suffix or '(none)'}; expected statistics ({', '.join(SUFFIXES)})"
+            f"{named} is a file of type {suffix or '(none)'}; expected statistics ({', '.join(SUFFIXES)})"
         )
     sha256 = re.fullmatch(r"(?:sha256=([0-9a-fA-F]{64}))?", parts.fragment)
     if not sha256:
-        raise RequestError(
-            f"{shown(url)}#{parts.fragment}: expected #sha256= and 64 hexadecimal digits, or no fragment"
-        )
+        raise RequestError(f"{named}#{parts.fragment}: expected #sha256= and 64 hexadecimal digits, or no fragment")
     user, _, host = parts.netloc.rpartition("@")
     authorization = "Basic " + base64.b64encode(urllib.parse.unquote(user).encode()).decode() if user else None
     path = urllib.parse.quote(parts.path, safe="/%:@!$&'()*+,;=~")
