@@ -226,3 +226,20 @@ def test_all_rows_are_likely_where_the_sample_is_nearly_everything():
     sample = Sample.empty(5, seed=0, limit=20).update(np.arange(20), rows(n=20))
     assert len(sample.likely(40).places) == 20
     assert len(sample.likely(400).places) < 20
+
+
+def test_doubles_of_one_value_are_scored_as_the_single_precision_that_is_kept_of_them():
+    """0.1 is no float32: a spread of its rounding would be carried onto the other side's, 10¹⁶ times as large."""
+    constant, other = np.full((100, 4), 0.1), rows(120, 4) - 100
+    double, single = (frechet.score(x, other, features=True)["fd"] for x in (constant, constant.astype(np.float32)))
+    assert (double.value, double.corrected_value) == (single.value, single.corrected_value)
+    assert 0 < double.corrected_value < double.value
+
+
+@pytest.mark.parametrize(("spread", "about"), [(1e-10, 0.1), (1.0, 1e9), (1e-3, -5e4)])
+def test_doubles_whose_spread_single_precision_loses_are_refused(spread, about):
+    features = np.random.default_rng(0).standard_normal((30, 3))
+    Statistics.of_features(features)
+    features[:, 1] = about + spread * features[:, 1]
+    with pytest.raises(StatisticsError, match=r"column 1 .* float32 does not hold"):
+        Statistics.of_features(features)

@@ -88,14 +88,15 @@ class Statistics:
         """Statistics of features that are at hand.
 
         Args:
-            features: (n, d) floating point, n of at least two: an array, or what NumPy makes one of. It is read block by
-                block, so it may be mapped from a file.
+            features: (n, d) floating point, n of at least two: an array, or what NumPy makes one of. They count as what
+                float32 makes of them. It is read block by block, so it may be mapped from a file.
             recipe: how they were made, as far as that is known.
             source: what the user knows them by.
             seed: of the sample of rows.
 
         Raises:
-            StatisticsError: another shape or type, fewer than two rows, or a row that is not finite.
+            StatisticsError: another shape or type, fewer than two rows, a row that is not finite, or a spread that
+                float32 does not hold.
         """
         try:
             features = np.asarray(features)
@@ -114,8 +115,9 @@ class Statistics:
                     f"{source}: row {start + int(wrong.argmax())} (counted from 0) holds NaN, infinity or a number "
                     "beyond float32; expected finite features. Find out what became of that image, or leave its row out"
                 )
-            gaussian = gaussian.update(block)
+            gaussian = gaussian.update(rows)
             sample = sample.update(np.arange(start, start + len(rows)), rows)
+        _require_held(features, source)
         return cls.of(gaussian, sample, recipe=recipe or Recipe(), source=source)
 
     @property
@@ -156,3 +158,21 @@ def _require_features(features: np.ndarray, source: str) -> None:
         raise StatisticsError(f"{given}; expected floating-point features, not labels or pixels")
     if len(features) < 2:
         raise StatisticsError(f"{given}; a covariance needs at least two rows")
+
+
+def _require_held(features: np.ndarray, source: str) -> None:
+    """Refuse features whose spread is lost in float32, in which images' features are kept."""
+    if features.dtype.itemsize <= np.dtype(np.float32).itemsize:
+        return
+    first, total, squares = features[0].astype(np.float64), 0.0, 0.0
+    for start in range(0, len(features), _BLOCK):
+        gaps = features[start : start + _BLOCK] - first
+        total, squares = total + gaps.sum(axis=0), squares + (gaps**2).sum(axis=0)
+    spread = np.sqrt(np.maximum(squares - total**2 / len(features), 0.0) / (len(features) - 1))
+    lost = (np.spacing(np.abs(first).astype(np.float32)) > 0.1 * spread) & (spread > 4 * np.spacing(np.abs(first)))
+    if lost.any():
+        column = int(lost.argmax())
+        raise StatisticsError(
+            f"{source}: column {column} (counted from 0) varies by {spread[column]:.3g} about {first[column]:.6g}, which "
+            "float32 does not hold, and images' features are kept in it; subtract the same constant from both sides"
+        )
