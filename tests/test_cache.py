@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 from conftest import make_folder, run
+from filelock import FileLock
 
 import frechet
 from frechet.engines.featurecache import entries, prune
@@ -97,3 +98,30 @@ def test_what_is_old_is_pruned(home):
     assert (code, "3 images" in out) == (0, True)
     assert run("cache", "prune", "--all", **variables)[1].startswith("deleted 1 entries")
     assert not list(entries())
+
+
+@pytest.mark.parametrize("damage", ["{", None])
+def test_an_entry_that_no_longer_says_what_it_is_begins_anew(home, damage):
+    a = make_folder(home / "a", 12, size=(9, 9))
+    first = frechet.collect(a, **TOY)
+    (entry,) = entries()
+    if damage is None:
+        (entry.folder / "plan.json").unlink()
+    else:
+        (entry.folder / "plan.json").write_text(damage)
+    CALLS.clear()
+    np.testing.assert_array_equal(frechet.collect(a, **TOY).mean, first.mean)
+    assert seen() == 12
+    frechet.collect(a, **TOY)
+    assert seen() == 0
+
+
+def test_what_a_run_is_using_is_not_pruned(home):
+    a, b = make_folder(home / "a", 12, size=(9, 9)), make_folder(home / "b", 12, size=(9, 9))
+    for side in (a, b):
+        frechet.collect(side, **TOY)
+    used, free = entries()
+    with FileLock(used.folder / ".lock"):
+        assert prune(0) == (1, free.size)
+    assert [entry.folder for entry in entries()] == [used.folder]
+    assert prune(0) == (1, used.size)

@@ -10,7 +10,8 @@ from golden_images import tiles
 from PIL import Image
 
 import frechet
-from frechet.distances.frechet import frechet_terms
+from frechet.distances import infinity
+from frechet.distances.frechet import Terms, frechet_terms
 from frechet.distances.normal import Normal
 from frechet.errors import RequestError
 from frechet.reports.text import table
@@ -147,6 +148,25 @@ def test_infinity_finds_the_intercept_of_the_bias():
         infinite.append(float(found["fd-infinity"]))
     assert np.mean(plain) > truth * 1.02
     assert abs(np.mean(infinite) - truth) < 0.4 * (np.mean(plain) - truth)
+
+
+def test_infinity_is_fitted_to_the_sizes_that_there_were(monkeypatch):
+    """A distance of exactly 3 + 5 (1/n + 1/m) has the intercept 3, whatever a quarter of the images is rounded to."""
+    sizes = []
+
+    def of_features(rows):
+        sizes.append(len(rows))
+        return rows
+
+    def terms(p, q):
+        bias = sum(1 / side.shape[0] for side in (p, q))
+        return Terms(3 + 5 * bias, 1 + 2 * bias)
+
+    monkeypatch.setattr(infinity.Normal, "of_features", of_features)
+    monkeypatch.setattr(infinity, "frechet_terms", terms)
+    found = infinity.frechet_infinity(np.zeros((9, 1)), np.zeros((26, 1)))
+    assert set(sizes) >= {2, 9, 6, 26}
+    assert tuple(found) == pytest.approx((3, 1), abs=1e-9)
 
 
 def test_infinity_is_seeded_and_labelled():

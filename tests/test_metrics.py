@@ -7,6 +7,7 @@ import pytest
 from conftest import DATA, make_folder, run
 
 import frechet
+from frechet.distances import kernel
 from frechet.distances.entropy import old_permutation, split_inception_scores
 from frechet.errors import FrechetError, RequestError, WeightsError
 from frechet.features.extractors import load_extractor
@@ -252,3 +253,29 @@ def test_scores_print_format_and_name_what_they_hold(sides):
     with pytest.raises(KeyError, match="no score 'fid'; there is fd, kid"):
         scores["fid"]
     assert scores.get("fid") is None
+
+
+@pytest.mark.parametrize("shift", [100, 1000])
+def test_kid_of_features_far_from_the_origin(shift):
+    """The U-statistic and its jackknife in float64, by their definitions; float32 would hold no digit of the kernel's differences."""
+    random = np.random.default_rng(0)
+    x, y = ((random.standard_normal((n, 20)) + shift).astype(np.float32) for n in (50, 40))
+
+    def value(x, y):
+        def kernel(a, b):
+            return (a @ b.T / 20 + 1) ** 3
+
+        own = [(kernel(a, a).sum() - np.trace(kernel(a, a))) / (len(a) * (len(a) - 1)) for a in (x, y)]
+        return sum(own) - 2 * kernel(x, y).mean()
+
+    exact = [side.astype(np.float64) for side in (x, y)]
+    found = kernel.kid(x, y)
+    assert found.value == pytest.approx(value(*exact), rel=1e-5)
+    left = [[value(np.delete(exact[0], i, 0), exact[1]) for i in range(50)]]
+    left.append([value(exact[0], np.delete(exact[1], i, 0)) for i in range(40)])
+    jackknife = sum((len(one) - 1) * np.var(one) for one in left)
+    assert 0.5 * jackknife**0.5 < found.standard_error < 1.01 * jackknife**0.5
+    subsets = kernel.kid_of_subsets(x, y, subsets=1, size=40, seed=3)
+    draws = np.random.RandomState(3)
+    some = [side[draws.choice(len(side), 40, replace=False)] for side in exact]
+    assert subsets.value == pytest.approx(value(*some), rel=1e-5)

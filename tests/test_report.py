@@ -183,6 +183,35 @@ def test_the_curve_ends_at_the_value(sides):
     assert all(point.corrected is None for point in found.curve)  # 21 images of 1,280 dimensions
 
 
+def test_the_last_point_of_the_curve_is_the_score_and_is_not_computed_again(tmp_path, monkeypatch):
+    random, computed = np.random.default_rng(0), []
+    sides = [random.standard_normal((n, 8)).astype(np.float32) for n in (300, 200)]
+    real = frechet.reports.findings.frechet_interval
+
+    def watched(generated, *rest):
+        computed.append(generated.n)
+        return real(generated, *rest)
+
+    monkeypatch.setattr("frechet.reports.findings.frechet_interval", watched)
+    score = write_report(*sides, tmp_path / "page.html", features=True)["fd"]
+    assert computed
+    assert 300 not in computed
+    row = re.search(r'data-value="300">300</td>(.*?)</tr>', (tmp_path / "page.html").read_text())[1]
+    shown = [float(text) for text in re.findall(r'data-value="([^"]+)"', row)]
+    assert shown == [score.value, score.corrected_value, *score.interval_95]
+
+
+def test_the_curve_is_not_that_of_another_distance(tmp_path):
+    """An extrapolated distance lies on no curve of distances."""
+    random = np.random.default_rng(0)
+    sides = [random.standard_normal((n, 8)).astype(np.float32) for n in (300, 200)]
+    scores = write_report(*sides, tmp_path / "page.html", features=True, metrics=["fd-infinity", "fd"])
+    row = re.search(r'data-value="300">300</td>(.*?)</tr>', (tmp_path / "page.html").read_text())[1]
+    assert float(re.search(r'data-value="([^"]+)"', row)[1]) == scores["fd"].value
+    assert scores["fd"].interval_95
+    assert f'data-value="{scores["fd"].corrected_value}"' in row
+
+
 def test_the_curve_has_the_corrected_value_where_there_are_images_enough():
     """Two Gaussians a known distance apart: d shifts of 0.3 and equal covariances. Its band holds that, the plain value does not."""
     random, d = np.random.default_rng(0), 32

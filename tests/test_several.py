@@ -1,13 +1,16 @@
 """Each class alone, runs with other seeds, images that are made while they are scored."""
 
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from conftest import make_folder, run
+from PIL import Image
 
 import frechet
 from frechet.errors import BadImage, GeneratorFailed, RequestError
+from frechet.metrics import METRICS
 
 torch = pytest.importorskip("torch")
 
@@ -158,3 +161,58 @@ def test_the_command_line_shows_classes(folders):
     assert code == 0
     assert "by class (mean" in out
     assert "dog" in out
+
+
+def mean_colour(images):
+    """A second extractor."""
+    return images.mean((2, 3))
+
+
+mean_colour.pixels = 8
+
+
+@pytest.fixture
+def two_extractors(monkeypatch):
+    """Metrics of which one bears the name of another extractor than the one asked for."""
+    row = replace(METRICS["fd-dinov2"], extractor="test_several:mean_colour")
+    monkeypatch.setitem(METRICS, "fd-dinov2", row)
+    return ["fd", "fd-dinov2"]
+
+
+def test_a_function_makes_its_images_once_for_all_extractors(two_extractors):
+    """As many images in a list are scored alike; a function's next images would be others."""
+    maker, reference = Maker(), np.random.default_rng(1).integers(0, 256, (90, 6, 6, 3), np.uint8)
+    scores = frechet.score(maker, reference, metrics=two_extractors, num_images=90, **TOY)
+    assert maker.asked == [64, 26]
+    made = Maker()
+    expected = frechet.score(
+        np.concatenate([made(64), made(26)]), reference, metrics=two_extractors, num_images=90, **TOY
+    )
+    assert {key: float(score) for key, score in scores.items()} == {
+        key: pytest.approx(float(score), rel=1e-9) for key, score in expected.items()
+    }
+
+
+def test_each_repeated_run_has_images_of_its_own_from_a_function(two_extractors):
+    maker, reference = Maker(), Maker()(90)
+    found = frechet.score(maker, reference, metrics=two_extractors, num_images=90, repeat=2, **TOY)
+    assert maker.asked == [64, 26] * 2
+    assert all(score.deviation > 0 for score in found.values())
+
+
+def test_images_of_pil_are_kept_as_they_are(two_extractors):
+    """Of every kind: a palette's indices are no colours."""
+    arrays = Maker()(30)
+    pictures = [Image.fromarray(array) for array in arrays]
+    pictures = [p.convert("P") if i % 3 == 0 else p.convert("L") if i % 3 == 1 else p for i, p in enumerate(pictures)]
+    scores = frechet.score(lambda count: pictures[:count], arrays, metrics=two_extractors, num_images=30, **TOY)
+    expected = frechet.score(pictures, arrays, metrics=two_extractors, **TOY)
+    assert [float(score) for score in scores.values()] == pytest.approx([float(s) for s in expected.values()], rel=1e-9)
+
+
+def test_an_iterator_is_read_once_for_all_runs(two_extractors):
+    one, other = Maker()(30), Maker()(40)
+    scores = frechet.score(iter(one), (image for image in other), metrics=two_extractors, repeat=2, **TOY)
+    expected = frechet.score(one, other, metrics=two_extractors, repeat=2, **TOY)
+    assert not scores.unavailable
+    assert [float(score) for score in scores.values()] == pytest.approx([float(s) for s in expected.values()], rel=1e-9)

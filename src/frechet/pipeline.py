@@ -21,14 +21,16 @@ from frechet.features.loaded import LoadedExtractor
 from frechet.features.recipe import Recipe
 from frechet.features.settings import Options, Settings
 from frechet.images.pictures import Source
-from frechet.metrics.plan import Plan, names_of, plan_of
+from frechet.metrics.plan import Plan, by_extractor, names_of, plan_of
 from frechet.provenance import common_recipe
 from frechet.scores import Influences, Score, Scores
 from frechet.several import averaged, by_class, extractor_by_extractor, with_seed
 from frechet.sides import (
     are_bare_features,
     declared,
+    gathered,
     images_beside,
+    made_once,
     open_side,
     opened,
     require_as_asked,
@@ -93,15 +95,20 @@ def score(
     if repeat < 1:
         raise RequestError(f"repeat is {repeat}; expected the number of runs")
 
-    def run(settings: Settings, metrics: Sequence[str] | None) -> Scores:
+    def run(given: Sequence[Any], settings: Settings, metrics: Sequence[str] | None) -> Scores:
         opener = partial(open_side, settings=settings, features=features, progress=progress)
-        sides = opened(opener, generated, reference, held_out)
+        sides = opened(opener, *given)
         if "reference" in sides:
             sides["reference"] = declared(sides["reference"], reference_convention, reference_size)
         wish = partial(plan_of, metrics, splits=splits, explain=explain, per_class=per_class)
         return _run(sides, settings, wish, interval, explain, progress).scores
 
-    runs = [extractor_by_extractor(run, with_seed(settings, turn), metrics) for turn in range(repeat)]
+    sides = [generated, reference, held_out] if features else list(map(gathered, (generated, reference, held_out)))
+    several, runs = len(by_extractor(metrics)) > 1, []
+    for turn in range(repeat):
+        now = with_seed(settings, turn)
+        given = [made_once(side, now) for side in sides] if several else sides
+        runs.append(extractor_by_extractor(partial(run, given), now, metrics))
     return runs[0] if repeat == 1 else averaged(runs)
 
 

@@ -21,6 +21,7 @@ from frechet.features.settings import Settings
 from frechet.images.arrays import npz_keys
 from frechet.images.decode import decode
 from frechet.images.generated import GeneratedSource
+from frechet.images.objects import objects_source
 from frechet.images.pictures import Source
 from frechet.images.remote import is_url
 from frechet.images.sources import open_source
@@ -39,6 +40,22 @@ def opened(
     given = {name: side for name, side in given.items() if name == "generated" or side is not None}
     with ThreadPoolExecutor() as readers:
         return dict(zip(given, readers.map(opener, given.values()), strict=True))
+
+
+def gathered(side: Any) -> Any:
+    """A side as it was given, or what an iterator yields, which it does once, and runs may be several."""
+    return objects_source(side) if isinstance(side, Iterator) else side
+
+
+def made_once(side: Any, settings: Settings) -> Any:
+    """A side as it was given, or the images that a function makes, for all extractors of a run."""
+    if _makes_images(side) and settings.num_images is not None:
+        return GeneratedSource(side, settings.num_images, again=True)
+    return side
+
+
+def _makes_images(side: Any) -> bool:
+    return callable(side) and not hasattr(side, "__len__")
 
 
 def open_side(
@@ -62,7 +79,9 @@ def open_side(
         found = read_remote(side, read, progress)
     elif is_path and not is_url(side) and (features or is_statistics(Path(side))):
         found = read(Path(side))
-    elif callable(side) and not hasattr(side, "__len__"):
+    elif isinstance(side, GeneratedSource):
+        return side
+    elif _makes_images(side):
         if settings.num_images is None:
             raise RequestError("a function makes as many images as are wanted: say how many by num_images")
         return GeneratedSource(side, settings.num_images)

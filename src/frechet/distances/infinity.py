@@ -13,7 +13,7 @@ FEWEST = 8  # of which a quarter is two
 
 
 def frechet_infinity(x: Array, y: Array | Normal, *, seed: int = 0) -> Terms:
-    """The intercept of a line through distances against 1/n, at 15 sizes from n/4 to n of seeded random subsets.
+    """The intercept of a line through distances against 1/n + 1/m, at 15 sizes from n/4 to n of seeded random subsets.
 
     Args:
         x: (n, d) features.
@@ -29,13 +29,13 @@ def frechet_infinity(x: Array, y: Array | Normal, *, seed: int = 0) -> Terms:
     for side in (x,) if isinstance(y, Normal) else (x, y):
         require_quarters(side.shape[0])
     random = np.random.default_rng(seed)
-    shares = np.linspace(0.25, 1.0, SIZES)
-    found = [
-        frechet_terms(_part(x, share, random), y if isinstance(y, Normal) else _part(y, share, random))
-        for share in shares
-    ]
+    found, inverses = [], []
+    for share in np.linspace(0.25, 1.0, SIZES):
+        sides = [side if isinstance(side, Normal) else _part(side, share, random) for side in (x, y)]
+        found.append(frechet_terms(*map(_gaussian, sides)))
+        inverses.append(sum(1 / side.shape[0] for side in sides if not isinstance(side, Normal)))
     mean, covariance = (
-        float(np.polynomial.polynomial.polyfit(1 / shares, term, 1)[0]) for term in zip(*found, strict=True)
+        float(np.polynomial.polynomial.polyfit(inverses, term, 1)[0]) for term in zip(*found, strict=True)
     )
     return Terms(mean, covariance)
 
@@ -46,6 +46,10 @@ def require_quarters(n: int) -> None:
         raise TooFewImages(f"a line through subsets from a quarter of the images on needs at least {FEWEST}; got {n}")
 
 
-def _part(rows: Array, share: float, random: np.random.Generator) -> Normal:
+def _part(rows: Array, share: float, random: np.random.Generator) -> Array:
     size = max(2, round(share * rows.shape[0]))
-    return Normal.of_features(rows[random.permutation(rows.shape[0])[:size], :].astype(np.float64))
+    return rows[random.permutation(rows.shape[0])[:size], :]
+
+
+def _gaussian(side: Array | Normal) -> Normal:
+    return side if isinstance(side, Normal) else Normal.of_features(side.astype(np.float64))

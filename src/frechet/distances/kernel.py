@@ -12,6 +12,7 @@ from frechet.distances.normal import Array, namespace_of
 from frechet.errors import TooFewImages
 
 _IN_CACHE = 32  # rows
+_LARGE = 16  # |x|²/d beyond which float32 holds too little of its cube, or overflows
 
 Kernel = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -66,6 +67,7 @@ def kid(x: np.ndarray, y: np.ndarray) -> Discrepancy:
         if len(side) < 3:
             raise TooFewImages(f"the standard error of KID needs at least 3 images a side; got {len(side)}")
     n, m = len(x), len(y)
+    x, y = _precise(x, y)
     own_x, own_y, cross = _sums(x), _sums(y), _sums(x, y)
     total = own_x.total / (n * (n - 1)) + own_y.total / (m * (m - 1)) - 2 * cross.total / (n * m)
     jackknife = _left_out(own_x.rows, cross.rows, m) + _left_out(own_y.rows, cross.columns, n)
@@ -101,6 +103,7 @@ def kid_of_subsets(
         if len(side) < size:
             raise TooFewImages(f"KID of subsets of {size} needs as many images a side; got {len(side)}")
     random = np.random.RandomState(seed % 2**32)
+    x, y = _precise(x, y)
     sides = (y, x) if reference_first else (x, y)
     found = []
     for _ in range(subsets):
@@ -128,6 +131,13 @@ def gaussian_mmd(x: np.ndarray, y: np.ndarray, *, sigma: float = 10.0) -> float:
 
     x, y = x.astype(np.float64), y.astype(np.float64)
     return mean(x, x) + mean(y, y) - 2 * mean(x, y)
+
+
+def _precise(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both sides as they are, or in float64 where the kernel's values are large: their differences are what counts."""
+    if max(np.einsum("ij,ij->i", side, side).max() / side.shape[1] for side in (x, y)) <= _LARGE:
+        return x, y
+    return x.astype(np.float64), y.astype(np.float64)
 
 
 def _unbiased(x: np.ndarray, y: np.ndarray) -> float:
@@ -173,8 +183,8 @@ class _Sums:
         n = len(self.rows)
         means = self.rows / (n - 1)
         mean = self.total / (n * (n - 1))
-        u = means - mean / 2
-        cross = 2 * float(self.rows @ means) - mean * self.total
+        u = (n - 1) / (n - 2) * (means - mean) + mean / 2  # of no row's mean is its own diagonal a part
+        cross = 2 * float(self.rows @ u)
         both = 2 * (n - 2) * float(u @ u) + 2 * float(u.sum()) ** 2
         return (self.squares - 2 * cross + both) / (n * (n - 1))
 

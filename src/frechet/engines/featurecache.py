@@ -41,10 +41,14 @@ def features_cache() -> Path:
 
 
 def cached_at(plan: dict[str, Any]) -> Path:
-    """The folder of a run with this fingerprint; it counts as used now."""
+    """The folder of a run with this fingerprint; it counts as used now. One that no longer says what it is begins anew."""
     folder = features_cache() / hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:32]
-    if (folder / _PLAN).exists():
+    try:
+        json.loads((folder / _PLAN).read_text(encoding="utf-8"))
         (folder / _PLAN).touch()
+    except (OSError, ValueError):
+        if (folder / _PLAN).exists() or any(folder.glob("part-*.npz")):  # a plan is whole before the first part is
+            shutil.rmtree(folder, ignore_errors=True)
     return folder
 
 
@@ -62,15 +66,24 @@ def entries() -> Iterator[Entry]:
 
 
 def prune(days: float) -> tuple[int, int]:
-    """Delete what was not used for so many days: (entries, bytes).
+    """Delete what was not used for so many days, nor is by a run under way: (entries, bytes).
 
     Raises:
         OutputError: something cannot be deleted.
     """
-    old = [entry for entry in entries() if entry.used <= time.time() - days * 86_400]
-    for entry in old:
+    from filelock import FileLock, Timeout  # here, since most runs need none
+
+    sizes = []
+    for entry in entries():
+        if entry.used > time.time() - days * 86_400:
+            continue
         try:
+            with FileLock(entry.folder / ".lock", blocking=False):
+                pass
             shutil.rmtree(entry.folder)
+        except Timeout:
+            continue
         except OSError as error:
             raise OutputError(f"{entry.folder} cannot be deleted: {error.strerror or error}") from error
-    return len(old), sum(entry.size for entry in old)
+        sizes.append(entry.size)
+    return len(sizes), sum(sizes)

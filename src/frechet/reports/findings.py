@@ -98,6 +98,7 @@ def findings_of(
     *,
     seed: int = 0,
     intervals: bool = True,
+    known: Point | None = None,
     progress: Progress = lambda *_: None,
 ) -> Findings:
     """All that these statistics can tell.
@@ -106,6 +107,7 @@ def findings_of(
         generated, reference: the two sides.
         seed: of the curve's subsets.
         intervals: whether the curve has the corrected value as well.
+        known: the point of all generated images, where their score is there already.
         progress: called with ("curve", sizes done, sizes in all).
     """
     found = Findings()
@@ -116,7 +118,7 @@ def findings_of(
             "or lower the distance are missing. Give the images themselves as the generated side"
         )
     else:
-        found.curve = list(_curve(generated.features, reference, seed, intervals, progress))
+        found.curve = list(_curve(generated.features, reference, seed, intervals, known, progress))
         _find_influential(found, generated, reference)
     if reference.rows is None:
         found.missing.append(
@@ -127,14 +129,18 @@ def findings_of(
 
 
 def _curve(
-    features: np.ndarray, reference: Statistics, seed: int, intervals: bool, progress: Progress
+    features: np.ndarray, reference: Statistics, seed: int, intervals: bool, last: Point | None, progress: Progress
 ) -> Iterator[Point]:
-    """Nested random subsets."""
+    """Nested random subsets, and at last all, of which the point may be known."""
     n = len(features)
     order = np.random.default_rng(seed).permutation(n)
     sizes = np.unique(np.geomspace(max(2, n // 32), n, SIZES).round().astype(int))
     other = normal_of(reference).factored()
     for step, size in enumerate(sizes):
+        if last is not None and size == n:
+            progress("curve", step + 1, len(sizes))
+            yield last
+            return
         subset = Statistics.of_features(features[order[:size]], seed=seed)
         value = float(frechet_terms(normal_of(subset), other).total)
         found = frechet_interval(subset, reference, seed, lambda *_: None) if intervals else ""

@@ -9,7 +9,7 @@ import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,15 @@ from frechet.engines.local import Progress
 from frechet.errors import RequestError
 from frechet.features.settings import Settings
 from frechet.images.remote import is_url, shown
+from frechet.metrics import METRICS
 from frechet.output import check_output, written_aside
 from frechet.pipeline import Measured, measure
-from frechet.reports.findings import SHARES, Findings, findings_of
+from frechet.reports.findings import SHARES, Findings, Point, findings_of
 from frechet.reports.ranking import Comparison
 from frechet.reports.side_by_side import tables_of
 from frechet.reports.thumbnails import Album
 from frechet.scores import Score, Scores
+from frechet.statistics.statistics import Statistics
 
 _HERE = Path(__file__).parent
 
@@ -113,11 +115,14 @@ def report_page(measured: Measured, settings: Settings, command: str, progress: 
 
     generated, reference = (measured.statistics[side] for side in ("generated", "reference"))
     scores = list(measured.scores.values())
-    distance = next((score for score in scores if "mean" in score.terms), None)
+    distance = next((score for score in scores if _is_of(score, generated)), None)
     sure = distance is not None and distance.interval_95 is not None
-    found = findings_of(generated, reference, seed=settings.seed, intervals=sure, progress=progress)
-    if found.curve and distance:  # of all images, the very numbers of the score
-        found.curve[-1] = replace(found.curve[-1], corrected=distance.corrected_value, interval_95=distance.interval_95)
+    known = (
+        Point(generated.n, distance.value, distance.corrected_value, distance.interval_95)
+        if distance and generated.n
+        else None
+    )
+    found = findings_of(generated, reference, seed=settings.seed, intervals=sure, known=known, progress=progress)
     albums = {side: Album(s, measured.sources.get(side), settings) for side, s in measured.statistics.items()}
     _fill(albums, found)
     shares = [score for score in scores if score.metric.partition("@")[0] in SHARES]
@@ -138,6 +143,12 @@ def report_page(measured: Measured, settings: Settings, command: str, progress: 
         provenance=json.dumps(measured.scores.to_dict(), indent=2, allow_nan=False, ensure_ascii=False),
         command=command,
     )
+
+
+def _is_of(score: Score, side: Statistics) -> bool:
+    """Whether it is the distance that the curve is of: neither that of another layer nor one that is extrapolated."""
+    row = METRICS[score.metric.partition("@")[0]]
+    return row.interval is not None and row.layer in ("features", side.recipe.layer)
 
 
 def comparison_page(comparisons: Sequence[Comparison]) -> str:
