@@ -37,6 +37,33 @@ def test_json_is_one_object_and_numbers_go_to_stdout(sides, tmp_path):
     assert json.loads((tmp_path / "score.json").read_text()) == result
 
 
+@pytest.mark.parametrize(
+    ("flag", "told"),
+    [
+        ("--num-workers=8", "pytorch-fid: here it is --workers"),
+        ("--save-stats", "pytorch-fid: here it is frechet stats IMAGES OUT.npz"),
+        ("--mode=clean", "clean-fid: here it is --convention clean"),
+        ("--path1=a", "jax-fid: here it is frechet score GENERATED REFERENCE"),
+        ("--input1=a", "torch-fidelity: here it is frechet score GENERATED REFERENCE"),
+        ("--gpu=0", "torch-fidelity: here it is --device cuda:N"),
+        ("--fid", "torch-fidelity: here it is --metrics fid"),
+        ("--isc", "torch-fidelity: here it is --metrics is@torch-fidelity"),
+    ],
+)
+def test_another_tools_flag_is_answered_with_ours(flag, told):
+    code, out, err = run("score", "a", "b", flag)
+    assert (code, out) == (2, "")
+    assert f"{flag.partition('=')[0]} is a flag of {told}" in " ".join(err.split())
+    assert "docs/coming-from/" in err
+
+
+def test_a_flag_of_nobody_gets_the_nearest_one():
+    code, _, err = run("score", "a", "b", "--extracter=x")
+    assert code == 2
+    assert "--extractor" in err
+    assert "docs/coming-from" not in err
+
+
 def test_the_table_names_the_score(sides):
     code, out, _ = run("score", *sides, *OFFLINE)
     assert code == 0

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import click
 
+from frechet.cli.foreign import with_ours
 from frechet.console import exiting
 from frechet.version import __version__
 
@@ -66,6 +67,8 @@ def _run(arguments: list[str]) -> int:
     try:
         with frechet.make_context("frechet", arguments) as context:
             frechet.invoke(context)
+    except click.NoSuchOption as error:
+        raise with_ours(error) from None
     except click.exceptions.Exit as done:
         return done.exit_code
     return 0
