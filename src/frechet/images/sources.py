@@ -25,6 +25,7 @@ from frechet.images.files import (
     open_image_file,
     open_zip,
     seen,
+    unread_in,
     version_of,
 )
 from frechet.images.objects import objects_source
@@ -112,6 +113,7 @@ class FolderSource:
         self.files = [folder / name for name in names if is_image(name)]
         if not self.files:
             raise SourceError(f"{folder} holds no images: {seen(names)}")
+        self.unread = unread_in(names)
 
     @classmethod
     def of_files(cls, files: Sequence[Path], name: str = "files") -> FolderSource:
@@ -151,6 +153,7 @@ class ZipSource:
         self.members = [info for info in members if not is_hidden(info.filename) and is_image(info.filename)]
         if not self.members:
             raise SourceError(f"{path} holds no images: {seen(names)}")
+        self.unread = unread_in(names)
 
     def __len__(self) -> int:
         return len(self.members)
