@@ -64,6 +64,18 @@ def test_a_flag_of_nobody_gets_the_nearest_one():
     assert "docs/coming-from" not in err
 
 
+def test_two_folders_without_a_command_are_told_the_command(sides):
+    code, out, err = run(sides[0], "b c", "--json")
+    assert (code, out) == (2, "")
+    assert f"{sides[0]} is no command; to score it: frechet score {sides[0]} 'b c' --json" in err
+    assert "No such command 'nowhere'" in run("nowhere", sides[1])[2]
+
+
+def test_a_list_of_metrics_may_have_spaces(sides):
+    code, out, _ = run("score", *sides, *OFFLINE, "--metrics", "fd, mmd", "--json")
+    assert (code, [*json.loads(out)["scores"]]) == (0, ["fd", "mmd"])
+
+
 def test_the_table_names_the_score(sides):
     code, out, _ = run("score", *sides, *OFFLINE)
     assert code == 0

@@ -644,6 +644,13 @@ def test_images_of_kinds_that_are_not_read_are_told_and_other_files_are_not(tmp_
     assert told.startswith("3 image files of kinds that are not read were passed over (2 x .gif, 1 x .heic)")
 
 
+@pytest.mark.parametrize("name", ["a.tar.gz", "a.tgz", "a.TAR.XZ"])
+def test_a_compressed_tar_is_told_to_be_unpacked(tmp_path, name):
+    (tmp_path / name).touch()
+    with pytest.raises(SourceError, match="A compressed tar cannot be read in place: unpack it"):
+        open_source(tmp_path / name)
+
+
 def test_a_readme_beside_the_images_is_no_news(tmp_path, files, images):
     as_folder(
         tmp_path,

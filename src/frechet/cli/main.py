@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -35,6 +37,15 @@ class _Lazy(click.Group):
             return None
         command: click.Command = importlib.import_module(f"frechet.cli.{name}").command
         return command
+
+    def resolve_command(
+        self, context: click.Context, words: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if words[0] not in _COMMANDS and Path(words[0]).exists():  # as pytorch-fid is called
+            raise click.UsageError(
+                f"{words[0]} is no command; to score it: frechet score {shlex.join(words)}", ctx=context
+            )
+        return super().resolve_command(context, words)
 
     def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -14,7 +14,7 @@ from frechet.cli.options import engine_of, features_option, image_options
 from frechet.cli.progress import progress_bars
 from frechet.console import one_line
 from frechet.errors import RequestError
-from frechet.metrics.plan import ALL
+from frechet.metrics.plan import ALL, names_of
 from frechet.output import check_output, written_aside
 from frechet.reports.html import write_report
 from frechet.reports.text import table
@@ -77,7 +77,7 @@ def command(
         raise RequestError(f"--output and --report name the same file, {output}; give each its own")
     if report and reference is None:
         raise RequestError("a page shows what lies between two sides, and one is given; give reference images as well")
-    names = metrics.split(",") if metrics is not None else None
+    names = names_of(metrics)
     numbers = _numbers(splits) if splits else None
     with engine_of(settings) as chosen, progress_bars() as progress:
         if chosen is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -69,15 +70,18 @@ def _open_path(text: str) -> Source:
         raise SourceError(f"{path} cannot be read: {error.strerror}") from None
     opener = _FILES.get(path.suffix.lower())
     if opener is None:
-        raise SourceError(
-            f"{path} is a file of type {path.suffix or '(none)'}; expected a folder, {', '.join(_FILES)}"
-            + (
-                ". One image has no distribution: give the folder that holds many."
-                if path.suffix.lower() in EXTENSIONS
-                else ""
-            )
-        )
+        kind = path.suffix or "(none)"
+        raise SourceError(f"{path} is a file of type {kind}; expected a folder, {', '.join(_FILES)}{_remedy(path)}")
     return opener(path)
+
+
+def _remedy(path: Path) -> str:
+    """What to do with a file that is no source of images."""
+    if path.suffix.lower() in EXTENSIONS:
+        return ". One image has no distribution: give the folder that holds many."
+    if re.search(r"\.(tar\.\w+|t[bgx]z)$", path.name, re.IGNORECASE):
+        return ". A compressed tar cannot be read in place: unpack it to a .tar or a folder."
+    return ""
 
 
 def _open_url(url: str) -> Source:
