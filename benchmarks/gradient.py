@@ -3,9 +3,9 @@
     PYTHONPATH=src PEERS_PYTHON benchmarks/gradient.py --weights FILE.pth [--output results/gradient.json]
 
 Run it with the interpreter of the environment with the peers (see README.md beside this file). Times: one loss and backward
-of a batch of noise of 299 x 299 against a stored reference, in turn; pytorch-fid's network is followed by the same
-distance and the same closed-form gradient, so that only the networks differ; ours once more with the network in
-bfloat16, which computes something else and is told apart. Memory: the peak of a process each,
+of a batch of noise of 299 x 299 against a stored reference, in turn, at several batch sizes (50 is pytorch-fid's own);
+pytorch-fid's network is followed by the same distance and the same closed-form gradient, so that only the networks
+differ; ours once more with the network in bfloat16, which computes something else and is told apart. Memory: the peak of a process each,
 module and weights included ("nothing": a step with two images).
 """
 
@@ -69,20 +69,22 @@ def times(args):
     loss = loss_of(args.weights)
     half = loss_of(args.weights, precision="bfloat16")
     values = {"frechet": loss, "pytorch-fid": eager(args.weights, loss), "frechet-bfloat16": half}
-    batch = images(args.batch)
+    return {str(n): times_of(values, images(n), args.runs) for n in args.batches}
+
+
+def times_of(values, batch, runs):
     grads = {name: step(value, batch)[3] for name, value in values.items()}  # the first is not timed
     taken = {name: [] for name in values}
-    for run in range(args.runs):
+    for run in range(runs):
         for name in list(values)[:: 1 if run % 2 == 0 else -1]:
             taken[name].append(step(values[name], batch)[:2])
-            print(f"{name}: {taken[name][-1]}", file=sys.stderr, flush=True)
+            print(f"{len(batch)} images, {name}: {taken[name][-1]}", file=sys.stderr, flush=True)
     sums = {name: [sum(pair) for pair in pairs] for name, pairs in taken.items()}
     ratios = {
         name: [theirs / mine for mine, theirs in zip(sums[name], sums["pytorch-fid"], strict=True)]
         for name in ("frechet", "frechet-bfloat16")
     }
     return {
-        "batch": args.batch,
         "times_as_fast_as_pytorch_fid": {name: statistics.median(found) for name, found in ratios.items()},
         "all_ratios": ratios,
         "step_over_forward": statistics.median(sum(pair) / pair[0] for pair in taken["frechet"]),
@@ -147,7 +149,7 @@ def memory(args):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weights", type=Path, required=True)
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--batches", type=int, nargs="+", default=[8, 32, 50, 128], help="sizes that are timed")
     parser.add_argument("--micro", type=int, default=16)
     parser.add_argument("--images", type=int, default=256, help="that are taken in micro-batches")
     parser.add_argument("--runs", type=int, default=5)
@@ -159,7 +161,7 @@ def main():
         return
     result = {
         "machine": machine("numpy", "torch", "pytorch-fid"),
-        "time": times(args),
+        "time_at_batch": times(args),
         "memory": memory(args),
         "agreement": agreement(args),
     }

@@ -1,11 +1,11 @@
-"""The torch backend's network beside the Inception of pytorch-fid: same PyTorch, weights, images and batch; float32.
+"""The torch backend's network beside the Inception of pytorch-fid: same PyTorch, weights and images; float32.
 
     PYTHONPATH=src PEERS_PYTHON benchmarks/torch_backend.py --weights FILE.pth [--device cpu] [--output FILE]
 
 Run it with the interpreter of the environment with the peers (see README.md beside this file), which has pytorch-fid and
 what the torch backend needs. Both networks get images of 299 x 299 that are decoded already, each in the form it takes
-(ours float32 0..255 NHWC, pytorch-fid's float32 0..1 NCHW), and hand out features as a numpy array. They run in turn,
-ours first and last by turns; the ratio is taken within a turn.
+(ours float32 0..255 NHWC, pytorch-fid's float32 0..1 NCHW), and hand out features as a numpy array; ours in batches of
+its own size, as a score runs it. They run in turn, ours first and last by turns; the ratio is taken within a turn.
 """
 
 import argparse
@@ -51,8 +51,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--batches", type=int, default=2, help="of each network in a turn")
+    parser.add_argument("--batch", type=int, default=32, help="of pytorch-fid's network")
+    parser.add_argument("--batches", type=int, default=2, help="in a turn")
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
@@ -61,8 +61,9 @@ def main():
     images = np.random.default_rng(0).integers(0, 256, (args.batch, 299, 299, 3), np.uint8)
     nhwc = images.astype(np.float32)
     nchw = torch.from_numpy(nhwc).permute(0, 3, 1, 2).div(255).contiguous()
+    own_batches = [nhwc[start : start + ours.batch_size] for start in range(0, args.batch, ours.batch_size)]
     calls = {
-        "frechet": lambda: np.concatenate(list(ours.map([nhwc] * args.batches))),
+        "frechet": lambda: np.concatenate(list(ours.map(own_batches * args.batches))),
         "pytorch-fid": lambda: np.concatenate([theirs(nchw) for _ in range(args.batches)]),
     }
     found = {name: call() for name, call in calls.items()}  # the first call is not timed

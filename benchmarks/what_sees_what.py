@@ -1,8 +1,9 @@
 """Which metric sees what: real photographs ever more blurred, ever noisier, of ever fewer classes, ever more often copied.
 
-    python benchmarks/what_sees_what.py IMAGES.zip [MORE.zip] [--output FILE.json] [--markdown FILE.md]
+    python benchmarks/what_sees_what.py IMAGES.zip [MORE.zip] [--crops 128] [--output FILE.json] [--markdown FILE.md]
 
-The zips (or folders) hold images in class folders, about 600 of each of ten classes in all (CIFAR-10's, for one). 2,000 are the
+The zips (or folders) hold images in class folders, about 600 of each of ten classes in all (CIFAR-10's, for one); with
+--crops SIDE they hold photographs, of which 6,000 square crops are taken, each photograph being a class. 2,000 are the
 reference, 1,000 are held out, and 400 of the rest stand for a generator's images, as they are and disturbed.
 EfficientNet-Lite0's features: nothing is downloaded.
 """
@@ -20,6 +21,7 @@ from frechet.images.sources import open_source
 from frechet.metrics import METRICS
 
 N, REFERENCE, HELD_OUT = 400, 2000, 1000
+CROPS = 6000
 OFFLINE = {"extractor": "efficientnet-lite0"}
 
 
@@ -32,6 +34,18 @@ def read(paths):
     return images, np.array([PurePosixPath(pictures[i].name.replace(":", "/")).parent.name for i in order])
 
 
+def cropped(paths, side):
+    """(n, side, side, 3) crops at random places, and the photograph of each, in an order that goes round all photographs."""
+    sources = [open_source(path) for path in paths]
+    found = [picture.load().convert("RGB") for source in sources for picture in source.pictures(range(len(source)))]
+    photographs = [np.asarray(photograph) for photograph in found if min(photograph.size) >= side]
+    random = np.random.default_rng(0)
+    chosen = np.arange(CROPS) % len(photographs)
+    corners = [random.integers(0, np.array(photographs[i].shape[:2]) - side + 1) for i in chosen]
+    crops = [photographs[i][y : y + side, x : x + side] for i, (y, x) in zip(chosen, corners, strict=True)]
+    return np.stack(crops), chosen
+
+
 def disturbed(images, classes, copied):
     """(what is done, how much, the 400 images that come of it)."""
     rest, names = images[REFERENCE + HELD_OUT :], sorted(set(classes))
@@ -41,7 +55,8 @@ def disturbed(images, classes, copied):
         yield "blur", strength, blur(plain, strength, 0)
     for strength in (0.05, 0.15, 0.4):
         yield "noise", strength, noise(plain, strength, 0)
-    for kept in (5, 3, 2):
+    for share in (0.5, 0.3, 0.2):
+        kept = round(len(names) * share)
         yield "modes dropped", len(names) - kept, rest[np.isin(labels, names[:kept])][:N]
     for share in (0.1, 0.3, 0.9):
         count = int(N * share)
@@ -62,10 +77,11 @@ def arrow(values):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="+")
+    parser.add_argument("--crops", type=int, metavar="SIDE", help="the images are photographs, to be cut to this size")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--markdown", type=Path)
     args = parser.parse_args()
-    images, classes = read(args.images)
+    images, classes = cropped(args.images, args.crops) if args.crops else read(args.images)
     reference = frechet.collect(images[:REFERENCE], **OFFLINE)
     held_out = frechet.collect(images[REFERENCE : REFERENCE + HELD_OUT], **OFFLINE)
     levels = {}
@@ -89,7 +105,7 @@ def main():
             cell["way"] = arrow(cell["values"])
     result = {
         "machine": machine("frechet", "numpy"),
-        "images": {"generated": N, "reference": REFERENCE},
+        "images": {"generated": N, "reference": REFERENCE, "crops": args.crops},
         "metrics": table,
     }
     if args.output:

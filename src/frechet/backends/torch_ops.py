@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from frechet.errors import RequestError
 from frechet.networks.ops import NO_PADDING, Activation, Array, Padding, Scalars
 
+CPU_BATCH = 8  # images at a time: what a layer makes of more leaves the caches, and is new memory every time
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -88,8 +89,6 @@ class TorchOps:
 class TorchRunner:
     """A network with its weights on a device."""
 
-    batch_size = 32
-
     def __init__(
         self,
         network: Callable[[TorchOps, Array, Mapping[str, Array]], Array],
@@ -99,6 +98,7 @@ class TorchRunner:
     ) -> None:
         self.network = network
         self.device = device
+        self.batch_size = CPU_BATCH if device.type == "cpu" else 32
         self.dtype = DTYPES[precision]
         self.weights = tensors_of(weights, device)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from frechet.backends.torch_ops import DTYPES, TorchOps, full_precision, tensors_of
+from frechet.backends.torch_ops import CPU_BATCH, DTYPES, TorchOps, full_precision, tensors_of
 from frechet.errors import RequestError
 from frechet.features.extractors import load_network
 from frechet.features.recipe import Recipe
@@ -97,7 +97,9 @@ class ImageFeatures(torch.nn.Module):
         half = DTYPES[str(self.recipe.precision)]
         with full_precision(), torch.autocast(x.device.type, half, enabled=half != torch.float32):
             ops = TorchOps(recompute=self.checkpoint)
-            features = self._loaded.network(ops, x, {name: self._weights(name, work) for name in self._layers})
+            weights = {name: self._weights(name, work) for name in self._layers}
+            pieces = x.split(CPU_BATCH) if x.device.type == "cpu" else [x]
+            features = torch.cat([self._loaded.network(ops, piece, weights) for piece in pieces])
         return features.to(work)
 
     def _require_images(self, images: torch.Tensor) -> None:
