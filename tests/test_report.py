@@ -132,6 +132,19 @@ def test_the_command_on_the_page_has_every_flag_that_made_it(sides, monkeypatch,
     assert score.command.make_context("score", again).params == score.command.make_context("score", words).params
 
 
+@pytest.mark.parametrize("way", ["raising", "lowering"])
+def test_where_no_image_raises_or_lowers_the_distance_there_is_no_table_of_them(sides, tmp_path, monkeypatch, way):
+    def one_way(*arguments, **options):
+        found = findings_of(*arguments, **options)
+        setattr(found, way, [])
+        return found
+
+    monkeypatch.setattr("frechet.reports.html.findings_of", one_way)
+    write_report(*sides, tmp_path / "p.html", interval="none", **OFFLINE)
+    page = (tmp_path / "p.html").read_text()
+    assert ("images that raise it" in page, "images that lower it" in page) == (way != "raising", way != "lowering")
+
+
 def test_the_command_hides_what_is_secret_and_names_what_is_no_path(tmp_path):
     told = _command(
         np.zeros(3), "https://me:secret@example.org/r.npz?token=1", tmp_path / "p.html", {"dims": 64, "seed": 0}
