@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 BLOCK = 4 << 20  # bytes that are asked for at once
 IN_FLIGHT = 16  # requests
 _PAUSES = (0.5, 1.0, 2.0, 4.0)  # seconds between attempts
-_REFUSALS, _MISSING, _BUSY = (401, 403), (404, 410), 429  # what web servers answer
+_REFUSALS, _MISSING, BUSY = (401, 403), (404, 410), 429  # what web servers answer
 _ADDRESS = re.compile(
     r"[A-Za-z][A-Za-z0-9+.-]+://[^\s'\"<>()\[\]]+"
 )  # as a client's message quotes it, secrets and all
@@ -214,6 +214,17 @@ def retried(name: str, call: Callable[[], Result]) -> Result:
     raise AssertionError
 
 
+def advice(status: object) -> str:
+    """What to do about a web server's answer, to follow it; empty where nobody knows."""
+    if status in _REFUSALS:
+        return "; check the credentials"
+    if status == BUSY:
+        return "; it is asked too often; try again later, or download the file and give that"
+    if isinstance(status, int) and status >= 500:
+        return "; that is the server's own fault; try again later"
+    return ""
+
+
 def version_in(facts: dict[str, Any]) -> str:
     """What a store's entry tells of the version of a file."""
     marks = (facts.get(key) for key in ("size", "ETag", "etag", "mtime", "LastModified", "last_modified", "created"))
@@ -247,9 +258,5 @@ def _reason(error: Exception) -> str:
     told = _ADDRESS.sub(lambda found: shown(found[0]), str(error))
     status = getattr(error, "status", None)
     if status in _REFUSALS or isinstance(error, PermissionError):
-        return f"access is refused ({told}); check the credentials"
-    if status == _BUSY:
-        return f"{told}; it is asked too often; try again later, or download the file and give that"
-    if isinstance(status, int) and status >= 500:
-        return f"{told}; that is the server's own fault; try again later"
-    return told or type(error).__name__
+        return f"access is refused ({told}){advice(403)}"
+    return f"{told or type(error).__name__}{advice(status)}"
