@@ -57,6 +57,13 @@ def test_another_tools_flag_is_answered_with_ours(flag, told):
     assert "docs/coming-from/" in err
 
 
+@pytest.mark.parametrize("group", ["weights", "cache"])
+def test_the_list_of_commands_has_whole_sentences(group):
+    listed = run(group, "--help", COLUMNS="80")[1].partition("Commands:")[2]
+    assert listed
+    assert "..." not in listed
+
+
 def test_a_flag_of_nobody_gets_the_nearest_one():
     code, _, err = run("score", "a", "b", "--extracter=x")
     assert code == 2
