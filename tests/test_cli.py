@@ -37,6 +37,52 @@ def test_json_is_one_object_and_numbers_go_to_stdout(sides, tmp_path):
     assert json.loads((tmp_path / "score.json").read_text()) == result
 
 
+@pytest.mark.parametrize(
+    ("flag", "told"),
+    [
+        ("--num-workers=8", "pytorch-fid: here it is --workers"),
+        ("--save-stats", "pytorch-fid: here it is frechet stats IMAGES OUT.npz"),
+        ("--mode=clean", "clean-fid: here it is --convention clean"),
+        ("--path1=a", "jax-fid: here it is frechet score GENERATED REFERENCE"),
+        ("--input1=a", "torch-fidelity: here it is frechet score GENERATED REFERENCE"),
+        ("--gpu=0", "torch-fidelity: here it is --device cuda:N"),
+        ("--fid", "torch-fidelity: here it is --metrics fid"),
+        ("--isc", "torch-fidelity: here it is --metrics is@torch-fidelity"),
+    ],
+)
+def test_another_tools_flag_is_answered_with_ours(flag, told):
+    code, out, err = run("score", "a", "b", flag)
+    assert (code, out) == (2, "")
+    assert f"{flag.partition('=')[0]} is a flag of {told}" in " ".join(err.split())
+    assert "docs/coming-from/" in err
+
+
+@pytest.mark.parametrize("group", ["weights", "cache"])
+def test_the_list_of_commands_has_whole_sentences(group):
+    listed = run(group, "--help", COLUMNS="80")[1].partition("Commands:")[2]
+    assert listed
+    assert "..." not in listed
+
+
+def test_a_flag_of_nobody_gets_the_nearest_one():
+    code, _, err = run("score", "a", "b", "--extracter=x")
+    assert code == 2
+    assert "--extractor" in err
+    assert "docs/coming-from" not in err
+
+
+def test_two_folders_without_a_command_are_told_the_command(sides):
+    code, out, err = run(sides[0], "b c", "--json")
+    assert (code, out) == (2, "")
+    assert f"{sides[0]} is no command; to score it: frechet score {sides[0]} 'b c' --json" in err
+    assert "No such command 'nowhere'" in run("nowhere", sides[1])[2]
+
+
+def test_a_list_of_metrics_may_have_spaces(sides):
+    code, out, _ = run("score", *sides, *OFFLINE, "--metrics", "fd, mmd", "--json")
+    assert (code, [*json.loads(out)["scores"]]) == (0, ["fd", "mmd"])
+
+
 def test_the_table_names_the_score(sides):
     code, out, _ = run("score", *sides, *OFFLINE)
     assert code == 0

@@ -184,8 +184,9 @@ def test_json_holds_everything(checkpoints):
         ('{"scores": {"fd": {"label": "FD", "value": 1, "standard_error": -1}}, "provenance": {}}', "is not what"),
         ('{"scores": {"fd": {"label": "FD", "value": 1, "variances": [1, -1]}}, "provenance": {}}', "is not what"),
         ('{"scores": {"fd": {"label": "FD", "value": 1, "reference_groups": [1]}}, "provenance": {}}', "is not what"),
-        ('{"scores": {"fd": {"label": "FD", "value": 1}}, "provenance": {"reference": [1]}}', "what its reference was"),
-        ('{"scores": {"fd": {"label": "FD", "value": 1}}, "provenance": {"reference": {"moments": 1}}}', "reference was"),
+        ('{"scores": {"fd": {"label": "FD", "value": 1}}, "provenance": {"reference": [1]}}', "what its reference images were"),
+        ('{"scores": {"fd": {"label": "FD", "value": 1}}, "provenance": {"reference": {"moments": 1}}}', "reference images were"),
+        ('{"scores": {"fd": {"label": "FD", "value": 1}}, "provenance": {"generated": {"n": [1]}}}', "no number of gen"),
         ('{"scores": {"fd": {"label": "FD", "value": 1}}, "provenance": {"reference": {"n": "1"}}}', "no number"),
     ],
 )  # fmt: skip
@@ -210,6 +211,20 @@ def test_the_command_line(checkpoints, tmp_path):
     assert run("compare", *paths, "--output", tmp_path / "t.tex")[0] == 2
     code, _, err = run("compare", *paths, "--format", "nonsense")
     assert (code, "no format 'nonsense'" in err) == (2, True)
+
+
+def test_one_file_given_twice_is_refused_and_its_copy_is_told(checkpoints, tmp_path):
+    one, other = tmp_path / "one.json", tmp_path / "other.json"
+    one.write_text(json.dumps({"scores": checkpoints[0].scores, "provenance": checkpoints[0].provenance}))
+    other.write_bytes(one.read_bytes())
+    (tmp_path / "link.json").symlink_to("one.json")
+    for again in (one, tmp_path / "link.json"):
+        with pytest.raises(RequestError, match=f"{again} is the same file as {one}; give each run once"):
+            read_runs([one, other, again])
+    (found,) = compare_runs([*read_runs([one, other]), checkpoints[1]])
+    assert "one and other are of the same generated images: one run under several names?" in found.notes
+    (found,) = compare_runs(checkpoints[:3])
+    assert not any("same generated" in note for note in found.notes)
 
 
 def with_scores(run, **scores):

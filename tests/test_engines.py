@@ -7,7 +7,9 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from queue import Queue
 
@@ -21,10 +23,12 @@ from toy import TOY, first_six
 import frechet
 from frechet.engines import choice, crew, parts, processes
 from frechet.engines.local import collect_from
+from frechet.engines.parts import Cut
 from frechet.errors import BadImage, Mismatch, RequestError, Unreachable
 from frechet.features.extract import Part
 from frechet.features.settings import Settings
 from frechet.images.loader import PART
+from frechet.images.pictures import Picture
 from frechet.images.sources import open_source
 from frechet.statistics.files import read_statistics
 
@@ -353,3 +357,24 @@ def test_a_ray_cluster_that_loses_a_node_gives_the_same_number(tmp_path, importa
     assert len(told) == 1 + -(-len(images) // size)
     assert len(nodes) == 2
     require_same(found, expected)
+
+
+@pytest.mark.parametrize("numbers", [range(10_000), range(1, 3), [0, 2], [3], [9_999], []])
+@pytest.mark.parametrize("step", [1, 2])
+def test_the_images_of_many_parts_are_not_listed(numbers, step):
+    """Parts that follow each other are a range to their source; every picture keeps its index among the chosen."""
+    asked = []
+
+    class Source:
+        def pictures(self, places):
+            asked.append(places)
+            return (Picture(index, str(place), lambda: None) for index, place in enumerate(places))
+
+    cut = Cut(Source(), range(0, step * 256 * 10_000 - 3, step))
+    tracemalloc.start()
+    found = [(picture.index, picture.name) for picture in islice(cut.pictures(numbers), 600)]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    expected = islice((i for number in numbers for i in cut.images_in(number)), 600)
+    assert found == [(index, str(index * step)) for index in expected]
+    assert peak < 1e6

@@ -12,7 +12,7 @@ from PIL import Image
 
 from frechet.errors import BadImage, SourceError
 from frechet.images import resize
-from frechet.images.decode import ALPHA, DEEP, decode
+from frechet.images.decode import ALPHA, DEEP, FRAMES, decode
 from frechet.images.loader import load_batches
 from frechet.images.pictures import Picture
 from frechet.images.sources import open_source
@@ -286,3 +286,18 @@ def test_a_bad_image_can_be_left_out(folder):
     assert [picture.index for batch in loaded for picture in batch.pictures] == [0, 1, 3, 5]
     assert [len(batch.pixels) for batch in loaded] == [2, 2]
     assert "002.png: is not an image" in loaded[0].bad[0]
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "PNG", "TIFF"])
+def test_of_several_frames_the_first_counts_and_that_is_told(kind):
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("white", "black", "red")]
+    several = saved(frames[0], kind, save_all=True, append_images=frames[1:])
+    rgb, remark, _ = decode(picture(several))
+    assert remark == FRAMES
+    assert (rgb == 255).all()
+    assert decode(picture(saved(frames[0], kind)))[1] is None
+
+
+def test_a_telephones_photograph_with_a_map_beside_it_is_one_image():
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("white", "black")]
+    assert decode(picture(saved(frames[0], "MPO", save_all=True, append_images=frames[1:])))[1] is None

@@ -14,6 +14,7 @@ from frechet.distances import infinity
 from frechet.distances.frechet import Terms, frechet_terms
 from frechet.distances.normal import Normal
 from frechet.errors import RequestError
+from frechet.reports.findings import findings_of
 from frechet.reports.text import table
 
 D = 12
@@ -122,6 +123,40 @@ def test_explain_names_files_and_keeps_their_names_tame(tmp_path):
     assert len(json.loads(out)["scores"]["fd"]["influence"]["lower"]) == 5
 
 
+def test_only_images_that_raise_are_listed_as_raising():
+    x, y = draw(0, 40), draw(1, 500)
+    found = frechet.influence(x, y, features=True)
+    raising, lowering = found.raising(40), found.lowering(40)
+    assert 0 < len(raising) < 40
+    assert all(row["change"] < 0 for row in raising)
+    assert all(row["change"] > 0 for row in lowering)
+    assert len(raising) + len(lowering) == 40
+    listed = findings_of(*(frechet.collect(side, features=True) for side in (x[:6], y)))
+    assert all(row.change < 0 for row in listed.raising)
+    assert all(row.change > 0 for row in listed.lowering)
+    assert len(listed.raising) + len(listed.lowering) == 6
+    assert [len(row.nearest) for row in listed.raising] == [3] * len(listed.raising)
+
+
+@pytest.mark.parametrize("evil", ["a\nb", "a\tb", "a\x1bb", "a\x85b", "a\u2028b", "a\u202eb"])
+def test_a_name_never_leaves_its_line(evil, tmp_path):
+    """In the table of images, and in what is told on stderr."""
+    folder, other = make_folder(tmp_path / "a", 6), make_folder(tmp_path / "b", 6, seed=1)
+    for name in ("000.png", "001.png"):  # the same image twice, and transparent
+        Image.new("RGBA", (8, 8), (250, 0, 0, 9)).save(folder / f"{evil}{name}")
+        (folder / name).unlink()
+    code, out, err = run("score", folder, other, "--extractor", "efficientnet-lite0", "--explain", 6)
+    assert code == 0
+    assert out.count(repr(evil)[1:-1]) == 2
+    assert err.count(repr(evil)[1:-1]) >= 3
+    assert evil not in out + err
+    assert all(line.startswith("warning: ") for line in err.splitlines())
+    out_file = tmp_path / "a.npz"
+    code, out, err = run("stats", folder, out_file, "--extractor", "efficientnet-lite0")
+    assert (code, evil in err) == (0, False)
+    assert all(line.startswith("warning: ") for line in err.splitlines())
+
+
 def test_statistics_without_every_images_features_cannot_be_explained(tmp_path):
     x = draw(0, 5000)
     np.savez(tmp_path / "x.npz", mu=x.mean(0, dtype=np.float64), sigma=np.cov(x, rowvar=False))
@@ -184,7 +219,8 @@ def test_infinity_and_explain_keep_what_they_need_however_many_images_there_are(
     sides = make_folder(tmp_path / "a", 8, seed=1), make_folder(tmp_path / "b", 9, seed=2)
     options = {"extractor": "efficientnet-lite0"}
     assert np.isfinite(float(frechet.score(*sides, metrics=["fd-infinity"], **options)["fd-infinity"]))
-    assert len(frechet.score(*sides, explain=8, **options)["fd"].influence["raise"]) == 8
+    listed = frechet.score(*sides, explain=8, **options)["fd"].influence
+    assert len(listed["raise"]) + len(listed["lower"]) == 8
     small = frechet.collect(sides[0], **options)
     assert small.features is None
     with pytest.raises(RequestError, match="give the images themselves"):  # before the reference is looked at

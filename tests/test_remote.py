@@ -247,6 +247,24 @@ def test_a_server_that_refuses_is_believed(server):
         read(server.url())
 
 
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        (401, "401 Unauthorized; check the credentials"),
+        (403, "403 Forbidden; check the credentials"),
+        (429, "429 Too Many Requests; it is asked too often; try again later"),
+        (503, "503 Service Unavailable; that is the server's own fault; try again later"),
+    ],
+)
+def test_a_servers_answer_is_told_with_what_to_do(server, status, told):
+    read(server.url())
+    server.status = status
+    with pytest.raises(StatisticsError, match=f"cannot be had: the server says {told}"):
+        read(server.url("other.npz"))
+    if status in (429, 503):  # what was downloaded serves meanwhile
+        assert "the copy downloaded earlier is used" in read(server.url()).remarks[0]
+
+
 def test_the_sha256_is_verified_and_then_needs_no_server(server):
     right = f"{server.url()}#sha256={sha256(server.content).upper()}"
     assert read(right).source == server.url()

@@ -16,6 +16,7 @@ from golden_images import tiles
 from PIL import Image
 
 import frechet
+from frechet.cli import score
 from frechet.distances.frechet import frechet_terms
 from frechet.distances.normal import Normal
 from frechet.distances.transport import couple, leading_directions
@@ -109,6 +110,39 @@ def test_the_command_on_the_page_gives_the_number_again(sides, page, tmp_path):
     code, out, _ = run(*words[1:-1], tmp_path / "third.html", "--json")
     assert code == 0
     assert json.loads(out)["scores"]["fd"]["value"] == frechet.score(*sides, **OFFLINE)["fd"].value
+
+
+def test_the_command_on_the_page_has_every_flag_that_made_it(sides, monkeypatch, tmp_path):
+    """Read again by the command line's own parser, it asks for the same."""
+
+    class Reached(Exception): ...
+
+    def reached(_measured, _settings, command, _progress):
+        raise Reached(command)
+
+    monkeypatch.setattr("frechet.reports.html.measure", lambda *_, **__: None)
+    monkeypatch.setattr("frechet.reports.html.report_page", reached)
+    monkeypatch.chdir(tmp_path)
+    flags = "--metrics fd,kid --splits 5,10 --interval none --explain 3 --seed 4 --num-images 20 --on-bad-image skip "
+    flags += "--extractor efficientnet-lite0 --workers 1 --held-out other --report page.html --per-class --work-dir run"
+    words = [*map(str, sides), *flags.split()]
+    with pytest.raises(Reached) as told:
+        score.command.main(words, standalone_mode=False)
+    again = shlex.split(str(told.value))[2:]
+    assert score.command.make_context("score", again).params == score.command.make_context("score", words).params
+
+
+@pytest.mark.parametrize("way", ["raising", "lowering"])
+def test_where_no_image_raises_or_lowers_the_distance_there_is_no_table_of_them(sides, tmp_path, monkeypatch, way):
+    def one_way(*arguments, **options):
+        found = findings_of(*arguments, **options)
+        setattr(found, way, [])
+        return found
+
+    monkeypatch.setattr("frechet.reports.html.findings_of", one_way)
+    write_report(*sides, tmp_path / "p.html", interval="none", **OFFLINE)
+    page = (tmp_path / "p.html").read_text()
+    assert ("images that raise it" in page, "images that lower it" in page) == (way != "raising", way != "lowering")
 
 
 def test_the_command_hides_what_is_secret_and_names_what_is_no_path(tmp_path):

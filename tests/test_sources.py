@@ -569,6 +569,97 @@ def test_images_behind_a_web_server(tmp_path, files, images):
         server.shutdown()
 
 
+@pytest.mark.parametrize(
+    ("status", "attempts", "told"),
+    [
+        (401, 1, r"access is refused \(401.*check the credentials"),
+        (403, 1, r"access is refused \(403.*check the credentials"),
+        (404, 1, "there is no such file in the store"),
+        (410, 1, "there is no such file in the store"),
+        (429, 5, "5 attempts.*429.*asked too often; try again later"),
+        (503, 5, "5 attempts.*503.*server's own fault; try again later"),
+    ],
+)
+def test_what_a_web_server_answers_is_not_told_as_a_missing_file(no_pauses, status, attempts, told):
+    """fsspec tells every answer to its first question as FileNotFoundError."""
+    asked = []
+
+    class Server(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            asked.append(self.command)
+            self.send_error(status)
+
+        do_GET = do_HEAD
+
+        def log_message(self, *args): ...
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        with pytest.raises(SourceError, match=told):
+            open_source(f"http://127.0.0.1:{server.server_port}/a.zip")
+        server.shutdown()
+    assert asked.count("GET") == attempts
+
+
+def test_a_web_server_that_is_not_there_is_no_missing_file(no_pauses):
+    with pytest.raises(SourceError, match="could not be read in 5 attempts: Cannot connect to host"):
+        open_source("http://127.0.0.1:9/a.zip")
+
+
+OTHERS = {
+    "b/x.GIF": b"GIF89a",
+    "y.gif": b"",
+    "z.heic": b"",
+    "README.txt": b"",
+    "classes.json": b"{}",
+    "run.npz": b"",
+    ".h.gif": b"",
+}
+
+
+def folder_with_others(folder, files, images):
+    (folder / "b").mkdir()
+    return as_folder(folder, {**files, **OTHERS}, images)
+
+
+def zip_with_others(folder, files, images):
+    return as_zip(folder, {**files, **OTHERS}, images)
+
+
+def shards_with_others(folder, files, images):
+    write_tar(folder / "0.tar", {**slice_of(files, 0, 300), "y.gif": b"", "z.heic": b""})
+    write_tar(folder / "1.tar", {**slice_of(files, 300, COUNT), "y.GIF": b"", "README.txt": b""})
+    return folder / "{0,1}.tar"
+
+
+def remote_folder_with_others(folder, files, images):
+    (folder / "b").mkdir()
+    return in_memory("folder")(folder, {**files, **OTHERS}, images)
+
+
+@pytest.mark.parametrize("kind", [folder_with_others, zip_with_others, shards_with_others, remote_folder_with_others])
+def test_images_of_kinds_that_are_not_read_are_told_and_other_files_are_not(tmp_path, files, images, kind):
+    source = open_source(kind(tmp_path, files, images))
+    (told,) = collect_from(source, Settings(), TOY).remarks
+    assert told.startswith("3 image files of kinds that are not read were passed over (2 x .gif, 1 x .heic)")
+
+
+@pytest.mark.parametrize("name", ["a.tar.gz", "a.tgz", "a.TAR.XZ"])
+def test_a_compressed_tar_is_told_to_be_unpacked(tmp_path, name):
+    (tmp_path / name).touch()
+    with pytest.raises(SourceError, match="A compressed tar cannot be read in place: unpack it"):
+        open_source(tmp_path / name)
+
+
+def test_a_readme_beside_the_images_is_no_news(tmp_path, files, images):
+    as_folder(
+        tmp_path,
+        {**files, "README.txt": b"", "labels.json": b"{}", "a.npy": b"", "a.html": b"", "Makefile": b""},
+        images,
+    )
+    assert collect_from(open_source(tmp_path), Settings(), TOY).remarks == ()
+
+
 MEASURE = """
 import resource, sys
 import toy

@@ -105,11 +105,17 @@ class Influences:
 
     def raising(self, count: int) -> list[dict[str, Any]]:
         """The images that raise the distance most, worst first, as {"image", "change", "mean", "covariance"}."""
-        return [self._told(i) for i in np.argsort(self.change, kind="stable")[:count]]
+        return [self._told(i) for i in self.ordered()[0][:count]]
 
     def lowering(self, count: int) -> list[dict[str, Any]]:
         """The images that lower the distance most, best first."""
-        return [self._told(i) for i in np.argsort(-self.change, kind="stable")[:count]]
+        return [self._told(i) for i in self.ordered()[1][:count]]
+
+    def ordered(self) -> tuple[np.ndarray, np.ndarray]:
+        """Indices of the images that raise the distance, worst first, and of those that lower it, best first."""
+        change = self.change
+        worst, best = np.argsort(change, kind="stable"), np.argsort(-change, kind="stable")
+        return worst[change[worst] < 0], best[change[best] > 0]
 
     def _told(self, i: int) -> dict[str, Any]:
         return {

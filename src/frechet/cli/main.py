@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
+from frechet.cli.foreign import with_ours
 from frechet.console import exiting
 from frechet.version import __version__
 
@@ -34,6 +37,15 @@ class _Lazy(click.Group):
             return None
         command: click.Command = importlib.import_module(f"frechet.cli.{name}").command
         return command
+
+    def resolve_command(
+        self, context: click.Context, words: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if words[0] not in _COMMANDS and Path(words[0]).exists():  # as pytorch-fid is called
+            raise click.UsageError(
+                f"{words[0]} is no command; to score it: frechet score {shlex.join(words)}", ctx=context
+            )
+        return super().resolve_command(context, words)
 
     def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -66,6 +78,8 @@ def _run(arguments: list[str]) -> int:
     try:
         with frechet.make_context("frechet", arguments) as context:
             frechet.invoke(context)
+    except click.NoSuchOption as error:
+        raise with_ours(error) from None
     except click.exceptions.Exit as done:
         return done.exit_code
     return 0

@@ -12,9 +12,9 @@ import click
 from frechet import pipeline
 from frechet.cli.options import engine_of, features_option, image_options
 from frechet.cli.progress import progress_bars
-from frechet.console import printable
+from frechet.console import one_line
 from frechet.errors import RequestError
-from frechet.metrics.plan import ALL
+from frechet.metrics.plan import ALL, names_of
 from frechet.output import check_output, written_aside
 from frechet.reports.html import write_report
 from frechet.reports.text import table
@@ -77,7 +77,7 @@ def command(
         raise RequestError(f"--output and --report name the same file, {output}; give each its own")
     if report and reference is None:
         raise RequestError("a page shows what lies between two sides, and one is given; give reference images as well")
-    names = metrics.split(",") if metrics is not None else None
+    names = names_of(metrics)
     numbers = _numbers(splits) if splits else None
     with engine_of(settings) as chosen, progress_bars() as progress:
         if chosen is None:
@@ -85,9 +85,9 @@ def command(
         computed = partial(write_report, path=report, force=force) if report else pipeline.score
         scores = computed(generated, reference, metrics=names, splits=numbers, progress=progress, **chosen)
     for warning in next(iter(scores.values())).warnings:
-        print(f"warning: {printable(warning)}", file=sys.stderr)
+        print(f"warning: {one_line(warning)}", file=sys.stderr)
     for name, reason in scores.unavailable.items():
-        print(f"no {name}: {printable(reason)}", file=sys.stderr)
+        print(f"no {name}: {one_line(reason)}", file=sys.stderr)
     if output:
         with written_aside(output, force=force) as aside:
             aside.write_text(scores.to_json() + "\n", encoding="utf-8")

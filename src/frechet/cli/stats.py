@@ -11,7 +11,7 @@ import click
 from frechet import pipeline
 from frechet.cli.options import engine_of, features_option, image_options
 from frechet.cli.progress import progress_bars
-from frechet.console import printable
+from frechet.console import one_line
 from frechet.output import check_output
 
 
@@ -36,8 +36,8 @@ def command(images: str, out: Path, force: bool, **settings: Any) -> None:
             return
         statistics = pipeline.collect(images, progress=progress, **chosen)
     for remark in statistics.remarks:
-        print(f"warning: {printable(remark)}", file=sys.stderr)
+        print(f"warning: {one_line(remark)}", file=sys.stderr)
     for bad in statistics.bad_images:
-        print(f"warning: left out: {printable(bad)}", file=sys.stderr)
+        print(f"warning: left out: {one_line(bad)}", file=sys.stderr)
     statistics.save(out, force=force)
     print(f"{out}: {statistics.n:,} {'rows' if settings['features'] else 'images'}, {statistics.dims} dimensions")

@@ -18,7 +18,7 @@ def command() -> None:
     """The networks' weights: where they are, and whether they are the published ones."""
 
 
-@command.command("list")
+@command.command("list", short_help="Say where the weights of every extractor are.")
 def list_() -> None:
     """Say of every extractor where its weights are found, and whence they come."""
     for name, extractor in EXTRACTORS.items():
@@ -35,7 +35,7 @@ def list_() -> None:
         )
 
 
-@command.command()
+@command.command(short_help="Download weights into the cache, verified.")
 @click.argument("extractor", default="inception")
 def fetch(extractor: str) -> None:
     """Download the weights of EXTRACTOR (inception) into the cache, verified."""
@@ -45,7 +45,7 @@ def fetch(extractor: str) -> None:
     click.echo(path)
 
 
-@command.command()
+@command.command(short_help="Compare a file with the published one.")
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--extractor", default="inception", show_default=True, metavar="NAME", help="Whose weights these should be."

@@ -15,7 +15,7 @@ from frechet.engines.parts import Cut
 from frechet.errors import TooFewImages
 from frechet.features.loaded import LoadedExtractor
 from frechet.features.settings import Settings
-from frechet.images.pictures import Source
+from frechet.images.pictures import Source, passed_over
 from frechet.images.signs import formats_in, remarks_on
 from frechet.statistics.statistics import Statistics
 from frechet.version import __version__
@@ -96,7 +96,11 @@ def _about(cut: Cut, merged: Merged) -> dict[str, Any]:
         "source": cut.source.name,
         "n_source": len(cut.source),
         "bad_images": tuple(merged.bad),
-        "remarks": (*_summed_up(merged.remarks), *remarks_on(noticed, names_of)),
+        "remarks": (
+            *passed_over(cut.source),
+            *_summed_up(merged.remarks),
+            *remarks_on(noticed, names_of),
+        ),
         "formats": formats_in(noticed),
         "made_by": f"frechet {__version__}",
     }

@@ -81,10 +81,20 @@ class Cut:
 
     def pictures(self, numbers: Sequence[int]) -> Iterator[Picture]:
         """The pictures of these parts (ascending numbers), each with its index among all that are chosen."""
-        indices = [index for number in numbers for index in self.images_in(number)]
-        found = self.source.pictures([self.chosen[index] for index in indices])
+        indices = self._indices(numbers)
+        if isinstance(indices, range):
+            places = self.chosen[indices.start : indices.stop]
+        else:
+            places = [self.chosen[index] for index in indices]
+        found = self.source.pictures(places)
         for index, picture in zip(indices, found, strict=True):
             yield replace(picture, index=index)
+
+    def _indices(self, numbers: Sequence[int]) -> range | list[int]:
+        """Indices of the images in these parts; no list of them where one part follows the other."""
+        if numbers and numbers[-1] - numbers[0] == len(numbers) - 1:
+            return range(self.images_in(numbers[0]).start, self.images_in(numbers[-1]).stop)
+        return [index for number in numbers for index in self.images_in(number)]
 
     def names(self, indices: Sequence[int]) -> list[str]:
         """What the user knows these of the chosen images by."""

@@ -15,6 +15,7 @@ from frechet.images.pictures import Picture, Pixels
 
 ALPHA = "alpha channel dropped, not blended"
 DEEP = "16-bit values scaled to 8 bits"
+FRAMES = "only the first of several frames or pages scored"
 
 
 class Decoded(NamedTuple):
@@ -22,7 +23,7 @@ class Decoded(NamedTuple):
 
     Attributes:
         rgb: (h, w, 3) uint8.
-        remark: what a user should know was done to it (`ALPHA`, `DEEP`), or None.
+        remark: what a user should know was done to it (`ALPHA`, `DEEP`, `FRAMES`), or None.
         format: of the file it came from, by Pillow's name; None for arrays and images made in memory.
     """
 
@@ -41,7 +42,9 @@ def decode(picture: Picture) -> Decoded:
         pixels = picture.load()
         if isinstance(pixels, np.ndarray):
             return Decoded(*_array_to_rgb(pixels), None)
-        return Decoded(*_image_to_rgb(pixels), pixels.format)
+        several = _has_frames(pixels)
+        rgb, remark = _image_to_rgb(pixels)
+        return Decoded(rgb, FRAMES if several else remark, pixels.format)
     except (Unreachable, GeneratorFailed):  # say nothing of the image
         raise
     except Exception as error:  # decoders of damaged data fail in many ways: OSError, struct.error, zlib.error ...
@@ -61,6 +64,11 @@ def _image_to_rgb(image: Pixels) -> tuple[np.ndarray, str | None]:
     if image.mode == "P" and remark:
         image = image.convert("RGBA")  # the same pixels, without Pillow's advice to convert to RGBA
     return np.asarray(image.convert("RGB")), remark
+
+
+def _has_frames(image: Pixels) -> bool:
+    """Whether it is an animation or has pages; what telephones add to a JPEG (MPO) are maps, and previews."""
+    return getattr(image, "is_animated", False) and getattr(image, "format", None) != "MPO"
 
 
 _WITH_ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -16,6 +16,25 @@ from frechet.images.remote import RemoteFile
 
 File = Path | RemoteFile
 EXTENSIONS = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+UNREAD = frozenset(  # images that are not read, of kinds that generators write and cameras and browsers save
+    {
+        ".apng",
+        ".avif",
+        ".dib",
+        ".exr",
+        ".gif",
+        ".heic",
+        ".heif",
+        ".ico",
+        ".jfif",
+        ".jp2",
+        ".jpe",
+        ".jxl",
+        ".pbm",
+        ".pnm",
+    }
+    | {".psd", ".tga"}
+)
 FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # no decoder that would start another program (EPS)
 LARGEST = 1 << 29  # bytes of one image, unpacked: 512 MiB
 
@@ -98,6 +117,12 @@ def is_hidden(name: str) -> bool:
 def is_image(name: str) -> bool:
     """Whether its name says so."""
     return PurePosixPath(name).suffix.lower() in EXTENSIONS
+
+
+def unread_in(names: Iterable[str]) -> Counter[str]:
+    """How many images of kinds that are not read there are, by their kind."""
+    kinds = (PurePosixPath(name).suffix.lower() for name in names)
+    return Counter(kind for kind in kinds if kind in UNREAD)
 
 
 def seen(names: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -52,3 +53,20 @@ class Source(Protocol):
         Raises:
             RequestError: nothing does.
         """
+
+
+def unread_of(source: Source) -> Counter[str]:
+    """How many images a source passes over, by their kind; only sources of files do."""
+    return getattr(source, "unread", None) or Counter()
+
+
+def passed_over(source: Source) -> Iterator[str]:
+    """A word on the images that a source passes over."""
+    kinds = unread_of(source)
+    if kinds:
+        count = kinds.total()
+        listed = ", ".join(f"{n:,} x {kind}" for kind, n in kinds.most_common())
+        yield (
+            f"{count:,} image file{'s' if count > 1 else ''} of kinds that are not read {'were' if count > 1 else 'was'} passed over "
+            f"({listed}); save them as PNG if they belong to the side"
+        )

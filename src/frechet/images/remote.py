@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 BLOCK = 4 << 20  # bytes that are asked for at once
 IN_FLIGHT = 16  # requests
 _PAUSES = (0.5, 1.0, 2.0, 4.0)  # seconds between attempts
-_REFUSALS = (401, 403)
+_REFUSALS, _MISSING, BUSY = (401, 403), (404, 410), 429  # what web servers answer
 _ADDRESS = re.compile(
     r"[A-Za-z][A-Za-z0-9+.-]+://[^\s'\"<>()\[\]]+"
 )  # as a client's message quotes it, secrets and all
@@ -202,15 +202,27 @@ def retried(name: str, call: Callable[[], Result]) -> Result:
     for pause in (*_PAUSES, None):
         try:
             return call()
-        except FileNotFoundError as error:
-            raise BadImage(f"{name}: there is no such file in the store") from error
-        except Exception as error:  # each store's client has errors of its own
+        except Exception as caught:  # each store's client has errors of its own
+            error = _meant(caught)
+            if isinstance(error, FileNotFoundError):
+                raise BadImage(f"{name}: there is no such file in the store") from error
             refused = _refused(error)
             if refused or pause is None:
                 tried = "" if refused else f" in {len(_PAUSES) + 1} attempts"
                 raise Unreachable(f"{name} could not be read{tried}: {_reason(error)}") from error
             time.sleep(pause)
     raise AssertionError
+
+
+def advice(status: object) -> str:
+    """What to do about a web server's answer, to follow it; empty where nobody knows."""
+    if status in _REFUSALS:
+        return "; check the credentials"
+    if status == BUSY:
+        return "; it is asked too often; try again later, or download the file and give that"
+    if isinstance(status, int) and status >= 500:
+        return "; that is the server's own fault; try again later"
+    return ""
 
 
 def version_in(facts: dict[str, Any]) -> str:
@@ -221,6 +233,16 @@ def version_in(facts: dict[str, Any]) -> str:
 
 def _cut(answer: Future[bytes], cut: slice) -> bytes:
     return answer.result()[cut]
+
+
+def _meant(error: Exception) -> Exception:
+    """What went wrong: fsspec tells whatever a web server answers to its first question as a missing file."""
+    cause = error.__cause__
+    if not isinstance(error, FileNotFoundError) or not isinstance(cause, Exception):
+        return error
+    status = getattr(cause, "status", None)
+    elsewhere = isinstance(cause, OSError) if status is None else status not in _MISSING  # OSError: no connection
+    return cause if elsewhere else error
 
 
 def _refused(error: Exception) -> bool:
@@ -234,6 +256,7 @@ def _refused(error: Exception) -> bool:
 
 def _reason(error: Exception) -> str:
     told = _ADDRESS.sub(lambda found: shown(found[0]), str(error))
-    if getattr(error, "status", None) in _REFUSALS or isinstance(error, PermissionError):
-        return f"access is refused ({told}); check the credentials"
-    return told or type(error).__name__
+    status = getattr(error, "status", None)
+    if status in _REFUSALS or isinstance(error, PermissionError):
+        return f"access is refused ({told}){advice(403)}"
+    return f"{told or type(error).__name__}{advice(status)}"

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from PIL import Image
 
 from frechet.errors import BadImage, SourceError
-from frechet.images.files import LARGEST, is_hidden, is_image, open_image, seen
+from frechet.images.files import LARGEST, is_hidden, is_image, open_image, seen, unread_in
 from frechet.images.pictures import Picture
 from frechet.images.remote import fetched_ahead, filesystem_of, opening, retried, shown, version_in
 
@@ -29,6 +29,7 @@ class RemoteFolderSource:
         self.files = [path for path, name in names.items() if is_image(name) and not is_hidden(name)]
         if not self.files:
             raise SourceError(f"{self.name} holds no images: {seen(list(names.values()))}")
+        self.unread = unread_in(name for name in names.values() if not is_hidden(name))
         self.versions = [version_in(found[path]) for path in self.files]
         self.sizes = [found[path].get("size") for path in self.files]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from glob import glob
@@ -12,7 +13,7 @@ from math import prod
 from pathlib import Path
 
 from frechet.errors import SourceError
-from frechet.images.pictures import Picture, Source
+from frechet.images.pictures import Picture, Source, unread_of
 from frechet.images.remote import filesystem_of, is_url, opening, shown
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
@@ -28,6 +29,7 @@ class ShardedSource:
         self.name = name
         self.sources = sources
         self.starts = [0, *accumulate(len(source) for source in sources)]
+        self.unread = sum(map(unread_of, sources), Counter[str]())
 
     def __len__(self) -> int:
         return self.starts[-1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ from frechet.images.files import (
     open_image_file,
     open_zip,
     seen,
+    unread_in,
     version_of,
 )
 from frechet.images.objects import objects_source
@@ -68,15 +70,18 @@ def _open_path(text: str) -> Source:
         raise SourceError(f"{path} cannot be read: {error.strerror}") from None
     opener = _FILES.get(path.suffix.lower())
     if opener is None:
-        raise SourceError(
-            f"{path} is a file of type {path.suffix or '(none)'}; expected a folder, {', '.join(_FILES)}"
-            + (
-                ". One image has no distribution: give the folder that holds many."
-                if path.suffix.lower() in EXTENSIONS
-                else ""
-            )
-        )
+        kind = path.suffix or "(none)"
+        raise SourceError(f"{path} is a file of type {kind}; expected a folder, {', '.join(_FILES)}{_remedy(path)}")
     return opener(path)
+
+
+def _remedy(path: Path) -> str:
+    """What to do with a file that is no source of images."""
+    if path.suffix.lower() in EXTENSIONS:
+        return ". One image has no distribution: give the folder that holds many."
+    if re.search(r"\.(tar\.\w+|t[bgx]z)$", path.name, re.IGNORECASE):
+        return ". A compressed tar cannot be read in place: unpack it to a .tar or a folder."
+    return ""
 
 
 def _open_url(url: str) -> Source:
@@ -112,6 +117,7 @@ class FolderSource:
         self.files = [folder / name for name in names if is_image(name)]
         if not self.files:
             raise SourceError(f"{folder} holds no images: {seen(names)}")
+        self.unread = unread_in(names)
 
     @classmethod
     def of_files(cls, files: Sequence[Path], name: str = "files") -> FolderSource:
@@ -151,6 +157,7 @@ class ZipSource:
         self.members = [info for info in members if not is_hidden(info.filename) and is_image(info.filename)]
         if not self.members:
             raise SourceError(f"{path} holds no images: {seen(names)}")
+        self.unread = unread_in(names)
 
     def __len__(self) -> int:
         return len(self.members)

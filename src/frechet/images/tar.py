@@ -12,7 +12,18 @@ from typing import NamedTuple
 from PIL import Image
 
 from frechet.errors import BadImage, SourceError
-from frechet.images.files import LARGEST, File, is_hidden, is_image, open_image, read_span, seen, size_of, version_of
+from frechet.images.files import (
+    LARGEST,
+    File,
+    is_hidden,
+    is_image,
+    open_image,
+    read_span,
+    seen,
+    size_of,
+    unread_in,
+    version_of,
+)
 from frechet.images.pictures import Picture
 from frechet.images.remote import RemoteFile, fetched_ahead, spans_together
 
@@ -38,6 +49,7 @@ class TarSource:
         self.members = [member for member in _listed(file, names) if member.flaw or is_image(member.name)]
         if not self.members:
             raise SourceError(f"{file} holds no images: {seen(names)}")
+        self.unread = unread_in(names)
 
     def __len__(self) -> int:
         return len(self.members)

@@ -170,9 +170,8 @@ def _ends(rows: np.ndarray | None, axis: np.ndarray) -> tuple[tuple[int, ...], t
 
 def _find_influential(found: Findings, generated: Statistics, reference: Statistics) -> None:
     told = influences_of(generated, reference)
-    order = np.argsort(told.change, kind="stable")
     assert generated.rows is not None
-    worst, best = order[:LISTED], order[::-1][:LISTED]
+    worst, best = (order[:LISTED] for order in told.ordered())
     near = _nearest(generated.rows[worst], reference.rows)
 
     def row(i: int, nearest: tuple[Neighbour, ...]) -> Influential:

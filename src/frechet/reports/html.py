@@ -73,7 +73,7 @@ def write_report(
     options = {name: wishes.pop(name) for name in tuple(wishes) if name in _SETTINGS}
     settings = Settings(**options)
     measured = measure(generated, reference, settings, explain=explain, progress=progress, **wishes)
-    command = _command(generated, reference, path, options | wishes)
+    command = _command(generated, reference, path, {**options, **wishes, "explain": explain})
     page = report_page(measured, settings, command, progress or (lambda *_: None))
     with written_aside(path, suffix=".html", force=force) as aside:
         aside.write_text(page, encoding="utf-8", errors="backslashreplace")  # names of files need not be Unicode
@@ -81,7 +81,7 @@ def write_report(
 
 
 _SETTINGS = {field.name for field in fields(Settings)}
-_DEFAULTS = {field.name: field.default for field in fields(Settings)} | {"interval": "auto"}
+_DEFAULTS = {field.name: field.default for field in fields(Settings)} | {"interval": "auto", "explain": 0}
 
 
 def _command(generated: Any, reference: Any, path: Path, wishes: Mapping[str, Any]) -> str:

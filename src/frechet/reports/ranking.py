@@ -195,9 +195,11 @@ def _notes(
             yield "the numbers of images differ and the values hold their bias: they are not ranked"
     if not scores[0].get("compares", True):
         return
-    if not shared:
+    if shared:
+        yield from _under_two_names(runs)
+    else:
         yield "the references differ, and their sampling counts as noise of every difference"
-    elif any(estimate.groups is None and estimate.variances[1] for estimate in known):
+    if shared and any(estimate.groups is None and estimate.variances[1] for estimate in known):
         yield ("what the reference's sampling does to all alike is not known: it counts as noise of every difference")
 
 
@@ -226,6 +228,16 @@ def _share_reference(runs: Sequence[Run]) -> bool:
         mark is not None and all(math.isclose(a, b, rel_tol=_SAME) for a, b in zip(first, mark, strict=True))
         for mark in marks
     )
+
+
+def _under_two_names(runs: Sequence[Run]) -> Iterator[str]:
+    """Runs whose generated images are the same, to the last digit of their moments."""
+    named: dict[Any, list[str]] = {}
+    for run in runs:
+        named.setdefault(_mark(run.provenance.get("generated")), []).append(one_line(run.name))
+    for mark, names in named.items():
+        if mark and len(names) > 1:
+            yield f"{' and '.join(names)} are of the same generated images: one run under several names?"
 
 
 def _mark(side: Any) -> tuple[float, float, float] | None:

@@ -27,10 +27,19 @@ def read_runs(paths: Sequence[str | os.PathLike[str]]) -> list[Run]:
     """The JSON files that `frechet score --json` or `--output` wrote, named by file, or by path where files are named alike.
 
     Raises:
-        RequestError: a file is missing, or not such JSON.
+        RequestError: a file is missing, is given twice, or not such JSON.
     """
+    _require_different([Path(path) for path in paths])
     names = _names([Path(path) for path in paths])
     return [_read(Path(path), name) for path, name in zip(paths, names, strict=True)]
+
+
+def _require_different(paths: Sequence[Path]) -> None:
+    first: dict[str, Path] = {}
+    for path in paths:
+        before = first.setdefault(os.path.realpath(path), path)
+        if before is not path:
+            raise RequestError(f"{path} is the same file as {before}; give each run once")
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
@@ -53,12 +62,16 @@ def _read(path: Path, name: str) -> Run:
         raise RequestError(f"{path} holds no scores with their provenance; expected what frechet score --output wrote")
     for metric, score in scores.items():
         _require_score(path, metric, score)
-    reference = made.get("reference") or {}  # metrics of one side have none
-    if not isinstance(reference, dict) or not _is_list(reference.get("moments", [0, 0]), 2):
-        raise RequestError(f"{path} does not say what its reference was; write the file anew")
-    if not isinstance(reference.get("n"), (int, type(None))):
-        raise RequestError(f"{path} has no number of reference images but {reference['n']!r}; write the file anew")
+    for side in ("generated", "reference"):
+        _require_side(path, side, made.get(side) or {})  # metrics of one side have no reference
     return Run(name=name, scores=scores, provenance=made)
+
+
+def _require_side(path: Path, name: str, side: Any) -> None:
+    if not isinstance(side, dict) or not _is_list(side.get("moments", [0, 0]), 2):
+        raise RequestError(f"{path} does not say what its {name} images were; write the file anew")
+    if not isinstance(side.get("n"), (int, type(None))):
+        raise RequestError(f"{path} has no number of {name} images but {side['n']!r}; write the file anew")
 
 
 _NUMBERS = {"value": True, "corrected_value": False, "standard_error": False}  # whether it must be there

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from frechet.errors import FrechetError, RequestError, StatisticsError, WeightsError
-from frechet.images.remote import is_url, shown
+from frechet.images.remote import BUSY, advice, is_url, shown
 from frechet.networks.download import TIMEOUT, Progress, download, opened, sha256_of
 from frechet.statistics.peers import SUFFIXES
 from frechet.statistics.statistics import Statistics
@@ -127,7 +127,7 @@ def _cached(address: Address, progress: Progress | None, timeout: float) -> tupl
     try:
         size, version = _asked(address, timeout)
     except (OSError, StatisticsError) as error:
-        reason = getattr(error, "reason", error)
+        reason = _reason(error)
         if isinstance(error, StatisticsError) or address.sha256 or not here:
             raise StatisticsError(f"{shown(address.url)} cannot be had: {reason}") from error
         return here[-1], [f"{shown(address.url)} could not be reached ({reason}); the copy downloaded earlier is used"]
@@ -149,6 +149,13 @@ def _cached(address: Address, progress: Progress | None, timeout: float) -> tupl
     return target, []
 
 
+def _reason(error: Exception) -> object:
+    """Why nothing came."""
+    reason = getattr(error, "reason", error)
+    status = getattr(error, "code", None)  # of an HTTPError
+    return reason if status is None else f"the server says {status} {reason}{advice(status)}"
+
+
 def _asked(address: Address, timeout: float) -> tuple[int | None, str]:
     """Size and a name for the version that the server has now (None and "" where it does not say).
 
@@ -167,9 +174,9 @@ def _asked(address: Address, timeout: float) -> tuple[int | None, str]:
             marks = [headers.get(name) or "" for name in ("ETag", "Last-Modified")] + [size]
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code >= 500:
+        if error.code >= 500 or error.code == BUSY:
             raise
-        raise StatisticsError(f"the server says {error.code} {error.reason}") from error
+        raise StatisticsError(_reason(error)) from error
     except http.client.HTTPException as error:
         raise ConnectionError(f"{type(error).__name__}: {error}") from error
     version = hashlib.sha256("\n".join(marks).encode()).hexdigest()[:8] if any(marks) else ""
