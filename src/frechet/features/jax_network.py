@@ -14,7 +14,7 @@ from jax import lax
 
 from frechet.backends.jax_ops import HALVES, JaxOps, Params, params_of
 from frechet.errors import RequestError
-from frechet.features.conventions import Convention
+from frechet.features.conventions import Convention, checked_range
 from frechet.features.extractors import load_network
 from frechet.features.recipe import Recipe
 
@@ -94,6 +94,7 @@ def load_jax_network(
     **wishes: Any,
 ) -> tuple[Network, Params]:
     """A network of the table and its weights. Other arguments and errors as in `extractors.load_network`."""
+    low_high = checked_range(value_range)  # first: what is mistyped should not cost a download
     loaded = load_network(name, weights=Path(weights) if weights is not None else None, **wishes)
     network = Network(
         run=loaded.network,
@@ -101,7 +102,7 @@ def load_jax_network(
         pixels=loaded.pixels,
         dims=loaded.dims,
         recipe=loaded.recipe,
-        value_range=value_range,
+        value_range=low_high,
         checkpoint=checkpoint,
     )
     return network, params_of(loaded.weights)

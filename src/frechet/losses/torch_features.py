@@ -11,6 +11,7 @@ import torch
 
 from frechet.backends.torch_ops import CPU_BATCH, DTYPES, TorchOps, full_precision, tensors_of
 from frechet.errors import RequestError
+from frechet.features.conventions import checked_range
 from frechet.features.extractors import load_network
 from frechet.features.recipe import Recipe
 
@@ -43,8 +44,7 @@ class ImageFeatures(torch.nn.Module):
         value_range: tuple[float, float] = (0.0, 1.0),
     ) -> None:
         super().__init__()
-        if not value_range[0] < value_range[1]:
-            raise RequestError(f"value_range is {value_range}; expected (black, white), black below white")
+        self.value_range = checked_range(value_range)
         loaded = load_network(
             extractor,
             dims=dims,
@@ -59,7 +59,6 @@ class ImageFeatures(torch.nn.Module):
             for part, tensor in enumerate(tensors):
                 self._constant(f"{name.replace('.', '/')}:{part}", tensor)
         self.checkpoint = checkpoint
-        self.value_range = value_range
 
     @property
     def recipe(self) -> Recipe:
