@@ -354,3 +354,14 @@ def test_a_reference_is_looked_at_before_weights(tmp_path):
         FIDLoss(tmp_path / "nope.npz", weights=tmp_path / "nowhere.pth")
     with pytest.raises(RequestError, match=r"nope\.npz"):
         KIDLoss(tmp_path / "nope.npz", weights=tmp_path / "nowhere.pth")
+
+
+def test_a_loss_made_in_inference_mode_trains_outside_of_it(reference, loss):
+    """As fastfid's network is, which is kept, where evaluating came first."""
+    with torch.inference_mode():
+        made = FIDLoss(reference[0], **OFFLINE)
+    images = real()[0].requires_grad_()
+    value = made(images)
+    value.backward()
+    assert float(value.detach()) == float(loss(images.detach()))
+    assert images.grad.abs().sum() > 0

@@ -369,3 +369,15 @@ def test_a_reference_is_looked_at_before_weights(tmp_path):
         FID(tmp_path / "nope.npz", weights=tmp_path / "nowhere.pth")
     with pytest.raises(RequestError, match=r"value_range is \(1, -1\); expected \(black, white\)"):
         FID(value_range=(1, -1), weights=tmp_path / "nowhere.pth")
+
+
+def test_a_metric_reset_in_inference_mode_counts_outside_of_it(images, expected):
+    """Validation runs in inference mode, and a loop of one's own perhaps not."""
+    metric = FID(**OFFLINE)
+    for mode in (torch.inference_mode, torch.no_grad):
+        with mode():
+            metric.update(tensors(images[0]))
+            metric.update(tensors(images[1]), real=True)
+            assert float(metric.compute()) == like(expected)
+        with torch.inference_mode():
+            metric.reset()

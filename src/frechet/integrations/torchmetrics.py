@@ -141,7 +141,8 @@ class ImageMetric(Metric):
         """Forget the images; the real ones only if `reset_real_features`."""
         names = () if self.reset_real_features else [name for name in self._defaults if name.startswith("real_")]
         kept = {name: _copied(getattr(self, name)) for name in names}
-        super().reset()  # which empties lists in place
+        with torch.inference_mode(False):  # else nothing could be added outside of it any more
+            super().reset()  # which empties lists in place
         for name, state in kept.items():
             setattr(self, name, state)
 

@@ -138,6 +138,11 @@ class ImageFeatures(torch.nn.Module):
 
     def _constant(self, name: str, tensor: torch.Tensor | None) -> None:
         """Moves with the module, is not trained and not stored with it."""
+        if (
+            tensor is not None and tensor.is_inference()
+        ):  # made while evaluating, it would let no gradient through later
+            with torch.inference_mode(False):
+                tensor = tensor.clone()
         self.register_buffer(name, tensor, persistent=False)
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> ImageFeatures:
