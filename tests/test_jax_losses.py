@@ -217,6 +217,7 @@ def test_is_of_certain_classes_is_their_number():
     [
         (np.zeros((4, 8, 8, 3), np.uint8), r"images.astype\(jnp.float32\) / 255"),
         (np.zeros((4, 3, 8, 8), np.float32), r"expected \(n, h, w, 3\)"),
+        (np.zeros((4, 0, 8, 3), np.float32), r"shape \(4, 0, 8, 3\); expected \(n, h, w, 3\)"),
         (np.full((4, 8, 8, 3), -1, np.float32), "range from -1 to -1; expected 0 to 1"),
     ],
 )
@@ -235,9 +236,10 @@ def test_bad_images_are_named_or_give_nan(reference):
     assert np.isnan(compiled(images.at[3, 0, 0, 0].set(3.0), reference))
 
 
-def test_one_image_has_no_distribution(reference):
-    with pytest.raises(TooFewImages, match="got 1"):
-        fid_loss(real()[0][:1], reference)
+def test_one_image_or_none_has_no_distribution(reference):
+    for few in (0, 1):
+        with pytest.raises(TooFewImages, match=f"got {few}"):
+            fid_loss(real()[0][:few], reference)
 
 
 def test_a_reference_made_otherwise_is_refused(weights, stored):

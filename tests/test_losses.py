@@ -202,6 +202,7 @@ def test_is_of_known_probabilities(weights_with_head):
     [
         (torch.zeros(4, 3, 8, 8, dtype=torch.uint8), r"images.float\(\) / 255"),
         (torch.zeros(4, 8, 8, 3), r"expected \(n, 3, h, w\)"),
+        (torch.zeros(4, 3, 0, 8), r"shape \(4, 3, 0, 8\); expected \(n, 3, h, w\)"),
         (torch.full((4, 3, 8, 8), -1.0), "range from -1 to -1; expected 0 to 1"),
         (torch.full((4, 3, 8, 8), 200.0), "range from 200 to 200"),
         (torch.zeros(4, 3, 8, 8, device="meta"), "on meta and the network on cpu"),

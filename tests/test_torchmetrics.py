@@ -222,6 +222,7 @@ def test_bad_input_is_refused(images):
     for wrong, message in (
         (batch[0], r"\(3, .*expected a tensor \(n, 3, h, w\)"),
         (batch[:, :1], "Grey ones"),
+        (batch[:, :, :0], r"\(13, 3, 0, 64\); expected"),
         (images[0], "ndarray"),
         (batch.int(), "torch.int32; expected uint8"),
         (batch.float(), "images range from .* to 2.*; expected 0 to 1"),

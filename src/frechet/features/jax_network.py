@@ -114,7 +114,7 @@ def require_images(images: Any) -> None:
     Raises:
         RequestError: another shape, or neither uint8 nor floating point; says how to mend it.
     """
-    if images.ndim != 4 or images.shape[-1] != 3:
+    if images.ndim != 4 or images.shape[-1] != 3 or 0 in images.shape[1:3]:
         hint = ""
         if images.ndim == 4 and images.shape[1] == 3:
             hint = ": move the channels last, images.transpose(0, 2, 3, 1)"
@@ -137,8 +137,7 @@ def _outside(images: Any, low: float, high: float) -> jax.Array:
         RequestError: some do, and can be looked at.
     """
     slack = 0.01 * (high - low)
-    pixels = images.reshape(images.shape[0], -1)
-    least, most = pixels.min(axis=1), pixels.max(axis=1)
+    least, most = images.min(axis=(1, 2, 3)), images.max(axis=(1, 2, 3))
     off = (least < low - slack) | (most > high + slack)
     if not is_traced(off) and bool(off.any()):
         raise RequestError(

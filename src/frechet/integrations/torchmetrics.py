@@ -185,7 +185,7 @@ class ImageMetric(Metric):
 
     def _as_bytes(self, images: torch.Tensor) -> torch.Tensor:
         """(n, 3, h, w) float32 whole numbers in 0..255."""
-        if not isinstance(images, torch.Tensor) or images.ndim != 4 or images.shape[1] != 3:
+        if not isinstance(images, torch.Tensor) or images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape[2:]:
             given = tuple(images.shape) if isinstance(images, torch.Tensor) else type(images).__name__
             raise RequestError(
                 f"images are {given}; expected a tensor (n, 3, h, w). Grey ones: images.expand(-1, 3, -1, -1)"

@@ -104,7 +104,7 @@ class ImageFeatures(torch.nn.Module):
     def _require_images(self, images: torch.Tensor) -> None:
         if not isinstance(images, torch.Tensor):
             raise RequestError(f"images are {type(images).__name__}; expected a tensor (n, 3, h, w)")
-        if images.ndim != 4 or images.shape[1] != 3:
+        if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape[2:]:
             raise RequestError(f"images have shape {tuple(images.shape)}; expected (n, 3, h, w)")
         if not images.is_floating_point():
             raise RequestError(
