@@ -215,6 +215,7 @@ def test_is_of_certain_classes_is_their_number():
 @pytest.mark.parametrize(
     ("images", "message"),
     [
+        ([[0.5]], r"images are list; expected an array \(n, h, w, 3\)"),
         (np.zeros((4, 8, 8, 3), np.uint8), r"images.astype\(jnp.float32\) / 255"),
         (np.zeros((4, 3, 8, 8), np.float32), r"expected \(n, h, w, 3\)"),
         (np.zeros((4, 0, 8, 3), np.float32), r"shape \(4, 0, 8, 3\); expected \(n, h, w, 3\)"),
@@ -269,6 +270,16 @@ def test_microbatches_of_something_else_are_refused(reference):
         in_microbatches(fid_loss, None, size=0)
     with pytest.raises(RequestError, match=r"batch_size is 0; .* at least 1"):
         reference_of(real()[1], batch_size=0, weights="nowhere.pth")
+    step, z = in_microbatches(fid_loss, lambda params, latents: latents["z"] * params), real()[0]
+    for latents, told in (
+        ({"z": z, "labels": np.zeros(5)}, "have 5 and 12 rows"),
+        ({"z": z, "scale": 1.0}, "have no and 12 rows"),
+        ({}, "have no rows"),
+    ):
+        with pytest.raises(RequestError, match=told):
+            step(1.0, latents, reference)
+    with pytest.raises(TooFewImages, match="got 0"):
+        step(1.0, {"z": z[:0]}, reference)
     wrong = in_microbatches(fid_loss, lambda params, latents: latents[:1], size=2)
     with pytest.raises(RequestError, match="gave 1 images for 2"):
         wrong(0.0, real()[0], reference)

@@ -149,7 +149,8 @@ def in_microbatches(loss: Callable[..., jax.Array], make_images: Callable[..., j
         array, or a pytree of arrays, with one row for each image.
 
     Raises:
-        RequestError: another loss; or, when called, `make_images` gives another number of images.
+        RequestError: another loss; or, when called, arrays of latents of different lengths, or `make_images` gives another
+            number of images.
     """
     if loss not in _LOSSES:
         raise RequestError(f"the loss is {loss!r}; expected fid_loss, kid_loss or is_loss of frechet.losses.jax")
@@ -157,7 +158,7 @@ def in_microbatches(loss: Callable[..., jax.Array], make_images: Callable[..., j
     distance = _LOSSES[loss]
 
     def value_and_grad(params: Any, latents: Any, reference: Any) -> tuple[jax.Array, Any]:
-        n = jax.tree.leaves(latents)[0].shape[0]
+        n = _rows_of(latents)
         steps = -(-n // size)
         batches = jax.tree.map(lambda array: _in_steps(array, steps, size), latents)
 
@@ -276,10 +277,30 @@ def _extract_of(reference: Any) -> Extract:
 
 
 def _require_floats(images: Any) -> None:
+    if not hasattr(images, "dtype"):
+        raise RequestError(f"images are {type(images).__name__}; expected an array (n, h, w, 3)")
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise RequestError(
             f"images are {images.dtype}, through which no gradient flows; give floats: images.astype(jnp.float32) / 255"
         )
+
+
+def _rows_of(latents: Any) -> int:
+    """How many images latents are of.
+
+    Raises:
+        RequestError: their arrays have different numbers of rows, or none.
+        TooFewImages: fewer than two.
+    """
+    found = sorted({jnp.shape(array)[:1] for array in jax.tree.leaves(latents)})
+    if len(found) != 1 or not found[0]:
+        raise RequestError(
+            f"the arrays of the latents have {' and '.join(str(*rows) or 'no' for rows in found) or 'no'} rows; expected in "
+            "each one row for each image (what is the same for all images belongs to params)"
+        )
+    if found[0][0] < 2:
+        raise TooFewImages(f"a distribution needs at least two images; got {found[0][0]}")
+    return int(found[0][0])
 
 
 def _in_steps(array: jax.Array, steps: int, size: int, *, zeros: bool = False) -> jax.Array:
