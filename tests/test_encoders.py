@@ -79,7 +79,7 @@ def test_features_of_another_shape_are_refused(folders):
 def test_a_metric_that_an_extractor_cannot_give(folders):
     scores = frechet.score(*folders, extractor=colours, metrics=["fd", "is"])
     assert set(scores) == {"fd"}
-    assert "gives none; use --extractor inception" in scores.unavailable["is"]
+    assert "gives none; use extractor inception" in scores.unavailable["is"]
 
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
@@ -228,7 +228,7 @@ def test_an_encoder_that_cannot_be_had_costs_its_own_metric_alone(folders, tmp_p
 
 def test_a_folder_that_is_no_model(folders, tmp_path):
     pytest.importorskip("transformers")
-    with pytest.raises(WeightsError, match=r"config\.json and model\.safetensors by --weights"):
+    with pytest.raises(WeightsError, match=r"config\.json and model\.safetensors as --weights \(weights=\)"):
         frechet.collect(folders[0], extractor="dinov2-vits14", weights=tmp_path)
 
 

@@ -58,7 +58,7 @@ def test_features_of_another_size_are_not_called_fid(sides):
 
 
 def test_more_rows_than_a_block_give_the_moments_of_all():
-    x = np.random.default_rng(1).standard_normal((2 * KEPT + 5, 3)) + 100
+    x = (np.random.default_rng(1).standard_normal((2 * KEPT + 5, 3)) + 100).astype(np.float32).astype(np.float64)
     statistics = Statistics.of_features(x, seed=4)
     np.testing.assert_allclose(statistics.mean, x.mean(0), rtol=1e-14)
     np.testing.assert_allclose(statistics.covariance, np.cov(x, rowvar=False), rtol=1e-12)

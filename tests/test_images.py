@@ -275,7 +275,7 @@ def test_batches_keep_the_order_and_never_cross_a_part():
 def test_a_bad_image_stops_by_default_and_is_named(folder):
     data = (folder / "002.png").read_bytes()
     (folder / "002.png").write_bytes(data[: len(data) // 2])
-    with pytest.raises(BadImage, match=r"002\.png.*--on-bad-image skip"):
+    with pytest.raises(BadImage, match=r"002\.png.*--on-bad-image skip \(on_bad_image=\)"):
         batches(open_source(folder))
 
 

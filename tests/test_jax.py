@@ -157,7 +157,7 @@ def test_half_precision_is_another_recipe_and_close(weights):
 
 @pytest.mark.parametrize("wish", ["nonsense", "cuda:99", "cpu:99", "cpu:x"])
 def test_a_device_that_is_not_there_is_refused(wish):
-    with pytest.raises(RequestError, match="--device auto"):
+    with pytest.raises(RequestError, match="Use device auto"):
         choose_devices(wish)
 
 

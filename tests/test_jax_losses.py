@@ -1,5 +1,7 @@
 """Losses in JAX: their values are the scores', their gradients those of differences and of PyTorch, their errors clear."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -213,8 +215,10 @@ def test_is_of_certain_classes_is_their_number():
 @pytest.mark.parametrize(
     ("images", "message"),
     [
+        ([[0.5]], r"images are list; expected an array \(n, h, w, 3\)"),
         (np.zeros((4, 8, 8, 3), np.uint8), r"images.astype\(jnp.float32\) / 255"),
         (np.zeros((4, 3, 8, 8), np.float32), r"expected \(n, h, w, 3\)"),
+        (np.zeros((4, 0, 8, 3), np.float32), r"shape \(4, 0, 8, 3\); expected \(n, h, w, 3\)"),
         (np.full((4, 8, 8, 3), -1, np.float32), "range from -1 to -1; expected 0 to 1"),
     ],
 )
@@ -233,18 +237,25 @@ def test_bad_images_are_named_or_give_nan(reference):
     assert np.isnan(compiled(images.at[3, 0, 0, 0].set(3.0), reference))
 
 
-def test_one_image_has_no_distribution(reference):
-    with pytest.raises(TooFewImages, match="got 1"):
-        fid_loss(real()[0][:1], reference)
+def test_one_image_or_none_has_no_distribution(reference):
+    for few in (0, 1):
+        with pytest.raises(TooFewImages, match=f"got {few}"):
+            fid_loss(real()[0][:few], reference)
 
 
 def test_a_reference_made_otherwise_is_refused(weights, stored):
     with pytest.raises(Mismatch, match="convention"):
         reference_of(stored, dims=64, weights=weights, convention="tensorflow")
+    nowhere = "nowhere.pth"  # no weights are needed to see any of this
+    with pytest.raises(Mismatch, match="convention"):
+        reference_of(stored, dims=64, weights=nowhere, convention="tensorflow")
     with pytest.raises(Mismatch, match="64 dimensions"):
-        reference_of(stored, weights=weights)
+        reference_of(stored, weights=nowhere)
     with pytest.raises(RequestError, match="statistics file"):
-        reference_of([1, 2, 3], dims=64, weights=weights)
+        reference_of([1, 2, 3], dims=64, weights=nowhere)
+    others = replace(stored, recipe=replace(stored.recipe, weights=64 * "0"))
+    with pytest.raises(Mismatch, match="weights"):
+        reference_of(others, dims=64, weights=weights)
     with pytest.raises(RequestError, match="reference_of"):
         fid_loss(real()[0], "reference.npz")
     bare = Statistics(mean=stored.mean, covariance=stored.covariance, n=16, recipe=stored.recipe, source="here")
@@ -255,6 +266,33 @@ def test_a_reference_made_otherwise_is_refused(weights, stored):
 def test_microbatches_of_something_else_are_refused(reference):
     with pytest.raises(RequestError, match="fid_loss, kid_loss or is_loss"):
         in_microbatches(np.sum, None)
+    with pytest.raises(RequestError, match=r"size is 0; .* at least 1"):
+        in_microbatches(fid_loss, None, size=0)
+    with pytest.raises(RequestError, match=r"batch_size is 0; .* at least 1"):
+        reference_of(real()[1], batch_size=0, weights="nowhere.pth")
+    step, z = in_microbatches(fid_loss, lambda params, latents: latents["z"] * params), real()[0]
+    for latents, told in (
+        ({"z": z, "labels": np.zeros(5)}, "have 5 and 12 rows"),
+        ({"z": z, "scale": 1.0}, "have no and 12 rows"),
+        ({}, "have no rows"),
+    ):
+        with pytest.raises(RequestError, match=told):
+            step(1.0, latents, reference)
+    with pytest.raises(TooFewImages, match="got 0"):
+        step(1.0, {"z": z[:0]}, reference)
     wrong = in_microbatches(fid_loss, lambda params, latents: latents[:1], size=2)
     with pytest.raises(RequestError, match="gave 1 images for 2"):
         wrong(0.0, real()[0], reference)
+
+
+def test_a_value_range_is_looked_at_before_weights(tmp_path):
+    for of in (fj.network, lambda **options: reference_of(real()[1], **options)):
+        with pytest.raises(RequestError, match=r"value_range is \(1, -1\); expected \(black, white\)"):
+            of(value_range=(1, -1), weights=tmp_path / "nowhere.pth")
+
+
+def test_a_value_range_may_be_a_list(reference, stored, weights):
+    """As it comes out of a configuration file; a network must stay hashable."""
+    signed = reference_of(stored, dims=64, weights=weights, value_range=[-1, 1])
+    images = real()[0]
+    assert float(fid_loss(2 * images - 1, signed)) == pytest.approx(float(fid_loss(images, reference)), rel=1e-4)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -201,6 +202,7 @@ def test_is_of_known_probabilities(weights_with_head):
     [
         (torch.zeros(4, 3, 8, 8, dtype=torch.uint8), r"images.float\(\) / 255"),
         (torch.zeros(4, 8, 8, 3), r"expected \(n, 3, h, w\)"),
+        (torch.zeros(4, 3, 0, 8), r"shape \(4, 3, 0, 8\); expected \(n, 3, h, w\)"),
         (torch.full((4, 3, 8, 8), -1.0), "range from -1 to -1; expected 0 to 1"),
         (torch.full((4, 3, 8, 8), 200.0), "range from 200 to 200"),
         (torch.zeros(4, 3, 8, 8, device="meta"), "on meta and the network on cpu"),
@@ -232,8 +234,22 @@ def test_a_reference_made_otherwise_is_refused(weights, tmp_path, reference):
     made = frechet.collect(reference[1], weights=weights, dims=64, convention="tensorflow")
     with pytest.raises(Mismatch, match="convention"):
         FIDLoss(made, weights=weights, dims=64)
-    with pytest.raises(Mismatch, match="64 dimensions"):
+    with pytest.raises(Mismatch, match=r"extractor efficientnet-lite0 \(generated\) and inception \(reference\)"):
         FIDLoss(made, **OFFLINE)
+    nowhere = tmp_path / "nowhere.pth"  # no weights are needed to see any of this
+    for loss in (FIDLoss, KIDLoss):
+        with pytest.raises(Mismatch, match="convention"):
+            loss(made, weights=nowhere, dims=64)
+        with pytest.raises(Mismatch, match="64 dimensions"):
+            loss(made, weights=nowhere, convention="tensorflow")
+        with pytest.raises(RequestError, match="statistics file"):
+            loss([1, 2, 3], weights=nowhere)
+    bare = frechet.Statistics(mean=made.mean, covariance=made.covariance, n=16, recipe=made.recipe, source="here")
+    with pytest.raises(RequestError, match="KID needs some"):
+        KIDLoss(bare, weights=nowhere, dims=64, convention="tensorflow")
+    others = replace(made, recipe=replace(made.recipe, weights=64 * "0"))
+    with pytest.raises(Mismatch, match="weights"):
+        FIDLoss(others, weights=weights, dims=64, convention="tensorflow")
     with pytest.raises(RequestError, match="statistics file"):
         FIDLoss([1, 2, 3], **OFFLINE)
 
@@ -315,10 +331,23 @@ def test_a_folder_as_reference_says_how_to_make_statistics_of_it(tmp_path):
 def test_what_can_be_no_images_or_spans_is_refused_with_words(loss):
     with pytest.raises(RequestError, match=r"images are ndarray; expected a tensor \(n, 3, h, w\)"):
         loss(real()[0].numpy())
-    with pytest.raises(RequestError, match="size is 0; expected at least 1"):
-        loss.backward_in_microbatches(lambda start, stop: real()[0][start:stop], 12, size=0)
-    with pytest.raises(RequestError, match=r"value_range is \(1, -1\); expected \(black, white\)"):
-        FIDLoss(real()[0], value_range=(1, -1), **OFFLINE)
+    for wrong, told in (
+        ({"size": 0}, "size is 0; .* at least 1"),
+        ({"n": -1}, "n is -1; .* at least 0"),
+        ({"n": 2.5}, "n is 2.5; expected a whole number"),
+    ):
+        with pytest.raises(RequestError, match=told):
+            loss.backward_in_microbatches(lambda start, stop: real()[0][start:stop], **{"n": 12, **wrong})
+    with pytest.raises(TooFewImages, match="got 0"):
+        loss.backward_in_microbatches(lambda start, stop: real()[0][start:stop], 0)
+    with pytest.raises(RequestError, match=r"batch_size is 0; .* at least 1"):
+        FIDLoss(real()[0], batch_size=0, weights="nowhere.pth")
+
+
+@pytest.mark.parametrize("wrong", [(1, -1), (0, 0), (0, float("nan")), (0, float("inf")), (0, 1, 2), 255, "01"])
+def test_a_value_range_is_two_numbers_that_rise(wrong):
+    with pytest.raises(RequestError, match=r"value_range is .*; expected \(black, white\)"):
+        FIDLoss(real()[0], value_range=wrong, weights="nowhere.pth")
 
 
 def test_a_reference_is_looked_at_before_weights(tmp_path):
@@ -326,3 +355,14 @@ def test_a_reference_is_looked_at_before_weights(tmp_path):
         FIDLoss(tmp_path / "nope.npz", weights=tmp_path / "nowhere.pth")
     with pytest.raises(RequestError, match=r"nope\.npz"):
         KIDLoss(tmp_path / "nope.npz", weights=tmp_path / "nowhere.pth")
+
+
+def test_a_loss_made_in_inference_mode_trains_outside_of_it(reference, loss):
+    """As fastfid's network is, which is kept, where evaluating came first."""
+    with torch.inference_mode():
+        made = FIDLoss(reference[0], **OFFLINE)
+    images = real()[0].requires_grad_()
+    value = made(images)
+    value.backward()
+    assert float(value.detach()) == float(loss(images.detach()))
+    assert images.grad.abs().sum() > 0

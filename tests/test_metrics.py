@@ -111,8 +111,8 @@ def test_metrics_that_fail_are_told_and_the_others_reported(sides):
     scores = frechet.compare(few, reference, metrics=["fd", "precision", "density", "ct", "is"])
     assert set(scores) == {"fd", "precision"}
     assert "4 generated images have no 5-th neighbour" in scores.unavailable["density"]
-    assert "--held-out" in scores.unavailable["ct"]
-    assert "--extractor inception" in scores.unavailable["is"]
+    assert "--held-out (held_out=;" in scores.unavailable["ct"]
+    assert "use extractor inception" in scores.unavailable["is"]
     with pytest.raises(NoScore, match="5-th neighbour"):
         scores["density"]
     with pytest.raises(KeyError):

@@ -108,6 +108,7 @@ def test_images_of_another_size_and_eight_bits():
         ({"generator": lambda z: np.zeros((len(z), 3, 4, 4))}, SourceError, r"float64 of shape \(500, 3, 4, 4\)"),
         ({"generator": lambda z: np.zeros((0, 4, 4, 3))}, SourceError, r"float64 of shape \(0, 4, 4, 3\)"),
         ({"value_range": (0, 1)}, SourceError, r"value_range=\(black, white\)"),
+        ({"value_range": (1, -1)}, RequestError, r"value_range is \(1, -1\); expected \(black, white\)"),
         ({"distance": lambda a, b: [1.0]}, RequestError, r"of 500 pairs gave \(1,\)"),
         ({"distance": lambda a, b: np.full(len(a), np.nan)}, RunError, "NaN or infinite"),
         ({"generator": lambda z: linear(z)[:1]}, RequestError, r"of 500 pairs gave \(1,\)"),

@@ -256,7 +256,7 @@ def test_an_indefinite_covariance_has_no_distance():
             {"extractor": "nonsense"},
             "no extractor 'nonsense'; there is inception, inception-torchvision, vgg16, efficientnet-lite0",
         ),
-        ({"dims": 100}, "no --dims of EfficientNet-Lite0 '100'; there is 1280"),
+        ({"dims": 100}, "no dims of EfficientNet-Lite0 '100'; there is 1280"),
         ({"convention": "tensorflow"}, "no convention of efficientnet-lite0 'tensorflow'"),
         ({"precision": "float7"}, "no precision 'float7'"),
         ({"backend": "tpu"}, "no backend 'tpu'"),
@@ -337,3 +337,17 @@ def test_only_a_frechet_distance_warns_of_few_images_and_lists_influences(sides)
     alone = frechet.score(*sides, metrics="kid", extractor="efficientnet-lite0")["kid"]
     assert not any("span at most" in warning for warning in alone.warnings)
     assert any("span at most" in warning for warning in scores["fd"].warnings)
+
+
+@pytest.mark.parametrize("name", ["score", "fid", "collect", "influence"])
+def test_a_keyword_that_is_mistyped_is_named_with_its_function_and_the_nearest(name):
+    sides = ["nowhere"] if name == "collect" else ["nowhere", "nowhere"]
+    for wrong, advice in (
+        ("batchsize", "did you mean batch_size"),
+        ("feature", "did you mean features"),
+        ("x", "there is"),
+    ):
+        with pytest.raises(TypeError, match=rf"^frechet\.{name} has no keyword '{wrong}'; {advice}"):
+            getattr(frechet, name)(*sides, **{wrong: 1})
+    with pytest.raises(TypeError, match="did you mean metrics"):
+        frechet.score("nowhere", "nowhere", metric="fid")

@@ -53,7 +53,7 @@ def test_a_device_that_is_not_there_is_refused(wish):
 
 
 def test_float16_is_not_for_openvino(tmp_path):
-    with pytest.raises(RequestError, match="use --backend torch"):
+    with pytest.raises(RequestError, match="use backend torch"):
         frechet.collect(make_folder(tmp_path / "a"), extractor="efficientnet-lite0", precision="float16")
 
 

@@ -108,7 +108,7 @@ def test_floats_are_what_their_bytes_are(images, expected, value_range):
     assert float(metric.compute()) == like(expected)
 
 
-def test_a_stored_reference(images, expected, tmp_path, weights):
+def test_a_stored_reference(images, expected, tmp_path):
     stored = frechet.collect(images[1], **OFFLINE)
     stored.save(tmp_path / "reference.npz")
     for reference in (stored, tmp_path / "reference.npz"):
@@ -117,10 +117,16 @@ def test_a_stored_reference(images, expected, tmp_path, weights):
         assert float(metric.compute()) == like(expected)
         with pytest.raises(RequestError, match="stored already"):
             metric.update(tensors(images[1]), real=True)
-    with pytest.raises(Mismatch, match="1280 dimensions, the features 64"):
-        FID(stored, dims=64, weights=weights)
+    nowhere = tmp_path / "nowhere.pth"  # no weights are needed to see any of this
+    with pytest.raises(Mismatch, match=r"extractor inception \(generated\) and efficientnet-lite0 \(reference\)"):
+        FID(stored, dims=64, weights=nowhere)
+    with pytest.raises(Mismatch, match="precision bfloat16"):
+        FID(stored, precision="bfloat16", weights=nowhere, **OFFLINE)
     with pytest.raises(RequestError, match="reference is a list"):
-        FID([1], **OFFLINE)
+        FID([1], weights=nowhere)
+    others = replace(stored, recipe=replace(stored.recipe, weights=64 * "0"))
+    with pytest.raises(Mismatch, match="weights"):
+        FID(others, **OFFLINE)
 
 
 def test_what_a_sampler_repeated_can_be_left_out(images, expected):
@@ -216,6 +222,7 @@ def test_bad_input_is_refused(images):
     for wrong, message in (
         (batch[0], r"\(3, .*expected a tensor \(n, 3, h, w\)"),
         (batch[:, :1], "Grey ones"),
+        (batch[:, :, :0], r"\(13, 3, 0, 64\); expected"),
         (images[0], "ndarray"),
         (batch.int(), "torch.int32; expected uint8"),
         (batch.float(), "images range from .* to 2.*; expected 0 to 1"),
@@ -361,3 +368,17 @@ def test_the_examples_run(images, tmp_path, name, arguments):
 def test_a_reference_is_looked_at_before_weights(tmp_path):
     with pytest.raises(RequestError, match=r"nope\.npz"):
         FID(tmp_path / "nope.npz", weights=tmp_path / "nowhere.pth")
+    with pytest.raises(RequestError, match=r"value_range is \(1, -1\); expected \(black, white\)"):
+        FID(value_range=(1, -1), weights=tmp_path / "nowhere.pth")
+
+
+def test_a_metric_reset_in_inference_mode_counts_outside_of_it(images, expected):
+    """Validation runs in inference mode, and a loop of one's own perhaps not."""
+    metric = FID(**OFFLINE)
+    for mode in (torch.inference_mode, torch.no_grad):
+        with mode():
+            metric.update(tensors(images[0]))
+            metric.update(tensors(images[1]), real=True)
+            assert float(metric.compute()) == like(expected)
+        with torch.inference_mode():
+            metric.reset()

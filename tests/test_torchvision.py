@@ -87,7 +87,12 @@ def test_gradients_reach_the_images_that_ask_and_nothing_global_is_touched(weigh
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
-        ({"imagesA": batch(ASTRONAUT, 1)}, TooFewImages, "got 1"),
+        ({"imagesB": batch(CHINA, 1), "weights": "nowhere.pth"}, TooFewImages, "got 1"),
+        (
+            {"imagesB": batch(CHINA, 3).numpy(), "weights": "nowhere.pth"},
+            RequestError,
+            "images are ndarray; expected a",
+        ),
         ({"preprocess": False}, RequestError, r"\(64, 64\); with preprocess=False expected \(299, 299\)"),
         ({"batch_size": 0}, RequestError, "batch_size is 0"),
         ({"extractor": "vgg"}, RequestError, "no extractor 'vgg'"),

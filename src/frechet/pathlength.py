@@ -11,6 +11,7 @@ import numpy as np
 from frechet.distances.paths import INTERPOLATIONS, unit
 from frechet.engines.local import Progress
 from frechet.errors import RequestError, RunError, SourceError
+from frechet.features.conventions import checked_range
 from frechet.features.encoders import name_of
 from frechet.features.extractors import check_choice, table_row
 from frechet.features.loaded import LoadedExtractor
@@ -68,6 +69,7 @@ def perceptual_path_length(
         RequestError: a wish that cannot be met, or images of another kind.
         RunError: a distance is not finite.
     """
+    value_range = checked_range(value_range)
     settings = _checked(num_samples, latent_size, epsilon, interpolation, options)
     measure = distance or _FeatureDistance(settings.load(progress), value_range)
     found = []

@@ -6,20 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from frechet.comparison import (
-    SAMPLES,
-    Layers,
-    computed,
-    influences_of,
-    layers_of,
-    require_wishes,
-)
+from frechet.comparison import SAMPLES, Layers, computed, influences_of, layers_of, require_wishes
 from frechet.engines.local import Progress, collect_from, collect_layers
 from frechet.errors import RequestError, SourceError, WeightsError
 from frechet.features.extractors import table_row
 from frechet.features.loaded import LoadedExtractor
 from frechet.features.recipe import Recipe
-from frechet.features.settings import Options, Settings
+from frechet.features.settings import Options, Settings, require_keywords
 from frechet.images.pictures import Source
 from frechet.metrics.plan import Plan, by_extractor, names_of, plan_of
 from frechet.provenance import common_recipe
@@ -89,6 +82,7 @@ def score(
         RequestError: the request cannot be done; nothing was computed.
         RunError: an image or a feature was bad.
     """
+    require_keywords("frechet.score", options, score)
     settings = Settings(**options)
     require_wishes(interval, explain)
     metrics = names_of(metrics)
@@ -223,6 +217,7 @@ def _by_layer(sides: Mapping[str, Statistics]) -> dict[str, Layers]:
 
 def fid(generated: Any, reference: Any, **options: Any) -> Score:
     """The Fréchet Inception Distance. Arguments as in `score`."""
+    require_keywords("frechet.fid", options, score)
     return score(generated, reference, metrics=("fid",), **options)["fid"]
 
 
@@ -239,6 +234,7 @@ def influence(
     Raises:
         RequestError: the generated side is statistics that did not keep every image's features.
     """
+    require_keywords("frechet.influence", options, influence)
     settings = Settings(**options)
     opener = partial(open_side, settings=settings, features=features, progress=progress)
     one, other = opener(generated), opener(reference)
@@ -261,6 +257,7 @@ def collect(
         progress: called with (what, images done, images in all).
         **options: fields of `Settings`.
     """
+    require_keywords("frechet.collect", options, collect)
     settings = Settings(**options)
     source = open_side(images, settings, features=features, progress=progress)
     if isinstance(source, Statistics):

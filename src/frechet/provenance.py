@@ -53,7 +53,11 @@ def warnings_on(generated: Statistics, reference: Statistics | None, recipe: Rec
             taken = ", ".join(f"{key} {value}" for key, value in asdict(recipe).items() if key in _TOLD and value)
             yield (
                 f"{side.source} does not say how it was made; taken to be {taken or 'made like the other side'}"
-                + (". If its convention is another one, say --reference-convention." if name == "reference" else "")
+                + (
+                    ". If its convention is another one, say --reference-convention (reference_convention=)."
+                    if name == "reference"
+                    else ""
+                )
             )
         if frechet and side.n is not None and side.n <= side.dims:
             yield (

@@ -125,16 +125,14 @@ def declared(side: Source | Statistics, convention: str | None, size: int | None
     if convention is None and size is None:
         return side
     if not isinstance(side, Statistics):
-        raise RequestError(
-            "reference_convention and reference_size are for statistics files; images follow --convention"
-        )
+        raise RequestError("reference_convention and reference_size are for statistics files; images follow convention")
     if convention is not None:
         if convention not in CONVENTIONS:
             raise RequestError(f"no convention {convention!r}; there is {', '.join(CONVENTIONS)}")
         if side.recipe.convention not in (None, convention):
             raise Mismatch(
-                f"{side.source} says it was made with convention {side.recipe.convention}, and --reference-convention "
-                f"says {convention}; leave the flag out, or give the right file"
+                f"{side.source} says it was made with convention {side.recipe.convention}, and the reference "
+                f"convention given is {convention}; leave it out, or give the right file"
             )
         side = replace(side, recipe=side.recipe.filled_from(Recipe(convention=convention)))
     if size is not None:
@@ -178,7 +176,7 @@ def require_extractor(known: Mapping[str, Statistics], settings: Settings) -> No
         if side.recipe.extractor not in (None, name_of(settings.extractor)):
             raise Mismatch(
                 f"{side.source} was made with {side.recipe.extractor}, and these images would be measured with "
-                f"{name_of(settings.extractor)}; say --extractor {side.recipe.extractor}, or give other statistics"
+                f"{name_of(settings.extractor)}; say --extractor {side.recipe.extractor} (extractor=), or give other statistics"
             )
 
 
@@ -187,7 +185,7 @@ def require_fit(side: Statistics, name: str, extractor: LoadedExtractor) -> None
     if side.dims != extractor.dims:
         raise Mismatch(
             f"the {name} statistics {side.source} have {side.dims} dimensions; {extractor.recipe.extractor} "
-            f"at layer {extractor.recipe.layer} has {extractor.dims}. Choose the layer with --dims, or other statistics."
+            f"at layer {extractor.recipe.layer} has {extractor.dims}. Choose the layer with --dims (dims=), or other statistics."
         )
     sides = (side.recipe, extractor.recipe)
     require_equal(*(sides if name == "generated" else sides[::-1]))

@@ -193,7 +193,7 @@ def choose_devices(wish: str) -> list[jax.Device]:
     except (RuntimeError, ValueError, IndexError):
         there = ", ".join(sorted({device.platform for device in jax.local_devices()}))
         raise RequestError(
-            f"JAX {jax.__version__} has no device {wish} here; there is {there}. Use --device auto, or install JAX for it "
+            f"JAX {jax.__version__} has no device {wish} here; there is {there}. Use device auto, or install JAX for it "
             "(pip install 'jax[cuda]')"
         ) from None
 

@@ -186,12 +186,12 @@ def _compiled(model: ov.Model, precision: str) -> OpenVINORunner:
     core = ov.Core()
     if precision not in _HINTS:
         raise RequestError(
-            f"the openvino backend computes in {' or '.join(_HINTS)}, not {precision}; use --backend torch"
+            f"the openvino backend computes in {' or '.join(_HINTS)}, not {precision}; use backend torch"
         )
     if precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise RequestError(
-            "--precision bfloat16 needs a processor with bfloat16 arithmetic (AMX or AVX512-BF16), and this one has none; "
-            "use --precision float32"
+            "precision bfloat16 needs a processor with bfloat16 arithmetic (AMX or AVX512-BF16), and this one has none; "
+            "use precision float32"
         )
     compiled = core.compile_model(
         model,

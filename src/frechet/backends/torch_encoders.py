@@ -78,7 +78,7 @@ def load_pretrained(
     except Exception as error:  # the library's and its hub's errors have many names
         raise WeightsError(
             f"{source} cannot be loaded ({type(error).__name__}: {error}). Give a folder with its config.json and "
-            "model.safetensors by --weights, or let it be downloaded from huggingface.co"
+            "model.safetensors as --weights (weights=), or let it be downloaded from huggingface.co"
         ) from error
 
     def features(images: torch.Tensor) -> torch.Tensor:

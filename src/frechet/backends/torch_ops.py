@@ -172,5 +172,5 @@ def choose_device(wish: str) -> torch.device:
         "mps": torch.backends.mps.is_available(),
     }
     if not there.get(device.type, False):
-        raise RequestError(f"this PyTorch ({torch.__version__}) sees no device {wish}; use --device auto")
+        raise RequestError(f"this PyTorch ({torch.__version__}) sees no device {wish}; use device auto")
     return device

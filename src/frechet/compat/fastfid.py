@@ -51,18 +51,26 @@ def fastfid(
         raise RequestError(f"no extractor {extractor!r} for fastfid; there is {', '.join(CONVENTIONS)}")
     if batch_size != -1 and batch_size < 1:
         raise RequestError(f"batch_size is {batch_size}; expected -1 (all images) or at least 1")
+    for images in (imagesA, imagesB):
+        _require_batch(images, preprocess)
     network = _network(extractor, weights, imagesA.device, gradient_checkpointing)
-    sides = [_features(network, images, batch_size, preprocess) for images in (imagesA, imagesB)]
+    sides = [_features(network, images, batch_size) for images in (imagesA, imagesB)]
     work = torch.float64 if imagesA.dtype == torch.float64 else torch.float32
     place = torch.device("cpu") if imagesA.device.type == "mps" else imagesA.device  # MPS has no float64
     return frechet_distance(*(side.to(place).double() for side in sides)).to(work).to(imagesA.device)
 
 
-def _features(network: ImageFeatures, images: torch.Tensor, batch_size: int, preprocess: bool) -> torch.Tensor:
+def _require_batch(images: torch.Tensor, preprocess: bool) -> None:
+    """Refuse what can be no batch, before any weights are loaded."""
+    if not isinstance(images, torch.Tensor):
+        raise RequestError(f"images are {type(images).__name__}; expected a tensor (n, 3, h, w)")
     if images.shape[0] < 2:
         raise TooFewImages(f"a distribution needs at least two images; got {images.shape[0]}")
     if not preprocess and tuple(images.shape[2:]) != (PIXELS, PIXELS):
         raise RequestError(f"images are {tuple(images.shape[2:])}; with preprocess=False expected ({PIXELS}, {PIXELS})")
+
+
+def _features(network: ImageFeatures, images: torch.Tensor, batch_size: int) -> torch.Tensor:
     with torch.set_grad_enabled(torch.is_grad_enabled() and images.requires_grad):
         pieces = images.split(images.shape[0] if batch_size == -1 else batch_size)
         return torch.cat([network.features(piece) for piece in pieces])

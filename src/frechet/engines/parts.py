@@ -107,7 +107,9 @@ def _chosen(source: Source, settings: Settings) -> Sequence[int]:
     if wanted is None:
         return range(len(source))
     if wanted > len(source):
-        raise TooFewImages(f"{source.name} holds {len(source)} images; {wanted} were asked for (--num-images)")
+        raise TooFewImages(
+            f"{source.name} holds {len(source)} images; {wanted} were asked for (--num-images, num_images=)"
+        )
     ranks = priorities(np.arange(len(source)), settings.seed)
     return [int(place) for place in np.sort(np.argsort(ranks, kind="stable")[:wanted])]
 

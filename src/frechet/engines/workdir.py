@@ -89,7 +89,9 @@ def opened_work_dir(folder: Path, cut: Cut, plan: dict[str, Any]) -> Iterator[Wo
         lock = FileLock(folder / ".lock")
         lock.acquire(blocking=False)
     except Timeout:
-        raise InUse(f"another run is using {folder}; wait for its end, or give another --work-dir") from None
+        raise InUse(
+            f"another run is using {folder}; wait for its end, or give another --work-dir (work_dir=)"
+        ) from None
     except OSError as error:
         raise OutputError(f"the work-dir {folder} cannot be written: {error.strerror or error}") from error
     try:
@@ -102,7 +104,7 @@ def opened_work_dir(folder: Path, cut: Cut, plan: dict[str, Any]) -> Iterator[Wo
 
 def _require_ours(folder: Path, plan: dict[str, Any], cut: Cut) -> None:
     """Refuse the folder of another run; say in a new one whose it is."""
-    advice = "Give another --work-dir, or delete that folder to begin anew"
+    advice = "Give another --work-dir (work_dir=), or delete that folder to begin anew"
     for ours in (".part-*.npz.*.partial", f".{_PLAN}.*.partial"):
         for left in folder.glob(ours):  # by a run that was killed while it wrote
             left.unlink()

@@ -6,11 +6,14 @@ travels with every statistic and score.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from frechet.errors import RequestError
 from frechet.images import resize
 from frechet.networks.ops import Scalars
 
@@ -38,6 +41,21 @@ class Convention:
     used_by: str
     clipped: bool = False
     square: bool = False
+
+
+def checked_range(value_range: Any) -> tuple[float, float]:
+    """The values that stand for black and white in images of floating point.
+
+    Raises:
+        RequestError: not two finite numbers, black below white.
+    """
+    try:
+        low, high = map(float, value_range)
+    except (TypeError, ValueError):
+        low = high = math.nan
+    if isinstance(value_range, str) or not -math.inf < low < high < math.inf:
+        raise RequestError(f"value_range is {value_range!r}; expected (black, white), black below white")
+    return low, high
 
 
 # 2x/255 - 1, and on top of it torchvision's `transform_input`, which takes (red, green, blue) from ImageNet's mean and

@@ -169,12 +169,12 @@ def load_encoder(
     onnx = isinstance(extractor, str) and extractor.startswith("onnx:")
     ours = "openvino" if onnx else "torch"
     if backend not in ("auto", ours):
-        raise RequestError(f"{name_of(extractor)} runs on the {ours} backend; leave --backend {backend} out")
+        raise RequestError(f"{name_of(extractor)} runs on the {ours} backend; leave backend {backend} out")
     chosen = CONVENTIONS[convention]
     load: Callable[..., _Loaded] = _onnx if onnx else _pretrained if known else _function
     runner, width, pixels, digest, used = load(extractor, known, chosen, device, precision, weights)
     if dims not in (None, width):
-        raise RequestError(f"{name_of(extractor)} gives {width} features; leave --dims {dims} out")
+        raise RequestError(f"{name_of(extractor)} gives {width} features; leave dims {dims} out")
     recipe = Recipe(
         extractor=name_of(extractor),
         layer=str(width),
@@ -207,7 +207,7 @@ def _function(extractor: Any, _known: Any, convention: Any, device: str, precisi
     from frechet.backends.torch_ops import choose_device
 
     if weights is not None:
-        raise RequestError(f"{name_of(extractor)} brings its own weights; leave --weights out")
+        raise RequestError(f"{name_of(extractor)} brings its own weights; leave weights out")
     function: Any = _imported(extractor) if isinstance(extractor, str) else extractor
     place = choose_device(device)
     digest = _fingerprint_of_code(function)
@@ -234,7 +234,7 @@ def _onnx(extractor: str, _known: Any, convention: Any, device: str, precision: 
 
     if device not in ("auto", "cpu") or weights is not None:
         raise RequestError(
-            "an ONNX file runs on the processor and brings its own weights; leave --device and --weights out"
+            "an ONNX file runs on the processor and brings its own weights; leave device and weights out"
         )
     path = Path(extractor.removeprefix("onnx:"))
     if not path.is_file():

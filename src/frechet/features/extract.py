@@ -101,7 +101,7 @@ def _require_finite(batch: Batch, features: np.ndarray) -> None:
     if wrong.any():
         raise BadFeatures(
             f"the network gave NaN or infinity for {batch.pictures[int(wrong.argmax())].name}; "
-            "the weights may be damaged, or half precision overflowed (use --precision float32)"
+            "the weights may be damaged, or half precision overflowed (use precision float32)"
         )
 
 

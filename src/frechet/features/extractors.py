@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -146,25 +146,18 @@ def load_network(
         RequestError: an unknown name, or a combination that does not exist; what exists is named.
         WeightsError: the weights are missing or wrong.
     """
-    check_choice(name, EXTRACTORS, "extractor")
-    extractor = EXTRACTORS[name]
-    tap = tap_of(extractor, dims)
+    known = recipe_of(name, dims=dims, convention=convention, precision=precision)
+    extractor, tap, chosen = EXTRACTORS[name], str(known.layer), CONVENTIONS[str(known.convention)]
     taps = list(dict.fromkeys([tap, *further]))
-    convention = convention or extractor.conventions[0]
-    check_choice(convention, extractor.conventions, f"convention of {name}")
-    chosen = CONVENTIONS[convention]
-    check_choice(precision, PRECISIONS, "precision")
     head = next((extractor.heads[name] for name in taps if name in extractor.heads), None)
     found = load_weights(extractor.weights, extractor.layers, weights, head=head, progress=progress)
 
     recipes = [
-        Recipe(
-            extractor=name,
+        replace(
+            known,
             layer=one,
             weights=found.head_digest if one in extractor.heads else found.digest,
             official=found.official,
-            convention=chosen.name,
-            precision=precision,
         )
         for one in taps
     ]
@@ -177,6 +170,22 @@ def load_network(
         recipe=recipes[0],
         further={one: Tap(extractor.taps[one], recipe) for one, recipe in zip(taps[1:], recipes[1:], strict=True)},
     )
+
+
+def recipe_of(
+    name: str, *, dims: int | None = None, convention: str | None = None, precision: str = "float32"
+) -> Recipe:
+    """What is known of features before the weights are: of an extractor of the table, with its defaults.
+
+    Raises:
+        RequestError: an unknown name, or a combination that does not exist; what exists is named.
+    """
+    check_choice(name, EXTRACTORS, "extractor")
+    extractor = EXTRACTORS[name]
+    convention = convention or extractor.conventions[0]
+    check_choice(convention, extractor.conventions, f"convention of {name}")
+    check_choice(precision, PRECISIONS, "precision")
+    return Recipe(extractor=name, layer=tap_of(extractor, dims), convention=convention, precision=precision)
 
 
 def _normalised(
@@ -231,7 +240,7 @@ def _on_openvino(network: Any, layers: Folded, pixels: int, precision: str, devi
 
 def _on_torch(network: Any, layers: Folded, _pixels: int, precision: str, device: str) -> tuple[Runner, str]:
     if importlib.util.find_spec("torch") is None:
-        raise RequestError("the torch backend needs PyTorch: pip install 'frechet[torch]'; or use --backend openvino")
+        raise RequestError("the torch backend needs PyTorch: pip install 'frechet[torch]'; or use backend openvino")
     from frechet.backends.torch_ops import TorchRunner, choose_device
 
     chosen = choose_device(device)
@@ -240,7 +249,7 @@ def _on_torch(network: Any, layers: Folded, _pixels: int, precision: str, device
 
 def _on_jax(network: Any, layers: Folded, _pixels: int, precision: str, device: str) -> tuple[Runner, str]:
     if importlib.util.find_spec("jax") is None:
-        raise RequestError("the jax backend needs JAX: pip install 'frechet[jax]'; or use --backend openvino")
+        raise RequestError("the jax backend needs JAX: pip install 'frechet[jax]'; or use backend openvino")
     from frechet.backends.jax_ops import JaxRunner, choose_devices
 
     chosen = choose_devices(device)
@@ -265,7 +274,7 @@ def tap_of(extractor: Extractor | Encoder, dims: int | None) -> str:
     if dims is None:
         return extractor.default_tap
     by_dims = {str(d): tap for tap, d in extractor.taps.items()}
-    check_choice(str(dims), by_dims, f"--dims of {extractor.title}")
+    check_choice(str(dims), by_dims, f"dims of {extractor.title}")
     return by_dims[str(dims)]
 
 

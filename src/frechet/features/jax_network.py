@@ -14,7 +14,7 @@ from jax import lax
 
 from frechet.backends.jax_ops import HALVES, JaxOps, Params, params_of
 from frechet.errors import RequestError
-from frechet.features.conventions import Convention
+from frechet.features.conventions import Convention, checked_range
 from frechet.features.extractors import load_network
 from frechet.features.recipe import Recipe
 
@@ -94,6 +94,7 @@ def load_jax_network(
     **wishes: Any,
 ) -> tuple[Network, Params]:
     """A network of the table and its weights. Other arguments and errors as in `extractors.load_network`."""
+    low_high = checked_range(value_range)  # first: what is mistyped should not cost a download
     loaded = load_network(name, weights=Path(weights) if weights is not None else None, **wishes)
     network = Network(
         run=loaded.network,
@@ -101,7 +102,7 @@ def load_jax_network(
         pixels=loaded.pixels,
         dims=loaded.dims,
         recipe=loaded.recipe,
-        value_range=value_range,
+        value_range=low_high,
         checkpoint=checkpoint,
     )
     return network, params_of(loaded.weights)
@@ -113,7 +114,7 @@ def require_images(images: Any) -> None:
     Raises:
         RequestError: another shape, or neither uint8 nor floating point; says how to mend it.
     """
-    if images.ndim != 4 or images.shape[-1] != 3:
+    if images.ndim != 4 or images.shape[-1] != 3 or 0 in images.shape[1:3]:
         hint = ""
         if images.ndim == 4 and images.shape[1] == 3:
             hint = ": move the channels last, images.transpose(0, 2, 3, 1)"
@@ -136,8 +137,7 @@ def _outside(images: Any, low: float, high: float) -> jax.Array:
         RequestError: some do, and can be looked at.
     """
     slack = 0.01 * (high - low)
-    pixels = images.reshape(images.shape[0], -1)
-    least, most = pixels.min(axis=1), pixels.max(axis=1)
+    least, most = images.min(axis=(1, 2, 3)), images.max(axis=(1, 2, 3))
     off = (least < low - slack) | (most > high + slack)
     if not is_traced(off) and bool(off.any()):
         raise RequestError(

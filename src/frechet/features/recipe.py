@@ -53,7 +53,7 @@ def require_equal(generated: Recipe, reference: Recipe) -> None:
         raise Mismatch(
             "the two sides were made differently and have no distance: "
             + "; ".join(differences)
-            + ". Make both with the same settings (frechet stats takes the flags of frechet score)."
+            + ". Make both with the same settings (frechet stats takes the flags of frechet score, frechet.collect its keywords)."
         )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -111,6 +113,21 @@ class Settings:
             progress=progress,
             further=further,
         )
+
+
+def require_keywords(name: str, given: Iterable[str], function: Callable[..., Any]) -> None:
+    """Refuse keywords that are neither a function's own nor fields of `Settings`, as `name` is known to its caller.
+
+    Raises:
+        TypeError: names the keyword that comes nearest, or all of them.
+    """
+    own = [each.name for each in signature(function).parameters.values() if each.kind is Parameter.KEYWORD_ONLY]
+    known = [*own, *(field.name for field in fields(Settings))]
+    for keyword in given:
+        if keyword not in known:
+            near = get_close_matches(keyword, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(known)}"
+            raise TypeError(f"{name} has no keyword {keyword!r}; {hint}")
 
 
 class Options(TypedDict, total=False):

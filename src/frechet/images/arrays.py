@@ -67,7 +67,7 @@ def open_npz(path: File, key: str) -> ArrayStack:
     if key not in keys:
         raise SourceError(
             f"{path} has no images: expected the key {key} (uint8, n x h x w x 3) or statistics mu and sigma "
-            f"(or features, with --features); it has {', '.join(keys) or 'no arrays'}"
+            f"(or features, with --features or features=True); it has {', '.join(keys) or 'no arrays'}"
         )
     with open_zip(path) as archive:
         size = archive.getinfo(f"{key}.npy").file_size
@@ -121,7 +121,7 @@ def _read_header(stream: BinaryIO, what: str) -> tuple[int, ...]:
         raise SourceError(f"{what} holds Python objects, which could run code when read; expected uint8 (n, h, w, 3)")
     if dtype.kind == "f" and len(shape) == 2:
         raise SourceError(
-            f"{what} holds {dtype} of shape {shape}; expected uint8 images. Are they features? --features"
+            f"{what} holds {dtype} of shape {shape}; expected uint8 images. Are they features? --features (features=True)"
         )
     if dtype != np.uint8:
         raise SourceError(

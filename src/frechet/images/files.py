@@ -17,23 +17,8 @@ from frechet.images.remote import RemoteFile
 File = Path | RemoteFile
 EXTENSIONS = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 UNREAD = frozenset(  # images that are not read, of kinds that generators write and cameras and browsers save
-    {
-        ".apng",
-        ".avif",
-        ".dib",
-        ".exr",
-        ".gif",
-        ".heic",
-        ".heif",
-        ".ico",
-        ".jfif",
-        ".jp2",
-        ".jpe",
-        ".jxl",
-        ".pbm",
-        ".pnm",
-    }
-    | {".psd", ".tga"}
+    {".apng", ".avif", ".dib", ".exr", ".gif", ".heic", ".heif", ".ico", ".jfif"}
+    | {".jp2", ".jpe", ".jxl", ".pbm", ".pnm", ".psd", ".tga"}
 )
 FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # no decoder that would start another program (EPS)
 LARGEST = 1 << 29  # bytes of one image, unpacked: 512 MiB

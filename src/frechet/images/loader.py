@@ -94,7 +94,7 @@ def _finished(
         except BadImage as error:
             if not skip_bad:
                 raise BadImage(
-                    f"{error}. Mend or remove it, or leave such images out with --on-bad-image skip"
+                    f"{error}. Mend or remove it, or leave such images out with --on-bad-image skip (on_bad_image=)"
                 ) from error
             bad.append(str(error))
             continue

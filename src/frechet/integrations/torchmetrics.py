@@ -10,7 +10,6 @@ Floats are rounded to 8 bits first, as if the images had been saved, so that the
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,13 +21,13 @@ from torchmetrics import Metric
 
 from frechet.comparison import computed, layers_of
 from frechet.distances.normal import DOUBLE
-from frechet.errors import BadFeatures, Mismatch, RequestError, TooFewImages
+from frechet.errors import BadFeatures, RequestError, TooFewImages
+from frechet.features.conventions import checked_range
 from frechet.features.extractors import EXTRACTORS, check_choice
-from frechet.features.recipe import require_equal
+from frechet.losses.reference import known_reference, require_fit
 from frechet.losses.torch_features import ImageFeatures
 from frechet.metrics.plan import Plan, plan_of
 from frechet.scores import Score, Scores
-from frechet.statistics.files import read_statistics
 from frechet.statistics.gaussian import Gaussian
 from frechet.statistics.samples import KEPT, Sample, rows_kept
 from frechet.statistics.statistics import Statistics
@@ -76,23 +75,18 @@ class ImageMetric(Metric):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        if isinstance(reference, (str, os.PathLike)):  # first: a name that is mistyped should not cost a download
-            reference = read_statistics(reference, dims)
-        network = ImageFeatures(
-            extractor=extractor,
-            dims=dims,
-            convention=convention,
-            weights=weights,
-            precision=precision,
-            value_range=(0.0, 255.0),
-        )
+        self.value_range = checked_range(value_range)
+        wishes: Any = {"extractor": extractor, "dims": dims, "convention": convention, "precision": precision}
+        reference = _known(reference, wishes)  # first: what is mistyped should not cost a download
+        network = ImageFeatures(**wishes, weights=weights, value_range=(0.0, 255.0))
         # not a submodule: DistributedDataParallel would send its weights around at every step
         object.__setattr__(self, "_network", network.eval())
         self.recipe = network.recipe
         self.metrics = None if metrics is None else tuple(metrics)
-        self.value_range = value_range
         self.reset_real_features = reset_real_features
-        self.reference = None if reference is None else self._fitting(reference)
+        self.reference = reference
+        if reference is not None:
+            require_fit(reference, network.recipe, network.dims)
         plan = self._plan()
         self._keeps_all = any(plan.layers.values())
         compares = any(wish.metric.reference for wish in plan.wishes)
@@ -147,7 +141,8 @@ class ImageMetric(Metric):
         """Forget the images; the real ones only if `reset_real_features`."""
         names = () if self.reset_real_features else [name for name in self._defaults if name.startswith("real_")]
         kept = {name: _copied(getattr(self, name)) for name in names}
-        super().reset()  # which empties lists in place
+        with torch.inference_mode(False):  # else nothing could be added outside of it any more
+            super().reset()  # which empties lists in place
         for name, state in kept.items():
             setattr(self, name, state)
 
@@ -181,18 +176,6 @@ class ImageMetric(Metric):
         layers = {name: layers_of(side) for name, side in sides.items()}
         return computed(self._plan(), layers, interval=interval, backend="torch", device=str(self.device))
 
-    def _fitting(self, reference: Any) -> Statistics:
-        dims = self._network.dims
-        if not isinstance(reference, Statistics):
-            raise RequestError(
-                f"the reference is a {type(reference).__name__}; expected a statistics file or Statistics "
-                "(frechet.collect(images))"
-            )
-        if reference.dims != dims:
-            raise Mismatch(f"the reference {reference.source} has {reference.dims} dimensions, the features {dims}")
-        require_equal(self.recipe, reference.recipe)
-        return reference
-
     def _add_states(self, side: str, dims: int) -> None:
         self.add_state(f"{side}_n", torch.zeros((), dtype=torch.int64), "sum")
         self.add_state(f"{side}_total", torch.zeros(dims, dtype=torch.float64), "sum")
@@ -202,7 +185,7 @@ class ImageMetric(Metric):
 
     def _as_bytes(self, images: torch.Tensor) -> torch.Tensor:
         """(n, 3, h, w) float32 whole numbers in 0..255."""
-        if not isinstance(images, torch.Tensor) or images.ndim != 4 or images.shape[1] != 3:
+        if not isinstance(images, torch.Tensor) or images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape[2:]:
             given = tuple(images.shape) if isinstance(images, torch.Tensor) else type(images).__name__
             raise RequestError(
                 f"images are {given}; expected a tensor (n, 3, h, w). Grey ones: images.expand(-1, 3, -1, -1)"
@@ -363,6 +346,15 @@ _SIDES = ("generated", "real")
 
 def _distributed() -> bool:
     return dist.is_available() and dist.is_initialized()
+
+
+def _known(reference: Any, wishes: dict[str, Any]) -> Statistics | None:
+    found = known_reference(reference, **wishes)
+    if found is not None and not isinstance(found, Statistics):
+        raise RequestError(
+            f"the reference is a {type(found).__name__}; expected a statistics file or Statistics (frechet.collect(images))"
+        )
+    return found
 
 
 def _mask(valid: Any, n: int) -> torch.Tensor:

@@ -10,7 +10,6 @@ function closes over is compiled into it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,11 +24,10 @@ from frechet.distances.entropy import inception_score
 from frechet.distances.kernel import polynomial_mmd
 from frechet.distances.normal import Normal
 from frechet.distances.transport import couple, feature_gradient, squared_distance
-from frechet.errors import BadFeatures, Mismatch, RequestError, TooFewImages
+from frechet.errors import BadFeatures, RequestError, TooFewImages
 from frechet.features.jax_network import Network, is_traced, load_jax_network
-from frechet.features.recipe import require_equal
+from frechet.losses.reference import known_reference, require_count, require_fit
 from frechet.metrics import normal_of
-from frechet.statistics.files import read_statistics
 from frechet.statistics.statistics import Statistics
 
 Extract = jax.tree_util.Partial  # of a Network and its params: images -> features
@@ -76,6 +74,12 @@ def reference_of(
         Mismatch: the reference was made with another extractor, layer, convention, precision or weights.
         WeightsError: the weights cannot be had.
     """
+    source = known_reference(source, extractor=extractor, batch_size=batch_size, **options)
+    if not isinstance(source, (Statistics, np.ndarray, jax.Array)):
+        raise RequestError(
+            f"the reference is a {type(source).__name__}; expected a statistics file, Statistics "
+            "(frechet.collect(images)) or an array of images (m, h, w, 3)"
+        )
     extract = Extract(*load_jax_network(extractor, **options))
     found = _statistics(source, extract, batch_size)
     normal = normal_of(found).factored()
@@ -145,14 +149,16 @@ def in_microbatches(loss: Callable[..., jax.Array], make_images: Callable[..., j
         array, or a pytree of arrays, with one row for each image.
 
     Raises:
-        RequestError: another loss; or, when called, `make_images` gives another number of images.
+        RequestError: another loss; or, when called, arrays of latents of different lengths, or `make_images` gives another
+            number of images.
     """
     if loss not in _LOSSES:
         raise RequestError(f"the loss is {loss!r}; expected fid_loss, kid_loss or is_loss of frechet.losses.jax")
+    require_count("size", size)
     distance = _LOSSES[loss]
 
     def value_and_grad(params: Any, latents: Any, reference: Any) -> tuple[jax.Array, Any]:
-        n = jax.tree.leaves(latents)[0].shape[0]
+        n = _rows_of(latents)
         steps = -(-n // size)
         batches = jax.tree.map(lambda array: _in_steps(array, steps, size), latents)
 
@@ -189,6 +195,10 @@ def frechet_distance(x: jax.Array, y: jax.Array | Normal) -> jax.Array:
     Returns:
         A scalar of x's dtype. Its gradient is the closed form of `frechet.distances.transport`; nothing is
         differentiated through a decomposition, so singular covariances (n < d, doubled images) are no trouble.
+
+        Without x64 both are float64's within about 1e-5 where spreads lie within two orders of magnitude of each other. Of
+        four orders the smallest directions count as none: the value is within 1e-3, the gradient within 2e-2 of its norm.
+        `jax.config.update("jax_enable_x64", True)` mends that.
     """
     return _forward(x, y)[0]
 
@@ -267,10 +277,30 @@ def _extract_of(reference: Any) -> Extract:
 
 
 def _require_floats(images: Any) -> None:
+    if not hasattr(images, "dtype"):
+        raise RequestError(f"images are {type(images).__name__}; expected an array (n, h, w, 3)")
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise RequestError(
             f"images are {images.dtype}, through which no gradient flows; give floats: images.astype(jnp.float32) / 255"
         )
+
+
+def _rows_of(latents: Any) -> int:
+    """How many images latents are of.
+
+    Raises:
+        RequestError: their arrays have different numbers of rows, or none.
+        TooFewImages: fewer than two.
+    """
+    found = sorted({jnp.shape(array)[:1] for array in jax.tree.leaves(latents)})
+    if len(found) != 1 or not found[0]:
+        raise RequestError(
+            f"the arrays of the latents have {' and '.join(str(*rows) or 'no' for rows in found) or 'no'} rows; expected in "
+            "each one row for each image (what is the same for all images belongs to params)"
+        )
+    if found[0][0] < 2:
+        raise TooFewImages(f"a distribution needs at least two images; got {found[0][0]}")
+    return int(found[0][0])
 
 
 def _in_steps(array: jax.Array, steps: int, size: int, *, zeros: bool = False) -> jax.Array:
@@ -284,23 +314,11 @@ def _exact(array: np.ndarray | None) -> Any:
     return None if array is None else jnp.asarray(array, jnp.result_type(float))
 
 
-def _statistics(source: Any, extract: Extract, batch_size: int) -> Statistics:
+def _statistics(source: Statistics | np.ndarray | jax.Array, extract: Extract, batch_size: int) -> Statistics:
     network: Any = extract.func
-    if isinstance(source, (str, os.PathLike)):
-        source = read_statistics(Path(source), network.dims)
     if isinstance(source, Statistics):
-        if source.dims != network.dims:
-            raise Mismatch(
-                f"the reference {source.source} has {source.dims} dimensions and the loss's features {network.dims}; "
-                "choose the layer with dims=, or another reference"
-            )
-        require_equal(network.recipe, source.recipe)
+        require_fit(source, network.recipe, network.dims)
         return source
-    if not isinstance(source, (np.ndarray, jax.Array)):
-        raise RequestError(
-            f"the reference is a {type(source).__name__}; expected a statistics file, Statistics "
-            "(frechet.collect(images)) or an array of images (m, h, w, 3)"
-        )
     run = jax.jit(lambda extract, images: extract(images))
     batches = (source[start : start + batch_size] for start in range(0, source.shape[0], batch_size))
     pieces = [np.asarray(run(extract, filled_up(batch, batch_size)))[: batch.shape[0]] for batch in batches]

@@ -8,7 +8,6 @@ The distance is computed in float64 (on the CPU where the device has none), what
 
 from __future__ import annotations
 
-import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -23,12 +22,11 @@ from frechet.distances.entropy import inception_score
 from frechet.distances.kernel import polynomial_mmd
 from frechet.distances.normal import Normal
 from frechet.distances.transport import couple, feature_gradient, squared_distance
-from frechet.errors import BadFeatures, Mismatch, RequestError, TooFewImages
+from frechet.errors import BadFeatures, RequestError, TooFewImages
 from frechet.features.extractors import EXTRACTORS, check_choice
-from frechet.features.recipe import require_equal
+from frechet.losses.reference import known_reference, require_count, require_fit
 from frechet.losses.torch_features import ImageFeatures
 from frechet.metrics import normal_of
-from frechet.statistics.files import read_statistics
 from frechet.statistics.statistics import Statistics
 
 MakeImages = Callable[[int, int], torch.Tensor]  # (start, stop) -> the images at these places
@@ -76,7 +74,7 @@ class ImageLoss(ImageFeatures):
 
         Args:
             make_images: (start, stop) -> the images at these places, the same whenever it is called.
-            n: how many there are (on this rank).
+            n: how many there are (on this rank, which may have none).
             size: how many are made at a time.
 
         Returns:
@@ -85,10 +83,11 @@ class ImageLoss(ImageFeatures):
         Raises:
             RequestError: `make_images` gave other images the second time, or another number of them.
         """
-        if size < 1:
-            raise RequestError(f"size is {size}; expected at least 1 image at a time")
+        require_count("size", size)
+        require_count("n", n, 0)
         with torch.no_grad():
-            first = torch.cat([self.features(_made(make_images, *span)) for span in _spans(n, size)])
+            pieces = [self.features(_made(make_images, *span)) for span in _spans(n, size)]
+        first = torch.cat(pieces) if pieces else torch.empty(0, self.dims, device=self.device)
         leaf = first.requires_grad_()
         loss = self._loss_of(leaf)
         (gradient,) = torch.autograd.grad(loss, leaf)
@@ -133,7 +132,7 @@ class FIDLoss(ImageLoss):
     def __init__(
         self, reference: str | Path | Statistics | torch.Tensor, *, batch_size: int = 32, **options: Any
     ) -> None:
-        reference = _read(reference, options.get("dims"))
+        reference = _known(reference, {**options, "batch_size": batch_size})
         super().__init__(**options)
         normal = normal_of(_reference(self, reference, batch_size)).factored()
         for name in ("mean", "covariance", "factor"):
@@ -164,12 +163,15 @@ class KIDLoss(ImageLoss):
     def __init__(
         self, reference: str | Path | Statistics | torch.Tensor, *, batch_size: int = 32, **options: Any
     ) -> None:
-        reference = _read(reference, options.get("dims"))
+        reference = _known(reference, {**options, "batch_size": batch_size})
+        if isinstance(reference, Statistics) and reference.rows is None:
+            raise RequestError(
+                f"{reference.source} holds no features; KID needs some: make it with frechet stats (frechet.collect)"
+            )
         super().__init__(**options)
-        found = _reference(self, reference, batch_size)
-        if found.rows is None:
-            raise RequestError(f"{found.source} holds no features; KID needs some: make it with frechet stats")
-        self._constant("reference_rows", torch.from_numpy(found.rows.astype(np.float64)))
+        rows = _reference(self, reference, batch_size).rows
+        assert rows is not None
+        self._constant("reference_rows", torch.from_numpy(rows.astype(np.float64)))
 
     def distance(self, features: torch.Tensor) -> torch.Tensor:
         """MMD² of (n, d) float64 features to the reference's rows; unbiased, so it may be negative."""
@@ -283,25 +285,21 @@ class _Gathered(torch.autograd.Function):
         return outer[ctx.mine] * ctx.world  # every rank has the same loss, and DistributedDataParallel takes the mean
 
 
-def _read(reference: str | Path | Statistics | torch.Tensor, dims: int | None) -> Statistics | torch.Tensor:
-    """A file's statistics, before any weights are loaded: a name that is mistyped should not cost a download."""
-    return read_statistics(reference, dims) if isinstance(reference, (str, os.PathLike)) else reference
+def _known(reference: Any, options: dict[str, Any]) -> Statistics | torch.Tensor:
+    """The reference, a file's statistics read, before any weights are loaded."""
+    found = known_reference(reference, **options)
+    if not isinstance(found, (Statistics, torch.Tensor)):
+        raise RequestError(
+            f"the reference is a {type(found).__name__}; expected a statistics file, Statistics "
+            "(frechet.collect(images)) or a tensor of images"
+        )
+    return found
 
 
 def _reference(loss: ImageLoss, reference: Statistics | torch.Tensor, batch_size: int) -> Statistics:
     if isinstance(reference, Statistics):
-        if reference.dims != loss.dims:
-            raise Mismatch(
-                f"the reference {reference.source} has {reference.dims} dimensions and the loss's features "
-                f"{loss.dims}; choose the layer with dims=, or another reference"
-            )
-        require_equal(loss.recipe, reference.recipe)
+        require_fit(reference, loss.recipe, loss.dims)
         return reference
-    if not isinstance(reference, torch.Tensor):
-        raise RequestError(
-            f"the reference is a {type(reference).__name__}; expected a statistics file, Statistics "
-            "(frechet.collect(images)) or a tensor of images"
-        )
     with torch.no_grad():
         pieces = [loss.features(piece.to(loss.device)) for piece in reference.split(batch_size)]
     rows = torch.cat(pieces).cpu().numpy() if pieces else np.empty((0, loss.dims), np.float32)

@@ -11,6 +11,7 @@ import torch
 
 from frechet.backends.torch_ops import CPU_BATCH, DTYPES, TorchOps, full_precision, tensors_of
 from frechet.errors import RequestError
+from frechet.features.conventions import checked_range
 from frechet.features.extractors import load_network
 from frechet.features.recipe import Recipe
 
@@ -43,8 +44,7 @@ class ImageFeatures(torch.nn.Module):
         value_range: tuple[float, float] = (0.0, 1.0),
     ) -> None:
         super().__init__()
-        if not value_range[0] < value_range[1]:
-            raise RequestError(f"value_range is {value_range}; expected (black, white), black below white")
+        self.value_range = checked_range(value_range)
         loaded = load_network(
             extractor,
             dims=dims,
@@ -59,7 +59,6 @@ class ImageFeatures(torch.nn.Module):
             for part, tensor in enumerate(tensors):
                 self._constant(f"{name.replace('.', '/')}:{part}", tensor)
         self.checkpoint = checkpoint
-        self.value_range = value_range
 
     @property
     def recipe(self) -> Recipe:
@@ -105,7 +104,7 @@ class ImageFeatures(torch.nn.Module):
     def _require_images(self, images: torch.Tensor) -> None:
         if not isinstance(images, torch.Tensor):
             raise RequestError(f"images are {type(images).__name__}; expected a tensor (n, 3, h, w)")
-        if images.ndim != 4 or images.shape[1] != 3:
+        if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape[2:]:
             raise RequestError(f"images have shape {tuple(images.shape)}; expected (n, 3, h, w)")
         if not images.is_floating_point():
             raise RequestError(
@@ -139,6 +138,11 @@ class ImageFeatures(torch.nn.Module):
 
     def _constant(self, name: str, tensor: torch.Tensor | None) -> None:
         """Moves with the module, is not trained and not stored with it."""
+        if (
+            tensor is not None and tensor.is_inference()
+        ):  # made while evaluating, it would let no gradient through later
+            with torch.inference_mode(False):
+                tensor = tensor.clone()
         self.register_buffer(name, tensor, persistent=False)
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> ImageFeatures:

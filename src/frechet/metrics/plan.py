@@ -75,7 +75,7 @@ class Plan:
             if lacking:
                 refused[wish.key] = RequestError(
                     f"{wish.key} needs the features of every image, and {lacking[0].source} holds statistics without them: "
-                    "give the images themselves, or their features (--features)"
+                    "give the images themselves, or their features (--features, features=True)"
                 )
             else:
                 kept.append(wish)
@@ -204,10 +204,10 @@ def _unfit(key: str, metric: Metric, recipe: Recipe, reference: bool, held_out: 
     if metric.layer != "features" and (extractor is None or metric.layer not in extractor.taps):
         return (
             f"{key} needs the {metric.layer} of a network that has them, and {recipe.extractor or 'an unknown extractor'} "
-            "gives none; use --extractor inception"
+            "gives none; use extractor inception"
         )
     if metric.reference and not reference:
         return f"{key} compares two sides, and one is given; give reference images or statistics as well"
     if metric.held_out and not held_out:
-        return f"{key} needs images that the generator never saw; give them as --held-out (the reference being what it was trained on)"
+        return f"{key} needs images that the generator never saw; give them as --held-out (held_out=; the reference being what it was trained on)"
     return None

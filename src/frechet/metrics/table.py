@@ -141,6 +141,6 @@ def all_features(side: Statistics) -> np.ndarray:
     if side.features is None:
         raise RequestError(
             f"{side.source} holds statistics without the features of every image: give the images themselves, or their "
-            "features (--features)"
+            "features (--features, features=True)"
         )
     return side.features

