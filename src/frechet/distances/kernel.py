@@ -55,9 +55,9 @@ def kid(x: np.ndarray, y: np.ndarray) -> Discrepancy:
 
     The variance is the delete-one jackknife's, which counts the degenerate part (all that is left where both distributions are
     equal) twice, less that part, which is estimated from the doubly centred kernel (Efron & Stein 1981; Sutherland & Deka
-    2019, arXiv:1906.02104). That is unbiased from 4 images a side on, and kept from falling below the degenerate part: by chance it would, where both
-    are nearly equal, and the intervals would miss. There the standard error is on the careful side, by up to a quarter
-    (benchmarks/kid_error.py).
+    2019, arXiv:1906.02104). That is unbiased (from 4 images a side on), and kept from falling below the degenerate part: by
+    chance it would, where both are nearly equal, and the intervals would miss. There the standard error is on the careful
+    side, by up to a quarter (benchmarks/kid_error.py).
 
     Args:
         x, y: (n, d) and (m, d) float32 features, n, m >= 3.
