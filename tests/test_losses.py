@@ -151,6 +151,15 @@ def test_images_that_change_between_the_passes_are_refused(loss):
         loss.backward_in_microbatches(lambda *_: real()[0][:4], 4, size=2)
 
 
+def test_microbatches_of_images_without_a_gradient_are_refused(loss):
+    images = real()[0][:4]
+    with pytest.raises(RequestError, match=r"no gradient flows through the images of make_images\(0, 2\)"):
+        loss.backward_in_microbatches(lambda start, stop: images[start:stop], 4, size=2)
+    images.requires_grad_()
+    with torch.no_grad(), pytest.raises(RequestError, match="no gradient flows under"):
+        loss.backward_in_microbatches(lambda start, stop: images[start:stop], 4, size=2)
+
+
 def test_half_precision_comes_near_and_its_distance_is_not_half(reference, weights):
     images = real()[0].requires_grad_()
     half, full = (FIDLoss(reference[0], weights=weights, dims=64, precision=name) for name in ("bfloat16", "float32"))

@@ -53,7 +53,7 @@ class GeneratedSource:
 
     def marks(self, _chosen: Sequence[int]) -> Iterator[str]:
         raise RequestError(
-            "a run of images that a function makes cannot continue another (--work-dir): nothing tells them from others"
+            "a run of images that a function makes cannot continue another (work_dir=): nothing tells them from others"
         )
 
     def _load(self, place: int) -> Any:

@@ -81,10 +81,13 @@ class ImageLoss(ImageFeatures):
             The loss, detached.
 
         Raises:
-            RequestError: `make_images` gave other images the second time, or another number of them.
+            RequestError: `make_images` gave other images the second time, another number of them, or images through which
+                no gradient flows.
         """
         require_count("size", size)
         require_count("n", n, 0)
+        if not torch.is_grad_enabled():
+            raise RequestError("no gradient flows under torch.no_grad(); call backward_in_microbatches outside of it")
         with torch.no_grad():
             pieces = [self.features(_made(make_images, *span)) for span in _spans(n, size)]
         first = torch.cat(pieces) if pieces else torch.empty(0, self.dims, device=self.device)
@@ -93,6 +96,11 @@ class ImageLoss(ImageFeatures):
         (gradient,) = torch.autograd.grad(loss, leaf)
         for start, stop in _spans(n, size):
             again = self.features(_made(make_images, start, stop))
+            if not again.requires_grad:
+                raise RequestError(
+                    f"no gradient flows through the images of make_images({start}, {stop}); they should come of something "
+                    "that is trained (requires_grad)"
+                )
             if not torch.allclose(again.detach(), first[start:stop].detach(), rtol=1e-3, atol=1e-3):
                 raise RequestError(
                     f"make_images({start}, {stop}) gave other images the second time; it must be repeatable: "
