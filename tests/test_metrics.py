@@ -1,5 +1,6 @@
 """Several metrics in one pass: one run of the network, clear words where a metric cannot be computed."""
 
+import itertools
 import json
 
 import numpy as np
@@ -279,3 +280,29 @@ def test_kid_of_features_far_from_the_origin(shift):
     draws = np.random.RandomState(3)
     some = [side[draws.choice(len(side), 40, replace=False)] for side in exact]
     assert subsets.value == pytest.approx(value(*some), rel=1e-5)
+
+
+@pytest.mark.parametrize("spread", [0.3, 0.03, 0.01])
+def test_kids_standard_error_where_features_spread_little_beside_their_mean(spread):
+    """Of one distribution all variance is degenerate, and that of normal features of unit mean has a closed form:
+    the doubly centred kernel is 3·2² (x - 1)·(y - 1)/d and smaller terms, its mean square 144 spread⁴/d."""
+    random = np.random.default_rng(0)
+    n, d = 400, 512
+    x, y = ((1 + spread * random.standard_normal((n, d))).astype(np.float32) for _ in range(2))
+    expected = (144 * spread**4 / d * 8 / n**2) ** 0.5
+    assert kernel.kid(x, y).standard_error == pytest.approx(expected, rel=0.25 if spread > 0.1 else 0.05)
+
+
+def test_kids_variance_is_unbiased():
+    """Over all samples of 4 and 5 images of two distributions of two points each, with their probabilities."""
+    points, odds = np.array([[[0.0, 1], [1, -0.5]], [[0.5, 0.2], [-1, 2]]]), np.array([[0.3, 0.7], [0.6, 0.4]])
+    found = []
+    for one in itertools.product(range(2), repeat=5):
+        for other in itertools.product(range(2), repeat=4):
+            i, j = list(one), list(other)
+            x, y = points[0, i], points[1, j]
+            estimate, _ = kernel._variances(kernel._sums(x), kernel._sums(y), kernel._sums(x, y))
+            found.append((odds[0, i].prod() * odds[1, j].prod(), kernel.kid(x, y).value, estimate))
+    weights, values, estimates = np.array(found).T
+    truth = weights @ values**2 - (weights @ values) ** 2
+    assert weights @ estimates == pytest.approx(truth, rel=1e-9)

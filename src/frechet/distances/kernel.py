@@ -13,6 +13,8 @@ from frechet.errors import TooFewImages
 
 _IN_CACHE = 32  # rows
 _LARGE = 16  # |x|²/d beyond which float32 holds too little of its cube, or overflows
+_FAINT = 1e-4  # share of the doubly centred kernel in the kernel's squares below which float32 may lose it
+_SAMPLE = 256  # rows of a side by which that share is told
 
 Kernel = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -53,9 +55,9 @@ def kid(x: np.ndarray, y: np.ndarray) -> Discrepancy:
 
     The variance is the delete-one jackknife's, which counts the degenerate part (all that is left where both distributions are
     equal) twice, less that part, which is estimated from the doubly centred kernel (Efron & Stein 1981; Sutherland & Deka
-    2019, arXiv:1906.02104). That is unbiased, and kept from falling below the degenerate part: by chance it would, where both
-    are nearly equal, and the intervals would miss. There the standard error is on the careful side, by up to a quarter
-    (benchmarks/kid_error.py).
+    2019, arXiv:1906.02104). That is unbiased (from 4 images a side on), and kept from falling below the degenerate part: by
+    chance it would, where both are nearly equal, and the intervals would miss. There the standard error is on the careful
+    side, by up to a quarter (benchmarks/kid_error.py).
 
     Args:
         x, y: (n, d) and (m, d) float32 features, n, m >= 3.
@@ -70,13 +72,8 @@ def kid(x: np.ndarray, y: np.ndarray) -> Discrepancy:
     x, y = _precise(x, y)
     own_x, own_y, cross = _sums(x), _sums(y), _sums(x, y)
     total = own_x.total / (n * (n - 1)) + own_y.total / (m * (m - 1)) - 2 * cross.total / (n * m)
-    jackknife = _left_out(own_x.rows, cross.rows, m) + _left_out(own_y.rows, cross.columns, n)
-    degenerate = (
-        2 * own_x.degenerate_within() / (n * (n - 1))
-        + 2 * own_y.degenerate_within() / (m * (m - 1))
-        + 4 * cross.degenerate_across() / (n * m)
-    )
-    return Discrepancy(total, standard_error=max(jackknife - degenerate, degenerate, 0.0) ** 0.5)
+    unbiased, degenerate = _variances(own_x, own_y, cross)
+    return Discrepancy(total, standard_error=max(unbiased, degenerate, 0.0) ** 0.5)
 
 
 def kid_of_subsets(
@@ -134,10 +131,18 @@ def gaussian_mmd(x: np.ndarray, y: np.ndarray, *, sigma: float = 10.0) -> float:
 
 
 def _precise(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both sides as they are, or in float64 where the kernel's values are large: their differences are what counts."""
-    if max(np.einsum("ij,ij->i", side, side).max() / side.shape[1] for side in (x, y)) <= _LARGE:
+    """Both sides as they are, or in float64 where the kernel's differences, which are what counts, are small beside its values."""
+    if _told_by_float32(x) and _told_by_float32(y):
         return x, y
     return x.astype(np.float64), y.astype(np.float64)
+
+
+def _told_by_float32(side: np.ndarray) -> bool:
+    if np.einsum("ij,ij->i", side, side).max() / side.shape[1] > _LARGE:
+        return False
+    sums = _sums(side[:: -(-len(side) // _SAMPLE)].astype(np.float64))
+    pairs = len(sums.rows) * (len(sums.rows) - 1)
+    return pairs == 0 or sums.degenerate_within() >= _FAINT * sums.squares / pairs
 
 
 def _unbiased(x: np.ndarray, y: np.ndarray) -> float:
@@ -179,20 +184,22 @@ class _Sums:
         return float(self.rows.sum())
 
     def degenerate_within(self) -> float:
-        """The mean square of the doubly centred kernel within one side."""
+        """The mean square of the doubly centred kernel within one side, unbiased; 0 of three images, which leave nothing of it."""
         n = len(self.rows)
+        if n < 4:
+            return 0.0
         means = self.rows / (n - 1)
         mean = self.total / (n * (n - 1))
         u = (n - 1) / (n - 2) * (means - mean) + mean / 2  # of no row's mean is its own diagonal a part
         cross = 2 * float(self.rows @ u)
         both = 2 * (n - 2) * float(u @ u) + 2 * float(u.sum()) ** 2
-        return (self.squares - 2 * cross + both) / (n * (n - 1))
+        return (self.squares - 2 * cross + both) / (n * (n - 3))  # of n(n - 1)/2 pairs, n degrees of freedom are fitted
 
     def degenerate_across(self) -> float:
         """The same between two sides."""
         n, m = len(self.rows), len(self.columns)
         by_row, by_column = self.rows @ self.rows / m, self.columns @ self.columns / n
-        return float(self.squares - by_row - by_column + self.total**2 / (n * m)) / (n * m)
+        return float(self.squares - by_row - by_column + self.total**2 / (n * m)) / ((n - 1) * (m - 1))
 
 
 def _sums(x: np.ndarray, other: np.ndarray | None = None) -> _Sums:
@@ -218,6 +225,16 @@ def _sums(x: np.ndarray, other: np.ndarray | None = None) -> _Sums:
         rows += columns
         return _Sums(rows, rows, 2 * squares)
     return _Sums(rows, columns, squares)
+
+
+def _variances(own_x: _Sums, own_y: _Sums, cross: _Sums) -> tuple[float, float]:
+    """Of KID: the unbiased estimate of all of its variance, and of the degenerate part."""
+    n, m = len(own_x.rows), len(own_y.rows)
+    jackknife = _left_out(own_x.rows, cross.rows, m) + _left_out(own_y.rows, cross.columns, n)
+    within = [(len(own.rows), 2 * own.degenerate_within()) for own in (own_x, own_y)]
+    across = 4 * cross.degenerate_across() / (n * m)
+    too_much = sum(part / ((size - 1) * (size - 2)) for size, part in within) + across
+    return jackknife - too_much, sum(part / (size * (size - 1)) for size, part in within) + across
 
 
 def _left_out(own: np.ndarray, cross: np.ndarray, others: int) -> float:
