@@ -126,6 +126,22 @@ def test_a_clearly_negative_eigenvalue_is_no_rounding(scale):
         Normal(np.zeros(50), covariance=scale * (axes * values) @ axes.T).require_covariance()
 
 
+@pytest.mark.parametrize("scale", [1e-60, 1e-20, 1e20, 1e60])
+@pytest.mark.parametrize("n", [7, 30])
+def test_features_of_any_size_agree_with_fifty_digits(scale, n):
+    x, y = features(1, n, 9, scale=scale), features(2, 30, 9, scale=1.3 * scale)
+    for q in (by_moments(y), by_moments(y).factored()):
+        assert frechet_terms(Normal.of_features(x), q).total == pytest.approx(exact(x, y), rel=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1e-100, 1e100])
+def test_variances_whose_products_leave_float64_are_refused(scale):
+    """Instead of the distance without its last term, which would have become 0."""
+    x, y = features(1, 30, 9, scale=scale), features(2, 30, 9, scale=scale)
+    with pytest.raises(StatisticsError, match="product beyond float64"):
+        frechet_terms(by_moments(x), by_moments(y))
+
+
 def test_blocks_of_triangles_do_not_change_the_number():
     x, y = features(7, 300, 67), features(8, 400, 67, scale=0.7)
     s = np.linalg.eigvals(np.cov(x, rowvar=False) @ np.cov(y, rowvar=False))

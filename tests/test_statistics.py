@@ -236,6 +236,18 @@ def test_doubles_of_one_value_are_scored_as_the_single_precision_that_is_kept_of
     assert 0 < double.corrected_value < double.value
 
 
+def test_features_of_which_float32_makes_zeros_are_refused():
+    """Their squares are zeros in float64 too, as if nothing varied."""
+    with pytest.raises(StatisticsError, match=r"column 0 .* float32 does not hold"):
+        Statistics.of_features(1e-200 * np.random.default_rng(0).standard_normal((50, 4)))
+
+
+@pytest.mark.parametrize("other", [1.0, -1.0, 0.0])
+def test_the_largest_numbers_of_single_precision_are_features(other):
+    largest = float(np.finfo(np.float32).max)
+    assert Statistics.of_features(np.array([[largest], [other * largest]])).mean == largest * (1 + other) / 2
+
+
 @pytest.mark.parametrize(("spread", "about"), [(1e-10, 0.1), (1.0, 1e9), (1e-3, -5e4)])
 def test_doubles_whose_spread_single_precision_loses_are_refused(spread, about):
     features = np.random.default_rng(0).standard_normal((30, 3))

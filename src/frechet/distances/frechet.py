@@ -11,9 +11,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from frechet.distances.normal import DOUBLE, Array, Normal, namespace_of, require_semidefinite, times_factor
-from frechet.errors import Mismatch
+from frechet.errors import Mismatch, StatisticsError
 
 SETTLED = 1e-10  # the rounding that the fast route may bring, relative to tr Σ₁ + tr Σ₂
+SMALLEST, LARGEST = 1e-280, 1e300  # products of variances that leave room for rounding in float64
 ROUGH = 1e-8  # where distances are only averaged, to learn how far one of them may be from the truth
 
 
@@ -38,8 +39,10 @@ def frechet_terms(p: Normal, q: Normal, *, rounding: float = SETTLED) -> Terms:
 
     Raises:
         Mismatch: they differ in dimension.
+        StatisticsError: their variances are so small or large that products of them leave float64.
     """
     require_same_dims(p, q)
+    _require_held(float(p.trace), float(q.trace))
     gap, traces = p.mean - q.mean, p.trace + q.trace
     spread = float(traces - 2 * trace_of_root(p, q, rounding))
     return Terms(float(gap @ gap), 0.0 if -rounding * float(traces) < spread < 0 else spread)
@@ -50,6 +53,15 @@ def require_same_dims(p: Normal, q: Normal) -> None:
     if p.mean.shape != q.mean.shape:
         raise Mismatch(
             f"the two sides have {p.mean.shape[0]} and {q.mean.shape[0]} dimensions; they come from different layers or networks"
+        )
+
+
+def _require_held(one: float, other: float) -> None:
+    """Refuse total variances whose product, which bounds the Gram matrix, float64 does not hold, if both sides have any."""
+    if not (one <= 0 or other <= 0 or SMALLEST < one * other < LARGEST):
+        raise StatisticsError(
+            f"the total variances of both sides, {one:.3g} and {other:.3g}, have a product beyond float64; expected one between "
+            f"{SMALLEST:g} and {LARGEST:g}. Multiply the features of both sides by the same number"
         )
 
 
@@ -100,6 +112,8 @@ def _rounding(squares: Array, xp: Any) -> float:
     """
     error = 4 * DOUBLE * xp.max(xp.abs(squares))
     real = squares > error
-    above = xp.where(real, error**2 / (4 * xp.where(real, squares, xp.ones_like(squares))), xp.zeros_like(squares))
+    above = xp.where(
+        real, error * (error / (4 * xp.where(real, squares, xp.ones_like(squares)))), xp.zeros_like(squares)
+    )
     noise = float(xp.sum(xp.where(real, xp.zeros_like(squares), xp.ones_like(squares))))
     return float(xp.sum(above)) ** 0.5 + noise * float(error) ** 0.5

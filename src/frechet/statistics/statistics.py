@@ -164,12 +164,15 @@ def _require_held(features: np.ndarray, source: str) -> None:
     """Refuse features whose spread is lost in float32, in which images' features are kept."""
     if features.dtype.itemsize <= np.dtype(np.float32).itemsize:
         return
-    first, total, squares = features[0].astype(np.float64), 0.0, 0.0
+    first, total, squares, reach = features[0].astype(np.float64), 0.0, 0.0, 0.0
     for start in range(0, len(features), _BLOCK):
         gaps = features[start : start + _BLOCK] - first
         total, squares = total + gaps.sum(axis=0), squares + (gaps**2).sum(axis=0)
+        reach = np.maximum(reach, np.abs(gaps).max(axis=0))
     spread = np.sqrt(np.maximum(squares - total**2 / len(features), 0.0) / (len(features) - 1))
-    lost = (np.spacing(np.abs(first).astype(np.float32)) > 0.1 * spread) & (spread > 4 * np.spacing(np.abs(first)))
+    spread = np.where(spread > 0, spread, reach)  # squares so small are 0
+    step = 2 * np.spacing(np.abs(first).astype(np.float32) / 2)  # the largest number itself has no next one
+    lost = (step > 0.1 * spread) & (spread > 4 * np.spacing(np.abs(first)))
     if lost.any():
         column = int(lost.argmax())
         raise StatisticsError(
