@@ -107,6 +107,25 @@ def test_a_matrix_that_is_no_covariance_is_refused_in_many_dimensions_too(known)
             frechet_terms(*sides)
 
 
+@pytest.mark.parametrize("n", [2, 30, 400])
+def test_covariances_that_rounding_made_slightly_indefinite_are_covariances(n):
+    """Singular ones in float64, as stored in float32, and as computed in float32; far from the origin; without spread."""
+    x = features(7, n, 200, shift=3.0)
+    honest = np.cov(x, rowvar=False)
+    single = np.cov(x.astype(np.float32), rowvar=False, dtype=np.float32).astype(np.float64)
+    for sigma in (honest, honest.astype(np.float32).astype(np.float64), single, 1e-30 * honest, 0 * honest):
+        Normal(x.mean(0), covariance=sigma).require_covariance()
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_a_clearly_negative_eigenvalue_is_no_rounding(scale):
+    axes = np.linalg.qr(features(1, 50, 50))[0]
+    values = np.linspace(0, 1, 50)
+    values[0] = -1e-3
+    with pytest.raises(StatisticsError, match=r"\(-0\.001 of the largest eigenvalue\).* make those statistics anew"):
+        Normal(np.zeros(50), covariance=scale * (axes * values) @ axes.T).require_covariance()
+
+
 def test_blocks_of_triangles_do_not_change_the_number():
     x, y = features(7, 300, 67), features(8, 400, 67, scale=0.7)
     s = np.linalg.eigvals(np.cov(x, rowvar=False) @ np.cov(y, rowvar=False))

@@ -249,6 +249,23 @@ def test_an_indefinite_covariance_has_no_distance():
         frechet.score(wrong, stored())
 
 
+@pytest.mark.parametrize("metrics", [["fid"], ["fid-infinity"]])
+def test_an_indefinite_covariance_is_refused_where_few_images_do_not_show_it(metrics):
+    """Its negative direction, (1, -1, 0, ...), is one along which no image differs from another."""
+    wrong, rows = stored(), np.random.default_rng(1).standard_normal((9, 64))
+    rows[:, :2] = 1.0
+    few = Statistics.of_features(rows.astype(np.float32), recipe=wrong.recipe)
+    frechet.score(few, wrong, metrics=metrics)
+    sigma = np.eye(64)
+    sigma[0, 1] = sigma[1, 0] = 5
+    object.__setattr__(wrong, "covariance", sigma)
+    with pytest.raises(StatisticsError, match=r"stored\.npz: a covariance has negative variances .*-0\.67 of"):
+        frechet.score(few, wrong, metrics=metrics)
+    if metrics == ["fid"]:
+        with pytest.raises(StatisticsError, match=r"stored\.npz: a covariance has negative variances"):
+            frechet.score(wrong, few, metrics=metrics)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

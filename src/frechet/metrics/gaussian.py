@@ -13,7 +13,7 @@ from frechet.distances.infinity import frechet_infinity
 from frechet.distances.normal import Normal
 from frechet.distances.transport import Influence, couple, influence
 from frechet.distances.uncertainty import Interval, Side, interval, why_none
-from frechet.errors import RequestError
+from frechet.errors import RequestError, StatisticsError
 from frechet.metrics.table import Done, Metric, Outcome, Sides
 from frechet.statistics.statistics import Statistics
 
@@ -30,6 +30,7 @@ def frechet_of(sides: Sides) -> Outcome:
     def compute() -> Terms:
         place = placed_on(sides.device) if sides.device.startswith("cuda") else _as_it_is
         generated, reference = sides.pair
+        sides.once("covariances", lambda: _require_covariances(generated, reference))
         return frechet_terms(normal_of(generated, place), normal_of(reference, place))
 
     return _told(sides.once("frechet", compute))
@@ -57,6 +58,7 @@ def infinity_of(sides: Sides) -> Outcome:
     """
     generated, reference = sides.pair
     require_all_features(generated)
+    sides.once("covariances", lambda: _require_covariances(generated, reference))
     other = reference.features if reference.features is not None else normal_of(reference)
     return _told(frechet_infinity(generated.features, other, seed=generated.seed))
 
@@ -94,9 +96,29 @@ def _sampled(side: Statistics) -> Side:
 
 def normal_of(side: Statistics, place: Callable[[np.ndarray], Any] = _as_it_is) -> Normal:
     """The Gaussian of a side: of all rows where they are at hand and fewer than d, else of the moments."""
-    if side.features is not None and len(side.features) <= side.dims:
+    if _has_few(side):
+        assert side.features is not None
         return Normal.of_features(place(side.features.astype(np.float64)))
     return Normal(place(side.mean), covariance=place(side.covariance), resolution=side.resolution)
+
+
+def _require_covariances(generated: Statistics, reference: Statistics) -> None:
+    """Refuse a stored matrix that is no covariance where the other side has too few images to show it.
+
+    Raises:
+        StatisticsError: it has negative eigenvalues, and of what.
+    """
+    for few, stored in ((generated, reference), (reference, generated)):
+        if _has_few(few) and not _has_few(stored):
+            try:
+                normal_of(stored).require_covariance()
+            except StatisticsError as error:
+                raise StatisticsError(f"{stored.source}: {error}") from None
+
+
+def _has_few(side: Statistics) -> bool:
+    """Whether every image's features are at hand, and there are no more of them than dimensions."""
+    return side.features is not None and len(side.features) <= side.dims
 
 
 def placed_on(device: str) -> Callable[[np.ndarray], Any]:
