@@ -98,12 +98,20 @@ def score(
         return _run(sides, settings, wish, interval, explain, progress).scores
 
     sides = [generated, reference, held_out] if features else list(map(gathered, (generated, reference, held_out)))
-    several, runs = len(by_extractor(metrics)) > 1, []
-    for turn in range(repeat):
-        now = with_seed(settings, turn)
-        given = [made_once(side, now) for side in sides] if several else sides
-        runs.append(extractor_by_extractor(partial(run, given), now, metrics))
+    runs = [_turn(run, sides, with_seed(settings, turn), metrics) for turn in range(repeat)]
     return runs[0] if repeat == 1 else averaged(runs)
+
+
+def _turn(
+    run: Callable[[Sequence[Any], Settings, Sequence[str] | None], Scores],
+    sides: Sequence[Any],
+    settings: Settings,
+    metrics: Sequence[str] | None,
+) -> Scores:
+    """One run, of as many extractors as the metrics name."""
+    if len(by_extractor(metrics)) > 1:
+        sides = [made_once(side, settings) for side in sides]
+    return extractor_by_extractor(partial(run, sides), settings, metrics)
 
 
 class Measured(NamedTuple):

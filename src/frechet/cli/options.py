@@ -17,7 +17,11 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 _IMAGE_SIDE = (
     click.option(
-        "--extractor", default="inception", show_default=True, metavar="NAME", help="inception or efficientnet-lite0."
+        "--extractor",
+        default="inception",
+        show_default=True,
+        metavar="NAME",
+        help="inception, efficientnet-lite0, another of docs/reference.md, onnx:FILE or module:attribute.",
     ),
     click.option(
         "--dims", type=int, metavar="N", help="Layer of inception: 64, 192, 768, 2048 (the default), 2023 (sFID), 1008."

@@ -138,10 +138,8 @@ class ImageFeatures(torch.nn.Module):
 
     def _constant(self, name: str, tensor: torch.Tensor | None) -> None:
         """Moves with the module, is not trained and not stored with it."""
-        if (
-            tensor is not None and tensor.is_inference()
-        ):  # made while evaluating, it would let no gradient through later
-            with torch.inference_mode(False):
+        if tensor is not None and tensor.is_inference():
+            with torch.inference_mode(False):  # made while evaluating, it would let no gradient through later
                 tensor = tensor.clone()
         self.register_buffer(name, tensor, persistent=False)
 
