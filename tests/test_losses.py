@@ -269,7 +269,7 @@ def test_the_loss_adds_nothing_to_a_models_state(loss):
 
 
 RANKS = """
-import sys, torch, torch.distributed as dist
+import os, sys, torch, torch.distributed as dist
 from frechet.losses.torch import FIDLoss
 rank, world, store, out = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
 torch.manual_seed(0)
@@ -294,8 +294,9 @@ if world > 1:
     again /= world
 if rank == 0:
     torch.save({"value": value.detach(), "grads": grads, "again": again}, out)
-if world > 1:
-    dist.destroy_process_group()
+if world > 1:  # DistributedDataParallel keeps gloo's threads; a tensor that they free while Python ends aborts the process
+    dist.barrier()
+    os._exit(0)
 """
 
 
