@@ -102,7 +102,8 @@ def _fetch(
                 break
             if got <= before:  # no byte nearer: a pause is worth one more try, not five
                 if attempt:
-                    troubles.append(f"{shown(url)}: gave {got} of {size or 'unknown'} bytes")
+                    if not trouble:
+                        troubles.append(f"{shown(url)}: gave {got} of {size or 'unknown'} bytes")
                     break
                 time.sleep(0.5)
     raise WeightsError("\n  - ".join(["the download failed:", *dict.fromkeys(troubles)]))
