@@ -165,7 +165,7 @@ def test_a_copy_is_seen_beside_the_image_it_copies(sides):
         assert nearest.distance < 1e-3 * found.usual
 
 
-@pytest.mark.parametrize(("n", "m", "d"), [(400, 300, 12), (9, 300, 24), (300, 9, 24)])
+@pytest.mark.parametrize(("n", "m", "d"), [(400, 300, 12), (9, 300, 24), (300, 9, 24), (700, 800, 512)])
 def test_directions_hold_the_whole_distance(n, m, d):
     """Their shares add up to d², but for what q has where p has nothing; and along an axis of a shift they find it."""
     random = np.random.default_rng(0)

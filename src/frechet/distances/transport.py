@@ -120,7 +120,7 @@ def leading_directions(p: Normal, q: Normal, coupling: Coupling, count: int) -> 
     """The eigenvectors of E (x - T(x))(x - T(x))ᵀ, x of p and T the transport onto q: (I-T)Σ₁(I-T) + (μ₁-μ₂)(μ₁-μ₂)ᵀ."""
     xp = namespace_of(p.mean)
     factor = p.factored().factor
-    moved = factor - times_factor(factor, coupling.onto_q) @ coupling.onto_q
+    moved = factor - (factor @ coupling.onto_q.T) @ coupling.onto_q
     rows = xp.concat([moved, (p.mean - q.mean)[None, :]], axis=0)
     if rows.shape[0] < rows.shape[1]:
         squares, left = xp.linalg.eigh(rows @ rows.T)
