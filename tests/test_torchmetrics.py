@@ -248,6 +248,28 @@ def test_a_collection_counts_once(images, expected, monkeypatch):
     assert float(found["one"]) == like(expected)
 
 
+def test_a_collection_takes_no_two_metrics_for_one_that_will_differ(weights, monkeypatch):
+    """FID keeps a sample of the rows, KID all; and of an empty batch all conventions have the same sums."""
+    monkeypatch.setattr("frechet.integrations.torchmetrics.KEPT", 8)
+    thin_out = ImageMetric._thin_out
+    monkeypatch.setattr(ImageMetric, "_thin_out", lambda metric, side, _dims: thin_out(metric, side, 2))
+    batches = torch.randint(0, 256, (6, 7, 3, 24, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+    def metrics():
+        options = {"weights": weights, "dims": 64}
+        return {"fid": FID(**options), "kid": KID(**options), "clean": FID(convention="clean", **options)}
+
+    def update(metric):
+        metric.update(batches[0, :0])
+        for place, batch in enumerate(batches):
+            metric.update(batch, real=place % 2 == 1)
+        return metric.compute()
+
+    alone = {name: float(update(metric)) for name, metric in metrics().items()}
+    together = update(MetricCollection(metrics()))
+    assert {name: float(value) for name, value in together.items()} == alone
+
+
 RANKS = """
 import json, sys, torch, numpy as np
 import torch.distributed as dist

@@ -11,6 +11,7 @@ Floats are rounded to 8 bits first, as if the images had been saved, so that the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,7 @@ class ImageMetric(Metric):
             require_fit(reference, network.recipe, network.dims)
         plan = self._plan()
         self._keeps_all = any(plan.layers.values())
+        self._add_kind()
         compares = any(wish.metric.reference for wish in plan.wishes)
         for side in _SIDES if compares and self.reference is None else _SIDES[:1]:
             self._add_states(side, network.dims)
@@ -175,6 +177,13 @@ class ImageMetric(Metric):
             sides["reference"] = self._statistics("real")
         layers = {name: layers_of(side) for name, side in sides.items()}
         return computed(self._plan(), layers, interval=interval, backend="torch", device=str(self.device))
+
+    def _add_kind(self) -> None:
+        """Tell what the other states are of: a `MetricCollection` takes metrics whose states are equal after the first batch for
+        one, and never updates the second again. Equal they are after an empty batch, and as long as no rows are thinned out.
+        """
+        kind = repr((self.recipe, self._keeps_all, self.value_range, self.reset_real_features))
+        self.add_state("kind", torch.tensor(list(sha256(kind.encode()).digest()), dtype=torch.uint8), "max")
 
     def _add_states(self, side: str, dims: int) -> None:
         self.add_state(f"{side}_n", torch.zeros((), dtype=torch.int64), "sum")
