@@ -93,6 +93,20 @@ def test_the_gradient_is_that_of_differences_on_both_sides(n, m):
         assert_gradient(lambda y: frechet_distance(x, y), y, lambda y: by_singular_values(x, y))
 
 
+@pytest.mark.parametrize("n", [24, 25])
+def test_as_many_images_as_dimensions_have_the_gradient_of_differences(n):
+    """Deviations from 1 to 3e-4: of the smallest roots eigenvalues of squares hold no digit, and the gradient was off by 4e-4."""
+    random = np.random.default_rng(0)
+    x, y = (random.standard_normal((k, 24)) * np.logspace(-3.5, 0, 24) for k in (n, 40))
+    expected = differences(lambda x: by_singular_values(x, y), x)
+    with x64(True):
+        stored = jax.tree.map(jnp.asarray, Normal.of_features(y).factored())
+        for other in (y, stored):
+            value, gradient = jax.jit(jax.value_and_grad(frechet_distance))(x, other)
+            assert float(value) == pytest.approx(by_singular_values(x, y), rel=1e-10)
+            assert np.linalg.norm(gradient - expected) <= 1e-5 * np.linalg.norm(expected)
+
+
 @pytest.mark.parametrize("case", ["doubled", "rank-deficient", "constant feature"])
 @pytest.mark.parametrize("n", [5, 30])
 def test_the_gradient_at_singular_covariances(case, n):

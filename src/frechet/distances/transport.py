@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 from frechet.distances.frechet import require_same_dims
 from frechet.distances.normal import Array, Normal, namespace_of, rounding_of, times_factor
 
+_SMALL = 1e-4  # of the largest root: the square of one that is smaller is off by more than 1e-8 of itself
+
 
 class Coupling(NamedTuple):
     """Both transport maps and what they have in common.
@@ -67,6 +69,22 @@ def couple(p: Normal, q: Normal) -> Coupling:
     if p.covariance is not None:
         return _by_eigenvalues(q.factor, p.covariance).swapped()
     return _by_singular_values(p.factor, q.factor)
+
+
+def couple_by_factors(p: Normal, q: Normal) -> Coupling:
+    """The same without squaring anything, for two Gaussians with factors."""
+    return _by_singular_values(p.factor, q.factor)
+
+
+def squares_sufficed(coupling: Coupling) -> Array:
+    """Whether roots of eigenvalues, where the coupling comes of such, keep half of float64's digits and more.
+
+    A distance hardly feels the smallest roots, but a gradient does: where p has little spread, q may have much.
+    """
+    if not coupling.roots.shape[0]:
+        return True
+    xp = namespace_of(coupling.roots)
+    return xp.min(coupling.roots) > _SMALL * xp.max(coupling.roots)
 
 
 def inverse_sums(values: Array) -> Array:

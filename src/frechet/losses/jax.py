@@ -23,7 +23,14 @@ from frechet.backends.jax_ops import filled_up
 from frechet.distances.entropy import inception_score
 from frechet.distances.kernel import polynomial_mmd
 from frechet.distances.normal import Normal
-from frechet.distances.transport import couple, feature_gradient, squared_distance
+from frechet.distances.transport import (
+    Coupling,
+    couple,
+    couple_by_factors,
+    feature_gradient,
+    squared_distance,
+    squares_sufficed,
+)
 from frechet.errors import BadFeatures, RequestError, TooFewImages
 from frechet.features.jax_network import Network, is_traced, load_jax_network
 from frechet.losses.reference import known_reference, require_count, require_fit
@@ -207,7 +214,7 @@ def _forward(x: jax.Array, y: jax.Array | Normal) -> tuple[jax.Array, tuple[jax.
     x, y = jax.tree.map(jnp.asarray, (x, y))
     with jax.default_matmul_precision("highest"):
         p, q = _normal_of_features(x), y if isinstance(y, Normal) else _normal_of_features(y)
-        coupling = couple(p, q)
+        coupling = _coupling(p, q)
         theirs = None if isinstance(y, Normal) else feature_gradient(y, p.mean, coupling.onto_p)
         return squared_distance(p, q, coupling), (feature_gradient(x, q.mean, coupling.onto_q), theirs)
 
@@ -218,6 +225,19 @@ def _backward(gradients: tuple[jax.Array, jax.Array | None], outer: jax.Array) -
 
 
 frechet_distance.defvjp(_forward, _backward)
+
+
+def _coupling(p: Normal, q: Normal) -> Coupling:
+    """By eigenvalues where these suffice, else by singular values: in float64, since float32's factors have no covariances beside them."""
+    fast = couple(p, q)
+    if q.factor is None or (p.covariance is None and q.covariance is None):
+        return fast
+
+    def exact() -> Coupling:
+        found = couple_by_factors(p, q)
+        return jax.tree.map(lambda array: filled_up(array, fast.roots.shape[0]), found)
+
+    return jax.lax.cond(squares_sufficed(fast), lambda: fast, exact)
 
 
 def _normal_of_features(features: jax.Array) -> Normal:

@@ -21,7 +21,7 @@ import torch.distributed as dist
 from frechet.distances.entropy import inception_score
 from frechet.distances.kernel import polynomial_mmd
 from frechet.distances.normal import Normal
-from frechet.distances.transport import couple, feature_gradient, squared_distance
+from frechet.distances.transport import couple, couple_by_factors, feature_gradient, squared_distance, squares_sufficed
 from frechet.errors import BadFeatures, RequestError, TooFewImages
 from frechet.features.extractors import EXTRACTORS, check_choice
 from frechet.losses.reference import known_reference, require_count, require_fit
@@ -234,6 +234,8 @@ class _Frechet(torch.autograd.Function):
         if y is not None:
             q = Normal.of_features(other)
         coupling = couple(p, q)
+        if not bool(squares_sufficed(coupling)):
+            coupling = couple_by_factors(p.factored(), q.factored())
         gradients = [None, None]
         if ctx.needs_input_grad[0]:
             gradients[0] = feature_gradient(features, q.mean, coupling.onto_q).to(x.dtype)
