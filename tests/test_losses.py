@@ -167,6 +167,16 @@ def test_microbatches_give_the_gradient_of_the_whole(loss):
     assert (latent.grad - expected).norm() <= 1e-5 * expected.norm()
 
 
+def test_microbatches_under_the_callers_autocast_have_the_same_gradient(loss):
+    found = []
+    for inside in (False, True):
+        latent = real()[0].clone().requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=inside):
+            loss.backward_in_microbatches(lambda start, stop, z=latent: z[start:stop], len(latent), size=5)
+        found.append(latent.grad)
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=0)
+
+
 def test_images_that_change_between_the_passes_are_refused(loss):
     leaf = torch.zeros(1, requires_grad=True)
     with pytest.raises(RequestError, match="second time"):
@@ -193,6 +203,16 @@ def test_half_precision_comes_near_and_its_distance_is_not_half(reference, weigh
     assert float(value.detach()) != float(full(images).detach())
     value.backward()
     assert torch.isfinite(images.grad).all()
+
+
+def test_doubles_run_in_half_precision_too_where_that_is_asked_for(reference, weights):
+    """Autocast leaves doubles alone: their features would be of another precision than the reference's."""
+    half = FIDLoss(reference[0], weights=weights, dims=64, precision="bfloat16")
+    images = real()[0]
+    features = half.features(images.double())
+    assert features.dtype == torch.float64
+    torch.testing.assert_close(features.float(), half.features(images), rtol=1e-2, atol=1e-3)
+    assert float(half(images.double())) == pytest.approx(float(half(images)), rel=1e-3)
 
 
 def test_a_module_that_becomes_half_keeps_its_loss_exact(reference, loss):

@@ -106,7 +106,8 @@ class ImageLoss(ImageFeatures):
                     f"make_images({start}, {stop}) gave other images the second time; it must be repeatable: "
                     "draw the latents before, and keep dropout and the like off"
                 )
-            again.backward(gradient[start:stop])
+            with torch.autocast(again.device.type, enabled=False):  # the caller's: not for a backward pass
+                again.backward(gradient[start:stop])
         return loss.detach()
 
     def _loss_of(self, features: torch.Tensor) -> torch.Tensor:

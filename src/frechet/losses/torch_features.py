@@ -94,9 +94,11 @@ class ImageFeatures(torch.nn.Module):
         with torch.autocast(x.device.type, enabled=False):  # the caller's
             x = self._resized(x).contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
         half = DTYPES[str(self.recipe.precision)]
+        inside = work if half == torch.float32 else torch.float32  # autocast leaves doubles alone
         with full_precision(), torch.autocast(x.device.type, half, enabled=half != torch.float32):
             ops = TorchOps(recompute=self.checkpoint)
-            weights = {name: self._weights(name, work) for name in self._layers}
+            weights = {name: self._weights(name, inside) for name in self._layers}
+            x = x.to(inside)
             pieces = x.split(CPU_BATCH) if x.device.type == "cpu" else [x]
             features = torch.cat([self._loaded.network(ops, piece, weights) for piece in pieces])
         return features.to(work)
