@@ -107,6 +107,30 @@ def test_as_many_images_as_dimensions_have_the_gradient_of_differences(n):
             assert np.linalg.norm(gradient - expected) <= 1e-5 * np.linalg.norm(expected)
 
 
+@pytest.mark.parametrize("on", [False, True])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
+def test_features_of_any_dtype_have_the_distance_of_their_doubles(dtype, on):
+    """Beside others of another dtype: a network's under x64, half precision's, and a Gaussian with covariance and factor."""
+    random = np.random.default_rng(0)
+    scale = np.logspace(-3, 0, 12)
+    x, w, y = (random.standard_normal(shape) for shape in ((20, 12), (12, 12), (40, 12)))
+    normal = Normal.of_features(y * scale).factored()
+    with x64(on):
+        x, w = jnp.asarray(x, dtype), jnp.asarray(w, dtype)
+
+        def features(w):
+            return jnp.tanh(x @ w) * scale.astype(dtype)
+
+        expected = by_singular_values(np.asarray(features(w), np.float64), y * scale)
+        value_and_grad = jax.value_and_grad(lambda w, other: frechet_distance(features(w), other))
+        for other in (y * scale, jax.tree.map(jnp.asarray, normal)):
+            value, gradient = value_and_grad(w, other)
+            assert value.dtype == gradient.dtype == dtype
+            assert float(value) == pytest.approx(expected, rel=max(1e-5, float(jnp.finfo(dtype).eps)))
+            assert jnp.isfinite(gradient).all()
+        assert jax.grad(lambda w: frechet_distance(y * scale, features(w)))(w).dtype == dtype
+
+
 @pytest.mark.parametrize("case", ["doubled", "rank-deficient", "constant feature"])
 @pytest.mark.parametrize("n", [5, 30])
 def test_the_gradient_at_singular_covariances(case, n):

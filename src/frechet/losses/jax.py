@@ -211,17 +211,19 @@ def frechet_distance(x: jax.Array, y: jax.Array | Normal) -> jax.Array:
 
 
 def _forward(x: jax.Array, y: jax.Array | Normal) -> tuple[jax.Array, tuple[jax.Array, jax.Array | None]]:
-    x, y = jax.tree.map(jnp.asarray, (x, y))
+    x, y = jax.tree.map(_floating, (x, y))
+    features, other = jax.tree.map(_exact, (x, y))
     with jax.default_matmul_precision("highest"):
-        p, q = _normal_of_features(x), y if isinstance(y, Normal) else _normal_of_features(y)
+        p, q = _normal_of(features), _normal_of(other)
         coupling = _coupling(p, q)
-        theirs = None if isinstance(y, Normal) else feature_gradient(y, p.mean, coupling.onto_p)
-        return squared_distance(p, q, coupling), (feature_gradient(x, q.mean, coupling.onto_q), theirs)
+        mine = feature_gradient(features, q.mean, coupling.onto_q).astype(x.dtype)
+        theirs = None if isinstance(y, Normal) else feature_gradient(other, p.mean, coupling.onto_p).astype(y.dtype)
+        return squared_distance(p, q, coupling).astype(x.dtype), (mine, theirs)
 
 
 def _backward(gradients: tuple[jax.Array, jax.Array | None], outer: jax.Array) -> Any:
     mine, theirs = gradients
-    return outer * mine, None if theirs is None else outer * theirs
+    return tuple(None if known is None else outer.astype(known.dtype) * known for known in (mine, theirs))
 
 
 frechet_distance.defvjp(_forward, _backward)
@@ -240,13 +242,16 @@ def _coupling(p: Normal, q: Normal) -> Coupling:
     return jax.lax.cond(squares_sufficed(fast), lambda: fast, exact)
 
 
-def _normal_of_features(features: jax.Array) -> Normal:
-    """Their Gaussian with a factor; in float32 with nothing else, since squaring would halve its seven digits."""
-    normal = Normal.of_features(features)
-    if normal.factor is None:
-        centred = (features - normal.mean) / (features.shape[0] - 1) ** 0.5
-        normal = replace(normal, factor=jnp.linalg.qr(centred, mode="r"))
-    return normal if features.dtype == jnp.float64 else replace(normal, covariance=None)
+def _normal_of(side: jax.Array | Normal) -> Normal:
+    """A side's Gaussian with a factor; in float32 with nothing else, since squaring would halve its seven digits."""
+    if isinstance(side, Normal):
+        normal = side
+    else:
+        normal = Normal.of_features(side)
+        if normal.factor is None:
+            centred = (side - normal.mean) / (side.shape[0] - 1) ** 0.5
+            normal = replace(normal, factor=jnp.linalg.qr(centred, mode="r"))
+    return normal if normal.factor is None or normal.mean.dtype == jnp.float64 else replace(normal, covariance=None)
 
 
 def _of_images(distance: Callable[..., jax.Array], images: Any, reference: Any) -> jax.Array:
@@ -328,6 +333,11 @@ def _in_steps(array: jax.Array, steps: int, size: int, *, zeros: bool = False) -
     n = array.shape[0]
     whole = filled_up(array, steps * size) if zeros else array[jnp.arange(steps * size) % n]
     return whole.reshape(steps, size, *array.shape[1:])
+
+
+def _floating(array: Any) -> jax.Array:
+    array = jnp.asarray(array)
+    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(jnp.result_type(float))
 
 
 def _exact(array: np.ndarray | None) -> Any:
