@@ -160,7 +160,7 @@ def comparison_page(comparisons: Sequence[Comparison]) -> str:
     return _rendered(
         "comparison.html",
         title="Runs side by side",
-        found=[(table, runs_svg(comparison)) for table, comparison in zip(tables, comparisons, strict=True)],
+        found=[(table, runs_svg(one), one.corrected) for table, one in zip(tables, comparisons, strict=True)],
     )
 
 
