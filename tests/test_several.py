@@ -54,6 +54,17 @@ def test_classes_of_fewer_images_than_dimensions_are_told(folders):
     assert not any("classes have no more images" in warning for warning in scores["vendi"].warnings)
 
 
+def test_what_a_reader_should_know_of_a_later_score_is_told(folders, tmp_path):
+    pytest.importorskip("jinja2")
+    page = tmp_path / "page.html"
+    asked = ["--metrics", "vendi,fd", "--per-class", "--extractor", "efficientnet-lite0", "--report", page]
+    code, _, told = run("score", *folders, *asked)
+    assert code == 0
+    for text, before in ((told, "warning: "), (page.read_text(), "<li>")):
+        assert text.count(f"{before}2 of 3 classes have no more images than the 1280 dimensions") == 1
+        assert text.count(f"{before}fd has no value of class cow, fox, hen") == 1
+
+
 def test_labels_of_adms_files_are_classes(tmp_path):
     random = np.random.default_rng(0)
     images, labels = random.integers(0, 256, (30, 9, 9, 3), np.uint8), np.repeat([3, 7], 15)
