@@ -11,6 +11,7 @@ from PIL import Image
 import frechet
 from frechet.errors import BadImage, GeneratorFailed, RequestError
 from frechet.metrics import METRICS
+from frechet.statistics import samples
 
 torch = pytest.importorskip("torch")
 
@@ -45,6 +46,20 @@ def test_each_class_is_what_it_is_alone(folders):
     assert scores["vendi"].per_class["cat"] > 1
     assert any("fd has no value of class cow, fox, hen" in warning for warning in scores["fd"].warnings)
     assert not any("classes have no more images" in warning for warning in scores["fd"].warnings)
+
+
+def test_a_class_of_many_images_has_metrics_of_every_image(folders, monkeypatch):
+    """Of 8 d images or more a sample is kept where nothing else is asked: of one dimension, 12 are more than 8 d."""
+
+    def means(images):
+        return images.mean((2, 3))[:, :1]
+
+    means.pixels = 8
+    expected = frechet.score(*folders, metrics=["kid"], per_class=True, extractor=means)["kid"].per_class
+    monkeypatch.setattr(samples, "KEPT", 5)
+    found = frechet.score(*folders, metrics=["kid"], per_class=True, extractor=means)["kid"].per_class
+    assert set(found) == {"cat", "dog"}
+    assert found == expected
 
 
 def test_classes_of_fewer_images_than_dimensions_are_told(folders):
