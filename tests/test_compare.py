@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -267,6 +268,27 @@ def test_a_gap_in_the_curve(checkpoints):
     page = comparison_page(compare_runs(runs))
     assert page.count("<section") == 2
     assert '<td class="number" data-value="-">-</td>' in page
+
+
+def test_a_picture_holds_one_kind_of_value(checkpoints):
+    """A corrected value of 0.3 is not drawn beside another run's plain 18.3, to which it is not compared either."""
+    pytest.importorskip("matplotlib")
+    from frechet.reports.plots import runs_svg
+
+    sure = checkpoints[0].scores["fd"] | {"value": 17.5, "corrected_value": 0.3, "interval_95": [0.1, 0.8]}
+    plain = sure | {"value": 18.3, "corrected_value": None, "standard_error": None, "interval_95": None}
+
+    def drawn(*scores):
+        (found,) = compare_runs([with_scores(run, fd=fd) for run, fd in zip(checkpoints, scores, strict=False)])
+        picture = runs_svg(found)
+        return [float(text) for text in re.findall(r">([\d.]+)</text>", picture)], ", corrected<" in picture
+
+    ticks, corrected = drawn(sure, plain)
+    assert not corrected
+    assert 17 < min(ticks) < max(ticks) < 19
+    ticks, corrected = drawn(sure, sure)
+    assert corrected
+    assert 0 <= min(ticks) < max(ticks) < 1
 
 
 @pytest.mark.parametrize("interval", ["auto", "none"])

@@ -8,8 +8,12 @@ import torch
 from conftest import run
 
 import frechet
+from frechet.distances.kernel import polynomial_mmd
 from frechet.errors import Mismatch, RequestError, SourceError, StatisticsError
 from frechet.features.recipe import Recipe
+from frechet.features.settings import Settings
+from frechet.pipeline import measure
+from frechet.statistics import samples
 from frechet.statistics.files import read_statistics
 from frechet.statistics.samples import KEPT
 from frechet.statistics.statistics import Statistics
@@ -64,6 +68,38 @@ def test_more_rows_than_a_block_give_the_moments_of_all():
     np.testing.assert_allclose(statistics.covariance, np.cov(x, rowvar=False), rtol=1e-12)
     assert (statistics.n, statistics.seed) == (len(x), 4)
     np.testing.assert_array_equal(statistics.rows, x[statistics.places].astype(np.float32))
+
+
+@pytest.mark.parametrize("how", ["arrays", "npy", "clean-fid", "torch-fidelity"])
+def test_of_many_features_every_one_counts_where_a_metric_asks(tmp_path, monkeypatch, how):
+    """From 8 d rows on a sample is kept of them; of 4,096 once, and KID, FID-infinity and the influences were refused."""
+    monkeypatch.setattr(samples, "KEPT", 50)
+    random = np.random.default_rng(0)
+    sides = [random.standard_normal((n, 4)).astype(np.float32) + i for i, n in enumerate((300, 200))]
+    given = list(sides)
+    for i, x in enumerate(sides):
+        if how == "npy":
+            np.save(tmp_path / f"{i}.npy", x)
+            given[i] = tmp_path / f"{i}.npy"
+        elif how == "clean-fid":
+            np.savez(tmp_path / f"{i}.npz", feats=x)
+            given[i] = tmp_path / f"{i}.npz"
+        elif how == "torch-fidelity":
+            torch.save(torch.from_numpy(x), tmp_path / f"{i}.pt")
+            given[i] = tmp_path / f"{i}.pt"
+    features = how in ("arrays", "npy")
+    scores = frechet.score(*given, metrics=["kid", "fd-infinity", "fd"], explain=2, features=features)
+    assert not scores.unavailable
+    assert float(scores["kid"]) == pytest.approx(polynomial_mmd(*(x.astype(float) for x in sides)), rel=1e-5)
+    assert len(scores["fd"].influence["raise"]) == 2
+    plain = frechet.score(*given, features=features)["fd"]
+    assert plain.value == scores["fd"].value
+    assert "analytic" in plain.interval_method  # by the sample, as ever
+    measured = measure(*given, Settings(), features=features)
+    assert len(measured.statistics["generated"].features) == 300  # what a page is made of
+    if features:
+        assert len(frechet.influence(*given, features=True).change) == 300
+        assert len(frechet.collect(given[0], features=True).rows) == 50
 
 
 def at(place, value, n=5000):

@@ -165,6 +165,51 @@ def test_a_copy_is_seen_beside_the_image_it_copies(sides):
         assert nearest.distance < 1e-3 * found.usual
 
 
+def _whole(features):
+    """Statistics that kept all rows, as those of images have on a page."""
+    return replace(Statistics.of_features(features), rows=features, places=np.arange(len(features)))
+
+
+def test_all_generated_images_are_looked_at_for_what_is_near(monkeypatch):
+    """They come class by class: the last class may begin beyond any number of rows. And a copy is at distance 0."""
+    random = np.random.default_rng(0)
+    x, y = (random.standard_normal((n, 4)).astype(np.float32) + np.float32(1000) for n in (6000, 200))
+    x[5000:, 0] += 40
+    y[150:, 0] += 40
+    y[150:] = x[5900:5950]
+    y[77, 1] += 30  # nothing is near to it
+    found = findings_of(_whole(x), _whole(y), intervals=False)
+    gaps = np.linalg.norm(x[None].astype(float) - y[:, None], axis=2)
+    own = np.sort(np.linalg.norm(y[None].astype(float) - y[:, None], axis=2), axis=1)[:, 1]
+    assert found.usual == pytest.approx(np.median(own), rel=1e-12)
+    assert [row for row, _ in found.lonely] == [i for i in np.argsort(-gaps.min(1))[:12] if gaps[i].min() > found.usual]
+    assert found.lonely[0][0] == 77
+    assert all(near.distance == pytest.approx(gaps[row].min(), rel=1e-12) for row, near in found.lonely)
+    assert not any(row >= 150 for row, _ in found.lonely)
+    near = findings_of(_whole(y), _whole(x), intervals=False).raising
+    assert {one.nearest[0].distance for one in near if one.row >= 150} == {0.0}
+    monkeypatch.setattr("frechet.reports.findings._ROWS", 50)
+    found = findings_of(_whole(x), _whole(y), intervals=False)
+    assert found.usual == pytest.approx(np.median(own[np.linspace(0, 199, 50).round().astype(int)]), rel=1e-12)
+    assert "50 of the 200 reference images were looked at" in found.missing[0]
+
+
+def test_nothing_is_missing_where_every_image_is_there():
+    """No image is said to be far from all generated ones that has a copy among them."""
+    x = np.random.default_rng(0).standard_normal((300, 6)).astype(np.float32)
+    found = findings_of(_whole(x), _whole(x[::2]), intervals=False)
+    assert found.usual > 0
+    assert found.lonely == []
+    assert found.missing == []
+
+
+def test_neighbours_among_some_of_the_reference_are_told_as_such():
+    random = np.random.default_rng(0)
+    x, y = (random.standard_normal((n, 4)).astype(np.float32) for n in (300, 5000))  # of 8 d images a sample is kept
+    found = findings_of(_whole(x), Statistics.of_features(y), intervals=False)
+    assert "kept the features of 4,096 of its images" in found.missing[0]
+
+
 @pytest.mark.parametrize(("n", "m", "d"), [(400, 300, 12), (9, 300, 24), (300, 9, 24), (700, 800, 512)])
 def test_directions_hold_the_whole_distance(n, m, d):
     """Their shares add up to d², but for what q has where p has nothing; and along an axis of a shift they find it."""

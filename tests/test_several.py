@@ -11,6 +11,7 @@ from PIL import Image
 import frechet
 from frechet.errors import BadImage, GeneratorFailed, RequestError
 from frechet.metrics import METRICS
+from frechet.statistics import samples
 
 torch = pytest.importorskip("torch")
 
@@ -47,11 +48,36 @@ def test_each_class_is_what_it_is_alone(folders):
     assert not any("classes have no more images" in warning for warning in scores["fd"].warnings)
 
 
+def test_a_class_of_many_images_has_metrics_of_every_image(folders, monkeypatch):
+    """Of 8 d images or more a sample is kept where nothing else is asked: of one dimension, 12 are more than 8 d."""
+
+    def means(images):
+        return images.mean((2, 3))[:, :1]
+
+    means.pixels = 8
+    expected = frechet.score(*folders, metrics=["kid"], per_class=True, extractor=means)["kid"].per_class
+    monkeypatch.setattr(samples, "KEPT", 5)
+    found = frechet.score(*folders, metrics=["kid"], per_class=True, extractor=means)["kid"].per_class
+    assert set(found) == {"cat", "dog"}
+    assert found == expected
+
+
 def test_classes_of_fewer_images_than_dimensions_are_told(folders):
     scores = frechet.score(*folders, metrics=["fd", "vendi"], per_class=True, extractor="efficientnet-lite0")
     told = [warning for warning in scores["fd"].warnings if "classes have no more images" in warning]
     assert told[0].startswith("2 of 3 classes have no more images than the 1280 dimensions, the smallest 12")
     assert not any("classes have no more images" in warning for warning in scores["vendi"].warnings)
+
+
+def test_what_a_reader_should_know_of_a_later_score_is_told(folders, tmp_path):
+    pytest.importorskip("jinja2")
+    page = tmp_path / "page.html"
+    asked = ["--metrics", "vendi,fd", "--per-class", "--extractor", "efficientnet-lite0", "--report", page]
+    code, _, told = run("score", *folders, *asked)
+    assert code == 0
+    for text, before in ((told, "warning: "), (page.read_text(), "<li>")):
+        assert text.count(f"{before}2 of 3 classes have no more images than the 1280 dimensions") == 1
+        assert text.count(f"{before}fd has no value of class cow, fox, hen") == 1
 
 
 def test_labels_of_adms_files_are_classes(tmp_path):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import frechet
 from frechet.distances.frechet import frechet_terms
 from frechet.distances.normal import Normal
 from frechet.distances.transport import couple, feature_gradient, influence, squared_distance
@@ -112,3 +113,38 @@ def test_influence_foretells_what_leaving_an_image_out_does(side):
     assert np.corrcoef(change, predicted)[0, 1] >= 0.99
     assert np.polyfit(predicted, change, 1)[0] == pytest.approx(1, abs=0.1)
     assert abs(psi.mean()) <= 1e-2 * psi.std()
+
+
+def plain_distance(x, y):
+    """By the singular values of the product of the centred rows."""
+    one, other = ((side - side.mean(0)) / (len(side) - 1) ** 0.5 for side in (x, y))
+    shared = np.linalg.svd(one @ other.T, compute_uv=False).sum()
+    return ((x.mean(0) - y.mean(0)) ** 2).sum() + (one**2).sum() + (other**2).sum() - 2 * shared
+
+
+@pytest.mark.parametrize(
+    ("n", "m", "d"), [(60, 80, 8), (10, 80, 24), (80, 10, 24), (12, 9, 24), (25, 80, 24), (3, 50, 8), (600, 700, 512)]
+)
+def test_the_change_without_an_image_is_that_of_leaving_it_out(n, m, d):
+    x, y = draw(1, n, d, 1.3), draw(2, m, d, 1.0, 0.1)
+    x[0] += 6
+    x[1] = x[2]
+    x[:, 3] = y[:, 3] = 5.0
+    found = frechet.influence(x.astype(np.float32), y.astype(np.float32), features=True)
+    x, y = (side.astype(np.float32).astype(np.float64) for side in (x, y))
+    whole = plain_distance(x, y)
+    few = range(n if d < 100 else 4)
+    left = [plain_distance(np.delete(x, i, 0), y) - whole for i in few]
+    np.testing.assert_allclose(found.change[list(few)], left, rtol=1e-5, atol=1e-7 * whole)
+    gaps = [((np.delete(x, i, 0).mean(0) - y.mean(0)) ** 2).sum() for i in few]
+    np.testing.assert_allclose(
+        found.mean[list(few)], np.subtract(gaps, ((x.mean(0) - y.mean(0)) ** 2).sum()), rtol=1e-5, atol=1e-7 * whole
+    )
+
+
+def test_images_that_are_all_alike_and_two_images_have_changes_too():
+    y = draw(2, 40, 6)
+    for x in (np.ones((5, 6)), draw(1, 2, 6)):
+        assert np.isfinite(frechet.influence(x, y, features=True).change).all()
+    x = np.ones((5, 6)) * y.mean(0)
+    assert np.abs(frechet.influence(x, y, features=True).change).max() <= 1e-6

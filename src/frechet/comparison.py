@@ -12,7 +12,7 @@ import numpy as np
 from frechet.engines.local import Progress
 from frechet.errors import RequestError, StatisticsError
 from frechet.features.recipe import Recipe
-from frechet.metrics import Metric, Outcome, Sides, default_metric, frechet_influence, label_of, require_all_features
+from frechet.metrics import Metric, Outcome, Sides, default_metric, frechet_changes, label_of, require_all_features
 from frechet.metrics.gaussian import frechet_of
 from frechet.metrics.plan import Plan, Wish, names_of, plan_of
 from frechet.provenance import common_recipe, guess_of, provenance_of, warnings_on
@@ -255,11 +255,10 @@ def influences_of(generated: Statistics, reference: Statistics) -> Influences:
         RequestError: the generated side did not keep every image's features.
     """
     require_all_features(generated)
-    assert generated.n is not None
     assert generated.places is not None
-    found = frechet_influence(generated, reference)
+    found = frechet_changes(generated, reference)
     names = generated.names or tuple(f"image {place}" for place in generated.places)
-    return Influences(names, found.mean / (1 - generated.n), found.covariance / (1 - generated.n))
+    return Influences(names, found.mean, found.covariance)
 
 
 def _listed(generated: Statistics, reference: Statistics | None, count: int) -> dict[str, Any] | None:

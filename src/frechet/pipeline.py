@@ -14,7 +14,7 @@ from frechet.features.loaded import LoadedExtractor
 from frechet.features.recipe import Recipe
 from frechet.features.settings import Options, Settings, require_keywords
 from frechet.images.pictures import Source
-from frechet.metrics.plan import Plan, by_extractor, names_of, plan_of
+from frechet.metrics.plan import Plan, by_extractor, names_of, of_every_image, plan_of
 from frechet.provenance import common_recipe
 from frechet.scores import Influences, Score, Scores
 from frechet.several import averaged, by_class, extractor_by_extractor, with_seed
@@ -90,7 +90,8 @@ def score(
         raise RequestError(f"repeat is {repeat}; expected the number of runs")
 
     def run(given: Sequence[Any], settings: Settings, metrics: Sequence[str] | None) -> Scores:
-        opener = partial(open_side, settings=settings, features=features, progress=progress)
+        keep_all = explain > 0 or of_every_image(metrics)
+        opener = partial(open_side, settings=settings, features=features, keep_all=keep_all, progress=progress)
         sides = opened(opener, *given)
         if "reference" in sides:
             sides["reference"] = declared(sides["reference"], reference_convention, reference_size)
@@ -144,13 +145,16 @@ def measure(
     features: bool = False,
     progress: Progress | None = None,
 ) -> Measured:
-    """As `score`, with the features that the scores come from: of every image, where images are given.
+    """As `score`, with the features that the scores come from: of every image, where images or features are given.
 
     Statistics that did not keep the features of every image are scored without `explain`.
     """
     require_wishes(interval, explain)
     sides = opened(
-        partial(open_side, settings=settings, features=features, progress=progress), generated, reference, held_out
+        partial(open_side, settings=settings, features=features, keep_all=True, progress=progress),
+        generated,
+        reference,
+        held_out,
     )
     sides["reference"] = declared(sides["reference"], reference_convention, reference_size)
     one = sides["generated"]
@@ -245,7 +249,7 @@ def influence(
     require_keywords("frechet.influence", options, influence)
     settings = Settings(**options)
     opener = partial(open_side, settings=settings, features=features, progress=progress)
-    one, other = opener(generated), opener(reference)
+    one, other = opener(generated, keep_all=True), opener(reference)
     if not (isinstance(one, Statistics) and isinstance(other, Statistics)):
         sides = {"generated": one, "reference": other}
         found = _collected(sides, settings, settings.load(progress), progress, {"features": True})

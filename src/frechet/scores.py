@@ -86,7 +86,7 @@ class Score:
 
 @dataclass(frozen=True, eq=False)
 class Influences:
-    """What each generated image does to a Fréchet distance, to first order.
+    """What each generated image does to a Fréchet distance.
 
     Attributes:
         names: (n,) what the user knows the images by.

@@ -59,9 +59,18 @@ def _makes_images(side: Any) -> bool:
 
 
 def open_side(
-    side: Any, settings: Settings, *, features: bool = False, progress: Progress | None = None
+    side: Any,
+    settings: Settings,
+    *,
+    features: bool = False,
+    keep_all: bool = False,
+    progress: Progress | None = None,
 ) -> Source | Statistics:
     """Images to be measured, or the statistics that were given instead; `score` says what may be.
+
+    Args:
+        side, settings, features, progress: as there.
+        keep_all: whether all rows are kept of features that are given.
 
     Raises:
         RequestError: it is neither, cannot be read, or holds fewer than two images.
@@ -69,8 +78,8 @@ def open_side(
 
     def read(path: Path) -> Statistics:
         if features and not is_statistics(path):
-            return read_features(path, settings.seed)
-        return read_statistics(path, settings.dims)
+            return read_features(path, settings.seed, keep_all=keep_all)
+        return read_statistics(path, settings.dims, keep_all=keep_all)
 
     if isinstance(side, Statistics):
         return side
@@ -86,7 +95,7 @@ def open_side(
             raise RequestError("a function makes as many images as are wanted: say how many by num_images")
         return GeneratedSource(side, settings.num_images)
     elif features:
-        found = Statistics.of_features(side, seed=settings.seed)
+        found = Statistics.of_features(side, seed=settings.seed, keep_all=keep_all)
     else:
         return _images_of(side)
     return _as_said(found, settings) if features and are_bare_features(found) else found

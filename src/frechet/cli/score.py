@@ -17,7 +17,7 @@ from frechet.errors import RequestError
 from frechet.metrics.plan import ALL, names_of
 from frechet.output import check_output, written_aside
 from frechet.reports.html import write_report
-from frechet.reports.text import table
+from frechet.reports.text import table, warnings_of
 
 
 @click.command()
@@ -84,7 +84,7 @@ def command(
             return
         computed = partial(write_report, path=report, force=force) if report else pipeline.score
         scores = computed(generated, reference, metrics=names, splits=numbers, progress=progress, **chosen)
-    for warning in next(iter(scores.values())).warnings:
+    for warning in warnings_of(scores):
         print(f"warning: {one_line(warning)}", file=sys.stderr)
     for name, reason in scores.unavailable.items():
         print(f"no {name}: {one_line(reason)}", file=sys.stderr)

@@ -99,12 +99,44 @@ def nearest(x: Cloud, y: Cloud, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def nearest_others(x: Cloud, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k other rows that are nearest to each row, k less than their number. Each distance is computed once for both its rows.
+    """The k other rows that are nearest to each row, k less than their number.
 
-    A row's candidates are what lies below a limit that is no less than its k-th distance and falls as tiles go by.
+    Of equal rows all but the first k + 1 are left out, and get the neighbours that they share: each of a collapsed
+    generator's images would be a candidate for all others.
 
     Returns:
         (n, k) places and (n, k) float64 squared distances, ascending.
+    """
+    first = _first_twins(x, k)
+    more = first != np.arange(len(x))
+    if not more.any():
+        return _nearest_others(x, k)
+    kept = np.flatnonzero(~more)
+    places, squared = _nearest_others(Cloud(x.rows[kept], x.centred[kept], x.squares[kept]), k)
+    same = np.searchsorted(kept, first)
+    places = kept[places][same]
+    places[more] = np.column_stack([first, places])[more, :k]
+    return places, squared[same]
+
+
+def _first_twins(x: Cloud, k: int) -> np.ndarray:
+    """(n,) for a row that is equal to more than k before it, the first of these; for every other, itself."""
+    first = np.arange(len(x))
+    _, inverse, counts = np.unique(x.squares, return_inverse=True, return_counts=True)
+    twins: dict[bytes, list[int]] = {}
+    for i in np.flatnonzero(counts[inverse] > k + 1).tolist():
+        before = twins.setdefault(x.rows[i].tobytes(), [])
+        if len(before) > k:
+            first[i] = before[0]
+        else:
+            before.append(i)
+    return first
+
+
+def _nearest_others(x: Cloud, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The same of rows of which few are equal. Each distance is computed once for both its rows.
+
+    A row's candidates are what lies below a limit that is no less than its k-th distance and falls as tiles go by.
     """
     n, d = x.centred.shape
     size = max(k + 1, min(n, int(BLOCK**0.5)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from frechet.features.extractors import table_row
 from frechet.features.recipe import Recipe
 from frechet.metrics import gaussian, latents, probabilities, samples
-from frechet.metrics.gaussian import frechet_influence, frechet_interval, normal_of, require_all_features
+from frechet.metrics.gaussian import frechet_changes, frechet_interval, normal_of, require_all_features
 from frechet.metrics.table import Metric, Outcome, Sides
 
 __all__ = [
@@ -14,7 +14,7 @@ __all__ = [
     "Outcome",
     "Sides",
     "default_metric",
-    "frechet_influence",
+    "frechet_changes",
     "frechet_interval",
     "label_of",
     "normal_of",

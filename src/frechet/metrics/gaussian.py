@@ -11,7 +11,7 @@ import numpy as np
 from frechet.distances.frechet import Terms, frechet_terms
 from frechet.distances.infinity import frechet_infinity
 from frechet.distances.normal import Normal
-from frechet.distances.transport import Influence, couple, influence
+from frechet.distances.removal import Changes, changes_without
 from frechet.distances.uncertainty import Interval, Side, interval, why_none
 from frechet.errors import RequestError, StatisticsError
 from frechet.metrics.table import Done, Metric, Outcome, Sides
@@ -82,11 +82,10 @@ def frechet_interval(generated: Statistics, reference: Statistics, seed: int, do
     return why_none(*sides) or interval(*sides, seed=seed, done=done)
 
 
-def frechet_influence(generated: Statistics, reference: Statistics) -> Influence:
-    """ψ of every generated image whose features were kept, in order of place."""
-    assert generated.rows is not None
-    p, q = normal_of(generated), normal_of(reference)
-    return influence(generated.rows.astype(np.float64), p, q, couple(p, q))
+def frechet_changes(generated: Statistics, reference: Statistics) -> Changes:
+    """What the distance changes by without each generated image, in order of place; all their features were kept."""
+    assert generated.features is not None
+    return changes_without(generated.features.astype(np.float64), normal_of(generated), normal_of(reference))
 
 
 def _sampled(side: Statistics) -> Side:

@@ -114,6 +114,15 @@ def names_of(metrics: Sequence[str] | str | None) -> list[str] | None:
     return names
 
 
+def of_every_image(metrics: Sequence[str] | None) -> bool:
+    """Whether one of these metrics needs the features of every image.
+
+    Raises:
+        RequestError: an unknown metric or preset.
+    """
+    return any(name == ALL or bool(_row(name).all_features) for name in metrics or ())
+
+
 def by_extractor(metrics: Sequence[str] | None) -> dict[str | None, list[str] | None]:
     """The metrics that the extractor asked for gives (None), and those that bear the name of another one.
 

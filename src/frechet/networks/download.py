@@ -102,8 +102,7 @@ def _fetch(
                 break
             if got <= before:  # no byte nearer: a pause is worth one more try, not five
                 if attempt:
-                    if not trouble:
-                        troubles.append(f"{shown(url)}: gave {got} of {size or 'unknown'} bytes")
+                    troubles.append(f"{shown(url)}: {trouble or f'gave {got} of {size} bytes'}")
                     break
                 time.sleep(0.5)
     raise WeightsError("\n  - ".join(["the download failed:", *dict.fromkeys(troubles)]))

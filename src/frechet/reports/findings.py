@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from frechet.comparison import influences_of
+from frechet.distances.blocks import Cloud, mean_of, nearest
 from frechet.distances.frechet import frechet_terms
 from frechet.distances.transport import couple, leading_directions
 from frechet.engines.local import Progress
+from frechet.errors import StatisticsError
 from frechet.metrics import frechet_interval, normal_of
 from frechet.statistics.statistics import Statistics
 
@@ -30,7 +32,7 @@ SHARES = {  # what counts neighbourhoods -> (the images of which side, what it t
     ),
     "coverage": ("reference", "{:.1%} of the reference images have a generated one near: how little was left out"),
 }
-_ROWS = 4096  # of a side, among which neighbours are looked for
+_ROWS = 4096  # of the reference, whose nearest generated image is looked for
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Findings:
         curve: the distance of nested subsets of the generated images, and at last of all.
         directions: those that hold most of the distance.
         raising, lowering: the images that raise the distance most, and that lower it most.
-        lonely: reference images that no generated image is near to, with the nearest one.
+        lonely: reference images that are further from every generated image than is usual, with the nearest one.
         usual: the median distance of a reference image to its nearest other one.
     """
 
@@ -172,42 +174,49 @@ def _find_influential(found: Findings, generated: Statistics, reference: Statist
     told = influences_of(generated, reference)
     assert generated.rows is not None
     worst, best = (order[:LISTED] for order in told.ordered())
-    near = _nearest(generated.rows[worst], reference.rows)
+    near: Sequence[tuple[Neighbour, ...]] = [()] * len(worst)
+    if reference.rows is not None:
+        try:
+            near = _find_near(found, generated.rows, worst, reference)
+        except StatisticsError as error:  # too large for distances of rows, not for moments
+            found.missing.append(f"the nearest images are missing: {error}")
 
     def row(i: int, nearest: tuple[Neighbour, ...]) -> Influential:
         return Influential(int(i), float(told.change[i]), float(told.mean[i]), float(told.covariance[i]), nearest)
 
     found.raising = [row(i, neighbours) for i, neighbours in zip(worst, near, strict=True)]
     found.lowering = [row(i, ()) for i in best]
-    if reference.rows is not None:
-        _find_lonely(found, generated.rows, reference.rows)
 
 
-def _find_lonely(found: Findings, generated: np.ndarray, reference: np.ndarray) -> None:
-    """Reference images whose nearest generated one is furthest, and how near reference images usually are to each other."""
-    rows = reference[:_ROWS]
-    squared = _squared_distances(rows, generated[:_ROWS])
-    nearest = squared.argmin(axis=1)
-    apart = squared[np.arange(len(rows)), nearest]
-    for i in np.argsort(-apart, kind="stable")[:LISTED]:
-        found.lonely.append((int(i), Neighbour(int(nearest[i]), float(max(0.0, apart[i]) ** 0.5))))
-    own = _squared_distances(rows, rows)
-    np.fill_diagonal(own, np.inf)
-    found.usual = float(np.median(np.sqrt(np.maximum(own.min(axis=1), 0)))) if len(rows) > 1 else None
+def _find_near(
+    found: Findings, generated: np.ndarray, worst: np.ndarray, reference: Statistics
+) -> Sequence[tuple[Neighbour, ...]]:
+    """The reference images nearest to the worst generated ones; and `lonely` and `usual`.
 
-
-def _nearest(rows: np.ndarray, others: np.ndarray | None) -> Sequence[tuple[Neighbour, ...]]:
-    if others is None:
-        return [()] * len(rows)
-    squared = _squared_distances(rows, others)
-    order = np.argsort(squared, axis=1)[:, :NEIGHBOURS]
+    Reference images are spread evenly over all of them where there are many: they come class by class.
+    """
+    rows = reference.rows
+    assert rows is not None
+    centre = mean_of(rows)
+    some = np.linspace(0, len(rows) - 1, min(len(rows), _ROWS)).round().astype(int)
+    x, y, few = (Cloud.of(side, centre) for side in (generated, rows, rows[some]))
+    if len(rows) > 1:  # the nearest of all is the image itself, or one like it
+        found.usual = float(np.median(np.sqrt(nearest(few, y, 2)[1][:, 1])))
+    places, squared = nearest(few, x, 1)
+    apart = np.sqrt(squared[:, 0])
+    order = [i for i in np.argsort(-apart, kind="stable")[:LISTED] if apart[i] > (found.usual or 0)]
+    found.lonely = [(int(some[i]), Neighbour(int(places[i, 0]), float(apart[i]))) for i in order]
+    if len(some) < len(rows):
+        found.missing.append(
+            f"{len(some):,} of the {len(rows):,} reference images were looked at for those that nothing generated is near to"
+        )
+    if reference.features is None:
+        found.missing.append(
+            f"{reference.source} kept the features of {len(rows):,} of its images: the nearest reference images are the "
+            "nearest of those, and copies of others are not seen"
+        )
+    places, squared = nearest(Cloud.of(generated[worst], centre), y, min(NEIGHBOURS, len(rows)))
     return [
-        tuple(Neighbour(int(j), float(max(0.0, line[j]) ** 0.5)) for j in chosen)
-        for line, chosen in zip(squared, order, strict=True)
+        tuple(Neighbour(int(j), float(gap**0.5)) for j, gap in zip(*line, strict=True))
+        for line in zip(places, squared, strict=True)
     ]
-
-
-def _squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    centre = y.mean(axis=0)
-    x, y = x - centre, y - centre
-    return (x**2).sum(axis=1)[:, None] + (y**2).sum(axis=1) - 2 * (x @ y.T)

@@ -24,6 +24,7 @@ from frechet.pipeline import Measured, measure
 from frechet.reports.findings import SHARES, Findings, Point, findings_of
 from frechet.reports.ranking import Comparison
 from frechet.reports.side_by_side import tables_of
+from frechet.reports.text import warnings_of
 from frechet.reports.thumbnails import Album
 from frechet.scores import Score, Scores
 from frechet.statistics.statistics import Statistics
@@ -130,7 +131,7 @@ def report_page(measured: Measured, settings: Settings, command: str, progress: 
         "report.html",
         title=scores[0].label,
         scores=[(score, meaning(score)) for score in scores],
-        warnings=scores[0].warnings,
+        warnings=warnings_of(measured.scores),
         unavailable=measured.scores.unavailable,
         distance=distance,
         found=found,
@@ -160,7 +161,7 @@ def comparison_page(comparisons: Sequence[Comparison]) -> str:
     return _rendered(
         "comparison.html",
         title="Runs side by side",
-        found=[(table, runs_svg(comparison)) for table, comparison in zip(tables, comparisons, strict=True)],
+        found=[(table, runs_svg(one), one.corrected) for table, one in zip(tables, comparisons, strict=True)],
     )
 
 

@@ -121,17 +121,18 @@ def shares_svg(scores: Sequence[Score]) -> str:
 
 
 def runs_svg(comparison: Comparison) -> str:
-    """Values of runs in their order, with their intervals."""
+    """Values of runs in their order: corrected ones with their intervals where all have them, else plain ones."""
     figure = Figure(figsize=(7.2, 3.6), layout="constrained")
     axis = figure.subplots()
     rows = comparison.rows
-    values = [row.value if row.corrected_value is None else row.corrected_value for row in rows]
+    values = [row.corrected_value if comparison.corrected else row.value for row in rows]
     shown = [math.nan if value is None else value for value in values]  # which leaves a gap
     for i, (row, value) in enumerate(zip(rows, shown, strict=True)):
-        low, high = row.interval_95 or (value, value)
+        low, high = (comparison.corrected and row.interval_95) or (value, value)
         axis.plot([i, i], [low, high], color=_COLOURS[0], linewidth=5, alpha=0.35, solid_capstyle="round")
     axis.plot(range(len(rows)), shown, color=_COLOURS[0], linewidth=1.6, marker="o", markersize=5)
-    axis.set(ylabel=_drawn(comparison.label.partition(" (")[0]))
+    kind = ", corrected" if comparison.corrected else ""
+    axis.set(ylabel=_drawn(comparison.label.partition(" (")[0]) + kind)
     axis.set_xticks(range(len(rows)), [_short_name(row.run) for row in rows], rotation=30, ha="right")
     return _svg(figure, axis, f"{len(rows)} runs in their order; the table holds the numbers")
 

@@ -68,6 +68,11 @@ class Comparison:
     paired: bool
     notes: tuple[str, ...]
 
+    @property
+    def corrected(self) -> bool:
+        """Whether every run that has the metric has a corrected value, so that those may stand side by side."""
+        return all(row.corrected_value is not None for row in self.rows if row.value is not None)
+
 
 def compare_runs(runs: Sequence[Run]) -> list[Comparison]:
     """Every metric that a run has, and which of its differences are more than noise; runs that lack it have an empty row.

@@ -17,6 +17,11 @@ def table(scores: Scores) -> str:
     return "\n".join(one_line(line) for score in scores.values() for line in _lines(score))
 
 
+def warnings_of(scores: Scores) -> list[str]:
+    """What a reader should know of any of the scores, each once: some is of one metric alone."""
+    return list(dict.fromkeys(warning for score in scores.values() for warning in score.warnings))
+
+
 def _lines(score: Score) -> Iterator[str]:
     yield f"{score.label}: {score.value:.6g}"
     rows = list(_interval(score))

@@ -53,7 +53,11 @@ def of_class(side: Statistics, members: np.ndarray, name: str) -> Statistics:
     """
     assert side.features is not None
     return Statistics.of_features(
-        side.features[members], recipe=side.recipe, source=f"{side.source} (class {name})", seed=side.seed
+        side.features[members],
+        recipe=side.recipe,
+        source=f"{side.source} (class {name})",
+        seed=side.seed,
+        keep_all=True,
     )
 
 

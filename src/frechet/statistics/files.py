@@ -57,12 +57,13 @@ def write_statistics(statistics: Statistics, path: Path, *, force: bool = False)
         np.savez(file, frechet=np.array(json.dumps(about)), **arrays)
 
 
-def read_statistics(path: str | Path, dims: int | None = None) -> Statistics:
+def read_statistics(path: str | Path, dims: int | None = None, *, keep_all: bool = False) -> Statistics:
     """Read our own format or a peer's (see `frechet.statistics.peers`).
 
     Args:
         path: the file.
         dims: the number of features that is wanted, where a file has statistics of several layers.
+        keep_all: whether all rows are kept of a file that is features, also of 8 d or more.
 
     Raises:
         StatisticsError: damaged, incomplete, not finite, not a covariance, or holding Python objects (never unpickled).
@@ -71,16 +72,17 @@ def read_statistics(path: str | Path, dims: int | None = None) -> Statistics:
     with _trusted(path, "statistics"):
         arrays = read_arrays(path, dims)
         if "features" in arrays:
-            return Statistics.of_features(arrays["features"], source=str(path))
+            return Statistics.of_features(arrays["features"], source=str(path), keep_all=keep_all)
         return _checked(arrays, path)
 
 
-def read_features(path: Path, seed: int = 0) -> Statistics:
+def read_features(path: Path, seed: int = 0, *, keep_all: bool = False) -> Statistics:
     """Statistics of a file of features: an .npy (n, d), or an .npz with such an array.
 
     Args:
         path: the file.
         seed: of the sample of rows that is kept.
+        keep_all: whether all rows are.
 
     Raises:
         StatisticsError: another kind of file, damaged, or holding something else than features.
@@ -97,7 +99,7 @@ def read_features(path: Path, seed: int = 0) -> Statistics:
             raise StatisticsError(
                 f"{path} is a file of type {path.suffix or '(none)'}; expected features in an .npy or .npz, or statistics"
             )
-        return Statistics.of_features(feature_array(path), source=str(path), seed=seed)
+        return Statistics.of_features(feature_array(path), source=str(path), seed=seed, keep_all=keep_all)
 
 
 @contextmanager

@@ -11,8 +11,9 @@ import numpy as np
 
 from frechet.errors import StatisticsError
 from frechet.features.recipe import Recipe
+from frechet.statistics.gathering import Gathering
 from frechet.statistics.gaussian import Gaussian
-from frechet.statistics.samples import Sample, rows_kept
+from frechet.statistics.samples import Sample
 
 _BLOCK = 4096  # rows of features that are turned into float64 at a time
 
@@ -84,6 +85,7 @@ class Statistics:
         recipe: Recipe | None = None,
         source: str = "features in memory",
         seed: int = 0,
+        keep_all: bool = False,
     ) -> Statistics:
         """Statistics of features that are at hand.
 
@@ -93,6 +95,7 @@ class Statistics:
             recipe: how they were made, as far as that is known.
             source: what the user knows them by.
             seed: of the sample of rows.
+            keep_all: whether all rows are kept, also of 8 d or more; KID and other metrics of every image need them.
 
         Raises:
             StatisticsError: another shape or type, fewer than two rows, a row that is not finite, or a spread that
@@ -103,9 +106,9 @@ class Statistics:
         except Exception as error:  # a tensor of another device, a ragged list: their errors have many names
             raise StatisticsError(f"{source} ({type(features).__name__}) cannot become an array: {error}") from error
         _require_features(features, source)
-        gaussian = Gaussian.empty(features.shape[1])
-        sample = Sample.empty(features.shape[1], seed, rows_kept(*features.shape))
-        for start in range(0, len(features), _BLOCK):
+        n, d = features.shape
+        kept = Gathering(slice(0, d), n, seed, keep_all=keep_all)
+        for start in range(0, n, _BLOCK):
             block = features[start : start + _BLOCK]
             with np.errstate(over="ignore"):
                 rows = block.astype(np.float32)
@@ -115,10 +118,9 @@ class Statistics:
                     f"{source}: row {start + int(wrong.argmax())} (counted from 0) holds NaN, infinity or a number "
                     "beyond float32; expected finite features. Find out what became of that image, or leave its row out"
                 )
-            gaussian = gaussian.update(rows)
-            sample = sample.update(np.arange(start, start + len(rows)), rows)
+            kept.update(np.arange(start, start + len(rows)), rows)
         _require_held(features, source)
-        return cls.of(gaussian, sample, recipe=recipe or Recipe(), source=source)
+        return cls.of(kept.gaussian, kept.sample, recipe=recipe or Recipe(), source=source)
 
     @property
     def dims(self) -> int:
