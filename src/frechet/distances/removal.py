@@ -16,8 +16,9 @@ from typing import NamedTuple
 import numpy as np
 
 from frechet.distances.normal import Normal
-from frechet.distances.transport import couple, influence
+from frechet.distances.transport import Coupling, couple, influence
 
+_AT_ONCE = 1024  # images
 _STEP = 0.5  # of log t; the rule errs by exp(-2π²/step) of the sum
 _BELOW, _ABOVE = 1e-16, 1e6  # how far t reaches beyond the squares of the roots; above, the integrand is known
 
@@ -38,13 +39,19 @@ def changes_without(rows: np.ndarray, p: Normal, q: Normal) -> Changes:
     """The change of d²(p, q) without each of p's images; of two images, of which one has no covariance, to first order.
 
     Args:
-        rows: (n, d) float64 features of all images of p.
+        rows: (n, d) features of all images of p.
         p, q: of the same dimension.
     """
     n, coupling = len(rows), couple(p, q)
     if n < 3:
-        first = influence(rows, p, q, coupling)
+        first = influence(rows.astype(np.float64), p, q, coupling)
         return Changes(first.mean / (1 - n), first.covariance / (1 - n))
+    blocks = [_changes(rows[start : start + _AT_ONCE], n, p, q, coupling) for start in range(0, n, _AT_ONCE)]
+    return Changes(*map(np.concatenate, zip(*blocks, strict=True)))
+
+
+def _changes(rows: np.ndarray, n: int, p: Normal, q: Normal, coupling: Coupling) -> Changes:
+    """Those of some of n images."""
     centred = rows - p.mean
     squares = np.sum(centred**2, axis=1)
     a, b = (n - 1) / (n - 2), n / ((n - 1) * (n - 2))

@@ -85,7 +85,7 @@ def frechet_interval(generated: Statistics, reference: Statistics, seed: int, do
 def frechet_changes(generated: Statistics, reference: Statistics) -> Changes:
     """What the distance changes by without each generated image, in order of place; all their features were kept."""
     assert generated.features is not None
-    return changes_without(generated.features.astype(np.float64), normal_of(generated), normal_of(reference))
+    return changes_without(generated.features, normal_of(generated), normal_of(reference))
 
 
 def _sampled(side: Statistics) -> Side:
