@@ -70,8 +70,8 @@ def _roots_without(roots: np.ndarray, squares: np.ndarray, a: float, b: float) -
     roots, squares = roots / scale, squares / scale
     known = a * roots**2
     weights = (b / a) * squares / roots
-    left = 1 - np.minimum(weights.sum(axis=1), 1)  # at t = 0; nothing where n images span n - 1 dimensions
     t = np.exp(np.arange(np.log(known.min() * _BELOW), np.log(known.max() * _ABOVE) + _STEP, _STEP))
-    ratios = left[:, None] + weights @ (t / (known[:, None] + t))
+    ratios = 1 - weights @ (known[:, None] / (known[:, None] + t))
+    least = t / (known.max() + t)  # as eigenvalues interlace; less is rounding, of which the smallest roots are full
     beyond = b * (squares @ roots) * (t[-1] * np.exp(_STEP)) ** -0.5 / (1 - np.exp(-_STEP / 2))
-    return scale * _STEP / (2 * np.pi) * (np.log(np.maximum(ratios, 1e-300)) @ t**0.5 - beyond)
+    return scale * _STEP / (2 * np.pi) * (np.log(np.maximum(ratios, least)) @ t**0.5 - beyond)
