@@ -10,6 +10,7 @@ import torch
 from golden_images import tiles
 
 import frechet
+from frechet.distances import transport
 from frechet.distances.normal import Normal
 from frechet.errors import BadFeatures, Mismatch, RequestError, TooFewImages
 from frechet.features.conventions import CONVENTIONS
@@ -112,6 +113,17 @@ def test_as_many_images_as_dimensions_have_the_gradient_of_differences(n, stored
     value.backward()
     assert value.item() == pytest.approx(by_singular_values(x), rel=1e-10)
     assert np.linalg.norm(features.grad.numpy() - expected) <= 1e-5 * np.linalg.norm(expected)
+
+
+def test_few_images_on_both_sides_are_decomposed_once(monkeypatch):
+    """Without a covariance nothing was squared: small roots are singular values already."""
+    asked = []
+    real = transport._by_singular_values
+    monkeypatch.setattr(transport, "_by_singular_values", lambda *factors: asked.append(1) or real(*factors))
+    random = np.random.default_rng(0)
+    x, y = (torch.from_numpy(random.standard_normal((n, 24)) * np.logspace(-6, 0, 24)) for n in (20, 22))
+    frechet_distance(x.requires_grad_(), y).backward()
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize("stored", [True, False])

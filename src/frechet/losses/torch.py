@@ -235,7 +235,8 @@ class _Frechet(torch.autograd.Function):
         if y is not None:
             q = Normal.of_features(other)
         coupling = couple(p, q)
-        if not bool(squares_sufficed(coupling)):
+        squared = p.covariance is not None or q.covariance is not None
+        if squared and not bool(squares_sufficed(coupling)):
             coupling = couple_by_factors(p.factored(), q.factored())
         gradients = [None, None]
         if ctx.needs_input_grad[0]:
