@@ -12,7 +12,7 @@ import numpy as np
 from frechet.comparison import Layers, computed
 from frechet.errors import RequestError
 from frechet.features.settings import Settings
-from frechet.metrics.gaussian import frechet_of
+from frechet.metrics import has_bias_of_few
 from frechet.metrics.plan import Plan, by_extractor
 from frechet.scores import Score, Scores
 from frechet.statistics.classes import classes_of, of_class
@@ -73,7 +73,7 @@ def by_class(plan: Plan, scores: Scores, sides: Mapping[str, Layers]) -> Scores:
         with suppress(RequestError):  # no metric is to be had of so few
             for key, score in computed(wished, {**sides, **alone}, interval="none").items():
                 values[key][label] = score.value
-    distances = {wish.key for wish in plan.wishes if wish.metric.compute is frechet_of}
+    distances = {wish.key for wish in plan.wishes if has_bias_of_few(wish.metric)}
     of_held_out = {wish.key for wish in plan.wishes if wish.metric.held_out}
     thin = tuple(_thin(sizes, sides["generated"]["features"].dims))
 
