@@ -101,6 +101,11 @@ def test_one_side_is_enough_for_metrics_of_one_side(folders):
     assert table["mean of 5 splits"] == float(scores["is"])
     assert table["deviation of 10 splits"] > 0
     assert scores.provenance["reference"] is None
+    adm = frechet.score(folders[0], metrics="is,is@adm", splits=[1], **OFFLINE)
+    assert float(adm["is@adm"]) == pytest.approx(float(adm["is"]), rel=1e-9)
+    ten = frechet.score(folders[0], metrics="is@adm", splits=[10], **OFFLINE)["is@adm"]
+    assert float(ten) == float(adm["is@adm"])  # of 5,000 images a split, however many splits others have
+    assert (ten.settings["splits"], ten.settings["split_size"]) == (None, 5000)
     with pytest.raises(RequestError, match="fd compares two sides"):
         frechet.score(folders[0], **OFFLINE)
 

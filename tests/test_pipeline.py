@@ -356,6 +356,16 @@ def test_only_a_frechet_distance_warns_of_few_images_and_lists_influences(sides)
     assert any("span at most" in warning for warning in scores["fd"].warnings)
 
 
+@pytest.mark.parametrize(("metric", "dims"), [("fd-infinity", 1280), ("mifid", 1280), ("rfid", 2048)])
+def test_whatever_is_made_of_frechet_distances_warns_of_few_images(metric, dims):
+    """A line through distances that hold little but bias is no less biased."""
+    x, y = np.random.default_rng(0).standard_normal((2, 20, dims)).astype(np.float32)
+    extractor = "inception" if dims == 2048 else "efficientnet-lite0"
+    score = frechet.score(x, y, features=True, metrics=metric, extractor=extractor)[metric]
+    assert score.value > 100  # of equal distributions
+    assert any(f"span at most 19 of {dims} dimensions" in warning for warning in score.warnings)
+
+
 @pytest.mark.parametrize("name", ["score", "fid", "collect", "influence"])
 def test_a_keyword_that_is_mistyped_is_named_with_its_function_and_the_nearest(name):
     sides = ["nowhere"] if name == "collect" else ["nowhere", "nowhere"]

@@ -48,6 +48,23 @@ def test_each_class_is_what_it_is_alone(folders):
     assert not any("classes have no more images" in warning for warning in scores["fd"].warnings)
 
 
+def test_held_out_images_of_a_class_stand_beside_that_class(tmp_path):
+    """C_T of a class beside held-out images of all kinds calls every generator a copier: those lie far from the class."""
+    for seed, side in enumerate(("a", "b", "h")):
+        for name in ("cat", "dog"):
+            make_folder(tmp_path / side / name, 30, seed=10 * seed + ord(name[0]))
+    a, b, held_out = (tmp_path / side for side in "abh")
+    scores = frechet.score(a, b, held_out=held_out, metrics=["ct", "fls", "mmd"], per_class=True, **TOY)
+    for name in ("cat", "dog"):
+        alone = frechet.score(a / name, b / name, held_out=held_out / name, metrics=["ct", "fls"], **TOY)
+        for key, score in alone.items():
+            assert scores[key].per_class[name] == pytest.approx(float(score), rel=1e-9)
+    bare = frechet.score(a, b, held_out=held_out / "cat", metrics=["ct", "mmd"], per_class=True, **TOY)
+    assert bare["ct"].per_class == {}
+    assert any("ct has no values by class" in warning and "class folder" in warning for warning in bare["ct"].warnings)
+    assert bare["mmd"].per_class == scores["mmd"].per_class
+
+
 def test_a_class_of_many_images_has_metrics_of_every_image(folders, monkeypatch):
     """Of 8 d images or more a sample is kept where nothing else is asked: of one dimension, 12 are more than 8 d."""
 
@@ -180,6 +197,17 @@ def test_repeated_runs_are_told_by_mean_and_spread(folders):
     assert score.interval_method.endswith(", of the first run alone")
     with pytest.raises(RequestError, match="repeat is 0"):
         frechet.score(*folders, repeat=0, **TOY)
+
+
+def test_repeated_runs_by_class_are_means_and_say_why_there_is_no_interval(folders):
+    options = {"metrics": ["fd", "vendi"], "num_images": 30, "per_class": True, **TOY}
+    found = frechet.score(*folders, repeat=2, seed=4, **options)
+    alone = [frechet.score(*folders, seed=seed, **options) for seed in (4, 5)]
+    for name, value in found["fd"].per_class.items():
+        values = [one["fd"].per_class[name] for one in alone if name in one["fd"].per_class]
+        assert value == pytest.approx(np.mean(values), rel=1e-9)
+    assert set(found["fd"].per_class) == {name for one in alone for name in one["fd"].per_class} != set()
+    assert found["vendi"].interval_reason == METRICS["vendi"].no_interval
 
 
 def test_the_command_line_shows_classes(folders):

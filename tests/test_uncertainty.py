@@ -129,6 +129,23 @@ def test_a_large_reference_leaves_the_work_to_the_generated_side():
     assert 4 * 20 * D < n < 8 * 20 * D
 
 
+@pytest.mark.parametrize(("n", "m", "more"), [(8, 8, (16, 16)), (8, 12, (16, 24)), (4, 20, (10, 20))])
+def test_an_interval_of_sides_not_told_apart_is_halved_by_twice_the_images(n, m, more):
+    """d² of equal distributions is a degenerate statistic: its width goes with 1/n + 1/m, not with its root."""
+
+    def equal(seed, n, m):
+        random = np.random.default_rng(seed)
+        return interval(side(random.standard_normal((n * D, D))), side(random.standard_normal((m * D, D))), seed=seed)
+
+    found = [equal(seed, n, m) for seed in range(20)]
+    untold = [one for one in found if one.p_equal is not None and one.p_equal > 0.05]
+    assert untold
+    for one in untold:
+        assert one.halved_by(n * D, m * D) == pytest.approx((more[0] * D, more[1] * D), rel=0.04)  # two figures
+    again = [equal(seed, *more) for seed in range(20, 40)]
+    assert np.mean([one.high for one in again]) == pytest.approx(np.mean([one.high for one in found]) / 2, rel=0.35)
+
+
 @pytest.mark.parametrize("known", [{}, {"rows": False}])
 def test_a_side_without_any_spread_has_an_interval(known):
     """d² = |μ₁ - μ₂|² + tr Σ of the other side, whose sampling is all that errs; of two such sides it errs not at all."""

@@ -12,7 +12,16 @@ import numpy as np
 from frechet.engines.local import Progress
 from frechet.errors import RequestError, StatisticsError
 from frechet.features.recipe import Recipe
-from frechet.metrics import Metric, Outcome, Sides, default_metric, frechet_changes, label_of, require_all_features
+from frechet.metrics import (
+    Metric,
+    Outcome,
+    Sides,
+    default_metric,
+    frechet_changes,
+    has_bias_of_few,
+    label_of,
+    require_all_features,
+)
 from frechet.metrics.gaussian import frechet_of
 from frechet.metrics.plan import Plan, Wish, names_of, plan_of
 from frechet.provenance import common_recipe, guess_of, provenance_of, warnings_on
@@ -126,9 +135,10 @@ def _common(
             "explain lists what images do to the Fréchet distance, which is not among the metrics; ask for "
             f"{default_metric(recipe)} as well"
         )
+    biased = any(has_bias_of_few(wish.metric) for wish in plan.wishes)
     return {
         "bad_images": tuple(bad for side in whole.values() for bad in side.bad_images),
-        "warnings": tuple(warnings_on(*_pair(whole), recipe, frechet=frechet)),
+        "warnings": tuple(warnings_on(*_pair(whole), recipe, frechet=biased)),
         "provenance": provenance,
     }
 

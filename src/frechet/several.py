@@ -12,7 +12,7 @@ import numpy as np
 from frechet.comparison import Layers, computed
 from frechet.errors import RequestError
 from frechet.features.settings import Settings
-from frechet.metrics.gaussian import frechet_of
+from frechet.metrics import has_bias_of_few
 from frechet.metrics.plan import Plan, by_extractor
 from frechet.scores import Score, Scores
 from frechet.statistics.classes import classes_of, of_class
@@ -30,46 +30,72 @@ def averaged(runs: Sequence[Scores]) -> Scores:
             deviation=float(np.std(values, ddof=1)) if len(values) > 1 else None,
             repeats=values,
             terms={},
+            per_class={
+                label: float(np.mean([run[key].per_class[label] for run in runs if label in _classes(run, key)]))
+                for label in sorted(set().union(*(_classes(run, key) for run in runs)))
+            },
             interval_method=score.interval_method and f"{score.interval_method}, of the first run alone",
-            interval_reason="of one run; the deviation is that of repeated runs",
         )
     return Scores(told, first.provenance, first.unavailable)
+
+
+def _classes(run: Scores, key: str) -> set[str]:
+    return set(run[key].per_class) if key in run else set()
 
 
 def by_class(plan: Plan, scores: Scores, sides: Mapping[str, Layers]) -> Scores:
     """The same scores, with the values that each class has alone, where every side has two images of it or more.
 
     Raises:
-        RequestError: a side has no classes.
+        RequestError: the generated or the reference side has no classes.
     """
     compared = {name: sides[name] for name in ("generated", "reference") if name in sides}
     classes = {name: np.array(classes_of(side["features"])) for name, side in compared.items()}
+    labels = sorted(set().union(*(set(of_side) for of_side in classes.values())))
+    unheld = replace(plan, wishes=[wish for wish in plan.wishes if not wish.metric.held_out])
+    lacking = _add_held_out(classes, sides) if len(unheld.wishes) < len(plan.wishes) else ""
     values: dict[str, dict[str, float]] = {key: {} for key in scores}
     sizes = dict[str, int]()
-    for label in sorted(set.intersection(*(set(labels) for labels in classes.values()))):
-        members = {name: labels == label for name, labels in classes.items()}
-        sizes[label] = min(int(some.sum()) for some in members.values())
+    for label in sorted(set.intersection(*(set(classes[name]) for name in compared))):
+        members = {name: of_side == label for name, of_side in classes.items()}
+        sizes[label] = min(int(members[name].sum()) for name in compared)
         if sizes[label] < 2:
             continue
+        held = "held-out" in members and int(members["held-out"].sum()) > 1
+        wished = plan if held else unheld
         alone = {
-            name: {layer: of_class(found, members[name], label) for layer, found in side.items()}
-            for name, side in compared.items()
+            name: {layer: of_class(found, some, label) for layer, found in sides[name].items()}
+            for name, some in members.items()
+            if name in compared or held
         }
+        if not wished.wishes:
+            continue
         with suppress(RequestError):  # no metric is to be had of so few
-            for key, score in computed(plan, {**sides, **alone}, interval="none").items():
+            for key, score in computed(wished, {**sides, **alone}, interval="none").items():
                 values[key][label] = score.value
-    labels = sorted(set().union(*(set(labels) for labels in classes.values())))
-    distances = {wish.key for wish in plan.wishes if wish.metric.compute is frechet_of}
+    distances = {wish.key for wish in plan.wishes if has_bias_of_few(wish.metric)}
+    of_held_out = {wish.key for wish in plan.wishes if wish.metric.held_out}
     thin = tuple(_thin(sizes, sides["generated"]["features"].dims))
+
+    def words(key: str) -> tuple[str, ...]:
+        if lacking and key in of_held_out:
+            return (f"{key} has no values by class: {lacking}",)
+        return (*_left_out(key, labels, values[key]), *(thin if key in distances else ()))
+
     told = {
-        key: replace(
-            score,
-            per_class=values[key],
-            warnings=(*score.warnings, *_left_out(key, labels, values[key]), *(thin if key in distances else ())),
-        )
+        key: replace(score, per_class=values[key], warnings=(*score.warnings, *words(key)))
         for key, score in scores.items()
     }
     return Scores(told, scores.provenance, scores.unavailable)
+
+
+def _add_held_out(classes: dict[str, np.ndarray], sides: Mapping[str, Layers]) -> str:
+    """Add the classes of the held-out images, of which a class wants its own beside it; or why they have none."""
+    try:
+        classes["held-out"] = np.array(classes_of(sides["held-out"]["features"]))
+    except RequestError as error:
+        return str(error)
+    return ""
 
 
 def _left_out(key: str, labels: Sequence[str], values: Mapping[str, float]) -> Iterator[str]:

@@ -29,6 +29,7 @@ ENOUGH = 8  # images per dimension, from which the analytic bias is as good as t
 PAIRS = 4096  # of images, for the mean square of the second derivative
 SHARED = 64  # groups of the second side, over which ψ₂ is averaged: its variance is known to √(2/64)
 NORMAL_95 = 1.959964
+EQUAL = 0.05  # of p-values, above which two sides are not told apart
 
 
 @dataclass(frozen=True)
@@ -80,12 +81,17 @@ class Interval(NamedTuple):
     groups: tuple[float, ...] | None = None
 
     def halved_by(self, n: int | None, m: int | None) -> tuple[int | None, int | None]:
-        """About how many images a side would halve the interval: of p alone where q's share is small, else of both."""
-        first, second = self.variances
-        wanted = (first + second) / 4
+        """About how many images a side would halve the interval: of p alone where q's share is small, else of both.
+
+        Its width falls with √n; where the two sides are not told apart, d² is a square of what falls so, and it falls with n.
+        """
+        first, second, times = (*self.variances, 4)
+        if n and m and self.p_equal is not None and self.p_equal > EQUAL:
+            first, second, times = 1 / n, 1 / m, 2
+        wanted = (first + second) / times
         if n is not None and second < wanted / 2:
             return _rounded(n * first / (wanted - second)), m
-        return tuple(None if size is None else _rounded(4 * size) for size in (n, m))  # type: ignore[return-value]
+        return tuple(None if size is None else _rounded(times * size) for size in (n, m))  # type: ignore[return-value]
 
 
 def why_none(p: Side, q: Side) -> str | None:
@@ -271,7 +277,7 @@ def _without(rows: Array, whole: Normal, n: int) -> Normal:
 
 def _where_equal(found: Interval, plain: float, equality: Equality) -> Interval:
     """The interval where both sides may be one distribution: ψ vanishes there, so permutations stand for it."""
-    if equality.p_value <= 0.05:
+    if equality.p_value <= EQUAL:
         return found._replace(p_equal=equality.p_value)
     high = max(0.0, plain - equality.mean) + NORMAL_95 * equality.deviation
     return found._replace(

@@ -5,7 +5,16 @@ from __future__ import annotations
 from frechet.features.extractors import table_row
 from frechet.features.recipe import Recipe
 from frechet.metrics import gaussian, latents, probabilities, samples
-from frechet.metrics.gaussian import frechet_changes, frechet_interval, normal_of, require_all_features
+from frechet.metrics.gaussian import (
+    frechet_changes,
+    frechet_interval,
+    frechet_of,
+    infinity_of,
+    normal_of,
+    of_pairs,
+    require_all_features,
+)
+from frechet.metrics.samples import mifid_of
 from frechet.metrics.table import Metric, Outcome, Sides
 
 __all__ = [
@@ -16,12 +25,18 @@ __all__ = [
     "default_metric",
     "frechet_changes",
     "frechet_interval",
+    "has_bias_of_few",
     "label_of",
     "normal_of",
     "require_all_features",
 ]
 
 METRICS: dict[str, Metric] = gaussian.ROWS | probabilities.ROWS | samples.ROWS | latents.ROWS
+
+
+def has_bias_of_few(metric: Metric) -> bool:
+    """Whether it is a Fréchet distance, or made of such: of no more images than dimensions it is far too large."""
+    return metric.compute in (frechet_of, of_pairs, infinity_of, mifid_of)
 
 
 def default_metric(recipe: Recipe) -> str:

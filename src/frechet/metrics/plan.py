@@ -170,7 +170,7 @@ def plan_of(
         reason = _unfit(key, metric, recipe, reference, held_out)
         if reason is None:
             settings = {**metric.settings, **(metric.presets[preset] if preset else {})}
-            if splits is not None and "splits" in settings:
+            if splits is not None and settings.get("splits") is not None:
                 settings["splits"] = tuple(map(int, splits))
             plan.wishes.append(Wish(name, metric, settings))
         elif ALL not in names:

@@ -11,13 +11,13 @@ from frechet.metrics.table import Metric, Outcome, Sides, all_features
 
 
 def inception_score_of(
-    sides: Sides, *, splits: Sequence[int], shuffled: bool, seed: int | None, split_size: int | None = None
+    sides: Sides, *, splits: Sequence[int] | None, shuffled: bool, seed: int | None, split_size: int | None = None
 ) -> Outcome:
     """The Inception Score by the first number of splits, and beside it by the others.
 
     Args:
         sides: with class scores; only the generated side counts.
-        splits: how many splits, each time.
+        splits: how many splits, each time; None where `split_size` says it.
         shuffled: whether images are taken in a seeded random order, or as they come.
         seed: of that order; None is the run's.
         split_size: images in a split, instead of `splits`; the last one may be smaller.
@@ -25,7 +25,7 @@ def inception_score_of(
     logits = all_features(sides.generated)
     n = len(logits)
     order = old_permutation(n, sides.seed if seed is None else seed) if shuffled else np.arange(n)
-    counts = splits if split_size is None else [max(1, -(-n // split_size))]
+    counts = [max(1, -(-n // split_size))] if split_size is not None else splits or ()
     found = [split_inception_scores(logits, count, order, size=split_size) for count in counts]
     table: dict[str, float] = {}
     for count, scores in zip(counts, found, strict=True) if len(counts) > 1 else ():
@@ -48,7 +48,7 @@ ROWS = {
         settings={"splits": (10,), "shuffled": True, "seed": None},
         presets={
             "torch-fidelity": {"seed": 2020},
-            "adm": {"shuffled": False, "split_size": 5000},
+            "adm": {"splits": None, "shuffled": False, "split_size": 5000},
             "stylegan3": {"shuffled": False},
         },
         layer="logits",
