@@ -117,7 +117,7 @@ def test_any_number_of_processes_gives_the_same_bits(toys, hired, count):
     np.testing.assert_array_equal(found.rows, first_six(np.load(toys))[found.places])
 
 
-@pytest.mark.parametrize("kind", ["array", "folder", "zip", "pattern"])
+@pytest.mark.parametrize("kind", ["array", "folder", "zip", "pattern", "braces", "whole"])
 def test_a_relative_path_is_the_same_images_to_all(kind, toys, hired, tmp_path, monkeypatch):
     """The others may have another working folder, so they are told the whole path."""
     there = tmp_path / "a folder"
@@ -130,6 +130,7 @@ def test_a_relative_path_is_the_same_images_to_all(kind, toys, hired, tmp_path, 
             archive.write(path, path.name)
     monkeypatch.chdir(there / "below")
     given = {"array": "../0.npy", "folder": "../images/", "zip": ".././images.zip", "pattern": "../{0.npy,images.zip}"}
+    given |= {"braces": "{../0.npy,../images.zip}", "whole": f"{{{there}/0.npy,{there}/images.zip}}"}
     expected = collect_from(open_source(given[kind]), Settings(), TOY)
     hired(1)
     require_same(collect_from(open_source(given[kind]), Settings(), TOY), expected)
