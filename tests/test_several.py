@@ -181,6 +181,12 @@ def test_a_function_may_make_tensors_and_reuse_their_memory():
         frechet.collect(lambda count: torch.rand(count, 3, 6, 6), num_images=20, **TOY)
 
 
+def test_tensors_whose_channels_come_last_are_told_in_their_own_shape():
+    images = torch.zeros((3, 8, 9, 3), dtype=torch.uint8)
+    with pytest.raises(BadImage, match=r"a tensor of shape \(8, 9, 3\); expected \(3, h, w\)"):
+        frechet.collect(images, **TOY)
+
+
 def test_a_function_needs_a_number_and_keeps_to_it():
     with pytest.raises(RequestError, match="say how many by num_images"):
         frechet.collect(Maker(), **TOY)
