@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 import tracemalloc
+import zipfile
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -16,7 +18,7 @@ from queue import Queue
 import numpy as np
 import pytest
 import toy
-from conftest import require_same, run
+from conftest import make_folder, require_same, run
 from PIL import Image
 from toy import TOY, first_six
 
@@ -113,6 +115,25 @@ def test_any_number_of_processes_gives_the_same_bits(toys, hired, count):
     found = collect_from(open_source(toys), Settings(), TOY)
     require_same(found, expected)
     np.testing.assert_array_equal(found.rows, first_six(np.load(toys))[found.places])
+
+
+@pytest.mark.parametrize("kind", ["array", "folder", "zip", "pattern", "braces", "whole"])
+def test_a_relative_path_is_the_same_images_to_all(kind, toys, hired, tmp_path, monkeypatch):
+    """The others may have another working folder, so they are told the whole path."""
+    there = tmp_path / "a folder"
+    there.mkdir()
+    (there / "below").mkdir()
+    shutil.copy(toys, there / "0.npy")
+    make_folder(there / "images", PART + 20, size=(4, 4))
+    with zipfile.ZipFile(there / "images.zip", "w") as archive:
+        for path in sorted((there / "images").iterdir()):
+            archive.write(path, path.name)
+    monkeypatch.chdir(there / "below")
+    given = {"array": "../0.npy", "folder": "../images/", "zip": ".././images.zip", "pattern": "../{0.npy,images.zip}"}
+    given |= {"braces": "{../0.npy,../images.zip}", "whole": f"{{{there}/0.npy,{there}/images.zip}}"}
+    expected = collect_from(open_source(given[kind]), Settings(), TOY)
+    hired(1)
+    require_same(collect_from(open_source(given[kind]), Settings(), TOY), expected)
 
 
 @pytest.mark.parametrize("count", [1, 3, 7])

@@ -117,6 +117,32 @@ def test_labels_of_adms_files_are_classes(tmp_path):
             frechet.score(tmp_path / f"{name}.npz", tmp_path / "b.npz", per_class=True, **TOY)
 
 
+@pytest.mark.parametrize("sharded", ["{a-0,a-1}.npz", "a-*.npz"])
+def test_labels_of_sharded_files_are_those_of_each(tmp_path, sharded):
+    random = np.random.default_rng(0)
+    images, labels = random.integers(0, 256, (30, 9, 9, 3), np.uint8), np.tile([3, 7, 7], 10)
+    np.savez(tmp_path / "a-0.npz", arr_0=images[:11], arr_1=labels[:11])
+    np.savez(tmp_path / "a-1.npz", arr_0=images[11:], arr_1=labels[11:])
+    np.savez(tmp_path / "b.npz", arr_0=255 - images, arr_1=labels)
+    found = frechet.score(tmp_path / sharded, tmp_path / "b.npz", per_class=True, **TOY)["fd"].per_class
+    for label in (3, 7):
+        alone = images[labels == label]
+        assert found[str(label)] == pytest.approx(float(frechet.score(alone, 255 - alone, **TOY)["fd"]), rel=1e-6)
+    assert set(found) == {"3", "7"}
+
+
+def test_labels_of_a_file_in_a_store_are_classes(tmp_path):
+    fsspec = pytest.importorskip("fsspec")
+    images, labels = np.random.default_rng(0).integers(0, 256, (30, 9, 9, 3), np.uint8), np.repeat([3, 7], 15)
+    np.savez(tmp_path / "a.npz", arr_0=images, arr_1=labels)
+    np.savez(tmp_path / "b.npz", arr_0=255 - images, arr_1=labels)
+    store = fsspec.filesystem("memory")
+    store.pipe("/labelled/a.npz", (tmp_path / "a.npz").read_bytes())
+    sides = "memory://labelled/a.npz", tmp_path / "b.npz"
+    expected = frechet.score(tmp_path / "a.npz", tmp_path / "b.npz", per_class=True, **TOY)["fd"].per_class
+    assert frechet.score(*sides, per_class=True, **TOY)["fd"].per_class == expected
+
+
 def test_classes_of_shards_are_folders_in_them(folders, tmp_path):
     """Not the folder that the shards lie in."""
     for side, folder in zip("ab", folders, strict=True):
@@ -170,6 +196,12 @@ def test_a_function_may_make_tensors_and_reuse_their_memory():
     np.testing.assert_array_equal(found.mean, frechet.collect(Maker(), num_images=150, **TOY).mean)
     with pytest.raises(BadImage, match=r"tensor of torch.float32; .*round...byte"):
         frechet.collect(lambda count: torch.rand(count, 3, 6, 6), num_images=20, **TOY)
+
+
+def test_tensors_whose_channels_come_last_are_told_in_their_own_shape():
+    images = torch.zeros((3, 8, 9, 3), dtype=torch.uint8)
+    with pytest.raises(BadImage, match=r"a tensor of shape \(8, 9, 3\); expected \(3, h, w\)"):
+        frechet.collect(images, **TOY)
 
 
 def test_a_function_needs_a_number_and_keeps_to_it():

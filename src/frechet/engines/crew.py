@@ -23,6 +23,7 @@ from frechet.errors import FrechetError, Mismatch, RequestError, RunError, Unrea
 from frechet.features.extract import extract
 from frechet.features.loaded import LoadedExtractor
 from frechet.features.settings import Settings
+from frechet.images.remote import is_url
 from frechet.images.sources import open_source
 from frechet.machine import usable_cores
 
@@ -218,9 +219,14 @@ def _reached(channel: Channel) -> Iterator[None]:
 
 
 def _digest_of(cut: Cut) -> str:
-    """Of how many images there are, and of the names of the first and the last of each part."""
+    """Of how many images there are, and of the names of the first and the last of each part, from whichever folder a path counts."""
     digest = hashlib.sha256(f"{len(cut.source)} {len(cut.chosen)}".encode())
     for number in range(len(cut)):
         images = cut.images_in(number)
-        digest.update("\n".join(cut.names([images[0], images[-1]])).encode("utf-8", "surrogateescape"))
+        digest.update("\n".join(map(_whole, cut.names([images[0], images[-1]]))).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
+
+
+def _whole(name: str) -> str:
+    """A name that begins with a path, from the root: the others open the whole path."""
+    return name if is_url(name) else os.path.abspath(name)  # noqa: PTH100, links in it stay

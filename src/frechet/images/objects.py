@@ -142,6 +142,8 @@ def pixels_in(item: Any) -> Pixels:
                 f"is a tensor of {image.dtype}; expected uint8 in 0..255: leave ToTensor and Normalize out of the transform, "
                 "or use PILToTensor; what a model made in [0, 1]: (x * 255).round().byte()"
             )
+        if array.ndim == 3 and array.shape[0] not in (1, 3, 4):
+            raise BadImage(f"is a tensor of shape {array.shape}; expected (3, h, w): a tensor's channels come first")
         return array.transpose(1, 2, 0) if array.ndim == 3 else array
     return image
 

@@ -53,7 +53,8 @@ def open_source(images: Any) -> Source:
             )
         opener = _sharded if is_pattern(text) else _open_url if is_url(text) else _open_path
         source = opener(text)
-        source.address = text if is_url(text) else os.path.abspath(text)  # noqa: PTH100, links in it stay
+        is_whole = is_url(text) or re.match(r"\{(?:[^{}]*[,:])?/", text)  # or braces around whole paths or URLs
+        source.address = text if is_whole else os.path.abspath(text)  # noqa: PTH100, links in it stay
         return source
     return images if hasattr(images, "pictures") and hasattr(images, "marks") else objects_source(images)
 

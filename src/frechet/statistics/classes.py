@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from frechet.errors import RequestError
-from frechet.images.arrays import npz_keys
+from frechet.images.arrays import npz_keys, open_npz
+from frechet.images.remote import RemoteFile, is_url
 from frechet.statistics.statistics import Statistics
 
 
@@ -22,19 +24,11 @@ def classes_of(side: Statistics) -> list[str]:
         raise RequestError(
             f"{side.source} is statistics, which know no classes; give images in a folder for each class"
         )
-    path = Path(side.source)
-    if path.suffix.lower() == ".npz" and "arr_1" in npz_keys(path):
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                labels = arrays["arr_1"]
-        except Exception as error:  # damage has many names
-            raise RequestError(f"{side.source}: its labels arr_1 cannot be read ({error})") from error
-        n = side.n_source or len(side.names)
-        if labels.shape != (n,) or labels.dtype.kind not in "iu":
-            raise RequestError(
-                f"{side.source} holds arr_1 of shape {labels.shape} and type {labels.dtype}; expected ({n},): a whole number an image"
-            )
-        return [str(labels[_place(name)]) for name in side.names]
+    places = [_IN_ARRAY.fullmatch(name) for name in side.names]
+    files = {found[1] for found in places if found}
+    labels = {file: stored for file in sorted(files) if (stored := _labels(file)) is not None}
+    if labels and all(found and found[1] in labels for found in places):
+        return [str(labels[found[1]][int(found[2])]) for found in places if found]
     folders = [_folder(name, side.source) for name in side.names]
     bare = [name for name, folder in zip(side.names, folders, strict=True) if folder is None]
     if bare:
@@ -61,9 +55,29 @@ def of_class(side: Statistics, members: np.ndarray, name: str) -> Statistics:
     )
 
 
-def _place(name: str) -> int:
-    """The place that an array file's image bears in its name."""
-    return int(name.rpartition("[")[2].rstrip("]"))
+_IN_ARRAY = re.compile(r"(.*\.npz)\[(\d+)\]", re.IGNORECASE | re.DOTALL)  # the file and the place of an image
+
+
+def _labels(name: str) -> np.ndarray | None:
+    """The labels that lie beside the images of an array file, or None.
+
+    Raises:
+        RequestError: they are no labels, or not as many as images.
+    """
+    file = RemoteFile(name) if is_url(name) else Path(name)
+    if "arr_1" not in npz_keys(file):
+        return None
+    try:
+        with closing(file.open("rb")) as stream, np.load(stream, allow_pickle=False) as arrays:
+            labels: np.ndarray = arrays["arr_1"]
+    except Exception as error:  # damage has many names
+        raise RequestError(f"{name}: its labels arr_1 cannot be read ({error})") from error
+    n = len(open_npz(file, "arr_0"))
+    if labels.shape != (n,) or labels.dtype.kind not in "iu":
+        raise RequestError(
+            f"{name} holds arr_1 of shape {labels.shape} and type {labels.dtype}; expected ({n},): a whole number an image"
+        )
+    return labels
 
 
 _IN_SHARD = re.compile(r"\.(?:tar|zip):(.*)", re.IGNORECASE | re.DOTALL)
