@@ -49,32 +49,16 @@ def by_class(plan: Plan, scores: Scores, sides: Mapping[str, Layers]) -> Scores:
     Raises:
         RequestError: the generated or the reference side has no classes.
     """
-    compared = {name: sides[name] for name in ("generated", "reference") if name in sides}
-    classes = {name: np.array(classes_of(side["features"])) for name, side in compared.items()}
-    labels = sorted(set().union(*(set(of_side) for of_side in classes.values())))
-    unheld = replace(plan, wishes=[wish for wish in plan.wishes if not wish.metric.held_out])
-    lacking = _add_held_out(classes, sides) if len(unheld.wishes) < len(plan.wishes) else ""
-    values: dict[str, dict[str, float]] = {key: {} for key in scores}
-    sizes = dict[str, int]()
-    for label in sorted(set.intersection(*(set(classes[name]) for name in compared))):
-        members = {name: of_side == label for name, of_side in classes.items()}
-        sizes[label] = min(int(members[name].sum()) for name in compared)
-        if sizes[label] < 2:
-            continue
-        held = "held-out" in members and int(members["held-out"].sum()) > 1
-        wished = plan if held else unheld
-        alone = {
-            name: {layer: of_class(found, some, label) for layer, found in sides[name].items()}
-            for name, some in members.items()
-            if name in compared or held
-        }
-        if not wished.wishes:
-            continue
-        with suppress(RequestError):  # no metric is to be had of so few
-            for key, score in computed(wished, {**sides, **alone}, interval="none").items():
-                values[key][label] = score.value
-    distances = {wish.key for wish in plan.wishes if has_bias_of_few(wish.metric)}
+    compared = [name for name in ("generated", "reference") if name in sides]
+    classes = {name: np.array(classes_of(sides[name]["features"])) for name in compared}
+    everywhere = sorted(set.intersection(*map(set, classes.values())))
+    labels = sorted(set().union(*classes.values()))
+    sizes = {label: min(int((of_side == label).sum()) for of_side in classes.values()) for label in everywhere}
     of_held_out = {wish.key for wish in plan.wishes if wish.metric.held_out}
+    lacking = _add_held_out(classes, sides) if of_held_out else ""
+    alone = {label: _values_of(label, plan, sides, classes) for label, size in sizes.items() if size > 1}
+    values = {key: {label: found[key] for label, found in alone.items() if key in found} for key in scores}
+    distances = {wish.key for wish in plan.wishes if has_bias_of_few(wish.metric)}
     thin = tuple(_thin(sizes, sides["generated"]["features"].dims))
 
     def words(key: str) -> tuple[str, ...]:
@@ -87,6 +71,24 @@ def by_class(plan: Plan, scores: Scores, sides: Mapping[str, Layers]) -> Scores:
         for key, score in scores.items()
     }
     return Scores(told, scores.provenance, scores.unavailable)
+
+
+def _values_of(
+    label: str, plan: Plan, sides: Mapping[str, Layers], classes: Mapping[str, np.ndarray]
+) -> dict[str, float]:
+    """The values that one class has alone; of metrics that want held-out images, where two are of that class."""
+    members = {name: of_side == label for name, of_side in classes.items()}
+    if "held-out" not in members or members["held-out"].sum() < 2:
+        members.pop("held-out", None)
+        plan = replace(plan, wishes=[wish for wish in plan.wishes if not wish.metric.held_out])
+    alone = {
+        name: {layer: of_class(found, some, label) for layer, found in sides[name].items()}
+        for name, some in members.items()
+    }
+    with suppress(RequestError):  # no metric is to be had of so few
+        found = computed(plan, {**sides, **alone}, interval="none") if plan.wishes else {}
+        return {key: score.value for key, score in found.items()}
+    return {}
 
 
 def _add_held_out(classes: dict[str, np.ndarray], sides: Mapping[str, Layers]) -> str:
