@@ -24,7 +24,7 @@ from throughput import CONVENTIONS, commands, measure, peers_versions, torch_hom
 
 import frechet
 from frechet.images.decode import decode
-from frechet.images.sources import open_source
+from frechet.images.sources.registry import open_source
 
 WHOLE = ("pytorch-fid", "clean-fid", "torch-fidelity", "torchmetrics")
 FORMULAS = {

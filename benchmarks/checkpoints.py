@@ -13,10 +13,10 @@ import numpy as np
 from machine import machine
 
 import frechet
-from frechet.features.recipe import Recipe
-from frechet.reports.ranking import compare_runs
-from frechet.reports.runs import Run
-from frechet.statistics.statistics import Statistics
+from frechet.features.spec import Recipe
+from frechet.reports.run_comparison import compare_runs
+from frechet.reports.run_files import Run
+from frechet.statistics.feature_statistics import Statistics
 
 D, FEWER, MORE = 32, 2000, 4000
 RECIPE = Recipe(

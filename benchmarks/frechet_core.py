@@ -18,7 +18,7 @@ import scipy.linalg
 from machine import machine
 
 from frechet.distances.frechet import trace_of_root
-from frechet.distances.normal import Normal
+from frechet.distances.gaussian import Normal
 
 D = 2048
 

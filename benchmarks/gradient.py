@@ -24,9 +24,9 @@ import torch
 from machine import machine
 from throughput import torch_home
 
-from frechet.distances.normal import Normal
+from frechet.distances.gaussian import Normal
 from frechet.losses.torch import FIDLoss, frechet_distance
-from frechet.statistics.statistics import Statistics
+from frechet.statistics.feature_statistics import Statistics
 
 D = 2048
 

@@ -19,10 +19,10 @@ from PIL import Image, ImageFilter
 
 import frechet
 from frechet.distances.frechet import frechet_terms
-from frechet.distances.normal import Normal
+from frechet.distances.gaussian import Normal
 from frechet.distances.transport import couple, influence
 from frechet.images.decode import decode
-from frechet.images.sources import open_source
+from frechet.images.sources.registry import open_source
 
 OPTIONS = {"extractor": "efficientnet-lite0"}
 REMOVED = 100  # images that are left out, one at a time

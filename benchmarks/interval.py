@@ -21,11 +21,11 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # many small matrices: a pro
 import numpy as np
 from machine import machine
 
+from frechet._internal.cpu import usable_cores
+from frechet.distances.extrapolation import frechet_infinity
 from frechet.distances.frechet import frechet_terms
-from frechet.distances.infinity import frechet_infinity
-from frechet.distances.normal import Normal
-from frechet.distances.uncertainty import Side, interval
-from frechet.machine import usable_cores
+from frechet.distances.gaussian import Normal
+from frechet.distances.interval import Side, interval
 
 D = 32
 RATIOS = (2, 5, 10, 20, 50)
@@ -149,7 +149,7 @@ def features_of(path):
 
     import frechet
     from frechet.images.decode import decode
-    from frechet.images.sources import open_source
+    from frechet.images.sources.registry import open_source
 
     source = open_source(path)
     places = np.random.default_rng(0).permutation(len(source))

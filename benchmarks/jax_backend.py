@@ -24,8 +24,8 @@ from machine import machine
 
 import frechet.jax as fj
 from frechet.distances.frechet import frechet_terms
-from frechet.distances.normal import Normal
-from frechet.features.recipe import Recipe
+from frechet.distances.gaussian import Normal
+from frechet.features.spec import Recipe
 
 
 def seconds(call):

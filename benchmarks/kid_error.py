@@ -25,7 +25,7 @@ from machine import machine
 
 import frechet
 from frechet.distances.kernel import kid
-from frechet.images.sources import open_source
+from frechet.images.sources.registry import open_source
 
 PAIRS, FRESH, SAMPLES, RESAMPLINGS = 20, 300, 8, 150
 SUBSETS, REAL_RESAMPLINGS = 100, 400

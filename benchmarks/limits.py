@@ -17,14 +17,14 @@ import openvino as ov
 from machine import machine
 from openvino import opset13 as opset
 
-from frechet.backends.openvino_ops import compile_network
-from frechet.engines.local import collect_from
-from frechet.features.conventions import CONVENTIONS
-from frechet.features.extractors import LoadedExtractor
-from frechet.features.recipe import Recipe
-from frechet.features.settings import Settings
-from frechet.images.sources import open_source
+from frechet.backends.openvino import compile_network
+from frechet.execution.collect import collect_from
+from frechet.execution.settings import Settings
+from frechet.features.registry import LoadedExtractor
+from frechet.features.spec import Recipe
+from frechet.images.sources.registry import open_source
 from frechet.networks import inception
+from frechet.preprocessing.registry import CONVENTIONS
 
 RUNS, IMAGES, BATCH = 5, 96, 4
 STAGES = ("64", "192", "768", "2048")  # taps, in order

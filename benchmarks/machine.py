@@ -6,7 +6,7 @@ import time
 from datetime import date
 from pathlib import Path
 
-from frechet.machine import usable_cores
+from frechet._internal.cpu import usable_cores
 from frechet.version import __version__
 
 

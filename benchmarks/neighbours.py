@@ -32,7 +32,7 @@ print(json.dumps({{"seconds": seconds, "processor_seconds": used, "peak_mib": pe
 """
 PROGRAMS = {
     "frechet neighbours": (
-        "from frechet.distances.neighbours import Ball, neighbourhoods",
+        "from frechet.distances.prdc import Ball, neighbourhoods",
         "m = neighbourhoods(x, y, [Ball(5, closed=False)]).members[Ball(5, closed=False)]\n"
         "values = {k: getattr(m, k) for k in ('precision', 'recall', 'density', 'coverage')}",
     ),

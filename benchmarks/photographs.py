@@ -16,9 +16,9 @@ import numpy as np
 from PIL import Image
 from throughput import add_options, compared, write
 
+from frechet.demo.photographs import EVERYDAY
 from frechet.images.decode import decode
-from frechet.images.photographs import EVERYDAY
-from frechet.images.sources import open_source
+from frechet.images.sources.registry import open_source
 
 PIXELS, QUALITY = 256, 90
 

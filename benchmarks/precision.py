@@ -21,17 +21,17 @@ from pathlib import Path
 import numpy as np
 from machine import machine
 
-from frechet.backends.torch_ops import TorchOps
-from frechet.comparison import compare
-from frechet.engines.local import collect_from
+from frechet.backends.torch import TorchOps
+from frechet.demo.corruptions import blur
+from frechet.demo.photographs import EVERYDAY, patches
 from frechet.errors import Mismatch, RequestError
-from frechet.features.extractors import load_extractor
-from frechet.features.settings import Settings
+from frechet.evaluation.compute import compare
+from frechet.execution.collect import collect_from
+from frechet.execution.settings import Settings
+from frechet.features.registry import load_extractor
 from frechet.images.decode import decode
-from frechet.images.disturbances import blur
-from frechet.images.photographs import EVERYDAY, patches
-from frechet.images.sources import open_source
-from frechet.statistics.gaussian import Gaussian
+from frechet.images.sources.registry import open_source
+from frechet.statistics.moments import Gaussian
 
 NAME, HALF_A_PIXEL, GROUPS, CHECKED = "efficientnet-lite0", 0.5 / 4, 10, 16
 

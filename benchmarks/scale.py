@@ -24,18 +24,18 @@ from machine import machine
 from photographs import given, shipped, write_crops
 from throughput import measure_beside_others, write
 
-from frechet.engines.crew import part_bytes
-from frechet.engines.merge import Merged
-from frechet.engines.parts import LARGE, MANY, read_part
+from frechet._internal.cpu import usable_cores
 from frechet.errors import RequestError
+from frechet.execution.chunks import LARGE, MANY, read_part
+from frechet.execution.reduce import Merged
+from frechet.execution.settings import Settings
+from frechet.execution.workers import part_bytes
 from frechet.features.extract import Part
-from frechet.features.settings import Settings
+from frechet.images.checks import SIGN, sign_of
 from frechet.images.decode import decode
 from frechet.images.loader import PART
-from frechet.images.signs import SIGN, sign_of
-from frechet.images.sources import open_source
-from frechet.machine import usable_cores
-from frechet.statistics.gathering import Gathering
+from frechet.images.sources.registry import open_source
+from frechet.statistics.accumulator import Gathering
 
 SAMPLE, BATCH = 64, 4
 DIMS = {"efficientnet-lite0": 1280, "inception": 2048}

@@ -20,9 +20,9 @@ import torch
 from machine import machine
 
 from frechet.compat.fastfid import _network, fastfid
+from frechet.demo.photographs import EVERYDAY, patches
 from frechet.distances.frechet import trace_of_root
-from frechet.distances.normal import Normal
-from frechet.images.photographs import EVERYDAY, patches
+from frechet.distances.gaussian import Normal
 
 D = 2048
 SIZES = (8, 16, 32, 64, 128, 256, 512)

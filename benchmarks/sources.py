@@ -24,7 +24,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from frechet.images.decode import decode
-from frechet.images.sources import open_source
+from frechet.images.sources.registry import open_source
 
 CHILD = """
 import json, resource, sys

@@ -31,7 +31,7 @@ from pathlib import Path
 
 from machine import Load, machine
 
-from frechet.machine import usable_cores
+from frechet._internal.cpu import usable_cores
 
 OFFICIAL_NAME = "pt_inception-2015-12-05-6726825d.pth"
 

@@ -21,9 +21,9 @@ import torch
 from machine import Load, machine
 from throughput import torch_home
 
-from frechet.backends.torch_ops import full_precision
-from frechet.features.extractors import load_extractor
-from frechet.machine import usable_cores
+from frechet._internal.cpu import usable_cores
+from frechet.backends.torch import full_precision
+from frechet.features.registry import load_extractor
 
 
 def eager_network(weights, device):

@@ -16,8 +16,8 @@ import numpy as np
 from machine import machine
 
 import frechet
-from frechet.images.disturbances import blur, noise
-from frechet.images.sources import open_source
+from frechet.demo.corruptions import blur, noise
+from frechet.images.sources.registry import open_source
 from frechet.metrics import METRICS
 
 N, REFERENCE, HELD_OUT = 400, 2000, 1000

@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 import torch
 
 import frechet
-from frechet.images.photographs import EVERYDAY, patches
+from frechet.demo.photographs import EVERYDAY, patches
 from frechet.losses.torch import FIDLoss
 
 

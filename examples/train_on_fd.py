@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 import frechet
-from frechet.images.photographs import EVERYDAY, patches
+from frechet.demo.photographs import EVERYDAY, patches
 
 OFFLINE = "efficientnet-lite0"  # the extractor whose trained weights need no download
 LATENTS = 64

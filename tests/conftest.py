@@ -57,7 +57,7 @@ def computed(monkeypatch):
         counts.append(len(pictures))
         return extract(pictures, *args, **options)
 
-    monkeypatch.setattr("frechet.engines.crew.extract", counted)
+    monkeypatch.setattr("frechet.execution.workers.extract", counted)
     return counts
 
 

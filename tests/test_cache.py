@@ -8,7 +8,7 @@ from conftest import make_folder, run
 from filelock import FileLock
 
 import frechet
-from frechet.engines.featurecache import entries, prune
+from frechet.execution.feature_cache import entries, prune
 
 torch = pytest.importorskip("torch")
 CALLS = []

@@ -10,13 +10,13 @@ import pytest
 from conftest import run
 
 import frechet
-from frechet.distances.differences import Estimate, error_of_difference, holm, letters, two_sided_p
 from frechet.errors import Mismatch, RequestError
-from frechet.features.recipe import Recipe
-from frechet.reports.ranking import compare_runs
-from frechet.reports.runs import Run, read_runs
-from frechet.reports.side_by_side import WRITTEN
-from frechet.statistics.statistics import Statistics
+from frechet.features.spec import Recipe
+from frechet.reports.comparison_formats import WRITTEN
+from frechet.reports.multiple_testing import Estimate, error_of_difference, holm, letters, two_sided_p
+from frechet.reports.run_comparison import compare_runs
+from frechet.reports.run_files import Run, read_runs
+from frechet.statistics.feature_statistics import Statistics
 
 D, N = 24, 1500
 RECIPE = {"extractor": "efficientnet-lite0", "layer": "1280", "weights": "0" * 64, "official": True}

@@ -9,7 +9,7 @@ from PIL import Image
 
 from frechet.compat.jax_fid import compute_frechet_distance, compute_statistics, fid_from_stats, get_fid_network
 from frechet.errors import Mismatch, RequestError, SourceError
-from frechet.images.resize import bilinear_half_pixel
+from frechet.preprocessing.resize import bilinear_half_pixel
 
 
 def gaussians(d=6):

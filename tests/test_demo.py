@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from frechet.images.disturbances import DISTURBANCES
-from frechet.images.photographs import EVERYDAY, FOREIGN, patches
+from frechet.demo.corruptions import DISTURBANCES
+from frechet.demo.photographs import EVERYDAY, FOREIGN, patches
 from frechet.reports.plots import disturbance_figure, save_figure
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frechet.distances.frechet import frechet_terms
-from frechet.distances.normal import Normal
+from frechet.distances.gaussian import Normal
 from frechet.distances.transport import couple, squared_distance
 from frechet.errors import Mismatch, StatisticsError, TooFewImages
 

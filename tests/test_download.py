@@ -10,9 +10,9 @@ import time
 import pytest
 from conftest import run
 
+from frechet._internal import download as module
+from frechet._internal.download import download
 from frechet.errors import WeightsError
-from frechet.networks import download as module
-from frechet.networks.download import download
 
 DATA = bytes(range(256)) * 4000  # 1 MB
 SHA256 = hashlib.sha256(DATA).hexdigest()
@@ -144,7 +144,7 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path):
 def test_two_processes_fetch_once(serve, tmp_path):
     server = serve("good")
     code = (
-        "import sys, pathlib\nfrom frechet.networks.download import download\n"
+        "import sys, pathlib\nfrom frechet._internal.download import download\n"
         "download([sys.argv[1]], pathlib.Path(sys.argv[2]), size=int(sys.argv[3]), sha256=sys.argv[4])"
     )
     command = [sys.executable, "-c", code, server.url, str(tmp_path / "file.bin"), str(len(DATA)), SHA256]

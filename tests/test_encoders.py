@@ -8,7 +8,7 @@ from PIL import Image
 import frechet
 from frechet.errors import BadFeatures, RequestError, WeightsError
 from frechet.features.encoders import ENCODERS
-from frechet.features.extractors import load_extractor
+from frechet.features.registry import load_extractor
 
 torch = pytest.importorskip("torch")
 
@@ -219,7 +219,7 @@ def test_cmmd_of_clips_features(folders, models):
 
 def test_an_encoder_that_cannot_be_had_costs_its_own_metric_alone(folders, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "frechet.backends.torch_encoders.load_pretrained", lambda *_: (_ for _ in ()).throw(WeightsError("no network"))
+        "frechet.backends.transformers.load_pretrained", lambda *_: (_ for _ in ()).throw(WeightsError("no network"))
     )
     scores = frechet.score(*folders, extractor=colours, metrics=["fd-dinov2", "fd", "cmmd"])
     assert list(scores) == ["fd"]

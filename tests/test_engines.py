@@ -23,16 +23,16 @@ from PIL import Image
 from toy import TOY, first_six
 
 import frechet
-from frechet.engines import choice, crew, parts, processes
-from frechet.engines.local import collect_from
-from frechet.engines.parts import Cut
 from frechet.errors import BadImage, Mismatch, RequestError, Unreachable
+from frechet.execution import chunks, dispatch, subprocess_workers, workers
+from frechet.execution.chunks import Cut
+from frechet.execution.collect import collect_from
+from frechet.execution.settings import Settings
 from frechet.features.extract import Part
-from frechet.features.settings import Settings
+from frechet.images.image import Picture
 from frechet.images.loader import PART
-from frechet.images.pictures import Picture
-from frechet.images.sources import open_source
-from frechet.statistics.files import read_statistics
+from frechet.images.sources.registry import open_source
+from frechet.statistics.npz_format import read_statistics
 
 CORNER = {"extractor": "toynet:corner", "convention": "pytorch-fid"}
 FLAGS = ("--convention", "pytorch-fid", "--extractor")
@@ -50,8 +50,8 @@ def toys(tmp_path_factory):
 @pytest.fixture
 def large(monkeypatch):
     """A thousand images are many, and a large part is one of 512."""
-    monkeypatch.setattr(parts, "MANY", 1000)
-    monkeypatch.setattr(parts, "LARGE", 2 * PART)
+    monkeypatch.setattr(chunks, "MANY", 1000)
+    monkeypatch.setattr(chunks, "LARGE", 2 * PART)
 
 
 @pytest.fixture
@@ -90,19 +90,19 @@ def hired(monkeypatch):
             lines.append(Line(f"helper {number}", back, there))
             threads.append(threading.Thread(target=served, args=(spoil(Line("first", there, back)),)))
             threads[-1].start()
-        monkeypatch.setattr(choice, "further_devices", lambda _: ("some",))
-        monkeypatch.setattr(choice, "processes_on", lambda _: lines)
+        monkeypatch.setattr(dispatch, "further_devices", lambda _: ("some",))
+        monkeypatch.setattr(dispatch, "processes_on", lambda _: lines)
         return lines
 
     def served(line):
         try:
-            crew.serve(line)
+            workers.serve(line)
         except Exception:
             line.outgoing.put(None)
 
     yield hire
-    for line in choice.processes_on(("some",)):
-        line.send(crew.END, b"")
+    for line in dispatch.processes_on(("some",)):
+        line.send(workers.END, b"")
     for thread in threads:
         thread.join()
 
@@ -141,13 +141,13 @@ def test_large_parts_are_condensed_by_whoever_computes_them(toys, hired, large, 
     """Seven is more than there are parts."""
     expected = collect_from(open_source(toys), Settings(), TOY)
     hired(count)
-    features = crew.part_bytes
+    features = workers.part_bytes
     sent = []
-    monkeypatch.setattr(crew, "part_bytes", lambda part: sent.append(type(part)) or features(part))
+    monkeypatch.setattr(workers, "part_bytes", lambda part: sent.append(type(part)) or features(part))
     told = []
     found = collect_from(open_source(toys), Settings(batch_size=64), TOY, lambda *what: told.append(what[1]))
     require_same(found, expected)
-    assert sent == [parts.LargePart] * len([number for number in range(6) if number % (count + 1)])
+    assert sent == [chunks.LargePart] * len([number for number in range(6) if number % (count + 1)])
     assert told[-1] == 10 * PART + 40
     assert 64 in np.diff(told)
 
@@ -193,8 +193,8 @@ def test_a_helper_that_is_gone_is_told(toys, hired):
 
 def test_a_helper_that_sees_other_images_refuses(toys, hired, monkeypatch):
     hired(1)
-    genuine = crew.open_source
-    monkeypatch.setattr(crew, "open_source", lambda address: genuine([np.zeros((4, 4, 3), np.uint8)] * 300))
+    genuine = workers.open_source
+    monkeypatch.setattr(workers, "open_source", lambda address: genuine([np.zeros((4, 4, 3), np.uint8)] * 300))
     with pytest.raises(Mismatch, match="helper 0: this process sees other images"):
         collect_from(open_source(toys), Settings(), TOY)
 
@@ -212,25 +212,25 @@ def test_processes_of_this_machine(toys, importable, size):
     pytest.importorskip("torch")
     settings = Settings(device="cpu", **CORNER)
     extractor = settings.load()
-    cut = replace(crew.Cut.of(open_source(toys), settings), size=size)
-    pipe = processes._started("cpu")
-    gathered = list(crew.gathered(cut, range(len(cut)), settings, extractor, [pipe]))
-    alone = list(crew.extracted(cut, range(len(cut)), settings, extractor))
+    cut = replace(workers.Cut.of(open_source(toys), settings), size=size)
+    pipe = subprocess_workers._started("cpu")
+    gathered = list(workers.gathered(cut, range(len(cut)), settings, extractor, [pipe]))
+    alone = list(workers.extracted(cut, range(len(cut)), settings, extractor))
     assert len(gathered) == len(alone) == len(cut) == -(-(10 * PART + 40) // size)
-    assert {type(part) for part in alone} == {Part if size == PART else parts.LargePart}
-    assert [crew.part_bytes(part) for part in gathered] == [crew.part_bytes(part) for part in alone]
+    assert {type(part) for part in alone} == {Part if size == PART else chunks.LargePart}
+    assert [workers.part_bytes(part) for part in gathered] == [workers.part_bytes(part) for part in alone]
 
 
 def test_cuda_means_every_accelerator(monkeypatch):
     torch = pytest.importorskip("torch")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    assert processes.further_devices("cuda") == ("cuda:1", "cuda:2")
-    assert processes.further_devices("cuda:2") == processes.further_devices("auto") == ()
+    assert subprocess_workers.further_devices("cuda") == ("cuda:1", "cuda:2")
+    assert subprocess_workers.further_devices("cuda:2") == subprocess_workers.further_devices("auto") == ()
 
 
 def test_shares_of_the_cores_are_disjoint_and_complete():
     probe = (
-        "import os, sys; from frechet.machine import take_share; os.sched_getaffinity = lambda _: set(range(7));"
+        "import os, sys; from frechet._internal.cpu import take_share; os.sched_getaffinity = lambda _: set(range(7));"
         "os.sched_setaffinity = lambda _, cores: print(cores); [take_share(i, int(sys.argv[1])) for i in range(int(sys.argv[1]))]"
     )
 
@@ -354,8 +354,8 @@ def test_a_ray_cluster_that_loses_a_node_gives_the_same_number(tmp_path, importa
     images = np.random.default_rng(0).integers(0, 256, (40 * PART + 30, 4, 4, 3), np.uint8)
     np.save(tmp_path / "a.npy", images)
     if size > PART:
-        monkeypatch.setattr(parts, "MANY", 1000)
-        monkeypatch.setattr(parts, "LARGE", size)
+        monkeypatch.setattr(chunks, "MANY", 1000)
+        monkeypatch.setattr(chunks, "LARGE", size)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     other = cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()

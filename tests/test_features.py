@@ -10,13 +10,13 @@ from conftest import run
 import frechet
 from frechet.distances.kernel import polynomial_mmd
 from frechet.errors import Mismatch, RequestError, SourceError, StatisticsError
-from frechet.features.recipe import Recipe
-from frechet.features.settings import Settings
-from frechet.pipeline import measure
-from frechet.statistics import samples
-from frechet.statistics.files import read_statistics
-from frechet.statistics.samples import KEPT
-from frechet.statistics.statistics import Statistics
+from frechet.evaluation.run import measure
+from frechet.execution.settings import Settings
+from frechet.features.spec import Recipe
+from frechet.statistics import row_sample
+from frechet.statistics.feature_statistics import Statistics
+from frechet.statistics.npz_format import read_statistics
+from frechet.statistics.row_sample import KEPT
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_more_rows_than_a_block_give_the_moments_of_all():
 @pytest.mark.parametrize("how", ["arrays", "npy", "clean-fid", "torch-fidelity"])
 def test_of_many_features_every_one_counts_where_a_metric_asks(tmp_path, monkeypatch, how):
     """From 8 d rows on a sample is kept of them; of 4,096 once, and KID, FID-infinity and the influences were refused."""
-    monkeypatch.setattr(samples, "KEPT", 50)
+    monkeypatch.setattr(row_sample, "KEPT", 50)
     random = np.random.default_rng(0)
     sides = [random.standard_normal((n, 4)).astype(np.float32) + i for i, n in enumerate((300, 200))]
     given = list(sides)

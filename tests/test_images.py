@@ -11,11 +11,11 @@ from conftest import make_folder
 from PIL import Image
 
 from frechet.errors import BadImage, SourceError
-from frechet.images import resize
 from frechet.images.decode import ALPHA, DEEP, FRAMES, decode
+from frechet.images.image import Picture
 from frechet.images.loader import load_batches
-from frechet.images.pictures import Picture
-from frechet.images.sources import open_source
+from frechet.images.sources.registry import open_source
+from frechet.preprocessing import resize
 
 
 def names(source):
@@ -194,7 +194,7 @@ def test_a_bomb_is_refused_by_pillows_guard(monkeypatch):
 
 
 def test_a_zip_member_that_unpacks_to_too_much_is_not_unpacked(tmp_path, monkeypatch):
-    from frechet.images import files
+    from frechet.images.sources import files
 
     monkeypatch.setattr(files, "LARGEST", 1000)
     source = open_source(_zip(tmp_path, {"a.png": bytes(5000), "b.png": bytes(10)}))

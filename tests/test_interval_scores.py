@@ -10,11 +10,11 @@ from golden_images import tiles
 from PIL import Image
 
 import frechet
-from frechet.distances import infinity
+from frechet.distances import extrapolation
 from frechet.distances.frechet import Terms, frechet_terms
-from frechet.distances.normal import Normal
+from frechet.distances.gaussian import Normal
 from frechet.errors import RequestError
-from frechet.reports.findings import findings_of
+from frechet.reports.diagnostics import findings_of
 from frechet.reports.text import table
 
 D = 12
@@ -197,9 +197,9 @@ def test_infinity_is_fitted_to_the_sizes_that_there_were(monkeypatch):
         bias = sum(1 / side.shape[0] for side in (p, q))
         return Terms(3 + 5 * bias, 1 + 2 * bias)
 
-    monkeypatch.setattr(infinity.Normal, "of_features", of_features)
-    monkeypatch.setattr(infinity, "frechet_terms", terms)
-    found = infinity.frechet_infinity(np.zeros((9, 1)), np.zeros((26, 1)))
+    monkeypatch.setattr(extrapolation.Normal, "of_features", of_features)
+    monkeypatch.setattr(extrapolation, "frechet_terms", terms)
+    found = extrapolation.frechet_infinity(np.zeros((9, 1)), np.zeros((26, 1)))
     assert set(sizes) >= {2, 9, 6, 26}
     assert tuple(found) == pytest.approx((3, 1), abs=1e-9)
 
@@ -215,7 +215,7 @@ def test_infinity_is_seeded_and_labelled():
 
 
 def test_infinity_and_explain_keep_what_they_need_however_many_images_there_are(monkeypatch, tmp_path):
-    monkeypatch.setattr("frechet.statistics.gathering.rows_kept", lambda n, dims: 4)  # as if there were more than 8 d
+    monkeypatch.setattr("frechet.statistics.accumulator.rows_kept", lambda n, dims: 4)  # as if there were more than 8 d
     sides = make_folder(tmp_path / "a", 8, seed=1), make_folder(tmp_path / "b", 9, seed=2)
     options = {"extractor": "efficientnet-lite0"}
     assert np.isfinite(float(frechet.score(*sides, metrics=["fd-infinity"], **options)["fd-infinity"]))

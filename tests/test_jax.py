@@ -14,13 +14,13 @@ from test_parity import KIT, KIT_PHOTOS, PEERS, assert_close, needs_kit
 
 import frechet
 import frechet.jax as fj
-from frechet.backends.jax_ops import JaxRunner, choose_devices
+from frechet.backends.jax import JaxRunner, choose_devices
 from frechet.distances.frechet import frechet_terms
-from frechet.distances.normal import Normal
+from frechet.distances.gaussian import Normal
 from frechet.errors import BadFeatures, Mismatch, RequestError, TooFewImages
-from frechet.features.conventions import CONVENTIONS
-from frechet.features.extractors import load_network
-from frechet.features.recipe import Recipe
+from frechet.features.registry import load_network
+from frechet.features.spec import Recipe
+from frechet.preprocessing.registry import CONVENTIONS
 
 
 @contextmanager

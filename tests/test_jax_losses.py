@@ -11,7 +11,7 @@ from test_jax import MIX, TOY, noise, toy_features, x64
 
 import frechet
 import frechet.jax as fj
-from frechet.distances.normal import Normal
+from frechet.distances.gaussian import Normal
 from frechet.errors import BadFeatures, Mismatch, RequestError, TooFewImages
 from frechet.losses.jax import (
     Reference,
@@ -24,7 +24,7 @@ from frechet.losses.jax import (
     kid_loss,
     reference_of,
 )
-from frechet.statistics.statistics import Statistics
+from frechet.statistics.feature_statistics import Statistics
 
 
 def real(name="astronaut", count=12, size=32):

@@ -14,22 +14,22 @@ from PIL import Image
 from toy import PIXELS, TOY, first_six
 
 import frechet
-from frechet.engines import parts
-from frechet.engines.featurecache import entries
-from frechet.engines.local import collect_from, collect_layers
-from frechet.engines.merge import Merged
-from frechet.engines.parts import Cut, LargePart, read_part, write_part
 from frechet.errors import RequestError
+from frechet.execution import chunks
+from frechet.execution.chunks import Cut, LargePart, read_part, write_part
+from frechet.execution.collect import collect_from, collect_layers
+from frechet.execution.feature_cache import entries
+from frechet.execution.reduce import Merged
+from frechet.execution.settings import Settings
 from frechet.features import extract
 from frechet.features.extract import Part
-from frechet.features.loaded import Tap
-from frechet.features.settings import Settings
+from frechet.features.extractor import Tap
+from frechet.images.checks import SIGN
 from frechet.images.loader import PART
-from frechet.images.signs import SIGN
-from frechet.images.sources import open_source
-from frechet.statistics import samples
-from frechet.statistics.gathering import Gathering
-from frechet.statistics.samples import priorities
+from frechet.images.sources.registry import open_source
+from frechet.statistics import row_sample
+from frechet.statistics.accumulator import Gathering
+from frechet.statistics.row_sample import priorities
 
 ROWS = 100
 COUNT = 10 * PART + 40
@@ -38,14 +38,14 @@ SEVERAL = replace(TOY, dims=4, further={"a/layer": Tap(2, replace(TOY.recipe, la
 
 @pytest.fixture(autouse=True)
 def few_rows(monkeypatch):
-    monkeypatch.setattr(samples, "KEPT", ROWS)
+    monkeypatch.setattr(row_sample, "KEPT", ROWS)
 
 
 @pytest.fixture
 def large(monkeypatch):
     """A thousand are many."""
-    monkeypatch.setattr(parts, "MANY", 1000)
-    monkeypatch.setattr(parts, "LARGE", 2 * PART)
+    monkeypatch.setattr(chunks, "MANY", 1000)
+    monkeypatch.setattr(chunks, "LARGE", 2 * PART)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_they_give_the_statistics_and_the_sample_of_the_images(many, images, lar
 
 def test_they_give_the_statistics_of_small_parts(many, large, monkeypatch):
     found = collect_from(open_source(many), Settings(), TOY)
-    monkeypatch.setattr(parts, "MANY", COUNT)
+    monkeypatch.setattr(chunks, "MANY", COUNT)
     expected = collect_from(open_source(many), Settings(), TOY)
     np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-12)
     np.testing.assert_allclose(found.covariance, expected.covariance, rtol=1e-12)
@@ -144,7 +144,7 @@ def test_stopped_within_a_large_part_it_continues_with_the_same_bits(many, large
             yield part
 
     with monkeypatch.context() as patched:
-        patched.setattr("frechet.engines.crew.extract", stopped)
+        patched.setattr("frechet.execution.workers.extract", stopped)
         with pytest.raises(KeyboardInterrupt, match="finished parts are kept"):
             collect_from(open_source(many), Settings(work_dir=tmp_path), TOY)
     kept = files_of(tmp_path)
@@ -204,7 +204,7 @@ def test_bad_images_are_left_out(large, tmp_path, monkeypatch):
     once, again = (collect_from(open_source(tmp_path / "a"), skipping, TOY) for _ in range(2))
     assert len(files_of(tmp_path / "work")) == 3
     require_same(once, again)
-    monkeypatch.setattr(parts, "MANY", 10**6)
+    monkeypatch.setattr(chunks, "MANY", 10**6)
     expected = collect_from(open_source(tmp_path / "a"), Settings(on_bad_image="skip"), TOY)
     assert once.n == 1101 - len(bad)
     assert len(once.bad_images) == len(bad)
@@ -262,7 +262,7 @@ def test_a_score_of_large_parts(many, large, tmp_path):
     assert len(list((tmp_path / "work" / "generated").glob("part-*"))) == 6
     assert len(list((tmp_path / "work" / "reference").glob("part-*"))) == 3
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(parts, "MANY", 10**6)
+        patched.setattr(chunks, "MANY", 10**6)
         expected = frechet.score(str(many), str(other), **options)["fd"]
     assert float(found) == pytest.approx(float(expected), rel=1e-9)
     assert len(found.interval_95) == 2

@@ -11,11 +11,11 @@ from golden_images import tiles
 
 import frechet
 from frechet.distances import transport
-from frechet.distances.normal import Normal
+from frechet.distances.gaussian import Normal
 from frechet.errors import BadFeatures, Mismatch, RequestError, TooFewImages
-from frechet.features.conventions import CONVENTIONS
-from frechet.features.extractors import EXTRACTORS
+from frechet.features.registry import EXTRACTORS
 from frechet.losses.torch import FIDLoss, ISLoss, KIDLoss, frechet_distance
+from frechet.preprocessing.registry import CONVENTIONS
 
 OFFLINE = {"extractor": "efficientnet-lite0"}
 

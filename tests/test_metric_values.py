@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from conftest import DATA
 
-from frechet.distances import blocks
-from frechet.distances.entropy import old_permutation, split_inception_scores, vendi_score
+from frechet.distances import pairwise
+from frechet.distances.inception_score import old_permutation, split_inception_scores, vendi_score
 from frechet.distances.kernel import gaussian_mmd, kid, kid_of_subsets, polynomial_mmd
 from frechet.distances.memorisation import cosine_to_nearest, data_copying, feature_likelihood, penalised
-from frechet.distances.neighbours import Ball, authenticity, neighbourhoods
-from frechet.distances.sliced import monge_distance, unit_directions
+from frechet.distances.prdc import Ball, authenticity, neighbourhoods
+from frechet.distances.sliced_wasserstein import monge_distance, unit_directions
 from frechet.errors import TooFewImages
 
 PRDC, KYNKAANNIEMI = Ball(5, closed=False), Ball(3, closed=True)
@@ -54,7 +54,7 @@ def test_kid_of_subsets_wants_enough_images(sides):
 
 @pytest.mark.parametrize("block", [2**24, 3000])
 def test_exact_kid_is_the_plain_estimator(sides, monkeypatch, block):
-    monkeypatch.setattr(blocks, "BLOCK", block)  # several blocks of a few rows
+    monkeypatch.setattr(pairwise, "BLOCK", block)  # several blocks of a few rows
     x, y = sides["generated"], sides["reference"]
     assert kid(x, y).value == pytest.approx(polynomial_mmd(x.astype(float), y.astype(float)), rel=1e-5)
 
@@ -133,7 +133,7 @@ def _with_repeats(x, y, i, j):
 
 @pytest.mark.parametrize("block", [2**24, 4096])
 def test_neighbours_are_those_of_the_peers(sides, theirs, monkeypatch, block):
-    monkeypatch.setattr(blocks, "BLOCK", block)
+    monkeypatch.setattr(pairwise, "BLOCK", block)
     found = neighbourhoods(sides["generated"], sides["reference"], [PRDC, KYNKAANNIEMI], realism_k=5)
     ours = found.members[PRDC]
     assert {key: getattr(ours, key) for key in theirs["prdc"]} == pytest.approx(theirs["prdc"], abs=1e-12)
@@ -171,13 +171,13 @@ def test_the_images_of_a_collapsed_generator_are_not_each_a_candidate_for_all_ot
     x[random.permutation(900)[:700]] = x[17]
     x[40:44] = x[40]  # no more than k + 1
     asked = []
-    real = blocks.exact_distances
-    monkeypatch.setattr(blocks, "exact_distances", lambda a, b, i, j: asked.append(len(i)) or real(a, b, i, j))
+    real = pairwise.exact_distances
+    monkeypatch.setattr(pairwise, "exact_distances", lambda a, b, i, j: asked.append(len(i)) or real(a, b, i, j))
     apart = ((x[:, None].astype(float) - x) ** 2).sum(2)
     np.fill_diagonal(apart, np.inf)
     for k in (1, 3):
         expected = np.argsort(apart, axis=1, kind="stable")[:, :k]
-        places, squared = blocks.nearest_others(blocks.Cloud.of(x, x.mean(0)), k)
+        places, squared = pairwise.nearest_others(pairwise.Cloud.of(x, x.mean(0)), k)
         np.testing.assert_array_equal(places, expected)
         np.testing.assert_allclose(squared, np.take_along_axis(apart, expected, axis=1), rtol=1e-12)
     assert sum(asked) < 20 * len(x)

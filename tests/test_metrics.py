@@ -9,13 +9,13 @@ from conftest import DATA, make_folder, run
 
 import frechet
 from frechet.distances import kernel
-from frechet.distances.entropy import old_permutation, split_inception_scores
+from frechet.distances.inception_score import old_permutation, split_inception_scores
 from frechet.errors import FrechetError, RequestError, WeightsError
-from frechet.features.extractors import load_extractor
+from frechet.features.registry import load_extractor
 from frechet.metrics import METRICS
-from frechet.scores import NoScore
-from frechet.statistics import gathering
-from frechet.statistics.statistics import Statistics
+from frechet.results import NoScore
+from frechet.statistics import accumulator
+from frechet.statistics.feature_statistics import Statistics
 
 OFFLINE = {"extractor": "efficientnet-lite0"}
 SEVEN = ["fd", "kid", "is", "precision", "recall", "density", "coverage"]
@@ -211,7 +211,7 @@ def test_features_beyond_memory_go_to_a_file(folders, monkeypatch):
         rooms.append(settings["shape"])
         return real(*arguments, **settings)
 
-    monkeypatch.setattr(gathering, "IN_MEMORY", 1000)
+    monkeypatch.setattr(accumulator, "IN_MEMORY", 1000)
     monkeypatch.setattr(np, "memmap", mapped)
     found = frechet.score(*folders, metrics=["kid", "vendi"], **OFFLINE)
     assert rooms == [(11, 1280), (13, 1280)]

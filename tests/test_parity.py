@@ -12,10 +12,10 @@ from PIL import Image
 
 import frechet
 from frechet.distances.kernel import kid_of_subsets
-from frechet.engines.local import collect_layers
 from frechet.errors import WeightsError
-from frechet.features.settings import Settings
-from frechet.images.sources import open_source
+from frechet.execution.collect import collect_layers
+from frechet.execution.settings import Settings
+from frechet.images.sources.registry import open_source
 
 KIT = Path(os.environ.get("FRECHET_PARITY_KIT", Path(__file__).parents[2] / "shared" / "parity"))
 needs_kit = pytest.mark.skipif(

@@ -7,11 +7,11 @@ import pytest
 from toy import TOY
 
 import frechet
-from frechet.distances.paths import slerp, trimmed_mean
+from frechet.distances.latent_paths import slerp, trimmed_mean
 from frechet.errors import RequestError, RunError, SourceError
-from frechet.features.conventions import CONVENTIONS
-from frechet.features.settings import Settings
-from frechet.pathlength import _FeatureDistance
+from frechet.evaluation.perceptual_path_length import _FeatureDistance
+from frechet.execution.settings import Settings
+from frechet.preprocessing.registry import CONVENTIONS
 
 N = 4000
 TO_PIXELS = np.zeros((2, 48))

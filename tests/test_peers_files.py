@@ -10,10 +10,10 @@ from toy import PIXELS, TOY, first_six
 
 import frechet
 from frechet.errors import StatisticsError
-from frechet.features.settings import Settings
-from frechet.statistics import peers
-from frechet.statistics.files import read_features, read_statistics
-from frechet.statistics.peers import SPATIAL, is_statistics
+from frechet.execution.settings import Settings
+from frechet.statistics import foreign_formats
+from frechet.statistics.foreign_formats import SPATIAL, is_statistics
+from frechet.statistics.npz_format import read_features, read_statistics
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +143,7 @@ def test_an_npz_that_unpacks_to_far_more_than_it_is_is_refused(tmp_path, monkeyp
     np.savez_compressed(tmp_path / "a.npz", mu=np.zeros(400), sigma=np.zeros((400, 400)))
     np.savez_compressed(tmp_path / "b.npz", features=np.zeros((2000, 100)))
     assert read_statistics(tmp_path / "a.npz").dims == 400
-    monkeypatch.setattr(peers, "_BOMB", 1 << 20)
+    monkeypatch.setattr(foreign_formats, "_BOMB", 1 << 20)
     for read in (lambda: read_statistics(tmp_path / "a.npz"), lambda: read_features(tmp_path / "b.npz")):
         with pytest.raises(StatisticsError, match=r"would unpack to 1[26]"):
             read()

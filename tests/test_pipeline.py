@@ -10,9 +10,9 @@ from PIL import Image
 import frechet
 from frechet.errors import BadFeatures, BadImage, Mismatch, RequestError, SourceError, StatisticsError, TooFewImages
 from frechet.features import extract
-from frechet.features.recipe import Recipe
+from frechet.features.spec import Recipe
 from frechet.images.loader import PART
-from frechet.statistics.statistics import Statistics
+from frechet.statistics.feature_statistics import Statistics
 
 OFFLINE = {"extractor": "efficientnet-lite0"}
 
@@ -152,9 +152,9 @@ def test_features_that_are_not_finite_name_their_image(sides, monkeypatch):
                 features[-1, 5] = np.nan
                 yield features
 
-    from frechet.engines.local import collect_from
-    from frechet.features.settings import Settings
-    from frechet.images.sources import open_source
+    from frechet.execution.collect import collect_from
+    from frechet.execution.settings import Settings
+    from frechet.images.sources.registry import open_source
 
     settings = Settings(**OFFLINE)
     extractor = settings.load()

@@ -13,10 +13,10 @@ import pytest
 from conftest import run
 
 import frechet
+from frechet._internal import download
 from frechet.errors import RequestError, StatisticsError
-from frechet.networks import download
-from frechet.statistics.files import read_statistics
-from frechet.statistics.remote import is_url, parsed, read_remote, statistics_cache
+from frechet.statistics.download_cache import is_url, parsed, read_remote, statistics_cache
+from frechet.statistics.npz_format import read_statistics
 
 
 def npz(seed=0, **arrays):

@@ -18,17 +18,17 @@ from PIL import Image
 import frechet
 from frechet.cli import score
 from frechet.distances.frechet import frechet_terms
-from frechet.distances.normal import Normal
+from frechet.distances.gaussian import Normal
 from frechet.distances.transport import couple, leading_directions
 from frechet.errors import OutputError, RequestError
-from frechet.features.recipe import Recipe
-from frechet.features.settings import Settings
-from frechet.pipeline import measure
-from frechet.reports.findings import findings_of
+from frechet.evaluation.run import measure
+from frechet.execution.settings import Settings
+from frechet.features.spec import Recipe
+from frechet.reports.diagnostics import findings_of
 from frechet.reports.html import _command, meaning, write_report
 from frechet.reports.text import table
 from frechet.reports.thumbnails import Album
-from frechet.statistics.statistics import Statistics
+from frechet.statistics.feature_statistics import Statistics
 
 pytest.importorskip("jinja2")
 OFFLINE = {"extractor": "efficientnet-lite0"}
@@ -188,7 +188,7 @@ def test_all_generated_images_are_looked_at_for_what_is_near(monkeypatch):
     assert not any(row >= 150 for row, _ in found.lonely)
     near = findings_of(_whole(y), _whole(x), intervals=False).raising
     assert {one.nearest[0].distance for one in near if one.row >= 150} == {0.0}
-    monkeypatch.setattr("frechet.reports.findings._ROWS", 50)
+    monkeypatch.setattr("frechet.reports.diagnostics._ROWS", 50)
     found = findings_of(_whole(x), _whole(y), intervals=False)
     assert found.usual == pytest.approx(np.median(own[np.linspace(0, 199, 50).round().astype(int)]), rel=1e-12)
     assert "50 of the 200 reference images were looked at" in found.missing[0]
@@ -265,13 +265,13 @@ def test_the_curve_ends_at_the_value(sides):
 def test_the_last_point_of_the_curve_is_the_score_and_is_not_computed_again(tmp_path, monkeypatch):
     random, computed = np.random.default_rng(0), []
     sides = [random.standard_normal((n, 8)).astype(np.float32) for n in (300, 200)]
-    real = frechet.reports.findings.frechet_interval
+    real = frechet.reports.diagnostics.frechet_interval
 
     def watched(generated, *rest):
         computed.append(generated.n)
         return real(generated, *rest)
 
-    monkeypatch.setattr("frechet.reports.findings.frechet_interval", watched)
+    monkeypatch.setattr("frechet.reports.diagnostics.frechet_interval", watched)
     score = write_report(*sides, tmp_path / "page.html", features=True)["fd"]
     assert computed
     assert 300 not in computed

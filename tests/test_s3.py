@@ -8,11 +8,11 @@ import pytest
 from test_sources import COUNT, as_shards, png
 from toy import TOY, first_six
 
-from frechet.engines.local import collect_from
+from frechet._internal import remote_files
 from frechet.errors import SourceError
-from frechet.features.settings import Settings
-from frechet.images import remote
-from frechet.images.sources import open_source
+from frechet.execution.collect import collect_from
+from frechet.execution.settings import Settings
+from frechet.images.sources.registry import open_source
 
 pytest.importorskip("s3fs")
 pytest.importorskip("moto")
@@ -56,7 +56,7 @@ def store(monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setattr(remote, "_PAUSES", (0.05,) * 8)
+    monkeypatch.setattr(remote_files, "_PAUSES", (0.05,) * 8)
     yield gate
     server.shutdown()
     thread.join()

@@ -11,7 +11,7 @@ from PIL import Image
 import frechet
 from frechet.errors import BadImage, GeneratorFailed, RequestError
 from frechet.metrics import METRICS
-from frechet.statistics import samples
+from frechet.statistics import row_sample
 
 torch = pytest.importorskip("torch")
 
@@ -73,7 +73,7 @@ def test_a_class_of_many_images_has_metrics_of_every_image(folders, monkeypatch)
 
     means.pixels = 8
     expected = frechet.score(*folders, metrics=["kid"], per_class=True, extractor=means)["kid"].per_class
-    monkeypatch.setattr(samples, "KEPT", 5)
+    monkeypatch.setattr(row_sample, "KEPT", 5)
     found = frechet.score(*folders, metrics=["kid"], per_class=True, extractor=means)["kid"].per_class
     assert set(found) == {"cat", "dog"}
     assert found == expected

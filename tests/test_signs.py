@@ -6,13 +6,13 @@ from conftest import make_folder
 from PIL import Image
 
 import frechet
-from frechet.features.recipe import Recipe
+from frechet.evaluation.pair_checks import remarks_on_pair
+from frechet.features.spec import Recipe
+from frechet.images.checks import SIGN, cast_in, compression_of, formats_in, remarks_on, repeated_in, sign_of
 from frechet.images.decode import decode
-from frechet.images.signs import SIGN, cast_in, compression_of, formats_in, remarks_on, repeated_in, sign_of
-from frechet.images.sources import open_source
-from frechet.statistics.files import read_statistics
-from frechet.statistics.pairs import remarks_on_pair
-from frechet.statistics.statistics import Statistics
+from frechet.images.sources.registry import open_source
+from frechet.statistics.feature_statistics import Statistics
+from frechet.statistics.npz_format import read_statistics
 
 OFFLINE = {"extractor": "efficientnet-lite0"}
 RANDOM = np.random.default_rng(0)

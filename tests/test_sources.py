@@ -24,13 +24,13 @@ from pyarrow import parquet
 from toy import TOY, first_six
 
 import frechet
-from frechet.engines.local import collect_from
+from frechet._internal import remote_files
 from frechet.errors import BadArchive, BadImage, FrechetError, SourceError, Unreachable
-from frechet.features.settings import Settings
-from frechet.images import remote
+from frechet.execution.collect import collect_from
+from frechet.execution.settings import Settings
 from frechet.images.decode import decode
-from frechet.images.shards import shards_of
-from frechet.images.sources import open_source
+from frechet.images.sources.registry import open_source
+from frechet.images.sources.sharded import shards_of
 
 COUNT = 600
 
@@ -414,7 +414,7 @@ def test_a_loader_whose_batches_are_not_as_long_as_it_says_is_refused(images):
 
 
 def chosen_of(count):
-    from frechet.engines.parts import Cut
+    from frechet.execution.chunks import Cut
 
     return list(Cut.of(open_source(list(range(COUNT))), Settings(num_images=count)).chosen)
 
@@ -454,7 +454,7 @@ def test_rows_of_a_hugging_face_dataset(images, files):
 
 @pytest.fixture
 def no_pauses(monkeypatch):
-    monkeypatch.setattr(remote, "_PAUSES", (0.0, 0.0, 0.0, 0.0))
+    monkeypatch.setattr(remote_files, "_PAUSES", (0.0, 0.0, 0.0, 0.0))
 
 
 def test_a_store_that_stumbles_is_asked_again(tmp_path, files, images, monkeypatch, no_pauses):
@@ -482,7 +482,7 @@ def test_a_stores_message_tells_no_secret(monkeypatch, no_pauses):
     quoted = "403, message='Forbidden', url='https://me:SECRET@example.org/a.tar?signature=SECRET'"
     for error in (PermissionError(quoted), OSError(f"at (s3://key:SECRET@bucket/a.tar?x=SECRET): {quoted}")):
         with pytest.raises(Unreachable) as caught:
-            remote.retried("https://example.org/a.tar?...", lambda error=error: (_ for _ in ()).throw(error))
+            remote_files.retried("https://example.org/a.tar?...", lambda error=error: (_ for _ in ()).throw(error))
         assert "SECRET" not in str(caught.value)
         assert "https://example.org/a.tar?..." in str(caught.value)
     for url in ("https://me:SECRET@[example.org/a.tar", "https://me:SECRET@[example.org/a.npz"):
@@ -664,9 +664,9 @@ MEASURE = """
 import resource, sys
 import toy
 from toy import TOY
-from frechet.engines.local import collect_from
-from frechet.features.settings import Settings
-from frechet.images.sources import open_source
+from frechet.execution.collect import collect_from
+from frechet.execution.settings import Settings
+from frechet.images.sources.registry import open_source
 for count in (8, None):
     collect_from(open_source(sys.argv[1]), Settings(num_images=count), TOY)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)

@@ -7,12 +7,12 @@ import pytest
 
 import frechet
 from frechet.errors import OutputError, RunError, StatisticsError
-from frechet.features.recipe import Recipe
-from frechet.statistics.files import read_statistics
-from frechet.statistics.gaussian import Gaussian
-from frechet.statistics.peers import is_statistics
-from frechet.statistics.samples import Sample, priorities
-from frechet.statistics.statistics import Statistics
+from frechet.features.spec import Recipe
+from frechet.statistics.feature_statistics import Statistics
+from frechet.statistics.foreign_formats import is_statistics
+from frechet.statistics.moments import Gaussian
+from frechet.statistics.npz_format import read_statistics
+from frechet.statistics.row_sample import Sample, priorities
 
 RECIPE = Recipe(
     extractor="inception", layer="5", weights="ab" * 32, official=False, convention="tensorflow", precision="float32"

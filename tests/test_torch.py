@@ -7,9 +7,9 @@ from conftest import make_folder
 from golden_images import tiles
 
 import frechet
-from frechet.backends.torch_ops import choose_device, full_precision
+from frechet.backends.torch import choose_device, full_precision
 from frechet.distances.frechet import frechet_terms
-from frechet.distances.normal import Normal
+from frechet.distances.gaussian import Normal
 from frechet.errors import RequestError
 
 OFFLINE = {"extractor": "efficientnet-lite0", "backend": "torch"}

@@ -11,7 +11,7 @@ import frechet
 from frechet.compat import fastfid as module
 from frechet.compat.fastfid import fastfid
 from frechet.errors import RequestError, TooFewImages, WeightsError
-from frechet.features.extractors import load_network
+from frechet.features.registry import load_network
 
 ASTRONAUT, CHINA = "skimage/data/astronaut.png", "sklearn/datasets/images/china.jpg"
 

@@ -5,7 +5,7 @@ import pytest
 
 import frechet
 from frechet.distances.frechet import frechet_terms
-from frechet.distances.normal import Normal
+from frechet.distances.gaussian import Normal
 from frechet.distances.transport import couple, feature_gradient, influence, squared_distance
 
 
@@ -126,7 +126,7 @@ def plain_distance(x, y):
     ("n", "m", "d"), [(60, 80, 8), (10, 80, 24), (80, 10, 24), (12, 9, 24), (25, 80, 24), (3, 50, 8), (600, 700, 512)]
 )
 def test_the_change_without_an_image_is_that_of_leaving_it_out(n, m, d, monkeypatch):
-    monkeypatch.setattr("frechet.distances.removal._AT_ONCE", 7)
+    monkeypatch.setattr("frechet.distances.leave_one_out._AT_ONCE", 7)
     x, y = draw(1, n, d, 1.3), draw(2, m, d, 1.0, 0.1)
     x[0] += 6
     x[1] = x[2]

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from frechet.distances import equality
-from frechet.distances.equality import permutation_test
+from frechet.distances import permutation_test as permutation_module
 from frechet.distances.frechet import frechet_terms
-from frechet.distances.normal import Normal
+from frechet.distances.gaussian import Normal
+from frechet.distances.interval import Side, _analytic_bias, _variance, interval, why_none
+from frechet.distances.permutation_test import permutation_test
 from frechet.distances.transport import couple, influence
-from frechet.distances.uncertainty import Side, _analytic_bias, _variance, interval, why_none
 
 D = 16
 ONE = np.linspace(0.3, 1.5, D)
@@ -201,7 +201,7 @@ def test_the_statistic_of_permutations_is_the_distance_to_second_order():
     values, axes = np.linalg.eigh(np.cov(rows, rowvar=False))
     delta = axes.T @ (np.cov(one, rowvar=False) - np.cov(other, rowvar=False)) @ axes
     expected = ((one.mean(0) - other.mean(0)) ** 2).sum() + (delta**2 / (values[:, None] + values)).sum() / 2
-    assert equality._pooled(rows).second_order(chosen) == pytest.approx(expected, rel=1e-5)
+    assert permutation_module._pooled(rows).second_order(chosen) == pytest.approx(expected, rel=1e-5)
 
 
 def test_one_distribution_is_called_two_in_one_run_of_twenty():

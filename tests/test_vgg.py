@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from frechet.backends.openvino_ops import compile_network
+from frechet.backends.openvino import compile_network
 from frechet.errors import WeightsError
 from frechet.networks.vgg import layers, vgg16
 from frechet.networks.weights import VGG16, fold, load_weights
@@ -44,7 +44,7 @@ def test_features_are_those_of_torch_modules(plain, backend):
         runner = compile_network(lambda ops, x: vgg16(ops, x, weights, ["4096"]), pixels=224, precision="float32")
         ours = next(runner.map([images]))
     else:
-        from frechet.backends.torch_ops import TorchOps, tensors_of
+        from frechet.backends.torch import TorchOps, tensors_of
 
         placed = tensors_of(weights, torch.device("cpu"))
         ours = vgg16(TorchOps(), torch.from_numpy(images), placed, ["4096"]).numpy()

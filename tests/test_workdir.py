@@ -17,13 +17,13 @@ from PIL import Image
 from toy import PIXELS, TOY, first_six
 
 import frechet
-from frechet.engines import workdir
-from frechet.engines.local import collect_from
-from frechet.engines.parts import write_part
 from frechet.errors import BadImage, OutputError, RequestError, RunError
-from frechet.features.settings import Settings
+from frechet.execution import work_dir
+from frechet.execution.chunks import write_part
+from frechet.execution.collect import collect_from
+from frechet.execution.settings import Settings
 from frechet.images.loader import PART
-from frechet.images.sources import open_source
+from frechet.images.sources.registry import open_source
 
 OFFLINE = {"extractor": "efficientnet-lite0"}
 
@@ -194,7 +194,7 @@ def test_a_full_disk_is_told_and_keeps_what_is_finished(many, tmp_path, monkeypa
             raise OSError(errno.ENOSPC, "No space left on device")
         write_part(part, stream)
 
-    monkeypatch.setattr(workdir, "write_part", full)
+    monkeypatch.setattr(work_dir, "write_part", full)
     with pytest.raises(RunError, match=r"disk is full.*finished parts are kept in .*make room"):
         collect_from(open_source(many), Settings(work_dir=tmp_path), TOY)
     assert list(files_of(tmp_path)) == ["part-00000000.npz"]
@@ -254,7 +254,7 @@ def test_where_no_part_was_finished_none_is_said_to_be_kept(many, tmp_path, monk
         raise stop
         yield
 
-    monkeypatch.setattr("frechet.engines.crew.extract", stopped)
+    monkeypatch.setattr("frechet.execution.workers.extract", stopped)
     stop = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt, match=r"^; no part was finished"):
         collect_from(open_source(many), Settings(work_dir=tmp_path), TOY)

@@ -5,12 +5,12 @@ import time
 
 import numpy as np
 
-from frechet.engines.local import collect_from
-from frechet.features.conventions import CONVENTIONS
-from frechet.features.extractors import LoadedExtractor
-from frechet.features.recipe import Recipe
-from frechet.features.settings import Settings
-from frechet.images.sources import open_source
+from frechet.execution.collect import collect_from
+from frechet.execution.settings import Settings
+from frechet.features.registry import LoadedExtractor
+from frechet.features.spec import Recipe
+from frechet.images.sources.registry import open_source
+from frechet.preprocessing.registry import CONVENTIONS
 
 PIXELS = 4
 

@@ -2,8 +2,8 @@
 
 import toynet
 
-from frechet.engines import parts
+from frechet.execution import chunks
 from frechet.images.loader import PART
 
-parts.MANY, parts.LARGE = 1000, 2 * PART
+chunks.MANY, chunks.LARGE = 1000, 2 * PART
 corner = toynet.corner

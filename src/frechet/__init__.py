@@ -8,29 +8,29 @@ from typing import TYPE_CHECKING, Any
 from frechet.version import __version__
 
 if TYPE_CHECKING:
-    from frechet.comparison import compare
     from frechet.errors import FrechetError, RequestError, RunError
-    from frechet.pathlength import perceptual_path_length
-    from frechet.pipeline import collect, fid, influence, score
-    from frechet.scores import Influences, Score, Scores
-    from frechet.statistics.files import read_statistics
-    from frechet.statistics.statistics import Statistics
+    from frechet.evaluation.compute import compare
+    from frechet.evaluation.perceptual_path_length import perceptual_path_length
+    from frechet.evaluation.run import collect, fid, influence, score
+    from frechet.results import Influences, Score, Scores
+    from frechet.statistics.feature_statistics import Statistics
+    from frechet.statistics.npz_format import read_statistics
 
 _HOME = {
     "FrechetError": "errors",
-    "Influences": "scores",
+    "Influences": "results",
     "RequestError": "errors",
     "RunError": "errors",
-    "Score": "scores",
-    "Scores": "scores",
-    "Statistics": "statistics.statistics",
-    "collect": "pipeline",
-    "compare": "comparison",
-    "fid": "pipeline",
-    "influence": "pipeline",
-    "perceptual_path_length": "pathlength",
-    "read_statistics": "statistics.files",
-    "score": "pipeline",
+    "Score": "results",
+    "Scores": "results",
+    "Statistics": "statistics.feature_statistics",
+    "collect": "evaluation.run",
+    "compare": "evaluation.compute",
+    "fid": "evaluation.run",
+    "influence": "evaluation.run",
+    "perceptual_path_length": "evaluation.perceptual_path_length",
+    "read_statistics": "statistics.npz_format",
+    "score": "evaluation.run",
 }
 
 __all__ = [

@@ -21,13 +21,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from frechet.backends.jax_ops import Params, filled_up, shardings, up_to_multiple
-from frechet.comparison import compare
+from frechet.backends.jax import Params, filled_up, shardings, up_to_multiple
 from frechet.errors import BadFeatures, RequestError, TooFewImages
+from frechet.evaluation.compute import compare
 from frechet.features.jax_network import Network, load_jax_network, require_images
-from frechet.scores import Score
-from frechet.statistics.files import read_statistics
-from frechet.statistics.statistics import Statistics
+from frechet.results import Score
+from frechet.statistics.feature_statistics import Statistics
+from frechet.statistics.npz_format import read_statistics
 
 __all__ = [
     "Moments",

@@ -6,8 +6,8 @@ import time
 
 import click
 
-from frechet.engines.featurecache import entries, features_cache, prune
 from frechet.errors import RequestError
+from frechet.execution.feature_cache import entries, features_cache, prune
 
 
 @click.group()

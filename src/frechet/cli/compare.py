@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from frechet.features.extractors import check_choice
-from frechet.output import check_output, written_aside
+from frechet._internal.atomic_write import check_output, written_aside
+from frechet.features.registry import check_choice
+from frechet.reports.comparison_formats import WRITTEN
 from frechet.reports.html import comparison_page
-from frechet.reports.ranking import compare_runs
-from frechet.reports.runs import read_runs
-from frechet.reports.side_by_side import WRITTEN
+from frechet.reports.run_comparison import compare_runs
+from frechet.reports.run_files import read_runs
 
 FORMATS = {**WRITTEN, "html": comparison_page}
 

@@ -8,17 +8,17 @@ from pathlib import Path
 import click
 import numpy as np
 
+from frechet._internal.atomic_write import check_output, written_aside
 from frechet.cli.progress import progress_bars
-from frechet.comparison import compare
-from frechet.engines.local import collect_from
+from frechet.demo.corruptions import DISTURBANCES
+from frechet.demo.photographs import EVERYDAY, patches
 from frechet.errors import RequestError
-from frechet.features.settings import Settings
-from frechet.images.disturbances import DISTURBANCES
-from frechet.images.photographs import EVERYDAY, patches
-from frechet.images.sources import open_source
-from frechet.output import check_output, written_aside
-from frechet.scores import Score
-from frechet.statistics.statistics import Statistics
+from frechet.evaluation.compute import compare
+from frechet.execution.collect import collect_from
+from frechet.execution.settings import Settings
+from frechet.images.sources.registry import open_source
+from frechet.results import Score
+from frechet.statistics.feature_statistics import Statistics
 
 REFERENCE, DISTURBED = 1000, 400  # patches
 STRENGTHS = (0.0, 1 / 3, 2 / 3, 1.0)

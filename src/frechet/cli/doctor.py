@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import click
 
+from frechet._internal.cpu import usable_cores
 from frechet.errors import WeightsError
-from frechet.features.extractors import EXTRACTORS
-from frechet.machine import usable_cores
+from frechet.features.registry import EXTRACTORS
 from frechet.networks.weights import find_weights, load_weights, weights_cache
 from frechet.version import __version__
 

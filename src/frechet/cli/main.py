@@ -10,8 +10,8 @@ from pathlib import Path
 
 import click
 
-from frechet.cli.foreign import with_ours
-from frechet.console import exiting
+from frechet._internal.terminal import exiting
+from frechet.cli.migration_hints import with_ours
 from frechet.version import __version__
 
 _COMMANDS = {

@@ -96,7 +96,7 @@ def engine_of(settings: dict[str, Any]) -> Iterator[dict[str, Any] | None]:
         raise RequestError("--engine torchrun is for `torchrun --nproc-per-node N -m frechet ...`")
     if importlib.util.find_spec("torch") is None:
         raise RequestError("--engine torchrun needs PyTorch: pip install 'frechet[torch]'")
-    from frechet.engines.torchrun import joined, own_device
+    from frechet.execution.torchrun import joined, own_device
 
     with joined() as first:
         yield {**settings, "device": own_device(settings["device"])} if first else None

@@ -9,13 +9,13 @@ from typing import Any
 
 import click
 
-from frechet import pipeline
+from frechet._internal.atomic_write import check_output, written_aside
+from frechet._internal.terminal import one_line
 from frechet.cli.options import engine_of, features_option, image_options
 from frechet.cli.progress import progress_bars
-from frechet.console import one_line
 from frechet.errors import RequestError
-from frechet.metrics.plan import ALL, names_of
-from frechet.output import check_output, written_aside
+from frechet.evaluation import run
+from frechet.evaluation.request import ALL, names_of
 from frechet.reports.html import write_report
 from frechet.reports.text import table, warnings_of
 
@@ -82,7 +82,7 @@ def command(
     with engine_of(settings) as chosen, progress_bars() as progress:
         if chosen is None:
             return
-        computed = partial(write_report, path=report, force=force) if report else pipeline.score
+        computed = partial(write_report, path=report, force=force) if report else run.score
         scores = computed(generated, reference, metrics=names, splits=numbers, progress=progress, **chosen)
     for warning in warnings_of(scores):
         print(f"warning: {one_line(warning)}", file=sys.stderr)

@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from frechet import pipeline
+from frechet._internal.atomic_write import check_output
+from frechet._internal.terminal import one_line
 from frechet.cli.options import engine_of, features_option, image_options
 from frechet.cli.progress import progress_bars
-from frechet.console import one_line
-from frechet.output import check_output
+from frechet.evaluation import run
 
 
 @click.command()
@@ -34,7 +34,7 @@ def command(images: str, out: Path, force: bool, **settings: Any) -> None:
     with engine_of(settings) as chosen, progress_bars() as progress:
         if chosen is None:
             return
-        statistics = pipeline.collect(images, progress=progress, **chosen)
+        statistics = run.collect(images, progress=progress, **chosen)
     for remark in statistics.remarks:
         print(f"warning: {one_line(remark)}", file=sys.stderr)
     for bad in statistics.bad_images:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
+from frechet._internal.download import sha256_of
 from frechet.cli.progress import progress_bars
 from frechet.errors import WeightsError
-from frechet.features.extractors import EXTRACTORS, check_choice
-from frechet.networks.download import sha256_of
+from frechet.features.registry import EXTRACTORS, check_choice
 from frechet.networks.weights import fetch_weights, find_weights, is_official
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812, its usual name
 
-from frechet.backends.torch_ops import TorchOps, full_precision
+from frechet.backends.torch import TorchOps, full_precision
 from frechet.errors import RequestError
 from frechet.networks import inception
 from frechet.networks.weights import INCEPTION_2015, load_weights

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from frechet.distances.entropy import split_inception_scores
 from frechet.distances.frechet import frechet_terms
-from frechet.distances.normal import Normal
+from frechet.distances.gaussian import Normal
+from frechet.distances.inception_score import split_inception_scores
 from frechet.errors import RequestError
 from frechet.losses.torch_features import ImageFeatures
 

@@ -20,9 +20,9 @@ from PIL import Image
 from frechet.compat.pytorch_fid import calculate_frechet_distance
 from frechet.errors import RequestError, SourceError
 from frechet.images.decode import decode
-from frechet.images.sources import FolderSource
-from frechet.statistics.files import read_statistics
-from frechet.statistics.gaussian import Gaussian
+from frechet.images.sources.registry import FolderSource
+from frechet.statistics.moments import Gaussian
+from frechet.statistics.npz_format import read_statistics
 
 __all__ = ["compute_frechet_distance", "compute_statistics", "fid_from_stats", "get_fid_network"]
 
@@ -48,7 +48,7 @@ def get_fid_network(weights: str | Path | None = None) -> Callable[[Any], Any]:
     """
     import jax
 
-    from frechet.backends.jax_ops import shardings
+    from frechet.backends.jax import shardings
     from frechet.features.jax_network import load_jax_network
 
     apply, params = load_jax_network(weights=weights, value_range=(-1.0, 1.0))

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from frechet.console import exiting
+from frechet._internal.cpu import usable_cores
+from frechet._internal.terminal import exiting
 from frechet.distances.frechet import frechet_terms
-from frechet.distances.normal import Normal
+from frechet.distances.gaussian import Normal
 from frechet.errors import Mismatch, OutputError, SourceError, StatisticsError
+from frechet.evaluation.run import collect, score
 from frechet.images.decode import decode
-from frechet.images.pictures import Source
-from frechet.images.sources import FolderSource
-from frechet.machine import usable_cores
-from frechet.pipeline import collect, score
-from frechet.statistics.files import read_statistics
+from frechet.images.image import Source
+from frechet.images.sources.registry import FolderSource
+from frechet.statistics.npz_format import read_statistics
 
 if TYPE_CHECKING:
     import torch

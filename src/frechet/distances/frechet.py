@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from frechet.distances.normal import DOUBLE, Array, Normal, namespace_of, require_semidefinite, times_factor
+from frechet.distances.gaussian import DOUBLE, Array, Normal, namespace_of, require_semidefinite, times_factor
 from frechet.errors import Mismatch, StatisticsError
 
 SETTLED = 1e-10  # the rounding that the fast route may bring, relative to tr Σ₁ + tr Σ₂

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from frechet.distances.blocks import spans
-from frechet.distances.normal import Array, namespace_of
+from frechet.distances.gaussian import Array, namespace_of
+from frechet.distances.pairwise import spans
 from frechet.errors import TooFewImages
 
 _IN_CACHE = 32  # rows

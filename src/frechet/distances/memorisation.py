@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from frechet.distances.blocks import Cloud, mean_of, nearest, spans
-from frechet.distances.entropy import unit_rows
+from frechet.distances.inception_score import unit_rows
+from frechet.distances.pairwise import Cloud, mean_of, nearest, spans
 from frechet.errors import TooFewImages
 
 COMPONENTS, CELLS, FEWEST = 64, 3, 20  # of C_T: principal components, cells, generated images in a cell that counts

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from frechet.distances.frechet import require_same_dims
-from frechet.distances.normal import Array, Normal, namespace_of, rounding_of, times_factor
+from frechet.distances.gaussian import Array, Normal, namespace_of, rounding_of, times_factor
 
 _SMALL = 1e-4  # of the largest root: the square of one that is smaller is off by more than 1e-8 of itself
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from frechet.errors import RequestError
-from frechet.features.conventions import CONVENTIONS
-from frechet.features.loaded import LoadedExtractor
-from frechet.features.recipe import Recipe
+from frechet.features.extractor import LoadedExtractor
+from frechet.features.spec import Recipe
+from frechet.preprocessing.registry import CONVENTIONS
 
 _PIXELS = 224  # of a user's function that does not say
 _Loaded = tuple[Any, int, int, str, str]  # (runner, d, pixels, hash of the weights, device)
@@ -190,7 +190,7 @@ def load_encoder(
 
 def _pretrained(_name: str, known: Encoder, convention: Any, device: str, precision: str, weights: Any) -> _Loaded:
     _require_torch()
-    from frechet.backends.torch_encoders import ModuleRunner, fingerprint_of, load_pretrained
+    from frechet.backends.transformers import ModuleRunner, fingerprint_of, load_pretrained
 
     function, place, module = load_pretrained(
         known.model, known.output, str(weights or known.source), device, known.wishes
@@ -203,8 +203,8 @@ def _pretrained(_name: str, known: Encoder, convention: Any, device: str, precis
 def _function(extractor: Any, _known: Any, convention: Any, device: str, precision: str, weights: Any) -> _Loaded:
     """A user's own: an attribute `pixels` says the size of the images that it takes."""
     _require_torch()
-    from frechet.backends.torch_encoders import ModuleRunner, fingerprint_of, is_module
-    from frechet.backends.torch_ops import choose_device
+    from frechet.backends.torch import choose_device
+    from frechet.backends.transformers import ModuleRunner, fingerprint_of, is_module
 
     if weights is not None:
         raise RequestError(f"{name_of(extractor)} brings its own weights; leave weights out")
@@ -230,7 +230,7 @@ def _fingerprint_of_code(function: Any) -> str:
 
 
 def _onnx(extractor: str, _known: Any, convention: Any, device: str, precision: str, weights: Any) -> _Loaded:
-    from frechet.backends.openvino_ops import compile_onnx
+    from frechet.backends.openvino import compile_onnx
 
     if device not in ("auto", "cpu") or weights is not None:
         raise RequestError(

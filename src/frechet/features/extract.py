@@ -11,9 +11,9 @@ from itertools import groupby
 import numpy as np
 
 from frechet.errors import BadFeatures
-from frechet.features.loaded import LoadedExtractor, Runner
+from frechet.features.extractor import LoadedExtractor, Runner
+from frechet.images.image import Picture
 from frechet.images.loader import Batch, load_batches
-from frechet.images.pictures import Picture
 
 
 @dataclass
@@ -23,7 +23,7 @@ class Part:
     Attributes:
         places: (k,) int64 places of the images in what was scored; images that could not be decoded are absent.
         features: (k, width) float32: of several layers, the columns of each after those of the one before.
-        signs: (k,) of `frechet.images.signs.SIGN`, what was noticed of each image.
+        signs: (k,) of `frechet.images.checks.SIGN`, what was noticed of each image.
         remarks: (remark, name of the image).
         bad: names and reasons of images left out.
     """

@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from frechet.backends.jax_ops import HALVES, JaxOps, Params, params_of
+from frechet.backends.jax import HALVES, JaxOps, Params, params_of
 from frechet.errors import RequestError
-from frechet.features.conventions import Convention, checked_range
-from frechet.features.extractors import load_network
-from frechet.features.recipe import Recipe
+from frechet.features.registry import load_network
+from frechet.features.spec import Recipe
+from frechet.preprocessing.registry import Convention, checked_range
 
 
 @dataclass(frozen=True, kw_only=True)

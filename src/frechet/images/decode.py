@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from frechet.errors import BadImage, GeneratorFailed, Unreachable
-from frechet.images.pictures import Picture, Pixels
+from frechet.images.image import Picture, Pixels
 
 ALPHA = "alpha channel dropped, not blended"
 DEEP = "16-bit values scaled to 8 bits"

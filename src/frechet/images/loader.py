@@ -11,9 +11,9 @@ from itertools import islice
 import numpy as np
 
 from frechet.errors import BadImage
+from frechet.images.checks import SIGN, Sign, sign_of
 from frechet.images.decode import decode
-from frechet.images.pictures import Picture
-from frechet.images.signs import SIGN, Sign, sign_of
+from frechet.images.image import Picture
 
 PART = 256  # consecutive images whose statistics are merged as one; fixed, so that no setting moves the number
 _BATCHES_AHEAD = 4

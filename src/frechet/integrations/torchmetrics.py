@@ -20,18 +20,18 @@ import torch
 import torch.distributed as dist
 from torchmetrics import Metric
 
-from frechet.comparison import computed, layers_of
-from frechet.distances.normal import DOUBLE
+from frechet.distances.gaussian import DOUBLE
 from frechet.errors import BadFeatures, RequestError, TooFewImages
-from frechet.features.conventions import checked_range
-from frechet.features.extractors import EXTRACTORS, check_choice
+from frechet.evaluation.compute import computed, layers_of
+from frechet.evaluation.request import Plan, plan_of
+from frechet.features.registry import EXTRACTORS, check_choice
 from frechet.losses.reference import known_reference, require_fit
 from frechet.losses.torch_features import ImageFeatures
-from frechet.metrics.plan import Plan, plan_of
-from frechet.scores import Score, Scores
-from frechet.statistics.gaussian import Gaussian
-from frechet.statistics.samples import KEPT, Sample, rows_kept
-from frechet.statistics.statistics import Statistics
+from frechet.preprocessing.registry import checked_range
+from frechet.results import Score, Scores
+from frechet.statistics.feature_statistics import Statistics
+from frechet.statistics.moments import Gaussian
+from frechet.statistics.row_sample import KEPT, Sample, rows_kept
 from frechet.version import __version__
 
 

@@ -19,10 +19,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from frechet.backends.jax_ops import filled_up
-from frechet.distances.entropy import inception_score
+from frechet.backends.jax import filled_up
+from frechet.distances.gaussian import Normal
+from frechet.distances.inception_score import inception_score
 from frechet.distances.kernel import polynomial_mmd
-from frechet.distances.normal import Normal
 from frechet.distances.transport import (
     Coupling,
     couple,
@@ -35,7 +35,7 @@ from frechet.errors import BadFeatures, RequestError, TooFewImages
 from frechet.features.jax_network import Network, is_traced, load_jax_network
 from frechet.losses.reference import known_reference, require_count, require_fit
 from frechet.metrics import normal_of
-from frechet.statistics.statistics import Statistics
+from frechet.statistics.feature_statistics import Statistics
 
 Extract = jax.tree_util.Partial  # of a Network and its params: images -> features
 

@@ -7,10 +7,10 @@ from numbers import Integral
 from typing import Any
 
 from frechet.errors import Mismatch, RequestError
-from frechet.features.extractors import EXTRACTORS, recipe_of
-from frechet.features.recipe import Recipe, require_equal
-from frechet.statistics.files import read_statistics
-from frechet.statistics.statistics import Statistics
+from frechet.features.registry import EXTRACTORS, recipe_of
+from frechet.features.spec import Recipe, require_equal
+from frechet.statistics.feature_statistics import Statistics
+from frechet.statistics.npz_format import read_statistics
 
 
 def known_reference(

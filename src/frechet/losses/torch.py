@@ -18,16 +18,16 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from frechet.distances.entropy import inception_score
+from frechet.distances.gaussian import Normal
+from frechet.distances.inception_score import inception_score
 from frechet.distances.kernel import polynomial_mmd
-from frechet.distances.normal import Normal
 from frechet.distances.transport import couple, couple_by_factors, feature_gradient, squared_distance, squares_sufficed
 from frechet.errors import BadFeatures, RequestError, TooFewImages
-from frechet.features.extractors import EXTRACTORS, check_choice
+from frechet.features.registry import EXTRACTORS, check_choice
 from frechet.losses.reference import known_reference, require_count, require_fit
 from frechet.losses.torch_features import ImageFeatures
 from frechet.metrics import normal_of
-from frechet.statistics.statistics import Statistics
+from frechet.statistics.feature_statistics import Statistics
 
 MakeImages = Callable[[int, int], torch.Tensor]  # (start, stop) -> the images at these places
 

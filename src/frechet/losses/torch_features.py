@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from frechet.backends.torch_ops import CPU_BATCH, DTYPES, TorchOps, full_precision, tensors_of
+from frechet.backends.torch import CPU_BATCH, DTYPES, TorchOps, full_precision, tensors_of
 from frechet.errors import RequestError
-from frechet.features.conventions import checked_range
-from frechet.features.extractors import load_network
-from frechet.features.recipe import Recipe
+from frechet.features.registry import load_network
+from frechet.features.spec import Recipe
+from frechet.preprocessing.registry import checked_range
 
 _BAND = 32  # rows of a resized image that are made by one product
 

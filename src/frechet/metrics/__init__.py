@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from frechet.features.extractors import table_row
-from frechet.features.recipe import Recipe
-from frechet.metrics import gaussian, latents, probabilities, samples
-from frechet.metrics.gaussian import (
+from frechet.features.registry import table_row
+from frechet.features.spec import Recipe
+from frechet.metrics import feature_based, frechet, generator_based, logit_based
+from frechet.metrics.base import Metric, Outcome, Sides
+from frechet.metrics.feature_based import mifid_of
+from frechet.metrics.frechet import (
     frechet_changes,
     frechet_interval,
     frechet_of,
@@ -14,8 +16,6 @@ from frechet.metrics.gaussian import (
     of_pairs,
     require_all_features,
 )
-from frechet.metrics.samples import mifid_of
-from frechet.metrics.table import Metric, Outcome, Sides
 
 __all__ = [
     "METRICS",
@@ -31,7 +31,7 @@ __all__ = [
     "require_all_features",
 ]
 
-METRICS: dict[str, Metric] = gaussian.ROWS | probabilities.ROWS | samples.ROWS | latents.ROWS
+METRICS: dict[str, Metric] = frechet.ROWS | logit_based.ROWS | feature_based.ROWS | generator_based.ROWS
 
 
 def has_bias_of_few(metric: Metric) -> bool:

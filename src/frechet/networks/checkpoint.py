@@ -1,4 +1,4 @@
-"""Read what torch.save wrote, with numpy alone; nothing in the file is ever executed (see `frechet.pickles`).
+"""Read what torch.save wrote, with numpy alone; nothing in the file is ever executed (see `frechet._internal.restricted_pickle`).
 
 Both layouts are read: the zip of torch >= 1.6, and the older run of pickles followed by raw storages.
 """
@@ -12,8 +12,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from frechet._internal.restricted_pickle import ArraysOnly, Storage, plain
 from frechet.errors import UnsafeFile, WeightsError
-from frechet.pickles import ArraysOnly, Storage, plain
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
+from frechet.preprocessing.registry import Scalars
+
 Array = Any  # a backend's own tensor: a graph node for OpenVINO, an array for torch and JAX
 Padding = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right)) in pixels
-Scalars = float | tuple[float, float, float]
 Activation = Literal["none", "relu", "relu6"]
 NO_PADDING: Padding = ((0, 0), (0, 0))
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from frechet._internal.download import Progress, download, sha256_of
 from frechet.errors import WeightsError
 from frechet.networks.checkpoint import read_state_dict
-from frechet.networks.download import Progress, download, sha256_of
 
 _EPSILON = 1e-3  # of every batch norm in both networks
 

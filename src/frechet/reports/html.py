@@ -13,21 +13,21 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from frechet.console import one_line
-from frechet.engines.local import Progress
+from frechet._internal.atomic_write import check_output, written_aside
+from frechet._internal.remote_files import is_url, shown
+from frechet._internal.terminal import one_line
 from frechet.errors import RequestError
-from frechet.features.settings import Settings
-from frechet.images.remote import is_url, shown
+from frechet.evaluation.run import Measured, measure
+from frechet.execution.collect import Progress
+from frechet.execution.settings import Settings
 from frechet.metrics import METRICS
-from frechet.output import check_output, written_aside
-from frechet.pipeline import Measured, measure
-from frechet.reports.findings import SHARES, Findings, Point, findings_of
-from frechet.reports.ranking import Comparison
-from frechet.reports.side_by_side import tables_of
+from frechet.reports.comparison_formats import tables_of
+from frechet.reports.diagnostics import SHARES, Findings, Point, findings_of
+from frechet.reports.run_comparison import Comparison
 from frechet.reports.text import warnings_of
 from frechet.reports.thumbnails import Album
-from frechet.scores import Score, Scores
-from frechet.statistics.statistics import Statistics
+from frechet.results import Score, Scores
+from frechet.statistics.feature_statistics import Statistics
 
 _HERE = Path(__file__).parent
 

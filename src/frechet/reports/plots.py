@@ -14,10 +14,10 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from frechet.console import one_line
-from frechet.reports.findings import SHARES, Point
-from frechet.reports.ranking import Comparison
-from frechet.scores import Score
+from frechet._internal.terminal import one_line
+from frechet.reports.diagnostics import SHARES, Point
+from frechet.reports.run_comparison import Comparison
+from frechet.results import Score
 
 _COLOURS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951")
 _INK, _FAINT = "#222222", "#8a8a8a"

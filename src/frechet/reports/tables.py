@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from frechet.console import one_line
+from frechet._internal.terminal import one_line
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from frechet.console import one_line
-from frechet.scores import Score, Scores
+from frechet._internal.terminal import one_line
+from frechet.results import Score, Scores
 
 
 def table(scores: Scores) -> str:

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-from frechet.engines.parts import Cut
 from frechet.errors import BadImage
-from frechet.features.settings import Settings
+from frechet.execution.chunks import Cut
+from frechet.execution.settings import Settings
 from frechet.images.decode import decode
-from frechet.images.objects import LoaderSource
-from frechet.images.pictures import Source
-from frechet.statistics.statistics import Statistics
+from frechet.images.image import Source
+from frechet.images.sources.memory import LoaderSource
+from frechet.statistics.feature_statistics import Statistics
 
 PIXELS = 160  # of the longer side
 _TINY = 64  # up to which pixels are kept as they are

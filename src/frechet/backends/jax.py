@@ -1,0 +1,211 @@
+"""The ops as JAX calls: on any of its devices, under any of its transformations, with x64 on or off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from frechet.errors import RequestError
+from frechet.networks.ops import NO_PADDING, Activation, Array, Padding
+from frechet.preprocessing.registry import Scalars
+
+HALVES = {"float32": None, "bfloat16": jnp.bfloat16, "float16": jnp.float16}  # by name of the precision
+Params = dict[str, tuple[jax.Array, ...]]  # layer -> (kernel OIHW, bias O); a head -> (matrix,)
+
+_LAYOUT = ("NHWC", "OIHW", "NHWC")
+
+
+class JaxOps:
+    """Inside, arrays are NHWC, and weights are cast to the dtype of what they meet.
+
+    Args:
+        half: bfloat16 or float16, in which the network computes; None leaves normalised images as they are.
+        precision: of the products in float32. What JAX takes by itself is bfloat16 on a TPU and TF32 on a GPU, which
+            move a Fréchet distance in the third digit.
+        recompute: gradient checkpointing: a segment's insides are forgotten and computed again in the backward pass.
+    """
+
+    def __init__(
+        self,
+        *,
+        half: Any = None,
+        precision: lax.PrecisionLike = lax.Precision.HIGHEST,
+        recompute: bool = False,
+    ) -> None:
+        self.half = half
+        self.precision = precision
+        self.recompute = recompute
+
+    def enter(self, images: Array) -> Array:
+        return images if self.half is None else images.astype(self.half)
+
+    def conv(
+        self,
+        x: Array,
+        kernel: Array,
+        bias: Array,
+        *,
+        stride: int = 1,
+        padding: Padding = NO_PADDING,
+        groups: int = 1,
+        activation: Activation = "none",
+    ) -> Array:
+        x = lax.conv_general_dilated(
+            x,
+            kernel.astype(x.dtype),
+            (stride, stride),
+            padding,
+            dimension_numbers=_LAYOUT,
+            feature_group_count=groups,
+            precision=self.precision,
+        ) + bias.astype(x.dtype)
+        if activation == "relu":
+            return self.relu(x)
+        return jnp.minimum(self.relu(x), 6) if activation == "relu6" else x
+
+    def segment(self, part: Callable[[Array], Array], x: Array) -> Array:
+        return jax.checkpoint(part)(x) if self.recompute else part(x)
+
+    def max_pool(self, x: Array, *, size: int, stride: int, padding: int = 0) -> Array:
+        return lax.reduce_window(x, -jnp.inf, lax.max, *_windows(size, stride, padding))
+
+    def average_pool(self, x: Array, *, size: int, stride: int, padding: int = 0, counted: bool = False) -> Array:
+        wide = jnp.promote_types(x.dtype, jnp.float32)  # nine halves do not add up in half precision
+        sums = lax.reduce_window(x.astype(wide), 0.0, lax.add, *_windows(size, stride, padding))
+        if counted:
+            return (sums / size**2).astype(x.dtype)
+        rows, columns = (_inside(length, size, stride, padding) for length in x.shape[1:3])
+        return (sums / jnp.asarray(np.outer(rows, columns)[:, :, None], wide)).astype(x.dtype)
+
+    def add(self, x: Array, y: Array) -> Array:
+        return x + y
+
+    def relu(self, x: Array) -> Array:
+        return jax.nn.relu(x)
+
+    def concat(self, parts: Sequence[Array]) -> Array:
+        return jnp.concatenate(parts, axis=-1)
+
+    def scale_shift(self, images: Array, scale: Scalars, shift: Scalars) -> Array:
+        return images * jnp.asarray(scale, images.dtype) + jnp.asarray(shift, images.dtype)
+
+    def channels(self, x: Array, start: int, stop: int) -> Array:
+        return x[..., start:stop]
+
+    def global_mean(self, x: Array) -> Array:
+        return x.mean(axis=(1, 2), dtype=jnp.promote_types(x.dtype, jnp.float32))
+
+    def positions(self, x: Array) -> Array:
+        return x.reshape(x.shape[0], -1)
+
+    def matmul(self, x: Array, matrix: Array) -> Array:
+        return jnp.matmul(x, matrix.astype(x.dtype), precision=self.precision)
+
+
+class JaxRunner:
+    """A network with its weights on devices, among which the images of a batch are shared out.
+
+    Args:
+        network: (ops, images, weights) -> features.
+        weights: layer -> its arrays.
+        devices: of one kind.
+        precision: "float32", "bfloat16" or "float16".
+    """
+
+    def __init__(
+        self,
+        network: Callable[[JaxOps, Array, Mapping[str, Array]], Array],
+        weights: Mapping[str, Sequence[np.ndarray]],
+        devices: Sequence[jax.Device],
+        precision: str,
+    ) -> None:
+        self.batch_size = min(256, 32 * len(devices))
+        self.by_image, everywhere = shardings(devices)
+        self.params = jax.device_put(params_of(weights), everywhere)
+        ops = JaxOps(half=HALVES[precision])
+
+        def run(params: Params, images: Array) -> Array:
+            return network(ops, images, params).astype(jnp.float32)
+
+        self.run = jax.jit(run)
+        self.rows = len(devices)
+
+    def map(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """(n, h, w, 3) float32 in 0..255 -> (n, d) float32, in order; one batch runs while the next is made.
+
+        A batch that is shorter than one before it is filled up with black images, whose features are cut off: what was
+        compiled once serves again.
+        """
+        queued: tuple[Array, int] | None = None
+        for batch in batches:
+            self.rows = max(self.rows, up_to_multiple(len(batch), len(self.by_image.device_set)))
+            images = jax.device_put(filled_up(batch, self.rows), self.by_image)
+            started = self.run(self.params, images), len(batch)
+            if queued is not None:
+                yield np.asarray(queued[0])[: queued[1]]
+            queued = started
+        if queued is not None:
+            yield np.asarray(queued[0])[: queued[1]]
+
+
+def params_of(weights: Mapping[str, Sequence[np.ndarray]]) -> Params:
+    """Weights as a pytree of float32 arrays."""
+    return {name: tuple(jnp.asarray(array, jnp.float32) for array in arrays) for name, arrays in weights.items()}
+
+
+def shardings(devices: Sequence[jax.Device]) -> tuple[NamedSharding, NamedSharding]:
+    """Arrays whose first axis is shared out among the devices, and arrays that each of them has whole."""
+    mesh = Mesh(np.asarray(devices), ("images",))
+    return NamedSharding(mesh, PartitionSpec("images")), NamedSharding(mesh, PartitionSpec())
+
+
+def up_to_multiple(n: int, of: int) -> int:
+    """The smallest multiple that is no less than n."""
+    return -(-n // of) * of
+
+
+def filled_up(batch: Any, rows: int) -> Any:
+    """The batch with rows of zeros after it; an array that is on devices stays there."""
+    missing = rows - batch.shape[0]
+    if not missing:
+        return batch
+    xp = jnp if isinstance(batch, jax.Array) else np
+    return xp.concatenate([batch, xp.zeros((missing, *batch.shape[1:]), batch.dtype)])
+
+
+def choose_devices(wish: str) -> list[jax.Device]:
+    """The devices of that name; "auto" is all that this process has of JAX's default kind.
+
+    Raises:
+        RequestError: there is no such device here.
+    """
+    if wish == "auto":
+        return jax.local_devices()
+    kind, _, number = wish.partition(":")
+    try:
+        found = jax.local_devices(backend=kind)
+        return found[:1] if not number else [found[int(number)]]
+    except (RuntimeError, ValueError, IndexError):
+        there = ", ".join(sorted({device.platform for device in jax.local_devices()}))
+        raise RequestError(
+            f"JAX {jax.__version__} has no device {wish} here; there is {there}. Use device auto, or install JAX for it "
+            "(pip install 'jax[cuda]')"
+        ) from None
+
+
+def _windows(size: int, stride: int, padding: int) -> tuple[Any, Any, Any]:
+    """Size, stride and padding of square windows over the middle two axes."""
+    sides = (padding, padding)
+    return (1, size, size, 1), (1, stride, stride, 1), ((0, 0), sides, sides, (0, 0))
+
+
+def _inside(length: int, size: int, stride: int, padding: int) -> np.ndarray:
+    """How many pixels of each window lie inside, along one axis."""
+    first = np.arange(-padding, length + padding - size + 1, stride)
+    return np.minimum(first + size, length) - np.maximum(first, 0)

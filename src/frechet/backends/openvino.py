@@ -1,0 +1,206 @@
+"""The ops as an OpenVINO graph, and the graph as a function from batches to features."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from openvino import opset13 as opset
+
+from frechet._internal.cpu import usable_cores
+from frechet.errors import RequestError
+from frechet.networks.ops import NO_PADDING, Activation, Array, Padding
+from frechet.preprocessing.registry import Scalars
+
+_HINTS = {"float32": "f32", "bfloat16": "bf16"}
+
+
+class OpenVINOOps:
+    """Each operation adds a node; kernels and biases become constants. Inside, the layout is NCHW."""
+
+    def enter(self, images: Array) -> Array:
+        return opset.transpose(images, np.array([0, 3, 1, 2]))
+
+    def conv(
+        self,
+        x: Array,
+        kernel: Array,
+        bias: Array,
+        *,
+        stride: int = 1,
+        padding: Padding = NO_PADDING,
+        groups: int = 1,
+        activation: Activation = "none",
+    ) -> Array:
+        (top, bottom), (left, right) = padding
+        window: dict[str, Any] = {
+            "strides": [stride, stride],
+            "pads_begin": [top, left],
+            "pads_end": [bottom, right],
+            "dilations": [1, 1],
+        }
+        if groups == 1:
+            x = opset.convolution(x, opset.constant(kernel), **window)
+        else:
+            by_group = kernel.reshape(groups, kernel.shape[0] // groups, *kernel.shape[1:])
+            x = opset.group_convolution(x, opset.constant(by_group), **window)
+        x = opset.add(x, opset.constant(bias.reshape(1, -1, 1, 1)))
+        if activation == "relu":
+            return opset.relu(x)
+        return opset.clamp(x, 0.0, 6.0) if activation == "relu6" else x
+
+    def segment(self, part: Callable[[Array], Array], x: Array) -> Array:
+        return part(x)
+
+    def max_pool(self, x: Array, *, size: int, stride: int, padding: int = 0) -> Array:
+        sides = [padding, padding]
+        return opset.max_pool(x, [stride, stride], [1, 1], sides, sides, [size, size]).output(0)
+
+    def average_pool(self, x: Array, *, size: int, stride: int, padding: int = 0, counted: bool = False) -> Array:
+        sides = [padding, padding]
+        return opset.avg_pool(x, [stride, stride], sides, sides, [size, size], exclude_pad=not counted)
+
+    def add(self, x: Array, y: Array) -> Array:
+        return opset.add(x, y)
+
+    def relu(self, x: Array) -> Array:
+        return opset.relu(x)
+
+    def concat(self, parts: Sequence[Array]) -> Array:
+        return opset.concat(list(parts), axis=1)
+
+    def scale_shift(self, images: Array, scale: Scalars, shift: Scalars) -> Array:
+        return opset.add(opset.multiply(images, np.asarray(scale, np.float32)), np.asarray(shift, np.float32))
+
+    def channels(self, x: Array, start: int, stop: int) -> Array:
+        return opset.slice(x, [start], [stop], [1], [1])
+
+    def global_mean(self, x: Array) -> Array:
+        return opset.reduce_mean(x, np.array([2, 3]), keep_dims=False)
+
+    def positions(self, x: Array) -> Array:
+        return opset.reshape(opset.transpose(x, np.array([0, 2, 3, 1])), np.array([0, -1]), special_zero=True)
+
+    def matmul(self, x: Array, matrix: Array) -> Array:
+        return opset.matmul(x, opset.constant(matrix), False, False)
+
+
+class OpenVINORunner:
+    """A compiled graph with as many requests in flight as keep the processor busy."""
+
+    batch_size = 4  # a stream a core: larger batches are no faster, and the last ones would leave cores idle
+
+    def __init__(self, compiled: ov.CompiledModel) -> None:
+        streams = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        # results are awaited in order, so a stream that finishes out of turn needs its next batch queued already
+        self.requests = [compiled.create_infer_request() for _ in range(2 * streams)]
+
+    def map(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """(n, h, w, 3) float32 in 0..255 -> (n, d) float32, in order.
+
+        Batches are read ahead of the results that are handed out, by as many as are in flight.
+        """
+        idle = list(self.requests)
+        running: deque[tuple[ov.InferRequest, np.ndarray]] = deque()
+        try:
+            for batch in batches:
+                if not idle:
+                    request, _ = running.popleft()
+                    request.wait()
+                    yield request.get_output_tensor().data.copy()
+                    idle.append(request)
+                request = idle.pop()
+                running.append((request, batch))  # the batch's memory is used where it lies, so it is kept until done
+                request.set_input_tensor(ov.Tensor(batch, shared_memory=True))
+                request.start_async()
+            while running:
+                request, _ = running.popleft()
+                request.wait()
+                yield request.get_output_tensor().data.copy()
+        finally:
+            for request, _ in running:
+                request.wait()
+
+
+def compile_network(network: Callable[[OpenVINOOps, Array], Array], *, pixels: int, precision: str) -> OpenVINORunner:
+    """Build the graph and compile it for this machine's processor.
+
+    Args:
+        network: ops and images (n, h, w, 3) in 0..255 -> (n, d).
+        pixels: height and width of the images; the number of images is left open.
+        precision: "float32", or "bfloat16" where the processor computes in it.
+
+    Raises:
+        RequestError: the processor has no bfloat16 arithmetic (emulated, it would be slower than float32).
+    """
+    images = opset.parameter([-1, pixels, pixels, 3], np.float32)
+    return _compiled(ov.Model([network(OpenVINOOps(), images)], [images]), precision)
+
+
+def compile_onnx(path: Path, scale: Scalars, shift: Scalars, precision: str) -> tuple[OpenVINORunner, int, int]:
+    """(the network of an ONNX file, d, height and width of its images): one input (n, 3, h, h) or (n, h, h, 3), one output.
+
+    Args:
+        path: the file.
+        scale, shift: what is done to images in 0..255 before they enter, by channel.
+        precision: as above.
+
+    Raises:
+        RequestError: it cannot be read, or has another input or output.
+    """
+    try:
+        model = ov.Core().read_model(path)
+    except RuntimeError as error:
+        raise RequestError(f"{path} cannot be read as an ONNX network: {error}") from error
+    shape = [size.get_length() if size.is_static else -1 for size in model.inputs[0].partial_shape]
+    last = shape[-1:] == [3]
+    sides = shape[1:3] if last else shape[2:4]
+    if (
+        len(model.inputs) != 1
+        or len(shape) != 4
+        or (not last and shape[1] != 3)
+        or sides[0] != sides[1]
+        or sides[0] < 1
+    ):
+        raise RequestError(f"{path} takes {shape}; expected one input (n, 3, h, h) or (n, h, h, 3) with h known")
+    pixels = sides[0]
+    model.reshape([-1, *shape[1:]])
+    images = opset.parameter([-1, pixels, pixels, 3], np.float32)
+    entering = OpenVINOOps().scale_shift(images, scale, shift)
+    entering = entering if last else opset.transpose(entering, np.array([0, 3, 1, 2]))
+    model.inputs[0].node.output(0).replace(opset.convert(entering, np.float32).output(0))
+    found = model.outputs[0].node.input_value(0)
+    if found.partial_shape.rank.get_length() > 2:  # (n, d, 1, 1) and the like
+        found = opset.reshape(found, np.array([0, -1]), special_zero=True).output(0)
+    whole = ov.Model([found], [images])
+    d = whole.outputs[0].partial_shape[1]
+    if not d.is_static:
+        raise RequestError(f"{path} gives {whole.outputs[0].partial_shape}; expected (n, d) with d known")
+    return _compiled(whole, precision), d.get_length(), pixels
+
+
+def _compiled(model: ov.Model, precision: str) -> OpenVINORunner:
+    core = ov.Core()
+    if precision not in _HINTS:
+        raise RequestError(
+            f"the openvino backend computes in {' or '.join(_HINTS)}, not {precision}; use backend torch"
+        )
+    if precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise RequestError(
+            "precision bfloat16 needs a processor with bfloat16 arithmetic (AMX or AVX512-BF16), and this one has none; "
+            "use precision float32"
+        )
+    compiled = core.compile_model(
+        model,
+        "CPU",
+        {
+            "INFERENCE_PRECISION_HINT": _HINTS[precision],
+            "INFERENCE_NUM_THREADS": usable_cores(),
+            "PERFORMANCE_HINT": "THROUGHPUT",
+        },
+    )
+    return OpenVINORunner(compiled)

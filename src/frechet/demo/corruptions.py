@@ -1,0 +1,78 @@
+"""Five ways to spoil an image at rising strength, after figure 3 of Heusel et al. 2017 (arXiv:1706.08500).
+
+Each takes a stack (n, h, w, 3) uint8, a strength in 0..1 and a seed, and returns a stack of the same shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from io import BytesIO
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from frechet.demo.photographs import FOREIGN, patches
+
+
+def noise(images: np.ndarray, strength: float, seed: int) -> np.ndarray:
+    """Gaussian noise of up to 64 grey levels (one standard deviation)."""
+    random = np.random.default_rng(seed)
+    shaken = images + random.standard_normal(images.shape, np.float32) * (64 * strength)
+    return shaken.round().clip(0, 255).astype(np.uint8)
+
+
+def blur(images: np.ndarray, strength: float, _seed: int) -> np.ndarray:
+    """Gaussian blur with a radius of up to 4 pixels."""
+    return _each(images, lambda image: image.filter(ImageFilter.GaussianBlur(4 * strength)))
+
+
+def jpeg(images: np.ndarray, strength: float, _seed: int) -> np.ndarray:
+    """JPEG compression at a quality from 95 down to 5."""
+    return _each(images, lambda image: _recompressed(image, round(95 - 90 * strength)))
+
+
+def swirl(images: np.ndarray, strength: float, _seed: int) -> np.ndarray:
+    """A swirl about the centre, of up to 4 radians there."""
+    height, width = images.shape[1:3]
+    y, x = np.mgrid[:height, :width].astype(np.float64)
+    dy, dx = y - (height - 1) / 2, x - (width - 1) / 2
+    radius = np.hypot(dy, dx)
+    angle = np.arctan2(dy, dx) + 4 * strength * np.exp(-radius / (height / 4))
+    places = np.stack([radius * np.sin(angle) + (height - 1) / 2, radius * np.cos(angle) + (width - 1) / 2])
+    layers = np.moveaxis(images, 0, 2).reshape(height, width, -1)
+    turned = np.stack([_warped(layers[:, :, c], places) for c in range(layers.shape[2])], axis=2)
+    return np.moveaxis(turned.reshape(height, width, len(images), 3), 2, 0).round().astype(np.uint8)
+
+
+def foreign(images: np.ndarray, strength: float, seed: int) -> np.ndarray:
+    """Up to half of the images replaced by patches of a telescope's, microscopes' and an eye doctor's pictures."""
+    random = np.random.default_rng(seed)
+    replaced = random.permutation(len(images))[: round(len(images) * strength / 2)]
+    mixed = images.copy()
+    mixed[replaced] = patches(FOREIGN, len(replaced), seed)
+    return mixed
+
+
+DISTURBANCES: dict[str, Callable[[np.ndarray, float, int], np.ndarray]] = {
+    "Gaussian noise": noise,
+    "Gaussian blur": blur,
+    "JPEG": jpeg,
+    "swirl": swirl,
+    "foreign images": foreign,
+}
+
+
+def _warped(layer: np.ndarray, places: np.ndarray) -> np.ndarray:
+    from skimage.transform import warp  # an extra, and slow to import
+
+    return warp(layer, places, order=1, mode="reflect", preserve_range=True)  # type: ignore[no-untyped-call]
+
+
+def _each(images: np.ndarray, change: Callable[[Image.Image], Image.Image]) -> np.ndarray:
+    return np.stack([np.asarray(change(Image.fromarray(image))) for image in images])
+
+
+def _recompressed(image: Image.Image, quality: int) -> Image.Image:
+    file = BytesIO()
+    image.save(file, "JPEG", quality=quality)
+    return Image.open(file)

@@ -1,0 +1,91 @@
+"""More processes on this machine, one for each accelerator but the first; they stay, with their networks, for other sides."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import struct
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import cache
+from typing import IO
+
+from frechet.errors import FrechetError
+from frechet.execution.workers import END, Channel, serve
+
+_HEAD = struct.Struct("<BQ")  # kind and size of a message
+
+
+class Pipe:
+    """A `Channel` over two streams of bytes."""
+
+    def __init__(self, name: str, incoming: IO[bytes], outgoing: IO[bytes]) -> None:
+        self.name = name
+        self.incoming = incoming
+        self.outgoing = outgoing
+
+    def send(self, kind: int, data: bytes) -> None:
+        self.outgoing.write(_HEAD.pack(kind, len(data)))
+        self.outgoing.write(data)
+        self.outgoing.flush()
+
+    def receive(self) -> tuple[int, bytes]:
+        kind, size = _HEAD.unpack(self._exactly(_HEAD.size))
+        return kind, self._exactly(size)
+
+    def _exactly(self, count: int) -> bytes:
+        data = self.incoming.read(count)
+        if len(data) != count:
+            raise EOFError("the stream has ended")
+        return data
+
+
+@cache  # until this process ends
+def processes_on(devices: tuple[str, ...]) -> Sequence[Channel]:
+    """A process for each of these devices."""
+    return [_started(device) for device in devices]
+
+
+def further_devices(device: str) -> tuple[str, ...]:
+    """The accelerators beside the first, where all of them are meant ("cuda")."""
+    if device != "cuda":
+        return ()
+    import torch  # who names CUDA has it
+
+    return tuple(f"cuda:{index}" for index in range(1, torch.cuda.device_count()))
+
+
+def _started(device: str) -> Pipe:
+    command = [sys.executable, "-m", "frechet.execution.subprocess_workers", device]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603, this package
+    assert process.stdin
+    assert process.stdout
+    pipe = Pipe(f"the process on {device}", process.stdout, process.stdin)
+    atexit.register(_ended, process, pipe)
+    return pipe
+
+
+def _ended(process: subprocess.Popen[bytes], pipe: Pipe) -> None:
+    with suppress(OSError):
+        pipe.send(END, b"")
+        pipe.outgoing.close()
+    pipe.incoming.close()  # or a process that still has something to say would wait
+    process.wait()
+
+
+def _main(device: str) -> None:
+    """Serve the process at the other end of stdin and stdout; whatever else is printed goes to stderr."""
+    outgoing = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    with suppress(FrechetError, KeyboardInterrupt):  # the first process says it
+        serve(
+            Pipe("the first process", sys.stdin.buffer, outgoing),
+            lambda settings: replace(settings, device=device),
+        )
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1])
