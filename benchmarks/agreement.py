@@ -20,14 +20,14 @@ from pathlib import Path
 import numpy as np
 from machine import machine
 from PIL import Image
-from throughput import CONVENTIONS, commands, measure, peers_versions, torch_home
+from throughput import PREPROCESSINGS, get_peer_versions, make_commands, run_measured, torch_home
 
 import frechet
 from frechet.images.decode import decode
 from frechet.images.sources.registry import open_source
 
-WHOLE = ("pytorch-fid", "clean-fid", "torch-fidelity", "torchmetrics")
-FORMULAS = {
+WHOLE_PROGRAMS = ("pytorch-fid", "clean-fid", "torch-fidelity", "torchmetrics")
+FORMULA_PREPROCESSINGS = {
     "fastfid": "pytorch-fid",
     "jax-fid": "pytorch-fid",
     "jax-fid-parallel": "pytorch-fid",
@@ -36,78 +36,78 @@ FORMULAS = {
 }
 
 
-def write_sides(images, count, folder):
+def write_image_folders(images, count, folder):
     """Two folders of PNG files."""
     source = open_source(images)
     sides = folder / "generated", folder / "reference"
     for number, side in enumerate(sides):
         side.mkdir()
-        for index, picture in enumerate(source.pictures(range(number * count, (number + 1) * count))):
-            Image.fromarray(decode(picture).rgb).save(side / f"{index:05}.png")
+        for index, image_ref in enumerate(source.iter_images(range(number * count, (number + 1) * count))):
+            Image.fromarray(decode(image_ref).rgb).save(side / f"{index:05}.png")
     return sides
 
 
-def number_in(line):
+def parse_distance(line):
     """The distance in what a tool prints: a line of words, or torch-fidelity's dictionary."""
     return float(line.strip("{} ").split()[-1])
 
 
-def row(ours, theirs):
+def make_row(ours, theirs):
     return {"frechet": ours, "theirs": theirs, "relative_difference": abs(ours - theirs) / abs(theirs)}
 
 
-def whole(tool, args, hub):
-    theirs = number_in(measure(*commands(args, hub)[tool])[3][-1])
-    options = {"weights": args.weights, "convention": CONVENTIONS.get(tool, "pytorch-fid"), "interval": "none"}
-    return row(float(frechet.fid(args.generated, args.reference, **options)), theirs)
+def compare_whole_program(tool, args, hub):
+    theirs = parse_distance(run_measured(*make_commands(args, hub)[tool])[3][-1])
+    options = {"weights": args.weights, "convention": PREPROCESSINGS.get(tool, "pytorch-fid"), "interval": "none"}
+    return make_row(float(frechet.fid(args.generated, args.reference, **options)), theirs)
 
 
-def formula(tool, args, sides, checkout):
+def compare_formula(tool, args, sides, checkout):
     """dimensions and dtype -> row, from the same features."""
     rows = {}
     for dims, (generated, reference) in sides.items():
         file = args.generated.parent / "features.npz"
         np.savez(file, generated=generated.rows, reference=reference.rows)
         command = [args.peers, str(Path(__file__).with_name("formulas.py")), tool, str(checkout), str(file)]
-        ran = subprocess.run(command, check=False, capture_output=True, text=True)
-        if ran.returncode:
-            sys.exit(f"{tool}: {ran.stderr[-2000:]}")
+        completed = subprocess.run(command, check=False, capture_output=True, text=True)
+        if completed.returncode:
+            sys.exit(f"{tool}: {completed.stderr[-2000:]}")
         ours = float(frechet.fid(generated, reference, interval="none"))
-        for dtype, theirs in json.loads(ran.stdout).items():
-            rows[f"{dims} features, {dtype}"] = row(ours, theirs)
+        for dtype, theirs in json.loads(completed.stdout).items():
+            rows[f"{dims} features, {dtype}"] = make_row(ours, theirs)
     return rows
 
 
-def statistics(args, convention):
+def collect_statistics(args, preprocessing):
     """dimensions -> the two sides' statistics, which keep the features of so few images."""
-    options = {"weights": args.weights, "convention": convention}
+    options = {"weights": args.weights, "convention": preprocessing}
     return {
         dims: [frechet.collect(side, dims=dims, **options) for side in (args.generated, args.reference)]
         for dims in (2048, 64)
     }
 
 
-def compared(args, checkouts):
-    tools = args.tools.split(",") if args.tools else [*WHOLE, *checkouts]
+def compare_tools(args, checkouts):
+    tools = args.tools.split(",") if args.tools else [*WHOLE_PROGRAMS, *checkouts]
     rows, collected = {}, {}
     with tempfile.TemporaryDirectory() as folder, torch_home(args.weights) as hub:
-        args.generated, args.reference = write_sides(args.images, args.count, Path(folder))
+        args.generated, args.reference = write_image_folders(args.images, args.count, Path(folder))
         for tool in tools:
-            if tool in WHOLE:
-                rows[tool] = {"whole program": whole(tool, args, hub)}
+            if tool in WHOLE_PROGRAMS:
+                rows[tool] = {"whole program": compare_whole_program(tool, args, hub)}
             else:
-                convention = FORMULAS[tool]
-                if convention not in collected:
-                    collected[convention] = statistics(args, convention)
-                sides = dict(collected[convention])
+                preprocessing = FORMULA_PREPROCESSINGS[tool]
+                if preprocessing not in collected:
+                    collected[preprocessing] = collect_statistics(args, preprocessing)
+                sides = dict(collected[preprocessing])
                 if tool == "fastfid":  # it is for fewer images than dimensions
                     del sides[64]
-                rows[tool] = formula(tool, args, sides, checkouts[tool])
-            show(tool, rows[tool])
+                rows[tool] = compare_formula(tool, args, sides, checkouts[tool])
+            print_rows(tool, rows[tool])
     return rows
 
 
-def show(tool, rows):
+def print_rows(tool, rows):
     for what, found in rows.items():
         print(
             f"{tool:<17} {what:<24} {found['frechet']:.6f}  theirs {found['theirs']:.6f}  {found['relative_difference']:.1e}",
@@ -127,15 +127,15 @@ def main():
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
     checkouts = dict(source.split("=", 1) for source in args.source)
-    if unknown := checkouts.keys() - FORMULAS:
-        parser.error(f"unknown source {', '.join(unknown)}; expected {', '.join(FORMULAS)}")
-    rows = compared(args, checkouts)
+    if unknown := checkouts.keys() - FORMULA_PREPROCESSINGS:
+        parser.error(f"unknown source {', '.join(unknown)}; expected {', '.join(FORMULA_PREPROCESSINGS)}")
+    rows = compare_tools(args, checkouts)
     if args.tools and args.output and args.output.exists():
         rows = json.loads(args.output.read_text())["tools"] | rows
     result = {
         "machine": machine("frechet", "numpy", "openvino", "pillow"),
-        "peers": peers_versions(args.peers),
-        "sources": {tool: revision(checkout) for tool, checkout in checkouts.items()},
+        "peers": get_peer_versions(args.peers),
+        "sources": {tool: get_revision(checkout) for tool, checkout in checkouts.items()},
         "images": [args.count, args.count],
         "tools": rows,
     }
@@ -144,7 +144,7 @@ def main():
         args.output.write_text(json.dumps(result, indent=1) + "\n")
 
 
-def revision(checkout):
+def get_revision(checkout):
     """The commit that is checked out, or None where the folder is no checkout."""
     command = ["git", "-C", str(checkout), "rev-parse", "--short=7", "HEAD"]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None

@@ -13,37 +13,39 @@ import numpy as np
 from machine import machine
 
 import frechet
-from frechet.features.spec import Recipe
+from frechet.features.spec import FeatureSpec
 from frechet.reports.run_comparison import compare_runs
 from frechet.reports.run_files import Run
-from frechet.statistics.feature_statistics import Statistics
+from frechet.statistics.feature_statistics import FeatureStatistics
 
-D, FEWER, MORE = 32, 2000, 4000
-RECIPE = Recipe(
-    extractor="efficientnet-lite0", layer="1280", weights="0" * 64, official=True, convention="efficientnet-lite0", precision="float32"
+D, SMALL_N, LARGE_N = 32, 2000, 4000
+SPEC = FeatureSpec(
+    extractor="efficientnet-lite0", layer="1280", weights="0" * 64, is_official=True, preprocessing="efficientnet-lite0", precision="float32"
 )  # fmt: skip
-SHIFT, FURTHER = 0.5, 0.62  # of the mean, along one direction: d² = SHIFT² or FURTHER²
-WAYS = (0, 0, 0, 9, 9)  # the direction of each equal checkpoint, and of each worse one
+SHIFT, LARGER_SHIFT = 0.5, 0.62  # of the mean, along one direction: d² = SHIFT² or FURTHER²
+DIRECTIONS = (0, 0, 0, 9, 9)  # the direction of each equal checkpoint, and of each worse one
 
 
-def drawn(random, n, heavy):
+def draw_features(random, n, heavy_tailed):
     x = random.standard_normal((n, D)) * np.linspace(0.2, 1.0, D)
-    return x / np.sqrt(random.chisquare(6, (n, 1)) / 4) if heavy else x
+    return x / np.sqrt(random.chisquare(6, (n, 1)) / 4) if heavy_tailed else x
 
 
-def shifted(random, n, heavy, way, length):
-    x = drawn(random, n, heavy)
-    x[:, way] += length
-    return Statistics.of_features(x.astype(np.float32), recipe=RECIPE)
+def make_shifted_statistics(random, n, heavy_tailed, direction, length):
+    x = draw_features(random, n, heavy_tailed)
+    x[:, direction] += length
+    return FeatureStatistics.from_features(x.astype(np.float32), spec=SPEC)
 
 
-def family(random, n, heavy):
+def simulate_family(random, n, heavy_tailed):
     """One comparison of ten: whether two equal ones are told apart, and what share of the different pairs is."""
-    reference = Statistics.of_features(drawn(random, n, heavy).astype(np.float32), recipe=RECIPE)
-    lengths = [SHIFT] * 5 + [FURTHER] * 5
+    reference = FeatureStatistics.from_features(draw_features(random, n, heavy_tailed).astype(np.float32), spec=SPEC)
+    lengths = [SHIFT] * 5 + [LARGER_SHIFT] * 5
     runs = []
-    for i, (length, way) in enumerate(zip(lengths, WAYS * 2, strict=True)):
-        found = frechet.compare(shifted(random, n, heavy, way, length), reference).to_dict()
+    for i, (length, direction) in enumerate(zip(lengths, DIRECTIONS * 2, strict=True)):
+        found = frechet.score_statistics(
+            make_shifted_statistics(random, n, heavy_tailed, direction, length), reference
+        ).to_dict()
         runs.append(Run(name=f"{i}", scores=found["scores"], provenance=found["provenance"]))
     rows = compare_runs(runs)[0].rows
     alike = [[bool(set(a.letters) & set(b.letters)) for b in rows] for a in rows]
@@ -56,21 +58,21 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--families", type=int, default=200)
     parser.add_argument("--output", type=Path)
-    arguments = parser.parse_args()
+    args = parser.parse_args()
     found = {}
-    for heavy in (False, True):
-        for n in (FEWER, MORE):
+    for heavy_tailed in (False, True):
+        for n in (SMALL_N, LARGE_N):
             random = np.random.default_rng(n)
-            families = [family(random, n, heavy) for _ in range(arguments.families)]
-            wrong, told = zip(*families, strict=True)
-            found[f"{'heavy-tailed' if heavy else 'Gaussian'}, {n} images"] = {
+            families = [simulate_family(random, n, heavy_tailed) for _ in range(args.families)]
+            wrong, detected = zip(*families, strict=True)
+            found[f"{'heavy-tailed' if heavy_tailed else 'Gaussian'}, {n} images"] = {
                 "families with a false difference": float(np.mean(wrong)),
-                "true differences told": float(np.mean(told)),
+                "true differences told": float(np.mean(detected)),
             }
             print(found, flush=True)
-    result = {"machine": machine("numpy"), "families": arguments.families, "found": found}
-    if arguments.output:
-        arguments.output.write_text(json.dumps(result, indent=2) + "\n")
+    result = {"machine": machine("numpy"), "families": args.families, "found": found}
+    if args.output:
+        args.output.write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -18,61 +18,63 @@ import numpy as np
 import scipy.linalg
 
 
-class OnTheProcessor(ast.NodeTransformer):
+class CudaToCpu(ast.NodeTransformer):
     """Reads the name of the device "cuda" as "cpu"."""
 
     def visit_Constant(self, node):
         return ast.copy_location(ast.Constant("cpu"), node) if node.value == "cuda" else node
 
 
-def taken(file, *names, **given):
+def load_definitions(file, *names, **namespace):
     """A namespace with these functions and classes of a file, which find there what they are `given`."""
     wanted = [node for node in ast.parse(file.read_text()).body if getattr(node, "name", None) in names]
     if missing := set(names) - {node.name for node in wanted}:
         sys.exit(f"{file} has no {', '.join(sorted(missing))}; is it a checkout of that tool?")
-    space = {"np": np, "jnp": np, "scipy": scipy, "linalg": scipy.linalg, "warnings": warnings, **given}
-    tree = ast.fix_missing_locations(OnTheProcessor().visit(ast.Module(wanted, type_ignores=[])))
-    exec(compile(tree, str(file), "exec"), space)
-    return space
+    definitions = {"np": np, "jnp": np, "scipy": scipy, "linalg": scipy.linalg, "warnings": warnings, **namespace}
+    tree = ast.fix_missing_locations(CudaToCpu().visit(ast.Module(wanted, type_ignores=[])))
+    exec(compile(tree, str(file), "exec"), definitions)
+    return definitions
 
 
-def moments(features):
+def compute_moments(features):
     """As all of them compute them: NumPy, float64."""
     features = features.astype(np.float64)
     return features.mean(0), np.cov(features, rowvar=False)
 
 
 def adm(checkout, generated, reference):
-    statistics = taken(checkout / "evaluations/evaluator.py", "FIDStatistics")["FIDStatistics"]
-    return statistics(*moments(generated)).frechet_distance(statistics(*moments(reference)))
+    statistics = load_definitions(checkout / "evaluations/evaluator.py", "FIDStatistics")["FIDStatistics"]
+    return statistics(*compute_moments(generated)).frechet_distance(statistics(*compute_moments(reference)))
 
 
 def edm2(checkout, generated, reference):
-    space = taken(checkout / "calculate_metrics.py", "calculate_metrics_from_stats")
-    sides = [{"fid": dict(zip(("mu", "sigma"), moments(side), strict=True))} for side in (generated, reference)]
-    return space["calculate_metrics_from_stats"](*sides, metrics=["fid"], verbose=False)["fid"]
+    definitions = load_definitions(checkout / "calculate_metrics.py", "calculate_metrics_from_stats")
+    features = [
+        {"fid": dict(zip(("mu", "sigma"), compute_moments(rows), strict=True))} for rows in (generated, reference)
+    ]
+    return definitions["calculate_metrics_from_stats"](*features, metrics=["fid"], verbose=False)["fid"]
 
 
 def jax_fid(checkout, generated, reference):
-    (mu1, sigma1), (mu2, sigma2) = moments(generated), moments(reference)
-    distance = taken(checkout / "jax_fid/fid.py", "compute_frechet_distance")["compute_frechet_distance"]
+    (mu1, sigma1), (mu2, sigma2) = compute_moments(generated), compute_moments(reference)
+    distance = load_definitions(checkout / "jax_fid/fid.py", "compute_frechet_distance")["compute_frechet_distance"]
     return distance(mu1, mu2, sigma1, sigma2)
 
 
 def jax_fid_parallel(checkout, generated, reference):
-    distance = taken(checkout / "fid.py", "fid_from_stats")["fid_from_stats"]
-    return distance(*moments(generated), *moments(reference))
+    distance = load_definitions(checkout / "fid.py", "fid_from_stats")["fid_from_stats"]
+    return distance(*compute_moments(generated), *compute_moments(reference))
 
 
 def fastfid(checkout, generated, reference):
     """From features to the distance: its network is replaced by the identity."""
     import torch
 
-    given = {"torch": torch, "inception_network": lambda features: features}
-    trace = taken(checkout / "fid/fast_sqrt.py", "trace_of_matrix_sqrt", **given)
+    namespace = {"torch": torch, "inception_network": lambda features: features}
+    trace = load_definitions(checkout / "fid/fast_sqrt.py", "trace_of_matrix_sqrt", **namespace)
     names = ("calculate_activation_statistics", "fastfid", "calculate_frechet_distance_fast", "compute_trace")
-    given["trace_of_matrix_sqrt"] = trace["trace_of_matrix_sqrt"]
-    distance = taken(checkout / "fid/fastfid.py", *names, **given)["fastfid"]
+    namespace["trace_of_matrix_sqrt"] = trace["trace_of_matrix_sqrt"]
+    distance = load_definitions(checkout / "fid/fastfid.py", *names, **namespace)["fastfid"]
     torch.set_default_dtype(getattr(torch, str(generated.dtype)))
     with torch.no_grad():
         return distance(torch.from_numpy(generated), torch.from_numpy(reference), preprocess=False)
@@ -91,10 +93,10 @@ def main():
     tool, checkout, file = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
     warnings.simplefilter("ignore")  # SciPy's, of an argument that later versions do not have
     with np.load(file) as arrays:
-        sides = arrays["generated"], arrays["reference"]
+        features = arrays["generated"], arrays["reference"]
     dtypes = ("float32", "float64") if tool == "fastfid" else ("float64",)
-    answers = {dtype: float(FORMULAS[tool](checkout, *(side.astype(dtype) for side in sides))) for dtype in dtypes}
-    print(json.dumps(answers))
+    distances = {dtype: float(FORMULAS[tool](checkout, *(rows.astype(dtype) for rows in features))) for dtype in dtypes}
+    print(json.dumps(distances))
 
 
 if __name__ == "__main__":

@@ -17,28 +17,28 @@ import numpy as np
 import scipy.linalg
 from machine import machine
 
-from frechet.distances.frechet import trace_of_root
-from frechet.distances.gaussian import Normal
+from frechet.distances.frechet import trace_sqrt_product
+from frechet.distances.gaussian import Gaussian
 
 D = 2048
 
 
-def features(n, seed):
+def make_features(n, seed):
     """Correlated rows with a spectrum that decays over three decades, about as Inception's does."""
     random = np.random.default_rng(seed)
     basis = np.linalg.qr(np.random.default_rng(1000 + seed % 2).standard_normal((D, D)))[0]
     return random.standard_normal((n, D)) @ (basis * np.geomspace(1, 1e-3, D)[:, None] ** 0.5)
 
 
-def by_sqrtm(p, q):
+def trace_by_sqrtm(p, q):
     return float(np.trace(scipy.linalg.sqrtm(p.covariance @ q.covariance)).real)
 
 
-def by_eigvals(p, q):
+def trace_by_eigvals(p, q):
     return float(np.sqrt(np.linalg.eigvals(p.covariance @ q.covariance).astype(complex)).real.sum())
 
 
-def by_newton_schulz(p, q, steps=20):
+def trace_by_newton_schulz(p, q, steps=20):
     product = p.covariance @ q.covariance
     norm = np.linalg.norm(product)
     y, z, eye = product / norm, np.eye(D), 3 * np.eye(D)
@@ -48,30 +48,30 @@ def by_newton_schulz(p, q, steps=20):
     return float(np.trace(y)) * norm**0.5
 
 
-def ours(p, q):
-    return float(trace_of_root(p, q))
+def trace_by_frechet(p, q):
+    return float(trace_sqrt_product(p, q))
 
 
-def timed(function, *arguments):
+def time_call(function, *arguments):
     start = time.perf_counter()
     value = function(*arguments)
     return time.perf_counter() - start, value
 
 
-def compared(methods, p, q, runs):
+def time_methods(methods, p, q, runs):
     """method -> its median seconds, value, and the median of its ratio to ours turn by turn."""
     found = {name: [] for name in methods}
     for _ in range(runs):
         for name, method in methods.items():
-            found[name].append(timed(method, p, q))
+            found[name].append(time_call(method, p, q))
     own = [seconds for seconds, _ in found["ours"]]
     return {
         name: {
-            "seconds": statistics.median(seconds for seconds, _ in taken),
-            "times_ours": statistics.median(seconds / mine for (seconds, _), mine in zip(taken, own, strict=True)),
-            "trace": taken[-1][1],
+            "seconds": statistics.median(seconds for seconds, _ in timings),
+            "times_ours": statistics.median(seconds / mine for (seconds, _), mine in zip(timings, own, strict=True)),
+            "trace": timings[-1][1],
         }
-        for name, taken in found.items()
+        for name, timings in found.items()
     }
 
 
@@ -80,27 +80,35 @@ def main():
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
-    x, y = features(5 * D, 0), features(5 * D, 1)
-    p, q = (Normal(z.mean(0), covariance=np.cov(z, rowvar=False)) for z in (x, y))
-    stored = q.factored()
-    methods = {"ours": ours, "sqrtm": by_sqrtm, "eigvals": by_eigvals, "newton-schulz": by_newton_schulz}
-    full = compared(methods, p, q, args.runs)
+    x, y = make_features(5 * D, 0), make_features(5 * D, 1)
+    p, q = (Gaussian(z.mean(0), covariance=np.cov(z, rowvar=False)) for z in (x, y))
+    stored = q.with_factor()
+    methods = {
+        "ours": trace_by_frechet,
+        "sqrtm": trace_by_sqrtm,
+        "eigvals": trace_by_eigvals,
+        "newton-schulz": trace_by_newton_schulz,
+    }
+    full = time_methods(methods, p, q, args.runs)
     print(json.dumps(full, indent=1), file=sys.stderr, flush=True)
     sqrtm = full["sqrtm"]["seconds"]
     small = []
     for n in (8, 16, 32, 64, 128, 256, 512):
         batch = x[:n]
-        taken = [timed(lambda rows: float(trace_of_root(Normal.of_features(rows), stored)), batch) for _ in range(9)]
-        covariance = Normal(batch.mean(0), covariance=np.cov(batch, rowvar=False))
-        seconds, value = timed(by_sqrtm, covariance, q)
-        own = statistics.median(took for took, _ in taken)
+        timings = [
+            time_call(lambda rows: float(trace_sqrt_product(Gaussian.from_features(rows), stored)), batch)
+            for _ in range(9)
+        ]
+        covariance = Gaussian(batch.mean(0), covariance=np.cov(batch, rowvar=False))
+        seconds, value = time_call(trace_by_sqrtm, covariance, q)
+        own = statistics.median(elapsed for elapsed, _ in timings)
         small.append(
             {
                 "n": n,
                 "seconds": own,
                 "sqrtm_seconds": seconds,
                 "times_ours": seconds / own,
-                "trace": taken[-1][1],
+                "trace": timings[-1][1],
                 "sqrtm_trace": value,
             }
         )

@@ -24,31 +24,31 @@ import torch
 from machine import machine
 from throughput import torch_home
 
-from frechet.distances.gaussian import Normal
+from frechet.distances.gaussian import Gaussian
 from frechet.losses.torch import FIDLoss, frechet_distance
-from frechet.statistics.feature_statistics import Statistics
+from frechet.statistics.feature_statistics import FeatureStatistics
 
 D = 2048
 
 
-def loss_of(weights, **options):
+def make_loss(weights, **options):
     """A loss against a made-up reference of 3 d images."""
     rows = np.abs(np.random.default_rng(0).standard_normal((3 * D, D)).astype(np.float32)) * 0.5
-    return FIDLoss(Statistics.of_features(rows), weights=weights, **options)
+    return FIDLoss(FeatureStatistics.from_features(rows), weights=weights, **options)
 
 
 def images(n, size=299):
     return torch.rand(n, 3, size, size, generator=torch.Generator().manual_seed(n))
 
 
-def eager(weights, loss):
+def make_pytorch_fid_loss(weights, loss):
     """pytorch-fid's network, then the same distance."""
     from pytorch_fid.inception import InceptionV3
 
     with torch_home(weights) as hub:
         os.environ["TORCH_HOME"] = hub
         network = InceptionV3([3]).eval()
-    reference = Normal(loss.reference_mean, covariance=loss.reference_covariance, factor=loss.reference_factor)
+    reference = Gaussian(loss.reference_mean, covariance=loss.reference_covariance, factor=loss.reference_factor)
 
     def value(x):
         return frechet_distance(network(x)[0].flatten(1).double(), reference)
@@ -56,7 +56,7 @@ def eager(weights, loss):
     return value
 
 
-def step(value, batch):
+def run_step(value, batch):
     x = batch.clone().requires_grad_()
     start = time.perf_counter()
     loss = value(x)
@@ -65,21 +65,21 @@ def step(value, batch):
     return middle - start, time.perf_counter() - middle, float(loss.detach()), x.grad
 
 
-def times(args):
-    loss = loss_of(args.weights)
-    half = loss_of(args.weights, precision="bfloat16")
-    values = {"frechet": loss, "pytorch-fid": eager(args.weights, loss), "frechet-bfloat16": half}
-    return {str(n): times_of(values, images(n), args.runs) for n in args.batches}
+def measure_times(args):
+    loss = make_loss(args.weights)
+    half = make_loss(args.weights, precision="bfloat16")
+    values = {"frechet": loss, "pytorch-fid": make_pytorch_fid_loss(args.weights, loss), "frechet-bfloat16": half}
+    return {str(n): time_losses(values, images(n), args.runs) for n in args.batches}
 
 
-def times_of(values, batch, runs):
-    grads = {name: step(value, batch)[3] for name, value in values.items()}  # the first is not timed
-    taken = {name: [] for name in values}
+def time_losses(values, batch, runs):
+    grads = {name: run_step(value, batch)[3] for name, value in values.items()}  # the first is not timed
+    timings = {name: [] for name in values}
     for run in range(runs):
         for name in list(values)[:: 1 if run % 2 == 0 else -1]:
-            taken[name].append(step(values[name], batch)[:2])
-            print(f"{len(batch)} images, {name}: {taken[name][-1]}", file=sys.stderr, flush=True)
-    sums = {name: [sum(pair) for pair in pairs] for name, pairs in taken.items()}
+            timings[name].append(run_step(values[name], batch)[:2])
+            print(f"{len(batch)} images, {name}: {timings[name][-1]}", file=sys.stderr, flush=True)
+    sums = {name: [sum(pair) for pair in pairs] for name, pairs in timings.items()}
     ratios = {
         name: [theirs / mine for mine, theirs in zip(sums[name], sums["pytorch-fid"], strict=True)]
         for name in ("frechet", "frechet-bfloat16")
@@ -87,30 +87,30 @@ def times_of(values, batch, runs):
     return {
         "times_as_fast_as_pytorch_fid": {name: statistics.median(found) for name, found in ratios.items()},
         "all_ratios": ratios,
-        "step_over_forward": statistics.median(sum(pair) / pair[0] for pair in taken["frechet"]),
+        "step_over_forward": statistics.median(sum(pair) / pair[0] for pair in timings["frechet"]),
         "seconds": {
-            name: [statistics.median(part) for part in zip(*pairs, strict=True)] for name, pairs in taken.items()
+            name: [statistics.median(part) for part in zip(*pairs, strict=True)] for name, pairs in timings.items()
         },
-        "gradients_differ_by": {name: gap(grads[name], grads["pytorch-fid"]) for name in ratios},
+        "gradients_differ_by": {name: relative_difference(grads[name], grads["pytorch-fid"]) for name in ratios},
     }
 
 
-def gap(found, expected):
+def relative_difference(found, expected):
     """Of one gradient from another, relative to the other's norm."""
     return float((found - expected).norm() / expected.norm())
 
 
-def agreement(args):
+def compare_microbatches(args):
     """How far the gradient of the micro-batches is from that of the whole batch (checkpointed, to fit into memory)."""
-    loss = loss_of(args.weights, checkpoint=True)
+    loss = make_loss(args.weights, gradient_checkpointing=True)
     leaf = images(args.images, 64).requires_grad_()
     value = loss(leaf)
     value.backward()
     whole, leaf.grad = leaf.grad, None
-    again = loss.backward_in_microbatches(lambda start, stop: leaf[start:stop], args.images, size=args.micro)
+    microbatch_loss = loss.backward_in_microbatches(lambda start, stop: leaf[start:stop], args.images, size=args.micro)
     return {
         "gradients_differ_by": float((leaf.grad - whole).norm() / whole.norm()),
-        "values_differ_by": abs(float(again) / float(value.detach()) - 1),
+        "values_differ_by": abs(float(microbatch_loss) / float(value.detach()) - 1),
     }
 
 
@@ -120,10 +120,10 @@ def peak(kind, weights, n, size):
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-def peak_here(args):
+def print_peak_memory(args):
     kind, n, size = args.peak.split(",")
     n, size = int(n), int(size)
-    loss = loss_of(args.weights, checkpoint=kind == "checkpoint")
+    loss = make_loss(args.weights, gradient_checkpointing=kind == "checkpoint")
     leaf = images(n, 64).requires_grad_()
     if kind == "microbatches":
         loss.backward_in_microbatches(lambda start, stop: leaf[start:stop], n, size=size)
@@ -135,7 +135,7 @@ def peak_here(args):
     print(int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) / 1024)
 
 
-def memory(args):
+def measure_memory(args):
     many, few = args.images, args.micro
     found = {
         "nothing": peak("whole", args.weights, 2, 2),
@@ -157,13 +157,13 @@ def main():
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
     if args.peak:
-        peak_here(args)
+        print_peak_memory(args)
         return
     result = {
         "machine": machine("numpy", "torch", "pytorch-fid"),
-        "time_at_batch": times(args),
-        "memory": memory(args),
-        "agreement": agreement(args),
+        "time_at_batch": measure_times(args),
+        "memory": measure_memory(args),
+        "agreement": compare_microbatches(args),
     }
     print(json.dumps(result, indent=1))
     if args.output:

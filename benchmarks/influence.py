@@ -19,57 +19,59 @@ from PIL import Image, ImageFilter
 
 import frechet
 from frechet.distances.frechet import frechet_terms
-from frechet.distances.gaussian import Normal
-from frechet.distances.transport import couple, influence
+from frechet.distances.gaussian import Gaussian
+from frechet.distances.transport import influence, optimal_coupling
 from frechet.images.decode import decode
 from frechet.images.sources.registry import open_source
 
 OPTIONS = {"extractor": "efficientnet-lite0"}
-REMOVED = 100  # images that are left out, one at a time
+N_REMOVED = 100  # images that are left out, one at a time
 CASES = ((500, 64), (500, 192), (500, 512), (1500, 48), (2000, 64))  # (images, dimensions)
 
 
-def images_of(path):
+def load_images(path):
     """All images of a source, in a random order."""
     source = open_source(path)
-    images = [Image.fromarray(decode(picture).rgb) for picture in source.pictures(range(len(source)))]
+    images = [Image.fromarray(decode(image_ref).rgb) for image_ref in source.iter_images(range(len(source)))]
     return [images[i] for i in np.random.default_rng(0).permutation(len(images))]
 
 
 def features(images):
     side = frechet.collect(images, **OPTIONS)
-    return side.features[np.argsort(side.places)].astype(np.float64)
+    return side.features[np.argsort(side.indices)].astype(np.float64)
 
 
-def removal(x, y):
+def measure_removal(x, y):
     rows = []
     for n, d in CASES:
         if n > min(len(x), len(y)):
             continue
         basis = np.linalg.qr(np.random.default_rng(d).standard_normal((x.shape[1], d)))[0]
         a, b = x[:n] @ basis, y[:n] @ basis
-        p, q = (Normal(z.mean(0), covariance=np.cov(z, rowvar=False)) for z in (a, b))
-        foretold = -influence(a, p, q, couple(p, q)).total[:REMOVED] / (n - 1)
+        p, q = (Gaussian(z.mean(0), covariance=np.cov(z, rowvar=False)) for z in (a, b))
+        predicted = -influence(a, p, q, optimal_coupling(p, q)).total[:N_REMOVED] / (n - 1)
         whole = frechet_terms(p, q).total
         left = np.arange(n)
-        seen = []
-        for i in range(REMOVED):
+        observed = []
+        for i in range(N_REMOVED):
             rest = a[left != i]
-            seen.append(frechet_terms(Normal(rest.mean(0), covariance=np.cov(rest, rowvar=False)), q).total - whole)
+            observed.append(
+                frechet_terms(Gaussian(rest.mean(0), covariance=np.cov(rest, rowvar=False)), q).total - whole
+            )
         rows.append(
-            {"n": n, "d": d, "images_a_dimension": n / d, "correlation": float(np.corrcoef(foretold, seen)[0, 1])}
+            {"n": n, "d": d, "images_a_dimension": n / d, "correlation": float(np.corrcoef(predicted, observed)[0, 1])}
         )
         print(rows[-1], file=sys.stderr, flush=True)
     return rows
 
 
-def planted(cifar, photographs):
-    strange = photographs[:20]
+def count_planted(cifar, photographs):
+    outliers = photographs[:20]
     found = {}
     for reference in (cifar[1000:2000], cifar[1000:5000]):
-        effects = frechet.influence([*strange, *cifar[:1000]], reference, **OPTIONS)
-        first = np.argsort(effects.change, kind="stable")[:25]
-        found[f"{len(reference)} reference images"] = int((first < len(strange)).sum())
+        influences = frechet.influence([*outliers, *cifar[:1000]], reference, **OPTIONS)
+        first = np.argsort(influences.change, kind="stable")[:25]
+        found[f"{len(reference)} reference images"] = int((first < len(outliers)).sum())
         print(found, file=sys.stderr, flush=True)
     return found
 
@@ -80,13 +82,13 @@ def main():
     parser.add_argument("photographs", type=Path)
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
-    cifar = images_of(args.cifar)
+    cifar = load_images(args.cifar)
     half = min(2000, len(cifar) // 2)
     blurred = [image.filter(ImageFilter.GaussianBlur(0.5)) for image in cifar[:half]]
     result = {
         "machine": machine("frechet", "numpy"),
-        "removal": removal(features(blurred), features(cifar[half : 2 * half])),
-        "planted_of_20_among_the_first_25": planted(cifar, images_of(args.photographs)),
+        "removal": measure_removal(features(blurred), features(cifar[half : 2 * half])),
+        "planted_of_20_among_the_first_25": count_planted(cifar, load_images(args.photographs)),
     }
     print(json.dumps(result, indent=1))
     if args.output:

@@ -21,117 +21,117 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # many small matrices: a pro
 import numpy as np
 from machine import machine
 
-from frechet._internal.cpu import usable_cores
+from frechet._internal.cpu import process_cpu_count
 from frechet.distances.extrapolation import frechet_infinity
 from frechet.distances.frechet import frechet_terms
-from frechet.distances.gaussian import Normal
-from frechet.distances.interval import Side, interval
+from frechet.distances.gaussian import Gaussian
+from frechet.distances.interval import IntervalInput, confidence_interval
 
 D = 32
 RATIOS = (2, 5, 10, 20, 50)
-TRUTH_DRAWS = 2_000_000
+POPULATION_DRAWS = 2_000_000
 
 
-def mixing(seed):
+def make_mixing_matrices(seed):
     """Two mixing matrices (d, d) with decaying spectra that differ, and a shift of the mean."""
     random = np.random.default_rng(seed)
     one = random.standard_normal((D, D)) * np.arange(1, D + 1) ** -0.5 / D**0.5
     return one, one + 0.35 * random.standard_normal((D, D)) / D, 0.25 * random.standard_normal(D) / D**0.5
 
 
-def gaussian(n, random):
+def draw_gaussian(n, random):
     return random.standard_normal((n, D))
 
 
-def heavy(n, random):
+def draw_heavy_tailed(n, random):
     """Student's t with 6 degrees of freedom, unit variance."""
     return random.standard_t(6, (n, D)) / 1.5**0.5
 
 
-def scaled(n, random):
+def draw_random_contrast(n, random):
     """Gaussians of random contrast: whole images are strong or weak, as in photographs."""
     return random.standard_normal((n, D)) * np.sqrt(random.gamma(4, 0.25, (n, 1)))
 
 
-def sorted_classes(n, random):
+def draw_sorted_classes(n, random):
     """Eight classes that come one after the other, as in class folders."""
-    centres = 0.7 * np.random.default_rng(5).standard_normal((8, D))
-    return 0.7 * random.standard_normal((n, D)) + centres[np.sort(random.integers(0, 8, n))]
+    centers = 0.7 * np.random.default_rng(5).standard_normal((8, D))
+    return 0.7 * random.standard_normal((n, D)) + centers[np.sort(random.integers(0, 8, n))]
 
 
 SETTINGS = {  # name -> (latent, what becomes of the mixed latent)
-    "gaussian": (gaussian, lambda x: x),
-    "rectified": (gaussian, lambda x: np.maximum(x, 0)),
-    "heavy-tailed": (heavy, lambda x: x),
-    "random contrast": (scaled, lambda x: x),
-    "sorted classes": (sorted_classes, lambda x: x),
-    "rectified, random contrast": (scaled, lambda x: np.maximum(x, 0)),
+    "gaussian": (draw_gaussian, lambda x: x),
+    "rectified": (draw_gaussian, lambda x: np.maximum(x, 0)),
+    "heavy-tailed": (draw_heavy_tailed, lambda x: x),
+    "random contrast": (draw_random_contrast, lambda x: x),
+    "sorted classes": (draw_sorted_classes, lambda x: x),
+    "rectified, random contrast": (draw_random_contrast, lambda x: np.maximum(x, 0)),
 }
 
 
-def draw(setting, side, n, random):
+def draw_features(setting, side, n, random):
     latent, shape = SETTINGS[setting]
-    one, other, shift = mixing(0)
+    one, other, shift = make_mixing_matrices(0)
     return shape(latent(n, random) @ (one if side == 0 else other) + (shift if side else 0))
 
 
-def true_distance(setting):
+def compute_population_distance(setting):
     """From moments of two million draws a side, in chunks; its own bias is below 1e-4 of the plain value's at 50 d."""
     normals = []
     for side in (0, 1):
         random, total, outer = np.random.default_rng(99 + side), np.zeros(D), np.zeros((D, D))
         for _ in range(20):
-            x = draw(setting, side, TRUTH_DRAWS // 20, random)
+            x = draw_features(setting, side, POPULATION_DRAWS // 20, random)
             total += x.sum(0)
             outer += x.T @ x
-        mean = total / TRUTH_DRAWS
-        normals.append(Normal(mean, covariance=outer / TRUTH_DRAWS - np.outer(mean, mean)))
+        mean = total / POPULATION_DRAWS
+        normals.append(Gaussian(mean, covariance=outer / POPULATION_DRAWS - np.outer(mean, mean)))
     return frechet_terms(*normals).total
 
 
-def side_of(x):
-    return Side(Normal(x.mean(0), covariance=np.cov(x, rowvar=False)), len(x), x.astype(np.float32))
+def make_interval_input(x):
+    return IntervalInput(Gaussian(x.mean(0), covariance=np.cov(x, rowvar=False)), len(x), x.astype(np.float32))
 
 
-def evaluations(job):
+def evaluate_setting(job):
     """One setting at one size: coverage and errors over `count` evaluations."""
     setting, ratio, count = job
-    truth, n = true_distance(setting), ratio * D
-    plain, corrected, infinite, errors, covered = [], [], [], [], 0
+    population_value, n = compute_population_distance(setting), ratio * D
+    plain, corrected, extrapolated, standard_errors, n_covered = [], [], [], [], 0
     for trial in range(count):
         random = np.random.default_rng((trial, ratio))
-        x, y = draw(setting, 0, n, random), draw(setting, 1, n, random)
-        p, q = side_of(x), side_of(y)
-        found = interval(p, q, seed=trial)
-        plain.append(frechet_terms(p.normal, q.normal).total)
+        x, y = draw_features(setting, 0, n, random), draw_features(setting, 1, n, random)
+        p, q = make_interval_input(x), make_interval_input(y)
+        found = confidence_interval(p, q, seed=trial)
+        plain.append(frechet_terms(p.gaussian, q.gaussian).total)
         corrected.append(found.corrected)
-        infinite.append(frechet_infinity(x, y, seed=trial).total)
-        errors.append(found.standard_error)
-        covered += found.low <= truth <= found.high
+        extrapolated.append(frechet_infinity(x, y, seed=trial).total)
+        standard_errors.append(found.standard_error)
+        n_covered += found.low <= population_value <= found.high
 
     def rms(values):
-        return float(np.sqrt(np.mean((np.array(values) - truth) ** 2)))
+        return float(np.sqrt(np.mean((np.array(values) - population_value) ** 2)))
 
     return {
         "setting": setting,
         "images_a_dimension": ratio,
-        "truth": truth,
+        "truth": population_value,
         "plain": float(np.mean(plain)),
         "corrected": float(np.mean(corrected)),
-        "fid_infinity": float(np.mean(infinite)),
-        "standard_error": float(np.mean(errors)),
+        "fid_infinity": float(np.mean(extrapolated)),
+        "standard_error": float(np.mean(standard_errors)),
         "spread_of_corrected": float(np.std(corrected)),
-        "coverage": covered / count,
+        "coverage": n_covered / count,
         "rms_error_of_corrected_to_plain": rms(corrected) / rms(plain),
-        "rms_error_of_fid_infinity_to_plain": rms(infinite) / rms(plain),
+        "rms_error_of_fid_infinity_to_plain": rms(extrapolated) / rms(plain),
     }
 
 
 def simulate(args):
     jobs = [(setting, ratio, args.count) for setting in SETTINGS for ratio in RATIOS]
     rows = []
-    with ProcessPoolExecutor(usable_cores()) as pool:
-        for row in pool.map(evaluations, jobs):
+    with ProcessPoolExecutor(process_cpu_count()) as pool:
+        for row in pool.map(evaluate_setting, jobs):
             rows.append(row)
             print(
                 f"{row['setting']:<27} {row['images_a_dimension']:>3} d  covers {row['coverage']:.3f}  "
@@ -143,7 +143,7 @@ def simulate(args):
     return {"d": D, "evaluations": args.count, "rows": rows}
 
 
-def features_of(path):
+def extract_features(path):
     """Features of half of the images, and of the other half blurred by half a pixel."""
     from PIL import Image, ImageFilter
 
@@ -152,9 +152,9 @@ def features_of(path):
     from frechet.images.sources.registry import open_source
 
     source = open_source(path)
-    places = np.random.default_rng(0).permutation(len(source))
-    images = [Image.fromarray(decode(picture).rgb) for picture in source.pictures(sorted(places))]
-    order = np.argsort(places, kind="stable")
+    indices = np.random.default_rng(0).permutation(len(source))
+    images = [Image.fromarray(decode(image_ref).rgb) for image_ref in source.iter_images(sorted(indices))]
+    order = np.argsort(indices, kind="stable")
     half = len(images) // 2
     plain = [images[i] for i in order[:half]]
     blurred = [images[i].filter(ImageFilter.GaussianBlur(0.5)) for i in order[half:]]
@@ -163,8 +163,8 @@ def features_of(path):
     return [side.features for side in found]
 
 
-def real(args):
-    x, y = features_of(args.images)
+def evaluate_real(args):
+    x, y = extract_features(args.images)
     rows = []
     for d in (64, 256, x.shape[1]):
         projection = (
@@ -176,13 +176,16 @@ def real(args):
             if n < 1.5 * d or (ratio != len(a) / d and ratio * d > len(a)):
                 continue
             chosen = [np.random.default_rng((2, n, i)).permutation(len(z))[:n] for i, z in enumerate((a, b))]
-            p, q = side_of(a[chosen[0]].astype(np.float64)), side_of(b[chosen[1]].astype(np.float64))
-            found = interval(p, q)
+            p, q = (
+                make_interval_input(a[chosen[0]].astype(np.float64)),
+                make_interval_input(b[chosen[1]].astype(np.float64)),
+            )
+            found = confidence_interval(p, q)
             rows.append(
                 {
                     "d": d,
                     "n": n,
-                    "plain": frechet_terms(p.normal, q.normal).total,
+                    "plain": frechet_terms(p.gaussian, q.gaussian).total,
                     "corrected": found.corrected,
                     "standard_error": found.standard_error,
                     "fid_infinity": frechet_infinity(p.rows, q.rows).total,
@@ -227,7 +230,7 @@ def main():
     simulation.set_defaults(run=simulate)
     images = commands.add_parser("real")
     images.add_argument("images", type=Path)
-    images.set_defaults(run=real)
+    images.set_defaults(run=evaluate_real)
     drawing = commands.add_parser("plot")
     drawing.add_argument("result", type=Path)
     drawing.set_defaults(run=plot)

@@ -24,49 +24,49 @@ from machine import machine
 
 import frechet.jax as fj
 from frechet.distances.frechet import frechet_terms
-from frechet.distances.gaussian import Normal
-from frechet.features.spec import Recipe
+from frechet.distances.gaussian import Gaussian
+from frechet.features.spec import FeatureSpec
 
 
-def seconds(call):
+def time_call(call):
     start = time.perf_counter()
     jax.block_until_ready(call())
     return time.perf_counter() - start
 
 
-def in_turn(calls, runs):
+def time_in_turn(calls, runs):
     """Seconds of each call in every run; the first call of each is not timed."""
     for call in calls.values():
         jax.block_until_ready(call())
-    taken = {name: [] for name in calls}
+    timings = {name: [] for name in calls}
     for run in range(runs):
         for name in list(calls)[:: 1 if run % 2 == 0 else -1]:
-            taken[name].append(seconds(calls[name]))
-            print(f"{name}: {taken[name][-1]:.3f} s", file=sys.stderr, flush=True)
-    return taken
+            timings[name].append(time_call(calls[name]))
+            print(f"{name}: {timings[name][-1]:.3f} s", file=sys.stderr, flush=True)
+    return timings
 
 
-def network_beside_torch(args):
+def compare_network_with_torch(args):
     import torch
-    from torch_backend import eager_network
+    from torch_backend import load_pytorch_fid_network
 
     apply, params = fj.network(weights=args.weights)
     images = np.random.default_rng(0).integers(0, 256, (args.batch, 299, 299, 3), np.uint8)
-    run, theirs = jax.jit(apply), eager_network(args.weights, "cpu")
+    run, theirs = jax.jit(apply), load_pytorch_fid_network(args.weights, "cpu")
     nchw = torch.from_numpy(images).permute(0, 3, 1, 2).float().div(255).contiguous()
-    taken = in_turn({"frechet": lambda: run(params, images), "pytorch-fid": lambda: theirs(nchw)}, args.runs)
+    timings = time_in_turn({"frechet": lambda: run(params, images), "pytorch-fid": lambda: theirs(nchw)}, args.runs)
     ours, other = np.asarray(run(params, images)), np.asarray(theirs(nchw))
     return {
         "batch": args.batch,
-        "images_per_second": {name: round(args.batch / statistics.median(times), 2) for name, times in taken.items()},
+        "images_per_second": {name: round(args.batch / statistics.median(times), 2) for name, times in timings.items()},
         "times_as_fast_as_pytorch_fid": round(
-            statistics.median(b / a for a, b in zip(taken["frechet"], taken["pytorch-fid"], strict=True)), 3
+            statistics.median(b / a for a, b in zip(timings["frechet"], timings["pytorch-fid"], strict=True)), 3
         ),
         "largest_difference_over_largest_feature": float(f"{np.abs(ours - other).max() / np.abs(other).max():.2g}"),
     }
 
 
-def generator(params, latents):
+def generate(params, latents):
     x = jnp.tanh(latents @ params["in"]).reshape(-1, 32, 32, 16)
     for kernel in params["convs"]:
         x = jax.nn.relu(
@@ -75,7 +75,7 @@ def generator(params, latents):
     return jax.nn.sigmoid(jnp.einsum("nhwi,io->nhwo", x, params["out"]))
 
 
-def training_loop(args):
+def measure_training_loop(args):
     """Adam on a generator that is to make a given image: seconds a step without and with the statistic."""
     keys = iter(jax.random.split(jax.random.key(0), 9))
     params = {
@@ -90,7 +90,7 @@ def training_loop(args):
 
     def step(state, latents):
         def loss(params):
-            return jnp.mean((generator(params, latents) - target) ** 2)
+            return jnp.mean((generate(params, latents) - target) ** 2)
 
         params, first, second = state
         gradient = jax.grad(loss)(params)
@@ -98,13 +98,13 @@ def training_loop(args):
         second = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, second, gradient)
         return jax.tree.map(lambda p, m, v: p - 1e-3 * m / (jnp.sqrt(v) + 1e-8), params, first, second), first, second
 
-    def judged(state, stats, weights, latents):
+    def step_and_update(state, stats, weights, latents):
         state = step(state, latents)
-        return state, fj.update(stats, weights, generator(state[0], latents))
+        return state, fj.update(stats, weights, generate(state[0], latents))
 
-    plain, with_statistic, alone = jax.jit(step), jax.jit(judged), jax.jit(apply)
-    state, stats, images = (params, zeros, zeros), fj.empty(apply), generator(params, latents)
-    taken = in_turn(
+    plain, with_statistic, alone = jax.jit(step), jax.jit(step_and_update), jax.jit(apply)
+    state, stats, images = (params, zeros, zeros), fj.empty(apply), generate(params, latents)
+    timings = time_in_turn(
         {
             "without": lambda: plain(state, latents),
             "with": lambda: with_statistic(state, stats, weights, latents),
@@ -112,7 +112,7 @@ def training_loop(args):
         },
         args.runs,
     )
-    medians = {name: statistics.median(times) for name, times in taken.items()}
+    medians = {name: statistics.median(times) for name, times in timings.items()}
     return {
         "images_a_step": args.step_batch,
         "steps_per_second": {name: round(1 / value, 3) for name, value in medians.items()},
@@ -120,14 +120,14 @@ def training_loop(args):
     }
 
 
-def recompilations(args):
+def count_compilations(args):
     """Programs compiled while the first batches of two sizes come, and while 30 more of any length do."""
     found = []
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, duration, **_: found.append(duration) if event.endswith("backend_compile_duration") else None
     )
     apply, params = fj.network(weights=args.weights, dims=64)
-    step, stats = fj.sharded_step(params), fj.empty(apply)
+    step, stats = fj.make_sharded_update(params), fj.empty(apply)
     random = np.random.default_rng(0)
     for size in (32, 64):
         stats = step(stats, random.integers(0, 256, (4, size, size, 3), np.uint8))
@@ -139,7 +139,7 @@ def recompilations(args):
     return {"first_two_shapes": first, "thirty_batches_after": len(found) - first}
 
 
-def accuracy(d=512):
+def measure_accuracy(d=512):
     """Relative error of the in-loop distance at n = 2 d, in float32 and in float64."""
     random = np.random.default_rng(0)
     mix = random.standard_normal((d, d)) * (np.arange(1, d + 1) ** -0.7)[:, None]
@@ -147,21 +147,21 @@ def accuracy(d=512):
         np.maximum(random.standard_normal((2 * d, d)) @ mix / 8 * spread + 0.3, 0).astype(np.float32)
         for spread in (1.0, 1.05)
     ]
-    exact = frechet_terms(*(Normal.of_features(x.astype(np.float64)) for x in rows)).total
-    toy = fj.Network(run=None, convention=None, pixels=1, dims=d, recipe=Recipe())
+    exact = frechet_terms(*(Gaussian.from_features(x.astype(np.float64)) for x in rows)).total
+    toy = fj.Network(run=None, preprocessing=None, input_size=1, dims=d, spec=FeatureSpec())
     errors = {}
     for name in ("float32", "float64"):
         jax.config.update("jax_enable_x64", name == "float64")
-        body = jax.jit(lambda stats, batch: (fj.merge(stats, fj._moments_of(batch, None, toy)), None))
+        body = jax.jit(lambda stats, batch: (fj.merge(stats, fj._compute_moments(batch, None, toy)), None))
         stats = [jax.lax.scan(body, fj.empty(toy), jnp.asarray(x.reshape(-1, 256, d)))[0] for x in rows]
         sides = (fj.to_statistics(side) for side in stats)
-        found = frechet_terms(*(Normal(side.mean, covariance=side.covariance) for side in sides)).total
+        found = frechet_terms(*(Gaussian(side.mean, covariance=side.covariance) for side in sides)).total
         errors[name] = abs(found / exact - 1)
     jax.config.update("jax_enable_x64", False)
     return {"d": d, "n": 2 * d, "distance": exact, "relative_error": errors}
 
 
-def memory(args):
+def measure_memory(args):
     found = {}
     for n in (args.step_batch, 4 * args.step_batch, 12 * args.step_batch):
         command = [sys.executable, __file__, "--weights", str(args.weights), "--peak", str(n)]
@@ -170,7 +170,7 @@ def memory(args):
     return {"peak_mb_by_images": found}
 
 
-def peak_here(args):
+def print_peak_memory(args):
     """Gather that many images, and say what the process peaked at, in MB."""
     apply, params = fj.network(weights=args.weights)
     random = np.random.default_rng(0)
@@ -184,12 +184,12 @@ def peak_here(args):
     print(int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) / 1024)
 
 
-PARTS = {
-    "network": network_beside_torch,
-    "training_loop": training_loop,
-    "compilations": recompilations,
-    "in_loop_accuracy": lambda _args: accuracy(),
-    "memory": memory,
+SECTIONS = {
+    "network": compare_network_with_torch,
+    "training_loop": measure_training_loop,
+    "compilations": count_compilations,
+    "in_loop_accuracy": lambda _args: measure_accuracy(),
+    "memory": measure_memory,
 }
 
 
@@ -199,17 +199,19 @@ def main():
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--step-batch", type=int, default=8)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--parts", default=",".join(PARTS), help="some of them, by name; others are kept from --output")
+    parser.add_argument(
+        "--parts", default=",".join(SECTIONS), help="some of them, by name; others are kept from --output"
+    )
     parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
     if args.peak:
-        peak_here(args)
+        print_peak_memory(args)
         return
     result = json.loads(args.output.read_text()) if args.output and args.output.exists() else {}
     result["machine"] = machine("numpy", "jax", "torch", "pytorch-fid")
     for name in args.parts.split(","):
-        result[name] = PARTS[name](args)
+        result[name] = SECTIONS[name](args)
     print(json.dumps(result, indent=1))
     if args.output:
         args.output.write_text(json.dumps(result, indent=1) + "\n")

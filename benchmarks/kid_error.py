@@ -27,8 +27,8 @@ import frechet
 from frechet.distances.kernel import kid
 from frechet.images.sources.registry import open_source
 
-PAIRS, FRESH, SAMPLES, RESAMPLINGS = 20, 300, 8, 150
-SUBSETS, REAL_RESAMPLINGS = 100, 400
+N_PAIRS, N_FRESH_SAMPLES, N_BOOTSTRAP_SAMPLES, N_RESAMPLINGS = 20, 300, 8, 150
+N_SUBSETS, N_REAL_RESAMPLINGS = 100, 400
 IMAGES, CAUSES, FEATURES = 150, 8, 32
 
 
@@ -42,17 +42,17 @@ def kernel(x, y):
     return (x.astype(float) @ y.T / x.shape[1] + 1) ** 3
 
 
-def bootstraps(random, x, y, resamplings=RESAMPLINGS):
+def bootstrap_variances(random, x, y, resamplings=N_RESAMPLINGS):
     """(naive, twins left out): variances over resamplings of both sides."""
     within_x, within_y, across = kernel(x, x), kernel(y, y), kernel(x, y)
     found = np.empty((resamplings, 2))
-    for turn in range(resamplings):
+    for repetition in range(resamplings):
         i, j = (random.integers(0, len(side), len(side)) for side in (x, y))
-        found[turn] = -2 * across[np.ix_(i, j)].mean()
-        for own, who in ((within_x, i), (within_y, j)):
-            drawn, n = own[np.ix_(who, who)], len(who)
-            found[turn, 0] += (drawn.sum() - np.trace(drawn)) / (n * (n - 1))
-            found[turn, 1] += drawn[who[:, None] != who].mean()
+        found[repetition] = -2 * across[np.ix_(i, j)].mean()
+        for own, indices in ((within_x, i), (within_y, j)):
+            drawn, n = own[np.ix_(indices, indices)], len(indices)
+            found[repetition, 0] += (drawn.sum() - np.trace(drawn)) / (n * (n - 1))
+            found[repetition, 1] += drawn[indices[:, None] != indices].mean()
     return found.var(axis=0, ddof=1)
 
 
@@ -60,39 +60,41 @@ def row(pair):
     random = np.random.default_rng(pair)
     mixing = random.standard_normal((CAUSES, FEATURES)) / CAUSES**0.5
     shift = 0.03 * pair
-    samples = [(features(random, mixing, 0), features(random, mixing, shift)) for _ in range(FRESH)]
+    samples = [(features(random, mixing, 0), features(random, mixing, shift)) for _ in range(N_FRESH_SAMPLES)]
     found = [kid(*sample) for sample in samples]
     values, errors = np.array([(one.value, one.standard_error) for one in found]).T
-    centre = values.mean() if pair else 0.0
-    truth = float(values.std(ddof=1))
-    naive, distinct = np.mean([bootstraps(random, *sample) for sample in samples[:SAMPLES]], axis=0) ** 0.5
+    center = values.mean() if pair else 0.0
+    population_std = float(values.std(ddof=1))
+    naive, distinct = (
+        np.mean([bootstrap_variances(random, *sample) for sample in samples[:N_BOOTSTRAP_SAMPLES]], axis=0) ** 0.5
+    )
     return {
         "shift": shift,
         "kid": float(values.mean()),
-        "deviation": truth,
-        "told_over_deviation": float(np.mean(errors**2) ** 0.5 / truth),
-        "median_told_over_deviation": float(np.median(errors) / truth),
-        "interval_covers": float((np.abs(values - centre) <= 1.96 * errors).mean()),
-        "bootstrap_over_deviation": float(naive / truth),
-        "bootstrap_without_twins_over_deviation": float(distinct / truth),
+        "deviation": population_std,
+        "told_over_deviation": float(np.mean(errors**2) ** 0.5 / population_std),
+        "median_told_over_deviation": float(np.median(errors) / population_std),
+        "interval_covers": float((np.abs(values - center) <= 1.96 * errors).mean()),
+        "bootstrap_over_deviation": float(naive / population_std),
+        "bootstrap_without_twins_over_deviation": float(distinct / population_std),
     }
 
 
-def classes_of(paths):
+def extract_class_features(paths):
     """Features of each class of images, by its name."""
     sides = [frechet.collect(path, extractor="efficientnet-lite0") for path in paths]
     rows = np.concatenate([side.features for side in sides])
     sources = [open_source(path) for path in paths]
-    names = [source.name_of(place) for source in sources for place in range(len(source))]
-    kinds = np.array([PurePosixPath(name.replace(":", "/")).parent.name for name in names])
-    return {str(kind): rows[kinds == kind] for kind in np.unique(kinds)}
+    names = [source.get_label(place) for source in sources for place in range(len(source))]
+    classes = np.array([PurePosixPath(name.replace(":", "/")).parent.name for name in names])
+    return {str(kind): rows[classes == kind] for kind in np.unique(classes)}
 
 
-def real_row(random, one, other, x, y):
+def evaluate_pair(random, one, other, x, y):
     found = kid(x, y)
     half = min(len(x), len(y)) // 2
-    subsets = [kid(random.permutation(x)[:half], random.permutation(y)[:half]).value for _ in range(SUBSETS)]
-    naive, distinct = bootstraps(random, x, y, REAL_RESAMPLINGS) ** 0.5
+    subsets = [kid(random.permutation(x)[:half], random.permutation(y)[:half]).value for _ in range(N_SUBSETS)]
+    naive, distinct = bootstrap_variances(random, x, y, N_REAL_RESAMPLINGS) ** 0.5
     return {
         "classes": [one, other],
         "images": [len(x), len(y)],
@@ -104,12 +106,12 @@ def real_row(random, one, other, x, y):
     }
 
 
-def real(paths):
+def evaluate_real(paths):
     random = np.random.default_rng(0)
-    classes = classes_of(paths)
+    classes = extract_class_features(paths)
     pairs = list(itertools.combinations(classes, 2))
-    chosen = [pairs[i] for i in random.permutation(len(pairs))[:PAIRS]]
-    rows = [real_row(random, *pair, *(classes[kind] for kind in pair)) for pair in chosen]
+    chosen = [pairs[i] for i in random.permutation(len(pairs))[:N_PAIRS]]
+    rows = [evaluate_pair(random, *pair, *(classes[kind] for kind in pair)) for pair in chosen]
     return {
         "within_15_per_cent_of_the_bootstrap": sum(abs(row["told_over_bootstrap"] - 1) <= 0.15 for row in rows),
         "subsets_within_3_standard_errors": sum(abs(row["subsets_off_by"]) <= 3 for row in rows),
@@ -117,9 +119,9 @@ def real(paths):
     }
 
 
-def simulated():
+def simulate():
     rows = []
-    for pair in range(PAIRS):
+    for pair in range(N_PAIRS):
         rows.append(row(pair))
         print(rows[-1], file=sys.stderr, flush=True)
     names = [name for name in rows[0] if name.endswith("_over_deviation")]
@@ -135,7 +137,7 @@ def main():
     args = parser.parse_args()
     result = {
         "machine": machine("frechet", "numpy"),
-        **(simulated() if args.what == "simulated" else real(args.images)),
+        **(simulate() if args.mode == "simulated" else evaluate_real(args.images)),
     }
     print(json.dumps(result, indent=1))
     if args.output:

@@ -21,39 +21,41 @@ import numpy as np
 from machine import machine
 
 
-def begun(images, out, work_dir):
+def start_run(images, out, work_dir):
     command = ["stats", str(images), str(out), "--extractor", "efficientnet-lite0", "--work-dir", str(work_dir)]
     return subprocess.Popen([sys.executable, "-m", "frechet", *command], stderr=subprocess.DEVNULL)
 
 
-def parts_in(work_dir):
+def list_finished_chunks(work_dir):
     """Name of each finished part -> (inode, time of writing)."""
     return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in work_dir.glob("images/part-*.npz")}
 
 
-def lives(images, place, longest, kills, seed):
+def run_with_kills(images, directory, max_seconds, kills, seed):
     """One row a killed life and one of the last: seconds it had, parts finished by its end, finished parts written again."""
-    moments, kept, rows = random.Random(seed), {}, []
+    rng, finished_chunks, rows = random.Random(seed), {}, []
     while True:
-        process = begun(images, place / "killed.npz", place / "killed")
-        given = moments.uniform(0, longest)
+        process = start_run(images, directory / "killed.npz", directory / "killed")
+        lifetime = rng.uniform(0, max_seconds)
         started = time.perf_counter()
         if len(rows) < kills:
-            time.sleep(given)
+            time.sleep(lifetime)
             process.kill()
         status = process.wait()
-        now = parts_in(place / "killed")
-        again = sum(now.get(name) != mark for name, mark in kept.items())
-        rows.append({"seconds": round(time.perf_counter() - started, 2), "finished": len(now), "written_again": again})
+        now = list_finished_chunks(directory / "killed")
+        n_rewritten = sum(now.get(name) != mark for name, mark in finished_chunks.items())
+        rows.append(
+            {"seconds": round(time.perf_counter() - started, 2), "finished": len(now), "written_again": n_rewritten}
+        )
         print(rows[-1], file=sys.stderr, flush=True)
         if status == 0:
             return rows
         if status != -signal.SIGKILL:
             sys.exit(f"the run ended with {status}")
-        kept = now
+        finished_chunks = now
 
 
-def same_bits(one, other):
+def compare_arrays(one, other):
     with np.load(one) as found, np.load(other) as expected:
         return {name: bool(np.array_equal(found[name], expected[name])) for name in expected}
 
@@ -66,16 +68,16 @@ def main():
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        place = Path(name)
+        directory = Path(name)
         started = time.perf_counter()
-        if begun(args.images, place / "undisturbed.npz", place / "undisturbed").wait():
+        if start_run(args.images, directory / "undisturbed.npz", directory / "undisturbed").wait():
             sys.exit("the undisturbed run failed")
-        took = time.perf_counter() - started
-        rows = lives(args.images, place, took / 6, args.kills, args.seed)
-        same = same_bits(place / "killed.npz", place / "undisturbed.npz")
+        elapsed = time.perf_counter() - started
+        rows = run_with_kills(args.images, directory, elapsed / 6, args.kills, args.seed)
+        same = compare_arrays(directory / "killed.npz", directory / "undisturbed.npz")
     result = {
         "machine": machine("frechet", "numpy", "openvino", "pillow"),
-        "undisturbed_seconds": round(took, 2),
+        "undisturbed_seconds": round(elapsed, 2),
         "parts": rows[-1]["finished"],
         "kills": len(rows) - 1,
         "kills_before_all_parts_were_finished": sum(row["finished"] < rows[-1]["finished"] for row in rows[:-1]),

@@ -6,7 +6,7 @@ import time
 from datetime import date
 from pathlib import Path
 
-from frechet._internal.cpu import usable_cores
+from frechet._internal.cpu import process_cpu_count
 from frechet.version import __version__
 
 
@@ -20,7 +20,7 @@ def machine(*packages):
         "date": date.today().isoformat(),
         "processor": facts.get("model name", platform.processor()),
         "instructions": sorted(flags & {"avx2", "avx512f", "amx_bf16", "avx512_bf16"}),
-        "cores": usable_cores(),
+        "cores": process_cpu_count(),
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
         "versions": {
@@ -30,7 +30,7 @@ def machine(*packages):
     }
 
 
-class Load:
+class CpuLoad:
     """How much of all cores was taken between two moments: by everything on the machine, in processor seconds.
 
     Linux only (elsewhere nothing is known and `seconds` gives None). What one process did not take of it was taken by

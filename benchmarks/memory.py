@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from machine import machine
-from throughput import measure
+from throughput import run_measured
 
 
 def main():
@@ -27,7 +27,7 @@ def main():
             np.savez(Path(folder, "images.npz"), arr_0=images)
             out = Path(folder, f"{count}.npz")
             command = ["-m", "frechet", "stats", Path(folder, "images.npz"), out, *args.arguments.split()]
-            peaks[count] = round(measure([sys.executable, *map(str, command)], {})[2])
+            peaks[count] = round(run_measured([sys.executable, *map(str, command)], {})[2])
     result = {
         "machine": machine("frechet", "numpy", "openvino", "pillow"),
         "arguments": args.arguments,

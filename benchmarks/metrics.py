@@ -18,9 +18,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from machine import Load, machine
+from machine import CpuLoad, machine
 
-SEVEN = "{distance},kid,is,precision,recall,density,coverage"
+SEVEN_METRICS = "{distance},kid,is,precision,recall,density,coverage"
 
 
 def seconds(args, metrics, cache=None):
@@ -30,19 +30,19 @@ def seconds(args, metrics, cache=None):
     command += ["--weights", args.weights] if args.weights else []
     command += ["--cache"] if cache else []
     environment = {**os.environ, "XDG_CACHE_HOME": cache} if cache else None
-    load, start, used = Load(), time.perf_counter(), _children()
+    load, start, cpu_start = CpuLoad(), time.perf_counter(), _child_cpu_seconds()
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     wall = time.perf_counter() - start
     values = {key: score["value"] for key, score in json.loads(done.stdout)["scores"].items()}
     return {
         "seconds": wall,
-        "processor_seconds": _children() - used,
+        "processor_seconds": _child_cpu_seconds() - cpu_start,
         "busy_seconds_of_the_machine": load.seconds(),
         "values": values,
     }
 
 
-def _children():
+def _child_cpu_seconds():
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
@@ -65,20 +65,20 @@ def main():
         "turns": [],
     }
     for _ in range(args.turns):
-        seven = SEVEN.format(distance=distance)
+        seven_metrics = SEVEN_METRICS.format(distance=distance)
         with tempfile.TemporaryDirectory() as cache:
             turn = {
                 "one": seconds(args, distance),
-                "seven": seconds(args, seven, cache),
-                "seven from the cache": seconds(args, seven, cache),
+                "seven": seconds(args, seven_metrics, cache),
+                "seven from the cache": seconds(args, seven_metrics, cache),
             }
         turn["from the cache over the first time"] = turn["seven from the cache"]["seconds"] / turn["seven"]["seconds"]
         turn["seven over one"] = turn["seven"]["seconds"] / turn["one"]["seconds"]
         turn["seven over one, processor"] = turn["seven"]["processor_seconds"] / turn["one"]["processor_seconds"]
         result["turns"].append(turn)
         print(json.dumps(turn, indent=1), flush=True)
-    for what in ("seven over one", "seven over one, processor", "from the cache over the first time"):
-        result[what] = statistics.median(turn[what] for turn in result["turns"])
+    for ratio in ("seven over one", "seven over one, processor", "from the cache over the first time"):
+        result[ratio] = statistics.median(turn[ratio] for turn in result["turns"])
     print(f"seven metrics take {result['seven over one']:.3f} times as long as one")
     print(f"from the cache {result['from the cache over the first time']:.3f} of that")
     if args.output:

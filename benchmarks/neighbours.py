@@ -16,10 +16,10 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from machine import Load, machine
+from machine import CpuLoad, machine
 
 D = 2048
-_HEAD = """
+_PROGRAM_TEMPLATE = """
 import json, resource, sys, time
 import numpy as np
 x, y = np.load(sys.argv[1]), np.load(sys.argv[2])
@@ -50,25 +50,25 @@ PROGRAMS = {
         "values = kid_features_to_metric(tx, ty, kid_subsets=100, kid_subset_size=1000, rng_seed=2020, verbose=False)",
     ),
 }
-PAIRS = {"neighbours": ("frechet neighbours", "prdc"), "kid": ("frechet kid", "torch-fidelity kid")}
+COMPARISONS = {"neighbours": ("frechet neighbours", "prdc"), "kid": ("frechet kid", "torch-fidelity kid")}
 
 
-def features(path, n, seed, shift):
+def write_features(path, n, seed, shift):
     """Rows with a spectrum that decays over two decades, about as Inception's does, in blocks of fixed seeds."""
     random = np.random.default_rng(0)
     basis = (np.linalg.qr(random.standard_normal((D, D)))[0] * np.geomspace(1, 1e-2, D)[:, None]).astype(np.float32)
     rows = np.lib.format.open_memmap(path, "w+", np.float32, (n, D))
     random = np.random.default_rng(seed)
     for start in range(0, n, 1000):
-        some = random.standard_normal((min(1000, n - start), D), np.float32)
-        rows[start : start + 1000] = some @ basis + np.float32(shift)
+        block = random.standard_normal((min(1000, n - start), D), np.float32)
+        rows[start : start + 1000] = block @ basis + np.float32(shift)
     rows.flush()
 
 
-def measured(python, name, paths):
+def measure_program(python, name, paths):
     imports, work = PROGRAMS[name]
-    load = Load()
-    command = [python, "-c", _HEAD.format(imports=imports, work=work), *map(str, paths)]
+    load = CpuLoad()
+    command = [python, "-c", _PROGRAM_TEMPLATE.format(imports=imports, work=work), *map(str, paths)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return {**json.loads(done.stdout.splitlines()[-1]), "busy_seconds_of_the_machine": load.seconds()}
 
@@ -79,7 +79,7 @@ def main():
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--large", type=int, default=0, help="a run of frechet alone on so many images a side")
-    parser.add_argument("--only", choices=PAIRS)
+    parser.add_argument("--only", choices=COMPARISONS)
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
     result = {"machine": machine("numpy", "frechet"), "images a side": args.images, "features": D, "turns": []}
@@ -87,11 +87,13 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder, "x.npy"), Path(folder, "y.npy")]
         for path, seed, shift in zip(paths, (1, 2), (0.0, 0.002), strict=True):
-            features(path, args.images, seed, shift)
-        pairs = {key: pair for key, pair in PAIRS.items() if args.only in (None, key)}
+            write_features(path, args.images, seed, shift)
+        pairs = {key: pair for key, pair in COMPARISONS.items() if args.only in (None, key)}
         for _ in range(args.turns):
             turn = {
-                name: measured(python.get(name, args.peers), name, paths) for pair in pairs.values() for name in pair
+                name: measure_program(python.get(name, args.peers), name, paths)
+                for pair in pairs.values()
+                for name in pair
             }
             for key, (ours, theirs) in pairs.items():
                 turn[f"{key}: times as fast"] = turn[theirs]["seconds"] / turn[ours]["seconds"]
@@ -102,14 +104,14 @@ def main():
             result["turns"].append(turn)
             print(json.dumps(turn, indent=1), flush=True)
         for key in pairs:
-            for what in ("times as fast", "of its processor seconds", "of its memory") if args.turns else ():
-                result[f"{key}: {what}"] = statistics.median(turn[f"{key}: {what}"] for turn in result["turns"])
+            for ratio in ("times as fast", "of its processor seconds", "of its memory") if args.turns else ():
+                result[f"{key}: {ratio}"] = statistics.median(turn[f"{key}: {ratio}"] for turn in result["turns"])
         if args.large:
             for path, seed, shift in zip(paths, (1, 2), (0.0, 0.002), strict=True):
-                features(path, args.large, seed, shift)
+                write_features(path, args.large, seed, shift)
             result["large"] = {"images a side": args.large}
             for ours, _ in pairs.values():
-                result["large"][ours] = measured(sys.executable, ours, paths)
+                result["large"][ours] = measure_program(sys.executable, ours, paths)
                 print(json.dumps(result["large"], indent=1), flush=True)
     print(json.dumps({key: value for key, value in result.items() if key != "turns"}, indent=1))
     if args.output:

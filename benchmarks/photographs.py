@@ -14,26 +14,26 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from throughput import add_options, compared, write
+from throughput import add_options, compare_tools, write
 
-from frechet.demo.photographs import EVERYDAY
+from frechet.demo.photographs import NATURAL_PHOTOGRAPHS
 from frechet.images.decode import decode
 from frechet.images.sources.registry import open_source
 
-PIXELS, QUALITY = 256, 90
+PIXELS, JPEG_QUALITY = 256, 90
 
 
-def shipped():
+def iter_bundled_photographs():
     """The everyday photographs that come with scikit-image and scikit-learn."""
-    for package, name in EVERYDAY:
+    for package, name in NATURAL_PHOTOGRAPHS:
         yield Image.open(Path(importlib.util.find_spec(package).origin).parent / name).convert("RGB")
 
 
-def given(place):
+def iter_photographs(place):
     """Those of a folder or zip that are large enough."""
     source = open_source(place)
-    for picture in source.pictures(range(len(source))):
-        image = Image.fromarray(decode(picture)[0])
+    for image_ref in source.iter_images(range(len(source))):
+        image = Image.fromarray(decode(image_ref)[0])
         if min(image.size) >= PIXELS:
             yield image
 
@@ -47,7 +47,7 @@ def write_crops(photographs, folder, count, seed):
         side = int(random.integers(PIXELS, min(2 * PIXELS, *image.size) + 1))
         left, top = (int(random.integers(0, length - side + 1)) for length in image.size)
         crop = image.resize((PIXELS, PIXELS), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side))
-        crop.save(folder / f"{index:05}.jpg", quality=QUALITY)
+        crop.save(folder / f"{index:05}.jpg", quality=JPEG_QUALITY)
 
 
 def main():
@@ -56,15 +56,15 @@ def main():
     parser.add_argument("--from", dest="place", metavar="PHOTOGRAPHS", help="a folder or zip of photographs")
     add_options(parser, "frechet,pytorch-fid")
     args = parser.parse_args()
-    photographs = list(given(args.place) if args.place else shipped())
+    photographs = list(iter_photographs(args.place) if args.place else iter_bundled_photographs())
     with tempfile.TemporaryDirectory() as folder:
         args.generated, args.reference = Path(folder, "generated"), Path(folder, "reference")
         for seed, side in enumerate((args.generated, args.reference)):
             write_crops(photographs, side, args.images, seed)
         size = [file.stat().st_size for side in (args.generated, args.reference) for file in side.iterdir()]
-        result = compared(args)
+        result = compare_tools(args)
     result["kind"] = {
-        "files": f"JPEG, {PIXELS} x {PIXELS}, quality {QUALITY}",
+        "files": f"JPEG, {PIXELS} x {PIXELS}, quality {JPEG_QUALITY}",
         "mean_bytes": round(sum(size) / len(size)),
         "photographs": len(photographs),
         "from": "a folder" if args.place else "scikit-image and scikit-learn",

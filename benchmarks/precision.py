@@ -22,21 +22,21 @@ import numpy as np
 from machine import machine
 
 from frechet.backends.torch import TorchOps
-from frechet.demo.corruptions import blur
-from frechet.demo.photographs import EVERYDAY, patches
-from frechet.errors import Mismatch, RequestError
-from frechet.evaluation.compute import compare
-from frechet.execution.collect import collect_from
+from frechet.demo.corruptions import gaussian_blur
+from frechet.demo.photographs import NATURAL_PHOTOGRAPHS, sample_patches
+from frechet.errors import MismatchError, RequestError
+from frechet.evaluation.compute import score_statistics
+from frechet.execution.collect import collect_statistics
 from frechet.execution.settings import Settings
 from frechet.features.registry import load_extractor
 from frechet.images.decode import decode
 from frechet.images.sources.registry import open_source
-from frechet.statistics.moments import Gaussian
+from frechet.statistics.moments import RunningMoments
 
-NAME, HALF_A_PIXEL, GROUPS, CHECKED = "efficientnet-lite0", 0.5 / 4, 10, 16
+EXTRACTOR, HALF_A_PIXEL, GROUPS, N_EMULATION_CHECK = "efficientnet-lite0", 0.5 / 4, 10, 16
 
 
-def rounded(x):
+def round_to_bfloat16(x):
     return x.bfloat16().float()
 
 
@@ -44,35 +44,37 @@ class RoundedOps(TorchOps):
     """bfloat16 in float32's arithmetic: what enters and leaves every layer is rounded."""
 
     def conv(self, x, kernel, bias, **window):
-        return rounded(super().conv(rounded(x), rounded(kernel), rounded(bias), **window))
+        return round_to_bfloat16(
+            super().conv(round_to_bfloat16(x), round_to_bfloat16(kernel), round_to_bfloat16(bias), **window)
+        )
 
     def add(self, x, y):
-        return rounded(super().add(x, y))
+        return round_to_bfloat16(super().add(x, y))
 
-    def global_mean(self, x):
-        return rounded(super().global_mean(x))
+    def global_average_pool(self, x):
+        return round_to_bfloat16(super().global_average_pool(x))
 
 
 def load_emulated():
-    extractor = load_extractor(NAME, backend="torch", device="cpu")
+    extractor = load_extractor(EXTRACTOR, backend="torch", device="cpu")
     network, ops = extractor.runner.network, RoundedOps()
     extractor.runner.network = lambda _ops, images, weights: network(ops, images, weights)
-    return replace(extractor, recipe=replace(extractor.recipe, precision="bfloat16"))
+    return replace(extractor, spec=replace(extractor.spec, precision="bfloat16"))
 
 
 def load_both(how):
     """(how bfloat16 is computed, the extractor in float32 on the same backend, the extractor in bfloat16)."""
     if how in ("auto", "openvino"):
         try:
-            loaded = load_extractor(NAME, backend="openvino", precision="bfloat16")
-            return "openvino", load_extractor(NAME, backend="openvino"), loaded
-        except RequestError as refused:
+            loaded = load_extractor(EXTRACTOR, backend="openvino", precision="bfloat16")
+            return "openvino", load_extractor(EXTRACTOR, backend="openvino"), loaded
+        except RequestError as request_error:
             if how == "openvino":
                 raise
-            print(refused, file=sys.stderr)
-    exact = load_extractor(NAME, backend="torch", device="cpu")
+            print(request_error, file=sys.stderr)
+    exact = load_extractor(EXTRACTOR, backend="torch", device="cpu")
     if how == "torch":
-        return "torch", exact, load_extractor(NAME, backend="torch", device="cpu", precision="bfloat16")
+        return "torch", exact, load_extractor(EXTRACTOR, backend="torch", device="cpu", precision="bfloat16")
     return "emulated in float32 with torch", exact, load_emulated()
 
 
@@ -81,36 +83,39 @@ def pairs(args):
     if args.images:
         source = open_source(args.images)
         order = np.random.default_rng(0).permutation(len(source))[: 2 * args.count]
-        stack = np.stack([decode(picture)[0] for picture in source.pictures(sorted(map(int, order)))])
+        stack = np.stack([decode(image_ref)[0] for image_ref in source.iter_images(sorted(map(int, order)))])
         stack = stack[np.random.default_rng(1).permutation(len(stack))]  # sources are sorted, often by class
-        yield Path(args.images).stem, (blur(stack[: len(stack) // 2], HALF_A_PIXEL, 0), stack[len(stack) // 2 :])
-    blurred = blur(patches(EVERYDAY, args.count, seed=0), HALF_A_PIXEL, 0)
-    yield "patches of photographs", (blurred, patches(EVERYDAY, args.count, seed=1))
+        yield (
+            Path(args.images).stem,
+            (gaussian_blur(stack[: len(stack) // 2], HALF_A_PIXEL, 0), stack[len(stack) // 2 :]),
+        )
+    blurred = gaussian_blur(sample_patches(NATURAL_PHOTOGRAPHS, args.count, seed=0), HALF_A_PIXEL, 0)
+    yield "patches of photographs", (blurred, sample_patches(NATURAL_PHOTOGRAPHS, args.count, seed=1))
 
 
-def distance(generated, reference):
+def compute_distance(generated, reference):
     """The distance of two statistics, which the library refuses where they differ in precision: told to be the same."""
-    return compare(generated, replace(reference, recipe=generated.recipe))["fd"].value
+    return score_statistics(generated, replace(reference, spec=generated.spec))["fd"].value
 
 
-def refusal(generated, reference):
+def get_mismatch_message(generated, reference):
     try:
-        compare(generated, reference)
-    except Mismatch as mismatch:
+        score_statistics(generated, reference)
+    except MismatchError as mismatch:
         return str(mismatch)
     raise AssertionError("statistics of two precisions were compared")
 
 
-def standard_error(generated, reference):
+def jackknife_standard_error(generated, reference):
     """Of the distance, by leaving out each of ten groups of both sides."""
     values = []
     for group in range(GROUPS):
         sides = []
         for side in (generated, reference):
             kept = np.arange(len(side.features)) % GROUPS != group
-            gaussian = Gaussian.of(side.features[kept])
-            sides.append(replace(side, mean=gaussian.mean, covariance=gaussian.covariance, n=gaussian.n, rows=None))
-        values.append(distance(*sides))
+            moments = RunningMoments.of(side.features[kept])
+            sides.append(replace(side, mean=moments.mean, covariance=moments.covariance, n=moments.n, rows=None))
+        values.append(compute_distance(*sides))
     return float(np.std(values)) * (GROUPS - 1) ** 0.5
 
 
@@ -121,25 +126,31 @@ def errors(exact, coarse):
     standard deviation between images, which is what moves a distance.
     """
     error = coarse.astype(np.float64) - exact
-    alive = exact.std(axis=0) > 0
+    is_nonconstant = exact.std(axis=0) > 0
     kinds = {
-        "relative": np.sqrt((error**2).mean(axis=0)[alive] / (exact.astype(np.float64) ** 2).mean(axis=0)[alive]),
-        "shift": np.abs(error.mean(axis=0)[alive]) / exact.std(axis=0)[alive],
+        "relative": np.sqrt(
+            (error**2).mean(axis=0)[is_nonconstant] / (exact.astype(np.float64) ** 2).mean(axis=0)[is_nonconstant]
+        ),
+        "shift": np.abs(error.mean(axis=0)[is_nonconstant]) / exact.std(axis=0)[is_nonconstant],
     }
     return {
-        kind: dict(zip(("median", "95%", "most"), map(_short, np.quantile(values, (0.5, 0.95, 1))), strict=True))
+        kind: dict(
+            zip(("median", "95%", "most"), map(round_significant, np.quantile(values, (0.5, 0.95, 1))), strict=True)
+        )
         for kind, values in kinds.items()
     }
 
 
-def row(generated, reference, extractors):
+def evaluate_pair(generated, reference, extractors):
     """What one pair gives."""
     sides = {}
     for name, images in (("generated", generated), ("reference", reference)):
         for precision, extractor in extractors.items():
-            sides[name, precision] = collect_from(open_source(images), Settings(), extractor, _progress, name)
+            sides[name, precision] = collect_statistics(
+                open_source(images), Settings(), extractor, _print_progress, name
+            )
     of = {
-        f"{one} generated, {other} reference": distance(sides["generated", one], sides["reference", other])
+        f"{one} generated, {other} reference": compute_distance(sides["generated", one], sides["reference", other])
         for one in extractors
         for other in extractors
     }
@@ -149,35 +160,40 @@ def row(generated, reference, extractors):
         "distance": {name: round(value, 4) for name, value in of.items()},
         "against_float32": {name: f"{value / both[0] - 1:+.2%}" for name, value in of.items()},
         "standard_error_float32": round(
-            standard_error(sides["generated", "float32"], sides["reference", "float32"]), 3
+            jackknife_standard_error(sides["generated", "float32"], sides["reference", "float32"]), 3
         ),
-        "same_images_in_two_precisions": _short(
-            distance(sides["reference", "bfloat16"], sides["reference", "float32"])
+        "same_images_in_two_precisions": round_significant(
+            compute_distance(sides["reference", "bfloat16"], sides["reference", "float32"])
         ),
         "errors_of_features": errors(*(sides["reference", precision].features for precision in extractors)),
-        "what_the_library_says": refusal(sides["generated", "bfloat16"], sides["reference", "float32"]),
+        "what_the_library_says": get_mismatch_message(sides["generated", "bfloat16"], sides["reference", "float32"]),
     }
 
 
-def emulation_checked(images, emulated, exact):
+def check_emulation(images, emulated, exact):
     """Root mean square errors against float32, over that of the features: emulated, PyTorch's own, and between them."""
-    own = load_extractor(NAME, backend="torch", device="cpu", precision="bfloat16")
+    own = load_extractor(EXTRACTOR, backend="torch", device="cpu", precision="bfloat16")
     settings = Settings(batch_size=8)
-    f32, mine, torchs = (
-        collect_from(open_source(images), settings, extractor).features for extractor in (exact, emulated, own)
+    f32, emulated_features, torch_features = (
+        collect_statistics(open_source(images), settings, extractor).features for extractor in (exact, emulated, own)
     )
-    pairs = {"emulated": (mine, f32), "torch": (torchs, f32), "between_them": (mine, torchs)}
+    pairs = {
+        "emulated": (emulated_features, f32),
+        "torch": (torch_features, f32),
+        "between_them": (emulated_features, torch_features),
+    }
     return {"images": len(images)} | {
-        name: _short(np.sqrt(((one - other) ** 2).mean() / (f32**2).mean())) for name, (one, other) in pairs.items()
+        name: round_significant(np.sqrt(((one - other) ** 2).mean() / (f32**2).mean()))
+        for name, (one, other) in pairs.items()
     }
 
 
-def _progress(what, done, total):
+def _print_progress(what, done, total):
     if done % 512 < 32:
         print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
 
 
-def _short(value):
+def round_significant(value):
     return float(f"{value:.3g}")
 
 
@@ -191,15 +207,17 @@ def main():
     how, exact, coarse = load_both(args.bfloat16)
     result = {
         "machine": machine("numpy", "openvino", "pillow", "torch"),
-        "extractor": NAME,
+        "extractor": EXTRACTOR,
         "bfloat16": how,
         "pairs": {},
     }
     for name, (generated, reference) in pairs(args):
-        result["pairs"][name] = row(generated, reference, {"float32": exact, "bfloat16": coarse})
+        result["pairs"][name] = evaluate_pair(generated, reference, {"float32": exact, "bfloat16": coarse})
         print(json.dumps(result["pairs"][name], indent=1), file=sys.stderr, flush=True)
     if how.startswith("emulated"):
-        result["emulation"] = emulation_checked(patches(EVERYDAY, CHECKED, seed=1), coarse, exact)
+        result["emulation"] = check_emulation(
+            sample_patches(NATURAL_PHOTOGRAPHS, N_EMULATION_CHECK, seed=1), coarse, exact
+        )
     print(json.dumps(result, indent=1))
     if args.output:
         args.output.write_text(json.dumps(result, indent=1) + "\n")

@@ -21,28 +21,28 @@ from pathlib import Path
 
 import numpy as np
 from machine import machine
-from photographs import given, shipped, write_crops
-from throughput import measure_beside_others, write
+from photographs import iter_bundled_photographs, iter_photographs, write_crops
+from throughput import run_measured_with_load, write
 
-from frechet._internal.cpu import usable_cores
+from frechet._internal.cpu import process_cpu_count
 from frechet.errors import RequestError
-from frechet.execution.chunks import LARGE, MANY, read_part
-from frechet.execution.reduce import Merged
+from frechet.execution.chunks import LARGE_CHUNK_SIZE, LARGE_CHUNK_THRESHOLD, read_chunk
+from frechet.execution.reduce import MergedChunks
 from frechet.execution.settings import Settings
-from frechet.execution.workers import part_bytes
-from frechet.features.extract import Part
-from frechet.images.checks import SIGN, sign_of
+from frechet.execution.workers import encode_chunk
+from frechet.features.extract import FeatureChunk
+from frechet.images.checks import IMAGE_CHECK, check_image
 from frechet.images.decode import decode
-from frechet.images.loader import PART
+from frechet.images.loader import CHUNK_SIZE
 from frechet.images.sources.registry import open_source
-from frechet.statistics.accumulator import Gathering
+from frechet.statistics.accumulator import Accumulator
 
 SAMPLE, BATCH = 64, 4
 DIMS = {"efficientnet-lite0": 1280, "inception": 2048}
 JITTER = 0.1  # of a worker's time for a part, as a share (standard deviation of its logarithm), assumed
 
 
-def stages(folder, settings):
+def measure_stages(folder, settings):
     """Core-seconds. Of an image: read, decode, resize, network. Of a part: statistic, gather (sent and received).
 
     All cores are at work, as in a run: two that share one's units are slower together than one of them alone.
@@ -50,104 +50,112 @@ def stages(folder, settings):
     extractor = settings.load()
     source = open_source(folder)
     pictures = list(source.pictures(range(SAMPLE)))
-    pixels = np.empty((SAMPLE, extractor.pixels, extractor.pixels, 3), np.float32)
-    images = [decode(picture).rgb for picture in pictures]
+    pixels = np.empty((SAMPLE, extractor.input_size, extractor.input_size, 3), np.float32)
+    images = [decode(image_ref).rgb for image_ref in pictures]
 
-    def looked_at(picture):
-        found = decode(picture)
-        sign_of(found.rgb, found.format)
+    def decode_and_check(image_ref):
+        found = decode(image_ref)
+        check_image(found.rgb, found.format)
 
-    def through():
+    def run_network():
         batches = (pixels[start : start + BATCH] for start in range(0, SAMPLE, BATCH))
         return np.concatenate(list(extractor.runner.map(batches)))
 
-    reading = in_threads(Path.read_bytes, sorted(folder.iterdir())[:SAMPLE])
-    decoding = in_threads(looked_at, pictures)
-    resizing = in_threads(extractor.convention.resize, images, pixels)
-    through()
-    network = core_seconds(through) / SAMPLE
-    features = np.tile(through(), (-(-PART // SAMPLE), 1))[:PART]
-    part = Part(np.arange(PART), features, np.zeros(PART, SIGN), [], [])
-    side = Gathering(slice(0, extractor.width), 10 * PART, 0, keep_all=False)
+    reading = time_in_threads(Path.read_bytes, sorted(folder.iterdir())[:SAMPLE])
+    decoding = time_in_threads(decode_and_check, pictures)
+    resizing = time_in_threads(extractor.preprocessing.resize, images, pixels)
+    run_network()
+    network = measure_core_seconds(run_network) / SAMPLE
+    features = np.tile(run_network(), (-(-CHUNK_SIZE // SAMPLE), 1))[:CHUNK_SIZE]
+    part = FeatureChunk(np.arange(CHUNK_SIZE), features, np.zeros(CHUNK_SIZE, IMAGE_CHECK), [], [])
+    accumulator = Accumulator(slice(0, extractor.total_dims), 10 * CHUNK_SIZE, 0, keep_all=False)
     return {
         "read": reading,
         "decode": max(0.0, decoding - reading),
         "resize": resizing,
         "network": network,
-        "statistic": core_seconds(lambda: side.update(part.places, part.features)),
-        "gather": core_seconds(lambda: read_part(io.BytesIO(part_bytes(part)))),
+        "statistic": measure_core_seconds(lambda: accumulator.update(part.indices, part.features)),
+        "gather": measure_core_seconds(lambda: read_chunk(io.BytesIO(encode_chunk(part)))),
     }
 
 
-def stages_of_large_parts(dims):
+def measure_large_chunk_stages(dims):
     """Core-seconds of a large part: condense and send by whoever computes it, receive and merge by the first process; its bytes.
 
     The side has a million images: of more, a part holds fewer rows.
     """
     random = np.random.default_rng(0)
     parts = [
-        Part(np.arange(start, start + PART), random.random((PART, dims), np.float32), np.zeros(PART, SIGN), [], [])
-        for start in range(0, LARGE, PART)
+        FeatureChunk(
+            np.arange(start, start + CHUNK_SIZE),
+            random.random((CHUNK_SIZE, dims), np.float32),
+            np.zeros(CHUNK_SIZE, IMAGE_CHECK),
+            [],
+            [],
+        )
+        for start in range(0, LARGE_CHUNK_SIZE, CHUNK_SIZE)
     ]
 
-    def nothing():
-        return Merged({"features": Gathering(slice(0, dims), MANY, 0, keep_all=False)})
+    def make_accumulator():
+        return MergedChunks({"features": Accumulator(slice(0, dims), LARGE_CHUNK_THRESHOLD, 0, keep_all=False)})
 
     def condensed():
-        merged = nothing()
+        merged = make_accumulator()
         for part in parts:
             merged.add(part)
         return merged.condensed()
 
     part = condensed()
-    data, side, summary = part_bytes(part), nothing().layers["features"], part.layers["features"]
-    for number in range(MANY // LARGE):  # or its sample would still grow
-        side.merge(summary._replace(places=summary.places + number * LARGE))
+    data, accumulator, summary = encode_chunk(part), make_accumulator().layers["features"], part.layers["features"]
+    for number in range(LARGE_CHUNK_THRESHOLD // LARGE_CHUNK_SIZE):  # or its sample would still grow
+        accumulator.merge(summary._replace(indices=summary.indices + number * LARGE_CHUNK_SIZE))
     return {
-        "condense": core_seconds(condensed),
-        "send": core_seconds(lambda: part_bytes(part)),
-        "receive": core_seconds(lambda: read_part(io.BytesIO(data))),
-        "merge": core_seconds(lambda: side.merge(summary._replace(places=summary.places + MANY))),
+        "condense": measure_core_seconds(condensed),
+        "send": measure_core_seconds(lambda: encode_chunk(part)),
+        "receive": measure_core_seconds(lambda: read_chunk(io.BytesIO(data))),
+        "merge": measure_core_seconds(
+            lambda: accumulator.merge(summary._replace(indices=summary.indices + LARGE_CHUNK_THRESHOLD))
+        ),
         "bytes": len(data),
     }
 
 
-def in_threads(call, *items):
+def time_in_threads(call, *items):
     """Core-seconds of one call, with a thread on each core."""
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        return core_seconds(lambda: list(pool.map(call, *items))) / len(items[0])
+    with ThreadPoolExecutor(process_cpu_count()) as pool:
+        return measure_core_seconds(lambda: list(pool.map(call, *items))) / len(items[0])
 
 
-def core_seconds(call, turns=3):
+def measure_core_seconds(call, repetitions=3):
     """Processor time of a call, all threads together; the first is not counted."""
     call()
     taken = []
-    for _ in range(turns):
+    for _ in range(repetitions):
         started = time.process_time()
         call()
         taken.append(time.process_time() - started)
     return statistics.median(taken)
 
 
-def of_an_image(cost):
+def image_core_seconds(cost):
     return cost["read"] + cost["decode"] + cost["resize"] + cost["network"]
 
 
-def work(n, processes, cost):
+def model_core_seconds(n, processes, cost):
     """The model: processor seconds of a run beyond its start. They share all cores, which are never idle meanwhile."""
-    parts = -(-n // PART)
+    parts = -(-n // CHUNK_SIZE)
     sent = parts - -(-parts // processes)  # by all but the first process
-    return n * of_an_image(cost) + parts * cost["statistic"] + sent * cost["gather"]
+    return n * image_core_seconds(cost) + parts * cost["statistic"] + sent * cost["gather"]
 
 
-def command(folder, out, processes, flags):
+def make_command(folder, out, processes, flags):
     stats = ["frechet", "stats", str(folder), str(out), "--force", *flags]
     if processes == 1:
         return [sys.executable, "-m", *stats]
     return [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "-m", *stats]
 
 
-def checked(folders, cost, flags):
+def check_model(folders, cost, flags):
     """Whole runs beside what the model says of them: one process, then two pinned ones.
 
     Args:
@@ -160,10 +168,16 @@ def checked(folders, cost, flags):
     with tempfile.TemporaryDirectory() as place:
         for processes in (1, 2):
             started, run = (
-                measure_beside_others(command(folder, Path(place, "s.npz"), processes, flags), {})
+                run_measured_with_load(make_command(folder, Path(place, "s.npz"), processes, flags), {})
                 for folder in (few, many)
             )
-            rows.append({"processes": processes, "images": count, **row(started, run, work(count, processes, cost))})
+            rows.append(
+                {
+                    "processes": processes,
+                    "images": count,
+                    **compare_run_with_model(started, run, model_core_seconds(count, processes, cost)),
+                }
+            )
             print(*flags[:2], rows[-1], file=sys.stderr, flush=True)
     one, two = rows
     return {"runs": rows, "one_process_over_two": round(one["processor_seconds"] / two["processor_seconds"], 3)} | {
@@ -171,12 +185,12 @@ def checked(folders, cost, flags):
     }
 
 
-def row(started, run, model):
+def compare_run_with_model(started, run, model):
     """A run beyond its start: `busy` is the share it took of the cores, `others` what everything else took (where others
     took some, seconds are as long as the cores that were left make them).
     """
     wall, processor = run[0] - started[0], run[1] - started[1]
-    cores = usable_cores()
+    cores = process_cpu_count()
     left = cores * (1 - (run[4] or 0))
     return {
         "start_seconds": round(started[0], 2),
@@ -191,7 +205,7 @@ def row(started, run, model):
     }
 
 
-def simulated(parts, workers, took, gather):
+def simulate_seconds(parts, workers, seconds_per_chunk, gather):
     """Seconds until all parts are gathered: workers finish them with jitter, one process gathers them in order.
 
     Args:
@@ -201,59 +215,62 @@ def simulated(parts, workers, took, gather):
         gather: seconds of the one that gathers for a part.
     """
     random = np.random.default_rng(0)
-    crew = min(workers, parts)
-    each = took * np.exp(random.normal(0, JITTER, (-(-parts // crew), crew)))
+    n_active_workers = min(workers, parts)
+    each = seconds_per_chunk * np.exp(random.normal(0, JITTER, (-(-parts // n_active_workers), n_active_workers)))
     arrived = np.cumsum(each, axis=0).ravel()[:parts]
     waits = arrived - np.arange(parts) * gather
     return float(waits.max() + parts * gather)
 
 
-def carried_further(cost, large, dims, cores):
+def extrapolate(cost, large, dims, cores):
     """Hours for 10^4 to 10^9 images on 1 to 10,000 machines of this kind beside one that only gathers.
 
     Args:
         cost: of images and small parts.
         large: of large parts, in which more than a million images are cut.
     """
-    rate = cores / of_an_image(cost)
-    small = {"images": PART, "took": PART / rate, "gather": (cost["gather"] + cost["statistic"]) / cores}
+    rate = cores / image_core_seconds(cost)
+    small = {"images": CHUNK_SIZE, "took": CHUNK_SIZE / rate, "gather": (cost["gather"] + cost["statistic"]) / cores}
     many = {  # received and merged by one core, condensed by all
-        "images": LARGE,
-        "took": LARGE / rate + (large["condense"] + large["send"]) / cores,
+        "images": LARGE_CHUNK_SIZE,
+        "took": LARGE_CHUNK_SIZE / rate + (large["condense"] + large["send"]) / cores,
         "gather": large["receive"] + large["merge"],
     }
     table, sizes = [], []
     for n in (10**4, 10**5, 10**6, 10**7, 10**8, 10**9):
-        kind = many if n > MANY else small
+        kind = many if n > LARGE_CHUNK_THRESHOLD else small
         parts = -(-n // kind["images"])
         sizes.append(
-            {"images": n, "gigabytes": significant(n * dims * 4e-9 if kind is small else parts * large["bytes"] / 1e9)}
+            {
+                "images": n,
+                "gigabytes": round_significant(n * dims * 4e-9 if kind is small else parts * large["bytes"] / 1e9),
+            }
         )
         for workers in (1, 10, 100, 1000, 10_000):
-            hours = simulated(parts, workers, kind["took"], kind["gather"]) / 3600
-            table.append({"images": n, "workers": workers, "parts": parts, "hours": significant(hours)})
-    billion = -(-(10**9) // LARGE) * sum(large[name] for name in ("condense", "send", "receive", "merge"))
+            hours = simulate_seconds(parts, workers, kind["took"], kind["gather"]) / 3600
+            table.append({"images": n, "workers": workers, "parts": parts, "hours": round_significant(hours)})
+    billion = -(-(10**9) // LARGE_CHUNK_SIZE) * sum(large[name] for name in ("condense", "send", "receive", "merge"))
     return {
-        "worker_images_per_second": significant(rate),
+        "worker_images_per_second": round_significant(rate),
         **{
-            f"gathered_{name}_images_per_second": significant(kind["images"] / kind["gather"])
+            f"gathered_{name}_images_per_second": round_significant(kind["images"] / kind["gather"])
             for name, kind in (("small", small), ("large", many))
         },
-        "small_parts_saturate_at_workers": significant(small["took"] / small["gather"]),
-        "large_parts_saturate_at_workers": significant(many["took"] / many["gather"]),
-        "large_parts_gigabytes_per_second_then": significant(large["bytes"] / many["gather"] / 1e9),
-        "core_hours_of_a_billion_images": significant((10**9 * of_an_image(cost) + billion) / 3600),
-        "core_hours_of_its_large_parts": significant(billion / 3600),
+        "small_parts_saturate_at_workers": round_significant(small["took"] / small["gather"]),
+        "large_parts_saturate_at_workers": round_significant(many["took"] / many["gather"]),
+        "large_parts_gigabytes_per_second_then": round_significant(large["bytes"] / many["gather"] / 1e9),
+        "core_hours_of_a_billion_images": round_significant((10**9 * image_core_seconds(cost) + billion) / 3600),
+        "core_hours_of_its_large_parts": round_significant(billion / 3600),
         "work_dir": sizes,
         "runs": table,
     }
 
 
-def significant(value):
+def round_significant(value):
     return float(f"{value:.4g}")
 
 
-def precisions():
+def get_supported_precisions():
     """Those that this processor computes in."""
     try:
         Settings(extractor="efficientnet-lite0", precision="bfloat16").load()
@@ -262,7 +279,7 @@ def precisions():
     return ["float32", "bfloat16"]
 
 
-def measured(weights, counts, place):
+def measure_networks(weights, counts, place):
     """Stages of images and whole runs, by network and precision."""
     networks = {
         "efficientnet-lite0": {"extractor": "efficientnet-lite0"},
@@ -270,21 +287,21 @@ def measured(weights, counts, place):
     }
     costs, checks = {}, {}
     with tempfile.TemporaryDirectory() as folder:
-        photographs = list(given(place) if place else shipped())
+        photographs = list(iter_photographs(place) if place else iter_bundled_photographs())
         few = Path(folder, "few")
         write_crops(photographs, few, 2, seed=1)
-        for (network, wish), count in zip(networks.items(), counts, strict=True):
+        for (network, options), count in zip(networks.items(), counts, strict=True):
             many = Path(folder, network)
             write_crops(photographs, many, count, seed=0)
-            for precision in precisions():
+            for precision in get_supported_precisions():
                 key = f"{network}, {precision}"
-                costs[key] = stages(many, Settings(precision=precision, **wish))
-                flags = ["--precision", precision, *(f"--{name}={value}" for name, value in wish.items())]
-                checks[key] = checked((few, many, count), costs[key], flags)
+                costs[key] = measure_stages(many, Settings(precision=precision, **options))
+                flags = ["--precision", precision, *(f"--{name}={value}" for name, value in options.items())]
+                checks[key] = check_model((few, many, count), costs[key], flags)
     return {
         "machine": machine("frechet", "numpy", "openvino", "pillow", "torch"),
         "core_seconds": {
-            key: {name: significant(value) for name, value in cost.items()} for key, cost in costs.items()
+            key: {name: round_significant(value) for name, value in cost.items()} for key, cost in costs.items()
         },
         "checked": checks,
     }
@@ -298,20 +315,20 @@ def main():
     parser.add_argument("--earlier", type=Path, help="a result whose stages of images and whole runs are taken")
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
-    if bool(args.weights) == bool(args.earlier):
+    if bool(args.weights) == bool(args.previous):
         parser.error("give --weights, to measure everything, or --earlier")
-    if args.earlier:
-        earlier = json.loads(args.earlier.read_text())
-        result = {key: earlier[key] for key in ("machine", "core_seconds", "checked")}
+    if args.previous:
+        previous = json.loads(args.previous.read_text())
+        result = {key: previous[key] for key in ("machine", "core_seconds", "checked")}
     else:
-        result = measured(args.weights, map(int, args.images.split(",")), args.place)
+        result = measure_networks(args.weights, map(int, args.images.split(",")), args.place)
     large = {
-        name: {stage: significant(value) for stage, value in stages_of_large_parts(dims).items()}
+        name: {stage: round_significant(value) for stage, value in measure_large_chunk_stages(dims).items()}
         for name, dims in DIMS.items()
     }
     result["large_parts"] = {"machine": machine("frechet", "numpy"), "of_a_part": large}
     result["carried_further"] = {
-        key: carried_further(cost, large["inception"], DIMS["inception"], result["machine"]["cores"])
+        key: extrapolate(cost, large["inception"], DIMS["inception"], result["machine"]["cores"])
         for key, cost in result["core_seconds"].items()
         if key.startswith("inception")
     }

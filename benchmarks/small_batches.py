@@ -19,35 +19,35 @@ import scipy.linalg
 import torch
 from machine import machine
 
-from frechet.compat.fastfid import _network, fastfid
-from frechet.demo.photographs import EVERYDAY, patches
-from frechet.distances.frechet import trace_of_root
-from frechet.distances.gaussian import Normal
+from frechet.compat.fastfid import _load_network, fastfid
+from frechet.demo.photographs import NATURAL_PHOTOGRAPHS, sample_patches
+from frechet.distances.frechet import trace_sqrt_product
+from frechet.distances.gaussian import Gaussian
 
 D = 2048
 SIZES = (8, 16, 32, 64, 128, 256, 512)
 
 
-def timed(function):
+def time_call(function):
     start = time.perf_counter()
     value = function()
     return time.perf_counter() - start, value
 
 
-def by_sqrtm(product):
+def trace_by_sqrtm(product):
     return float(np.trace(scipy.linalg.sqrtm(product)).real)
 
 
-def trace_row(n):
+def evaluate_trace(n):
     rows = np.random.default_rng(n).standard_normal((n, D)) * np.geomspace(10, 1, D)
     covariance = np.cov(rows, rowvar=False)
-    scipy_seconds, scipy_value = timed(lambda: by_sqrtm(covariance @ covariance))
+    scipy_seconds, scipy_value = time_call(lambda: trace_by_sqrtm(covariance @ covariance))
 
     def ours():
-        one, other = Normal.of_features(rows), Normal.of_features(rows)
-        return float(trace_of_root(one, other))
+        one, other = Gaussian.from_features(rows), Gaussian.from_features(rows)
+        return float(trace_sqrt_product(one, other))
 
-    seconds, value = min(timed(ours) for _ in range(5))
+    seconds, value = min(time_call(ours) for _ in range(5))
     true = float(np.trace(covariance))
     return {
         "n": n,
@@ -62,23 +62,28 @@ def trace_row(n):
     }
 
 
-def true_distance(x, y):
+def compute_exact_distance(x, y):
     a, b = ((z - z.mean(0)) / (len(z) - 1) ** 0.5 for z in (x, y))
-    gap = x.mean(0) - y.mean(0)
-    return float(gap @ gap + (a**2).sum() + (b**2).sum() - 2 * np.linalg.svd(a @ b.T, compute_uv=False).sum())
+    mean_difference = x.mean(0) - y.mean(0)
+    return float(
+        mean_difference @ mean_difference
+        + (a**2).sum()
+        + (b**2).sum()
+        - 2 * np.linalg.svd(a @ b.T, compute_uv=False).sum()
+    )
 
 
-def slow_distance(x, y):
+def compute_distance_by_sqrtm(x, y):
     """As pytorch-fid and FastFID's reference have it."""
-    gap = x.mean(0) - y.mean(0)
+    mean_difference = x.mean(0) - y.mean(0)
     one, other = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
-    return float(gap @ gap + np.trace(one) + np.trace(other)) - 2 * by_sqrtm(one @ other)
+    return float(mean_difference @ mean_difference + np.trace(one) + np.trace(other)) - 2 * trace_by_sqrtm(one @ other)
 
 
-def evaluation_row(n, images, weights):
+def evaluate_batches(n, images, weights):
     one, other = images[:n], images[n : 2 * n]
     size = min(n, 32)
-    network = _network("inception", weights, one.device, False)
+    network = _load_network("inception", weights, one.device, False)
 
     def features():
         with torch.no_grad():
@@ -87,28 +92,28 @@ def evaluation_row(n, images, weights):
                 for side in (one, other)
             ]
 
-    network_seconds, (x, y) = timed(features)
-    slow_seconds, slow = timed(lambda: slow_distance(x, y))
+    network_seconds, (x, y) = time_call(features)
+    slow_seconds, slow = time_call(lambda: compute_distance_by_sqrtm(x, y))
     slow_seconds += network_seconds
     with torch.no_grad():
-        seconds, value = timed(lambda: float(fastfid(one, other, batch_size=size, weights=weights)))
+        seconds, value = time_call(lambda: float(fastfid(one, other, batch_size=size, weights=weights)))
     return {
         "n": n,
         "scipy_seconds": slow_seconds,
         "seconds": seconds,
         "times_ours": slow_seconds / seconds,
-        "true": true_distance(x, y),
+        "true": compute_exact_distance(x, y),
         "scipy": slow,
         "ours": value,
     }
 
 
-def small_images(count):
+def make_small_images(count):
     """(count, 3, 32, 32) in [0, 1]: patches of photographs, every third pixel."""
-    return torch.from_numpy(patches(EVERYDAY, count, 0)[:, ::3, ::3]).permute(0, 3, 1, 2) / 255
+    return torch.from_numpy(sample_patches(NATURAL_PHOTOGRAPHS, count, 0)[:, ::3, ::3]).permute(0, 3, 1, 2) / 255
 
 
-def told(rows, title):
+def print_table(rows, title):
     print(
         f"{title}\n| {'n':>5} | {'SciPy s':>9} | {'ours s':>9} | {'ratio':>7} | {'true':>14} | {'SciPy':>14} | {'ours':>14} |"
     )
@@ -125,14 +130,14 @@ def main():
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
-    images = small_images(2 * max(args.sizes))
+    images = make_small_images(2 * max(args.sizes))
     with torch.no_grad():
         fastfid(images[:8], images[8:16], weights=args.weights)  # loads the network
     result = {"machine": machine("frechet", "numpy", "scipy", "torch")}
-    result["trace"] = [trace_row(n) for n in args.sizes]
-    told(result["trace"], "the trace alone")
-    result["evaluation"] = [evaluation_row(n, images, args.weights) for n in args.sizes]
-    told(result["evaluation"], "the whole evaluation")
+    result["trace"] = [evaluate_trace(n) for n in args.sizes]
+    print_table(result["trace"], "the trace alone")
+    result["evaluation"] = [evaluate_batches(n, images, args.weights) for n in args.sizes]
+    print_table(result["evaluation"], "the whole evaluation")
     print(json.dumps(result, indent=1), file=sys.stderr)
     if args.output:
         args.output.write_text(json.dumps(result, indent=1) + "\n")

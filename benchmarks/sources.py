@@ -26,7 +26,7 @@ from pyarrow import parquet
 from frechet.images.decode import decode
 from frechet.images.sources.registry import open_source
 
-CHILD = """
+CHILD_PROGRAM = """
 import json, resource, sys
 import frechet
 where, reference, local = sys.argv[1:]
@@ -38,39 +38,39 @@ print(json.dumps([float(score), resource.getrusage(resource.RUSAGE_SELF).ru_maxr
 """
 
 
-def stored(place, images, files):
+def write_sources(directory, images, files):
     """kind -> (what is scored, the local file behind it where that is in memory)."""
-    folder = place / "folder"
+    folder = directory / "folder"
     folder.mkdir()
     for name, data in files.items():
         (folder / name).write_bytes(data)
-    with zipfile.ZipFile(place / "a.zip", "w") as archive:
+    with zipfile.ZipFile(directory / "a.zip", "w") as archive:
         for name, data in files.items():
             archive.writestr(name, data)
     for shard in range(4):
-        with tarfile.open(place / f"s-{shard}.tar", "w") as archive:
+        with tarfile.open(directory / f"s-{shard}.tar", "w") as archive:
             for name, data in list(files.items())[shard * len(files) // 4 : (shard + 1) * len(files) // 4]:
                 info = tarfile.TarInfo(name)
                 info.size = len(data)
                 archive.addfile(info, io.BytesIO(data))
     rows = [{"bytes": data, "path": name} for name, data in files.items()]
-    parquet.write_table(pa.table({"image": rows}), place / "a.parquet", row_group_size=100)
-    np.savez(place / "a.npz", arr_0=images)
-    with h5py.File(place / "a.h5", "w") as archive:
+    parquet.write_table(pa.table({"image": rows}), directory / "a.parquet", row_group_size=100)
+    np.savez(directory / "a.npz", arr_0=images)
+    with h5py.File(directory / "a.h5", "w") as archive:
         archive["images"] = images
     return {
         "folder": (folder, ""),
-        "zip": (place / "a.zip", ""),
-        "tar shards": (place / "s-{0..3}.tar", ""),
-        "parquet": (place / "a.parquet", ""),
-        "npz": (place / "a.npz", ""),
-        "hdf5": (place / "a.h5", ""),
-        "memory:// (zip)": ("memory://a.zip", place / "a.zip"),
-        "memory:// (parquet)": ("memory://a.parquet", place / "a.parquet"),
+        "zip": (directory / "a.zip", ""),
+        "tar shards": (directory / "s-{0..3}.tar", ""),
+        "parquet": (directory / "a.parquet", ""),
+        "npz": (directory / "a.npz", ""),
+        "hdf5": (directory / "a.h5", ""),
+        "memory:// (zip)": ("memory://a.zip", directory / "a.zip"),
+        "memory:// (parquet)": ("memory://a.parquet", directory / "a.parquet"),
     }
 
 
-def png(image):
+def encode_png(image):
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, "png")
     return stream.getvalue()
@@ -83,19 +83,19 @@ def main():
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
     source = open_source(args.images)
-    images = np.stack([decode(picture).rgb for picture in source.pictures(range(min(args.count, len(source))))])
+    images = np.stack([decode(image_ref).rgb for image_ref in source.iter_images(range(min(args.count, len(source))))])
     rows = {}
     with tempfile.TemporaryDirectory() as name:
-        place = Path(name)
-        reference = place / "reference.npz"
-        disturbed = images[: len(images) // 5][:, ::-1].copy()
-        np.savez(place / "disturbed.npz", arr_0=disturbed)
-        build = f"import frechet; frechet.collect({str(place / 'disturbed.npz')!r}, extractor='efficientnet-lite0').save({str(reference)!r})"
+        directory = Path(name)
+        reference = directory / "reference.npz"
+        mirrored = images[: len(images) // 5][:, ::-1].copy()
+        np.savez(directory / "disturbed.npz", arr_0=mirrored)
+        build = f"import frechet; frechet.collect({str(directory / 'disturbed.npz')!r}, extractor='efficientnet-lite0').save({str(reference)!r})"
         subprocess.run([sys.executable, "-c", build], check=True)
-        for kind, (where, local) in stored(
-            place, images, {f"{n:05}.png": png(i) for n, i in enumerate(images)}
+        for kind, (path, local) in write_sources(
+            directory, images, {f"{n:05}.png": encode_png(i) for n, i in enumerate(images)}
         ).items():
-            command = [sys.executable, "-c", CHILD, str(where), str(reference), str(local)]
+            command = [sys.executable, "-c", CHILD_PROGRAM, str(path), str(reference), str(local)]
             value, peak = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
             rows[kind] = {"value": value, "peak_memory_mb": peak}
             print(kind, rows[kind], file=sys.stderr)

@@ -29,9 +29,9 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from machine import Load, machine
+from machine import CpuLoad, machine
 
-from frechet._internal.cpu import usable_cores
+from frechet._internal.cpu import process_cpu_count
 
 OFFICIAL_NAME = "pt_inception-2015-12-05-6726825d.pth"
 
@@ -75,30 +75,30 @@ try:
 finally:
     print(json.dumps([marks[0], marks[1], marks[-1]]))
 """
-OURS = {"frechet": (), "frechet-bfloat16": ("--precision", "bfloat16")}
-CONVENTIONS = {"torch-fidelity": "tensorflow", "torchmetrics": "torchmetrics", "clean-fid": "clean"}
+FRECHET_TOOLS = {"frechet": (), "frechet-bfloat16": ("--precision", "bfloat16")}
+PREPROCESSINGS = {"torch-fidelity": "tensorflow", "torchmetrics": "torchmetrics", "clean-fid": "clean"}
 
 
-def score_command(args, *flags):
+def make_score_command(args, *flags):
     return ["score", str(args.generated), str(args.reference), "--weights", str(args.weights), *flags]
 
 
-def commands(args, hub):
+def make_commands(args, hub):
     """tool -> (command line, environment)."""
     sides = [str(args.generated), str(args.reference)]
     weights = str(args.weights)
-    ours = [sys.executable, "-m", "frechet", *score_command(args)]
+    ours = [sys.executable, "-m", "frechet", *make_score_command(args)]
     torch_home = {"TORCH_HOME": str(hub)}
     return {
-        **{tool: ([*ours, *flags], {}) for tool, flags in OURS.items()},
+        **{tool: ([*ours, *flags], {}) for tool, flags in FRECHET_TOOLS.items()},
         "pytorch-fid": ([args.peers, "-m", "pytorch_fid", *sides, "--device", "cpu"], torch_home),
         "torch-fidelity": ([args.peers, "-c", TORCH_FIDELITY, *sides, weights], torch_home),
         "torchmetrics": ([args.peers, "-c", TORCHMETRICS, *sides, weights], torch_home),
-        "clean-fid": ([args.peers, "-c", CLEAN_FID, *sides, str(usable_cores())], torch_home),
+        "clean-fid": ([args.peers, "-c", CLEAN_FID, *sides, str(process_cpu_count())], torch_home),
     }
 
 
-def measure(command, environment):
+def run_measured(command, environment):
     """(wall seconds, processor seconds, peak memory of the largest process in MB, lines of output)."""
     with tempfile.TemporaryFile("w+") as out:
         start = time.perf_counter()
@@ -112,24 +112,24 @@ def measure(command, environment):
         return wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, out.read().strip().splitlines()
 
 
-def measure_beside_others(command, environment):
+def run_measured_with_load(command, environment):
     """What `measure` gives, and the share of all cores that everything else took meanwhile (None if unknown)."""
-    load = Load()
-    run = measure(command, environment)
+    load = CpuLoad()
+    run = run_measured(command, environment)
     everything = load.seconds()
-    return *run, None if everything is None else max(0.0, everything - run[1]) / (run[0] * usable_cores())
+    return *run, None if everything is None else max(0.0, everything - run[1]) / (run[0] * process_cpu_count())
 
 
-def until_last_batch(args, *flags):
+def measure_utilization(args, *flags):
     """How busy frechet keeps the cores until its last batch: by the name of the moment from which that is counted.
 
     An untimed run of the command with a progress callback that notes wall and processor time.
     """
-    command = [sys.executable, "-c", PROBE, *score_command(args, *flags)]
-    *_, lines, others = measure_beside_others(command, {"STARTED": str(time.time())})
+    command = [sys.executable, "-c", PROBE, *make_score_command(args, *flags)]
+    *_, lines, others = run_measured_with_load(command, {"STARTED": str(time.time())})
     started, first, last = json.loads(lines[-1])
     share = {
-        name: (last[1] - mark[1]) / (last[0] - mark[0]) / usable_cores()
+        name: (last[1] - mark[1]) / (last[0] - mark[0]) / process_cpu_count()
         for name, mark in (("from_start", started), ("from_first_image", first))
     }
     left = {
@@ -148,56 +148,56 @@ def torch_home(weights):
         yield hub
 
 
-def peers_versions(python):
+def get_peer_versions(python):
     versions = subprocess.run([python, "-m", "pip", "freeze"], capture_output=True, text=True, check=True).stdout
     kept = ("torch==", "torchvision==", "scipy==", "pytorch-fid==", "torch-fidelity==", "torchmetrics==", "clean-fid==")
     return [line for line in versions.splitlines() if line.replace("_", "-").startswith(kept)]
 
 
-def compared(args):
+def compare_tools(args):
     """The whole result."""
-    busy = {}
+    utilization = {}
     with torch_home(args.weights) as hub:
-        table = commands(args, hub)
+        table = make_commands(args, hub)
         runs = {tool: [] for tool in args.tools.split(",")}
         for _ in range(args.runs):
-            for tool, taken in runs.items():
-                taken.append(measure_beside_others(*table[tool]))
-                print(f"{tool}: {taken[-1][0]:.1f} s  {taken[-1][3][0]}", file=sys.stderr, flush=True)
-                if tool in OURS:
-                    busy.setdefault(tool, []).append(until_last_batch(args, *OURS[tool]))
-    rows = {tool: row(taken, runs["frechet"]) for tool, taken in runs.items()}
-    for tool, shares in busy.items():
+            for tool, tool_runs in runs.items():
+                tool_runs.append(run_measured_with_load(*table[tool]))
+                print(f"{tool}: {tool_runs[-1][0]:.1f} s  {tool_runs[-1][3][0]}", file=sys.stderr, flush=True)
+                if tool in FRECHET_TOOLS:
+                    utilization.setdefault(tool, []).append(measure_utilization(args, *FRECHET_TOOLS[tool]))
+    rows = {tool: summarize_runs(tool_runs, runs["frechet"]) for tool, tool_runs in runs.items()}
+    for tool, shares in utilization.items():
         rows[tool]["busy_until_last_batch"] = {
             name: {"median": _median(run[name] for run in shares), "all": [_median([run[name]]) for run in shares]}
             for name in shares[0]
         }
-    for tool in rows.keys() & CONVENTIONS.keys():
-        flags = score_command(args, "--convention", CONVENTIONS[tool])
-        rows[tool]["frechet_says"] = measure([sys.executable, "-m", "frechet", *flags], {})[3][0]
+    for tool in rows.keys() & PREPROCESSINGS.keys():
+        flags = make_score_command(args, "--preprocessing", PREPROCESSINGS[tool])
+        rows[tool]["frechet_says"] = run_measured([sys.executable, "-m", "frechet", *flags], {})[3][0]
     return {
         "machine": machine("frechet", "numpy", "openvino", "pillow"),
-        "peers": peers_versions(args.peers),
+        "peers": get_peer_versions(args.peers),
         "images": [sum(1 for _ in side.iterdir()) for side in (args.generated, args.reference)],
         "tools": rows,
     }
 
 
-def row(taken, ours):
+def summarize_runs(tool_runs, ours):
     return {
-        "seconds": _median(run[0] for run in taken),
-        "processor_seconds": _median(run[1] for run in taken),
-        "peak_memory_mb": round(statistics.median(run[2] for run in taken)),
-        "times_as_long_as_frechet": _median(run[0] / own[0] for run, own in zip(taken, ours, strict=True)),
-        "busy": _median(run[1] / (run[0] * usable_cores()) for run in taken),
-        "others": _median(run[4] for run in taken),
+        "seconds": _median(run[0] for run in tool_runs),
+        "processor_seconds": _median(run[1] for run in tool_runs),
+        "peak_memory_mb": round(statistics.median(run[2] for run in tool_runs)),
+        "times_as_long_as_frechet": _median(run[0] / own[0] for run, own in zip(tool_runs, ours, strict=True)),
+        "busy": _median(run[1] / (run[0] * process_cpu_count()) for run in tool_runs),
+        "others": _median(run[4] for run in tool_runs),
         "busy_of_what_was_left": _median(
-            None if run[4] is None else run[1] / (run[0] * usable_cores() * (1 - run[4])) for run in taken
+            None if run[4] is None else run[1] / (run[0] * process_cpu_count() * (1 - run[4])) for run in tool_runs
         ),
-        "all_seconds": [round(run[0], 2) for run in taken],
-        "all_times_as_long": [round(run[0] / own[0], 2) for run, own in zip(taken, ours, strict=True)],
-        "all_others": [None if run[4] is None else round(run[4], 3) for run in taken],
-        "output": taken[-1][3][0],
+        "all_seconds": [round(run[0], 2) for run in tool_runs],
+        "all_times_as_long": [round(run[0] / own[0], 2) for run, own in zip(tool_runs, ours, strict=True)],
+        "all_others": [None if run[4] is None else round(run[4], 3) for run in tool_runs],
+        "output": tool_runs[-1][3][0],
     }
 
 
@@ -226,7 +226,7 @@ def main():
     parser.add_argument("reference", type=Path)
     add_options(parser, "frechet,pytorch-fid")
     args = parser.parse_args()
-    write(compared(args), args.output)
+    write(compare_tools(args), args.output)
 
 
 if __name__ == "__main__":

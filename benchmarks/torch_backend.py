@@ -18,15 +18,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from machine import Load, machine
+from machine import CpuLoad, machine
 from throughput import torch_home
 
-from frechet._internal.cpu import usable_cores
-from frechet.backends.torch import full_precision
+from frechet._internal.cpu import process_cpu_count
+from frechet.backends.torch import disable_tf32
 from frechet.features.registry import load_extractor
 
 
-def eager_network(weights, device):
+def load_pytorch_fid_network(weights, device):
     """pytorch-fid's network as its own `get_activations` calls it: (n, 3, 299, 299) tensor in 0..1 -> (n, 2048) array."""
     from pytorch_fid.inception import InceptionV3
 
@@ -35,7 +35,7 @@ def eager_network(weights, device):
         network = InceptionV3([InceptionV3.BLOCK_INDEX_BY_DIM[2048]]).to(device).eval()
 
     def features(images):
-        with torch.no_grad(), full_precision():
+        with torch.no_grad(), disable_tf32():
             return network(images.to(device))[0].squeeze(3).squeeze(2).cpu().numpy()
 
     return features
@@ -57,7 +57,7 @@ def main():
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
     ours = load_extractor(weights=args.weights, backend="torch", device=args.device).runner
-    theirs = eager_network(args.weights, args.device)
+    theirs = load_pytorch_fid_network(args.weights, args.device)
     images = np.random.default_rng(0).integers(0, 256, (args.batch, 299, 299, 3), np.uint8)
     nhwc = images.astype(np.float32)
     nchw = torch.from_numpy(nhwc).permute(0, 3, 1, 2).div(255).contiguous()
@@ -66,31 +66,34 @@ def main():
         "frechet": lambda: np.concatenate(list(ours.map(own_batches * args.batches))),
         "pytorch-fid": lambda: np.concatenate([theirs(nchw) for _ in range(args.batches)]),
     }
-    found = {name: call() for name, call in calls.items()}  # the first call is not timed
-    taken = {name: [] for name in calls}
-    load, start, own = Load(), time.perf_counter(), time.process_time()
+    first_features = {name: call() for name, call in calls.items()}  # the first call is not timed
+    timings = {name: [] for name in calls}
+    load, start, own = CpuLoad(), time.perf_counter(), time.process_time()
     for run in range(args.runs):
         for name in list(calls)[:: 1 if run % 2 == 0 else -1]:
-            taken[name].append(seconds(calls[name])[0])
-            print(f"{name}: {taken[name][-1]:.2f} s", file=sys.stderr, flush=True)
+            timings[name].append(seconds(calls[name])[0])
+            print(f"{name}: {timings[name][-1]:.2f} s", file=sys.stderr, flush=True)
     everything, wall = load.seconds(), time.perf_counter() - start
-    ratios = [theirs / ours for ours, theirs in zip(taken["frechet"], taken["pytorch-fid"], strict=True)]
-    difference = np.abs(found["frechet"] - found["pytorch-fid"]).max() / np.abs(found["pytorch-fid"]).max()
+    ratios = [theirs / ours for ours, theirs in zip(timings["frechet"], timings["pytorch-fid"], strict=True)]
+    difference = (
+        np.abs(first_features["frechet"] - first_features["pytorch-fid"]).max()
+        / np.abs(first_features["pytorch-fid"]).max()
+    )
     result = {
         "machine": machine("numpy", "torch", "torchvision", "pytorch-fid"),
         "device": args.device,
         "threads": torch.get_num_threads(),
         "batch": args.batch,
         "images_per_second": {
-            name: round(args.batch * args.batches / statistics.median(values), 2) for name, values in taken.items()
+            name: round(args.batch * args.batches / statistics.median(values), 2) for name, values in timings.items()
         },
         "times_as_fast_as_pytorch_fid": round(statistics.median(ratios), 3),
         "all_ratios": [round(ratio, 3) for ratio in ratios],
-        "all_seconds": {name: [round(value, 2) for value in values] for name, values in taken.items()},
+        "all_seconds": {name: [round(value, 2) for value in values] for name, values in timings.items()},
         "largest_difference_over_largest_feature": float(f"{difference:.2g}"),
         "others": None
         if everything is None
-        else round(max(0.0, everything - (time.process_time() - own)) / wall / usable_cores(), 3),
+        else round(max(0.0, everything - (time.process_time() - own)) / wall / process_cpu_count(), 3),
     }
     print(json.dumps(result, indent=1))
     if args.output:

@@ -23,34 +23,34 @@ def main():
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--output", type=Path)
-    arguments = parser.parse_args()
-    metric = FID(weights=arguments.weights)
+    args = parser.parse_args()
+    metric = FID(weights=args.weights)
     random = torch.Generator().manual_seed(0)
-    ready = 255 * torch.rand(arguments.batch_size, 3, 299, 299, generator=random)
-    found = {}
+    resized_images = 255 * torch.rand(args.batch_size, 3, 299, 299, generator=random)
+    results = {}
     for pixels in (32, 256, 512):
-        shape = (arguments.batch_size, 3, pixels, pixels)
+        shape = (args.batch_size, 3, pixels, pixels)
         images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=random)
         ratios = []
-        for turn in range(arguments.turns + 1):
+        for turn in range(args.turns + 1):
             start = time.process_time()
             with torch.no_grad():
-                metric._network.features(ready)
+                metric._network.features(resized_images)
             middle = time.process_time()
             metric.update(images)
             end = time.process_time()
             if turn:  # the first one warms up
                 ratios.append((end - middle) / (middle - start))
-        found[f"{pixels} x {pixels}"] = {"median": statistics.median(ratios), "all": ratios}
-        print(pixels, found[f"{pixels} x {pixels}"], flush=True)
+        results[f"{pixels} x {pixels}"] = {"median": statistics.median(ratios), "all": ratios}
+        print(pixels, results[f"{pixels} x {pixels}"], flush=True)
     result = {
         "machine": machine("torch", "torchmetrics"),
-        "batch_size": arguments.batch_size,
+        "batch_size": args.batch_size,
         "clock": "processor seconds",
-        "update over network": found,
+        "update over network": results,
     }
-    if arguments.output:
-        arguments.output.write_text(json.dumps(result, indent=2) + "\n")
+    if args.output:
+        args.output.write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # they draw the same weights
-from seeded_weights import seeded_state, write_pth
+from seeded_weights import make_seeded_state_dict, write_pth
 
 
 def main():
@@ -21,7 +21,9 @@ def main():
     parser.add_argument("file", type=Path)
     parser.add_argument("--seed", type=int, default=2015)
     args = parser.parse_args()
-    state = seeded_state(args.seed, head=True) | {"fc.bias": np.zeros(1008, np.float32)}  # the peers want the bias too
+    state = make_seeded_state_dict(args.seed, head=True) | {
+        "fc.bias": np.zeros(1008, np.float32)
+    }  # the peers want the bias too
     print(write_pth(args.file, state))
 
 

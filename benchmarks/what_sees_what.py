@@ -16,55 +16,55 @@ import numpy as np
 from machine import machine
 
 import frechet
-from frechet.demo.corruptions import blur, noise
+from frechet.demo.corruptions import gaussian_blur, gaussian_noise
 from frechet.images.sources.registry import open_source
 from frechet.metrics import METRICS
 
-N, REFERENCE, HELD_OUT = 400, 2000, 1000
-CROPS = 6000
+N_GENERATED, N_REFERENCE, N_HELD_OUT = 400, 2000, 1000
+N_CROPS = 6000
 OFFLINE = {"extractor": "efficientnet-lite0"}
 
 
-def read(paths):
+def read_images(paths):
     """(n, h, w, 3) images and the class of each, of all sources, in a seeded order."""
     sources = [open_source(path) for path in paths]
-    pictures = [picture for source in sources for picture in source.pictures(range(len(source)))]
+    pictures = [image_ref for source in sources for image_ref in source.pictures(range(len(source)))]
     order = np.random.default_rng(0).permutation(len(pictures))
     images = np.stack([np.asarray(pictures[i].load().convert("RGB")) for i in order])
     return images, np.array([PurePosixPath(pictures[i].name.replace(":", "/")).parent.name for i in order])
 
 
-def cropped(paths, side):
+def crop_photographs(paths, side):
     """(n, side, side, 3) crops at random places, and the photograph of each, in an order that goes round all photographs."""
     sources = [open_source(path) for path in paths]
-    found = [picture.load().convert("RGB") for source in sources for picture in source.pictures(range(len(source)))]
+    found = [image_ref.load().convert("RGB") for source in sources for image_ref in source.pictures(range(len(source)))]
     photographs = [np.asarray(photograph) for photograph in found if min(photograph.size) >= side]
     random = np.random.default_rng(0)
-    chosen = np.arange(CROPS) % len(photographs)
+    chosen = np.arange(N_CROPS) % len(photographs)
     corners = [random.integers(0, np.array(photographs[i].shape[:2]) - side + 1) for i in chosen]
     crops = [photographs[i][y : y + side, x : x + side] for i, (y, x) in zip(chosen, corners, strict=True)]
     return np.stack(crops), chosen
 
 
-def disturbed(images, classes, copied):
+def iter_corrupted(images, classes, copied):
     """(what is done, how much, the 400 images that come of it)."""
-    rest, names = images[REFERENCE + HELD_OUT :], sorted(set(classes))
-    labels = classes[REFERENCE + HELD_OUT :]
-    plain = rest[:N]
-    for strength in (0.05, 0.1, 0.2, 0.4, 0.8):
-        yield "blur", strength, blur(plain, strength, 0)
-    for strength in (0.05, 0.15, 0.4):
-        yield "noise", strength, noise(plain, strength, 0)
+    rest, names = images[N_REFERENCE + N_HELD_OUT :], sorted(set(classes))
+    labels = classes[N_REFERENCE + N_HELD_OUT :]
+    plain = rest[:N_GENERATED]
+    for level in (0.05, 0.1, 0.2, 0.4, 0.8):
+        yield "blur", level, gaussian_blur(plain, level, 0)
+    for level in (0.05, 0.15, 0.4):
+        yield "noise", level, gaussian_noise(plain, level, 0)
     for share in (0.5, 0.3, 0.2):
         kept = round(len(names) * share)
-        yield "modes dropped", len(names) - kept, rest[np.isin(labels, names[:kept])][:N]
+        yield "modes dropped", len(names) - kept, rest[np.isin(labels, names[:kept])][:N_GENERATED]
     for share in (0.1, 0.3, 0.9):
-        count = int(N * share)
+        count = int(N_GENERATED * share)
         yield "copies", share, np.concatenate([copied[:count], plain[count:]])
     yield "real", 0, plain
 
 
-def arrow(values):
+def describe_trend(values):
     """How a metric moves from the undisturbed images on: "rises" or "falls" at every step, or where it is in the end."""
     steps = np.diff(values)
     if (steps > 0).all():
@@ -81,31 +81,31 @@ def main():
     parser.add_argument("--output", type=Path)
     parser.add_argument("--markdown", type=Path)
     args = parser.parse_args()
-    images, classes = cropped(args.images, args.crops) if args.crops else read(args.images)
-    reference = frechet.collect(images[:REFERENCE], **OFFLINE)
-    held_out = frechet.collect(images[REFERENCE : REFERENCE + HELD_OUT], **OFFLINE)
+    images, classes = crop_photographs(args.images, args.crops) if args.crops else read_images(args.images)
+    reference = frechet.collect(images[:N_REFERENCE], **OFFLINE)
+    held_out = frechet.collect(images[N_REFERENCE : N_REFERENCE + N_HELD_OUT], **OFFLINE)
     levels = {}
-    for what, strength, spoilt in disturbed(images, classes, images[:N]):
-        scores = frechet.score(spoilt, reference, metrics=["all"], held_out=held_out, interval="none", **OFFLINE)
-        levels.setdefault(what, []).append((strength, {key: score.value for key, score in scores.items()}))
-        print(what, strength, {key: f"{score.value:.4g}" for key, score in scores.items()}, flush=True)
+    for corruption, level, corrupted in iter_corrupted(images, classes, images[:N_GENERATED]):
+        scores = frechet.score(corrupted, reference, metrics=["all"], held_out=held_out, interval="none", **OFFLINE)
+        levels.setdefault(corruption, []).append((level, {key: score.value for key, score in scores.items()}))
+        print(corruption, level, {key: f"{score.value:.4g}" for key, score in scores.items()}, flush=True)
     [(_, real)] = levels.pop("real")
     table = {
         key: {
-            what: {
+            corruption: {
                 "values": [real[key], *(found[key] for _, found in steps)],
-                "strengths": [strength for strength, _ in steps],
+                "strengths": [level for level, _ in steps],
             }
-            for what, steps in levels.items()
+            for corruption, steps in levels.items()
         }
         for key in real
     }
     for row in table.values():
         for cell in row.values():
-            cell["way"] = arrow(cell["values"])
+            cell["way"] = describe_trend(cell["values"])
     result = {
         "machine": machine("frechet", "numpy"),
-        "images": {"generated": N, "reference": REFERENCE, "crops": args.crops},
+        "images": {"generated": N_GENERATED, "reference": N_REFERENCE, "crops": args.crops},
         "metrics": table,
     }
     if args.output:

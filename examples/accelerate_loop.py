@@ -13,24 +13,24 @@ from accelerate import Accelerator
 
 from frechet.integrations.torchmetrics import FID
 
-LATENT, BATCH = 8, 16
+LATENT_DIM, BATCH_SIZE = 8, 16
 
 
 def evaluate(accelerator, generator, fid, images):
     """{name: number} of `images` generated ones, spread over the processes as evenly as they go."""
     generator.eval()
     fid.reset()
-    mine = images // accelerator.num_processes + (accelerator.process_index < images % accelerator.num_processes)
-    for start in range(0, mine, BATCH):
-        latents = torch.randn(min(BATCH, mine - start), LATENT, device=accelerator.device)
+    n_local = images // accelerator.num_processes + (accelerator.process_index < images % accelerator.num_processes)
+    for start in range(0, n_local, BATCH_SIZE):
+        latents = torch.randn(min(BATCH_SIZE, n_local - start), LATENT_DIM, device=accelerator.device)
         with torch.no_grad():
             fid.update(generator(latents))
     generator.train()
     score = fid.score()  # on every process
-    numbers = {"fid": score.value, "fid/corrected": score.corrected_value}
+    metrics = {"fid": score.value, "fid/corrected": score.corrected_value}
     if score.interval_95:
-        numbers |= dict(zip(("fid/low", "fid/high"), score.interval_95, strict=True))
-    return {name: number for name, number in numbers.items() if number is not None}
+        metrics |= dict(zip(("fid/low", "fid/high"), score.interval_95, strict=True))
+    return {name: number for name, number in metrics.items() if number is not None}
 
 
 def main():
@@ -40,22 +40,22 @@ def main():
     parser.add_argument("--tracker")
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--epochs", type=int, default=2)
-    arguments = parser.parse_args()
-    accelerator = Accelerator(log_with=arguments.tracker, project_dir="logs")
+    args = parser.parse_args()
+    accelerator = Accelerator(log_with=args.tracker, project_dir="logs")
     accelerator.init_trackers("fid")
     generator = torch.nn.Sequential(
-        torch.nn.Linear(LATENT, 3 * 32 * 32), torch.nn.Sigmoid(), torch.nn.Unflatten(1, (3, 32, 32))
+        torch.nn.Linear(LATENT_DIM, 3 * 32 * 32), torch.nn.Sigmoid(), torch.nn.Unflatten(1, (3, 32, 32))
     )
     generator, optimizer = accelerator.prepare(generator, torch.optim.Adam(generator.parameters()))
-    fid = FID(arguments.reference, extractor=arguments.extractor).to(accelerator.device)
-    for epoch in range(arguments.epochs):
-        loss = generator(torch.randn(BATCH, LATENT, device=accelerator.device)).square().mean()  # your loss
+    fid = FID(args.reference, extractor=args.extractor).to(accelerator.device)
+    for epoch in range(args.epochs):
+        loss = generator(torch.randn(BATCH_SIZE, LATENT_DIM, device=accelerator.device)).square().mean()  # your loss
         accelerator.backward(loss)
         optimizer.step()
         optimizer.zero_grad()
-        numbers = evaluate(accelerator, generator, fid, arguments.images)
-        accelerator.log(numbers, step=epoch)
-        accelerator.print(epoch, numbers)
+        metrics = evaluate(accelerator, generator, fid, args.images)
+        accelerator.log(metrics, step=epoch)
+        accelerator.print(epoch, metrics)
     accelerator.end_training()
 
 

@@ -40,36 +40,36 @@ def main() -> None:
     parser.add_argument("--weights", type=Path)
     args = parser.parse_args()
     settings = {"backend": args.backend, "device": args.device, "weights": args.weights}
-    samples, reference = made_for_trial(args.trial, settings) if args.trial else (args.samples, args.reference)
+    samples, reference = make_trial_files(args.trial, settings) if args.trial else (args.samples, args.reference)
     if samples is None or reference is None:
         parser.error("give SAMPLES.npz and REFERENCE.npz, or --trial FOLDER")
     print(f"{'':6}{'here':>12}{'published':>12}")
     published = PUBLISHED.get(samples.name, (None, None))
     for (metric, dims), figure in zip((("fid", 2048), ("sfid", 2023)), published, strict=True):
-        score = evaluated(samples, reference, dims, settings)[metric]
+        score = evaluate(samples, reference, dims, settings)[metric]
         print(f"{metric:6}{float(score):12.4f}{'unknown' if figure is None else figure:>12}")
 
 
-def evaluated(samples: Path, reference: Path, dims: int, settings: dict) -> frechet.Scores:
+def evaluate(samples: Path, reference: Path, dims: int, settings: dict) -> frechet.Scores:
     """The scores of one layer's features."""
     return frechet.score(
         samples,
         reference,
         dims=dims,
-        convention="tensorflow",
-        reference_convention="tensorflow",
+        preprocessing="tensorflow",
+        reference_preprocessing="tensorflow",
         interval="none",
         **settings,
     )
 
 
-def made_for_trial(folder: Path, settings: dict, count: int = 6, size: int = 64) -> tuple[Path, Path]:
+def make_trial_files(folder: Path, settings: dict, count: int = 6, size: int = 64) -> tuple[Path, Path]:
     """Noise of two kinds as a sample batch and as a reference batch with statistics, in ADM's format."""
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(0)
     samples, references = (random.integers(low, 256, (count, size, size, 3), np.uint8) for low in (0, 64))
     pool, spatial = (
-        frechet.collect(references, dims=dims, convention="tensorflow", **settings) for dims in (2048, 2023)
+        frechet.collect(references, dims=dims, preprocessing="tensorflow", **settings) for dims in (2048, 2023)
     )
     np.savez(folder / "samples.npz", arr_0=samples)
     np.savez(

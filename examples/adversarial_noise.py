@@ -13,33 +13,37 @@ import matplotlib.pyplot as plt
 import torch
 
 import frechet
-from frechet.demo.photographs import EVERYDAY, patches
+from frechet.demo.photographs import NATURAL_PHOTOGRAPHS, sample_patches
 from frechet.losses.torch import FIDLoss
 
 
 def main(arguments=None):
-    options = parse(arguments)
+    options = parse_args(arguments)
     torch.manual_seed(options.seed)
 
-    reference = frechet.collect(patches(EVERYDAY, options.reference, seed=0), extractor=options.extractor)
-    loss = FIDLoss(reference, extractor=options.extractor, checkpoint=True)
+    reference = frechet.collect(
+        sample_patches(NATURAL_PHOTOGRAPHS, options.reference, seed=0), extractor=options.extractor
+    )
+    loss = FIDLoss(reference, extractor=options.extractor, gradient_checkpointing=True)
 
-    photographs = as_images(patches(EVERYDAY, options.images, seed=1))  # others than those of the reference
+    photographs = to_image_tensor(
+        sample_patches(NATURAL_PHOTOGRAPHS, options.images, seed=1)
+    )  # others than those of the reference
     with torch.no_grad():
-        goal = loss(photographs).item()
+        target = loss(photographs).item()
 
     noise = torch.rand_like(photographs)
-    optimised, curve = descend(noise, loss, steps=options.steps, rate=options.rate)
+    optimised, curve = optimize_images(noise, loss, steps=options.steps, rate=options.rate)
     print(f"distance of {options.images} images to {options.reference} photographs")
     print(f"  noise             {curve[0]:.4g}")
     print(f"  noise, optimised  {curve[-1]:.4g}")
-    print(f"  photographs       {goal:.4g}")
-    draw(noise, optimised, photographs, curve, goal).savefig(options.output)
+    print(f"  photographs       {target:.4g}")
+    plot_result(noise, optimised, photographs, curve, target).savefig(options.output)
     print(f"picture: {options.output}")
     return curve
 
 
-def descend(images, loss, *, steps, rate):
+def optimize_images(images, loss, *, steps, rate):
     """Images of a lower loss, and the loss at each step and after the last."""
     images = images.clone().requires_grad_()
     adam = torch.optim.Adam([images], lr=rate)
@@ -58,18 +62,18 @@ def descend(images, loss, *, steps, rate):
     return images.detach(), curve
 
 
-def as_images(arrays):
+def to_image_tensor(arrays):
     """(n, h, w, 3) uint8 -> (n, 3, h, w) float in 0..1, as losses take them."""
     return torch.from_numpy(arrays).permute(0, 3, 1, 2) / 255
 
 
-def draw(noise, optimised, photographs, curve, goal, columns=6):
+def plot_result(noise, optimised, photographs, curve, target, columns=6):
     """Three rows of images, and the way down."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.8), width_ratios=(1.5, 1), layout="constrained", dpi=110)
     rows = {
         f"noise\n{curve[0]:.3g}": noise,
         f"optimised\n{curve[-1]:.3g}": optimised,
-        f"photographs\n{goal:.3g}": photographs,
+        f"photographs\n{target:.3g}": photographs,
     }
     strips = [torch.cat(list(images[:columns]), dim=2) for images in rows.values()]
     height = noise.shape[2]
@@ -79,16 +83,16 @@ def draw(noise, optimised, photographs, curve, goal, columns=6):
     left.tick_params(length=0)
     left.spines[:].set_visible(False)
     right.plot(curve, color="#4269d0", linewidth=2.5)
-    right.axhline(goal, color="#8a8a8a", linestyle="--")
+    right.axhline(target, color="#8a8a8a", linestyle="--")
     right.annotate(
-        "as many photographs", (len(curve) - 1, goal), (0, 4), textcoords="offset points", ha="right", color="#8a8a8a"
+        "as many photographs", (len(curve) - 1, target), (0, 4), textcoords="offset points", ha="right", color="#8a8a8a"
     )
     right.set(xlabel="steps of Adam", ylabel="Fréchet distance", ylim=(0, None))
     right.spines[["top", "right"]].set_visible(False)
     return figure
 
 
-def parse(arguments):
+def parse_args(arguments):
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--extractor", default="efficientnet-lite0", help="or inception, which needs FID's weights")
     parser.add_argument("--images", type=int, default=16, help="how many images of noise (%(default)s)")

@@ -23,7 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("images", help="an .npy of uint8 (n, h, w, 3), or the name of a tfds data set")
     parser.add_argument("output", type=Path)
-    parser.add_argument("--convention", default=None)
+    parser.add_argument("--preprocessing", default=None)
     parser.add_argument("--extractor", default="inception")
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--batch", type=int, default=64)
@@ -33,24 +33,24 @@ def main() -> None:
     args = parser.parse_args()
     if args.coordinator:
         jax.distributed.initialize(args.coordinator, args.processes, args.process)
-    apply, params = frechet.jax.network(args.extractor, convention=args.convention, weights=args.weights)
-    gather = from_array if args.images.endswith(".npy") else from_tfds
-    mine = gather(args.images, args.batch, args.process, args.processes)
-    stats = frechet.jax.over_hosts(frechet.jax.collect(mine, apply, params, batch_size=args.batch))
+    apply, params = frechet.jax.network(args.extractor, preprocessing=args.preprocessing, weights=args.weights)
+    iter_batches = iter_array_batches if args.images.endswith(".npy") else iter_tfds_batches
+    batches = iter_batches(args.images, args.batch, args.process, args.processes)
+    stats = frechet.jax.merge_across_hosts(frechet.jax.collect(batches, apply, params, batch_size=args.batch))
     if jax.process_index() == 0:
-        made = frechet.jax.to_statistics(stats, source=args.images)
-        made.save(args.output)
-        print(f"{args.output}: {made.n} images")
+        statistics = frechet.jax.to_statistics(stats, label=args.images)
+        statistics.save(args.output)
+        print(f"{args.output}: {statistics.n} images")
 
 
-def from_array(path: str, batch: int, process: int, processes: int) -> Iterator[np.ndarray]:
+def iter_array_batches(path: str, batch: int, process: int, processes: int) -> Iterator[np.ndarray]:
     """Every so-manieth batch of a file that is mapped, not read; the last may be shorter."""
     images = np.load(path, mmap_mode="r")
     for start in range(process * batch, len(images), processes * batch):
         yield images[start : start + batch]
 
 
-def from_tfds(name: str, batch: int, process: int, processes: int) -> Iterator[np.ndarray]:
+def iter_tfds_batches(name: str, batch: int, process: int, processes: int) -> Iterator[np.ndarray]:
     """The same of the training split of a tfds data set with images of one size."""
     import tensorflow_datasets as tfds
 

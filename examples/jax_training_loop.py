@@ -32,7 +32,7 @@ class Denoiser(nn.Module):
         return x + nn.Conv(3, (3, 3))(hidden)
 
 
-def patches(size: int = 32, count: int = 512) -> np.ndarray:
+def load_patches(size: int = 32, count: int = 512) -> np.ndarray:
     """(count, size, size, 3) float32 in [0, 1], cut from photographs that come with scikit-image."""
     import skimage.data
 
@@ -46,7 +46,7 @@ def patches(size: int = 32, count: int = 512) -> np.ndarray:
     return np.stack(found).astype(np.float32) / 255
 
 
-def noisy(key: jax.Array, clean: jax.Array) -> jax.Array:
+def add_noise(key: jax.Array, clean: jax.Array) -> jax.Array:
     """Images with noise of a fifth of their range."""
     return clean + 0.2 * jax.random.normal(key, clean.shape)
 
@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=512, help="images of one evaluation")
     parser.add_argument("--extractor", default="efficientnet-lite0")
     args = parser.parse_args()
-    data = patches(count=args.images)
+    data = load_patches(count=args.images)
     model, optimizer = Denoiser(), optax.adam(1e-3)
     params = model.init(jax.random.key(0), data[:1])
     state = optimizer.init(params)
@@ -72,7 +72,7 @@ def main() -> None:
     @jax.jit
     def train(params, state, clean, key):
         def loss(params):
-            return jnp.mean((model.apply(params, noisy(key, clean)) - clean) ** 2)
+            return jnp.mean((model.apply(params, add_noise(key, clean)) - clean) ** 2)
 
         gradient = jax.grad(loss)(params)
         updates, state = optimizer.update(gradient, state)
@@ -80,15 +80,15 @@ def main() -> None:
 
     @partial(jax.jit, donate_argnames="stats")
     def evaluate(stats, params, weights, clean, key):
-        made = jnp.clip(model.apply(params, noisy(key, clean)), 0, 1)
-        return frechet.jax.update(stats, weights, made)
+        generated = jnp.clip(model.apply(params, add_noise(key, clean)), 0, 1)
+        return frechet.jax.update(stats, weights, generated)
 
     for step in range(args.steps + 1):
         if step % args.every == 0:
             stats = frechet.jax.empty(apply)
             for i, clean in enumerate(batches):
                 stats = evaluate(stats, params, weights, clean, jax.random.key(10_000 + i))
-            print(f"step {step}: {frechet.jax.fid(frechet.jax.over_hosts(stats), reference)}", flush=True)
+            print(f"step {step}: {frechet.jax.fid(frechet.jax.merge_across_hosts(stats), reference)}", flush=True)
         params, state = train(params, state, batches[step % len(batches)], jax.random.key(step))
 
 

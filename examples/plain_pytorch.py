@@ -17,4 +17,4 @@ for _ in range(4):
     with torch.no_grad():
         fid.update(generator(torch.randn(16, 8)))
 score = fid.score()
-print(score, score.interval_95 or score.interval_reason)
+print(score, score.interval_95 or score.interval_unavailable_reason)

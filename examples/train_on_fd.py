@@ -12,14 +12,14 @@ from torch import nn
 from torch.nn import functional
 
 import frechet
-from frechet.demo.photographs import EVERYDAY, patches
+from frechet.demo.photographs import NATURAL_PHOTOGRAPHS, sample_patches
 
 OFFLINE = "efficientnet-lite0"  # the extractor whose trained weights need no download
-LATENTS = 64
+LATENT_DIM = 64
 
 
 @dataclass(frozen=True)
-class Size:
+class Budget:
     """How much of everything: photographs a side, epochs of both small networks, steps of `finetune` and their images."""
 
     photographs: int
@@ -28,8 +28,8 @@ class Size:
     batch: int
 
 
-FULL = Size(photographs=2000, epochs=20, steps=20, batch=64)
-SMALL = Size(photographs=32, epochs=1, steps=2, batch=6)
+FULL_BUDGET = Budget(photographs=2000, epochs=20, steps=20, batch=64)
+SMALL_BUDGET = Budget(photographs=32, epochs=1, steps=2, batch=6)
 
 
 # The data
@@ -37,10 +37,12 @@ SMALL = Size(photographs=32, epochs=1, steps=2, batch=6)
 
 def photographs(n, seed):
     """(n, 3, 32, 32) in 0..1: patches of seven photographs in turn."""
-    return functional.avg_pool2d(torch.from_numpy(patches(EVERYDAY, n, seed)).permute(0, 3, 1, 2) / 255, 3)
+    return functional.avg_pool2d(
+        torch.from_numpy(sample_patches(NATURAL_PHOTOGRAPHS, n, seed)).permute(0, 3, 1, 2) / 255, 3
+    )
 
 
-def as_arrays(images):
+def to_uint8_arrays(images):
     """The same as (n, 32, 32, 3) uint8, as files would hold them."""
     return (images * 255).round().byte().permute(0, 2, 3, 1).numpy()
 
@@ -53,7 +55,7 @@ class Generator(nn.Sequential):
 
     def __init__(self):
         super().__init__(
-            nn.Linear(LATENTS, 128 * 16),
+            nn.Linear(LATENT_DIM, 128 * 16),
             nn.Unflatten(1, (128, 4, 4)),
             nn.ReLU(),
             nn.ConvTranspose2d(128, 64, 4, stride=2, padding=1),
@@ -67,7 +69,7 @@ class Generator(nn.Sequential):
         )
 
 
-def small_network(outputs):
+def make_small_network(outputs):
     """(n, 3, 32, 32) -> (n, outputs)."""
     return nn.Sequential(
         nn.Conv2d(3, 32, 4, stride=2, padding=1),
@@ -83,7 +85,7 @@ def small_network(outputs):
 
 def pretrain(images, *, epochs):
     """A generator by a variational autoencoder: squared error, and latents that resemble a standard normal."""
-    generator, encoder = Generator(), small_network(2 * LATENTS)
+    generator, encoder = Generator(), make_small_network(2 * LATENT_DIM)
     adam = torch.optim.Adam([*generator.parameters(), *encoder.parameters()], lr=1e-3)
     for _ in range(epochs):
         for batch in images[torch.randperm(len(images))].split(64):
@@ -100,12 +102,12 @@ def pretrain(images, *, epochs):
 # The Fréchet distance as a loss
 
 
-def finetune(generator, loss, *, steps, batch, rate=1e-3):
+def finetune(generator, loss, *, steps, batch, learning_rate=1e-3):
     """Train the generator on the loss of `batch` fresh images a step; the loss of each step comes back."""
-    adam = torch.optim.Adam(generator.parameters(), lr=rate)
+    adam = torch.optim.Adam(generator.parameters(), lr=learning_rate)
     curve = []
     for step in range(steps):
-        latents = torch.randn(batch, LATENTS)
+        latents = torch.randn(batch, LATENT_DIM)
         adam.zero_grad()
         distance = loss.backward_in_microbatches(lambda start, stop: generator(latents[start:stop]), batch)  # noqa: B023
         adam.step()
@@ -115,9 +117,9 @@ def finetune(generator, loss, *, steps, batch, rate=1e-3):
 
 
 @torch.no_grad()
-def samples(generator, n, seed):
+def generate_samples(generator, n, seed):
     """(n, 3, 32, 32) of fresh latents."""
-    return generator(torch.randn(n, LATENTS, generator=torch.Generator().manual_seed(seed)))
+    return generator(torch.randn(n, LATENT_DIM, generator=torch.Generator().manual_seed(seed)))
 
 
 # The judges
@@ -125,8 +127,8 @@ def samples(generator, n, seed):
 
 def train_classifier(images, *, epochs):
     """Features of a network that learned which of the seven photographs a patch is from; its last layer is left out."""
-    labels = torch.arange(len(images)) % len(EVERYDAY)
-    body, head = small_network(96), nn.Sequential(nn.ReLU(), nn.Linear(96, len(EVERYDAY)))
+    labels = torch.arange(len(images)) % len(NATURAL_PHOTOGRAPHS)
+    body, head = make_small_network(96), nn.Sequential(nn.ReLU(), nn.Linear(96, len(NATURAL_PHOTOGRAPHS)))
     adam = torch.optim.Adam([*body.parameters(), *head.parameters()], lr=1e-3)
     for _ in range(epochs):
         for chosen in torch.randperm(len(images)).split(64):
@@ -136,46 +138,51 @@ def train_classifier(images, *, epochs):
     return body
 
 
-def random_filters(images):
+def random_filter_features(images):
     """Texture: how strongly 96 random filters of 5 x 5 pixels answer, on average."""
     filters = torch.randn(96, 3, 5, 5, generator=torch.Generator().manual_seed(0))
     return functional.conv2d(images, filters - filters.mean(dim=(1, 2, 3), keepdim=True)).relu().mean(dim=(2, 3))
 
 
-def coarse_pixels(images):
+def coarse_pixel_features(images):
     """Colours and coarse shapes: the images at 4 x 4 pixels."""
     return functional.avg_pool2d(images, 8).flatten(1)
 
 
-def judges_for(images, *, epochs):
+def make_judges(images, *, epochs):
     """Name -> how that judge sees images: the loss's own network, and three that the loss does not use."""
-    seen_by = {
+    feature_functions = {
         "classifier": train_classifier(images, epochs=epochs),
-        "random filters": random_filters,
-        "4 x 4 pixels": coarse_pixels,
+        "random filters": random_filter_features,
+        "4 x 4 pixels": coarse_pixel_features,
     }
-    return {"loss's network": as_the_loss} | {name: statistics_of(features) for name, features in seen_by.items()}
+    return {"loss's network": collect_loss_features} | {
+        name: make_judge(features) for name, features in feature_functions.items()
+    }
 
 
-def as_the_loss(images):
+def collect_loss_features(images):
     """Statistics of the features that the loss uses."""
-    return frechet.collect(as_arrays(images), extractor=OFFLINE)
+    return frechet.collect(to_uint8_arrays(images), extractor=OFFLINE)
 
 
-def statistics_of(features):
+def make_judge(features):
     """What makes statistics of images by features of one's own."""
     return torch.no_grad()(lambda images: frechet.collect(features(images).numpy(), features=True))
 
 
-def judge(images, reference, judges):
+def score_by_judges(images, reference, judges):
     """The score of images by each judge; `reference` holds the same judges' statistics of photographs."""
-    return {name: frechet.score(look(images), reference[name])["fd"] for name, look in judges.items()}
+    return {
+        name: frechet.score(collect_statistics(images), reference[name])["fd"]
+        for name, collect_statistics in judges.items()
+    }
 
 
 # Pictures
 
 
-def draw_samples(rows, columns=16):
+def plot_samples(rows, columns=16):
     """A strip of images for each name."""
     figure, axes = plt.subplots(len(rows), 1, figsize=(10, 1.45 * len(rows)), layout="constrained", dpi=100)
     for axis, (name, images) in zip(axes, rows.items(), strict=True):
@@ -186,7 +193,7 @@ def draw_samples(rows, columns=16):
     return figure
 
 
-def draw_curve(curve):
+def plot_curve(curve):
     """The loss of each step's batch."""
     figure, axis = plt.subplots(figsize=(6, 2.6), layout="constrained", dpi=100)
     axis.plot(curve, linewidth=2.5)
@@ -195,17 +202,17 @@ def draw_curve(curve):
     return figure
 
 
-def draw_verdicts(verdicts):
+def plot_scores(scores_by_images):
     """For each judge the corrected distances with their intervals, as shares of the first one's."""
     figure, axis = plt.subplots(figsize=(8, 3.2), layout="constrained", dpi=100)
-    first = next(iter(verdicts.values()))
-    for place, (who, scores) in enumerate(verdicts.items()):
-        axis.plot([], [], "o", color=f"C{place}", label=who)
+    first = next(iter(scores_by_images.values()))
+    for series, (images_name, scores) in enumerate(scores_by_images.items()):
+        axis.plot([], [], "o", color=f"C{series}", label=images_name)
         for row, (name, score) in enumerate(scores.items()):
             if score.interval_95 is not None:
                 unit = first[name].corrected_value
                 low, high = (max(end, 1e-4 * unit) for end in score.interval_95)
-                where, colour = row + 0.22 * (place - 1), f"C{place}"
+                where, colour = row + 0.22 * (series - 1), f"C{series}"
                 axis.plot([low / unit, high / unit], [where, where], color=colour, linewidth=3, alpha=0.5)
                 axis.plot(score.corrected_value / unit, where, "o", color=colour)
     axis.set_yticks(range(len(first)), first)
@@ -220,13 +227,13 @@ def draw_verdicts(verdicts):
     return figure
 
 
-def table(verdicts):
+def format_table(scores_by_images):
     """The same as text, with the classical values."""
     lines = [f"{'features':<20}{'images':<22}{'classical':>10}{'corrected':>11}   95 %"]
-    for name in next(iter(verdicts.values())):
-        for who, scores in verdicts.items():
+    for name in next(iter(scores_by_images.values())):
+        for images_name, scores in scores_by_images.items():
             score = scores[name]
-            line = f"{name:<20}{who:<22}{score.value:>10.4g}"
+            line = f"{name:<20}{images_name:<22}{score.value:>10.4g}"
             if score.interval_95 is not None:
                 line += f"{score.corrected_value:>11.4g}   {score.interval_95[0]:.4g} to {score.interval_95[1]:.4g}"
             lines.append(line)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-AXE = [Path("/usr/share/javascript/axe-core/axe.min.js"), Path("node_modules/axe-core/axe.min.js")]
+AXE_SCRIPTS = [Path("/usr/share/javascript/axe-core/axe.min.js"), Path("node_modules/axe-core/axe.min.js")]
 
 
 @contextmanager
@@ -48,30 +48,34 @@ def chromium(folder, *, size=(1280, 900)):
         driver.quit()
 
 
-def show_in(driver, *, dark):
+def set_color_scheme(driver, *, dark):
     """As a user sees it who prefers dark, or light."""
-    wish = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [wish]})
+    feature = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
 
 
-def requests_of(driver):
+def get_requested_urls(driver):
     """The addresses that pages asked for since the last call, but for what lies inside them or inside Chromium."""
     events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
     sent = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
     return [url for url in sent if not url.startswith(("data:", "chrome:", "chrome-untrusted:", "about:"))]
 
 
-def complaints_of(driver):
+def get_console_messages(driver):
     """What the console said."""
     return [entry["message"] for entry in driver.get_log("browser")]
 
 
-def findings_of_axe(driver, *, impacts=("serious", "critical")):
+def run_axe(driver, *, impacts=("serious", "critical")):
     """axe-core's findings of these impacts; skipped where axe-core is not installed (npm install axe-core)."""
-    script = next((path for path in AXE if path.exists()), None)
+    script = next((path for path in AXE_SCRIPTS if path.exists()), None)
     if script is None:
         pytest.skip("no axe-core (npm install axe-core)")
     driver.execute_cdp_cmd("Page.setBypassCSP", {"enabled": True})
     driver.execute_cdp_cmd("Runtime.evaluate", {"expression": script.read_text()})
-    found = driver.execute_async_script("const done = arguments[0]; axe.run().then(r => done(r.violations))")
-    return {rule["id"]: [node["html"] for node in rule["nodes"]] for rule in found if rule["impact"] in impacts}
+    violations = driver.execute_async_script("const done = arguments[0]; axe.run().then(r => done(r.violations))")
+    return {
+        violation["id"]: [node["html"] for node in violation["nodes"]]
+        for violation in violations
+        if violation["impact"] in impacts
+    }

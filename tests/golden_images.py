@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-WHOLE = (  # larger and smaller than 299, wide and tall, grey and colour
+PHOTOGRAPHS = (  # larger and smaller than 299, wide and tall, grey and colour
     "skimage/data/astronaut.png",
     "skimage/data/camera.png",
     "skimage/data/chelsea.png",
@@ -23,23 +23,23 @@ CROPS = ((0, 0, 299, 299), (100, 50, 164, 98), (10, 20, 160, 420), (200, 100, 23
 
 def photographs():
     """14 PIL images."""
-    images = [_open(name) for name in WHOLE]
+    images = [_open_photograph(name) for name in PHOTOGRAPHS]
     return images + [images[0].crop(box) for box in CROPS]
 
 
-def tiles(name, count=100, side=64):
+def make_tiles(name, count=100, side=64):
     """(count, side, side, 3) uint8: tiles of a photograph, 40 pixels apart."""
-    image = np.asarray(_open(name).convert("RGB"))
+    image = np.asarray(_open_photograph(name).convert("RGB"))
     step = 40
-    cut = [
+    crops = [
         image[top : top + side, left : left + side]
         for top in range(0, image.shape[0] - side + 1, step)
         for left in range(0, image.shape[1] - side + 1, step)
     ]
-    return np.stack(cut[:count])
+    return np.stack(crops[:count])
 
 
-def _open(name):
+def _open_photograph(name):
     package, _, inside = name.partition("/")
     image = Image.open(Path(importlib.util.find_spec(package).origin).parent / inside)
     image.load()

@@ -12,7 +12,7 @@ from pickle import PROTO, STOP  # only the two opcodes that frame a pickle
 import numpy as np
 
 
-def shapes():
+def iter_conv_shapes():
     """(layer, out, in, height, width) in drawing order."""
     yield from [
         ("Conv2d_1a_3x3", 32, 3, 3, 3),
@@ -22,7 +22,7 @@ def shapes():
         ("Conv2d_4a_3x3", 192, 80, 3, 3),
     ]
     for block, width, pool in (("5b", 192, 32), ("5c", 256, 64), ("5d", 288, 64)):
-        yield from _branches(
+        yield from _iter_branches(
             block,
             ("1x1", 64, width, 1, 1),
             ("5x5_1", 48, width, 1, 1),
@@ -32,7 +32,7 @@ def shapes():
             ("3x3dbl_3", 96, 96, 3, 3),
             ("_pool", pool, width, 1, 1),
         )
-    yield from _branches(
+    yield from _iter_branches(
         "6a",
         ("3x3", 384, 288, 3, 3),
         ("3x3dbl_1", 64, 288, 1, 1),
@@ -40,7 +40,7 @@ def shapes():
         ("3x3dbl_3", 96, 96, 3, 3),
     )
     for block, c in (("6b", 128), ("6c", 160), ("6d", 160), ("6e", 192)):
-        yield from _branches(
+        yield from _iter_branches(
             block,
             ("1x1", 192, 768, 1, 1),
             ("7x7_1", c, 768, 1, 1),
@@ -53,7 +53,7 @@ def shapes():
             ("7x7dbl_5", 192, c, 1, 7),
             ("_pool", 192, 768, 1, 1),
         )
-    yield from _branches(
+    yield from _iter_branches(
         "7a",
         ("3x3_1", 192, 768, 1, 1),
         ("3x3_2", 320, 192, 3, 3),
@@ -63,7 +63,7 @@ def shapes():
         ("7x7x3_4", 192, 192, 3, 3),
     )
     for block, width in (("7b", 1280), ("7c", 2048)):
-        yield from _branches(
+        yield from _iter_branches(
             block,
             ("1x1", 320, width, 1, 1),
             ("3x3_1", 384, width, 1, 1),
@@ -77,17 +77,17 @@ def shapes():
         )
 
 
-def _branches(block, *branches):
+def _iter_branches(block, *branches):
     for name, *shape in branches:
         yield (f"Mixed_{block}.branch{name}", *shape)
 
 
 @lru_cache(maxsize=2)
-def seeded_state(seed, head=False):
+def make_seeded_state_dict(seed, head=False):
     """{key: float32 array}, without num_batches_tracked and by default without the head: readers must not need them."""
     random = np.random.Generator(np.random.PCG64(seed))
     state = {}
-    for name, out, width, kh, kw in shapes():
+    for name, out, width, kh, kw in iter_conv_shapes():
         state[f"{name}.conv.weight"] = random.standard_normal((out, width, kh, kw)) * np.sqrt(2 / (width * kh * kw))
         state[f"{name}.bn.weight"] = random.uniform(0.9, 1.1, out)
         state[f"{name}.bn.bias"] = random.standard_normal(out) * 0.1
@@ -98,11 +98,11 @@ def seeded_state(seed, head=False):
     return {key: value.astype(np.float32) for key, value in state.items()}
 
 
-def torchvision_state(seed):
+def make_torchvision_state_dict(seed):
     """The same layers, and torchvision's head: 1000 classes with a bias."""
     random = np.random.Generator(np.random.PCG64([seed, 1000]))
     head = {"fc.weight": random.standard_normal((1000, 2048)) / np.sqrt(2048), "fc.bias": random.standard_normal(1000)}
-    return seeded_state(seed) | {key: value.astype(np.float32) for key, value in head.items()}
+    return make_seeded_state_dict(seed) | {key: value.astype(np.float32) for key, value in head.items()}
 
 
 def write_pth(path: Path, state) -> Path:
@@ -110,12 +110,25 @@ def write_pth(path: Path, state) -> Path:
     pickle, data = [PROTO + b"\x02", b"}("], {}
     for key, (name, array) in enumerate(state.items()):
         storage = b"ctorch\nFloatStorage\n"
-        persistent = b"(" + _text("storage") + storage + _text(str(key)) + _text("cpu") + _int(array.size) + b"tQ"
+        persistent = (
+            b"("
+            + _pickle_text("storage")
+            + storage
+            + _pickle_text(str(key))
+            + _pickle_text("cpu")
+            + _pickle_int(array.size)
+            + b"tQ"
+        )
         strides = [int(stride // array.itemsize) for stride in array.strides]
         arguments = (
-            persistent + _int(0) + _tuple(array.shape) + _tuple(strides) + b"\x89" + b"ccollections\nOrderedDict\n)R"
+            persistent
+            + _pickle_int(0)
+            + _pickle_tuple(array.shape)
+            + _pickle_tuple(strides)
+            + b"\x89"
+            + b"ccollections\nOrderedDict\n)R"
         )
-        pickle.append(_text(name) + b"ctorch._utils\n_rebuild_tensor_v2\n(" + arguments + b"tR")
+        pickle.append(_pickle_text(name) + b"ctorch._utils\n_rebuild_tensor_v2\n(" + arguments + b"tR")
         data[str(key)] = array.tobytes()
     pickle.append(b"u" + STOP)
     with zipfile.ZipFile(path, "w") as archive:
@@ -126,14 +139,14 @@ def write_pth(path: Path, state) -> Path:
     return path
 
 
-def _text(text):
+def _pickle_text(text):
     raw = text.encode()
     return b"X" + len(raw).to_bytes(4, "little") + raw
 
 
-def _int(value):
+def _pickle_int(value):
     return b"J" + int(value).to_bytes(4, "little", signed=True)
 
 
-def _tuple(values):
-    return b"(" + b"".join(_int(value) for value in values) + b"t"
+def _pickle_tuple(values):
+    return b"(" + b"".join(_pickle_int(value) for value in values) + b"t"

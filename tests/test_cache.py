@@ -4,11 +4,11 @@ import os
 
 import numpy as np
 import pytest
-from conftest import make_folder, run
+from conftest import make_image_folder, run
 from filelock import FileLock
 
 import frechet
-from frechet.execution.feature_cache import entries, prune
+from frechet.execution.feature_cache import list_cache_entries, prune_cache
 
 torch = pytest.importorskip("torch")
 CALLS = []
@@ -39,7 +39,7 @@ def seen():
 
 
 def test_further_metrics_of_the_same_images_need_no_network(home):
-    a, b = make_folder(home / "a", 300, size=(9, 9)), make_folder(home / "b", 12, seed=1, size=(9, 9))
+    a, b = make_image_folder(home / "a", 300, size=(9, 9)), make_image_folder(home / "b", 12, seed=1, size=(9, 9))
     CALLS.clear()
     first = frechet.score(a, b, **TOY)["fd"]
     assert seen() == 312
@@ -48,14 +48,14 @@ def test_further_metrics_of_the_same_images_need_no_network(home):
     assert float(second["fd"]) == float(first)
     expected = frechet.score(a, b, metrics=["kid"], extractor=colours)["kid"]
     assert float(second["kid"]) == float(expected)
-    assert len(list(entries())) == 2
+    assert len(list(list_cache_entries())) == 2
 
 
 def test_other_images_are_not_taken_for_those(home):
-    a = make_folder(home / "a", 12, size=(9, 9))
+    a = make_image_folder(home / "a", 12, size=(9, 9))
     frechet.collect(a, **TOY)
     CALLS.clear()
-    frechet.collect(a, convention="pytorch-fid", **TOY)
+    frechet.collect(a, preprocessing="pytorch-fid", **TOY)
     assert seen() == 12
     os.utime(a / "000.png", ns=(1, 1))
     frechet.collect(a, **TOY)
@@ -65,9 +65,9 @@ def test_other_images_are_not_taken_for_those(home):
 def test_two_runs_at_once_do_not_wait_for_each_other(home):
     from filelock import FileLock
 
-    a = make_folder(home / "a", 12, size=(9, 9))
+    a = make_image_folder(home / "a", 12, size=(9, 9))
     first = frechet.collect(a, **TOY)
-    (entry,) = entries()
+    (entry,) = list_cache_entries()
     CALLS.clear()
     with FileLock(entry.folder / ".lock"):
         second = frechet.collect(a, **TOY)
@@ -80,31 +80,31 @@ def test_two_runs_at_once_do_not_wait_for_each_other(home):
 def test_images_in_memory_are_scored_without_it(home):
     images = np.random.default_rng(0).integers(0, 256, (5, 9, 9, 3), np.uint8)
     assert frechet.collect(images, **TOY).n == 5
-    assert not list(entries())
+    assert not list(list_cache_entries())
 
 
 def test_what_is_old_is_pruned(home):
-    a, b = make_folder(home / "a", 3), make_folder(home / "b", 3, seed=1)
+    a, b = make_image_folder(home / "a", 3), make_image_folder(home / "b", 3, seed=1)
     for side in (a, b):
         frechet.collect(side, **TOY)
-    old = next(iter(entries())).folder / "plan.json"
+    old = next(iter(list_cache_entries())).folder / "plan.json"
     os.utime(old, (0, 0))
-    count, size = prune(30)
+    count, size = prune_cache(30)
     assert count == 1
     assert size > 0
-    assert len(list(entries())) == 1
+    assert len(list(list_cache_entries())) == 1
     variables = {"HOME": str(home / "home"), "XDG_CACHE_HOME": str(home / "home")}
     code, out, _ = run("cache", "list", **variables)
     assert (code, "3 images" in out) == (0, True)
     assert run("cache", "prune", "--all", **variables)[1].startswith("deleted 1 entries")
-    assert not list(entries())
+    assert not list(list_cache_entries())
 
 
 @pytest.mark.parametrize("damage", ["{", None])
 def test_an_entry_that_no_longer_says_what_it_is_begins_anew(home, damage):
-    a = make_folder(home / "a", 12, size=(9, 9))
+    a = make_image_folder(home / "a", 12, size=(9, 9))
     first = frechet.collect(a, **TOY)
-    (entry,) = entries()
+    (entry,) = list_cache_entries()
     if damage is None:
         (entry.folder / "plan.json").unlink()
     else:
@@ -117,11 +117,11 @@ def test_an_entry_that_no_longer_says_what_it_is_begins_anew(home, damage):
 
 
 def test_what_a_run_is_using_is_not_pruned(home):
-    a, b = make_folder(home / "a", 12, size=(9, 9)), make_folder(home / "b", 12, size=(9, 9))
+    a, b = make_image_folder(home / "a", 12, size=(9, 9)), make_image_folder(home / "b", 12, size=(9, 9))
     for side in (a, b):
         frechet.collect(side, **TOY)
-    used, free = entries()
+    used, free = list_cache_entries()
     with FileLock(used.folder / ".lock"):
-        assert prune(0) == (1, free.size)
-    assert [entry.folder for entry in entries()] == [used.folder]
-    assert prune(0) == (1, used.size)
+        assert prune_cache(0) == (1, free.n_bytes)
+    assert [entry.folder for entry in list_cache_entries()] == [used.folder]
+    assert prune_cache(0) == (1, used.size)

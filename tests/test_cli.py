@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import hears_ctrl_c, make_folder, run
+from conftest import make_image_folder, restore_sigint, run
 from PIL import Image
 
 OFFLINE = ("--extractor", "efficientnet-lite0")
@@ -18,7 +18,7 @@ OFFLINE = ("--extractor", "efficientnet-lite0")
 @pytest.fixture(scope="module")
 def sides(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sides")
-    return make_folder(folder / "a", 6, seed=1), make_folder(folder / "b", 8, seed=2)
+    return make_image_folder(folder / "a", 6, seed=1), make_image_folder(folder / "b", 8, seed=2)
 
 
 def test_json_is_one_object_and_numbers_go_to_stdout(sides, tmp_path):
@@ -31,7 +31,7 @@ def test_json_is_one_object_and_numbers_go_to_stdout(sides, tmp_path):
         score
     )
     assert score["interval_95"] is None
-    assert score["interval_reason"]
+    assert score["interval_unavailable_reason"]
     assert (score["n_generated"], score["n_reference"]) == (6, 8)
     assert "warning: 6 generated images span" in err
     assert json.loads((tmp_path / "score.json").read_text()) == result
@@ -42,7 +42,7 @@ def test_json_is_one_object_and_numbers_go_to_stdout(sides, tmp_path):
     [
         ("--num-workers=8", "pytorch-fid: here it is --workers"),
         ("--save-stats", "pytorch-fid: here it is frechet stats IMAGES OUT.npz"),
-        ("--mode=clean", "clean-fid: here it is --convention clean"),
+        ("--mode=clean", "clean-fid: here it is --preprocessing clean"),
         ("--path1=a", "jax-fid: here it is frechet score GENERATED REFERENCE"),
         ("--input1=a", "torch-fidelity: here it is frechet score GENERATED REFERENCE"),
         ("--gpu=0", "torch-fidelity: here it is --device cuda:N"),
@@ -123,7 +123,7 @@ def test_wrong_requests_are_a_sentence_and_exit_2(sides, tmp_path):
 
 
 def test_a_bad_image_ends_the_run_with_3(tmp_path, sides):
-    folder = make_folder(tmp_path / "a")
+    folder = make_image_folder(tmp_path / "a")
     Image.new("RGB", (90, 90)).save(folder / "bad.jpg")
     (folder / "bad.jpg").write_bytes((folder / "bad.jpg").read_bytes()[:400])
     code, out, err = run("score", folder, sides[1], *OFFLINE)
@@ -131,11 +131,11 @@ def test_a_bad_image_ends_the_run_with_3(tmp_path, sides):
     assert "bad.jpg" in err
     code, out, err = run("score", folder, sides[1], *OFFLINE, "--on-bad-image", "skip", "--json")
     assert code == 0
-    assert "bad.jpg" in json.loads(out)["scores"]["fd"]["bad_images"][0]
+    assert "bad.jpg" in json.loads(out)["scores"]["fd"]["skipped_images"][0]
 
 
 def test_control_characters_of_file_names_do_not_reach_the_terminal(tmp_path, sides):
-    folder = make_folder(tmp_path / "a")
+    folder = make_image_folder(tmp_path / "a")
     (folder / "evil\x1b[31m.png").write_text("broken")
     code, _, err = run("score", folder, sides[1], *OFFLINE)
     assert code == 3
@@ -156,7 +156,7 @@ def test_ctrl_c_is_130_and_leaves_no_output(tmp_path):
     np.save(tmp_path / "many.npy", images)
     command = [sys.executable, "-m", "frechet", "stats", tmp_path / "many.npy", tmp_path / "s.npz", *OFFLINE]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hears_ctrl_c
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=restore_sigint
     )
     maps = Path(f"/proc/{process.pid}/maps")
     while maps.exists() and process.poll() is None and "openvino_intel_cpu" not in maps.read_text():

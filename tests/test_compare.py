@@ -10,28 +10,34 @@ import pytest
 from conftest import run
 
 import frechet
-from frechet.errors import Mismatch, RequestError
-from frechet.features.spec import Recipe
-from frechet.reports.comparison_formats import WRITTEN
-from frechet.reports.multiple_testing import Estimate, error_of_difference, holm, letters, two_sided_p
+from frechet.errors import MismatchError, RequestError
+from frechet.features.spec import FeatureSpec
+from frechet.reports.comparison_formats import FORMATTERS
+from frechet.reports.multiple_testing import (
+    Estimate,
+    holm_correction,
+    compact_letter_display,
+    standard_error_of_difference,
+    two_sided_p_value,
+)
 from frechet.reports.run_comparison import compare_runs
 from frechet.reports.run_files import Run, read_runs
-from frechet.statistics.feature_statistics import Statistics
+from frechet.statistics.feature_statistics import FeatureStatistics
 
 D, N = 24, 1500
-RECIPE = {"extractor": "efficientnet-lite0", "layer": "1280", "weights": "0" * 64, "official": True}
-RECIPE |= {"convention": "efficientnet-lite0", "precision": "float32"}
+SPEC = {"extractor": "efficientnet-lite0", "layer": "1280", "weights": "0" * 64, "is_official": True}
+SPEC |= {"preprocessing": "efficientnet-lite0", "precision": "float32"}
 EVIL = '=cmd|"/c calc"!A1 <img src=x onerror=alert(1)> \\input{x} $&%#_{}~^ [a](b)\x1b[31m\n`|'
 
 
-def side(random, shift=0.0, n=N, **recipe):
+def side(random, shift=0.0, n=N, **spec):
     features = random.standard_normal((n, D)) * np.linspace(0.2, 1, D)
     features[:, 0] += shift
-    return Statistics.of_features(features.astype(np.float32), recipe=Recipe(**(RECIPE | recipe)))
+    return FeatureStatistics.from_features(features.astype(np.float32), spec=FeatureSpec(**(SPEC | spec)))
 
 
 def run_of(name, generated, reference, **options):
-    found = json.loads(frechet.compare(generated, reference, **options).to_json())
+    found = json.loads(frechet.score_statistics(generated, reference, **options).to_json())
     return Run(name=name, scores=found["scores"], provenance=found["provenance"])
 
 
@@ -45,7 +51,7 @@ def checkpoints():
 
 def test_five_of_ten_checkpoints_differ_and_it_says_so_of_them_alone(checkpoints):
     (found,) = compare_runs(checkpoints)
-    assert found.paired
+    assert found.shared_reference
     for i, row in enumerate(found.rows):
         expected = ("worse than the best",) if i % 2 else ("within noise of the best", "best")
         assert row.verdict in expected
@@ -60,11 +66,11 @@ def test_a_shared_reference_does_not_count_as_noise_of_a_difference():
     differences, errors, alone = [], [], []
     for _ in range(60):
         reference = side(random, n=300)
-        one, other = (frechet.compare(side(random, 0.5), reference)["fd"] for _ in range(2))
-        estimates = [Estimate(s.corrected_value, s.variances, s.reference_groups) for s in (one, other)]
+        one, other = (frechet.score_statistics(side(random, 0.5), reference)["fd"] for _ in range(2))
+        estimates = [Estimate(s.corrected_value, s.variance_components, s.reference_groups) for s in (one, other)]
         differences.append(one.corrected_value - other.corrected_value)
-        errors.append(error_of_difference(*estimates, shared=True))
-        alone.append(error_of_difference(*estimates, shared=False))
+        errors.append(standard_error_of_difference(*estimates, shared_reference=True))
+        alone.append(standard_error_of_difference(*estimates, shared_reference=False))
     assert np.std(differences) == pytest.approx(np.median(errors), rel=0.25)  # 60 draws know a deviation to 9 %
     assert np.median(errors) < 0.6 * np.median(alone)
 
@@ -75,36 +81,38 @@ def test_a_reference_that_pulls_two_ways_is_noise_though_it_is_shared():
     differences, errors = [], []
     for _ in range(60):
         reference, other = side(random, n=300), side(random, 0.0)
-        moved = Statistics.of_features(
-            (other.rows + np.float32(0.5) * np.eye(D)[-1]).astype(np.float32), recipe=other.recipe
+        moved = FeatureStatistics.from_features(
+            (other.rows + np.float32(0.5) * np.eye(D)[-1]).astype(np.float32), spec=other.spec
         )
-        scores = [frechet.compare(s, reference)["fd"] for s in (side(random, 0.5), moved)]
-        estimates = [Estimate(s.corrected_value, s.variances, s.reference_groups) for s in scores]
+        scores = [frechet.score_statistics(s, reference)["fd"] for s in (side(random, 0.5), moved)]
+        estimates = [Estimate(s.corrected_value, s.variance_components, s.reference_groups) for s in scores]
         differences.append(scores[0].corrected_value - scores[1].corrected_value)
-        errors.append(error_of_difference(*estimates, shared=True))
+        errors.append(standard_error_of_difference(*estimates, shared_reference=True))
     assert np.std(differences) == pytest.approx(np.median(errors), rel=0.25)
 
 
 def test_holm_by_hand():
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])  # 3 x 0.01, 2 x 0.03, 1 x 0.04 raised to 0.06
-    assert holm([0.9, 0.8]) == [1.0, 1.0]
-    assert two_sided_p(1.959964, 1.0) == pytest.approx(0.05, abs=1e-6)
-    assert (two_sided_p(0.0, 0.0), two_sided_p(1.0, 0.0)) == (1.0, 0.0)
+    assert holm_correction([0.01, 0.04, 0.03]) == pytest.approx(
+        [0.03, 0.06, 0.06]
+    )  # 3 x 0.01, 2 x 0.03, 1 x 0.04 raised to 0.06
+    assert holm_correction([0.9, 0.8]) == [1.0, 1.0]
+    assert two_sided_p_value(1.959964, 1.0) == pytest.approx(0.05, abs=1e-6)
+    assert (two_sided_p_value(0.0, 0.0), two_sided_p_value(1.0, 0.0)) == (1.0, 0.0)
 
 
 def test_letters_by_hand():
     """Piepho 2004: treatments that share a letter are not told apart, and no letter more than is needed."""
-    assert letters([0, 1, 2], []) == {0: "a", 1: "a", 2: "a"}
-    assert letters([2, 0, 1], [(0, 1), (2, 1)]) == {2: "a", 0: "a", 1: "b"}
-    assert letters([0, 1, 2], [(0, 2)]) == {0: "a", 1: "ab", 2: "b"}
-    assert letters(list(range(30)), [(i, j) for i in range(30) for j in range(i)])[27] == "b1"
+    assert compact_letter_display([0, 1, 2], []) == {0: "a", 1: "a", 2: "a"}
+    assert compact_letter_display([2, 0, 1], [(0, 1), (2, 1)]) == {2: "a", 0: "a", 1: "b"}
+    assert compact_letter_display([0, 1, 2], [(0, 2)]) == {0: "a", 1: "ab", 2: "b"}
+    assert compact_letter_display(list(range(30)), [(i, j) for i in range(30) for j in range(i)])[27] == "b1"
 
 
-@pytest.mark.parametrize("what", ["convention", "precision", "weights", "extractor", "layer"])
+@pytest.mark.parametrize("what", ["preprocessing", "precision", "weights", "extractor", "layer"])
 def test_what_was_made_differently_is_not_ranked(checkpoints, what):
     one = checkpoints[0]
     other = Run(name="other", scores=one.scores, provenance={**one.provenance, what: "something"})
-    with pytest.raises(Mismatch, match=f"not ranked: {what} .* \\(step-0\\) and something \\(other\\)"):
+    with pytest.raises(MismatchError, match=f"not ranked: {what} .* \\(step-0\\) and something \\(other\\)"):
         compare_runs([one, other])
 
 
@@ -112,7 +120,7 @@ def test_other_references_are_told_and_count_as_noise(checkpoints):
     random = np.random.default_rng(3)
     (found,) = compare_runs([checkpoints[0], run_of("other", side(random, 0.5), side(random))])
     (same,) = compare_runs([checkpoints[0], checkpoints[2]])
-    assert not found.paired
+    assert not found.shared_reference
     assert "the references differ" in found.notes[0]
     widths = [next(r.difference_95 for r in c.rows if r.difference_95) for c in (found, same)]
     assert widths[0][1] - widths[0][0] > 1.05 * (widths[1][1] - widths[1][0])
@@ -144,31 +152,31 @@ def evil(checkpoints):
 
 
 def test_a_terminal_gets_no_control_characters(evil):
-    text = WRITTEN["text"](evil)
+    text = FORMATTERS["text"](evil)
     assert all(character.isprintable() or character == "\n" for character in text)
     assert len(text.splitlines()) == 2 + 2 + 1  # title, head, rows, legend
 
 
 def test_a_spreadsheet_gets_no_formula(evil):
-    rows = list(csv.DictReader(io.StringIO(WRITTEN["csv"](evil))))
+    rows = list(csv.DictReader(io.StringIO(FORMATTERS["csv"](evil))))
     assert rows[0]["run"].startswith("'=cmd")
     assert float(rows[0]["value"]) > 0
     assert "\x1b" not in rows[0]["run"]
 
 
 def test_markdown_and_latex_get_no_markup(evil):
-    (line, _) = [line for line in WRITTEN["markdown"](evil).splitlines() if "cmd" in line]
+    (line, _) = [line for line in FORMATTERS["markdown"](evil).splitlines() if "cmd" in line]
     assert "\\<img src=x onerror=alert(1)\\>" in line
     assert line.replace("\\|", "").count("|") == 11  # ten columns
-    latex = next(line for line in WRITTEN["latex"](evil).splitlines() if "cmd" in line)
+    latex = next(line for line in FORMATTERS["latex"](evil).splitlines() if "cmd" in line)
     assert r"\textbackslash{}input\{x\} \$\&\%\#\_\{\}\textasciitilde{}\textasciicircum{}" in latex
     assert latex.replace(r"\&", "").count("&") == 9
 
 
 def test_json_holds_everything(checkpoints):
-    found = json.loads(WRITTEN["json"](compare_runs(checkpoints)))["fd"]
+    found = json.loads(FORMATTERS["json"](compare_runs(checkpoints)))["fd"]
     assert len(found["rows"]) == 10
-    assert found["rows"][1]["p"] < 0.05
+    assert found["rows"][1]["adjusted_p_value"] < 0.05
 
 
 @pytest.mark.parametrize(
@@ -246,18 +254,18 @@ def test_a_metric_that_a_run_lacks_is_a_dash(checkpoints):
     assert found[0].rows[0].difference_95 or found[0].rows[2].difference_95  # the other two are compared as ever
     assert found[0].notes[-1] == "without this metric: step-1"
     assert found[2].rows[1].verdict is None  # alone, it is not the best of anything
-    lines = WRITTEN["text"](found).splitlines()
+    lines = FORMATTERS["text"](found).splitlines()
     assert lines[3].split() == ["step-1", *["-"] * 9]
-    assert "| step\\-1 | - |" in WRITTEN["markdown"](found) or "| step-1 | - |" in WRITTEN["markdown"](found)
-    rows = list(csv.DictReader(io.StringIO(WRITTEN["csv"](found))))
+    assert "| step\\-1 | - |" in FORMATTERS["markdown"](found) or "| step-1 | - |" in FORMATTERS["markdown"](found)
+    rows = list(csv.DictReader(io.StringIO(FORMATTERS["csv"](found))))
     assert (rows[1]["run"], rows[1]["value"]) == ("step-1", "")
-    assert json.loads(WRITTEN["json"](found))["fd"]["rows"][1]["value"] is None
+    assert json.loads(FORMATTERS["json"](found))["fd"]["rows"][1]["value"] is None
 
 
 def test_a_gap_in_the_curve(checkpoints):
     pytest.importorskip("matplotlib")
     pytest.importorskip("jinja2")
-    from frechet.reports.html import comparison_page
+    from frechet.reports.html import render_comparison_page
 
     fd = checkpoints[0].scores["fd"]
     runs = [
@@ -265,7 +273,7 @@ def test_a_gap_in_the_curve(checkpoints):
         with_scores(checkpoints[1], vendi=fd),
         with_scores(checkpoints[2], fd=fd),
     ]
-    page = comparison_page(compare_runs(runs))
+    page = render_comparison_page(compare_runs(runs))
     assert page.count("<section") == 2
     assert '<td class="number" data-value="-">-</td>' in page
 
@@ -273,15 +281,15 @@ def test_a_gap_in_the_curve(checkpoints):
 def test_a_picture_holds_one_kind_of_value(checkpoints):
     """A corrected value of 0.3 is not drawn beside another run's plain 18.3, to which it is not compared either."""
     pytest.importorskip("matplotlib")
-    from frechet.reports.plots import runs_svg
+    from frechet.reports.plots import render_runs
 
     sure = checkpoints[0].scores["fd"] | {"value": 17.5, "corrected_value": 0.3, "interval_95": [0.1, 0.8]}
     plain = sure | {"value": 18.3, "corrected_value": None, "standard_error": None, "interval_95": None}
 
     def drawn(*scores):
         (found,) = compare_runs([with_scores(run, fd=fd) for run, fd in zip(checkpoints, scores, strict=False)])
-        picture = runs_svg(found)
-        return [float(text) for text in re.findall(r">([\d.]+)</text>", picture)], ", corrected<" in picture
+        image_ref = render_runs(found)
+        return [float(text) for text in re.findall(r">([\d.]+)</text>", image_ref)], ", corrected<" in image_ref
 
     ticks, corrected = drawn(sure, plain)
     assert not corrected
@@ -305,16 +313,16 @@ def test_runs_of_one_value_share_the_first_place(checkpoints, interval):
 def test_no_metric_is_no_wish(metrics, told):
     random = np.random.default_rng(0)
     one, other = side(random, n=40), side(random, n=40)
-    for ask in (frechet.compare, frechet.score):
+    for ask in (frechet.score_statistics, frechet.score):
         with pytest.raises(RequestError, match=f"metrics is {told}; expected names"):
             ask(one, other, metrics=metrics)
-    assert list(frechet.compare(one, other, metrics="fd, kid")) == ["fd", "kid"]
+    assert list(frechet.score_statistics(one, other, metrics="fd, kid")) == ["fd", "kid"]
 
 
 @pytest.mark.parametrize("explain", [2.5, "2", -1])
 def test_a_part_of_an_image_cannot_be_listed(explain):
     random = np.random.default_rng(0)
-    for ask in (frechet.compare, frechet.score):
+    for ask in (frechet.score_statistics, frechet.score):
         with pytest.raises(RequestError, match=f"explain is {explain!r}; expected the number of images"):
             ask(side(random, n=40), side(random, n=40), explain=explain)
 

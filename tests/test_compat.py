@@ -6,12 +6,12 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import make_folder
-from golden_images import photographs, tiles
+from conftest import make_image_folder
+from golden_images import make_tiles, photographs
 from PIL import Image
 
 from frechet.compat import pytorch_fid
-from frechet.errors import Mismatch, OutputError, RequestError, SourceError, StatisticsError
+from frechet.errors import MismatchError, OutputError, RequestError, SourceError, StatisticsError
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def folders(tmp_path_factory):
     sides = []
     for name in ("skimage/data/astronaut.png", "sklearn/datasets/images/china.jpg"):
         folder = tmp_path_factory.mktemp("side")
-        for index, tile in enumerate(tiles(name)):
+        for index, tile in enumerate(make_tiles(name)):
             Image.fromarray(tile).save(folder / f"{index:03d}.png")
         sides.append(folder)
     return sides
@@ -46,7 +46,7 @@ def test_calculate_frechet_distance_is_scipys_where_scipy_is_right():
     for broken in ((np.full(3, np.nan), np.eye(3)), (np.zeros(3), np.full((3, 3), np.inf))):
         with pytest.raises(StatisticsError, match="NaN or infinity"):
             pytorch_fid.calculate_frechet_distance(*broken, np.zeros(3), np.eye(3))
-    with pytest.raises(Mismatch, match="expected equal ones"):
+    with pytest.raises(MismatchError, match="expected equal ones"):
         pytorch_fid.calculate_frechet_distance(mu1, sigma1, mu2[:5], sigma2)
 
 
@@ -98,7 +98,7 @@ def test_the_command_prints_pytorch_fids_line(weights, folders, golden, tmp_path
 
 
 def test_the_folder_is_flat_and_lower_case_as_there(official, tmp_path):
-    make_folder(tmp_path / "outer" / "inner")
+    make_image_folder(tmp_path / "outer" / "inner")
     with pytest.raises(SourceError, match="frechet score looks further"):
         pytorch_fid.calculate_fid_given_paths([tmp_path / "outer", tmp_path / "outer"], 50, "cpu", 64)
 

@@ -3,12 +3,12 @@
 import jax
 import numpy as np
 import pytest
-from conftest import make_folder
+from conftest import make_image_folder
 from golden_images import photographs
 from PIL import Image
 
 from frechet.compat.jax_fid import compute_frechet_distance, compute_statistics, fid_from_stats, get_fid_network
-from frechet.errors import Mismatch, RequestError, SourceError
+from frechet.errors import MismatchError, RequestError, SourceError
 from frechet.preprocessing.resize import bilinear_half_pixel
 
 
@@ -35,7 +35,7 @@ def test_jax_fids_order_has_the_means_first():
     mu1, sigma1, mu2, sigma2 = gaussians()
     expected = by_square_root(mu1, sigma1, mu2, sigma2)
     assert compute_frechet_distance(mu1, mu2, sigma1, sigma2) == pytest.approx(expected, rel=1e-9)
-    with pytest.raises(Mismatch, match="expected equal ones"):
+    with pytest.raises(MismatchError, match="expected equal ones"):
         compute_frechet_distance(mu1, mu2[:3], sigma1, sigma2)
 
 
@@ -67,7 +67,7 @@ def mean_colour(params, images):
 
 
 def test_statistics_of_a_folder_count_the_last_batch(tmp_path):
-    folder = make_folder(tmp_path / "a", 7)
+    folder = make_image_folder(tmp_path / "a", 7)
     mu, sigma = compute_statistics(folder, 3.0, mean_colour, batch_size=4)
     pixels = np.stack([np.asarray(Image.open(file)) for file in sorted(folder.iterdir())])
     rows = 3 * (2 * (pixels / 255) - 1).mean(axis=(1, 2))
@@ -78,7 +78,7 @@ def test_statistics_of_a_folder_count_the_last_batch(tmp_path):
 
 
 def test_images_of_several_sizes_need_one(tmp_path):
-    folder = make_folder(tmp_path / "a", 2)
+    folder = make_image_folder(tmp_path / "a", 2)
     Image.new("RGB", (20, 30), "red").save(folder / "z.png")
     with pytest.raises(SourceError, match="img_size"):
         compute_statistics(folder, 1.0, mean_colour, batch_size=4)

@@ -9,26 +9,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frechet.distances.frechet import frechet_terms
-from frechet.distances.gaussian import Normal
-from frechet.distances.transport import couple, squared_distance
-from frechet.errors import Mismatch, StatisticsError, TooFewImages
+from frechet.distances.gaussian import Gaussian
+from frechet.distances.transport import optimal_coupling, squared_frechet_distance
+from frechet.errors import MismatchError, StatisticsError, TooFewImagesError
 
 
 def by_moments(features):
-    return Normal(features.mean(0), covariance=np.cov(features, rowvar=False))
+    return Gaussian(features.mean(0), covariance=np.cov(features, rowvar=False))
 
 
 def exact(p, q):
     """tr √(Σ₁Σ₂) of float64 features with 50 digits, by the eigenvalues of Σ₁Σ₂'s small twin C₁C₂ᵀC₂C₁ᵀ."""
     with mpmath.workdps(50):
 
-        def centred(x):
+        def centered(x):
             rows = mpmath.matrix(x.tolist())
             means = [mpmath.fsum(rows[:, j]) / rows.rows for j in range(rows.cols)]
             return mpmath.matrix(rows.rows, rows.cols), rows, means
 
         def parts(x):
-            out, rows, means = centred(x)
+            out, rows, means = centered(x)
             for i in range(rows.rows):
                 for j in range(rows.cols):
                     out[i, j] = (rows[i, j] - means[j]) / mpmath.sqrt(rows.rows - 1)
@@ -50,21 +50,23 @@ def features(seed, n, d, scale=1.0, shift=0.0):
 @pytest.mark.parametrize(("n", "m", "d"), [(5, 7, 12), (12, 5, 12), (20, 6, 8), (6, 20, 8), (30, 25, 6), (2, 2, 5)])
 def test_every_shape_agrees_with_fifty_digits(n, m, d):
     x, y = features(1, n, d), features(2, m, d, scale=1.3, shift=0.1)
-    assert frechet_terms(Normal.of_features(x), Normal.of_features(y)).total == pytest.approx(exact(x, y), rel=1e-9)
+    assert frechet_terms(Gaussian.from_features(x), Gaussian.from_features(y)).total == pytest.approx(
+        exact(x, y), rel=1e-9
+    )
 
 
 @pytest.mark.parametrize(("n", "m"), [(5, 7), (5, 40), (40, 5)])
 def test_stored_singular_covariances_agree_with_fifty_digits(n, m):
     x, y = features(1, n, 12), features(2, m, 12, scale=1.3)
     assert frechet_terms(by_moments(x), by_moments(y)).total == pytest.approx(exact(x, y), rel=1e-6)
-    assert frechet_terms(Normal.of_features(x), by_moments(y)).total == pytest.approx(exact(x, y), rel=1e-6)
-    assert frechet_terms(by_moments(x), Normal.of_features(y)).total == pytest.approx(exact(x, y), rel=1e-6)
+    assert frechet_terms(Gaussian.from_features(x), by_moments(y)).total == pytest.approx(exact(x, y), rel=1e-6)
+    assert frechet_terms(by_moments(x), Gaussian.from_features(y)).total == pytest.approx(exact(x, y), rel=1e-6)
 
 
 def test_diagonal_gaussians_have_a_closed_form():
     s, t = np.array([1.0, 2.0, 0.5]), np.array([3.0, 2.0, 0.25])
-    p = Normal(np.zeros(3), covariance=np.diag(s**2))
-    q = Normal(np.array([1.0, 0.0, 2.0]), covariance=np.diag(t**2))
+    p = Gaussian(np.zeros(3), covariance=np.diag(s**2))
+    q = Gaussian(np.array([1.0, 0.0, 2.0]), covariance=np.diag(t**2))
     terms = frechet_terms(p, q)
     assert terms.mean == pytest.approx(5.0, rel=1e-12)
     assert terms.covariance == pytest.approx(((s - t) ** 2).sum(), rel=1e-12)
@@ -78,8 +80,8 @@ def test_a_shift_of_all_dimensions_costs_its_square():
 @pytest.mark.parametrize("n", [5, 200])
 def test_identical_sets_are_at_zero(n):
     x = features(4, n, 20)
-    p = Normal.of_features(x)
-    assert 0 <= frechet_terms(p, Normal.of_features(x[::-1].copy())).total <= 1e-9 * p.trace
+    p = Gaussian.from_features(x)
+    assert 0 <= frechet_terms(p, Gaussian.from_features(x[::-1].copy())).total <= 1e-9 * p.trace
 
 
 def test_constant_features_are_no_trouble():
@@ -91,9 +93,9 @@ def test_constant_features_are_no_trouble():
 
 def test_a_side_without_any_spread_has_no_covariance_to_carry():
     x = features(5, 40, 6)
-    still = Normal(np.zeros(6), covariance=np.zeros((6, 6)))
-    for q in (still, still.factored()):
-        for p in (by_moments(x), by_moments(x).factored(), Normal.of_features(x[:3])):
+    still = Gaussian(np.zeros(6), covariance=np.zeros((6, 6)))
+    for q in (still, still.with_factor()):
+        for p in (by_moments(x), by_moments(x).with_factor(), Gaussian.from_features(x[:3])):
             expected = (p.mean**2).sum() + p.trace
             assert frechet_terms(p, q).total == frechet_terms(q, p).total == pytest.approx(expected)
 
@@ -104,8 +106,8 @@ def test_a_matrix_that_is_no_covariance_is_refused_in_many_dimensions_too(known)
     damaged = np.eye(800)
     damaged[0, 1] = damaged[1, 0] = 3.0
     x = features(5, 1700, 800)
-    q = by_moments(x) if known == "moments" else by_moments(x).factored()
-    for sides in ((Normal(np.zeros(800), covariance=damaged), q), (q, Normal(np.zeros(800), covariance=damaged))):
+    q = by_moments(x) if known == "moments" else by_moments(x).with_factor()
+    for sides in ((Gaussian(np.zeros(800), covariance=damaged), q), (q, Gaussian(np.zeros(800), covariance=damaged))):
         with pytest.raises(StatisticsError, match="negative variances"):
             frechet_terms(*sides)
 
@@ -117,7 +119,7 @@ def test_covariances_that_rounding_made_slightly_indefinite_are_covariances(n):
     honest = np.cov(x, rowvar=False)
     single = np.cov(x.astype(np.float32), rowvar=False, dtype=np.float32).astype(np.float64)
     for sigma in (honest, honest.astype(np.float32).astype(np.float64), single, 1e-30 * honest, 0 * honest):
-        Normal(x.mean(0), covariance=sigma).require_covariance()
+        Gaussian(x.mean(0), covariance=sigma).require_valid_covariance()
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
@@ -126,15 +128,15 @@ def test_a_clearly_negative_eigenvalue_is_no_rounding(scale):
     values = np.linspace(0, 1, 50)
     values[0] = -1e-3
     with pytest.raises(StatisticsError, match=r"\(-0\.001 of the largest eigenvalue\).* make those statistics anew"):
-        Normal(np.zeros(50), covariance=scale * (axes * values) @ axes.T).require_covariance()
+        Gaussian(np.zeros(50), covariance=scale * (axes * values) @ axes.T).require_valid_covariance()
 
 
 @pytest.mark.parametrize("scale", [1e-60, 1e-20, 1e20, 1e60])
 @pytest.mark.parametrize("n", [7, 30])
 def test_features_of_any_size_agree_with_fifty_digits(scale, n):
     x, y = features(1, n, 9, scale=scale), features(2, 30, 9, scale=1.3 * scale)
-    for q in (by_moments(y), by_moments(y).factored()):
-        assert frechet_terms(Normal.of_features(x), q).total == pytest.approx(exact(x, y), rel=1e-9)
+    for q in (by_moments(y), by_moments(y).with_factor()):
+        assert frechet_terms(Gaussian.from_features(x), q).total == pytest.approx(exact(x, y), rel=1e-9)
 
 
 @pytest.mark.parametrize("scale", [1e-100, 1e100])
@@ -157,25 +159,25 @@ def test_blocks_of_triangles_do_not_change_the_number(known):
     if known == "two factors":
         q = replace(q, covariance=None, factor=b)
     assert frechet_terms(p, q).covariance == pytest.approx(expected, rel=1e-10)
-    coupling = couple(p, q)
-    assert squared_distance(p, q, coupling) == pytest.approx(frechet_terms(p, q).total, rel=1e-10)
+    coupling = optimal_coupling(p, q)
+    assert squared_frechet_distance(p, q, coupling) == pytest.approx(frechet_terms(p, q).total, rel=1e-10)
     there = coupling.onto_q.T @ coupling.onto_q
     np.testing.assert_allclose(there @ (a.T @ a) @ there, b.T @ b, atol=1e-9)
 
 
 @given(st.integers(2, 12), st.integers(2, 12), st.integers(1, 10), st.integers(0, 99))
 def test_the_distance_is_symmetric_and_not_negative(n, m, d, seed):
-    p, q = Normal.of_features(features(seed, n, d)), Normal.of_features(features(seed + 1, m, d))
+    p, q = Gaussian.from_features(features(seed, n, d)), Gaussian.from_features(features(seed + 1, m, d))
     one, other = frechet_terms(p, q).total, frechet_terms(q, p).total
     assert one == pytest.approx(other, rel=1e-9, abs=1e-9)
     assert one > -1e-9
 
 
 def test_other_dimensions_are_refused():
-    with pytest.raises(Mismatch, match="3 and 4 dimensions"):
-        frechet_terms(Normal(np.zeros(3), np.eye(3)), Normal(np.zeros(4), np.eye(4)))
+    with pytest.raises(MismatchError, match="3 and 4 dimensions"):
+        frechet_terms(Gaussian(np.zeros(3), np.eye(3)), Gaussian(np.zeros(4), np.eye(4)))
 
 
 def test_one_image_is_refused_rather_than_scored():
-    with pytest.raises(TooFewImages, match="at least two images; got 1"):
-        Normal.of_features(np.ones((1, 4)))
+    with pytest.raises(TooFewImagesError, match="at least two images; got 1"):
+        Gaussian.from_features(np.ones((1, 4)))

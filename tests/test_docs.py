@@ -18,7 +18,7 @@ from pathlib import Path
 import help_pages
 import numpy as np
 import pytest
-from conftest import make_folder
+from conftest import make_image_folder
 from PIL import Image
 
 from frechet.cli.main import frechet
@@ -126,7 +126,7 @@ def desk(tmp_path_factory, weights_with_head):
     """A folder that has what the pages speak of: images and statistics; and seeded weights instead of the official ones."""
     folder = tmp_path_factory.mktemp("desk")
     for seed, name in enumerate(("samples", "reference", "other-samples", "photos")):
-        make_folder(folder / name, 11, seed=seed, size=(20, 24))
+        make_image_folder(folder / name, 11, seed=seed, size=(20, 24))
     files = sorted((folder / "samples").iterdir())
     np.savez(folder / "samples.npz", arr_0=np.stack([np.asarray(Image.open(path)) for path in files]))
     for side in ("samples", "reference"):
@@ -246,7 +246,7 @@ def _lacks_a_logger(code):
 
 
 def test_the_page_of_commands_is_what_help_says():
-    assert help_pages.PAGE.read_text() == help_pages.help_page(), "run python tests/help_pages.py"
+    assert help_pages.PAGE.read_text() == help_pages.render_help_page(), "run python tests/help_pages.py"
 
 
 def test_links_within_the_docs_lead_somewhere():

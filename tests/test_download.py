@@ -130,7 +130,7 @@ def test_the_second_address_helps_where_the_first_does_not(serve, tmp_path):
 
 
 def test_no_network_is_a_sentence(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "_ATTEMPTS", 2)
+    monkeypatch.setattr(module, "_MAX_ATTEMPTS", 2)
     with pytest.raises(WeightsError, match="the download failed"):
         download(["http://127.0.0.1:9/file.bin"], tmp_path / "file.bin", size=1, sha256="", timeout=0.5)
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from conftest import make_folder
+from conftest import make_image_folder
 from PIL import Image
 
 import frechet
-from frechet.errors import BadFeatures, RequestError, WeightsError
+from frechet.errors import NonFiniteFeaturesError, RequestError, WeightsError
 from frechet.features.encoders import ENCODERS
 from frechet.features.registry import load_extractor
 
@@ -33,13 +33,13 @@ def wrong_shape(images):
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sides")
-    return make_folder(folder / "a", 9, seed=1), make_folder(folder / "b", 9, seed=2, size=(50, 30))
+    return make_image_folder(folder / "a", 9, seed=1), make_image_folder(folder / "b", 9, seed=2, size=(50, 30))
 
 
-def standardised(folder, pixels, mean, deviation):
+def standardised(folder, pixels, mean, std):
     """(n, 3, pixels, pixels) by Pillow alone, of whole images."""
     images = [Image.open(path).resize((pixels, pixels), Image.Resampling.BICUBIC) for path in sorted(folder.iterdir())]
-    arrays = (np.stack([np.asarray(image) for image in images]) / 255 - mean) / deviation
+    arrays = (np.stack([np.asarray(image) for image in images]) / 255 - mean) / std
     return torch.from_numpy(arrays.transpose(0, 3, 1, 2)).float()
 
 
@@ -72,7 +72,7 @@ def test_extractors_that_are_none(folders, extractor, match):
 
 
 def test_features_of_another_shape_are_refused(folders):
-    with pytest.raises(BadFeatures, match=r"of shape \(1, 3, 224, 224\) for 1 images; expected \(1, d\)"):
+    with pytest.raises(NonFiniteFeaturesError, match=r"of shape \(1, 3, 224, 224\) for 1 images; expected \(1, d\)"):
         frechet.collect(folders[0], extractor=wrong_shape)
 
 
@@ -105,7 +105,7 @@ def test_an_onnx_file_is_an_extractor(folders, tmp_path, layout):
     statistics = frechet.collect(folders[1], extractor=f"onnx:{path}")
     expected = standardised(folders[1], 8, *IMAGENET).numpy().mean((2, 3)) @ matrix
     np.testing.assert_allclose(statistics.features, expected, rtol=1e-4, atol=1e-5)
-    assert statistics.recipe.layer == "5"
+    assert statistics.spec.layer == "5"
 
 
 @pytest.fixture(scope="module")
@@ -155,10 +155,10 @@ def test_clip_takes_the_central_square(folders, models):
     ours = frechet.collect(folders[1], extractor="clip-vit-l-14-336", weights=models / "clip")
     squares = [Image.open(path).crop((0, 10, 30, 40)) for path in sorted(folders[1].iterdir())]
     pixels = np.stack([np.asarray(square.resize((336, 336), Image.Resampling.BICUBIC)) for square in squares]) / 255
-    mean, deviation = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
+    mean, std = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
     model = CLIPVisionModelWithProjection.from_pretrained(models / "clip").eval()
     with torch.inference_mode():
-        entering = torch.from_numpy(((pixels - mean) / deviation).transpose(0, 3, 1, 2)).float()
+        entering = torch.from_numpy(((pixels - mean) / std).transpose(0, 3, 1, 2)).float()
         expected = model(pixel_values=entering).image_embeds
     assert loaded.dims == 10
     np.testing.assert_allclose(ours.features, expected.numpy(), rtol=1e-3, atol=1e-4)
@@ -176,10 +176,10 @@ def test_mae_sees_the_whole_image_and_gives_its_class_token(folders, models):
         [Image.fromarray(one).resize((224, 224), Image.Resampling.BICUBIC) for one in image] for image in channels
     ]
     pixels = np.array([[np.asarray(one).clip(0, 255) for one in image] for image in resized]) / 255
-    mean, deviation = (side[:, None, None] for side in IMAGENET)
+    mean, std = (side[:, None, None] for side in IMAGENET)
     model = ViTMAEModel.from_pretrained(models / "mae", mask_ratio=0.0).eval()
     with torch.inference_mode():  # the library draws an order of the patches, which attention does not care about
-        expected = model(pixel_values=torch.from_numpy((pixels - mean) / deviation).float()).last_hidden_state[:, 0]
+        expected = model(pixel_values=torch.from_numpy((pixels - mean) / std).float()).last_hidden_state[:, 0]
     np.testing.assert_allclose(ours.features, expected.numpy(), rtol=1e-3, atol=1e-4)
 
 
@@ -206,13 +206,13 @@ def test_convnext_takes_224_of_256_pixels(folders, models):
         entering = torch.from_numpy(((pixels - IMAGENET[0]) / IMAGENET[1]).transpose(0, 3, 1, 2)).float()
         places = model(pixel_values=entering).last_hidden_state
         expected = torch.nn.functional.layer_norm(places.mean((2, 3)), (20,), eps=1e-6)
-    assert ours.recipe.layer == "20"
+    assert ours.spec.layer == "20"
     np.testing.assert_allclose(ours.features, expected.numpy(), rtol=1e-3, atol=1e-4)
 
 
 def test_cmmd_of_clips_features(folders, models):
     sides = [frechet.collect(folder, extractor="clip-vit-l-14-336", weights=models / "clip") for folder in folders]
-    scores = frechet.compare(*sides, metrics=["cmmd", "mmd"])
+    scores = frechet.score_statistics(*sides, metrics=["cmmd", "mmd"])
     assert scores["cmmd"].label.startswith("CMMD")
     assert float(scores["cmmd"]) == float(scores["mmd"])
 
@@ -234,6 +234,6 @@ def test_a_folder_that_is_no_model(folders, tmp_path):
 
 def test_the_table_says_what_it_must():
     for encoder in ENCODERS.values():
-        assert encoder.conventions
+        assert encoder.preprocessings
         assert encoder.licence
-        assert encoder.taps == {str(encoder.dims): encoder.dims}
+        assert encoder.layers == {str(encoder.dims): encoder.dims}

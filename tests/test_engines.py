@@ -18,30 +18,30 @@ from queue import Queue
 import numpy as np
 import pytest
 import toy
-from conftest import make_folder, require_same, run
+from conftest import assert_same_statistics, make_image_folder, run
 from PIL import Image
-from toy import TOY, first_six
+from toy import TOY, first_six_values
 
 import frechet
-from frechet.errors import BadImage, Mismatch, RequestError, Unreachable
+from frechet.errors import ImageDecodeError, MismatchError, RequestError, UnreachableError
 from frechet.execution import chunks, dispatch, subprocess_workers, workers
-from frechet.execution.chunks import Cut
-from frechet.execution.collect import collect_from
+from frechet.execution.chunks import Partition
+from frechet.execution.collect import collect_statistics
 from frechet.execution.settings import Settings
-from frechet.features.extract import Part
-from frechet.images.image import Picture
-from frechet.images.loader import PART
+from frechet.features.extract import FeatureChunk
+from frechet.images.image import ImageRef
+from frechet.images.loader import CHUNK_SIZE
 from frechet.images.sources.registry import open_source
 from frechet.statistics.npz_format import read_statistics
 
 CORNER = {"extractor": "toynet:corner", "convention": "pytorch-fid"}
-FLAGS = ("--convention", "pytorch-fid", "--extractor")
+FLAGS = ("--preprocessing", "pytorch-fid", "--extractor")
 
 
 @pytest.fixture(scope="module")
 def toys(tmp_path_factory):
     """Ten parts and a bit."""
-    images = np.random.default_rng(0).integers(0, 256, (10 * PART + 40, 4, 4, 3), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (10 * CHUNK_SIZE + 40, 4, 4, 3), np.uint8)
     path = tmp_path_factory.mktemp("toys") / "toys.npy"
     np.save(path, images)
     return path
@@ -50,8 +50,8 @@ def toys(tmp_path_factory):
 @pytest.fixture
 def large(monkeypatch):
     """A thousand images are many, and a large part is one of 512."""
-    monkeypatch.setattr(chunks, "MANY", 1000)
-    monkeypatch.setattr(chunks, "LARGE", 2 * PART)
+    monkeypatch.setattr(chunks, "LARGE_CHUNK_THRESHOLD", 1000)
+    monkeypatch.setattr(chunks, "LARGE_CHUNK_SIZE", 2 * CHUNK_SIZE)
 
 
 @pytest.fixture
@@ -90,8 +90,8 @@ def hired(monkeypatch):
             lines.append(Line(f"helper {number}", back, there))
             threads.append(threading.Thread(target=served, args=(spoil(Line("first", there, back)),)))
             threads[-1].start()
-        monkeypatch.setattr(dispatch, "further_devices", lambda _: ("some",))
-        monkeypatch.setattr(dispatch, "processes_on", lambda _: lines)
+        monkeypatch.setattr(dispatch, "list_extra_devices", lambda _: ("some",))
+        monkeypatch.setattr(dispatch, "start_workers", lambda _: lines)
         return lines
 
     def served(line):
@@ -101,7 +101,7 @@ def hired(monkeypatch):
             line.outgoing.put(None)
 
     yield hire
-    for line in dispatch.processes_on(("some",)):
+    for line in dispatch.start_workers(("some",)):
         line.send(workers.END, b"")
     for thread in threads:
         thread.join()
@@ -110,11 +110,11 @@ def hired(monkeypatch):
 @pytest.mark.parametrize("count", [1, 2, 4, 15])
 def test_any_number_of_processes_gives_the_same_bits(toys, hired, count):
     """Fifteen is more than there are parts: some have nothing to do."""
-    expected = collect_from(open_source(toys), Settings(), TOY)
+    expected = collect_statistics(open_source(toys), Settings(), TOY)
     hired(count)
-    found = collect_from(open_source(toys), Settings(), TOY)
-    require_same(found, expected)
-    np.testing.assert_array_equal(found.rows, first_six(np.load(toys))[found.places])
+    found = collect_statistics(open_source(toys), Settings(), TOY)
+    assert_same_statistics(found, expected)
+    np.testing.assert_array_equal(found.rows, first_six_values(np.load(toys))[found.indices])
 
 
 @pytest.mark.parametrize("kind", ["array", "folder", "zip", "pattern", "braces", "whole"])
@@ -124,61 +124,61 @@ def test_a_relative_path_is_the_same_images_to_all(kind, toys, hired, tmp_path, 
     there.mkdir()
     (there / "below").mkdir()
     shutil.copy(toys, there / "0.npy")
-    make_folder(there / "images", PART + 20, size=(4, 4))
+    make_image_folder(there / "images", CHUNK_SIZE + 20, size=(4, 4))
     with zipfile.ZipFile(there / "images.zip", "w") as archive:
         for path in sorted((there / "images").iterdir()):
             archive.write(path, path.name)
     monkeypatch.chdir(there / "below")
     given = {"array": "../0.npy", "folder": "../images/", "zip": ".././images.zip", "pattern": "../{0.npy,images.zip}"}
     given |= {"braces": "{../0.npy,../images.zip}", "whole": f"{{{there}/0.npy,{there}/images.zip}}"}
-    expected = collect_from(open_source(given[kind]), Settings(), TOY)
+    expected = collect_statistics(open_source(given[kind]), Settings(), TOY)
     hired(1)
-    require_same(collect_from(open_source(given[kind]), Settings(), TOY), expected)
+    assert_same_statistics(collect_statistics(open_source(given[kind]), Settings(), TOY), expected)
 
 
 @pytest.mark.parametrize("count", [1, 3, 7])
 def test_large_parts_are_condensed_by_whoever_computes_them(toys, hired, large, monkeypatch, count):
     """Seven is more than there are parts."""
-    expected = collect_from(open_source(toys), Settings(), TOY)
+    expected = collect_statistics(open_source(toys), Settings(), TOY)
     hired(count)
-    features = workers.part_bytes
+    features = workers.encode_chunk
     sent = []
-    monkeypatch.setattr(workers, "part_bytes", lambda part: sent.append(type(part)) or features(part))
+    monkeypatch.setattr(workers, "encode_chunk", lambda part: sent.append(type(part)) or features(part))
     told = []
-    found = collect_from(open_source(toys), Settings(batch_size=64), TOY, lambda *what: told.append(what[1]))
-    require_same(found, expected)
-    assert sent == [chunks.LargePart] * len([number for number in range(6) if number % (count + 1)])
-    assert told[-1] == 10 * PART + 40
+    found = collect_statistics(open_source(toys), Settings(batch_size=64), TOY, lambda *what: told.append(what[1]))
+    assert_same_statistics(found, expected)
+    assert sent == [chunks.SummaryChunk] * len([number for number in range(6) if number % (count + 1)])
+    assert told[-1] == 10 * CHUNK_SIZE + 40
     assert 64 in np.diff(told)
 
 
 def test_helpers_serve_several_sides_and_a_resumed_run(toys, hired, tmp_path):
-    expected = collect_from(open_source(toys), Settings(num_images=700), TOY)
+    expected = collect_statistics(open_source(toys), Settings(num_images=700), TOY)
     hired(2)
     settings = Settings(num_images=700, work_dir=tmp_path)
-    collect_from(open_source(toys), settings, TOY)
+    collect_statistics(open_source(toys), settings, TOY)
     (tmp_path / "images" / "part-00000001.npz").unlink()
-    again = collect_from(open_source(toys), settings, TOY)
+    again = collect_statistics(open_source(toys), settings, TOY)
     np.testing.assert_array_equal(again.covariance, expected.covariance)
 
 
 def test_progress_counts_what_others_did(toys, hired):
     hired(2)
     told = []
-    collect_from(open_source(toys), Settings(), TOY, lambda *what: told.append(what))
-    assert told[0] == ("images", 0, 10 * PART + 40)
-    assert told[-1] == ("images", 10 * PART + 40, 10 * PART + 40)
+    collect_statistics(open_source(toys), Settings(), TOY, lambda *what: told.append(what))
+    assert told[0] == ("images", 0, 10 * CHUNK_SIZE + 40)
+    assert told[-1] == ("images", 10 * CHUNK_SIZE + 40, 10 * CHUNK_SIZE + 40)
 
 
 def test_what_a_helper_raises_is_raised_here(tmp_path, hired):
     folder = tmp_path / "a"
     folder.mkdir()
-    for place in range(PART + 5):
+    for place in range(CHUNK_SIZE + 5):
         Image.new("RGB", (4, 4)).save(folder / f"{place:03d}.ppm")
     (folder / "260.ppm").write_text("broken")
     hired(1)
-    with pytest.raises(BadImage, match=r"helper 0: .*260\.ppm"):
-        collect_from(open_source(folder), Settings(), TOY)
+    with pytest.raises(ImageDecodeError, match=r"helper 0: .*260\.ppm"):
+        collect_statistics(open_source(folder), Settings(), TOY)
 
 
 def test_a_helper_that_is_gone_is_told(toys, hired):
@@ -187,45 +187,45 @@ def test_a_helper_that_is_gone_is_told(toys, hired):
             raise OSError("broken pipe")
 
     hired(1, lambda line: Mute(line.name, line.incoming, line.outgoing))
-    with pytest.raises(Unreachable, match="helper 0 is gone"):
-        collect_from(open_source(toys), Settings(), TOY)
+    with pytest.raises(UnreachableError, match="helper 0 is gone"):
+        collect_statistics(open_source(toys), Settings(), TOY)
 
 
 def test_a_helper_that_sees_other_images_refuses(toys, hired, monkeypatch):
     hired(1)
     genuine = workers.open_source
     monkeypatch.setattr(workers, "open_source", lambda address: genuine([np.zeros((4, 4, 3), np.uint8)] * 300))
-    with pytest.raises(Mismatch, match="helper 0: this process sees other images"):
-        collect_from(open_source(toys), Settings(), TOY)
+    with pytest.raises(MismatchError, match="helper 0: this process sees other images"):
+        collect_statistics(open_source(toys), Settings(), TOY)
 
 
 def test_a_helper_with_other_weights_refuses(toys, hired, monkeypatch):
     hired(1)
-    monkeypatch.setattr(Settings, "load", lambda *_, **__: replace(TOY, recipe=replace(TOY.recipe, weights="1" * 64)))
-    with pytest.raises(Mismatch, match="other weights"):
-        collect_from(open_source(toys), Settings(), TOY)
+    monkeypatch.setattr(Settings, "load", lambda *_, **__: replace(TOY, spec=replace(TOY.spec, weights="1" * 64)))
+    with pytest.raises(MismatchError, match="other weights"):
+        collect_statistics(open_source(toys), Settings(), TOY)
 
 
-@pytest.mark.parametrize("size", [PART, 2 * PART])
+@pytest.mark.parametrize("size", [CHUNK_SIZE, 2 * CHUNK_SIZE])
 def test_processes_of_this_machine(toys, importable, size):
     """As for several accelerators, on the processor; they take the size of parts from the job."""
     pytest.importorskip("torch")
     settings = Settings(device="cpu", **CORNER)
     extractor = settings.load()
-    cut = replace(workers.Cut.of(open_source(toys), settings), size=size)
+    partition = replace(workers.Partition.from_source(open_source(toys), settings), size=size)
     pipe = subprocess_workers._started("cpu")
-    gathered = list(workers.gathered(cut, range(len(cut)), settings, extractor, [pipe]))
-    alone = list(workers.extracted(cut, range(len(cut)), settings, extractor))
-    assert len(gathered) == len(alone) == len(cut) == -(-(10 * PART + 40) // size)
-    assert {type(part) for part in alone} == {Part if size == PART else chunks.LargePart}
-    assert [workers.part_bytes(part) for part in gathered] == [workers.part_bytes(part) for part in alone]
+    gathered = list(workers.gathered(partition, range(len(partition)), settings, extractor, [pipe]))
+    alone = list(workers.extract_chunks(partition, range(len(partition)), settings, extractor))
+    assert len(gathered) == len(alone) == len(partition) == -(-(10 * CHUNK_SIZE + 40) // size)
+    assert {type(part) for part in alone} == {FeatureChunk if size == CHUNK_SIZE else chunks.SummaryChunk}
+    assert [workers.encode_chunk(part) for part in gathered] == [workers.encode_chunk(part) for part in alone]
 
 
 def test_cuda_means_every_accelerator(monkeypatch):
     torch = pytest.importorskip("torch")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    assert subprocess_workers.further_devices("cuda") == ("cuda:1", "cuda:2")
-    assert subprocess_workers.further_devices("cuda:2") == subprocess_workers.further_devices("auto") == ()
+    assert subprocess_workers.list_extra_devices("cuda") == ("cuda:1", "cuda:2")
+    assert subprocess_workers.list_extra_devices("cuda:2") == subprocess_workers.list_extra_devices("auto") == ()
 
 
 def test_shares_of_the_cores_are_disjoint_and_complete():
@@ -256,7 +256,7 @@ def sides(tmp_path_factory):
     """Five parts and one."""
     folder = tmp_path_factory.mktemp("sides")
     random = np.random.default_rng(0)
-    np.save(folder / "a.npy", random.integers(0, 256, (4 * PART + 30, 4, 4, 3), np.uint8))
+    np.save(folder / "a.npy", random.integers(0, 256, (4 * CHUNK_SIZE + 30, 4, 4, 3), np.uint8))
     np.save(folder / "b.npy", random.integers(0, 200, (40, 4, 4, 3), np.uint8))
     return folder / "a.npy", folder / "b.npy"
 
@@ -273,7 +273,7 @@ def test_torchrun_gives_the_number_of_one_process(sides, importable):
 
 def test_a_rank_that_is_killed_ends_all_with_a_message(tmp_path, importable):
     pytest.importorskip("torch")
-    np.save(tmp_path / "a.npy", np.random.default_rng(0).integers(0, 256, (60 * PART, 4, 4, 3), np.uint8))
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).integers(0, 256, (60 * CHUNK_SIZE, 4, 4, 3), np.uint8))
     process = torchrun(
         2,
         "stats",
@@ -297,14 +297,14 @@ def test_a_rank_that_is_killed_ends_all_with_a_message(tmp_path, importable):
 
 def test_ranks_condense_large_parts(tmp_path, importable, large):
     pytest.importorskip("torch")
-    np.save(tmp_path / "a.npy", np.random.default_rng(0).integers(0, 256, (4 * PART + 30, 4, 4, 3), np.uint8))
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).integers(0, 256, (4 * CHUNK_SIZE + 30, 4, 4, 3), np.uint8))
     process = torchrun(
         2, "stats", tmp_path / "a.npy", tmp_path / "s.npz", *FLAGS, "toylarge:corner", "--work-dir", tmp_path / "work"
     )
     _, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
     assert len(list(tmp_path.glob("work/images/part-*"))) == 3
-    require_same(read_statistics(tmp_path / "s.npz"), frechet.collect(tmp_path / "a.npy", **CORNER))
+    assert_same_statistics(read_statistics(tmp_path / "s.npz"), frechet.collect(tmp_path / "a.npy", **CORNER))
 
 
 def rank_of(parent, rank):
@@ -335,27 +335,27 @@ def test_engines_that_are_not_there_are_explained(sides):
 def test_ray_without_ray_is_explained(sides, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(RequestError, match=r"pip install 'frechet\[ray\]'"):
-        collect_from(open_source(sides[0]), Settings(engine="ray"), TOY)
+        collect_statistics(open_source(sides[0]), Settings(engine="ray"), TOY)
 
 
 def test_objects_in_memory_stay_in_this_process(hired):
     images = [np.zeros((4, 4, 3), np.uint8)] * 3
     hired(1)
-    assert collect_from(open_source(images), Settings(), TOY).n == 3
+    assert collect_statistics(open_source(images), Settings(), TOY).n == 3
 
 
 @pytest.mark.filterwarnings("ignore")  # Ray's own
-@pytest.mark.parametrize("size", [PART, 2 * PART])
+@pytest.mark.parametrize("size", [CHUNK_SIZE, 2 * CHUNK_SIZE])
 def test_a_ray_cluster_that_loses_a_node_gives_the_same_number(tmp_path, importable, monkeypatch, size):
     """In parts of 256 images, and in large ones."""
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
-    images = np.random.default_rng(0).integers(0, 256, (40 * PART + 30, 4, 4, 3), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (40 * CHUNK_SIZE + 30, 4, 4, 3), np.uint8)
     np.save(tmp_path / "a.npy", images)
-    if size > PART:
-        monkeypatch.setattr(chunks, "MANY", 1000)
-        monkeypatch.setattr(chunks, "LARGE", size)
+    if size > CHUNK_SIZE:
+        monkeypatch.setattr(chunks, "LARGE_CHUNK_THRESHOLD", 1000)
+        monkeypatch.setattr(chunks, "LARGE_CHUNK_SIZE", size)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     other = cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
@@ -377,7 +377,7 @@ def test_a_ray_cluster_that_loses_a_node_gives_the_same_number(tmp_path, importa
     expected = frechet.collect(tmp_path / "a.npy", **{**wish, "extractor": "toynet:corner"})
     assert len(told) == 1 + -(-len(images) // size)
     assert len(nodes) == 2
-    require_same(found, expected)
+    assert_same_statistics(found, expected)
 
 
 @pytest.mark.parametrize("numbers", [range(10_000), range(1, 3), [0, 2], [3], [9_999], []])
@@ -386,16 +386,16 @@ def test_the_images_of_many_parts_are_not_listed(numbers, step):
     """Parts that follow each other are a range to their source; every picture keeps its index among the chosen."""
     asked = []
 
-    class Source:
-        def pictures(self, places):
-            asked.append(places)
-            return (Picture(index, str(place), lambda: None) for index, place in enumerate(places))
+    class ImageSource:
+        def iter_images(self, indices):
+            asked.append(indices)
+            return (ImageRef(index, str(place), lambda: None) for index, place in enumerate(indices))
 
-    cut = Cut(Source(), range(0, step * 256 * 10_000 - 3, step))
+    partition = Partition(ImageSource(), range(0, step * 256 * 10_000 - 3, step))
     tracemalloc.start()
-    found = [(picture.index, picture.name) for picture in islice(cut.pictures(numbers), 600)]
+    found = [(image_ref.index, image_ref.label) for image_ref in islice(partition.iter_images(numbers), 600)]
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    expected = islice((i for number in numbers for i in cut.images_in(number)), 600)
+    expected = islice((i for number in numbers for i in partition.chunk_range(number)), 600)
     assert found == [(index, str(index * step)) for index in expected]
     assert peak < 1e6

@@ -51,10 +51,10 @@ def test_fine_tuning_lowers_the_loss_of_fresh_latents():
     torch.manual_seed(0)
     loss = FIDLoss(train_on_fd.photographs(12, seed=0), extractor="efficientnet-lite0")
     generator = train_on_fd.Generator()
-    before = loss(train_on_fd.samples(generator, 8, seed=1)).item()
-    curve = train_on_fd.finetune(generator, loss, steps=6, batch=8, rate=3e-4)
+    before = loss(train_on_fd.generate_samples(generator, 8, seed=1)).item()
+    curve = train_on_fd.finetune(generator, loss, steps=6, batch=8, learning_rate=3e-4)
     assert len(curve) == 6
-    assert loss(train_on_fd.samples(generator, 8, seed=1)).item() < before
+    assert loss(train_on_fd.generate_samples(generator, 8, seed=1)).item() < before
 
 
 def test_the_notebook_runs():
@@ -84,7 +84,7 @@ def test_the_readme_explains_every_example_and_quotes_the_notebook():
     page = (EXAMPLES / "README.md").read_text()
     for example in (*EXAMPLES.glob("*.py"), *EXAMPLES.glob("*.ipynb")):
         assert example.name in page
-    for picture in re.findall(r"!\[[^]]*\]\(([^)]+)\)", page):
-        assert (EXAMPLES / picture).exists()
+    for image_ref in re.findall(r"!\[[^]]*\]\(([^)]+)\)", page):
+        assert (EXAMPLES / image_ref).exists()
     quoted = re.search(r"```text\n(features .*?)```", page, re.DOTALL).group(1)
     assert quoted in printed()

@@ -9,14 +9,14 @@ from conftest import run
 
 import frechet
 from frechet.distances.kernel import polynomial_mmd
-from frechet.errors import Mismatch, RequestError, SourceError, StatisticsError
-from frechet.evaluation.run import measure
+from frechet.errors import MismatchError, RequestError, SourceError, StatisticsError
+from frechet.evaluation.run import evaluate
 from frechet.execution.settings import Settings
-from frechet.features.spec import Recipe
+from frechet.features.spec import FeatureSpec
 from frechet.statistics import row_sample
-from frechet.statistics.feature_statistics import Statistics
+from frechet.statistics.feature_statistics import FeatureStatistics
 from frechet.statistics.npz_format import read_statistics
-from frechet.statistics.row_sample import KEPT
+from frechet.statistics.row_sample import MAX_SAMPLE_ROWS
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_arrays_files_and_statistics_mix_freely(sides, expected, tmp_path):
     np.savez(tmp_path / "clean.npz", feats=sides[1])
     np.savez(tmp_path / "peer.npz", mu=sides[1].mean(0), sigma=np.cov(sides[1], rowvar=False))
     torch.save(torch.from_numpy(sides[1]), tmp_path / "fidelity.pt")
-    others = (b, sides[1], torch.from_numpy(sides[1]), Statistics.of_features(sides[1]))
+    others = (b, sides[1], torch.from_numpy(sides[1]), FeatureStatistics.from_features(sides[1]))
     others += tuple(tmp_path / name for name in ("arr.npz", "clean.npz", "peer.npz", "fidelity.pt"))
     for other in others:
         score = frechet.score(a, other, features=True)["fid"]
@@ -62,18 +62,22 @@ def test_features_of_another_size_are_not_called_fid(sides):
 
 
 def test_more_rows_than_a_block_give_the_moments_of_all():
-    x = (np.random.default_rng(1).standard_normal((2 * KEPT + 5, 3)) + 100).astype(np.float32).astype(np.float64)
-    statistics = Statistics.of_features(x, seed=4)
+    x = (
+        (np.random.default_rng(1).standard_normal((2 * MAX_SAMPLE_ROWS + 5, 3)) + 100)
+        .astype(np.float32)
+        .astype(np.float64)
+    )
+    statistics = FeatureStatistics.from_features(x, seed=4)
     np.testing.assert_allclose(statistics.mean, x.mean(0), rtol=1e-14)
     np.testing.assert_allclose(statistics.covariance, np.cov(x, rowvar=False), rtol=1e-12)
     assert (statistics.n, statistics.seed) == (len(x), 4)
-    np.testing.assert_array_equal(statistics.rows, x[statistics.places].astype(np.float32))
+    np.testing.assert_array_equal(statistics.rows, x[statistics.indices].astype(np.float32))
 
 
 @pytest.mark.parametrize("how", ["arrays", "npy", "clean-fid", "torch-fidelity"])
 def test_of_many_features_every_one_counts_where_a_metric_asks(tmp_path, monkeypatch, how):
     """From 8 d rows on a sample is kept of them; of 4,096 once, and KID, FID-infinity and the influences were refused."""
-    monkeypatch.setattr(row_sample, "KEPT", 50)
+    monkeypatch.setattr(row_sample, "MAX_SAMPLE_ROWS", 50)
     random = np.random.default_rng(0)
     sides = [random.standard_normal((n, 4)).astype(np.float32) + i for i, n in enumerate((300, 200))]
     given = list(sides)
@@ -95,8 +99,8 @@ def test_of_many_features_every_one_counts_where_a_metric_asks(tmp_path, monkeyp
     plain = frechet.score(*given, features=features)["fd"]
     assert plain.value == scores["fd"].value
     assert "analytic" in plain.interval_method  # by the sample, as ever
-    measured = measure(*given, Settings(), features=features)
-    assert len(measured.statistics["generated"].features) == 300  # what a page is made of
+    evaluation = evaluate(*given, Settings(), features=features)
+    assert len(evaluation.statistics["generated"].features) == 300  # what a page is made of
     if features:
         assert len(frechet.influence(*given, features=True).change) == 300
         assert len(frechet.collect(given[0], features=True).rows) == 50
@@ -172,22 +176,22 @@ def test_flags_about_images_are_held_against_the_features(sides):
 
 
 def test_what_is_said_of_features_is_held_against_the_other_side(sides):
-    made = Statistics.of_features(sides[1], recipe=Recipe(convention="clean"), source="made")
+    made = FeatureStatistics.from_features(sides[1], spec=FeatureSpec(preprocessing="clean"), label="made")
     with pytest.raises(
-        Mismatch, match="convention tensorflow is asked for, and the reference statistics made have clean"
+        MismatchError, match="convention tensorflow is asked for, and the reference statistics made have clean"
     ):
-        frechet.score(sides[0], made, features=True, convention="tensorflow")
-    score = frechet.score(sides[0], made, features=True, convention="clean")["fid"]
-    assert score.provenance["convention"] == "clean"
+        frechet.score(sides[0], made, features=True, preprocessing="tensorflow")
+    score = frechet.score(sides[0], made, features=True, preprocessing="clean")["fid"]
+    assert score.provenance["preprocessing"] == "clean"
     assert "convention" not in score.provenance["generated"]["assumed"]
 
 
 def test_stats_of_features_are_stored_with_what_is_said_of_them(tmp_path, sides, expected):
     a, b = saved(tmp_path, sides)
-    code, out, _ = run("stats", b, tmp_path / "s.npz", "--features", "--convention", "clean", "--dims", "64")
+    code, out, _ = run("stats", b, tmp_path / "s.npz", "--features", "--preprocessing", "clean", "--dims", "64")
     assert (code, out) == (0, f"{tmp_path / 's.npz'}: 200 rows, 64 dimensions\n")
     stored = read_statistics(tmp_path / "s.npz")
-    assert stored.recipe == Recipe(extractor="inception", layer="64", convention="clean")
+    assert stored.spec == FeatureSpec(extractor="inception", layer="64", preprocessing="clean")
     code, out, err = run("score", a, tmp_path / "s.npz", "--features", "--json")
     assert code == 0
     assert json.loads(out)["scores"]["fid"]["value"] == pytest.approx(expected, rel=1e-6)
@@ -197,7 +201,7 @@ def test_stats_of_features_are_stored_with_what_is_said_of_them(tmp_path, sides,
 
 
 def test_statistics_are_no_features_to_make_statistics_of(tmp_path, sides):
-    Statistics.of_features(sides[0]).save(tmp_path / "own.npz")
+    FeatureStatistics.from_features(sides[0]).save(tmp_path / "own.npz")
     np.savez(tmp_path / "peer.npz", mu=np.zeros(3), sigma=np.eye(3))
     for name in ("own.npz", "peer.npz"):
         with pytest.raises(SourceError, match="holds statistics already; expected features"):

@@ -7,23 +7,23 @@ import zipfile
 
 import numpy as np
 import pytest
-from conftest import make_folder
+from conftest import make_image_folder
 from PIL import Image
 
-from frechet.errors import BadImage, SourceError
-from frechet.images.decode import ALPHA, DEEP, FRAMES, decode
-from frechet.images.image import Picture
+from frechet.errors import ImageDecodeError, SourceError
+from frechet.images.decode import ALPHA_DROPPED, FIRST_FRAME_ONLY, SIXTEEN_BIT_SCALED, decode
+from frechet.images.image import ImageRef
 from frechet.images.loader import load_batches
 from frechet.images.sources.registry import open_source
 from frechet.preprocessing import resize
 
 
 def names(source):
-    return [picture.name for picture in source.pictures(range(len(source)))]
+    return [image_ref.label for image_ref in source.iter_images(range(len(source)))]
 
 
 def read(source):
-    return [decode(picture)[0] for picture in source.pictures(range(len(source)))]
+    return [decode(image_ref)[0] for image_ref in source.iter_images(range(len(source)))]
 
 
 def test_a_folder_is_read_recursively_in_order_whatever_the_case(tmp_path):
@@ -38,13 +38,13 @@ def test_a_folder_is_read_recursively_in_order_whatever_the_case(tmp_path):
 
 
 def test_a_link_back_into_the_tree_ends(tmp_path):
-    make_folder(tmp_path / "images")
+    make_image_folder(tmp_path / "images")
     (tmp_path / "images" / "loop").symlink_to(tmp_path / "images")
     assert len(open_source(tmp_path / "images")) == 6
 
 
 def test_folder_zip_npz_and_npy_give_the_same_pixels(tmp_path):
-    folder = make_folder(tmp_path / "images")
+    folder = make_image_folder(tmp_path / "images")
     pixels = read(open_source(folder))
     with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
         for path in sorted(folder.iterdir(), reverse=True):
@@ -64,7 +64,7 @@ def test_chosen_images_of_a_streamed_array(tmp_path, save):
     stack = np.random.default_rng(0).integers(0, 256, (9, 5, 4, 3), np.uint8)
     save(tmp_path / "s.npz", arr_0=stack)
     source = open_source(tmp_path / "s.npz")
-    got = [(p.index, p.name, decode(p)[0]) for p in source.pictures([1, 4, 8])]
+    got = [(p.index, p.label, decode(p)[0]) for p in source.iter_images([1, 4, 8])]
     assert [(index, name.rpartition("[")[2]) for index, name, _ in got] == [(0, "1]"), (1, "4]"), (2, "8]")]
     np.testing.assert_array_equal([image for *_, image in got], stack[[1, 4, 8]])
 
@@ -118,8 +118,8 @@ def _zip(folder, members):
     return folder / "a.zip"
 
 
-def picture(pixels):
-    return Picture(0, "p", lambda: pixels)
+def image_ref(pixels):
+    return ImageRef(0, "p", lambda: pixels)
 
 
 def saved(image, kind, **options):
@@ -140,35 +140,35 @@ def test_modes_become_rgb_as_pillow_converts_them():
         colour.convert("HSV"),
         colour.convert("YCbCr"),
     ):
-        rgb, remark, _ = decode(picture(image))
+        rgb, note, _ = decode(image_ref(image))
         np.testing.assert_array_equal(rgb, np.asarray(image.convert("RGB")))
-        assert remark is None
+        assert note is None
 
 
 def test_alpha_is_dropped_not_blended_and_told():
     pixels = np.random.default_rng(0).integers(0, 256, (6, 5, 4), np.uint8)
-    rgb, remark, _ = decode(picture(saved(Image.fromarray(pixels), "PNG")))
+    rgb, note, _ = decode(image_ref(saved(Image.fromarray(pixels), "PNG")))
     np.testing.assert_array_equal(rgb, pixels[:, :, :3])
-    assert remark == ALPHA
-    assert decode(picture(pixels))[1] == ALPHA
-    assert decode(picture(saved(Image.new("LA", (3, 3)), "PNG")))[1] == ALPHA
+    assert note == ALPHA_DROPPED
+    assert decode(image_ref(pixels))[1] == ALPHA_DROPPED
+    assert decode(image_ref(saved(Image.new("LA", (3, 3)), "PNG")))[1] == ALPHA_DROPPED
     palette = Image.new("P", (3, 3))
-    assert decode(picture(saved(palette, "PNG", transparency=b"\x00\x80")))[1] == ALPHA
+    assert decode(image_ref(saved(palette, "PNG", transparency=b"\x00\x80")))[1] == ALPHA_DROPPED
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_sixteen_bits_are_scaled_not_clipped_and_told(kind):
     deep = np.array([[0, 257, 32896], [65535, 1000, 128]], np.uint16)
-    rgb, remark, _ = decode(picture(saved(Image.fromarray(deep), kind)))
+    rgb, note, _ = decode(image_ref(saved(Image.fromarray(deep), kind)))
     np.testing.assert_array_equal(rgb[:, :, 0], [[0, 1, 128], [255, 4, 0]])
-    assert remark == DEEP
+    assert note == SIXTEEN_BIT_SCALED
 
 
 def test_exif_orientation_is_left_alone():
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 5, 3), np.uint8))
     exif = Image.Exif()
     exif[0x0112] = 6
-    assert decode(picture(saved(image, "PNG", exif=exif)))[0].shape == (6, 5, 3)
+    assert decode(image_ref(saved(image, "PNG", exif=exif)))[0].shape == (6, 5, 3)
 
 
 @pytest.mark.parametrize(
@@ -183,22 +183,22 @@ def test_exif_orientation_is_left_alone():
     ],
 )
 def test_pixels_of_unknown_meaning_are_refused(pixels, message):
-    with pytest.raises(BadImage, match=message):
-        decode(picture(pixels))
+    with pytest.raises(ImageDecodeError, match=message):
+        decode(image_ref(pixels))
 
 
 def test_a_bomb_is_refused_by_pillows_guard(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
-    with pytest.raises(BadImage, match="exceeds limit"):
-        decode(Picture(0, "bomb.png", lambda: saved(Image.new("RGB", (50, 50)), "PNG")))
+    with pytest.raises(ImageDecodeError, match="exceeds limit"):
+        decode(ImageRef(0, "bomb.png", lambda: saved(Image.new("RGB", (50, 50)), "PNG")))
 
 
 def test_a_zip_member_that_unpacks_to_too_much_is_not_unpacked(tmp_path, monkeypatch):
     from frechet.images.sources import files
 
-    monkeypatch.setattr(files, "LARGEST", 1000)
+    monkeypatch.setattr(files, "MAX_IMAGE_BYTES", 1000)
     source = open_source(_zip(tmp_path, {"a.png": bytes(5000), "b.png": bytes(10)}))
-    with pytest.raises(BadImage, match=r"a\.png: has more than 1000 bytes"):
+    with pytest.raises(ImageDecodeError, match=r"a\.png: has more than 1000 bytes"):
         read(source)
 
 
@@ -209,7 +209,7 @@ def test_a_zip_member_that_lies_about_its_size_is_refused(tmp_path):
         at = raw.index(mark) + offset
         raw[at : at + 4] = struct.pack("<I", 10)
     path.write_bytes(raw)
-    with pytest.raises(BadImage, match=r"a\.png"):
+    with pytest.raises(ImageDecodeError, match=r"a\.png"):
         read(open_source(path))
 
 
@@ -224,11 +224,11 @@ def dense(taps, given):
     return matrix
 
 
-@pytest.mark.parametrize("taps", [resize.half_pixel_taps, resize.corner_taps])
+@pytest.mark.parametrize("taps", [resize.half_pixel_taps, resize.tf1_taps])
 @pytest.mark.parametrize("shape", [(32, 32), (40, 500), (500, 40), (299, 299), (1, 7), (700, 640)])
 def test_a_bilinear_resize_is_its_matrices(taps, shape):
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
-    function = {resize.half_pixel_taps: resize.bilinear_half_pixel, resize.corner_taps: resize.bilinear_corner}[taps]
+    function = {resize.half_pixel_taps: resize.bilinear_half_pixel, resize.tf1_taps: resize.bilinear_tf1}[taps]
     out = np.empty((299, 299, 3), np.float32)
     function(image, out)
     rows, columns = dense(taps(shape[0], 299), shape[0]), dense(taps(shape[1], 299), shape[1])
@@ -243,7 +243,7 @@ def test_half_pixel_taps_by_hand():
 
 def test_corner_taps_by_hand():
     # 2 -> 4: sources at 0, .5, 1, 1.5 (clamped)
-    np.testing.assert_allclose(dense(resize.corner_taps(2, 4), 2), [[1, 0], [0.5, 0.5], [0, 1], [0, 1]])
+    np.testing.assert_allclose(dense(resize.tf1_taps(2, 4), 2), [[1, 0], [0.5, 0.5], [0, 1], [0, 1]])
 
 
 def test_the_bicubic_resize_is_neither_rounded_nor_out_of_range():
@@ -259,45 +259,45 @@ def test_the_bicubic_resize_is_neither_rounded_nor_out_of_range():
 
 
 def batches(source, **changes):
-    settings = {"size": 32, "batch_size": 7, "workers": 3, "skip_bad": False, **changes}
-    return list(load_batches(source.pictures(range(len(source))), resize.bilinear_half_pixel, **settings))
+    settings = {"size": 32, "batch_size": 7, "workers": 3, "skip_bad_images": False, **changes}
+    return list(load_batches(source.iter_images(range(len(source))), resize.bilinear_half_pixel, **settings))
 
 
 def test_batches_keep_the_order_and_never_cross_a_part():
     images = np.random.default_rng(0).integers(0, 256, (600, 4, 4, 3), np.uint8)
     loaded = batches(open_source(images), batch_size=100)
-    assert [(batch.part, len(batch.pictures)) for batch in loaded] == [
+    assert [(batch.chunk_index, len(batch.image_refs)) for batch in loaded] == [
         (0, 100), (0, 100), (0, 56), (1, 100), (1, 100), (1, 56), (2, 88),
     ]  # fmt: skip
-    assert [picture.index for batch in loaded for picture in batch.pictures] == list(range(600))
+    assert [image_ref.index for batch in loaded for image_ref in batch.image_refs] == list(range(600))
 
 
 def test_a_bad_image_stops_by_default_and_is_named(folder):
     data = (folder / "002.png").read_bytes()
     (folder / "002.png").write_bytes(data[: len(data) // 2])
-    with pytest.raises(BadImage, match=r"002\.png.*--on-bad-image skip \(on_bad_image=\)"):
+    with pytest.raises(ImageDecodeError, match=r"002\.png.*--on-bad-image skip \(on_bad_image=\)"):
         batches(open_source(folder))
 
 
 def test_a_bad_image_can_be_left_out(folder):
     (folder / "002.png").write_text("not an image")
     (folder / "004.png").write_bytes(b"")
-    loaded = batches(open_source(folder), skip_bad=True, batch_size=3)
-    assert [picture.index for batch in loaded for picture in batch.pictures] == [0, 1, 3, 5]
+    loaded = batches(open_source(folder), skip_bad_images=True, batch_size=3)
+    assert [image_ref.index for batch in loaded for image_ref in batch.image_refs] == [0, 1, 3, 5]
     assert [len(batch.pixels) for batch in loaded] == [2, 2]
-    assert "002.png: is not an image" in loaded[0].bad[0]
+    assert "002.png: is not an image" in loaded[0].skipped_images[0]
 
 
 @pytest.mark.parametrize("kind", ["WEBP", "PNG", "TIFF"])
 def test_of_several_frames_the_first_counts_and_that_is_told(kind):
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("white", "black", "red")]
     several = saved(frames[0], kind, save_all=True, append_images=frames[1:])
-    rgb, remark, _ = decode(picture(several))
-    assert remark == FRAMES
+    rgb, note, _ = decode(image_ref(several))
+    assert note == FIRST_FRAME_ONLY
     assert (rgb == 255).all()
-    assert decode(picture(saved(frames[0], kind)))[1] is None
+    assert decode(image_ref(saved(frames[0], kind)))[1] is None
 
 
 def test_a_telephones_photograph_with_a_map_beside_it_is_one_image():
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("white", "black")]
-    assert decode(picture(saved(frames[0], "MPO", save_all=True, append_images=frames[1:])))[1] is None
+    assert decode(image_ref(saved(frames[0], "MPO", save_all=True, append_images=frames[1:])))[1] is None

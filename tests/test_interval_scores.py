@@ -5,17 +5,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import make_folder, run
-from golden_images import tiles
+from conftest import make_image_folder, run
+from golden_images import make_tiles
 from PIL import Image
 
 import frechet
 from frechet.distances import extrapolation
-from frechet.distances.frechet import Terms, frechet_terms
-from frechet.distances.gaussian import Normal
+from frechet.distances.frechet import FrechetTerms, frechet_terms
+from frechet.distances.gaussian import Gaussian
 from frechet.errors import RequestError
-from frechet.reports.diagnostics import findings_of
-from frechet.reports.text import table
+from frechet.reports.diagnostics import compute_diagnostics
+from frechet.reports.text import format_scores
 
 D = 12
 
@@ -30,8 +30,8 @@ def test_a_score_shows_plain_corrected_and_interval_side_by_side():
     assert low < score.corrected_value < high
     assert score.corrected_value < score.value
     assert score.interval_method == "jackknife of 10 groups"
-    assert score.halved_by == (240, 280)
-    text = table(frechet.score(draw(0, 60), draw(1, 70, 1.5, 0.5), features=True))
+    assert score.n_to_halve_interval == (240, 280)
+    text = format_scores(frechet.score(draw(0, 60), draw(1, 70, 1.5, 0.5), features=True))
     assert "corrected" in text
     assert "95 %" in text
     assert "would take about 240 generated, 280 reference" in text
@@ -39,7 +39,7 @@ def test_a_score_shows_plain_corrected_and_interval_side_by_side():
 
 def test_numpys_whole_numbers_are_as_good_as_pythons(tmp_path):
     """A seed out of `np.arange`, a size out of an array's shape: all of it goes into JSON."""
-    y = frechet.Statistics.of_features(draw(1, 70))
+    y = frechet.Statistics.from_features(draw(1, 70))
     np.savez(tmp_path / "peer.npz", mu=y.mean, sigma=y.covariance)
     chosen = {"features": True, "seed": np.int64(3), "reference_size": np.int64(70)}
     scores = frechet.score(draw(0, 60), tmp_path / "peer.npz", **chosen)
@@ -50,7 +50,7 @@ def test_numpys_whole_numbers_are_as_good_as_pythons(tmp_path):
 def test_it_can_be_left_out_and_says_so():
     score = frechet.score(draw(0, 60), draw(1, 70), features=True, interval="none")["fd"]
     assert score.interval_95 is None
-    assert score.interval_reason == "not asked for"
+    assert score.interval_unavailable_reason == "not asked for"
     with pytest.raises(RequestError, match="auto or none"):
         frechet.score(draw(0, 60), draw(1, 70), features=True, interval="yes")
 
@@ -58,7 +58,7 @@ def test_it_can_be_left_out_and_says_so():
 def test_stored_statistics_give_the_interval_of_the_features(tmp_path):
     x, y = draw(0, 60), draw(1, 70, 1.5)
     direct = frechet.score(x, y, features=True)["fd"]
-    frechet.Statistics.of_features(y).save(tmp_path / "y.npz")
+    frechet.Statistics.from_features(y).save(tmp_path / "y.npz")
     stored = frechet.score(x, tmp_path / "y.npz", features=True)["fd"]
     assert stored.corrected_value == pytest.approx(direct.corrected_value, rel=1e-9)
     assert stored.interval_95 == pytest.approx(direct.interval_95, rel=1e-9)
@@ -67,10 +67,10 @@ def test_stored_statistics_give_the_interval_of_the_features(tmp_path):
 @pytest.mark.parametrize("count", [0, 1, 2, 60])
 def test_few_rows_of_many_images_are_no_ground_for_an_interval(count):
     """As a side keeps of which nearly all images could not be decoded: the same as of none."""
-    full, y = frechet.Statistics.of_features(draw(0, 300)), frechet.Statistics.of_features(draw(1, 300, 1.5))
+    full, y = frechet.Statistics.from_features(draw(0, 300)), frechet.Statistics.from_features(draw(1, 300, 1.5))
     few, none = (
-        frechet.score(replace(full, rows=rows, places=places), y)["fd"]
-        for rows, places in ((full.rows[:count], full.places[:count]), (None, None))
+        frechet.score(replace(full, rows=rows, indices=indices), y)["fd"]
+        for rows, indices in ((full.rows[:count], full.indices[:count]), (None, None))
     )
     assert few.interval_method == none.interval_method == "analytic, as if Gaussian (generated), analytic (reference)"
     assert few.interval_95 == none.interval_95
@@ -89,19 +89,19 @@ def test_a_peers_file_counts_with_the_size_its_user_gives(tmp_path):
 
 def test_equal_sets_are_not_told_apart():
     score = frechet.score(draw(2, 60), draw(3, 70), features=True)["fd"]
-    assert score.p_equal > 0.05
+    assert score.permutation_p_value > 0.05
     assert score.interval_95[0] == 0
-    assert "not told apart" in table(frechet.score(draw(2, 60), draw(3, 70), features=True))
+    assert "not told apart" in format_scores(frechet.score(draw(2, 60), draw(3, 70), features=True))
 
 
 def test_the_worst_images_are_those_whose_removal_helps_most():
     x, y = draw(0, 400), draw(1, 500)
     x[[7, 90]] += 4
     found = frechet.influence(x, y, features=True)
-    assert {row["image"] for row in found.raising(2)} == {"image 7", "image 90"}
-    p = Normal.of_features(y.astype(np.float64))
-    whole = frechet_terms(Normal.of_features(x.astype(np.float64)), p).total
-    without = frechet_terms(Normal.of_features(np.delete(x, 7, 0).astype(np.float64)), p).total
+    assert {row["image"] for row in found.top_raising(2)} == {"image 7", "image 90"}
+    p = Gaussian.from_features(y.astype(np.float64))
+    whole = frechet_terms(Gaussian.from_features(x.astype(np.float64)), p).total
+    without = frechet_terms(Gaussian.from_features(np.delete(x, 7, 0).astype(np.float64)), p).total
     assert found.change[7] == pytest.approx(without - whole, rel=1e-6)
     listed = frechet.score(x, y, features=True, explain=3)["fd"].influence
     assert len(listed["raise"]) == len(listed["lower"]) == 3
@@ -109,11 +109,11 @@ def test_the_worst_images_are_those_whose_removal_helps_most():
 
 
 def test_explain_names_files_and_keeps_their_names_tame(tmp_path):
-    folder = make_folder(tmp_path / "a", 20, seed=1)
-    for index, image in enumerate(tiles("skimage/data/astronaut.png", 20)):
+    folder = make_image_folder(tmp_path / "a", 20, seed=1)
+    for index, image in enumerate(make_tiles("skimage/data/astronaut.png", 20)):
         Image.fromarray(np.asarray(image)).save(folder / f"real {index:02d}.png")
     Image.fromarray(np.full((32, 32, 3), 255, np.uint8)).save(folder / "bad\x1b[31m.png")
-    reference = make_folder(tmp_path / "b", 30, seed=2)
+    reference = make_image_folder(tmp_path / "b", 30, seed=2)
     code, out, _ = run("score", folder, reference, "--extractor", "efficientnet-lite0", "--explain", 5)
     assert code == 0
     assert "images that raise it most" in out
@@ -126,12 +126,12 @@ def test_explain_names_files_and_keeps_their_names_tame(tmp_path):
 def test_only_images_that_raise_are_listed_as_raising():
     x, y = draw(0, 40), draw(1, 500)
     found = frechet.influence(x, y, features=True)
-    raising, lowering = found.raising(40), found.lowering(40)
-    assert 0 < len(raising) < 40
-    assert all(row["change"] < 0 for row in raising)
-    assert all(row["change"] > 0 for row in lowering)
-    assert len(raising) + len(lowering) == 40
-    listed = findings_of(*(frechet.collect(side, features=True) for side in (x[:6], y)))
+    top_raising, top_lowering = found.top_raising(40), found.top_lowering(40)
+    assert 0 < len(top_raising) < 40
+    assert all(row["change"] < 0 for row in top_raising)
+    assert all(row["change"] > 0 for row in top_lowering)
+    assert len(top_raising) + len(top_lowering) == 40
+    listed = compute_diagnostics(*(frechet.collect(side, features=True) for side in (x[:6], y)))
     assert all(row.change < 0 for row in listed.raising)
     assert all(row.change > 0 for row in listed.lowering)
     assert len(listed.raising) + len(listed.lowering) == 6
@@ -141,7 +141,7 @@ def test_only_images_that_raise_are_listed_as_raising():
 @pytest.mark.parametrize("evil", ["a\nb", "a\tb", "a\x1bb", "a\x85b", "a\u2028b", "a\u202eb"])
 def test_a_name_never_leaves_its_line(evil, tmp_path):
     """In the table of images, and in what is told on stderr."""
-    folder, other = make_folder(tmp_path / "a", 6), make_folder(tmp_path / "b", 6, seed=1)
+    folder, other = make_image_folder(tmp_path / "a", 6), make_image_folder(tmp_path / "b", 6, seed=1)
     for name in ("000.png", "001.png"):  # the same image twice, and transparent
         Image.new("RGBA", (8, 8), (250, 0, 0, 9)).save(folder / f"{evil}{name}")
         (folder / name).unlink()
@@ -189,15 +189,15 @@ def test_infinity_is_fitted_to_the_sizes_that_there_were(monkeypatch):
     """A distance of exactly 3 + 5 (1/n + 1/m) has the intercept 3, whatever a quarter of the images is rounded to."""
     sizes = []
 
-    def of_features(rows):
+    def from_features(rows):
         sizes.append(len(rows))
         return rows
 
     def terms(p, q):
         bias = sum(1 / side.shape[0] for side in (p, q))
-        return Terms(3 + 5 * bias, 1 + 2 * bias)
+        return FrechetTerms(3 + 5 * bias, 1 + 2 * bias)
 
-    monkeypatch.setattr(extrapolation.Normal, "of_features", of_features)
+    monkeypatch.setattr(extrapolation.Gaussian, "from_features", from_features)
     monkeypatch.setattr(extrapolation, "frechet_terms", terms)
     found = extrapolation.frechet_infinity(np.zeros((9, 1)), np.zeros((26, 1)))
     assert set(sizes) >= {2, 9, 6, 26}
@@ -211,12 +211,12 @@ def test_infinity_is_seeded_and_labelled():
     )
     assert float(one) == float(other)
     assert one.interval_95 is None
-    assert "FID∞" in one.interval_reason
+    assert "FID∞" in one.interval_unavailable_reason
 
 
 def test_infinity_and_explain_keep_what_they_need_however_many_images_there_are(monkeypatch, tmp_path):
-    monkeypatch.setattr("frechet.statistics.accumulator.rows_kept", lambda n, dims: 4)  # as if there were more than 8 d
-    sides = make_folder(tmp_path / "a", 8, seed=1), make_folder(tmp_path / "b", 9, seed=2)
+    monkeypatch.setattr("frechet.statistics.accumulator.row_sample_size", lambda n, dims: 4)  # as if there were more than 8 d
+    sides = make_image_folder(tmp_path / "a", 8, seed=1), make_image_folder(tmp_path / "b", 9, seed=2)
     options = {"extractor": "efficientnet-lite0"}
     assert np.isfinite(float(frechet.score(*sides, metrics=["fd-infinity"], **options)["fd-infinity"]))
     listed = frechet.score(*sides, explain=8, **options)["fd"].influence

@@ -5,7 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from golden_images import tiles  # noqa: E402
+from golden_images import make_tiles  # noqa: E402
 
 import frechet  # noqa: E402
 from frechet.compat.is_fid import fid, inception_score  # noqa: E402
@@ -15,7 +15,7 @@ from frechet.errors import RequestError  # noqa: E402
 @pytest.fixture(scope="module")
 def images():
     """Tensors (3, h, w) in [-1, 1] with labels, as a dataset gives them."""
-    stack = tiles("skimage/data/astronaut.png", 7).transpose(0, 3, 1, 2)
+    stack = make_tiles("skimage/data/astronaut.png", 7).transpose(0, 3, 1, 2)
     return [(torch.from_numpy(image.copy()).float() / 127.5 - 1, 0) for image in stack]
 
 
@@ -23,7 +23,7 @@ def test_the_score_is_sbarratts(images, weights_with_head):
     """n // splits images a split, the rest dropped; entropies by SciPy as there."""
     scipy = pytest.importorskip("scipy.stats")
     logits = frechet.collect(
-        tiles("skimage/data/astronaut.png", 7), dims=1008, weights=weights_with_head, backend="torch"
+        make_tiles("skimage/data/astronaut.png", 7), dims=1008, weights=weights_with_head, backend="torch"
     ).rows
     predictions = torch.softmax(torch.from_numpy(logits).double(), 1).numpy()
     expected = []
@@ -35,7 +35,7 @@ def test_the_score_is_sbarratts(images, weights_with_head):
 
 
 def test_fid_is_the_score(images, weights):
-    some = [tiles("skimage/data/astronaut.png", 7)[:3], tiles("skimage/data/astronaut.png", 7)[3:]]
+    some = [make_tiles("skimage/data/astronaut.png", 7)[:3], make_tiles("skimage/data/astronaut.png", 7)[3:]]
     expected = frechet.fid(*some, weights=weights, backend="torch")
     assert fid(images[:3], images[3:], resize=True, weights=weights) == pytest.approx(float(expected), rel=1e-5)
 

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import DATA, make_folder, run
-from golden_images import photographs, tiles
+from conftest import DATA, make_image_folder, run
+from golden_images import make_tiles, photographs
 from PIL import Image
 from test_parity import KIT, KIT_PHOTOS, PEERS, assert_close, needs_kit
 
@@ -16,11 +16,11 @@ import frechet
 import frechet.jax as fj
 from frechet.backends.jax import JaxRunner, choose_devices
 from frechet.distances.frechet import frechet_terms
-from frechet.distances.gaussian import Normal
-from frechet.errors import BadFeatures, Mismatch, RequestError, TooFewImages
+from frechet.distances.gaussian import Gaussian
+from frechet.errors import MismatchError, NonFiniteFeaturesError, RequestError, TooFewImagesError
 from frechet.features.registry import load_network
-from frechet.features.spec import Recipe
-from frechet.preprocessing.registry import CONVENTIONS
+from frechet.features.spec import FeatureSpec
+from frechet.preprocessing.registry import PREPROCESSINGS
 
 
 @contextmanager
@@ -57,12 +57,17 @@ def compilations():
 
 
 TOY = fj.Network(
-    run=lambda ops, images, params: ops.matmul(ops.global_mean(ops.enter(images)), params["mix"][0]),
-    convention=CONVENTIONS["pytorch-fid"],
-    pixels=8,
+    run=lambda ops, images, params: ops.matmul(ops.global_average_pool(ops.from_nhwc(images)), params["mix"][0]),
+    preprocessing=PREPROCESSINGS["pytorch-fid"],
+    input_size=8,
     dims=3,
-    recipe=Recipe(
-        extractor="mean colour", layer="3", weights="0", official=False, convention="pytorch-fid", precision="float32"
+    spec=FeatureSpec(
+        extractor="mean colour",
+        layer="3",
+        weights="0",
+        is_official=False,
+        preprocessing="pytorch-fid",
+        precision="float32",
     ),
 )
 MIX = {"mix": (np.asarray([[1, 0.2, 0], [0, 1, 0.3], [0.1, 0, 1]], np.float32),)}
@@ -86,13 +91,13 @@ def test_features_are_pytorch_fids(weights, golden, dims):
     assert_close(ours, golden[f"pytorch_fid_{dims}"])
 
 
-@pytest.mark.parametrize("convention", PEERS)
-def test_features_of_every_convention_are_the_peers_and_openvinos(weights, golden, convention):
-    settings = {"convention": convention, "weights": weights}
-    with x64(convention == "tensorflow"):
+@pytest.mark.parametrize("preprocessing", PEERS)
+def test_features_of_every_convention_are_the_peers_and_openvinos(weights, golden, preprocessing):
+    settings = {"convention": preprocessing, "weights": weights}
+    with x64(preprocessing == "tensorflow"):
         ours = frechet.collect(photographs(), backend="jax", **settings).rows
-    assert_close(ours, golden[f"{PEERS[convention]}_2048"])
-    if convention == "pytorch-fid":
+    assert_close(ours, golden[f"{PEERS[preprocessing]}_2048"])
+    if preprocessing == "pytorch-fid":
         assert_close(ours, frechet.collect(photographs(), backend="openvino", **settings).rows)
 
 
@@ -109,7 +114,7 @@ def test_efficientnet_gives_the_features_of_another_implementation():
 
 
 def test_fid_of_more_images_than_dimensions_is_pytorch_fids(weights, golden):
-    sides = tiles("skimage/data/astronaut.png"), tiles("sklearn/datasets/images/china.jpg")
+    sides = make_tiles("skimage/data/astronaut.png"), make_tiles("sklearn/datasets/images/china.jpg")
     score = frechet.fid(*sides, dims=64, weights=weights, backend="jax")
     assert float(score) == pytest.approx(float(golden["pytorch_fid_tiles_fid_64"]), rel=1e-5)
     assert (score.provenance["backend"], score.provenance["device"]) == ("jax", "cpu")
@@ -123,7 +128,7 @@ def test_kit_photographs(weights):
 
 
 def test_the_command_line_has_the_backend(tmp_path, weights):
-    folder = make_folder(tmp_path / "a", 5)
+    folder = make_image_folder(tmp_path / "a", 5)
     code, out, _ = run(
         "score", folder, folder, "--backend", "jax", "--dims", 64, "--weights", weights, "--interval", "none"
     )
@@ -146,13 +151,13 @@ def test_short_batches_compile_nothing_and_keep_their_length(weights):
 
 
 def test_half_precision_is_another_recipe_and_close(weights):
-    images = tiles("skimage/data/astronaut.png", 4)
+    images = make_tiles("skimage/data/astronaut.png", 4)
     full = frechet.collect(images, dims=64, weights=weights, backend="jax")
     half = frechet.collect(images, dims=64, weights=weights, backend="jax", precision="bfloat16")
     gap = np.abs(half.rows - full.rows).max() / np.abs(full.rows).max()
     assert 1e-5 < gap < 0.05
-    with pytest.raises(Mismatch, match="precision"):
-        frechet.compare(half, full)
+    with pytest.raises(MismatchError, match="precision"):
+        frechet.score_statistics(half, full)
 
 
 @pytest.mark.parametrize("wish", ["nonsense", "cuda:99", "cpu:99", "cpu:x"])
@@ -165,9 +170,9 @@ def test_a_device_that_is_not_there_is_refused(wish):
 def test_the_distance_of_jax_arrays_is_that_of_arrays(n, m):
     random = np.random.default_rng(0)
     x, y = random.standard_normal((n, 64)), random.standard_normal((m, 64)) * 1.2
-    arrays = frechet_terms(Normal.of_features(x), Normal.of_features(y))
+    arrays = frechet_terms(Gaussian.from_features(x), Gaussian.from_features(y))
     with x64(True):
-        found = frechet_terms(Normal.of_features(jnp.asarray(x)), Normal.of_features(jnp.asarray(y)))
+        found = frechet_terms(Gaussian.from_features(jnp.asarray(x)), Gaussian.from_features(jnp.asarray(y)))
     np.testing.assert_allclose(found, arrays, rtol=1e-9)
 
 
@@ -189,7 +194,7 @@ def test_float32_sums_lose_nothing_over_many_batches():
     rows = (1000 + random.standard_normal((2000, 16, 3))).astype(np.float32)
 
     def body(stats, batch):
-        return fj.merge(stats, fj._moments_of(batch, None, TOY)), None
+        return fj.merge(stats, fj._compute_moments(batch, None, TOY)), None
 
     found = fj.to_statistics(jax.jit(lambda rows: jax.lax.scan(body, fj.empty(TOY), rows)[0])(rows))
     exact = rows.reshape(-1, 3).astype(np.float64)
@@ -214,19 +219,19 @@ def test_the_in_loop_distance_is_that_of_all_features_in_float64(either):
     mix = random.standard_normal((192, 64)).astype(np.float32) / 1000
     mixed = replace(
         TOY,
-        run=lambda ops, images, params: ops.relu(ops.matmul(ops.positions(ops.enter(images)), params["mix"][0])),
+        run=lambda ops, images, params: ops.relu(ops.matmul(ops.flatten(ops.from_nhwc(images)), params["mix"][0])),
         dims=64,
-        recipe=replace(TOY.recipe, layer="64"),
+        spec=replace(TOY.spec, layer="64"),
     )
     sides = [noise(n, seed=n) // shade for n, shade in ((128, 1), (192, 2))]
     stats = [fj.collect([images[:50], images[50:70], images[70:]], mixed, {"mix": (mix,)}) for images in sides]
     rows = [np.maximum(images.reshape(-1, 192) @ mix.astype(np.float64), 0) for images in sides]
-    expected = frechet_terms(*map(Normal.of_features, rows)).total
+    expected = frechet_terms(*map(Gaussian.from_features, rows)).total
     assert float(fj.fid(*stats)) == pytest.approx(expected, rel=1e-5 if either else 1e-3)
 
 
 def test_nothing_compiles_after_the_first_two_shapes():
-    step, stats = fj.sharded_step(MIX), fj.empty(TOY)
+    step, stats = fj.make_sharded_update(MIX), fj.empty(TOY)
     for images in (noise(16), noise(16, size=12)):
         stats = step(stats, images)
     with compilations() as found:
@@ -265,14 +270,14 @@ def test_a_reference_made_on_devices_serves_everywhere(tmp_path):
     fj.to_statistics(fj.collect([noise(30)], TOY, MIX)).save(tmp_path / "reference.npz")
     stats = fj.collect([noise(30, seed=1)], TOY, MIX)
     x, y = toy_features(noise(30, seed=1)), toy_features(noise(30))
-    expected = frechet_terms(Normal.of_features(x), Normal.of_features(y)).total
+    expected = frechet_terms(Gaussian.from_features(x), Gaussian.from_features(y)).total
     assert float(fj.fid(stats, tmp_path / "reference.npz")) == pytest.approx(expected, rel=1e-3)
 
 
 def test_a_reference_of_another_convention_is_refused():
-    other = replace(TOY, convention=CONVENTIONS["clean"], recipe=replace(TOY.recipe, convention="clean"))
+    other = replace(TOY, preprocessing=PREPROCESSINGS["clean"], spec=replace(TOY.spec, preprocessing="clean"))
     one, two = (fj.collect([noise(9)], toy, MIX) for toy in (TOY, other))
-    with pytest.raises(Mismatch, match="convention"):
+    with pytest.raises(MismatchError, match="convention"):
         fj.fid(one, two)
     with pytest.raises(RequestError, match="different networks"):
         fj.merge(one, two)
@@ -298,12 +303,12 @@ def test_values_out_of_range_never_become_a_number():
     with pytest.raises(RequestError, match="range from 0 to 255; expected 0 to 1"):
         TOY(MIX, np.asarray([[[[0.0, 255.0, 0.0]]]], np.float32))
     stats = fj.collect([np.full((4, 8, 8, 3), 255, np.float32)], TOY, MIX)
-    with pytest.raises(BadFeatures, match="value_range"):
+    with pytest.raises(NonFiniteFeaturesError, match="value_range"):
         fj.fid(stats, stats)
 
 
 def test_one_image_has_no_distribution():
-    with pytest.raises(TooFewImages, match="1 were gathered"):
+    with pytest.raises(TooFewImagesError, match="1 were gathered"):
         fj.to_statistics(fj.collect([noise(1)], TOY, MIX))
 
 

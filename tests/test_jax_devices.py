@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from golden_images import tiles
+from golden_images import make_tiles
 
 import frechet
 
@@ -105,7 +105,7 @@ def test_two_processes_give_the_number_of_one(weights):
     found = [result(process) for process in processes]
     assert found[0] == found[1]
     assert found[0]["n where one process has no images"] == 9
-    one, other = tiles("skimage/data/astronaut.png", 133), tiles("sklearn/datasets/images/china.jpg", 128)
+    one, other = make_tiles("skimage/data/astronaut.png", 133), make_tiles("sklearn/datasets/images/china.jpg", 128)
     n, fid = found[0]["all"]
     assert n == 133
     assert fid == pytest.approx(float(frechet.fid(one, other, dims=64, weights=weights)), rel=1e-6)

@@ -29,7 +29,7 @@ def test_adm_files_are_evaluated_on_a_trial(tmp_path, weights):
         arrays = samples["arr_0"], reference["arr_0"]
     for line, dims in ((fid, 2048), (sfid, 2023)):
         name, here, published = line.split()
-        expected = frechet.score(*arrays, dims=dims, convention="tensorflow", weights=weights)[name]
+        expected = frechet.score(*arrays, dims=dims, preprocessing="tensorflow", weights=weights)[name]
         assert float(here) == pytest.approx(float(expected), rel=1e-3)
         assert published == "unknown"
 

@@ -6,30 +6,30 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from golden_images import tiles
+from golden_images import make_tiles
 from test_jax import MIX, TOY, noise, toy_features, x64
 
 import frechet
 import frechet.jax as fj
-from frechet.distances.gaussian import Normal
-from frechet.errors import BadFeatures, Mismatch, RequestError, TooFewImages
+from frechet.distances.gaussian import Gaussian
+from frechet.errors import MismatchError, NonFiniteFeaturesError, RequestError, TooFewImagesError
 from frechet.losses.jax import (
     Reference,
-    _is,
-    _kid,
+    _is_from_logits,
+    _kid_from_features,
     fid_loss,
     frechet_distance,
-    in_microbatches,
     is_loss,
     kid_loss,
-    reference_of,
+    make_reference,
+    value_and_grad_in_microbatches,
 )
-from frechet.statistics.feature_statistics import Statistics
+from frechet.statistics.feature_statistics import FeatureStatistics
 
 
 def real(name="astronaut", count=12, size=32):
     """(n, size, size, 3) in [0, 1]: real patches, and the uint8 arrays that they are."""
-    arrays = np.stack([image[:size, :size] for image in tiles(f"skimage/data/{name}.png", count)])
+    arrays = np.stack([image[:size, :size] for image in make_tiles(f"skimage/data/{name}.png", count)])
     return jnp.asarray(arrays, jnp.float32) / 255, arrays
 
 
@@ -40,7 +40,7 @@ def stored(weights):
 
 @pytest.fixture(scope="module")
 def reference(stored, weights):
-    return reference_of(stored, dims=64, weights=weights)
+    return make_reference(stored, dims=64, weights=weights)
 
 
 @pytest.mark.parametrize("on", [False, True], ids=["x32", "x64"])
@@ -48,7 +48,7 @@ def test_the_value_is_the_scores(stored, weights, on):
     images, arrays = real()
     expected = frechet.score(arrays, stored, dims=64, weights=weights)["fid"]
     with x64(on):
-        found = jax.jit(fid_loss)(images, reference_of(stored, dims=64, weights=weights))
+        found = jax.jit(fid_loss)(images, make_reference(stored, dims=64, weights=weights))
     assert found.dtype == jnp.float32
     assert float(found) == pytest.approx(float(expected), rel=1e-4)
 
@@ -57,7 +57,7 @@ def test_a_reference_may_be_images_or_a_file(stored, reference, weights, tmp_pat
     stored.save(tmp_path / "reference.npz")
     images = real()[0]
     for source in (tmp_path / "reference.npz", real("coffee", 16)[0], real("coffee", 16)[1]):
-        other = reference_of(source, dims=64, weights=weights, batch_size=7)
+        other = make_reference(source, dims=64, weights=weights, batch_size=7)
         assert float(fid_loss(images, other)) == pytest.approx(float(fid_loss(images, reference)), rel=1e-4)
 
 
@@ -100,7 +100,7 @@ def test_as_many_images_as_dimensions_have_the_gradient_of_differences(n):
     x, y = (random.standard_normal((k, 24)) * np.logspace(-3.5, 0, 24) for k in (n, 40))
     expected = differences(lambda x: by_singular_values(x, y), x)
     with x64(True):
-        stored = jax.tree.map(jnp.asarray, Normal.of_features(y).factored())
+        stored = jax.tree.map(jnp.asarray, Gaussian.from_features(y).with_factor())
         for other in (y, stored):
             value, gradient = jax.jit(jax.value_and_grad(frechet_distance))(x, other)
             assert float(value) == pytest.approx(by_singular_values(x, y), rel=1e-10)
@@ -114,7 +114,7 @@ def test_features_of_any_dtype_have_the_distance_of_their_doubles(dtype, on):
     random = np.random.default_rng(0)
     scale = np.logspace(-3, 0, 12)
     x, w, y = (random.standard_normal(shape) for shape in ((20, 12), (12, 12), (40, 12)))
-    normal = Normal.of_features(y * scale).factored()
+    gaussian = Gaussian.from_features(y * scale).with_factor()
     with x64(on):
         x, w = jnp.asarray(x, dtype), jnp.asarray(w, dtype)
 
@@ -123,7 +123,7 @@ def test_features_of_any_dtype_have_the_distance_of_their_doubles(dtype, on):
 
         expected = by_singular_values(np.asarray(features(w), np.float64), y * scale)
         value_and_grad = jax.value_and_grad(lambda w, other: frechet_distance(features(w), other))
-        for other in (y * scale, jax.tree.map(jnp.asarray, normal)):
+        for other in (y * scale, jax.tree.map(jnp.asarray, gaussian)):
             value, gradient = value_and_grad(w, other)
             assert value.dtype == gradient.dtype == dtype
             assert float(value) == pytest.approx(expected, rel=max(1e-5, float(jnp.finfo(dtype).eps)))
@@ -150,8 +150,8 @@ def test_kid_and_is_have_the_gradients_of_differences():
     random = np.random.default_rng(0)
     x, rows = random.standard_normal((5, 7)), random.standard_normal((9, 7))
     with x64(True):
-        assert_gradient(lambda x: _kid(x, Reference(None, None, rows)), x)
-        assert_gradient(lambda x: _is(x, None), x)
+        assert_gradient(lambda x: _kid_from_features(x, Reference(None, None, rows)), x)
+        assert_gradient(lambda x: _is_from_logits(x, None), x)
 
 
 @pytest.mark.parametrize(("n", "m", "rel", "relative_gradient"), [(8, 200, 1e-5, 1e-5), (200, 300, 1e-3, 2e-2)])
@@ -180,7 +180,7 @@ def test_torch_agrees_in_value_and_gradient(stored, weights):
     value.backward()
     expected = leaf.grad.numpy().transpose(0, 2, 3, 1)
     with x64(True):
-        loss, gradient = jax.jit(jax.value_and_grad(fid_loss))(images, reference_of(stored, dims=64, weights=weights))
+        loss, gradient = jax.jit(jax.value_and_grad(fid_loss))(images, make_reference(stored, dims=64, weights=weights))
     assert float(loss) == pytest.approx(float(value.detach()), rel=1e-9)
     assert np.linalg.norm(np.asarray(gradient) - expected) <= 1e-9 * np.linalg.norm(expected)
 
@@ -188,8 +188,8 @@ def test_torch_agrees_in_value_and_gradient(stored, weights):
 def test_checkpointing_changes_nothing_but_memory(stored, weights):
     images = real()[0][:3]
     found = []
-    for checkpoint in (False, True):
-        reference = reference_of(stored, dims=64, weights=weights, checkpoint=checkpoint)
+    for gradient_checkpointing in (False, True):
+        reference = make_reference(stored, dims=64, weights=weights, gradient_checkpointing=gradient_checkpointing)
         program = jax.jit(jax.value_and_grad(fid_loss)).lower(images, reference)
         found.append((program.compile()(images, reference), program.as_text().count("optimization_barrier")))
     (plain, none), (again, barriers) = found
@@ -211,11 +211,11 @@ def test_microbatches_give_the_gradient_of_the_whole(loss, n):
         return params["images"][latents] ** 1.1
 
     with x64(True):
-        normal = Normal.of_features(jnp.asarray(rows)).factored()
-        extract = jax.tree_util.Partial(TOY, MIX)
-        reference = extract if loss is is_loss else Reference(extract, normal, jnp.asarray(rows))
+        gaussian = Gaussian.from_features(jnp.asarray(rows)).with_factor()
+        feature_fn = jax.tree_util.Partial(TOY, MIX)
+        reference = feature_fn if loss is is_loss else Reference(feature_fn, gaussian, jnp.asarray(rows))
         whole = jax.value_and_grad(lambda params: loss(make(params, latents), reference))(params)
-        found = jax.jit(in_microbatches(loss, make, size=5))(params, latents, reference)
+        found = jax.jit(value_and_grad_in_microbatches(loss, make, size=5))(params, latents, reference)
     assert float(found[0]) == pytest.approx(float(whole[0]), rel=1e-9)
     gap = np.linalg.norm(np.asarray(found[1]["images"]) - np.asarray(whole[1]["images"]))
     assert gap <= 1e-9 * np.linalg.norm(whole[1]["images"])
@@ -223,7 +223,7 @@ def test_microbatches_give_the_gradient_of_the_whole(loss, n):
 
 def test_kid_is_unbiased_mmd_by_its_definition(reference, stored):
     images = real(count=6)[0]
-    x = np.asarray(reference.extract(images), np.float64)
+    x = np.asarray(reference.feature_fn(images), np.float64)
     y = stored.rows.astype(np.float64)
 
     def k(a, b):
@@ -235,9 +235,11 @@ def test_kid_is_unbiased_mmd_by_its_definition(reference, stored):
 
 
 def test_is_of_known_probabilities(weights_with_head):
-    extract = jax.tree_util.Partial(*fj.network(dims=1008, weights=weights_with_head))
+    feature_fn = jax.tree_util.Partial(*fj.network(dims=1008, weights=weights_with_head))
     images = real()[0][:4]
-    value, logits = jax.jit(lambda images, extract: (is_loss(images, extract), extract(images)))(images, extract)
+    value, logits = jax.jit(lambda images, feature_fn: (is_loss(images, feature_fn), feature_fn(images)))(
+        images, feature_fn
+    )
     p = np.exp(np.asarray(logits, np.float64))
     p /= p.sum(axis=1, keepdims=True)
     expected = np.exp(np.mean([(row * np.log(row / p.mean(0))).sum() for row in p]))
@@ -247,7 +249,7 @@ def test_is_of_known_probabilities(weights_with_head):
 def test_is_of_certain_classes_is_their_number():
     """Probabilities that are 0 or 1 in float32: three classes, equally often."""
     logits = 1000 * jnp.eye(6, 6)[:, [0, 1, 2]]
-    assert float(_is(logits[:3], None)) == pytest.approx(-3, rel=1e-6)
+    assert float(_is_from_logits(logits[:3], None)) == pytest.approx(-3, rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -267,7 +269,7 @@ def test_wrong_images_are_refused(reference, images, message):
 
 def test_bad_images_are_named_or_give_nan(reference):
     images = real()[0]
-    with pytest.raises(BadFeatures, match="image 3"):
+    with pytest.raises(NonFiniteFeaturesError, match="image 3"):
         fid_loss(images.at[3, 0, 0, 0].set(jnp.nan), reference)
     compiled = jax.jit(fid_loss)
     assert np.isfinite(compiled(images, reference))
@@ -277,38 +279,38 @@ def test_bad_images_are_named_or_give_nan(reference):
 
 def test_one_image_or_none_has_no_distribution(reference):
     for few in (0, 1):
-        with pytest.raises(TooFewImages, match=f"got {few}"):
+        with pytest.raises(TooFewImagesError, match=f"got {few}"):
             fid_loss(real()[0][:few], reference)
 
 
 def test_a_reference_made_otherwise_is_refused(weights, stored):
-    with pytest.raises(Mismatch, match="convention"):
-        reference_of(stored, dims=64, weights=weights, convention="tensorflow")
+    with pytest.raises(MismatchError, match="convention"):
+        make_reference(stored, dims=64, weights=weights, preprocessing="tensorflow")
     nowhere = "nowhere.pth"  # no weights are needed to see any of this
-    with pytest.raises(Mismatch, match="convention"):
-        reference_of(stored, dims=64, weights=nowhere, convention="tensorflow")
-    with pytest.raises(Mismatch, match="64 dimensions"):
-        reference_of(stored, weights=nowhere)
+    with pytest.raises(MismatchError, match="convention"):
+        make_reference(stored, dims=64, weights=nowhere, preprocessing="tensorflow")
+    with pytest.raises(MismatchError, match="64 dimensions"):
+        make_reference(stored, weights=nowhere)
     with pytest.raises(RequestError, match="statistics file"):
-        reference_of([1, 2, 3], dims=64, weights=nowhere)
-    others = replace(stored, recipe=replace(stored.recipe, weights=64 * "0"))
-    with pytest.raises(Mismatch, match="weights"):
-        reference_of(others, dims=64, weights=weights)
+        make_reference([1, 2, 3], dims=64, weights=nowhere)
+    others = replace(stored, spec=replace(stored.spec, weights=64 * "0"))
+    with pytest.raises(MismatchError, match="weights"):
+        make_reference(others, dims=64, weights=weights)
     with pytest.raises(RequestError, match="reference_of"):
         fid_loss(real()[0], "reference.npz")
-    bare = Statistics(mean=stored.mean, covariance=stored.covariance, n=16, recipe=stored.recipe, source="here")
+    bare = FeatureStatistics(mean=stored.mean, covariance=stored.covariance, n=16, spec=stored.spec, label="here")
     with pytest.raises(RequestError, match="KID needs some"):
-        kid_loss(real()[0], reference_of(bare, dims=64, weights=weights))
+        kid_loss(real()[0], make_reference(bare, dims=64, weights=weights))
 
 
 def test_microbatches_of_something_else_are_refused(reference):
     with pytest.raises(RequestError, match="fid_loss, kid_loss or is_loss"):
-        in_microbatches(np.sum, None)
+        value_and_grad_in_microbatches(np.sum, None)
     with pytest.raises(RequestError, match=r"size is 0; .* at least 1"):
-        in_microbatches(fid_loss, None, size=0)
+        value_and_grad_in_microbatches(fid_loss, None, size=0)
     with pytest.raises(RequestError, match=r"batch_size is 0; .* at least 1"):
-        reference_of(real()[1], batch_size=0, weights="nowhere.pth")
-    step, z = in_microbatches(fid_loss, lambda params, latents: latents["z"] * params), real()[0]
+        make_reference(real()[1], batch_size=0, weights="nowhere.pth")
+    step, z = value_and_grad_in_microbatches(fid_loss, lambda params, latents: latents["z"] * params), real()[0]
     for latents, told in (
         ({"z": z, "labels": np.zeros(5)}, "have 5 and 12 rows"),
         ({"z": z, "scale": 1.0}, "have no and 12 rows"),
@@ -316,21 +318,21 @@ def test_microbatches_of_something_else_are_refused(reference):
     ):
         with pytest.raises(RequestError, match=told):
             step(1.0, latents, reference)
-    with pytest.raises(TooFewImages, match="got 0"):
+    with pytest.raises(TooFewImagesError, match="got 0"):
         step(1.0, {"z": z[:0]}, reference)
-    wrong = in_microbatches(fid_loss, lambda params, latents: latents[:1], size=2)
+    wrong = value_and_grad_in_microbatches(fid_loss, lambda params, latents: latents[:1], size=2)
     with pytest.raises(RequestError, match="gave 1 images for 2"):
         wrong(0.0, real()[0], reference)
 
 
 def test_a_value_range_is_looked_at_before_weights(tmp_path):
-    for of in (fj.network, lambda **options: reference_of(real()[1], **options)):
+    for of in (fj.network, lambda **options: make_reference(real()[1], **options)):
         with pytest.raises(RequestError, match=r"value_range is \(1, -1\); expected \(black, white\)"):
             of(value_range=(1, -1), weights=tmp_path / "nowhere.pth")
 
 
 def test_a_value_range_may_be_a_list(reference, stored, weights):
     """As it comes out of a configuration file; a network must stay hashable."""
-    signed = reference_of(stored, dims=64, weights=weights, value_range=[-1, 1])
+    signed = make_reference(stored, dims=64, weights=weights, value_range=[-1, 1])
     images = real()[0]
     assert float(fid_loss(2 * images - 1, signed)) == pytest.approx(float(fid_loss(images, reference)), rel=1e-4)

@@ -7,22 +7,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from golden_images import tiles
+from golden_images import make_tiles
 
 import frechet
 from frechet.distances import transport
-from frechet.distances.gaussian import Normal
-from frechet.errors import BadFeatures, Mismatch, RequestError, TooFewImages
+from frechet.distances.gaussian import Gaussian
+from frechet.errors import MismatchError, NonFiniteFeaturesError, RequestError, TooFewImagesError
 from frechet.features.registry import EXTRACTORS
 from frechet.losses.torch import FIDLoss, ISLoss, KIDLoss, frechet_distance
-from frechet.preprocessing.registry import CONVENTIONS
+from frechet.preprocessing.registry import PREPROCESSINGS
 
 OFFLINE = {"extractor": "efficientnet-lite0"}
 
 
 def real(name="astronaut", count=12, size=32):
     """(n, 3, size, size) in [0, 1]: real patches, and the uint8 arrays that they are."""
-    arrays = [np.asarray(image)[:size, :size] for image in tiles(f"skimage/data/{name}.png", count)]
+    arrays = [np.asarray(image)[:size, :size] for image in make_tiles(f"skimage/data/{name}.png", count)]
     return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2) / 255, arrays
 
 
@@ -42,29 +42,29 @@ def shallow(weights, reference):
     return FIDLoss(reference[0].double(), weights=weights, dims=64)
 
 
-EXACT = sorted({name for row in EXTRACTORS.values() for name in row.conventions} - {"imagenet"})
+EXACT = sorted({name for row in EXTRACTORS.values() for name in row.preprocessings} - {"imagenet"})
 
 
 @pytest.mark.parametrize("name", EXACT)
 @pytest.mark.parametrize(("height", "width"), [(32, 48), (299, 299), (400, 310), (150, 700)])
 def test_a_conventions_matrices_are_its_decoders_resize(name, height, width):
-    convention = CONVENTIONS[name]
+    preprocessing = PREPROCESSINGS[name]
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     out = np.empty((299, 299, 3), np.float32)
-    convention.resize(image, out)
-    rows, columns = convention.matrix(height, 299), convention.matrix(width, 299)
+    preprocessing.resize(image, out)
+    rows, columns = preprocessing.resize_matrix(height, 299), preprocessing.resize_matrix(width, 299)
     found = np.einsum("ih,hwc,jw->ijc", rows, image.astype(np.float64), columns, optimize=True)
-    found = found.clip(0, 255) if convention.clipped else found
+    found = found.clip(0, 255) if preprocessing.is_clipped else found
     assert np.abs(found - out).max() <= 1e-3  # of 255
 
 
 def test_where_a_decoder_rounds_to_bytes_its_matrices_come_near():
     """Pillow keeps 8 bits between its two passes; on a photograph that is a grey level or two."""
-    convention = CONVENTIONS["imagenet"]
-    image = np.asarray(tiles("skimage/data/astronaut.png", 1)[0])
+    preprocessing = PREPROCESSINGS["imagenet"]
+    image = np.asarray(make_tiles("skimage/data/astronaut.png", 1)[0])
     out = np.empty((224, 224, 3), np.float32)
-    convention.resize(image, out)
-    rows, columns = (convention.matrix(length, 224) for length in image.shape[:2])
+    preprocessing.resize(image, out)
+    rows, columns = (preprocessing.resize_matrix(length, 224) for length in image.shape[:2])
     found = np.einsum("ih,hwc,jw->ijc", rows, image.astype(np.float64), columns, optimize=True).clip(0, 255)
     assert np.abs(found - out).max() <= 2
     assert np.abs(found - out).mean() <= 0.5
@@ -109,7 +109,7 @@ def test_as_many_images_as_dimensions_have_the_gradient_of_differences(n, stored
         np.reshape([by_singular_values(x + step) - by_singular_values(x - step) for step in steps], x.shape) / 2e-7
     )
     features, other = torch.from_numpy(x).requires_grad_(), torch.from_numpy(y)
-    value = frechet_distance(features, Normal.of_features(other).factored() if stored else other)
+    value = frechet_distance(features, Gaussian.from_features(other).with_factor() if stored else other)
     value.backward()
     assert value.item() == pytest.approx(by_singular_values(x), rel=1e-10)
     assert np.linalg.norm(features.grad.numpy() - expected) <= 1e-5 * np.linalg.norm(expected)
@@ -118,8 +118,8 @@ def test_as_many_images_as_dimensions_have_the_gradient_of_differences(n, stored
 def test_few_images_on_both_sides_are_decomposed_once(monkeypatch):
     """Without a covariance nothing was squared: small roots are singular values already."""
     asked = []
-    real = transport._by_singular_values
-    monkeypatch.setattr(transport, "_by_singular_values", lambda *factors: asked.append(1) or real(*factors))
+    real = transport._coupling_from_singular_values
+    monkeypatch.setattr(transport, "_coupling_from_singular_values", lambda *factors: asked.append(1) or real(*factors))
     random = np.random.default_rng(0)
     x, y = (torch.from_numpy(random.standard_normal((n, 24)) * np.logspace(-6, 0, 24)) for n in (20, 22))
     frechet_distance(x.requires_grad_(), y).backward()
@@ -132,7 +132,7 @@ def test_single_precision_features_have_the_distance_of_doubles(stored):
     random = torch.Generator().manual_seed(0)
     scale = torch.logspace(-4, 0, 32)
     x, y = (torch.randn(n, 32, generator=random) * scale for n in (200, 300))
-    given = Normal.of_features(y.double()) if stored else y
+    given = Gaussian.from_features(y.double()) if stored else y
     expected = [side.double().requires_grad_() for side in (x, y)]
     value = frechet_distance(*expected)
     value.backward()
@@ -159,9 +159,9 @@ def test_the_gradient_at_pixels_is_that_of_differences(shallow):
 
 def test_checkpointing_changes_nothing_but_memory(reference, weights):
     found = []
-    for checkpoint in (False, True):
+    for gradient_checkpointing in (False, True):
         images = real()[0][:3].requires_grad_()
-        value = FIDLoss(reference[0], weights=weights, dims=192, checkpoint=checkpoint)(images)
+        value = FIDLoss(reference[0], weights=weights, dims=192, gradient_checkpointing=gradient_checkpointing)(images)
         value.backward()
         found.append((float(value.detach()), images.grad))
     assert found[0][0] == found[1][0]
@@ -284,37 +284,37 @@ def test_a_reference_on_another_device_is_refused():
 
 
 def test_one_image_has_no_distribution(loss):
-    with pytest.raises(TooFewImages, match="got 1"):
+    with pytest.raises(TooFewImagesError, match="got 1"):
         loss(torch.zeros(1, 3, 8, 8))
 
 
 def test_nan_names_the_image(loss):
     images = real()[0].clone()
     images[3, 0, 0, 0] = torch.nan
-    with pytest.raises((BadFeatures, RequestError), match=r"image 3|NaN|nan"):
+    with pytest.raises((NonFiniteFeaturesError, RequestError), match=r"image 3|NaN|nan"):
         loss(images)
 
 
 def test_a_reference_made_otherwise_is_refused(weights, tmp_path, reference):
-    made = frechet.collect(reference[1], weights=weights, dims=64, convention="tensorflow")
-    with pytest.raises(Mismatch, match="convention"):
+    made = frechet.collect(reference[1], weights=weights, dims=64, preprocessing="tensorflow")
+    with pytest.raises(MismatchError, match="convention"):
         FIDLoss(made, weights=weights, dims=64)
-    with pytest.raises(Mismatch, match=r"extractor efficientnet-lite0 \(generated\) and inception \(reference\)"):
+    with pytest.raises(MismatchError, match=r"extractor efficientnet-lite0 \(generated\) and inception \(reference\)"):
         FIDLoss(made, **OFFLINE)
     nowhere = tmp_path / "nowhere.pth"  # no weights are needed to see any of this
     for loss in (FIDLoss, KIDLoss):
-        with pytest.raises(Mismatch, match="convention"):
+        with pytest.raises(MismatchError, match="convention"):
             loss(made, weights=nowhere, dims=64)
-        with pytest.raises(Mismatch, match="64 dimensions"):
-            loss(made, weights=nowhere, convention="tensorflow")
+        with pytest.raises(MismatchError, match="64 dimensions"):
+            loss(made, weights=nowhere, preprocessing="tensorflow")
         with pytest.raises(RequestError, match="statistics file"):
             loss([1, 2, 3], weights=nowhere)
-    bare = frechet.Statistics(mean=made.mean, covariance=made.covariance, n=16, recipe=made.recipe, source="here")
+    bare = frechet.Statistics(mean=made.mean, covariance=made.covariance, n=16, spec=made.spec, label="here")
     with pytest.raises(RequestError, match="KID needs some"):
-        KIDLoss(bare, weights=nowhere, dims=64, convention="tensorflow")
-    others = replace(made, recipe=replace(made.recipe, weights=64 * "0"))
-    with pytest.raises(Mismatch, match="weights"):
-        FIDLoss(others, weights=weights, dims=64, convention="tensorflow")
+        KIDLoss(bare, weights=nowhere, dims=64, preprocessing="tensorflow")
+    others = replace(made, spec=replace(made.spec, weights=64 * "0"))
+    with pytest.raises(MismatchError, match="weights"):
+        FIDLoss(others, weights=weights, dims=64, preprocessing="tensorflow")
     with pytest.raises(RequestError, match="statistics file"):
         FIDLoss([1, 2, 3], **OFFLINE)
 
@@ -404,7 +404,7 @@ def test_what_can_be_no_images_or_spans_is_refused_with_words(loss):
     ):
         with pytest.raises(RequestError, match=told):
             loss.backward_in_microbatches(lambda start, stop: real()[0][start:stop], **{"n": 12, **wrong})
-    with pytest.raises(TooFewImages, match="got 0"):
+    with pytest.raises(TooFewImagesError, match="got 0"):
         loss.backward_in_microbatches(lambda start, stop: real()[0][start:stop], 0)
     with pytest.raises(RequestError, match=r"batch_size is 0; .* at least 1"):
         FIDLoss(real()[0], batch_size=0, weights="nowhere.pth")

@@ -11,14 +11,19 @@ import pytest
 from conftest import DATA
 
 from frechet.distances import pairwise
-from frechet.distances.inception_score import old_permutation, split_inception_scores, vendi_score
-from frechet.distances.kernel import gaussian_mmd, kid, kid_of_subsets, polynomial_mmd
-from frechet.distances.memorisation import cosine_to_nearest, data_copying, feature_likelihood, penalised
-from frechet.distances.prdc import Ball, authenticity, neighbourhoods
-from frechet.distances.sliced_wasserstein import monge_distance, unit_directions
-from frechet.errors import TooFewImages
+from frechet.distances.inception_score import legacy_permutation, split_inception_scores, vendi_score
+from frechet.distances.kernel import gaussian_mmd, kid, kid_over_subsets, polynomial_mmd
+from frechet.distances.memorisation import (
+    data_copying_score,
+    feature_likelihood_score,
+    nearest_cosine_distance,
+    penalise_distance,
+)
+from frechet.distances.prdc import Neighbourhood, authenticity, compute_prdc
+from frechet.distances.sliced_wasserstein import monge_distance, sample_unit_directions
+from frechet.errors import TooFewImagesError
 
-PRDC, KYNKAANNIEMI = Ball(5, closed=False), Ball(3, closed=True)
+PRDC, KYNKAANNIEMI = Neighbourhood(5, closed=False), Neighbourhood(3, closed=True)
 
 
 @pytest.fixture(scope="module")
@@ -34,27 +39,27 @@ def theirs():
 
 def test_inception_score_is_torch_fidelitys(sides, theirs):
     x = sides["generated"]
-    shuffled = split_inception_scores(x, 10, old_permutation(len(x), 2020))
+    shuffled = split_inception_scores(x, 10, legacy_permutation(len(x), 2020))
     assert shuffled.mean == pytest.approx(theirs["is"]["inception_score_mean"], abs=1e-6)
-    assert shuffled.deviation == pytest.approx(theirs["is"]["inception_score_std"], abs=1e-6)
+    assert shuffled.std == pytest.approx(theirs["is"]["inception_score_std"], abs=1e-6)
     as_they_come = split_inception_scores(x, 7)
     assert as_they_come.mean == pytest.approx(theirs["is_unshuffled"]["inception_score_mean"], abs=1e-6)
 
 
 def test_kid_of_subsets_is_torch_fidelitys(sides, theirs):
-    ours = kid_of_subsets(sides["generated"], sides["reference"], subsets=20, size=100, seed=2020)
+    ours = kid_over_subsets(sides["generated"], sides["reference"], subsets=20, subset_size=100, seed=2020)
     assert ours.value == pytest.approx(theirs["kid"]["kernel_inception_distance_mean"], abs=2e-6)
-    assert ours.deviation == pytest.approx(theirs["kid"]["kernel_inception_distance_std"], abs=2e-6)
+    assert ours.std == pytest.approx(theirs["kid"]["kernel_inception_distance_std"], abs=2e-6)
 
 
 def test_kid_of_subsets_wants_enough_images(sides):
-    with pytest.raises(TooFewImages, match="subsets of 1000"):
-        kid_of_subsets(sides["generated"], sides["reference"])
+    with pytest.raises(TooFewImagesError, match="subsets of 1000"):
+        kid_over_subsets(sides["generated"], sides["reference"])
 
 
 @pytest.mark.parametrize("block", [2**24, 3000])
 def test_exact_kid_is_the_plain_estimator(sides, monkeypatch, block):
-    monkeypatch.setattr(pairwise, "BLOCK", block)  # several blocks of a few rows
+    monkeypatch.setattr(pairwise, "BLOCK_SIZE", block)  # several blocks of a few rows
     x, y = sides["generated"], sides["reference"]
     assert kid(x, y).value == pytest.approx(polynomial_mmd(x.astype(float), y.astype(float)), rel=1e-5)
 
@@ -91,7 +96,7 @@ def test_kid_of_all_images_is_that_of_subsets_over_twenty_pairs(sides):
     for pair in range(20):
         one, other = (sides[names[i]] for i in random.permutation(3)[:2])
         x, y = (side[random.permutation(len(side))[:200]] * np.float32(1 + 0.02 * pair) for side in (one, other))
-        whole, parts = kid(x, y), kid_of_subsets(x, y, subsets=100, size=60, seed=pair)
+        whole, parts = kid(x, y), kid_over_subsets(x, y, subsets=100, subset_size=60, seed=pair)
         assert abs(whole.value - parts.value) < 3 * whole.standard_error
 
 
@@ -133,11 +138,11 @@ def _with_repeats(x, y, i, j):
 
 @pytest.mark.parametrize("block", [2**24, 4096])
 def test_neighbours_are_those_of_the_peers(sides, theirs, monkeypatch, block):
-    monkeypatch.setattr(pairwise, "BLOCK", block)
-    found = neighbourhoods(sides["generated"], sides["reference"], [PRDC, KYNKAANNIEMI], realism_k=5)
-    ours = found.members[PRDC]
+    monkeypatch.setattr(pairwise, "BLOCK_SIZE", block)
+    found = compute_prdc(sides["generated"], sides["reference"], [PRDC, KYNKAANNIEMI], realism_k=5)
+    ours = found.memberships[PRDC]
     assert {key: getattr(ours, key) for key in theirs["prdc"]} == pytest.approx(theirs["prdc"], abs=1e-12)
-    ours = found.members[KYNKAANNIEMI]
+    ours = found.memberships[KYNKAANNIEMI]
     assert (ours.precision, ours.recall) == pytest.approx(
         (theirs["prc"]["precision"], theirs["prc"]["recall"]), abs=1e-7
     )
@@ -149,18 +154,18 @@ def test_far_from_the_origin_decisions_are_those_of_float64():
     """Where float32 cannot tell two distances apart, and many are equal."""
     random = np.random.default_rng(5)
     x, y = (random.integers(0, 3, (n, 4)).astype(np.float32) + 1000 for n in (150, 130))
-    found = neighbourhoods(x, y, [PRDC, KYNKAANNIEMI])
+    found = compute_prdc(x, y, [PRDC, KYNKAANNIEMI])
 
     def plain(a, b):
         return ((a[:, None].astype(float) - b) ** 2).sum(2)
 
-    for ball in (PRDC, KYNKAANNIEMI):
-        radii, own = (np.sort(plain(side, side), axis=1)[:, ball.k] for side in (y, x))
-        inside = np.less_equal if ball.closed else np.less
+    for neighbourhood in (PRDC, KYNKAANNIEMI):
+        radii, own = (np.sort(plain(side, side), axis=1)[:, neighbourhood.k] for side in (y, x))
+        inside = np.less_equal if neighbourhood.closed else np.less
         held = inside(plain(x, y), radii)
-        ours = found.members[ball]
-        assert (ours.holders == held.sum(1)).all()
-        assert (ours.visited == held.any(0)).all()
+        ours = found.memberships[neighbourhood]
+        assert (ours.n_containing == held.sum(1)).all()
+        assert (ours.covered == held.any(0)).all()
         assert (ours.recalled == inside(plain(x, y), own[:, None]).any(0)).all()
 
 
@@ -171,14 +176,14 @@ def test_the_images_of_a_collapsed_generator_are_not_each_a_candidate_for_all_ot
     x[random.permutation(900)[:700]] = x[17]
     x[40:44] = x[40]  # no more than k + 1
     asked = []
-    real = pairwise.exact_distances
-    monkeypatch.setattr(pairwise, "exact_distances", lambda a, b, i, j: asked.append(len(i)) or real(a, b, i, j))
+    real = pairwise.exact_squared_distances
+    monkeypatch.setattr(pairwise, "exact_squared_distances", lambda a, b, i, j: asked.append(len(i)) or real(a, b, i, j))
     apart = ((x[:, None].astype(float) - x) ** 2).sum(2)
     np.fill_diagonal(apart, np.inf)
     for k in (1, 3):
         expected = np.argsort(apart, axis=1, kind="stable")[:, :k]
-        places, squared = pairwise.nearest_others(pairwise.Cloud.of(x, x.mean(0)), k)
-        np.testing.assert_array_equal(places, expected)
+        indices, squared = pairwise.nearest_neighbours_within(pairwise.CenteredRows.from_rows(x, x.mean(0)), k)
+        np.testing.assert_array_equal(indices, expected)
         np.testing.assert_allclose(squared, np.take_along_axis(apart, expected, axis=1), rtol=1e-12)
     assert sum(asked) < 20 * len(x)
 
@@ -191,7 +196,7 @@ def test_gaussians_of_prdcs_readme():
     """
     random = np.random.default_rng(0)
     x, y = (random.standard_normal((10_000, 1000), np.float32) for _ in range(2))
-    ours = neighbourhoods(x, y, [PRDC]).members[PRDC]
+    ours = compute_prdc(x, y, [PRDC]).memberships[PRDC]
     found = ours.precision, ours.recall, ours.density, ours.coverage
     expected = (0.4772, 0.4705, 1.0555, 0.9735)
     for ours, theirs, spread in zip(found, expected, (0.007, 0.014, 0.048, 0.003), strict=True):
@@ -199,18 +204,18 @@ def test_gaussians_of_prdcs_readme():
 
 
 def test_too_few_images_for_neighbours(sides):
-    with pytest.raises(TooFewImages, match="5 generated images have no 5-th neighbour"):
-        neighbourhoods(sides["generated"][:5], sides["reference"], [PRDC])
+    with pytest.raises(TooFewImagesError, match="5 generated images have no 5-th neighbour"):
+        compute_prdc(sides["generated"][:5], sides["reference"], [PRDC])
 
 
 def test_mifids_penalty_is_torchmetrics_in_its_direction_and_the_papers_in_the_other(sides, theirs):
     x, y = sides["generated"], sides["reference"]
-    ours = [cosine_to_nearest(y, x), cosine_to_nearest(x, y)]
+    ours = [nearest_cosine_distance(y, x), nearest_cosine_distance(x, y)]
     expected = [theirs["mifid_cosine_torchmetrics"], theirs["mifid_cosine"]]
     assert [one if one < 0.1 else 1.0 for one in ours] == pytest.approx(expected, rel=1e-4)
     assert ours[0] != pytest.approx(ours[1], rel=0.01)
-    assert penalised(3.0, 0.2) == 3.0
-    assert penalised(3.0, 0.05) == pytest.approx(60)
+    assert penalise_distance(3.0, 0.2) == 3.0
+    assert penalise_distance(3.0, 0.05) == pytest.approx(60)
 
 
 def test_cmmd_is_that_of_its_authors(sides, theirs):
@@ -236,14 +241,14 @@ def test_authpct_is_dgm_evals(sides, theirs):
 
 
 def test_ct_is_dgm_evals_within_the_spread_of_its_clusterings(sides, theirs):
-    ours = data_copying(sides["reference"], sides["held_out"], sides["generated"])
+    ours = data_copying_score(sides["reference"], sides["held_out"], sides["generated"])
     assert min(theirs["ct"]) - 0.3 <= ours <= max(theirs["ct"]) + 0.3
-    assert data_copying(sides["reference"], sides["held_out"], sides["reference"][:200]) < -5  # copies
+    assert data_copying_score(sides["reference"], sides["held_out"], sides["reference"][:200]) < -5  # copies
 
 
 def test_fls_is_dgm_evals(sides, theirs):
     reference = sides["reference"]
-    ours = feature_likelihood(reference[:200], reference[200:], sides["held_out"], sides["generated"])
+    ours = feature_likelihood_score(reference[:200], reference[200:], sides["held_out"], sides["generated"])
     assert ours == pytest.approx(theirs["fls"], rel=1e-3)
 
 
@@ -254,5 +259,5 @@ def test_mind_is_torch_fidelitys(sides, theirs):
     x, y = sides["generated"], sides["reference"][:300]
     expected = theirs["mind"]["monge_inception_distance"]
     assert monge_distance(x, y, directions) == pytest.approx(expected, rel=1e-5)
-    other = unit_directions(1000, 80, np.random.default_rng(1))
+    other = sample_unit_directions(1000, 80, np.random.default_rng(1))
     assert monge_distance(x, y, other) == pytest.approx(expected, rel=0.05)

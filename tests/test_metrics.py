@@ -5,17 +5,17 @@ import json
 
 import numpy as np
 import pytest
-from conftest import DATA, make_folder, run
+from conftest import DATA, make_image_folder, run
 
 import frechet
 from frechet.distances import kernel
-from frechet.distances.inception_score import old_permutation, split_inception_scores
+from frechet.distances.inception_score import legacy_permutation, split_inception_scores
 from frechet.errors import FrechetError, RequestError, WeightsError
 from frechet.features.registry import load_extractor
 from frechet.metrics import METRICS
-from frechet.results import NoScore
+from frechet.results import ScoreUnavailableError
 from frechet.statistics import accumulator
-from frechet.statistics.feature_statistics import Statistics
+from frechet.statistics.feature_statistics import FeatureStatistics
 
 OFFLINE = {"extractor": "efficientnet-lite0"}
 SEVEN = ["fd", "kid", "is", "precision", "recall", "density", "coverage"]
@@ -24,7 +24,7 @@ SEVEN = ["fd", "kid", "is", "precision", "recall", "density", "coverage"]
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sides")
-    return make_folder(folder / "a", 11, seed=1), make_folder(folder / "b", 13, seed=2, size=(50, 30))
+    return make_image_folder(folder / "a", 11, seed=1), make_image_folder(folder / "b", 13, seed=2, size=(50, 30))
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +32,13 @@ def sides():
     """Statistics of real features: generated, reference, held out (see test_metric_values.py)."""
     with np.load(DATA / "metrics.npz") as archive:
         rows = {key: archive[key].astype(np.float32) for key in ("generated", "reference", "held_out")}
-    return [Statistics.of_features(side) for side in rows.values()]
+    return [FeatureStatistics.from_features(side) for side in rows.values()]
 
 
 @pytest.mark.parametrize("backend", ["openvino", "torch"])
 def test_seven_metrics_run_the_network_once(folders, backend, monkeypatch):
     images = []
-    real = load_extractor(backend=backend, further=["logits"], name="efficientnet-lite0").runner.__class__.map
+    real = load_extractor(backend=backend, extra_layers=["logits"], name="efficientnet-lite0").runner.__class__.map
 
     def counted(self, batches):
         for batch in batches:
@@ -46,7 +46,7 @@ def test_seven_metrics_run_the_network_once(folders, backend, monkeypatch):
             yield from real(self, [batch])
 
     monkeypatch.setattr(
-        f"frechet.backends.{backend}_ops.{'OpenVINO' if backend == 'openvino' else 'Torch'}Runner.map", counted
+        f"frechet.backends.{backend}.{'OpenVINO' if backend == 'openvino' else 'Torch'}Runner.map", counted
     )
     together = frechet.score(*folders, metrics=SEVEN, backend=backend, **OFFLINE)
     assert sum(images) == 24
@@ -55,7 +55,7 @@ def test_seven_metrics_run_the_network_once(folders, backend, monkeypatch):
         alone = frechet.score(*folders, metrics=[name], backend=backend, **OFFLINE)[name]
         assert float(together[name]) == pytest.approx(float(alone), rel=1e-5)
     logits = frechet.collect(folders[0], dims=1000, backend=backend, **OFFLINE)
-    expected = split_inception_scores(logits.features, 10, old_permutation(11, 0))
+    expected = split_inception_scores(logits.features, 10, legacy_permutation(11, 0))
     assert float(together["is"]) == pytest.approx(expected.mean, rel=1e-5)
     assert together["is"].label == "Inception Score-EfficientNet-Lite0"
     assert together["is"].n_reference is None
@@ -66,24 +66,24 @@ def test_what_lies_beside_a_layer_does_not_change_its_statistics(folders):
     scores = frechet.score(folders[0], alone, metrics=["fd", "vendi", "is", "precision"], **OFFLINE)
     assert list(scores) == ["fd", "vendi", "is", "precision"]  # the reference's class scores are not missed
     both = frechet.score(*folders, metrics=["fd", "is"], **OFFLINE)
-    assert both["fd"].provenance["weights"] == alone.recipe.weights
+    assert both["fd"].provenance["weights"] == alone.spec.weights
 
 
 def test_inceptions_layers_together_are_those_alone(weights_with_head):
     random = np.random.default_rng(0)
     images = [random.integers(0, 256, (20, 20, 3), np.uint8) for _ in range(3)]
-    further = ["logits", "spatial", "64"]
-    loaded = load_extractor(weights=weights_with_head, further=further, dims=768)
+    extra_layers = ["logits", "spatial", "64"]
+    loaded = load_extractor(weights=weights_with_head, extra_layers=extra_layers, dims=768)
     batch = np.stack([np.resize(image, (299, 299, 3)) for image in images]).astype(np.float32)
     together = next(loaded.runner.map([batch]))
-    assert loaded.width == 768 + 1008 + 2023 + 64
+    assert loaded.total_dims == 768 + 1008 + 2023 + 64
     for name, dims in (("features", 768), ("logits", 1008), ("spatial", 2023), ("64", 64)):
         alone = load_extractor(weights=weights_with_head, dims=dims)
         np.testing.assert_allclose(
-            together[:, loaded.columns[name]], next(alone.runner.map([batch])), rtol=1e-4, atol=1e-5
+            together[:, loaded.layer_slices[name]], next(alone.runner.map([batch])), rtol=1e-4, atol=1e-5
         )
-        recipe = loaded.recipe if name == "features" else loaded.further[name].recipe
-        assert recipe == alone.recipe
+        spec = loaded.spec if name == "features" else loaded.extra_layers[name].spec
+        assert spec == alone.spec
 
 
 def test_weights_without_class_scores_cost_the_inception_score_alone(weights, folders):
@@ -112,13 +112,13 @@ def test_one_side_is_enough_for_metrics_of_one_side(folders):
 
 def test_metrics_that_fail_are_told_and_the_others_reported(sides):
     generated, reference, _ = sides
-    few = Statistics.of_features(generated.features[:4])
-    scores = frechet.compare(few, reference, metrics=["fd", "precision", "density", "ct", "is"])
+    few = FeatureStatistics.from_features(generated.features[:4])
+    scores = frechet.score_statistics(few, reference, metrics=["fd", "precision", "density", "ct", "is"])
     assert set(scores) == {"fd", "precision"}
     assert "4 generated images have no 5-th neighbour" in scores.unavailable["density"]
     assert "--held-out (held_out=;" in scores.unavailable["ct"]
     assert "use extractor inception" in scores.unavailable["is"]
-    with pytest.raises(NoScore, match="5-th neighbour"):
+    with pytest.raises(ScoreUnavailableError, match="5-th neighbour"):
         scores["density"]
     with pytest.raises(KeyError):
         scores["kid"]
@@ -158,21 +158,23 @@ def test_sides_of_which_a_metric_says_nothing_are_refused(metric, sides, told):
 )
 def test_wishes_that_cannot_be_met(sides, metrics, match):
     with pytest.raises(FrechetError, match=match):
-        frechet.compare(*sides[:2], metrics=metrics)
+        frechet.score_statistics(*sides[:2], metrics=metrics)
 
 
 def test_all_is_all_that_fits(sides):
     generated, reference, held_out = sides
-    scores = frechet.compare(generated, reference, held_out=held_out, metrics=["all"])
+    scores = frechet.score_statistics(generated, reference, held_out=held_out, metrics=["all"])
     rows = {name: metric for name, metric in METRICS.items() if metric.layer == "features" and metric.extractor is None}
-    fit = {name for name, metric in rows.items() if metric.inception is not True and not metric.latents}
+    fit = {name for name, metric in rows.items() if metric.requires_inception is not True and not metric.uses_latents}
     assert set(scores) == fit
     assert set(scores) >= {"fd", "kid", "ct", "fls", "mind", "vendi"}
     assert not scores.unavailable
 
 
 def test_presets_are_their_own_scores(sides):
-    scores = frechet.compare(*sides[:2], metrics=["precision", "precision@prdc", "mifid@torchmetrics", "mifid"])
+    scores = frechet.score_statistics(
+        *sides[:2], metrics=["precision", "precision@prdc", "mifid@torchmetrics", "mifid"]
+    )
     assert float(scores["precision"]) != float(scores["precision@prdc"])
     assert scores["precision@prdc"].settings == {"k": 5, "closed": False}
     assert scores["precision@prdc"].label == "Precision (unknown features, d = 80), as prdc has it"
@@ -180,7 +182,7 @@ def test_presets_are_their_own_scores(sides):
 
 
 def test_kid_has_an_interval(sides):
-    score = frechet.compare(*sides[:2], metrics=["kid"])["kid"]
+    score = frechet.score_statistics(*sides[:2], metrics=["kid"])["kid"]
     low, high = score.interval_95
     assert low < float(score) < high
     assert score.corrected_value == float(score)
@@ -211,7 +213,7 @@ def test_features_beyond_memory_go_to_a_file(folders, monkeypatch):
         rooms.append(settings["shape"])
         return real(*arguments, **settings)
 
-    monkeypatch.setattr(accumulator, "IN_MEMORY", 1000)
+    monkeypatch.setattr(accumulator, "MAX_IN_MEMORY_BYTES", 1000)
     monkeypatch.setattr(np, "memmap", mapped)
     found = frechet.score(*folders, metrics=["kid", "vendi"], **OFFLINE)
     assert rooms == [(11, 1280), (13, 1280)]
@@ -220,8 +222,8 @@ def test_features_beyond_memory_go_to_a_file(folders, monkeypatch):
 
 def test_seeds_move_what_is_drawn_and_nothing_else(sides):
     def scores(seed):
-        chosen = [Statistics.of_features(side.features, seed=seed) for side in sides[:2]]
-        return frechet.compare(*chosen, metrics=["mind", "kid", "precision"])
+        chosen = [FeatureStatistics.from_features(side.features, seed=seed) for side in sides[:2]]
+        return frechet.score_statistics(*chosen, metrics=["mind", "kid", "precision"])
 
     one, same, other = scores(1), scores(1), scores(2)
     assert float(one["mind"]) == float(same["mind"]) != float(other["mind"])
@@ -252,7 +254,7 @@ def test_frechet_metrics_lists_them():
 
 
 def test_scores_print_format_and_name_what_they_hold(sides):
-    scores = frechet.compare(sides[0], sides[1], metrics=["fd", "kid"], interval="none")
+    scores = frechet.score_statistics(sides[0], sides[1], metrics=["fd", "kid"], interval="none")
     assert f"{scores['fd']:.2f}" == f"{scores['fd'].value:.2f}"
     assert f"{scores['fd']}" == str(scores["fd"])
     assert repr(scores) == f"<Scores: {scores['fd']}, {scores['kid']}>"
@@ -281,7 +283,7 @@ def test_kid_of_features_far_from_the_origin(shift):
     left.append([value(exact[0], np.delete(exact[1], i, 0)) for i in range(40)])
     jackknife = sum((len(one) - 1) * np.var(one) for one in left)
     assert 0.5 * jackknife**0.5 < found.standard_error < 1.01 * jackknife**0.5
-    subsets = kernel.kid_of_subsets(x, y, subsets=1, size=40, seed=3)
+    subsets = kernel.kid_over_subsets(x, y, subsets=1, subset_size=40, seed=3)
     draws = np.random.RandomState(3)
     some = [side[draws.choice(len(side), 40, replace=False)] for side in exact]
     assert subsets.value == pytest.approx(value(*some), rel=1e-5)
@@ -306,7 +308,9 @@ def test_kids_variance_is_unbiased():
         for other in itertools.product(range(2), repeat=4):
             i, j = list(one), list(other)
             x, y = points[0, i], points[1, j]
-            estimate, _ = kernel._variances(kernel._sums(x), kernel._sums(y), kernel._sums(x, y))
+            estimate, _ = kernel._kid_variances(
+                kernel._kernel_sums(x), kernel._kernel_sums(y), kernel._kernel_sums(x, y)
+            )
             found.append((odds[0, i].prod() * odds[1, j].prod(), kernel.kid(x, y).value, estimate))
     weights, values, estimates = np.array(found).T
     truth = weights @ values**2 - (weights @ values) ** 2

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import DATA
-from golden_images import photographs, tiles
+from golden_images import make_tiles, photographs
 from PIL import Image
 
 import frechet
-from frechet.distances.kernel import kid_of_subsets
+from frechet.distances.kernel import kid_over_subsets
 from frechet.errors import WeightsError
-from frechet.execution.collect import collect_layers
+from frechet.execution.collect import collect_layer_statistics
 from frechet.execution.settings import Settings
 from frechet.images.sources.registry import open_source
 
@@ -53,13 +53,13 @@ def assert_close(ours, theirs):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("convention", PEERS)
+@pytest.mark.parametrize("preprocessing", PEERS)
 @pytest.mark.parametrize("dims", [64, 192, 768, 2048])
-def test_features_of_photographs_are_the_peers(weights, golden, backend, convention, dims):
-    key = f"{PEERS[convention]}_{dims}"
+def test_features_of_photographs_are_the_peers(weights, golden, backend, preprocessing, dims):
+    key = f"{PEERS[preprocessing]}_{dims}"
     if key not in golden:
         pytest.skip("this peer was only asked for 2048")
-    ours = frechet.collect(photographs(), dims=dims, convention=convention, weights=weights, backend=backend).rows
+    ours = frechet.collect(photographs(), dims=dims, preprocessing=preprocessing, weights=weights, backend=backend).rows
     assert_close(ours, golden[key])
 
 
@@ -67,14 +67,14 @@ def test_features_of_photographs_are_the_peers(weights, golden, backend, convent
 @pytest.mark.parametrize(("dims", "key"), [(1008, "torch_fidelity_logits_unbiased"), (2023, "adm_spatial")])
 def test_logits_and_the_spatial_tap_are_the_peers(weights_with_head, golden, backend, dims, key):
     ours = frechet.collect(
-        photographs(), dims=dims, convention="tensorflow", weights=weights_with_head, backend=backend
+        photographs(), dims=dims, preprocessing="tensorflow", weights=weights_with_head, backend=backend
     ).rows
     assert_close(ours, golden[key])
 
 
 def test_logits_need_their_layer(weights):
     with pytest.raises(WeightsError, match=r"has no fc\.weight"):
-        frechet.collect(tiles("skimage/data/astronaut.png", 2), dims=1008, weights=weights)
+        frechet.collect(make_tiles("skimage/data/astronaut.png", 2), dims=1008, weights=weights)
 
 
 def test_the_conventions_differ_by_more_than_the_tolerance(golden):
@@ -84,7 +84,10 @@ def test_the_conventions_differ_by_more_than_the_tolerance(golden):
 
 def test_fid_of_more_images_than_dimensions_is_pytorch_fids(weights, golden):
     score = frechet.fid(
-        tiles("skimage/data/astronaut.png"), tiles("sklearn/datasets/images/china.jpg"), dims=64, weights=weights
+        make_tiles("skimage/data/astronaut.png"),
+        make_tiles("sklearn/datasets/images/china.jpg"),
+        dims=64,
+        weights=weights,
     )
     assert float(score) == pytest.approx(float(golden["pytorch_fid_tiles_fid_64"]), rel=1e-5)
     assert score.label == "FID-64 (weights 057ddab1, not the official ones)"
@@ -105,31 +108,31 @@ def test_kit_small_images(weights, dims):
 
 
 @needs_kit
-@pytest.mark.parametrize("convention", KIT_SMALL)
-def test_kit_small_images_in_other_conventions(weights, convention):
-    score = frechet.fid(KIT / "cifar_a", KIT / "cifar_b", convention=convention, weights=weights)
-    assert float(score) == pytest.approx(KIT_SMALL[convention], rel=1e-5)
+@pytest.mark.parametrize("preprocessing", KIT_SMALL)
+def test_kit_small_images_in_other_conventions(weights, preprocessing):
+    score = frechet.fid(KIT / "cifar_a", KIT / "cifar_b", preprocessing=preprocessing, weights=weights)
+    assert float(score) == pytest.approx(KIT_SMALL[preprocessing], rel=1e-5)
 
 
 @needs_kit
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("convention", KIT_PHOTOS)
-def test_kit_photographs(weights, convention, backend):
+@pytest.mark.parametrize("preprocessing", KIT_PHOTOS)
+def test_kit_photographs(weights, preprocessing, backend):
     images = [Image.open(file) for file in sorted((KIT / "photos").iterdir())]
-    score = frechet.fid(images[:20], images[20:], convention=convention, weights=weights, backend=backend)
-    assert float(score) == pytest.approx(KIT_PHOTOS[convention], rel=1e-5)
+    score = frechet.fid(images[:20], images[20:], preprocessing=preprocessing, weights=weights, backend=backend)
+    assert float(score) == pytest.approx(KIT_PHOTOS[preprocessing], rel=1e-5)
 
 
 @needs_kit
 @pytest.mark.parametrize("dims", [64, 192, 768, 2048])
-@pytest.mark.parametrize("convention", PEERS)
-def test_kit_features_of_photographs(weights, convention, dims):
-    name = {"clean": "cleanfid"}.get(convention, PEERS[convention])
+@pytest.mark.parametrize("preprocessing", PEERS)
+def test_kit_features_of_photographs(weights, preprocessing, dims):
+    name = {"clean": "cleanfid"}.get(preprocessing, PEERS[preprocessing])
     with np.load(KIT / "golden.npz") as archive:
         if f"{name}_photos_{dims}" not in archive:
             pytest.skip("this peer was only asked for 2048")
         theirs = archive[f"{name}_photos_{dims}"]
-    assert_close(frechet.collect(KIT / "photos", dims=dims, convention=convention, weights=weights).rows, theirs)
+    assert_close(frechet.collect(KIT / "photos", dims=dims, preprocessing=preprocessing, weights=weights).rows, theirs)
 
 
 @needs_kit
@@ -145,7 +148,9 @@ def test_kit_logits_and_spatial_tap(weights_with_head, backend):
 
 @needs_kit
 def test_kit_sfid(weights):
-    score = frechet.score(KIT / "cifar_a", KIT / "cifar_b", dims=2023, convention="tensorflow", weights=weights)["sfid"]
+    score = frechet.score(KIT / "cifar_a", KIT / "cifar_b", dims=2023, preprocessing="tensorflow", weights=weights)[
+        "sfid"
+    ]
     assert float(score) == pytest.approx(KIT_SFID, rel=1e-5)
     assert score.label.startswith("sFID (weights")
 
@@ -153,18 +158,21 @@ def test_kit_sfid(weights):
 @needs_kit
 def test_kit_metrics_of_one_pass(weights_with_head):
     """torch-fidelity's Inception Score, KID, precision and recall, and prdc's four, of the same features."""
-    settings = Settings(convention="tensorflow", weights=weights_with_head)
-    extractor = settings.load(further=["logits"])
+    settings = Settings(preprocessing="tensorflow", weights=weights_with_head)
+    extractor = settings.load(extra_layers=["logits"])
     keep = {"features": True, "logits": True}
-    sides = [collect_layers(open_source(KIT / name), settings, extractor, keep=keep) for name in ("cifar_a", "cifar_b")]
+    sides = [
+        collect_layer_statistics(open_source(KIT / name), settings, extractor, keep=keep)
+        for name in ("cifar_a", "cifar_b")
+    ]
     names = ["is@torch-fidelity", "precision@torch-fidelity", "recall@torch-fidelity"]
-    found = frechet.compare(*sides, metrics=[*names, *(f"{key}@prdc" for key in KIT_PRDC)])
+    found = frechet.score_statistics(*sides, metrics=[*names, *(f"{key}@prdc" for key in KIT_PRDC)])
     assert [found[name].value for name in names] == pytest.approx([KIT_IS[0], *KIT_PRECISION_RECALL], abs=1e-6)
-    assert found["is@torch-fidelity"].deviation == pytest.approx(KIT_IS[1], abs=1e-6)
+    assert found["is@torch-fidelity"].std == pytest.approx(KIT_IS[1], abs=1e-6)
     assert {key: found[f"{key}@prdc"].value for key in KIT_PRDC} == pytest.approx(KIT_PRDC, abs=1e-12)
     rows = [side["features"].features for side in sides]
-    kid = kid_of_subsets(*rows, subsets=50, size=100, seed=2020)
-    assert (kid.value, kid.deviation) == pytest.approx(KIT_KID, abs=1e-5)
+    kid = kid_over_subsets(*rows, subsets=50, size=100, seed=2020)
+    assert (kid.value, kid.std) == pytest.approx(KIT_KID, abs=1e-5)
 
 
 @needs_kit
@@ -184,4 +192,6 @@ def test_the_numbers_copied_from_the_kit_are_its_own():
     assert kit["adm_definition"]["sfid_exact_low_rank"] == KIT_SFID
     photos = kit["photos_first20_last20"]
     names = {"tensorflow": "torch_fidelity", "clean": "cleanfid", "torchmetrics": "torchmetrics_antialias_True"}
-    assert {convention: photos[names.get(convention, "pytorch_fid")] for convention in KIT_PHOTOS} == KIT_PHOTOS
+    assert {
+        preprocessing: photos[names.get(preprocessing, "pytorch_fid")] for preprocessing in KIT_PHOTOS
+    } == KIT_PHOTOS

@@ -11,7 +11,7 @@ from frechet.distances.latent_paths import slerp, trimmed_mean
 from frechet.errors import RequestError, RunError, SourceError
 from frechet.evaluation.perceptual_path_length import _FeatureDistance
 from frechet.execution.settings import Settings
-from frechet.preprocessing.registry import CONVENTIONS
+from frechet.preprocessing.registry import PREPROCESSINGS
 
 N = 4000
 TO_PIXELS = np.zeros((2, 48))
@@ -121,20 +121,20 @@ def test_wishes_that_cannot_be_met(wrong, error, match):
 
 def test_the_command_line_says_where_it_is():
     with pytest.raises(RequestError, match=r"frechet\.perceptual_path_length"):
-        frechet.compare(frechet.Statistics.of_features(np.eye(4, dtype=np.float32)), metrics=["ppl"])
+        frechet.score_statistics(frechet.Statistics.from_features(np.eye(4, dtype=np.float32)), metrics=["ppl"])
 
 
 @pytest.mark.parametrize("size", [(80, 60), (224, 224), (40, 40)])
 @pytest.mark.parametrize("name", ["imagenet-float", "imagenet-middle", "clip", "clean"])
 def test_the_matrices_are_the_decoders_resize(name, size):
     """On images that both can take: of whole numbers, of which only the central square counts where one does."""
-    convention = CONVENTIONS[name]
+    preprocessing = PREPROCESSINGS[name]
     smooth = np.add.outer(np.linspace(20, 120, size[0]), np.linspace(10, 110, size[1])).round().astype(np.uint8)
     image = np.stack([smooth, smooth[::-1], smooth[:, ::-1]], axis=2)
     expected = np.empty((224, 224, 3), np.float32)
-    squared = image[10:70] if size == (80, 60) and convention.square else image
-    convention.resize(np.ascontiguousarray(squared), expected)
-    measure = _FeatureDistance(replace(TOY, convention=convention, pixels=224), (0.0, 255.0))
-    ours = measure._entering(image[None].astype(float))[0]
+    squared = image[10:70] if size == (80, 60) and preprocessing.has_center_crop else image
+    preprocessing.resize(np.ascontiguousarray(squared), expected)
+    measure = _FeatureDistance(replace(TOY, preprocessing=preprocessing, input_size=224), (0.0, 255.0))
+    ours = measure._preprocess(image[None].astype(float))[0]
     np.testing.assert_allclose(ours, expected, atol=1.25)  # rounded to 8 bits twice, once before weights of 1.25 in all
     assert abs((ours - expected).mean((0, 1))).max() < 0.05  # a pixel's shift would be 0.3 at least

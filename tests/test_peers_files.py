@@ -6,13 +6,13 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from toy import PIXELS, TOY, first_six
+from toy import PIXELS, TOY, first_six_values
 
 import frechet
 from frechet.errors import StatisticsError
 from frechet.execution.settings import Settings
 from frechet.statistics import foreign_formats
-from frechet.statistics.foreign_formats import SPATIAL, is_statistics
+from frechet.statistics.foreign_formats import SPATIAL_DIMS, is_statistics_file
 from frechet.statistics.npz_format import read_features, read_statistics
 
 
@@ -26,7 +26,7 @@ def moments(x):
 
 
 def assert_read(path, x, n=None, dims=None):
-    assert is_statistics(path)
+    assert is_statistics_file(path)
     statistics = read_statistics(path, dims)
     mu, sigma = moments(x)
     np.testing.assert_allclose(statistics.mean, mu, atol=1e-6)
@@ -50,17 +50,17 @@ def test_imeanflows_names(tmp_path, x):
 
 def test_adms_batches_hold_two_statistics_and_images(tmp_path, x):
     mu, sigma = moments(x)
-    spatial = np.random.default_rng(1).standard_normal(SPATIAL)
+    spatial = np.random.default_rng(1).standard_normal(SPATIAL_DIMS)
     np.savez(
         tmp_path / "adm.npz",
-        arr_0=np.zeros((3, 8, 8, 3), np.uint8), mu=mu, sigma=sigma, mu_s=spatial, sigma_s=np.eye(SPATIAL),
+        arr_0=np.zeros((3, 8, 8, 3), np.uint8), mu=mu, sigma=sigma, mu_s=spatial, sigma_s=np.eye(SPATIAL_DIMS),
     )  # fmt: skip
     assert_read(tmp_path / "adm.npz", x)
-    found = read_statistics(tmp_path / "adm.npz", SPATIAL)
+    found = read_statistics(tmp_path / "adm.npz", SPATIAL_DIMS)
     np.testing.assert_array_equal(found.mean, spatial)
     assert frechet.score(found, found)["sfid"].label == "sFID"
     np.savez(tmp_path / "samples.npz", arr_0=np.zeros((3, 8, 8, 3), np.uint8))
-    assert not is_statistics(tmp_path / "samples.npz")
+    assert not is_statistics_file(tmp_path / "samples.npz")
 
 
 def test_adms_images_are_what_metrics_of_every_image_take(tmp_path, monkeypatch):
@@ -69,7 +69,7 @@ def test_adms_images_are_what_metrics_of_every_image_take(tmp_path, monkeypatch)
     random = np.random.default_rng(2)
     generated, beside, whole = (random.integers(0, 256, (n, PIXELS, PIXELS, 3), np.uint8) for n in (40, 30, 90))
     np.savez(tmp_path / "samples.npz", arr_0=generated)
-    mu, sigma = moments(first_six(whole))
+    mu, sigma = moments(first_six_values(whole))
     np.savez(tmp_path / "virtual.npz", arr_0=beside, mu=mu, sigma=sigma)
     asked = ["fid", "kid", "precision", "recall", "mifid"]
     scores = frechet.score(tmp_path / "samples.npz", tmp_path / "virtual.npz", metrics=asked, interval="none")
@@ -143,7 +143,7 @@ def test_an_npz_that_unpacks_to_far_more_than_it_is_is_refused(tmp_path, monkeyp
     np.savez_compressed(tmp_path / "a.npz", mu=np.zeros(400), sigma=np.zeros((400, 400)))
     np.savez_compressed(tmp_path / "b.npz", features=np.zeros((2000, 100)))
     assert read_statistics(tmp_path / "a.npz").dims == 400
-    monkeypatch.setattr(foreign_formats, "_BOMB", 1 << 20)
+    monkeypatch.setattr(foreign_formats, "_MAX_UNCHECKED_BYTES", 1 << 20)
     for read in (lambda: read_statistics(tmp_path / "a.npz"), lambda: read_features(tmp_path / "b.npz")):
         with pytest.raises(StatisticsError, match=r"would unpack to 1[26]"):
             read()

@@ -4,15 +4,23 @@ import zipfile
 
 import numpy as np
 import pytest
-from conftest import make_folder
+from conftest import make_image_folder
 from PIL import Image
 
 import frechet
-from frechet.errors import BadFeatures, BadImage, Mismatch, RequestError, SourceError, StatisticsError, TooFewImages
+from frechet.errors import (
+    ImageDecodeError,
+    MismatchError,
+    NonFiniteFeaturesError,
+    RequestError,
+    SourceError,
+    StatisticsError,
+    TooFewImagesError,
+)
 from frechet.features import extract
-from frechet.features.spec import Recipe
-from frechet.images.loader import PART
-from frechet.statistics.feature_statistics import Statistics
+from frechet.features.spec import FeatureSpec
+from frechet.images.loader import CHUNK_SIZE
+from frechet.statistics.feature_statistics import FeatureStatistics
 
 OFFLINE = {"extractor": "efficientnet-lite0"}
 
@@ -20,7 +28,7 @@ OFFLINE = {"extractor": "efficientnet-lite0"}
 @pytest.fixture(scope="module")
 def sides(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sides")
-    return make_folder(folder / "a", 20, seed=1), make_folder(folder / "b", 24, seed=2, size=(50, 30))
+    return make_image_folder(folder / "a", 20, seed=1), make_image_folder(folder / "b", 24, seed=2, size=(50, 30))
 
 
 def values(score):
@@ -34,7 +42,7 @@ def test_batch_size_and_workers_do_not_move_the_number(sides):
 
 
 def test_folder_zip_npz_and_lists_give_the_same_number(sides, tmp_path):
-    a = make_folder(tmp_path / "a", 10)
+    a = make_image_folder(tmp_path / "a", 10)
     images = [np.asarray(Image.open(path)) for path in sorted(a.iterdir())]
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         for path in a.iterdir():
@@ -68,14 +76,16 @@ def test_mu_and_sigma_alone_give_the_same_number(sides, tmp_path):
 def test_the_number_does_not_depend_on_parts(monkeypatch):
     """More images than one part holds, and a part without a single good image."""
     random = np.random.default_rng(0)
-    images = [random.integers(0, 256, (8, 8, 3), np.uint8) for _ in range(PART * 2 + 10)]
-    broken = [image.astype(float) if PART <= place < 2 * PART else image for place, image in enumerate(images)]
+    images = [random.integers(0, 256, (8, 8, 3), np.uint8) for _ in range(CHUNK_SIZE * 2 + 10)]
+    broken = [
+        image.astype(float) if CHUNK_SIZE <= place < 2 * CHUNK_SIZE else image for place, image in enumerate(images)
+    ]
     statistics = frechet.collect(broken, on_bad_image="skip", **OFFLINE)
-    expected = frechet.collect(images[:PART] + images[2 * PART :], **OFFLINE)
-    assert statistics.n == PART + 10
-    assert len(statistics.bad_images) == PART
+    expected = frechet.collect(images[:CHUNK_SIZE] + images[2 * CHUNK_SIZE :], **OFFLINE)
+    assert statistics.n == CHUNK_SIZE + 10
+    assert len(statistics.skipped_images) == CHUNK_SIZE
     np.testing.assert_allclose(statistics.covariance, expected.covariance, rtol=1e-4, atol=1e-9)
-    np.testing.assert_array_equal(statistics.places, [*range(PART), *range(2 * PART, 2 * PART + 10)])
+    np.testing.assert_array_equal(statistics.indices, [*range(CHUNK_SIZE), *range(2 * CHUNK_SIZE, 2 * CHUNK_SIZE + 10)])
 
 
 def test_statistics_are_those_of_the_features(sides):
@@ -86,14 +96,14 @@ def test_statistics_are_those_of_the_features(sides):
 
 
 def test_a_subset_is_seeded_and_nested(sides):
-    def places(count, seed):
+    def indices(count, seed):
         rows = frechet.collect(sides[0], num_images=count, seed=seed, **OFFLINE).rows
         return {row.tobytes() for row in rows}
 
-    assert places(8, 0) == places(8, 0)
-    assert places(8, 0) < places(12, 0)
-    assert places(8, 0) != places(8, 1)
-    with pytest.raises(TooFewImages, match="holds 20 images; 21 were asked for"):
+    assert indices(8, 0) == indices(8, 0)
+    assert indices(8, 0) < indices(12, 0)
+    assert indices(8, 0) != indices(8, 1)
+    with pytest.raises(TooFewImagesError, match="holds 20 images; 21 were asked for"):
         frechet.collect(sides[0], num_images=21, **OFFLINE)
 
 
@@ -104,14 +114,14 @@ def test_a_score_says_everything_that_made_it(sides):
     assert (score.n_generated, score.n_reference) == (20, 24)
     assert any("20 generated images span at most 19 of 1280 dimensions" in warning for warning in score.warnings)
     made = score.provenance
-    assert made["extractor"] == made["convention"] == "efficientnet-lite0"
-    assert (made["layer"], made["precision"], made["official"]) == ("1280", "float32", True)
-    assert (made["backend"], made["generated"]["source"], made["generated"]["seed"]) == ("openvino", str(sides[0]), 3)
+    assert made["extractor"] == made["preprocessing"] == "efficientnet-lite0"
+    assert (made["layer"], made["precision"], made["is_official"]) == ("1280", "float32", True)
+    assert (made["backend"], made["generated"]["label"], made["generated"]["seed"]) == ("openvino", str(sides[0]), 3)
     assert len(made["weights"]) == 64
 
 
 def test_remarks_are_gathered_into_one_warning(tmp_path):
-    folder = make_folder(tmp_path / "a")
+    folder = make_image_folder(tmp_path / "a")
     for index in range(3):
         Image.new("RGBA", (9, 9), (index, 2, 3, 4)).save(folder / f"alpha{index}.png")
     warnings = frechet.score(folder, folder, **OFFLINE)["fd"].warnings
@@ -122,23 +132,23 @@ def test_remarks_are_gathered_into_one_warning(tmp_path):
 
 
 def test_bad_images_stop_or_are_listed(sides, tmp_path):
-    folder = make_folder(tmp_path / "a")
+    folder = make_image_folder(tmp_path / "a")
     (folder / "003.png").write_bytes((folder / "003.png").read_bytes()[:90])
-    with pytest.raises(BadImage, match=r"003\.png"):
+    with pytest.raises(ImageDecodeError, match=r"003\.png"):
         frechet.score(folder, sides[1], **OFFLINE)
     score = frechet.score(folder, sides[1], on_bad_image="skip", **OFFLINE)["fd"]
     assert score.n_generated == 5
-    assert len(score.bad_images) == 1
-    assert "003.png" in score.bad_images[0]
+    assert len(score.skipped_images) == 1
+    assert "003.png" in score.skipped_images[0]
 
 
 def test_fewer_than_two_images_have_no_score(sides, tmp_path):
-    one = make_folder(tmp_path / "one", 1)
-    with pytest.raises(TooFewImages, match="one image"):
+    one = make_image_folder(tmp_path / "one", 1)
+    with pytest.raises(TooFewImagesError, match="one image"):
         frechet.score(one, sides[1], **OFFLINE)
-    two = make_folder(tmp_path / "two", 2)
+    two = make_image_folder(tmp_path / "two", 2)
     (two / "000.png").write_text("broken")
-    with pytest.raises(TooFewImages, match="1 usable images"):
+    with pytest.raises(TooFewImagesError, match="1 usable images"):
         frechet.score(two, sides[1], on_bad_image="skip", **OFFLINE)
 
 
@@ -152,36 +162,36 @@ def test_features_that_are_not_finite_name_their_image(sides, monkeypatch):
                 features[-1, 5] = np.nan
                 yield features
 
-    from frechet.execution.collect import collect_from
+    from frechet.execution.collect import collect_statistics
     from frechet.execution.settings import Settings
     from frechet.images.sources.registry import open_source
 
     settings = Settings(**OFFLINE)
     extractor = settings.load()
     object.__setattr__(extractor, "runner", Broken())
-    with pytest.raises(BadFeatures, match=r"007\.png"):
-        collect_from(open_source(sides[0]), settings, extractor)
-    assert extract.BadFeatures is BadFeatures
+    with pytest.raises(NonFiniteFeaturesError, match=r"007\.png"):
+        collect_statistics(open_source(sides[0]), settings, extractor)
+    assert extract.NonFiniteFeaturesError is NonFiniteFeaturesError
 
 
 FULL = {
     "extractor": "inception",
     "layer": "64",
     "weights": "a" * 64,
-    "official": False,
-    "convention": "tensorflow",
+    "is_official": False,
+    "preprocessing": "tensorflow",
     "precision": "float32",
 }
 
 
 def stored(d=64, n=100, **changes):
     x = np.random.default_rng(0).standard_normal((n, d))
-    return Statistics(
+    return FeatureStatistics(
         mean=x.mean(0),
         covariance=np.cov(x, rowvar=False),
         n=n,
-        recipe=Recipe(**{**FULL, **changes}),
-        source="stored.npz",
+        spec=FeatureSpec(**{**FULL, **changes}),
+        label="stored.npz",
     )
 
 
@@ -191,52 +201,54 @@ def stored(d=64, n=100, **changes):
         ("extractor", "efficientnet-lite0"),
         ("layer", "192"),
         ("weights", "b" * 64),
-        ("convention", "pytorch-fid"),
+        ("preprocessing", "pytorch-fid"),
         ("precision", "bfloat16"),
     ],
 )
 def test_sides_made_differently_are_refused_and_both_are_named(field, value):
-    with pytest.raises(Mismatch, match=field) as caught:
+    with pytest.raises(MismatchError, match=field) as caught:
         frechet.score(stored(**{field: value}), stored())
     assert value[:12] in str(caught.value)
     assert FULL[field][:12] in str(caught.value)
 
 
 def test_sides_of_other_size_are_refused():
-    with pytest.raises(Mismatch, match=r"64 dimensions and reference .* 192"):
+    with pytest.raises(MismatchError, match=r"64 dimensions and reference .* 192"):
         frechet.score(stored(), stored(d=192, n=300, layer="192"))
 
 
 def test_official_weights_on_one_side_are_official():
     for one, other in ((False, True), (True, False)):
-        assert frechet.score(stored(official=one), stored(official=other))["fid"].label == "FID-64"
+        assert frechet.score(stored(is_official=one), stored(is_official=other))["fid"].label == "FID-64"
 
 
 def test_what_is_asked_of_two_statistics_must_be_what_they_are():
-    with pytest.raises(Mismatch, match="layer 192 is asked for"):
+    with pytest.raises(MismatchError, match="layer 192 is asked for"):
         frechet.score(stored(), stored(), dims=192)
-    with pytest.raises(Mismatch, match="convention clean is asked for"):
-        frechet.score(stored(), stored(), convention="clean")
+    with pytest.raises(MismatchError, match="preprocessing clean is asked for"):
+        frechet.score(stored(), stored(), preprocessing="clean")
     with pytest.raises(RequestError, match=r"^--num-images 5 is of images"):
         frechet.score(stored(), stored(), num_images=5)
-    assert frechet.score(stored(), stored(), dims=64, convention="tensorflow")["fid"].label.startswith("FID-64")
+    assert frechet.score(stored(), stored(), dims=64, preprocessing="tensorflow")["fid"].label.startswith("FID-64")
 
 
 def test_a_reference_that_does_not_say_can_be_told():
     silent = stored(**dict.fromkeys(FULL))
-    told = frechet.score(stored(), silent, reference_convention="tensorflow")["fid"]
-    assert told.provenance["convention"] == "tensorflow"
-    with pytest.raises(Mismatch, match="convention"):
-        frechet.score(stored(), silent, reference_convention="pytorch-fid")
-    with pytest.raises(Mismatch, match="says it was made with convention tensorflow"):
-        frechet.score(silent, stored(), reference_convention="pytorch-fid")
+    told = frechet.score(stored(), silent, reference_preprocessing="tensorflow")["fid"]
+    assert told.provenance["preprocessing"] == "tensorflow"
+    with pytest.raises(MismatchError, match="preprocessing"):
+        frechet.score(stored(), silent, reference_preprocessing="pytorch-fid")
+    with pytest.raises(MismatchError, match="says it was made with preprocessing tensorflow"):
+        frechet.score(silent, stored(), reference_preprocessing="pytorch-fid")
     with pytest.raises(RequestError, match="no convention 'nonsense'"):
-        frechet.score(stored(), silent, reference_convention="nonsense")
+        frechet.score(stored(), silent, reference_preprocessing="nonsense")
 
 
 def test_two_silent_statistics_of_an_unknown_size_are_not_called_fid():
     x = np.random.default_rng(0).standard_normal((100, 7))
-    silent = Statistics(mean=x.mean(0), covariance=np.cov(x, rowvar=False), n=None, recipe=Recipe(), source="s")
+    silent = FeatureStatistics(
+        mean=x.mean(0), covariance=np.cov(x, rowvar=False), n=None, spec=FeatureSpec(), label="s"
+    )
     assert frechet.score(silent, silent)["fd"].label == "FD (unknown features, d = 7)"
 
 
@@ -254,7 +266,7 @@ def test_an_indefinite_covariance_is_refused_where_few_images_do_not_show_it(met
     """Its negative direction, (1, -1, 0, ...), is one along which no image differs from another."""
     wrong, rows = stored(), np.random.default_rng(1).standard_normal((9, 64))
     rows[:, :2] = 1.0
-    few = Statistics.of_features(rows.astype(np.float32), recipe=wrong.recipe)
+    few = FeatureStatistics.from_features(rows.astype(np.float32), spec=wrong.spec)
     frechet.score(few, wrong, metrics=metrics)
     sigma = np.eye(64)
     sigma[0, 1] = sigma[1, 0] = 5
@@ -274,7 +286,7 @@ def test_an_indefinite_covariance_is_refused_where_few_images_do_not_show_it(met
             "no extractor 'nonsense'; there is inception, inception-torchvision, vgg16, efficientnet-lite0",
         ),
         ({"dims": 100}, "no dims of EfficientNet-Lite0 '100'; there is 1280"),
-        ({"convention": "tensorflow"}, "no convention of efficientnet-lite0 'tensorflow'"),
+        ({"preprocessing": "tensorflow"}, "no convention of efficientnet-lite0 'tensorflow'"),
         ({"precision": "float7"}, "no precision 'float7'"),
         ({"backend": "tpu"}, "no backend 'tpu'"),
         ({"backend": "openvino", "device": "cuda"}, "no device of the openvino backend 'cuda'"),
@@ -336,7 +348,7 @@ def test_bfloat16_is_computed_or_refused(sides):
 def test_a_reference_of_another_extractor_is_refused_before_weights_are_looked_for(sides, tmp_path, no_weights):
     frechet.collect(sides[1], extractor="efficientnet-lite0").save(tmp_path / "r.npz")
     with pytest.raises(
-        Mismatch, match=r"r\.npz was made with efficientnet-lite0, and .* say --extractor efficientnet-lite0"
+        MismatchError, match=r"r\.npz was made with efficientnet-lite0, and .* say --extractor efficientnet-lite0"
     ):
         frechet.score(sides[0], tmp_path / "r.npz")
 

@@ -15,7 +15,7 @@ from conftest import run
 import frechet
 from frechet._internal import download
 from frechet.errors import RequestError, StatisticsError
-from frechet.statistics.download_cache import is_url, parsed, read_remote, statistics_cache
+from frechet.statistics.download_cache import is_url, parse_statistics_url, read_remote_statistics, statistics_cache_dir
 from frechet.statistics.npz_format import read_statistics
 
 
@@ -124,11 +124,11 @@ def server(monkeypatch, tmp_path):
 
 
 def read(url, **changes):
-    return read_remote(url, read_statistics, **{"timeout": 2.0, **changes})
+    return read_remote_statistics(url, read_statistics, **{"timeout": 2.0, **changes})
 
 
 def cached():
-    return sorted(path for path in statistics_cache().iterdir() if path.suffix != ".lock")
+    return sorted(path for path in statistics_cache_dir().iterdir() if path.suffix != ".lock")
 
 
 def test_a_score_takes_either_side_from_a_url(server, tmp_path):
@@ -139,7 +139,7 @@ def test_a_score_takes_either_side_from_a_url(server, tmp_path):
     for sides in ((server.url(), str(other)), (other, server.url())):
         score = frechet.score(*sides)["fid"]
         assert float(score) == pytest.approx(expected, rel=1e-9)
-    assert score.provenance["reference"]["source"] == server.url()
+    assert score.provenance["reference"]["label"] == server.url()
     assert score.provenance["reference"]["sha256"] == sha256(server.content)
     assert score.provenance["generated"]["sha256"] is None
     assert float(frechet.score(server.url(), server.url())["fid"]) == pytest.approx(0, abs=1e-9)
@@ -192,8 +192,8 @@ def test_a_cut_download_arrives_whole(server, ranges):
 
 def test_a_cut_is_noticed_where_the_size_is_unknown_and_nothing_is_mixed(server, monkeypatch):
     server.etag, server.length, server.cuts = None, False, 1
-    monkeypatch.setattr(download, "_ATTEMPTS", 1)
-    monkeypatch.setattr(download, "_BLOCK", 1000)
+    monkeypatch.setattr(download, "_MAX_ATTEMPTS", 1)
+    monkeypatch.setattr(download, "_BLOCK_SIZE", 1000)
     with pytest.raises(StatisticsError, match="IncompleteRead"):
         read(server.url())
     server.content = npz(1)
@@ -208,7 +208,7 @@ def test_a_download_that_never_arrives_says_how_far_it_came(server):
 
 
 def test_what_an_earlier_run_left_is_continued_with_the_same_version_alone(server, monkeypatch):
-    monkeypatch.setattr(download, "_ATTEMPTS", 1)
+    monkeypatch.setattr(download, "_MAX_ATTEMPTS", 1)
     for etag, resumed in (('"one"', True), ('"two"', False)):
         server.etag, server.content, server.cuts = '"one"', npz(), 1
         with pytest.raises(StatisticsError, match="the download failed"):
@@ -232,9 +232,9 @@ def test_without_network_the_copy_is_used_and_told(server):
     gone = read(server.url())
     for after in (broken, babbling, gone):
         np.testing.assert_array_equal(after.mean, before.mean)
-        (remark,) = after.remarks
-        assert "could not be reached" in remark
-        assert "the copy downloaded earlier is used" in remark
+        (note,) = after.notes
+        assert "could not be reached" in note
+        assert "the copy downloaded earlier is used" in note
     assert any("earlier is used" in told for told in frechet.score(before, server.url())["fid"].warnings)
     with pytest.raises(StatisticsError, match=r"never\.npz cannot be had: .*refused"):
         read(server.url("never.npz"))
@@ -262,7 +262,7 @@ def test_a_servers_answer_is_told_with_what_to_do(server, status, told):
     with pytest.raises(StatisticsError, match=f"cannot be had: the server says {told}"):
         read(server.url("other.npz"))
     if status in (429, 503):  # what was downloaded serves meanwhile
-        assert "the copy downloaded earlier is used" in read(server.url()).remarks[0]
+        assert "the copy downloaded earlier is used" in read(server.url()).notes[0]
 
 
 def test_the_sha256_is_verified_and_then_needs_no_server(server):
@@ -273,7 +273,7 @@ def test_the_sha256_is_verified_and_then_needs_no_server(server):
         read(wrong)
     read(right)
     server.stop()
-    assert read(right).remarks == ()
+    assert read(right).notes == ()
     with pytest.raises(StatisticsError, match="cannot be had"):
         read(wrong)
 
@@ -316,7 +316,7 @@ def test_what_is_no_statistics_is_refused_by_its_url_and_not_kept(server, name, 
     with pytest.raises(RequestError, match=message) as caught:
         frechet.score(server.url(name), frechet.collect(np.ones((2, 3)) * [[1], [2]], features=True))
     assert server.url(name) in str(caught.value)
-    assert str(statistics_cache()) not in str(caught.value)
+    assert str(statistics_cache_dir()) not in str(caught.value)
     assert not cached()
 
 
@@ -335,10 +335,10 @@ def test_other_urls_are_refused_before_anything_is_fetched(url, message):
 
 
 def test_names_in_the_cache_are_safe():
-    address = parsed("https://host/a/..%2f..%2fevil name\u0000.npz")
+    address = parse_statistics_url("https://host/a/..%2f..%2fevil name\u0000.npz")
     assert set("/\\ \0%") & set(address.name) == set()
-    assert parsed("https://host/a/ref.npz").key != parsed("https://host/b/ref.npz").key
-    assert "%20" in parsed("https://host/a b.npz").url
+    assert parse_statistics_url("https://host/a/ref.npz").key != parse_statistics_url("https://host/b/ref.npz").key
+    assert "%20" in parse_statistics_url("https://host/a b.npz").url
     assert not is_url("folder/ref.npz")
     assert not is_url("C:\\ref.npz")
 
@@ -354,7 +354,7 @@ def test_the_command_takes_a_url(server, tmp_path):
     code, out, err = run("score", tmp_path / "a.npz", server.url(), "--json", "--reference-size", "500")
     assert code == 0
     reference = json.loads(out)["provenance"]["reference"]
-    assert (reference["source"], reference["n"]) == (server.url(), 500)
+    assert (reference["label"], reference["n"]) == (server.url(), 500)
     assert "does not say how it was made" in err
     code, _, err = run("score", tmp_path / "a.npz", server.url("a.pkl"))
     assert code == 2

@@ -10,25 +10,25 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from browser import chromium, complaints_of, findings_of_axe, requests_of, show_in
+from browser import chromium, get_console_messages, get_requested_urls, run_axe, set_color_scheme
 from conftest import run
-from golden_images import tiles
+from golden_images import make_tiles
 from PIL import Image
 
 import frechet
 from frechet.cli import score
 from frechet.distances.frechet import frechet_terms
-from frechet.distances.gaussian import Normal
-from frechet.distances.transport import couple, leading_directions
+from frechet.distances.gaussian import Gaussian
+from frechet.distances.transport import leading_directions, optimal_coupling
 from frechet.errors import OutputError, RequestError
-from frechet.evaluation.run import measure
+from frechet.evaluation.run import evaluate
 from frechet.execution.settings import Settings
-from frechet.features.spec import Recipe
-from frechet.reports.diagnostics import findings_of
-from frechet.reports.html import _command, meaning, write_report
-from frechet.reports.text import table
-from frechet.reports.thumbnails import Album
-from frechet.statistics.feature_statistics import Statistics
+from frechet.features.spec import FeatureSpec
+from frechet.reports.diagnostics import compute_diagnostics
+from frechet.reports.html import _format_command, describe_score, write_report
+from frechet.reports.text import format_scores
+from frechet.reports.thumbnails import ThumbnailCache
+from frechet.statistics.feature_statistics import FeatureStatistics
 
 pytest.importorskip("jinja2")
 OFFLINE = {"extractor": "efficientnet-lite0"}
@@ -39,9 +39,9 @@ EVIL = "<img src=x onerror=alert(1)>.png"
 def sides(tmp_path_factory):
     """Photographs of two kinds; one of the first bears a name with markup, one of the second is in both."""
     folder = tmp_path_factory.mktemp("report")
-    for name, picture in (("generated", "astronaut"), ("reference", "coffee")):
+    for name, image_ref in (("generated", "astronaut"), ("reference", "coffee")):
         (folder / name).mkdir()
-        for i, tile in enumerate(tiles(f"skimage/data/{picture}.png", 20)):
+        for i, tile in enumerate(make_tiles(f"skimage/data/{image_ref}.png", 20)):
             Image.fromarray(tile).save(folder / name / f"{i:02d}.png")
     (folder / "generated" / "03.png").rename(folder / "generated" / EVIL)
     shutil.copy(folder / "reference" / "07.png", folder / "generated" / "copy.png")
@@ -81,13 +81,13 @@ def test_markup_in_a_name_is_text(page):
 def test_what_a_statistics_file_says_of_itself_is_text(tmp_path):
     """A formula for the plot, an escape for a terminal, and a name that is not Unicode."""
     x = np.random.default_rng(0).standard_normal((60, 4)).astype(np.float32)
-    recipe = Recipe(extractor="evil\x1b[31m$\\frac", layer="\x1b]0;title\x07\nFID: 0", convention="<b>")
-    side = replace(Statistics.of_features(x, recipe=recipe, source="caf\udce9"), names=("caf\udce9/a.png",) * 60)
-    other = Statistics.of_features(x + 1, recipe=recipe)
+    spec = FeatureSpec(extractor="evil\x1b[31m$\\frac", layer="\x1b]0;title\x07\nFID: 0", preprocessing="<b>")
+    side = replace(FeatureStatistics.from_features(x, spec=spec, label="caf\udce9"), labels=("caf\udce9/a.png",) * 60)
+    other = FeatureStatistics.from_features(x + 1, spec=spec)
     scores = write_report(side, other, tmp_path / "page.html", metrics="fd,precision")
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert r"caf\udce9" in text
-    for shown in (text, table(scores)):
+    for shown in (text, format_scores(scores)):
         assert "\x1b" not in shown
         assert "\nFID: 0" not in shown
     assert "<b>" not in text
@@ -120,8 +120,8 @@ def test_the_command_on_the_page_has_every_flag_that_made_it(sides, monkeypatch,
     def reached(_measured, _settings, command, _progress):
         raise Reached(command)
 
-    monkeypatch.setattr("frechet.reports.html.measure", lambda *_, **__: None)
-    monkeypatch.setattr("frechet.reports.html.report_page", reached)
+    monkeypatch.setattr("frechet.reports.html.evaluate", lambda *_, **__: None)
+    monkeypatch.setattr("frechet.reports.html.render_report_page", reached)
     monkeypatch.chdir(tmp_path)
     flags = "--metrics fd,kid --splits 5,10 --interval none --explain 3 --seed 4 --num-images 20 --on-bad-image skip "
     flags += "--extractor efficientnet-lite0 --workers 1 --held-out other --report page.html --per-class --work-dir run"
@@ -135,18 +135,18 @@ def test_the_command_on_the_page_has_every_flag_that_made_it(sides, monkeypatch,
 @pytest.mark.parametrize("way", ["raising", "lowering"])
 def test_where_no_image_raises_or_lowers_the_distance_there_is_no_table_of_them(sides, tmp_path, monkeypatch, way):
     def one_way(*arguments, **options):
-        found = findings_of(*arguments, **options)
+        found = compute_diagnostics(*arguments, **options)
         setattr(found, way, [])
         return found
 
-    monkeypatch.setattr("frechet.reports.html.findings_of", one_way)
+    monkeypatch.setattr("frechet.reports.html.compute_diagnostics", one_way)
     write_report(*sides, tmp_path / "p.html", interval="none", **OFFLINE)
     page = (tmp_path / "p.html").read_text()
     assert ("images that raise it" in page, "images that lower it" in page) == (way != "raising", way != "lowering")
 
 
 def test_the_command_hides_what_is_secret_and_names_what_is_no_path(tmp_path):
-    told = _command(
+    told = _format_command(
         np.zeros(3), "https://me:secret@example.org/r.npz?token=1", tmp_path / "p.html", {"dims": 64, "seed": 0}
     )
     assert told == "frechet score '<ndarray>' 'https://example.org/r.npz?...' --dims 64 --report p.html"
@@ -154,20 +154,20 @@ def test_the_command_hides_what_is_secret_and_names_what_is_no_path(tmp_path):
 
 def test_a_copy_is_seen_beside_the_image_it_copies(sides):
     one, other = (frechet.collect(side, **OFFLINE) for side in sides)
-    found = findings_of(one, other)
-    places = {row.row: row.nearest[0] for row in (*found.raising, *found.lowering) if row.nearest}
+    found = compute_diagnostics(one, other)
+    indices = {row.row: row.nearest[0] for row in (*found.raising, *found.lowering) if row.nearest}
     copy = 20  # "copy.png" sorts after 00 ... 19
-    nearest = places.get(copy)
+    nearest = indices.get(copy)
     if nearest is None:  # it lowers the distance: no neighbours are listed there
         assert copy in [row.row for row in found.lowering]
     else:
         assert nearest.row == 7
-        assert nearest.distance < 1e-3 * found.usual
+        assert nearest.distance < 1e-3 * found.median_nn_distance
 
 
 def _whole(features):
     """Statistics that kept all rows, as those of images have on a page."""
-    return replace(Statistics.of_features(features), rows=features, places=np.arange(len(features)))
+    return replace(FeatureStatistics.from_features(features), rows=features, indices=np.arange(len(features)))
 
 
 def test_all_generated_images_are_looked_at_for_what_is_near(monkeypatch):
@@ -178,36 +178,40 @@ def test_all_generated_images_are_looked_at_for_what_is_near(monkeypatch):
     y[150:, 0] += 40
     y[150:] = x[5900:5950]
     y[77, 1] += 30  # nothing is near to it
-    found = findings_of(_whole(x), _whole(y), intervals=False)
+    found = compute_diagnostics(_whole(x), _whole(y), compute_intervals=False)
     gaps = np.linalg.norm(x[None].astype(float) - y[:, None], axis=2)
     own = np.sort(np.linalg.norm(y[None].astype(float) - y[:, None], axis=2), axis=1)[:, 1]
-    assert found.usual == pytest.approx(np.median(own), rel=1e-12)
-    assert [row for row, _ in found.lonely] == [i for i in np.argsort(-gaps.min(1))[:12] if gaps[i].min() > found.usual]
-    assert found.lonely[0][0] == 77
-    assert all(near.distance == pytest.approx(gaps[row].min(), rel=1e-12) for row, near in found.lonely)
-    assert not any(row >= 150 for row, _ in found.lonely)
-    near = findings_of(_whole(y), _whole(x), intervals=False).raising
+    assert found.median_nn_distance == pytest.approx(np.median(own), rel=1e-12)
+    assert [row for row, _ in found.uncovered] == [
+        i for i in np.argsort(-gaps.min(1))[:12] if gaps[i].min() > found.median_nn_distance
+    ]
+    assert found.uncovered[0][0] == 77
+    assert all(near.distance == pytest.approx(gaps[row].min(), rel=1e-12) for row, near in found.uncovered)
+    assert not any(row >= 150 for row, _ in found.uncovered)
+    near = compute_diagnostics(_whole(y), _whole(x), compute_intervals=False).raising
     assert {one.nearest[0].distance for one in near if one.row >= 150} == {0.0}
-    monkeypatch.setattr("frechet.reports.diagnostics._ROWS", 50)
-    found = findings_of(_whole(x), _whole(y), intervals=False)
-    assert found.usual == pytest.approx(np.median(own[np.linspace(0, 199, 50).round().astype(int)]), rel=1e-12)
-    assert "50 of the 200 reference images were looked at" in found.missing[0]
+    monkeypatch.setattr("frechet.reports.diagnostics._MAX_REFERENCE_ROWS", 50)
+    found = compute_diagnostics(_whole(x), _whole(y), compute_intervals=False)
+    assert found.median_nn_distance == pytest.approx(
+        np.median(own[np.linspace(0, 199, 50).round().astype(int)]), rel=1e-12
+    )
+    assert "50 of the 200 reference images were looked at" in found.notes[0]
 
 
 def test_nothing_is_missing_where_every_image_is_there():
     """No image is said to be far from all generated ones that has a copy among them."""
     x = np.random.default_rng(0).standard_normal((300, 6)).astype(np.float32)
-    found = findings_of(_whole(x), _whole(x[::2]), intervals=False)
-    assert found.usual > 0
-    assert found.lonely == []
-    assert found.missing == []
+    found = compute_diagnostics(_whole(x), _whole(x[::2]), compute_intervals=False)
+    assert found.median_nn_distance > 0
+    assert found.uncovered == []
+    assert found.notes == []
 
 
 def test_neighbours_among_some_of_the_reference_are_told_as_such():
     random = np.random.default_rng(0)
     x, y = (random.standard_normal((n, 4)).astype(np.float32) for n in (300, 5000))  # of 8 d images a sample is kept
-    found = findings_of(_whole(x), Statistics.of_features(y), intervals=False)
-    assert "kept the features of 4,096 of its images" in found.missing[0]
+    found = compute_diagnostics(_whole(x), FeatureStatistics.from_features(y), compute_intervals=False)
+    assert "kept the features of 4,096 of its images" in found.notes[0]
 
 
 @pytest.mark.parametrize(("n", "m", "d"), [(400, 300, 12), (9, 300, 24), (300, 9, 24), (700, 800, 512)])
@@ -216,18 +220,18 @@ def test_directions_hold_the_whole_distance(n, m, d):
     random = np.random.default_rng(0)
     x, y = random.standard_normal((n, d)), random.standard_normal((m, d))
     x[:, 3] += 5
-    p, q = Normal.of_features(x), Normal.of_features(y)
-    told = leading_directions(p, q, couple(p, q), d)
+    p, q = Gaussian.from_features(x), Gaussian.from_features(y)
+    told = leading_directions(p, q, optimal_coupling(p, q), d)
     total = frechet_terms(p, q).total
     assert told.axes.shape == (min(n, d), d)
     assert abs(told.axes[0, 3]) > 0.9
     np.testing.assert_allclose(np.linalg.norm(told.axes, axis=1), 1, rtol=1e-9)
     if n > d:
-        assert told.shares.sum() == pytest.approx(total, rel=1e-9)
+        assert told.contributions.sum() == pytest.approx(total, rel=1e-9)
     else:
-        assert told.shares.sum() < total
+        assert told.contributions.sum() < total
     gap = (p.mean - q.mean) @ told.axes[0]
-    assert told.shares[0] > gap**2
+    assert told.contributions[0] > gap**2
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
@@ -241,11 +245,11 @@ def test_pictures_are_of_the_images_that_were_scored_or_absent(shuffle):
 
     grey.pixels = 8
     loader = torch.utils.data.DataLoader([(torch.from_numpy(i).permute(2, 0, 1), 0) for i in images], shuffle=shuffle)
-    settings = Settings(extractor=grey, convention="beit")  # 2x/255 - 1
-    measured = measure(loader, images, settings, explain=1)
-    album = Album(measured.statistics["generated"], measured.sources["generated"], settings)
-    album.fill(range(16))
-    for row, feature in enumerate(measured.statistics["generated"].rows[:, 0]):
+    settings = Settings(extractor=grey, preprocessing="beit")  # 2x/255 - 1
+    evaluation = evaluate(loader, images, settings, explain=1)
+    album = ThumbnailCache(evaluation.statistics["generated"], evaluation.sources["generated"], settings)
+    album.load(range(16))
+    for row, feature in enumerate(evaluation.statistics["generated"].rows[:, 0]):
         if shuffle:
             assert album[row].data is None
         else:
@@ -255,9 +259,9 @@ def test_pictures_are_of_the_images_that_were_scored_or_absent(shuffle):
 
 def test_the_curve_ends_at_the_value(sides):
     one, other = (frechet.collect(side, **OFFLINE) for side in sides)
-    found = findings_of(one, other)
+    found = compute_diagnostics(one, other)
     assert found.curve[-1].images == 21
-    assert found.curve[-1].value == pytest.approx(frechet.compare(one, other)["fd"].value, rel=1e-9)
+    assert found.curve[-1].value == pytest.approx(frechet.score_statistics(one, other)["fd"].value, rel=1e-9)
     assert [point.images for point in found.curve] == sorted({point.images for point in found.curve})
     assert all(point.corrected is None for point in found.curve)  # 21 images of 1,280 dimensions
 
@@ -265,13 +269,13 @@ def test_the_curve_ends_at_the_value(sides):
 def test_the_last_point_of_the_curve_is_the_score_and_is_not_computed_again(tmp_path, monkeypatch):
     random, computed = np.random.default_rng(0), []
     sides = [random.standard_normal((n, 8)).astype(np.float32) for n in (300, 200)]
-    real = frechet.reports.diagnostics.frechet_interval
+    real = frechet.reports.diagnostics.compute_frechet_interval
 
     def watched(generated, *rest):
         computed.append(generated.n)
         return real(generated, *rest)
 
-    monkeypatch.setattr("frechet.reports.diagnostics.frechet_interval", watched)
+    monkeypatch.setattr("frechet.reports.diagnostics.compute_frechet_interval", watched)
     score = write_report(*sides, tmp_path / "page.html", features=True)["fd"]
     assert computed
     assert 300 not in computed
@@ -295,7 +299,9 @@ def test_the_curve_has_the_corrected_value_where_there_are_images_enough():
     """Two Gaussians a known distance apart: d shifts of 0.3 and equal covariances. Its band holds that, the plain value does not."""
     random, d = np.random.default_rng(0), 32
     one, other = (random.standard_normal((n, d)).astype(np.float32) for n in (4000, 3000))
-    found = findings_of(Statistics.of_features(one + np.float32(0.3)), Statistics.of_features(other))
+    found = compute_diagnostics(
+        FeatureStatistics.from_features(one + np.float32(0.3)), FeatureStatistics.from_features(other)
+    )
     truth = d * 0.3**2
     for point in found.curve:
         low, high = point.interval_95
@@ -303,15 +309,19 @@ def test_the_curve_has_the_corrected_value_where_there_are_images_enough():
         assert low < point.corrected < high
     widths = [high - low for low, high in (point.interval_95 for point in found.curve)]
     assert widths[0] > 2 * widths[-1]
-    few = findings_of(Statistics.of_features(one[:100] + np.float32(0.3)), Statistics.of_features(other)).curve
+    few = compute_diagnostics(
+        FeatureStatistics.from_features(one[:100] + np.float32(0.3)), FeatureStatistics.from_features(other)
+    ).curve
     assert [point.interval_95 is None for point in few] == [point.images < 1.5 * d for point in few]
-    bare = findings_of(Statistics.of_features(one), Statistics.of_features(other), intervals=False)
+    bare = compute_diagnostics(
+        FeatureStatistics.from_features(one), FeatureStatistics.from_features(other), compute_intervals=False
+    )
     assert all(point.interval_95 is None for point in bare.curve)
 
 
 def test_precision_and_its_kin_have_a_picture(sides, tmp_path):
     scores = write_report(*sides, tmp_path / "p.html", metrics=["fd", "precision", "recall", "density@prdc"], **OFFLINE)
-    section = (tmp_path / "p.html").read_text().partition('aria-labelledby="shares"')[2].partition("</section>")[0]
+    section = (tmp_path / "p.html").read_text().partition('aria-labelledby="prdc"')[2].partition("</section>")[0]
     assert f"{scores['precision'].value:.1%} of the generated images lie" in section
     assert f"{scores['recall'].value:.1%} of the reference images lie" in section
     assert f"has {scores['density@prdc'].value:.2f} times" in section
@@ -358,8 +368,10 @@ def test_what_cannot_be_a_page_is_refused(sides, tmp_path):
 
 def test_an_interval_becomes_a_sentence():
     random = np.random.default_rng(0)
-    one, other = (Statistics.of_features(random.standard_normal((900, 8)).astype(np.float32)) for _ in range(2))
-    sentence = meaning(frechet.compare(one, other)["fd"])
+    one, other = (
+        FeatureStatistics.from_features(random.standard_normal((900, 8)).astype(np.float32)) for _ in range(2)
+    )
+    sentence = describe_score(frechet.score_statistics(one, other)["fd"])
     assert "with 900 generated and 900 reference images; without the bias of few images it is" in sentence
     assert sentence.endswith("These images do not tell the two apart.")
 
@@ -368,7 +380,7 @@ def test_an_interval_becomes_a_sentence():
 def test_in_a_browser(page, tmp_path, size):
     with chromium(tmp_path / "profile", size=size) as driver:
         driver.get(page.as_uri())
-        assert requests_of(driver) == [page.as_uri()]
+        assert get_requested_urls(driver) == [page.as_uri()]
         loaded = driver.execute_script("return [...document.images].map(i => i.complete && i.naturalWidth > 0)")
         assert len(loaded) > 50
         assert all(loaded)
@@ -376,12 +388,12 @@ def test_in_a_browser(page, tmp_path, size):
         _require_sorting(driver)
         _require_zoom(driver)
         assert driver.execute_script("return document.querySelectorAll('img[src=x]').length") == 0
-        assert complaints_of(driver) == []
+        assert get_console_messages(driver) == []
         for dark in (False, True):
-            show_in(driver, dark=dark)
+            set_color_scheme(driver, dark=dark)
             background = driver.execute_script("return getComputedStyle(document.body).backgroundColor")
             assert (max(map(int, re.findall(r"\d+", background)[:3])) < 60) == dark
-            assert findings_of_axe(driver) == {}
+            assert run_axe(driver) == {}
 
 
 def _require_sorting(driver):

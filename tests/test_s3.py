@@ -6,11 +6,11 @@ import time
 import numpy as np
 import pytest
 from test_sources import COUNT, as_shards, png
-from toy import TOY, first_six
+from toy import TOY, first_six_values
 
 from frechet._internal import remote_files
 from frechet.errors import SourceError
-from frechet.execution.collect import collect_from
+from frechet.execution.collect import collect_statistics
 from frechet.execution.settings import Settings
 from frechet.images.sources.registry import open_source
 
@@ -56,7 +56,7 @@ def store(monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setattr(remote_files, "_PAUSES", (0.05,) * 8)
+    monkeypatch.setattr(remote_files, "_RETRY_DELAYS", (0.05,) * 8)
     yield gate
     server.shutdown()
     thread.join()
@@ -75,10 +75,10 @@ def test_an_object_store_that_fails_and_dawdles_gives_the_same_number(store, tmp
     for name, data in list(files.items())[:300]:
         system.pipe_file(f"bucket/folder/{name}", data)
     store.reads = 0
-    found = collect_from(open_source("s3://bucket/shards/s-{000..002}.tar"), Settings(), TOY)
-    np.testing.assert_array_equal(found.rows, first_six(images))
-    found = collect_from(open_source("s3://bucket/folder"), Settings(), TOY)
-    np.testing.assert_array_equal(found.rows, first_six(images[:300]))
+    found = collect_statistics(open_source("s3://bucket/shards/s-{000..002}.tar"), Settings(), TOY)
+    np.testing.assert_array_equal(found.rows, first_six_values(images))
+    found = collect_statistics(open_source("s3://bucket/folder"), Settings(), TOY)
+    np.testing.assert_array_equal(found.rows, first_six_values(images[:300]))
     assert store.failed > 30
     assert store.slow > 20
     with pytest.raises(SourceError, match="there is no such file in the store"):

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import make_folder, run
+from conftest import make_image_folder, run
 from PIL import Image
 
 import frechet
-from frechet.errors import BadImage, GeneratorFailed, RequestError
+from frechet.errors import GeneratorError, ImageDecodeError, RequestError
 from frechet.metrics import METRICS
 from frechet.statistics import row_sample
 
@@ -31,8 +31,8 @@ def folders(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sides")
     for side, seed in (("a", 1), ("b", 2)):
         for name in ("cat", "dog", "hen" if side == "a" else "cow"):
-            make_folder(folder / side / name, 12, seed=seed + len(name) + ord(name[0]))
-        make_folder(folder / side / "fox", 1, seed=seed)
+            make_image_folder(folder / side / name, 12, seed=seed + len(name) + ord(name[0]))
+        make_image_folder(folder / side / "fox", 1, seed=seed)
     return folder / "a", folder / "b"
 
 
@@ -52,7 +52,7 @@ def test_held_out_images_of_a_class_stand_beside_that_class(tmp_path):
     """C_T of a class beside held-out images of all kinds calls every generator a copier: those lie far from the class."""
     for seed, side in enumerate(("a", "b", "h")):
         for name in ("cat", "dog"):
-            make_folder(tmp_path / side / name, 30, seed=10 * seed + ord(name[0]))
+            make_image_folder(tmp_path / side / name, 30, seed=10 * seed + ord(name[0]))
     a, b, held_out = (tmp_path / side for side in "abh")
     scores = frechet.score(a, b, held_out=held_out, metrics=["ct", "fls", "mmd"], per_class=True, **TOY)
     for name in ("cat", "dog"):
@@ -73,7 +73,7 @@ def test_a_class_of_many_images_has_metrics_of_every_image(folders, monkeypatch)
 
     means.pixels = 8
     expected = frechet.score(*folders, metrics=["kid"], per_class=True, extractor=means)["kid"].per_class
-    monkeypatch.setattr(row_sample, "KEPT", 5)
+    monkeypatch.setattr(row_sample, "MAX_SAMPLE_ROWS", 5)
     found = frechet.score(*folders, metrics=["kid"], per_class=True, extractor=means)["kid"].per_class
     assert set(found) == {"cat", "dog"}
     assert found == expected
@@ -157,7 +157,7 @@ def test_classes_of_shards_are_folders_in_them(folders, tmp_path):
 
 
 def test_images_without_classes_have_none(folders, tmp_path):
-    flat = make_folder(tmp_path / "flat")
+    flat = make_image_folder(tmp_path / "flat")
     with pytest.raises(RequestError, match=r"000\.png lies in no class folder"):
         frechet.score(flat, folders[1], per_class=True, **TOY)
     known = frechet.collect(folders[0], **TOY)
@@ -194,20 +194,20 @@ def test_a_function_may_make_tensors_and_reuse_their_memory():
 
     found = frechet.collect(tensors, num_images=150, **TOY)
     np.testing.assert_array_equal(found.mean, frechet.collect(Maker(), num_images=150, **TOY).mean)
-    with pytest.raises(BadImage, match=r"tensor of torch.float32; .*round...byte"):
+    with pytest.raises(ImageDecodeError, match=r"tensor of torch.float32; .*round...byte"):
         frechet.collect(lambda count: torch.rand(count, 3, 6, 6), num_images=20, **TOY)
 
 
 def test_tensors_whose_channels_come_last_are_told_in_their_own_shape():
     images = torch.zeros((3, 8, 9, 3), dtype=torch.uint8)
-    with pytest.raises(BadImage, match=r"a tensor of shape \(8, 9, 3\); expected \(3, h, w\)"):
+    with pytest.raises(ImageDecodeError, match=r"a tensor of shape \(8, 9, 3\); expected \(3, h, w\)"):
         frechet.collect(images, **TOY)
 
 
 def test_a_function_needs_a_number_and_keeps_to_it():
     with pytest.raises(RequestError, match="say how many by num_images"):
         frechet.collect(Maker(), **TOY)
-    with pytest.raises(GeneratorFailed, match="asked for 20 images and gave 19"):
+    with pytest.raises(GeneratorError, match="asked for 20 images and gave 19"):
         frechet.collect(lambda count: Maker()(count - 1), num_images=20, **TOY)
 
 
@@ -215,7 +215,7 @@ def test_a_function_that_raises_is_no_bad_image():
     def broken(_count):
         raise ZeroDivisionError("a division that nobody foresaw")
 
-    with pytest.raises(GeneratorFailed, match="ZeroDivisionError: a division that nobody foresaw") as caught:
+    with pytest.raises(GeneratorError, match="ZeroDivisionError: a division that nobody foresaw") as caught:
         frechet.collect(broken, num_images=20, on_bad_image="skip", **TOY)
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
@@ -225,7 +225,7 @@ def test_repeated_runs_are_told_by_mean_and_spread(folders):
     alone = [float(frechet.score(*folders, num_images=20, seed=seed, **TOY)["fd"]) for seed in (4, 5, 6)]
     assert score.repeats == pytest.approx(alone, rel=1e-9)
     assert float(score) == pytest.approx(np.mean(alone), rel=1e-9)
-    assert score.deviation == pytest.approx(np.std(alone, ddof=1), rel=1e-9)
+    assert score.std == pytest.approx(np.std(alone, ddof=1), rel=1e-9)
     assert score.interval_method.endswith(", of the first run alone")
     with pytest.raises(RequestError, match="repeat is 0"):
         frechet.score(*folders, repeat=0, **TOY)
@@ -239,7 +239,7 @@ def test_repeated_runs_by_class_are_means_and_say_why_there_is_no_interval(folde
         values = [one["fd"].per_class[name] for one in alone if name in one["fd"].per_class]
         assert value == pytest.approx(np.mean(values), rel=1e-9)
     assert set(found["fd"].per_class) == {name for one in alone for name in one["fd"].per_class} != set()
-    assert found["vendi"].interval_reason == METRICS["vendi"].no_interval
+    assert found["vendi"].interval_unavailable_reason == METRICS["vendi"].interval_unavailable_reason
 
 
 def test_the_command_line_shows_classes(folders):
@@ -283,7 +283,7 @@ def test_each_repeated_run_has_images_of_its_own_from_a_function(two_extractors)
     maker, reference = Maker(), Maker()(90)
     found = frechet.score(maker, reference, metrics=two_extractors, num_images=90, repeat=2, **TOY)
     assert maker.asked == [64, 26] * 2
-    assert all(score.deviation > 0 for score in found.values())
+    assert all(score.std > 0 for score in found.values())
 
 
 def test_images_of_pil_are_kept_as_they_are(two_extractors):

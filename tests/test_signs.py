@@ -2,24 +2,32 @@
 
 import numpy as np
 import pytest
-from conftest import make_folder
+from conftest import make_image_folder
 from PIL import Image
 
 import frechet
-from frechet.evaluation.pair_checks import remarks_on_pair
-from frechet.features.spec import Recipe
-from frechet.images.checks import SIGN, cast_in, compression_of, formats_in, remarks_on, repeated_in, sign_of
+from frechet.evaluation.pair_checks import iter_pair_notes
+from frechet.features.spec import FeatureSpec
+from frechet.images.checks import (
+    IMAGE_CHECK,
+    check_image,
+    classify_compression,
+    count_formats,
+    find_duplicates,
+    find_float_casts,
+    quality_notes,
+)
 from frechet.images.decode import decode
 from frechet.images.sources.registry import open_source
-from frechet.statistics.feature_statistics import Statistics
+from frechet.statistics.feature_statistics import FeatureStatistics
 from frechet.statistics.npz_format import read_statistics
 
 OFFLINE = {"extractor": "efficientnet-lite0"}
 RANDOM = np.random.default_rng(0)
 
 
-def signs(images, kind=None):
-    return np.array([sign_of(image, kind) for image in images], SIGN)
+def image_checks(images, kind=None):
+    return np.array([check_image(image, kind) for image in images], IMAGE_CHECK)
 
 
 def photographs(n=40, size=24):
@@ -54,8 +62,10 @@ MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 )
 def test_floats_cast_to_bytes_are_noticed(spoil):
     images = spoil(photographs())
-    assert len(cast_in(signs(images))) == len(images)
-    (told,) = (remark for remark in remarks_on(signs(images), lambda _: ["first.png"] * len(_)) if "floats" in remark)
+    assert len(find_float_casts(image_checks(images))) == len(images)
+    (told,) = (
+        note for note in quality_notes(image_checks(images), lambda _: ["first.png"] * len(_)) if "floats" in note
+    )
     assert "40 of 40" in told
     assert "first.png" in told
 
@@ -85,40 +95,40 @@ def strokes(n=40, levels=2):
     ids=["photographs", "dark", "line art", "mnist", "masks", "black frames", "a few"],
 )
 def test_real_dark_binary_and_black_images_are_left_in_peace(images):
-    assert not len(cast_in(signs(images)))
+    assert not len(find_float_casts(image_checks(images)))
 
 
 def test_most_of_a_side_is_enough():
     mixed = np.concatenate([cast(2 * photographs(98) - 1), (photographs(2) * 255).astype(np.uint8)])
-    assert len(cast_in(signs(mixed))) == 98
+    assert len(find_float_casts(image_checks(mixed))) == 98
 
 
 def test_one_bright_pixel_anywhere_makes_an_image_ordinary():
     """The probe looks at a part of the pixels; what it finds suspicious is looked at whole."""
     image = np.zeros((100, 100, 3), np.uint8)
     image[57, 31, 1] = 100
-    assert not len(cast_in(signs([image] * 3)))
+    assert not len(find_float_casts(image_checks([image] * 3)))
 
 
 def test_repeated_images_are_counted_and_the_first_is_named():
     images = (photographs(100) * 255).astype(np.uint8)
     images[70] = images[20]
     images[60] = images[30] = images[10]
-    assert repeated_in(signs(images)).tolist() == [10, 20, 30, 60, 70]
-    (told,) = remarks_on(signs(images), lambda indices: [f"{index}.png" for index in indices])
+    assert find_duplicates(image_checks(images)).tolist() == [10, 20, 30, 60, 70]
+    (told,) = quality_notes(image_checks(images), lambda indices: [f"{index}.png" for index in indices])
     assert told == "5 of 100 images are identical to another, the first: 30.png == 10.png"
 
 
 def test_few_repetitions_are_not_told():
     images = RANDOM.integers(0, 256, (201, 4, 4, 3), np.uint8)
     images[5] = images[3]
-    assert not len(repeated_in(signs(images)))
-    assert len(repeated_in(signs(images[:199]))) == 2
+    assert not len(find_duplicates(image_checks(images)))
+    assert len(find_duplicates(image_checks(images[:199]))) == 2
 
 
 def test_images_of_the_same_bytes_and_another_shape_differ():
     black = [np.zeros((2, 6, 3), np.uint8), np.zeros((6, 2, 3), np.uint8), np.zeros((3, 4, 3), np.uint8)]
-    assert not len(repeated_in(signs(black)))
+    assert not len(find_duplicates(image_checks(black)))
 
 
 @pytest.mark.parametrize("place", [0, 17, 2303, 2304, 4799])
@@ -126,29 +136,29 @@ def test_one_bit_anywhere_makes_another_image(place):
     image = RANDOM.integers(0, 256, (40, 40, 3), np.uint8)
     other = image.copy()
     other.reshape(-1)[place] ^= 1
-    assert not len(repeated_in(signs([image, other])))
+    assert not len(find_duplicates(image_checks([image, other])))
 
 
 def test_the_format_is_that_of_the_bytes_not_of_the_name(tmp_path):
     for index, kind in enumerate(("JPEG", "JPEG", "PNG", "WEBP")):
         Image.fromarray(RANDOM.integers(0, 256, (8, 8, 3), np.uint8)).save(tmp_path / f"{index}.png", kind)
-    decoded = [decode(picture) for picture in open_source(tmp_path).pictures(range(4))]
-    found = np.array([sign_of(image.rgb, image.format) for image in decoded], SIGN)
-    assert formats_in(found) == {"JPEG": 2, "PNG": 1, "WEBP": 1}
-    assert formats_in(signs([image.rgb for image in decoded])) == {}  # arrays come from no file
+    decoded = [decode(image_ref) for image_ref in open_source(tmp_path).iter_images(range(4))]
+    found = np.array([check_image(image.rgb, image.format) for image in decoded], IMAGE_CHECK)
+    assert count_formats(found) == {"JPEG": 2, "PNG": 1, "WEBP": 1}
+    assert count_formats(image_checks([image.rgb for image in decoded])) == {}  # arrays come from no file
 
 
 def test_nearly_all_decides_what_a_side_was_stored_as():
-    assert compression_of({"JPEG": 96, "PNG": 4}, 100) == "lossy"
-    assert compression_of({"PNG": 90, "BMP": 6}, 100) == "lossless"
+    assert classify_compression({"JPEG": 96, "PNG": 4}, 100) == "lossy"
+    assert classify_compression({"PNG": 90, "BMP": 6}, 100) == "lossless"
     for formats in ({"JPEG": 90, "PNG": 10}, {"JPEG": 50}, {"WEBP": 100}, {"TIFF": 100}, {}):
-        assert compression_of(formats, 100) is None
-    assert compression_of({"PNG": 5}, None) is None
+        assert classify_compression(formats, 100) is None
+    assert classify_compression({"PNG": 5}, None) is None
 
 
 def side(n=100, **formats):
     mean = np.random.default_rng().standard_normal(3)  # another at each call: no set is compared with itself
-    return Statistics(mean=mean, covariance=np.eye(3), n=n, recipe=Recipe(), source="s", formats=formats)
+    return FeatureStatistics(mean=mean, covariance=np.eye(3), n=n, spec=FeatureSpec(), label="s", formats=formats)
 
 
 def test_jpeg_against_png_is_told_whichever_is_which():
@@ -156,11 +166,11 @@ def test_jpeg_against_png_is_told_whichever_is_which():
         (side(JPEG=100), side(PNG=100), "generated"),
         (side(PNG=100), side(JPEG=100), "reference"),
     ):
-        (told,) = remarks_on_pair(one, other)
+        (told,) = iter_pair_notes(one, other)
         assert told.startswith(f"the {word} images are JPEG")
         assert "arXiv:2104.11222" in told
     for one, other in ((side(PNG=100), side(PNG=100)), (side(JPEG=100), side(JPEG=99, PNG=1)), (side(PNG=100), side())):
-        assert not list(remarks_on_pair(one, other))
+        assert not list(iter_pair_notes(one, other))
 
 
 @pytest.mark.parametrize(
@@ -175,8 +185,8 @@ def test_jpeg_against_png_is_told_whichever_is_which():
     ],
 )
 def test_the_side_with_far_fewer_images_is_named(generated, reference, limited):
-    told = list(remarks_on_pair(side(generated), side(reference)))
-    assert [f"the {limited} side limits" in remark for remark in told] == ([True] if limited else [])
+    told = list(iter_pair_notes(side(generated), side(reference)))
+    assert [f"the {limited} side limits" in note for note in told] == ([True] if limited else [])
 
 
 # --- the whole way ----------------------------------------------------------------------------------------------------
@@ -186,7 +196,7 @@ def test_the_side_with_far_fewer_images_is_named(generated, reference, limited):
 def accidents(tmp_path_factory):
     """A side of JPEG images with a repetition, and a side of PNG images cast from floats."""
     root = tmp_path_factory.mktemp("accidents")
-    folder = make_folder(root / "cast", 0)
+    folder = make_image_folder(root / "cast", 0)
     for index, image in enumerate(cast(2 * photographs(6, 40) - 1)):
         Image.fromarray(image).save(folder / f"{index}.png")
     (root / "jpeg").mkdir()
@@ -222,8 +232,8 @@ def test_names_are_right_where_images_were_left_out(accidents, tmp_path):
     for path in accidents[1].iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "1.jpg").write_text("broken")
-    (remark,) = frechet.collect(tmp_path, on_bad_image="skip", **OFFLINE).remarks
-    assert f"{tmp_path / '5.jpg'} == {tmp_path / '2.jpg'}" in remark
+    (note,) = frechet.collect(tmp_path, on_bad_image="skip", **OFFLINE).notes
+    assert f"{tmp_path / '5.jpg'} == {tmp_path / '2.jpg'}" in note
 
 
 def test_stored_statistics_tell_the_same(accidents, tmp_path):

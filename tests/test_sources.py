@@ -21,16 +21,16 @@ import pytest
 import toy
 from PIL import Image
 from pyarrow import parquet
-from toy import TOY, first_six
+from toy import TOY, first_six_values
 
 import frechet
 from frechet._internal import remote_files
-from frechet.errors import BadArchive, BadImage, FrechetError, SourceError, Unreachable
-from frechet.execution.collect import collect_from
+from frechet.errors import ArchiveError, FrechetError, ImageDecodeError, SourceError, UnreachableError
+from frechet.execution.collect import collect_statistics
 from frechet.execution.settings import Settings
 from frechet.images.decode import decode
 from frechet.images.sources.registry import open_source
-from frechet.images.sources.sharded import shards_of
+from frechet.images.sources.sharded import expand_pattern
 
 COUNT = 600
 
@@ -171,24 +171,24 @@ KINDS += [as_lmdb, *map(in_memory, ("folder", "zip", "npz", "tar", "parquet", "h
 def test_the_same_images_wherever_they_are_stored(tmp_path, files, images, make):
     source = open_source(make(tmp_path, files, images))
     assert len(source) == COUNT
-    statistics = collect_from(source, Settings(), TOY, keep_all=True)
-    np.testing.assert_array_equal(statistics.rows, first_six(images))
-    np.testing.assert_allclose(statistics.mean, first_six(images).mean(0, dtype=float), rtol=1e-12)
-    assert len(set(statistics.names)) == COUNT
-    chosen = [0, 1, 5, 249, 250, 251, 332, 333, 470, 599]
-    pictures = list(source.pictures(chosen))
-    assert [picture.index for picture in pictures] == list(range(10))
-    assert [picture.name for picture in pictures] == [source.name_of(place) for place in chosen]
-    for place, picture in zip(chosen, pictures, strict=True):
-        np.testing.assert_array_equal(decode(picture).rgb, images[place])
+    statistics = collect_statistics(source, Settings(), TOY, keep_all=True)
+    np.testing.assert_array_equal(statistics.rows, first_six_values(images))
+    np.testing.assert_allclose(statistics.mean, first_six_values(images).mean(0, dtype=float), rtol=1e-12)
+    assert len(set(statistics.labels)) == COUNT
+    source_indices = [0, 1, 5, 249, 250, 251, 332, 333, 470, 599]
+    pictures = list(source.iter_images(source_indices))
+    assert [image_ref.index for image_ref in pictures] == list(range(10))
+    assert [image_ref.label for image_ref in pictures] == [source.get_label(place) for place in source_indices]
+    for place, image_ref in zip(source_indices, pictures, strict=True):
+        np.testing.assert_array_equal(decode(image_ref).rgb, images[place])
 
 
 @pytest.mark.parametrize("make", KINDS, ids=lambda make: make.__name__)
 def test_a_source_tells_its_images_from_others(tmp_path, files, images, make):
     where = make(tmp_path, files, images)
-    marks = list(open_source(where).marks(range(COUNT)))
-    assert len(set(marks)) == COUNT
-    assert list(open_source(where).marks([3, 400])) == [marks[3], marks[400]]
+    fingerprints = list(open_source(where).fingerprints(range(COUNT)))
+    assert len(set(fingerprints)) == COUNT
+    assert list(open_source(where).fingerprints([3, 400])) == [fingerprints[3], fingerprints[400]]
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_a_source_tells_its_images_from_others(tmp_path, files, images, make):
     ],
 )
 def test_braces_are_those_of_a_shell(pattern, names):
-    assert shards_of(pattern) == names
+    assert expand_pattern(pattern) == names
 
 
 @pytest.mark.parametrize(
@@ -232,12 +232,12 @@ def test_a_tar_that_was_cut_short_counts_only_where_bad_images_are_skipped(tmp_p
     length = 40 * each if kept == "no ending" else int(40 * each * kept) // each * each + 600
     whole.write_bytes(content[:length])
     good = 40 if kept == "no ending" else length // each
-    with pytest.raises(BadImage, match=r"a\.tar:.*cut short"):
-        collect_from(open_source(whole), Settings(), TOY)
-    statistics = collect_from(open_source(whole), Settings(on_bad_image="skip"), TOY)
+    with pytest.raises(ImageDecodeError, match=r"a\.tar:.*cut short"):
+        collect_statistics(open_source(whole), Settings(), TOY)
+    statistics = collect_statistics(open_source(whole), Settings(on_bad_image="skip"), TOY)
     assert statistics.n == good
-    assert len(statistics.bad_images) == 1
-    np.testing.assert_array_equal(statistics.rows, first_six(images[:good]))
+    assert len(statistics.skipped_images) == 1
+    np.testing.assert_array_equal(statistics.rows, first_six_values(images[:good]))
 
 
 @pytest.mark.parametrize("bad", ["stop", "skip"])
@@ -264,8 +264,8 @@ def test_damage_between_members_of_a_tar_is_found(tmp_path, files):
     content = bytearray(path.read_bytes())
     content[20 * 1024 : 20 * 1024 + 512] = b"x" * 512
     path.write_bytes(content)
-    with pytest.raises(BadImage, match="cut short or is damaged"):
-        collect_from(open_source(path), Settings(), TOY)
+    with pytest.raises(ImageDecodeError, match="cut short or is damaged"):
+        collect_statistics(open_source(path), Settings(), TOY)
 
 
 @pytest.mark.parametrize("size", [-512, -1024, 2**62, 2**80])
@@ -277,10 +277,10 @@ def test_a_tar_whose_member_has_no_possible_size_ends_there(tmp_path, files, ima
     header[148:156] = b" " * 8
     header[148:156] = b"%06o\0 " % sum(header)
     path.write_bytes(path.read_bytes()[: 3 * 1024] + header + bytes(1024))
-    with pytest.raises(BadImage, match=r"evil\.png: .*cut short or is damaged"):
-        collect_from(open_source(path), Settings(), TOY)
+    with pytest.raises(ImageDecodeError, match=r"evil\.png: .*cut short or is damaged"):
+        collect_statistics(open_source(path), Settings(), TOY)
     np.testing.assert_array_equal(
-        collect_from(open_source(path), Settings(on_bad_image="skip"), TOY).rows, first_six(images[:3])
+        collect_statistics(open_source(path), Settings(on_bad_image="skip"), TOY).rows, first_six_values(images[:3])
     )
 
 
@@ -297,10 +297,10 @@ def test_links_and_paths_of_a_tar_stay_in_it(tmp_path, files, images):
         link("readme.txt", "nowhere"),
     ]
     path = write_tar(tmp_path / "a.tar", members, links)
-    statistics = collect_from(open_source(path), Settings(on_bad_image="skip"), TOY)
-    np.testing.assert_array_equal(statistics.rows, first_six(images[[0, 1, 2, 2, 2]]))
-    assert len(statistics.bad_images) == 3
-    assert sum("is a link to" in bad for bad in statistics.bad_images) == 2
+    statistics = collect_statistics(open_source(path), Settings(on_bad_image="skip"), TOY)
+    np.testing.assert_array_equal(statistics.rows, first_six_values(images[[0, 1, 2, 2, 2]]))
+    assert len(statistics.skipped_images) == 3
+    assert sum("is a link to" in bad for bad in statistics.skipped_images) == 2
     assert not (tmp_path.parent / "up.png").exists()
 
 
@@ -309,9 +309,9 @@ def test_a_path_in_a_table_is_not_followed(tmp_path, files):
     secret.write_bytes(files["0000.png"])
     rows = [{"bytes": data, "path": None} for data in files.values()] + [{"bytes": None, "path": str(secret)}]
     parquet.write_table(pa.table({"image": rows}), tmp_path / "a.parquet")
-    statistics = collect_from(open_source(tmp_path / "a.parquet"), Settings(on_bad_image="skip"), TOY)
-    assert (statistics.n, len(statistics.bad_images)) == (COUNT, 1)
-    assert "a path in a table is not followed" in statistics.bad_images[0]
+    statistics = collect_statistics(open_source(tmp_path / "a.parquet"), Settings(on_bad_image="skip"), TOY)
+    assert (statistics.n, len(statistics.skipped_images)) == (COUNT, 1)
+    assert "a path in a table is not followed" in statistics.skipped_images[0]
 
 
 def test_an_hdf5_that_links_outside_is_refused(tmp_path, images):
@@ -359,8 +359,8 @@ def test_a_damaged_row_group_ends_the_run_and_is_named(tmp_path, files, images):
     middle = len(content) // 2
     content[middle : middle + 6000] = bytes(6000)
     path.write_bytes(content)
-    with pytest.raises((BadArchive, BadImage), match=r"train-0\.parquet"):
-        collect_from(open_source(path), Settings(), TOY)
+    with pytest.raises((ArchiveError, ImageDecodeError), match=r"train-0\.parquet"):
+        collect_statistics(open_source(path), Settings(), TOY)
 
 
 # torch's and Hugging Face's objects
@@ -379,10 +379,10 @@ def test_datasets_and_loaders_of_torch(images):
     loader = torch.utils.data.DataLoader(Pairs(), batch_size=7)
     short = torch.utils.data.DataLoader(Pairs(), batch_size=7, drop_last=True)
     for given, count in ((Pairs(), COUNT), (loader, COUNT), (short, COUNT // 7 * 7)):
-        statistics = collect_from(open_source(given), Settings(), TOY)
-        np.testing.assert_array_equal(statistics.rows, first_six(images)[:count])
-    subset = collect_from(open_source(loader), Settings(num_images=100), TOY)
-    np.testing.assert_array_equal(subset.rows, first_six(images)[chosen_of(100)])
+        statistics = collect_statistics(open_source(given), Settings(), TOY)
+        np.testing.assert_array_equal(statistics.rows, first_six_values(images)[:count])
+    subset = collect_statistics(open_source(loader), Settings(num_images=100), TOY)
+    np.testing.assert_array_equal(subset.rows, first_six_values(images)[chosen_of(100)])
 
 
 @pytest.mark.parametrize("kind", ["arrays", "tensors", "PIL images", "pairs", "dicts", "grey"])
@@ -400,23 +400,23 @@ def test_batches_that_are_lists_of_images(images, kind, batch_size):
     }[kind]
     given = images[:23]
     loader = torch.utils.data.DataLoader([made(image) for image in given], batch_size=batch_size, collate_fn=list)
-    statistics = collect_from(open_source(loader), Settings(), TOY)
+    statistics = collect_statistics(open_source(loader), Settings(), TOY)
     np.testing.assert_array_equal(
-        statistics.rows, first_six(given[:, :, :, :1].repeat(3, axis=3) if kind == "grey" else given)
+        statistics.rows, first_six_values(given[:, :, :, :1].repeat(3, axis=3) if kind == "grey" else given)
     )
 
 
 def test_a_loader_whose_batches_are_not_as_long_as_it_says_is_refused(images):
     torch = pytest.importorskip("torch")
     loader = torch.utils.data.DataLoader(images[:20], batch_size=5, collate_fn=lambda batch: np.stack(batch[:-1]))
-    with pytest.raises(BadArchive, match="gave 4 images where a batch of 5"):
-        collect_from(open_source(loader), Settings(), TOY)
+    with pytest.raises(ArchiveError, match="gave 4 images where a batch of 5"):
+        collect_statistics(open_source(loader), Settings(), TOY)
 
 
 def chosen_of(count):
-    from frechet.execution.chunks import Cut
+    from frechet.execution.chunks import Partition
 
-    return list(Cut.of(open_source(list(range(COUNT))), Settings(num_images=count)).chosen)
+    return list(Partition.from_source(open_source(list(range(COUNT))), Settings(num_images=count)).source_indices)
 
 
 def test_floating_tensors_and_endless_loaders_are_refused(images):
@@ -429,8 +429,8 @@ def test_floating_tensors_and_endless_loaders_are_refused(images):
     with pytest.raises(SourceError, match="does not know how many"):
         open_source(torch.utils.data.DataLoader(Endless()))
     floats = [torch.from_numpy(image).permute(2, 0, 1) / 255 for image in images[:4]]
-    with pytest.raises(BadImage, match=r"tensor of torch\.float32.*ToTensor"):
-        collect_from(open_source(floats), Settings(), TOY)
+    with pytest.raises(ImageDecodeError, match=r"tensor of torch\.float32.*ToTensor"):
+        collect_statistics(open_source(floats), Settings(), TOY)
 
 
 def test_rows_of_a_hugging_face_dataset(images, files):
@@ -442,11 +442,11 @@ def test_rows_of_a_hugging_face_dataset(images, files):
     rows = Dataset({"image": Image.fromarray(image), "label": 3} for image in images[:300])
     rows += [{"img": {"bytes": data, "path": None}, "label": 3} for data in list(files.values())[300:]]
     source = open_source(rows)
-    statistics = collect_from(source, Settings(), TOY)
-    np.testing.assert_array_equal(statistics.rows, first_six(images))
-    assert list(source.marks([1, 2])) == ["abc 1", "abc 2"]
-    with pytest.raises(BadImage, match="is a dict of 'label'"):
-        collect_from(open_source([{"label": 1}] * 3), Settings(), TOY)
+    statistics = collect_statistics(source, Settings(), TOY)
+    np.testing.assert_array_equal(statistics.rows, first_six_values(images))
+    assert list(source.fingerprints([1, 2])) == ["abc 1", "abc 2"]
+    with pytest.raises(ImageDecodeError, match="is a dict of 'label'"):
+        collect_statistics(open_source([{"label": 1}] * 3), Settings(), TOY)
 
 
 # stores that stumble
@@ -454,7 +454,7 @@ def test_rows_of_a_hugging_face_dataset(images, files):
 
 @pytest.fixture
 def no_pauses(monkeypatch):
-    monkeypatch.setattr(remote_files, "_PAUSES", (0.0, 0.0, 0.0, 0.0))
+    monkeypatch.setattr(remote_files, "_RETRY_DELAYS", (0.0, 0.0, 0.0, 0.0))
 
 
 def test_a_store_that_stumbles_is_asked_again(tmp_path, files, images, monkeypatch, no_pauses):
@@ -472,8 +472,8 @@ def test_a_store_that_stumbles_is_asked_again(tmp_path, files, images, monkeypat
     for kind in ("folder", "tar", "parquet"):
         folder = tmp_path / kind
         folder.mkdir()
-        statistics = collect_from(open_source(in_memory(kind)(folder, files, images)), Settings(), TOY)
-        np.testing.assert_array_equal(statistics.rows, first_six(images))
+        statistics = collect_statistics(open_source(in_memory(kind)(folder, files, images)), Settings(), TOY)
+        np.testing.assert_array_equal(statistics.rows, first_six_values(images))
     assert asked.total() >= 3 * COUNT
 
 
@@ -481,8 +481,10 @@ def test_a_stores_message_tells_no_secret(monkeypatch, no_pauses):
     """aiohttp's errors quote the whole address; a signed one that expires in the run is refused then."""
     quoted = "403, message='Forbidden', url='https://me:SECRET@example.org/a.tar?signature=SECRET'"
     for error in (PermissionError(quoted), OSError(f"at (s3://key:SECRET@bucket/a.tar?x=SECRET): {quoted}")):
-        with pytest.raises(Unreachable) as caught:
-            remote_files.retried("https://example.org/a.tar?...", lambda error=error: (_ for _ in ()).throw(error))
+        with pytest.raises(UnreachableError) as caught:
+            remote_files.call_with_retries(
+                "https://example.org/a.tar?...", lambda error=error: (_ for _ in ()).throw(error)
+            )
         assert "SECRET" not in str(caught.value)
         assert "https://example.org/a.tar?..." in str(caught.value)
     for url in ("https://me:SECRET@[example.org/a.tar", "https://me:SECRET@[example.org/a.npz"):
@@ -511,8 +513,8 @@ def test_a_store_that_refuses_is_no_bad_image(tmp_path, files, images, monkeypat
         raise error
 
     monkeypatch.setattr(type(system), "cat_file", refusing)
-    with pytest.raises(Unreachable, match=told):
-        collect_from(source, Settings(on_bad_image="skip"), TOY)
+    with pytest.raises(UnreachableError, match=told):
+        collect_statistics(source, Settings(on_bad_image="skip"), TOY)
     monkeypatch.setattr(type(system), "info", refusing)
     with pytest.raises(SourceError, match=told):
         open_source("memory://a/b.zip")
@@ -564,8 +566,8 @@ def test_images_behind_a_web_server(tmp_path, files, images):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         source = open_source(f"http://127.0.0.1:{server.server_port}/a.zip")
-        statistics = collect_from(source, Settings(), TOY)
-        np.testing.assert_array_equal(statistics.rows, first_six(images))
+        statistics = collect_statistics(source, Settings(), TOY)
+        np.testing.assert_array_equal(statistics.rows, first_six_values(images))
         server.shutdown()
 
 
@@ -640,7 +642,7 @@ def remote_folder_with_others(folder, files, images):
 @pytest.mark.parametrize("kind", [folder_with_others, zip_with_others, shards_with_others, remote_folder_with_others])
 def test_images_of_kinds_that_are_not_read_are_told_and_other_files_are_not(tmp_path, files, images, kind):
     source = open_source(kind(tmp_path, files, images))
-    (told,) = collect_from(source, Settings(), TOY).remarks
+    (told,) = collect_statistics(source, Settings(), TOY).notes
     assert told.startswith("3 image files of kinds that are not read were passed over (2 x .gif, 1 x .heic)")
 
 
@@ -657,18 +659,18 @@ def test_a_readme_beside_the_images_is_no_news(tmp_path, files, images):
         {**files, "README.txt": b"", "labels.json": b"{}", "a.npy": b"", "a.html": b"", "Makefile": b""},
         images,
     )
-    assert collect_from(open_source(tmp_path), Settings(), TOY).remarks == ()
+    assert collect_statistics(open_source(tmp_path), Settings(), TOY).notes == ()
 
 
 MEASURE = """
 import resource, sys
 import toy
 from toy import TOY
-from frechet.execution.collect import collect_from
+from frechet.execution.collect import collect_statistics
 from frechet.execution.settings import Settings
 from frechet.images.sources.registry import open_source
 for count in (8, None):
-    collect_from(open_source(sys.argv[1]), Settings(num_images=count), TOY)
+    collect_statistics(open_source(sys.argv[1]), Settings(num_images=count), TOY)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 

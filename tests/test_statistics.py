@@ -7,15 +7,20 @@ import pytest
 
 import frechet
 from frechet.errors import OutputError, RunError, StatisticsError
-from frechet.features.spec import Recipe
-from frechet.statistics.feature_statistics import Statistics
-from frechet.statistics.foreign_formats import is_statistics
-from frechet.statistics.moments import Gaussian
+from frechet.features.spec import FeatureSpec
+from frechet.statistics.feature_statistics import FeatureStatistics
+from frechet.statistics.foreign_formats import is_statistics_file
+from frechet.statistics.moments import RunningMoments
 from frechet.statistics.npz_format import read_statistics
-from frechet.statistics.row_sample import Sample, priorities
+from frechet.statistics.row_sample import RowSample, priorities
 
-RECIPE = Recipe(
-    extractor="inception", layer="5", weights="ab" * 32, official=False, convention="tensorflow", precision="float32"
+RECIPE = FeatureSpec(
+    extractor="inception",
+    layer="5",
+    weights="ab" * 32,
+    is_official=False,
+    preprocessing="tensorflow",
+    precision="float32",
 )
 
 
@@ -24,44 +29,44 @@ def rows(n=50, d=5, seed=0):
 
 
 def statistics(x):
-    return Statistics(
+    return FeatureStatistics(
         mean=x.astype(float).mean(0),
         covariance=np.cov(x.astype(float), rowvar=False),
         n=len(x),
         rows=x,
-        places=np.arange(len(x)),
-        recipe=RECIPE,
-        source="somewhere",
+        indices=np.arange(len(x)),
+        spec=RECIPE,
+        label="somewhere",
         n_source=len(x) + 1,
         seed=7,
-        bad_images=("a.png: broken",),
-        remarks=("alpha dropped",),
+        skipped_images=("a.png: broken",),
+        notes=("alpha dropped",),
     )
 
 
 @pytest.mark.parametrize("cuts", [[], [1], [10, 11, 40], [0, 25]])
 def test_streaming_gives_the_moments_of_the_whole(cuts):
     x = rows()
-    parts = [Gaussian.of(part) for part in np.split(x, cuts)]
-    merged = Gaussian.empty(5)
+    parts = [RunningMoments.from_features(part) for part in np.split(x, cuts)]
+    merged = RunningMoments.empty(5)
     for part in parts:
         merged = merged.merge(part)
-    updated = Gaussian.empty(5)
+    updated = RunningMoments.empty(5)
     for part in np.split(x, cuts):
         updated = updated.update(part)
-    for gaussian in (merged, updated):
-        assert gaussian.n == 50
-        np.testing.assert_allclose(gaussian.mean, x.astype(float).mean(0), rtol=1e-14)
-        np.testing.assert_allclose(gaussian.covariance, np.cov(x.astype(float), rowvar=False), rtol=1e-12)
+    for moments in (merged, updated):
+        assert moments.n == 50
+        np.testing.assert_allclose(moments.mean, x.astype(float).mean(0), rtol=1e-14)
+        np.testing.assert_allclose(moments.covariance, np.cov(x.astype(float), rowvar=False), rtol=1e-12)
 
 
 def test_merging_in_any_order_is_the_same_up_to_rounding():
-    a, b, c = (Gaussian.of(rows(seed=seed)) for seed in range(3))
+    a, b, c = (RunningMoments.from_features(rows(seed=seed)) for seed in range(3))
     np.testing.assert_allclose(a.merge(b).merge(c).scatter, c.merge(a.merge(b)).scatter, rtol=1e-12)
 
 
 def test_merge_leaves_its_inputs_alone():
-    a, b = Gaussian.of(rows()), Gaussian.of(rows(seed=1))
+    a, b = RunningMoments.from_features(rows()), RunningMoments.from_features(rows(seed=1))
     before = a.scatter.copy()
     a.merge(b)
     a.update(rows(seed=2))
@@ -70,20 +75,20 @@ def test_merge_leaves_its_inputs_alone():
 
 def test_the_sample_is_the_same_however_it_is_gathered():
     x = rows(n=100)
-    places = np.arange(100)
-    whole = Sample.empty(5, seed=3, limit=20).update(places, x)
-    pieces = Sample.empty(5, seed=3, limit=20)
-    for part in np.array_split(places, 7)[::-1]:
+    indices = np.arange(100)
+    whole = RowSample.empty(5, seed=3, limit=20).update(indices, x)
+    pieces = RowSample.empty(5, seed=3, limit=20)
+    for part in np.array_split(indices, 7)[::-1]:
         pieces = pieces.update(part, x[part])
-    np.testing.assert_array_equal(whole.places, pieces.places)
+    np.testing.assert_array_equal(whole.indices, pieces.indices)
     np.testing.assert_array_equal(whole.rows, pieces.rows)
-    np.testing.assert_array_equal(whole.rows, x[whole.places])
+    np.testing.assert_array_equal(whole.rows, x[whole.indices])
     assert len(whole.rows) == 20
 
 
 def test_a_sample_smaller_than_its_limit_is_everything():
     x = rows(n=10)
-    np.testing.assert_array_equal(Sample.empty(5, seed=0).update(np.arange(10), x).rows, x)
+    np.testing.assert_array_equal(RowSample.empty(5, seed=0).update(np.arange(10), x).rows, x)
 
 
 def test_another_seed_takes_another_sample():
@@ -102,12 +107,12 @@ def test_a_file_brings_everything_back(tmp_path):
     before = statistics(rows())
     before.save(tmp_path / "s.npz")
     after = read_statistics(tmp_path / "s.npz")
-    for name in ("mean", "covariance", "rows", "places"):
+    for name in ("mean", "covariance", "rows", "indices"):
         np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
-    for name in ("n", "recipe", "n_source", "seed", "bad_images", "remarks"):
+    for name in ("n", "spec", "n_source", "seed", "skipped_images", "notes"):
         assert getattr(after, name) == getattr(before, name)
     assert after.made_by == f"frechet {frechet.__version__}"
-    assert is_statistics(tmp_path / "s.npz")
+    assert is_statistics_file(tmp_path / "s.npz")
 
 
 def test_pytorch_fid_reads_what_we_write(tmp_path):
@@ -125,7 +130,7 @@ def test_peers_files_are_read_and_say_nothing(tmp_path):
     np.savez_compressed(tmp_path / "peer.npz", mu=x.mean(0), sigma=np.cov(x, rowvar=False))
     read = read_statistics(str(tmp_path / "peer.npz"))  # a string as well
     assert read.n is None
-    assert read.recipe == Recipe()
+    assert read.spec == FeatureSpec()
 
 
 def test_an_existing_file_is_kept(tmp_path):
@@ -134,7 +139,7 @@ def test_an_existing_file_is_kept(tmp_path):
         statistics(rows()).save(tmp_path / "s.npz")
     assert (tmp_path / "s.npz").read_text() == "precious"
     statistics(rows()).save(tmp_path / "s.npz", force=True)
-    assert is_statistics(tmp_path / "s.npz")
+    assert is_statistics_file(tmp_path / "s.npz")
 
 
 def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
@@ -205,27 +210,27 @@ def test_likely_rows_of_pieces_make_the_sample_of_the_whole():
     x, limit = rows(n=3000), 50
     ranks = priorities(np.arange(3000), 3)
 
-    def gathered(places):
-        kept, most = Sample.empty(5, seed=3, limit=limit), 0
-        for part in np.array_split(places, 10):
-            likely = Sample.empty(5, seed=3, limit=limit).update(part, x[part]).likely(3000)
-            kept, most = kept.update(likely.places, likely.rows), max(most, len(likely.places))
-        np.testing.assert_array_equal(kept.rows, x[kept.places])
-        return kept.places, most
+    def gathered(indices):
+        kept, most = RowSample.empty(5, seed=3, limit=limit), 0
+        for part in np.array_split(indices, 10):
+            prefilter = RowSample.empty(5, seed=3, limit=limit).update(part, x[part]).prefilter(3000)
+            kept, most = kept.update(prefilter.indices, prefilter.rows), max(most, len(prefilter.indices))
+        np.testing.assert_array_equal(kept.rows, x[kept.indices])
+        return kept.indices, most
 
-    places, most = gathered(np.arange(3000))
-    np.testing.assert_array_equal(places, np.sort(np.argsort(ranks)[:limit]))
+    indices, most = gathered(np.arange(3000))
+    np.testing.assert_array_equal(indices, np.sort(np.argsort(ranks)[:limit]))
     assert most < limit / 2
     few = np.arange(0, 3000, 5)
-    places, _ = gathered(few)
-    assert 0 < len(places) < limit
-    np.testing.assert_array_equal(places, np.sort(few[np.argsort(ranks[few])[: len(places)]]))
+    indices, _ = gathered(few)
+    assert 0 < len(indices) < limit
+    np.testing.assert_array_equal(indices, np.sort(few[np.argsort(ranks[few])[: len(indices)]]))
 
 
 def test_all_rows_are_likely_where_the_sample_is_nearly_everything():
-    sample = Sample.empty(5, seed=0, limit=20).update(np.arange(20), rows(n=20))
-    assert len(sample.likely(40).places) == 20
-    assert len(sample.likely(400).places) < 20
+    sample = RowSample.empty(5, seed=0, limit=20).update(np.arange(20), rows(n=20))
+    assert len(sample.prefilter(40).indices) == 20
+    assert len(sample.prefilter(400).indices) < 20
 
 
 def test_doubles_of_one_value_are_scored_as_the_single_precision_that_is_kept_of_them():
@@ -239,19 +244,19 @@ def test_doubles_of_one_value_are_scored_as_the_single_precision_that_is_kept_of
 def test_features_of_which_float32_makes_zeros_are_refused():
     """Their squares are zeros in float64 too, as if nothing varied."""
     with pytest.raises(StatisticsError, match=r"column 0 .* float32 does not hold"):
-        Statistics.of_features(1e-200 * np.random.default_rng(0).standard_normal((50, 4)))
+        FeatureStatistics.from_features(1e-200 * np.random.default_rng(0).standard_normal((50, 4)))
 
 
 @pytest.mark.parametrize("other", [1.0, -1.0, 0.0])
 def test_the_largest_numbers_of_single_precision_are_features(other):
     largest = float(np.finfo(np.float32).max)
-    assert Statistics.of_features(np.array([[largest], [other * largest]])).mean == largest * (1 + other) / 2
+    assert FeatureStatistics.from_features(np.array([[largest], [other * largest]])).mean == largest * (1 + other) / 2
 
 
 @pytest.mark.parametrize(("spread", "about"), [(1e-10, 0.1), (1.0, 1e9), (1e-3, -5e4)])
 def test_doubles_whose_spread_single_precision_loses_are_refused(spread, about):
     features = np.random.default_rng(0).standard_normal((30, 3))
-    Statistics.of_features(features)
+    FeatureStatistics.from_features(features)
     features[:, 1] = about + spread * features[:, 1]
     with pytest.raises(StatisticsError, match=r"column 1 .* float32 does not hold"):
-        Statistics.of_features(features)
+        FeatureStatistics.from_features(features)

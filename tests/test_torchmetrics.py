@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from golden_images import tiles
+from golden_images import make_tiles
 
 import frechet
-from frechet.errors import BadFeatures, Mismatch, RequestError, TooFewImages
+from frechet.errors import MismatchError, NonFiniteFeaturesError, RequestError, TooFewImagesError
 
 pytest.importorskip("torchmetrics")
 from torchmetrics import MetricCollection
@@ -31,7 +31,7 @@ OFFLINE = {"extractor": "efficientnet-lite0"}
 @pytest.fixture(scope="module")
 def images():
     """(generated, real) as (n, h, w, 3) uint8."""
-    return tiles("skimage/data/astronaut.png", 13), tiles("skimage/data/coffee.png", 11)
+    return make_tiles("skimage/data/astronaut.png", 13), make_tiles("skimage/data/coffee.png", 11)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_the_score_has_interval_and_provenance(counted, expected):
     found = counted.score()
     assert float(found) == like(expected)
     assert (found.n_generated, found.n_reference) == (13, 11)
-    assert found.interval_reason == expected.interval_reason
+    assert found.interval_unavailable_reason == expected.interval_unavailable_reason
     assert found.provenance["weights"] == expected.provenance["weights"]
     assert found.provenance["backend"] == "torch"
 
@@ -118,42 +118,42 @@ def test_a_stored_reference(images, expected, tmp_path):
         with pytest.raises(RequestError, match="stored already"):
             metric.update(tensors(images[1]), real=True)
     nowhere = tmp_path / "nowhere.pth"  # no weights are needed to see any of this
-    with pytest.raises(Mismatch, match=r"extractor inception \(generated\) and efficientnet-lite0 \(reference\)"):
+    with pytest.raises(MismatchError, match=r"extractor inception \(generated\) and efficientnet-lite0 \(reference\)"):
         FID(stored, dims=64, weights=nowhere)
-    with pytest.raises(Mismatch, match="precision bfloat16"):
+    with pytest.raises(MismatchError, match="precision bfloat16"):
         FID(stored, precision="bfloat16", weights=nowhere, **OFFLINE)
     with pytest.raises(RequestError, match="reference is a list"):
         FID([1], weights=nowhere)
-    others = replace(stored, recipe=replace(stored.recipe, weights=64 * "0"))
-    with pytest.raises(Mismatch, match="weights"):
+    others = replace(stored, spec=replace(stored.spec, weights=64 * "0"))
+    with pytest.raises(MismatchError, match="weights"):
         FID(others, **OFFLINE)
 
 
 def test_what_a_sampler_repeated_can_be_left_out(images, expected):
     metric = FID(**OFFLINE)
     generated, real = map(tensors, images)
-    metric.update(torch.cat([generated, generated[:3]]), valid=torch.arange(16) < 13)
+    metric.update(torch.cat([generated, generated[:3]]), mask=torch.arange(16) < 13)
     metric.update(real[:0], real=True)
-    metric.update(real, real=True, valid=torch.ones(11, dtype=torch.bool))
-    metric.update(real, real=True, valid=torch.zeros(11, dtype=torch.bool))
+    metric.update(real, real=True, mask=torch.ones(11, dtype=torch.bool))
+    metric.update(real, real=True, mask=torch.zeros(11, dtype=torch.bool))
     assert float(metric.compute()) == like(expected)
     for wrong in (torch.ones(11), torch.ones(3, dtype=torch.bool)):
         with pytest.raises(RequestError, match="expected bool of shape"):
-            metric.update(real, valid=wrong)
+            metric.update(real, mask=wrong)
 
 
 def test_reset_forgets_the_real_ones_only_where_asked(counted, images, expected):
     metric = copy.deepcopy(counted)
     metric.reset_real_features = False
     metric.reset()
-    with pytest.raises(TooFewImages, match="0 generated images"):
+    with pytest.raises(TooFewImagesError, match="0 generated images"):
         metric.compute()
     metric.update(tensors(images[0]))
     assert float(metric.compute()) == like(expected)
     metric.reset_real_features = True
     metric.reset()
     metric.update(tensors(images[0]))
-    with pytest.raises(TooFewImages, match=r"0 real images were counted.*real=True"):
+    with pytest.raises(TooFewImagesError, match=r"0 real images were counted.*real=True"):
         metric.compute()
 
 
@@ -187,10 +187,10 @@ def test_rows_are_thinned_out_to_what_an_interval_needs(monkeypatch):
     for name, shape in (("total", 64), ("outer", (64, 64))):
         setattr(metric, f"generated_{name}", torch.zeros(shape, dtype=torch.float64))
     for batch in torch.from_numpy(features).split(700):
-        metric._count("generated", batch)
+        metric._accumulate("generated", batch)
     assert sum(map(len, metric.generated_rows)) < 8192
-    found, told = metric._statistics("generated"), frechet.Statistics.of_features(features)
-    np.testing.assert_array_equal(found.places, told.places)
+    found, told = metric._collect_statistics("generated"), frechet.Statistics.from_features(features)
+    np.testing.assert_array_equal(found.indices, told.indices)
     np.testing.assert_array_equal(found.rows, told.rows)
     np.testing.assert_allclose(found.covariance, told.covariance, rtol=1e-9, atol=1e-12)
 
@@ -199,17 +199,18 @@ def test_a_generator_that_makes_one_image_only_has_a_score(monkeypatch):
     """Its sums leave nothing of the covariance but rounding, of either sign."""
     random = np.random.default_rng(0)
     features = np.tile(random.random(64).astype(np.float32), (300, 1))
-    reference = frechet.Statistics.of_features(random.random((400, 64)).astype(np.float32))
+    reference = frechet.Statistics.from_features(random.random((400, 64)).astype(np.float32))
     metric = FID(**OFFLINE)
     monkeypatch.setattr(type(metric._network), "dims", 64)
     for name, shape in (("total", 64), ("outer", (64, 64))):
         setattr(metric, f"generated_{name}", torch.zeros(shape, dtype=torch.float64))
     for batch in torch.from_numpy(features).split(7):
-        metric._count("generated", batch)
-    collapsed = replace(metric._statistics("generated"), recipe=reference.recipe)
+        metric._accumulate("generated", batch)
+    collapsed = replace(metric._collect_statistics("generated"), spec=reference.spec)
     assert np.linalg.eigvalsh(collapsed.covariance).min() < 0
     found, told = (
-        frechet.compare(side, reference)["fid"] for side in (collapsed, frechet.Statistics.of_features(features))
+        frechet.score_statistics(side, reference)["fid"]
+        for side in (collapsed, frechet.Statistics.from_features(features))
     )
     assert found.value == pytest.approx(told.value, rel=1e-6)
     assert found.corrected_value == pytest.approx(told.corrected_value, rel=1e-4)
@@ -234,7 +235,7 @@ def test_bad_input_is_refused(images):
     assert int(metric.generated_n) == 0
     with torch.no_grad():
         next(metric._network.buffers()).fill_(torch.nan)
-    with pytest.raises(BadFeatures, match="image 0 of the batch"):
+    with pytest.raises(NonFiniteFeaturesError, match="image 0 of the batch"):
         metric.update(batch)
 
 
@@ -250,14 +251,14 @@ def test_a_collection_counts_once(images, expected, monkeypatch):
 
 def test_a_collection_takes_no_two_metrics_for_one_that_will_differ(weights, monkeypatch):
     """FID keeps a sample of the rows, KID all; and of an empty batch all conventions have the same sums."""
-    monkeypatch.setattr("frechet.integrations.torchmetrics.KEPT", 8)
-    thin_out = ImageMetric._thin_out
-    monkeypatch.setattr(ImageMetric, "_thin_out", lambda metric, side, _dims: thin_out(metric, side, 2))
+    monkeypatch.setattr("frechet.integrations.torchmetrics.MAX_SAMPLE_ROWS", 8)
+    thin_out = ImageMetric._subsample_rows
+    monkeypatch.setattr(ImageMetric, "_subsample_rows", lambda metric, side, _dims: thin_out(metric, side, 2))
     batches = torch.randint(0, 256, (6, 7, 3, 24, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
     def metrics():
         options = {"weights": weights, "dims": 64}
-        return {"fid": FID(**options), "kid": KID(**options), "clean": FID(convention="clean", **options)}
+        return {"fid": FID(**options), "kid": KID(**options), "clean": FID(preprocessing="clean", **options)}
 
     def update(metric):
         metric.update(batches[0, :0])

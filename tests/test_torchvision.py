@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import DATA, run
-from golden_images import photographs, tiles
-from seeded_weights import torchvision_state, write_pth
+from golden_images import make_tiles, photographs
+from seeded_weights import make_torchvision_state_dict, write_pth
 
 import frechet
 from frechet.compat import fastfid as module
 from frechet.compat.fastfid import fastfid
-from frechet.errors import RequestError, TooFewImages, WeightsError
+from frechet.errors import RequestError, TooFewImagesError, WeightsError
 from frechet.features.registry import load_network
 
 ASTRONAUT, CHINA = "skimage/data/astronaut.png", "sklearn/datasets/images/china.jpg"
@@ -18,7 +18,7 @@ ASTRONAUT, CHINA = "skimage/data/astronaut.png", "sklearn/datasets/images/china.
 
 @pytest.fixture(scope="module")
 def torchvision_weights(tmp_path_factory):
-    return write_pth(tmp_path_factory.mktemp("weights") / "torchvision.pth", torchvision_state(2015))
+    return write_pth(tmp_path_factory.mktemp("weights") / "torchvision.pth", make_torchvision_state_dict(2015))
 
 
 @pytest.fixture(scope="module")
@@ -29,17 +29,17 @@ def golden():
 
 
 def batch(name, count):
-    return torch.from_numpy(tiles(name, count)).permute(0, 3, 1, 2) / 255
+    return torch.from_numpy(make_tiles(name, count)).permute(0, 3, 1, 2) / 255
 
 
 @pytest.mark.parametrize("backend", ["openvino", "torch"])
 @pytest.mark.parametrize(
-    ("convention", "dims", "key"),
+    ("preprocessing", "dims", "key"),
     [("fastfid", 2048, "fastfid_2048"), (None, 2048, "plain_2048"), (None, 1000, "plain_logits")],
 )
-def test_features_are_torchvisions(torchvision_weights, golden, backend, convention, dims, key):
+def test_features_are_torchvisions(torchvision_weights, golden, backend, preprocessing, dims, key):
     options = {"extractor": "inception-torchvision", "weights": torchvision_weights, "backend": backend}
-    found = frechet.collect(photographs()[::3], dims=dims, convention=convention, **options)
+    found = frechet.collect(photographs()[::3], dims=dims, preprocessing=preprocessing, **options)
     assert np.abs(found.features - golden[key]).max() <= 2e-5 * np.abs(golden[key]).max()
 
 
@@ -67,7 +67,7 @@ def test_fastfid_gives_fastfids_number(torchvision_weights, golden, options):
 
 def test_by_default_fastfid_is_fid(weights):
     found = fastfid(batch(ASTRONAUT, 8), batch(CHINA, 12), weights=str(weights))
-    expected = frechet.fid(list(tiles(ASTRONAUT, 8)), list(tiles(CHINA, 12)), weights=weights)
+    expected = frechet.fid(list(make_tiles(ASTRONAUT, 8)), list(make_tiles(CHINA, 12)), weights=weights)
     assert float(found) == pytest.approx(float(expected), rel=1e-4)
 
 
@@ -87,7 +87,7 @@ def test_gradients_reach_the_images_that_ask_and_nothing_global_is_touched(weigh
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
-        ({"imagesB": batch(CHINA, 1), "weights": "nowhere.pth"}, TooFewImages, "got 1"),
+        ({"imagesB": batch(CHINA, 1), "weights": "nowhere.pth"}, TooFewImagesError, "got 1"),
         (
             {"imagesB": batch(CHINA, 3).numpy(), "weights": "nowhere.pth"},
             RequestError,
@@ -106,10 +106,10 @@ def test_fastfid_refuses(weights, change, error, words):
 
 
 def test_fastfid_keeps_its_network(weights):
-    module._network.cache_clear()
+    module._load_network.cache_clear()
     for _ in range(2):
         fastfid(batch(ASTRONAUT, 2), batch(CHINA, 2), weights=str(weights))
-    assert module._network.cache_info().misses == 1
+    assert module._load_network.cache_info().misses == 1
 
 
 def test_one_networks_weights_are_refused_for_the_other(torchvision_weights, weights_with_head):
@@ -120,7 +120,7 @@ def test_one_networks_weights_are_refused_for_the_other(torchvision_weights, wei
 
 
 def test_class_scores_need_torchvisions_bias(tmp_path):
-    state = torchvision_state(2015)
+    state = make_torchvision_state_dict(2015)
     del state["fc.bias"]
     path = write_pth(tmp_path / "nobias.pth", state)
     with pytest.raises(WeightsError, match=r"has no fc\.bias"):

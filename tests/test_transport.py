@@ -5,8 +5,8 @@ import pytest
 
 import frechet
 from frechet.distances.frechet import frechet_terms
-from frechet.distances.gaussian import Normal
-from frechet.distances.transport import couple, feature_gradient, influence, squared_distance
+from frechet.distances.gaussian import Gaussian
+from frechet.distances.transport import feature_gradient, influence_function, optimal_coupling, squared_frechet_distance
 
 
 def draw(seed, n, d, scale=1.0, shift=0.0):
@@ -15,7 +15,7 @@ def draw(seed, n, d, scale=1.0, shift=0.0):
 
 
 def stored(x):
-    return Normal(x.mean(0), covariance=np.cov(x, rowvar=False))
+    return Gaussian(x.mean(0), covariance=np.cov(x, rowvar=False))
 
 
 def doubled(x):
@@ -23,7 +23,7 @@ def doubled(x):
 
 
 def distance(x, q):
-    return frechet_terms(Normal.of_features(x), q).total
+    return frechet_terms(Gaussian.from_features(x), q).total
 
 
 def central_differences(x, q, step=1e-4):
@@ -39,12 +39,12 @@ def central_differences(x, q, step=1e-4):
 
 
 SHAPES = {
-    "few against few": (draw(1, 5, 9), Normal.of_features(draw(2, 6, 9, 1.3))),
+    "few against few": (draw(1, 5, 9), Gaussian.from_features(draw(2, 6, 9, 1.3))),
     "few against many": (draw(1, 5, 9), stored(draw(2, 60, 9, 1.3, 0.2))),
-    "few against many with a factor": (draw(1, 5, 9), stored(draw(2, 60, 9, 1.3, 0.2)).factored()),
-    "many against few": (draw(1, 40, 9), Normal.of_features(draw(2, 6, 9, 1.3))),
+    "few against many with a factor": (draw(1, 5, 9), stored(draw(2, 60, 9, 1.3, 0.2)).with_factor()),
+    "many against few": (draw(1, 40, 9), Gaussian.from_features(draw(2, 6, 9, 1.3))),
     "many against many": (draw(1, 40, 9), stored(draw(2, 60, 9, 1.3, 0.2))),
-    "many against many with a factor": (draw(1, 40, 9), stored(draw(2, 60, 9, 1.3, 0.2)).factored()),
+    "many against many with a factor": (draw(1, 40, 9), stored(draw(2, 60, 9, 1.3, 0.2)).with_factor()),
     "many against a stored singular one": (draw(1, 40, 9), stored(draw(2, 6, 9, 1.3))),
     "few against a stored singular one": (draw(1, 5, 9), stored(draw(2, 7, 9, 1.3))),
     "exactly as many as dimensions": (draw(1, 9, 9), stored(draw(2, 60, 9))),
@@ -56,21 +56,26 @@ SHAPES = {
 @pytest.mark.parametrize("case", SHAPES)
 def test_the_gradient_is_that_of_central_differences(case):
     x, q = SHAPES[case]
-    p = Normal.of_features(x)
-    coupling = couple(p, q)
+    p = Gaussian.from_features(x)
+    coupling = optimal_coupling(p, q)
     expected = central_differences(x, q)
     assert np.abs(feature_gradient(x, q.mean, coupling.onto_q) - expected).max() <= 1e-6 * np.abs(expected).max()
-    assert float(squared_distance(p, q, coupling)) == pytest.approx(distance(x, q), rel=1e-9)
+    assert float(squared_frechet_distance(p, q, coupling)) == pytest.approx(distance(x, q), rel=1e-9)
 
 
 @pytest.mark.parametrize(
-    "q", [stored(draw(2, 60, 9, 1.3)), stored(draw(2, 60, 9, 1.3)).factored(), Normal.of_features(draw(2, 6, 9, 1.3))]
+    "q",
+    [
+        stored(draw(2, 60, 9, 1.3)),
+        stored(draw(2, 60, 9, 1.3)).with_factor(),
+        Gaussian.from_features(draw(2, 6, 9, 1.3)),
+    ],
 )
 @pytest.mark.parametrize("n", [3, 12])
 def test_doubled_images_have_a_finite_symmetric_gradient(n, q):
     """Where two images are equal the distance has a kink across them; along their common direction it is smooth."""
     x = doubled(draw(1, n, 9))
-    found = feature_gradient(x, q.mean, couple(Normal.of_features(x), q).onto_q)
+    found = feature_gradient(x, q.mean, optimal_coupling(Gaussian.from_features(x), q).onto_q)
     step, direction = 1e-4, np.zeros_like(x)
     direction[0] = direction[n] = np.linspace(-1, 1, 9)  # the first image and its double, together
     expected = (distance(x + step * direction, q) - distance(x - step * direction, q)) / (2 * step)
@@ -81,16 +86,16 @@ def test_doubled_images_have_a_finite_symmetric_gradient(n, q):
 def test_constant_features_get_the_gradient_of_their_mean_alone():
     x, y = draw(1, 30, 6), draw(2, 40, 6)
     x[:, 2] = y[:, 2] = 3.0
-    gradient = feature_gradient(x, y.mean(0), couple(Normal.of_features(x), stored(y)).onto_q)
+    gradient = feature_gradient(x, y.mean(0), optimal_coupling(Gaussian.from_features(x), stored(y)).onto_q)
     assert np.isfinite(gradient).all()
     assert np.abs(gradient[:, 2]).max() <= 1e-9
 
 
 def test_the_maps_carry_one_gaussian_onto_the_other():
     x, y = draw(1, 60, 7), draw(2, 80, 7, 1.5)
-    for p in (stored(x), stored(x).factored()):
+    for p in (stored(x), stored(x).with_factor()):
         q = stored(y)
-        coupling = couple(p, q)
+        coupling = optimal_coupling(p, q)
         there, back = coupling.onto_q.T @ coupling.onto_q, coupling.onto_p.T @ coupling.onto_p
         np.testing.assert_allclose(there @ p.covariance @ there, q.covariance, atol=1e-10)
         np.testing.assert_allclose(back @ q.covariance @ back, p.covariance, atol=1e-10)
@@ -101,12 +106,12 @@ def test_influence_foretells_what_leaving_an_image_out_does(side):
     d = 8
     x, y = draw(1, 30 * d, d, 1.3), draw(2, 31 * d, d, 1.0, 0.1)
     p, q = stored(x), stored(y)
-    coupling = couple(p, q)
+    coupling = optimal_coupling(p, q)
     if side == "generated":
-        psi = influence(x, p, q, coupling).total
+        psi = influence_function(x, p, q, coupling).total
         left = [frechet_terms(stored(np.delete(x, i, 0)), q).total for i in range(len(x))]
     else:
-        psi = influence(y, q, p, coupling.swapped()).total
+        psi = influence_function(y, q, p, coupling.swap()).total
         left = [frechet_terms(p, stored(np.delete(y, i, 0))).total for i in range(len(y))]
     change = np.array(left) - frechet_terms(p, q).total
     predicted = -psi / (len(psi) - 1)
@@ -126,7 +131,7 @@ def plain_distance(x, y):
     ("n", "m", "d"), [(60, 80, 8), (10, 80, 24), (80, 10, 24), (12, 9, 24), (25, 80, 24), (3, 50, 8), (600, 700, 512)]
 )
 def test_the_change_without_an_image_is_that_of_leaving_it_out(n, m, d, monkeypatch):
-    monkeypatch.setattr("frechet.distances.leave_one_out._AT_ONCE", 7)
+    monkeypatch.setattr("frechet.distances.leave_one_out._BLOCK_ROWS", 7)
     x, y = draw(1, n, d, 1.3), draw(2, m, d, 1.0, 0.1)
     x[0] += 6
     x[1] = x[2]

@@ -6,10 +6,16 @@ import scipy.linalg
 
 from frechet.distances import permutation_test as permutation_module
 from frechet.distances.frechet import frechet_terms
-from frechet.distances.gaussian import Normal
-from frechet.distances.interval import Side, _analytic_bias, _variance, interval, why_none
+from frechet.distances.gaussian import Gaussian
+from frechet.distances.interval import (
+    IntervalInput,
+    _analytic_bias,
+    _sampling_variance,
+    confidence_interval,
+    explain_unavailable_interval,
+)
 from frechet.distances.permutation_test import permutation_test
-from frechet.distances.transport import couple, influence
+from frechet.distances.transport import influence_function, optimal_coupling
 
 D = 16
 ONE = np.linspace(0.3, 1.5, D)
@@ -24,15 +30,15 @@ def draw(seed, n, m):
 
 
 def side(x, *, n=True, rows=True):
-    normal = Normal(x.mean(0), covariance=np.cov(x, rowvar=False))
-    return Side(normal, len(x) if n else None, x.astype(np.float32) if rows else None)
+    gaussian = Gaussian(x.mean(0), covariance=np.cov(x, rowvar=False))
+    return IntervalInput(gaussian, len(x) if n else None, x.astype(np.float32) if rows else None)
 
 
 def evaluations(n, m, count, **known):
     for seed in range(count):
         x, y = draw(seed, n, m)
         p, q = side(x), side(y, **known)
-        yield frechet_terms(p.normal, q.normal).total, interval(p, q, seed=seed)
+        yield frechet_terms(p.gaussian, q.gaussian).total, confidence_interval(p, q, seed=seed)
 
 
 @pytest.mark.parametrize(
@@ -48,31 +54,33 @@ def evaluations(n, m, count, **known):
 def test_it_covers_the_truth_and_removes_the_bias(n, m, known, method):
     found = list(evaluations(n, m, 120, **known))
     plain = np.array([value for value, _ in found])
-    corrected = np.array([each.corrected for _, each in found])
+    corrected_value = np.array([each.corrected_value for _, each in found])
     covered = np.mean([each.low <= TRUTH <= each.high for _, each in found])
     assert covered >= 0.9  # 95 % expected; 120 trials are within 5 of it
-    assert abs(corrected.mean() - TRUTH) <= 0.15 * abs(plain.mean() - TRUTH)
-    assert np.mean([each.standard_error for _, each in found]) == pytest.approx(corrected.std(), rel=0.25)
+    assert abs(corrected_value.mean() - TRUTH) <= 0.15 * abs(plain.mean() - TRUTH)
+    assert np.mean([each.standard_error for _, each in found]) == pytest.approx(corrected_value.std(), rel=0.25)
     assert found[0][1].method.startswith(method)
 
 
 def test_a_reference_of_unknown_size_is_left_out_of_the_error():
     x, y = draw(0, 10 * D, 10 * D)
-    known, unknown = interval(side(x), side(y)), interval(side(x), side(y, n=False, rows=False))
-    assert unknown.variances[1] == 0 < known.variances[1]
+    known, unknown = confidence_interval(side(x), side(y)), confidence_interval(side(x), side(y, n=False, rows=False))
+    assert unknown.variance_components[1] == 0 < known.variance_components[1]
     assert "sampling left out (reference)" in unknown.method
-    assert unknown.corrected > known.corrected  # the reference's share of the bias is still in it
+    assert unknown.corrected_value > known.corrected_value  # the reference's share of the bias is still in it
 
 
 def test_the_gaussian_formulas_are_what_many_gaussian_rows_give():
     random = np.random.default_rng(0)
     x, y = random.standard_normal((60_000, D)) * ONE, random.standard_normal((60_000, D)) * OTHER + SHIFT
     p, q = side(x), side(y)
-    coupling = couple(p.normal, q.normal)
-    bare = Side(p.normal, p.n)
+    coupling = optimal_coupling(p.gaussian, q.gaussian)
+    bare = IntervalInput(p.gaussian, p.n)
     assert _analytic_bias(bare, coupling) == pytest.approx(_analytic_bias(p, coupling), rel=0.01)
-    psi = influence(x, p.normal, q.normal, coupling).total
-    assert _variance(bare, q.normal, coupling, None) == pytest.approx(_variance(p, q.normal, coupling, psi), rel=0.03)
+    psi = influence_function(x, p.gaussian, q.gaussian, coupling).total
+    assert _sampling_variance(bare, q.gaussian, coupling, None) == pytest.approx(
+        _sampling_variance(p, q.gaussian, coupling, psi), rel=0.03
+    )
 
 
 def test_sorted_folders_are_no_trouble():
@@ -86,45 +94,49 @@ def test_sorted_folders_are_no_trouble():
         y = np.repeat(classes, D, axis=0) + draws.standard_normal((4 * D, D)) * OTHER
         among = np.cov(classes, rowvar=False, bias=True)
         truth = frechet_terms(
-            Normal(np.zeros(D), covariance=among + np.diag(ONE**2)),
-            Normal(np.zeros(D), covariance=among + np.diag(OTHER**2)),
+            Gaussian(np.zeros(D), covariance=among + np.diag(ONE**2)),
+            Gaussian(np.zeros(D), covariance=among + np.diag(OTHER**2)),
         ).total
-        found = interval(side(x), side(y), seed=seed)
+        found = confidence_interval(side(x), side(y), seed=seed)
         covered += found.low <= truth <= found.high
     assert covered / 60 >= 0.88
 
 
 def test_equal_distributions_are_not_told_apart_and_others_are():
     random = np.random.default_rng(0)
-    equal = interval(side(random.standard_normal((6 * D, D))), side(random.standard_normal((6 * D, D))))
-    assert equal.p_equal is not None
-    assert equal.p_equal > 0.05
+    equal = confidence_interval(side(random.standard_normal((6 * D, D))), side(random.standard_normal((6 * D, D))))
+    assert equal.permutation_p_value is not None
+    assert equal.permutation_p_value > 0.05
     assert equal.low == 0 < equal.high
     assert "permutations" in equal.method
     x, y = draw(0, 6 * D, 6 * D)
-    assert interval(side(x), side(y)).p_equal is None  # far from zero: there is no question
+    assert confidence_interval(side(x), side(y)).permutation_p_value is None  # far from zero: there is no question
 
 
 def test_the_same_seed_gives_the_same_interval_and_the_order_of_images_does_not_matter_much():
     x, y = draw(0, 4 * D, 4 * D)
-    one, same, other = interval(side(x), side(y)), interval(side(x), side(y)), interval(side(x), side(y), seed=1)
+    one, same, other = (
+        confidence_interval(side(x), side(y)),
+        confidence_interval(side(x), side(y)),
+        confidence_interval(side(x), side(y), seed=1),
+    )
     assert one == same
-    assert one.corrected != other.corrected
-    assert one.corrected == pytest.approx(other.corrected, abs=one.standard_error)
+    assert one.corrected_value != other.corrected_value
+    assert one.corrected_value == pytest.approx(other.corrected_value, abs=one.standard_error)
 
 
 def test_more_images_halve_it_as_foretold():
     x, y = draw(0, 30 * D, 30 * D)
-    found = interval(side(x), side(y))
-    n, m = found.halved_by(30 * D, 30 * D)
+    found = confidence_interval(side(x), side(y))
+    n, m = found.n_to_halve_interval(30 * D, 30 * D)
     assert (n, m) == (2000, 2000)  # 4 * 480, to two figures
-    again = interval(*(side(z) for z in draw(1, n, m)))
+    again = confidence_interval(*(side(z) for z in draw(1, n, m)))
     assert again.standard_error == pytest.approx(found.standard_error / 2, rel=0.15)
 
 
 def test_a_large_reference_leaves_the_work_to_the_generated_side():
     x, y = draw(0, 20 * D, 400 * D)
-    n, m = interval(side(x), side(y)).halved_by(20 * D, 400 * D)
+    n, m = confidence_interval(side(x), side(y)).n_to_halve_interval(20 * D, 400 * D)
     assert m == 400 * D
     assert 4 * 20 * D < n < 8 * 20 * D
 
@@ -135,13 +147,17 @@ def test_an_interval_of_sides_not_told_apart_is_halved_by_twice_the_images(n, m,
 
     def equal(seed, n, m):
         random = np.random.default_rng(seed)
-        return interval(side(random.standard_normal((n * D, D))), side(random.standard_normal((m * D, D))), seed=seed)
+        return confidence_interval(
+            side(random.standard_normal((n * D, D))), side(random.standard_normal((m * D, D))), seed=seed
+        )
 
     found = [equal(seed, n, m) for seed in range(20)]
-    untold = [one for one in found if one.p_equal is not None and one.p_equal > 0.05]
+    untold = [one for one in found if one.permutation_p_value is not None and one.permutation_p_value > 0.05]
     assert untold
     for one in untold:
-        assert one.halved_by(n * D, m * D) == pytest.approx((more[0] * D, more[1] * D), rel=0.04)  # two figures
+        assert one.n_to_halve_interval(n * D, m * D) == pytest.approx(
+            (more[0] * D, more[1] * D), rel=0.04
+        )  # two figures
     again = [equal(seed, *more) for seed in range(20, 40)]
     assert np.mean([one.high for one in again]) == pytest.approx(np.mean([one.high for one in found]) / 2, rel=0.35)
 
@@ -151,31 +167,31 @@ def test_a_side_without_any_spread_has_an_interval(known):
     """d² = |μ₁ - μ₂|² + tr Σ of the other side, whose sampling is all that errs; of two such sides it errs not at all."""
     x, still = draw(0, 20 * D, 2)[0], np.full((12 * D, D), 0.25)
     moving, fixed = side(x, **known), side(still, **known)
-    plain = ((x.mean(0) - 0.25) ** 2).sum() + moving.normal.trace
+    plain = ((x.mean(0) - 0.25) ** 2).sum() + moving.gaussian.trace
     for p, q in ((moving, fixed), (fixed, moving)):
-        found = interval(p, q)
-        assert frechet_terms(p.normal, q.normal).total == pytest.approx(plain)
-        assert found.corrected == pytest.approx(plain - moving.normal.trace / moving.n)  # of the mean
+        found = confidence_interval(p, q)
+        assert frechet_terms(p.gaussian, q.gaussian).total == pytest.approx(plain)
+        assert found.corrected_value == pytest.approx(plain - moving.gaussian.trace / moving.n)  # of the mean
         assert found.low <= (ONE**2).sum() + D * 0.25**2 <= found.high
-    nothing = interval(fixed, side(still + 1, **known))
-    assert (nothing.corrected, nothing.standard_error) == (pytest.approx(D), 0)
+    nothing = confidence_interval(fixed, side(still + 1, **known))
+    assert (nothing.corrected_value, nothing.standard_error) == (pytest.approx(D), 0)
 
 
 def test_an_image_that_outweighs_all_others_is_left_out_like_any_other():
     """Of the others' covariance its removal leaves nothing but rounding, which is no damage."""
     x, y = draw(0, 4 * D, 4 * D)
     x[3] = 1e10
-    found = interval(side(x), side(y))
-    assert np.isfinite([found.corrected, found.standard_error, found.low, found.high]).all()
+    found = confidence_interval(side(x), side(y))
+    assert np.isfinite([found.corrected_value, found.standard_error, found.low, found.high]).all()
 
 
 def test_too_few_images_get_a_reason():
-    pair = Side(Normal(np.zeros(1), covariance=np.ones((1, 1))), 2, np.array([[-1.0], [1.0]], np.float32))
-    assert "3, not 2" in why_none(pair, pair)  # leaving one of two out leaves no variance
+    pair = IntervalInput(Gaussian(np.zeros(1), covariance=np.ones((1, 1))), 2, np.array([[-1.0], [1.0]], np.float32))
+    assert "3, not 2" in explain_unavailable_interval(pair, pair)  # leaving one of two out leaves no variance
     x, y = draw(0, D, 10 * D)
-    assert "24, not 16" in why_none(side(x), side(y))
-    assert "neither" in why_none(side(x, n=False), side(y, n=False))
-    assert why_none(side(y), side(y)) is None
+    assert "24, not 16" in explain_unavailable_interval(side(x), side(y))
+    assert "neither" in explain_unavailable_interval(side(x, n=False), side(y, n=False))
+    assert explain_unavailable_interval(side(y), side(y)) is None
 
 
 def test_permuted_sides_are_as_far_apart_as_random_parts_of_one_set():
@@ -190,7 +206,7 @@ def test_permuted_sides_are_as_far_apart_as_random_parts_of_one_set():
         root = np.trace(scipy.linalg.sqrtm(first @ second).real)
         exact.append(((a.mean(axis=0) - b.mean(axis=0)) ** 2).sum() + np.trace(first) + np.trace(second) - 2 * root)
     assert found.mean == pytest.approx(np.mean(exact), rel=0.03)
-    assert found.deviation == pytest.approx(np.std(exact), rel=0.4)  # of 39 draws: 11 % of noise of its own
+    assert found.std == pytest.approx(np.std(exact), rel=0.4)  # of 39 draws: 11 % of noise of its own
 
 
 def test_the_statistic_of_permutations_is_the_distance_to_second_order():
@@ -201,7 +217,7 @@ def test_the_statistic_of_permutations_is_the_distance_to_second_order():
     values, axes = np.linalg.eigh(np.cov(rows, rowvar=False))
     delta = axes.T @ (np.cov(one, rowvar=False) - np.cov(other, rowvar=False)) @ axes
     expected = ((one.mean(0) - other.mean(0)) ** 2).sum() + (delta**2 / (values[:, None] + values)).sum() / 2
-    assert permutation_module._pooled(rows).second_order(chosen) == pytest.approx(expected, rel=1e-5)
+    assert permutation_module._pool_features(rows).second_order_distance(chosen) == pytest.approx(expected, rel=1e-5)
 
 
 def test_one_distribution_is_called_two_in_one_run_of_twenty():

@@ -5,8 +5,8 @@ import pytest
 
 from frechet.backends.openvino import compile_network
 from frechet.errors import WeightsError
-from frechet.networks.vgg import layers, vgg16
-from frechet.networks.weights import VGG16, fold, load_weights
+from frechet.networks.vgg import conv_layers, vgg16
+from frechet.networks.weights import VGG16, fold_batch_norms, load_weights
 
 torch = pytest.importorskip("torch")
 PLAN = (4, 4, "pool", 6, 6, "pool", 8, 8, 8, "pool", 8, 8, 8, "pool", 8, 8, 8, "pool")  # torchvision's cfg "D", narrow
@@ -36,17 +36,17 @@ def plain():
 @pytest.mark.parametrize("backend", ["openvino", "torch"])
 def test_features_are_those_of_torch_modules(plain, backend):
     images = np.random.default_rng(0).standard_normal((2, 224, 224, 3)).astype(np.float32)
-    weights = fold({name: tensor.numpy() for name, tensor in plain.state_dict().items()}, layers())
+    weights = fold_batch_norms({name: tensor.numpy() for name, tensor in plain.state_dict().items()}, conv_layers())
     with torch.inference_mode():
         maps = plain["features"](torch.from_numpy(images).permute(0, 3, 1, 2))
         expected = plain["classifier"](maps.flatten(1)).numpy()
     if backend == "openvino":
-        runner = compile_network(lambda ops, x: vgg16(ops, x, weights, ["4096"]), pixels=224, precision="float32")
+        runner = compile_network(lambda ops, x: vgg16(ops, x, weights, ["4096"]), input_size=224, precision="float32")
         ours = next(runner.map([images]))
     else:
-        from frechet.backends.torch import TorchOps, tensors_of
+        from frechet.backends.torch import TorchOps, to_torch_tensors
 
-        placed = tensors_of(weights, torch.device("cpu"))
+        placed = to_torch_tensors(weights, torch.device("cpu"))
         ours = vgg16(TorchOps(), torch.from_numpy(images), placed, ["4096"]).numpy()
     assert np.abs(ours - expected).max() <= 1e-5 * np.abs(expected).max()
 
@@ -60,4 +60,4 @@ def test_the_real_layout_has_that_many_numbers():
 def test_weights_of_another_network_are_refused(plain, tmp_path):
     torch.save(plain.state_dict(), tmp_path / "narrow.pth")
     with pytest.raises(WeightsError, match="numbers in its kernels, expected 134,248,128"):
-        load_weights(VGG16, layers, tmp_path / "narrow.pth")
+        load_weights(VGG16, conv_layers, tmp_path / "narrow.pth")

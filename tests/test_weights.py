@@ -7,12 +7,12 @@ import zipfile
 import numpy as np
 import pytest
 from conftest import DATA
-from seeded_weights import seeded_state, write_pth
+from seeded_weights import make_seeded_state_dict, write_pth
 
 from frechet.errors import WeightsError
 from frechet.networks import inception
 from frechet.networks.checkpoint import read_state_dict
-from frechet.networks.weights import INCEPTION_2015, find_weights, fingerprint, fold, load_weights
+from frechet.networks.weights import INCEPTION_2015, find_weights, fold_batch_norms, hash_tensors, load_weights
 
 
 @pytest.mark.parametrize("layout", ["zip", "legacy"])
@@ -76,17 +76,17 @@ def test_something_else_entirely_is_refused(tmp_path):
 
 
 def test_the_network_and_the_test_kit_agree_on_every_layer():
-    assert len(list(inception.layers())) == 94
-    state = seeded_state(2015)
-    assert {f"{layer}.conv.weight" for layer, *_ in inception.layers()} == {
+    assert len(list(inception.conv_layers())) == 94
+    state = make_seeded_state_dict(2015)
+    assert {f"{layer}.conv.weight" for layer, *_ in inception.conv_layers()} == {
         key for key in state if "conv" in key.split(".")[-2]
     }
 
 
 def test_folding_is_the_batch_norm_it_replaces():
-    state = seeded_state(2015)
+    state = make_seeded_state_dict(2015)
     name = "Mixed_5b.branch1x1"
-    kernel, bias = fold(state, inception.layers())[name]
+    kernel, bias = fold_batch_norms(state, inception.conv_layers())[name]
     x = np.random.default_rng(0).standard_normal(kernel.shape[1])
     raw = state[f"{name}.conv.weight"][:, :, 0, 0].astype(float) @ x
     mean, variance = state[f"{name}.bn.running_mean"], state[f"{name}.bn.running_var"]
@@ -96,22 +96,22 @@ def test_folding_is_the_batch_norm_it_replaces():
 
 def test_the_digest_is_of_tensors_not_of_files():
     tensors = {"b": np.ones(3, np.float32), "a": np.zeros((2, 2), np.float32)}
-    assert fingerprint(tensors) == fingerprint(dict(reversed(tensors.items())))
-    assert fingerprint(tensors) != fingerprint({**tensors, "b": np.full(3, 1 + 1e-6, np.float32)})
-    assert fingerprint(tensors) != fingerprint({"b": tensors["b"], "a": np.zeros(4, np.float32)})
+    assert hash_tensors(tensors) == hash_tensors(dict(reversed(tensors.items())))
+    assert hash_tensors(tensors) != hash_tensors({**tensors, "b": np.full(3, 1 + 1e-6, np.float32)})
+    assert hash_tensors(tensors) != hash_tensors({"b": tensors["b"], "a": np.zeros(4, np.float32)})
 
 
 def test_weights_of_another_network_are_refused(tmp_path):
     path = write_pth(tmp_path / "w.pth", {"conv1.weight": np.ones((2, 3), np.float32)})
     with pytest.raises(WeightsError, match="another network"):
-        load_weights(INCEPTION_2015, inception.layers, path)
+        load_weights(INCEPTION_2015, inception.conv_layers, path)
 
 
 def test_damaged_weights_are_refused(tmp_path):
-    state = dict(seeded_state(2015))
+    state = dict(make_seeded_state_dict(2015))
     state["Mixed_7c.branch1x1.bn.bias"] = np.full(320, np.nan, np.float32)
     with pytest.raises(WeightsError, match=r"Mixed_7c.branch1x1.bn.bias holds NaN"):
-        load_weights(INCEPTION_2015, inception.layers, write_pth(tmp_path / "w.pth", state))
+        load_weights(INCEPTION_2015, inception.conv_layers, write_pth(tmp_path / "w.pth", state))
 
 
 def test_weights_are_found_in_order(no_weights, monkeypatch, tmp_path):

@@ -5,12 +5,12 @@ import time
 
 import numpy as np
 
-from frechet.execution.collect import collect_from
+from frechet.execution.collect import collect_statistics
 from frechet.execution.settings import Settings
 from frechet.features.registry import LoadedExtractor
-from frechet.features.spec import Recipe
+from frechet.features.spec import FeatureSpec
 from frechet.images.sources.registry import open_source
-from frechet.preprocessing.registry import CONVENTIONS
+from frechet.preprocessing.registry import PREPROCESSINGS
 
 PIXELS = 4
 
@@ -26,15 +26,17 @@ class ToyRunner:
 
 TOY = LoadedExtractor(
     runner=ToyRunner(),
-    convention=CONVENTIONS["pytorch-fid"],
-    pixels=PIXELS,
+    preprocessing=PREPROCESSINGS["pytorch-fid"],
+    input_size=PIXELS,
     dims=6,
-    recipe=Recipe(extractor="toy", layer="6", weights="0" * 64, official=False, convention="none", precision="float32"),
+    spec=FeatureSpec(
+        extractor="toy", layer="6", weights="0" * 64, is_official=False, preprocessing="none", precision="float32"
+    ),
     backend="toy",
 )
 
 
-def first_six(images):
+def first_six_values(images):
     """The features of (n, PIXELS, PIXELS, 3) uint8, by hand."""
     return images.reshape(len(images), -1)[:, :6].astype(np.float32)
 
@@ -45,7 +47,7 @@ if __name__ == "__main__":
     source, folder, out, large = sys.argv[1:]
     if large == "large":
         import toylarge  # noqa: F401, cuts this run into large parts
-    statistics = collect_from(open_source(source), Settings(work_dir=folder), TOY)
+    statistics = collect_statistics(open_source(source), Settings(work_dir=folder), TOY)
     np.savez(
-        out, mean=statistics.mean, covariance=statistics.covariance, rows=statistics.rows, places=statistics.places
+        out, mean=statistics.mean, covariance=statistics.covariance, rows=statistics.rows, indices=statistics.indices
     )

@@ -3,7 +3,7 @@
 import toynet
 
 from frechet.execution import chunks
-from frechet.images.loader import PART
+from frechet.images.loader import CHUNK_SIZE
 
-chunks.MANY, chunks.LARGE = 1000, 2 * PART
+chunks.LARGE_CHUNK_THRESHOLD, chunks.LARGE_CHUNK_SIZE = 1000, 2 * CHUNK_SIZE
 corner = toynet.corner

@@ -9,33 +9,35 @@ from frechet.version import __version__
 
 if TYPE_CHECKING:
     from frechet.errors import FrechetError, RequestError, RunError
-    from frechet.evaluation.compute import compare
+    from frechet.evaluation.compute import score_statistics
     from frechet.evaluation.perceptual_path_length import perceptual_path_length
     from frechet.evaluation.run import collect, fid, influence, score
-    from frechet.results import Influences, Score, Scores
-    from frechet.statistics.feature_statistics import Statistics
+    from frechet.results import ImageInfluence, Score, Scores
+    from frechet.statistics.feature_statistics import FeatureStatistics as Statistics
     from frechet.statistics.npz_format import read_statistics
 
 _HOME = {
     "FrechetError": "errors",
-    "Influences": "results",
+    "ImageInfluence": "results",
     "RequestError": "errors",
     "RunError": "errors",
     "Score": "results",
     "Scores": "results",
     "Statistics": "statistics.feature_statistics",
     "collect": "evaluation.run",
-    "compare": "evaluation.compute",
     "fid": "evaluation.run",
     "influence": "evaluation.run",
     "perceptual_path_length": "evaluation.perceptual_path_length",
     "read_statistics": "statistics.npz_format",
     "score": "evaluation.run",
+    "score_statistics": "evaluation.compute",
 }
+
+_INTERNAL_NAMES = {"Statistics": "FeatureStatistics"}
 
 __all__ = [
     "FrechetError",
-    "Influences",
+    "ImageInfluence",
     "RequestError",
     "RunError",
     "Score",
@@ -43,18 +45,18 @@ __all__ = [
     "Statistics",
     "__version__",
     "collect",
-    "compare",
     "fid",
     "influence",
     "perceptual_path_length",
     "read_statistics",
     "score",
+    "score_statistics",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        return getattr(importlib.import_module(f"frechet.{_HOME[name]}"), name)
+        return getattr(importlib.import_module(f"frechet.{_HOME[name]}"), _INTERNAL_NAMES.get(name, name))
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

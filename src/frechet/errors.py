@@ -34,7 +34,7 @@ class SourceError(RequestError):
     """Images were expected there and are not."""
 
 
-class TooFewImages(RequestError):
+class TooFewImagesError(RequestError):
     """A covariance needs at least two images."""
 
 
@@ -42,7 +42,7 @@ class StatisticsError(RequestError):
     """A statistics file is damaged, incomplete or of an unknown format."""
 
 
-class Mismatch(RequestError):
+class MismatchError(RequestError):
     """The two sides were made differently and have no distance."""
 
 
@@ -50,7 +50,7 @@ class WeightsError(RequestError):
     """A network's weights are missing, damaged or of another network."""
 
 
-class UnsafeFile(RequestError):
+class UnsafeFileError(RequestError):
     """A file that would run code, or whose sizes do not fit its bytes."""
 
 
@@ -64,21 +64,21 @@ class RunError(FrechetError, RuntimeError):
     exit_code = 3
 
 
-class BadImage(RunError):
+class ImageDecodeError(RunError):
     """An image cannot be decoded."""
 
 
-class BadArchive(RunError):
+class ArchiveError(RunError):
     """An archive or array file is damaged beyond its header."""
 
 
-class Unreachable(RunError):
+class UnreachableError(RunError):
     """A store or a worker refuses, or does not answer."""
 
 
-class GeneratorFailed(RunError):
+class GeneratorError(RunError):
     """A function that makes images raised, or gave something else; its own error is the cause."""
 
 
-class BadFeatures(RunError):
+class NonFiniteFeaturesError(RunError):
     """The network gave NaN or infinity."""

@@ -21,12 +21,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from frechet.backends.jax import Params, filled_up, shardings, up_to_multiple
-from frechet.errors import BadFeatures, RequestError, TooFewImages
-from frechet.evaluation.compute import compare
-from frechet.features.jax_network import Network, load_jax_network, require_images
+from frechet.backends.jax import Params, make_shardings, pad_batch, round_up_to_multiple
+from frechet.errors import NonFiniteFeaturesError, RequestError, TooFewImagesError
+from frechet.evaluation.compute import score_statistics
+from frechet.features.jax_network import Network, load_jax_network, validate_images
 from frechet.results import Score
-from frechet.statistics.feature_statistics import Statistics
+from frechet.statistics.feature_statistics import FeatureStatistics
 from frechet.statistics.npz_format import read_statistics
 
 __all__ = [
@@ -37,8 +37,8 @@ __all__ = [
     "fid",
     "merge",
     "network",
-    "over_hosts",
-    "sharded_step",
+    "merge_across_hosts",
+    "make_sharded_update",
     "to_statistics",
     "update",
 ]
@@ -98,7 +98,7 @@ def empty(apply: Network) -> Moments:
     return Moments(jnp.zeros((), jnp.int32), (zero(d), zero(d)), (zero(d, d), zero(d, d)), apply)
 
 
-def update(stats: Moments, params: Params, images: Any, counted: Any = None) -> Moments:
+def update(stats: Moments, params: Params, images: Any, mask: Any = None) -> Moments:
     """The statistic with more images. Pure, for use inside `jit`, on sharded arrays too.
 
     Args:
@@ -111,7 +111,7 @@ def update(stats: Moments, params: Params, images: Any, counted: Any = None) -> 
         RequestError: images of another shape or dtype.
     """
     features = stats.network(params, images)
-    return merge(stats, _moments_of(features, counted, stats.network))
+    return merge(stats, _compute_moments(features, mask, stats.network))
 
 
 def merge(one: Moments, other: Moments) -> Moments:
@@ -121,17 +121,17 @@ def merge(one: Moments, other: Moments) -> Moments:
         RequestError: their features were made differently.
     """
     if one.network != other.network:
-        raise RequestError(f"two statistics of different networks: {one.network.recipe} and {other.network.recipe}")
+        raise RequestError(f"two statistics of different networks: {one.network.spec} and {other.network.spec}")
     n = one.n + other.n
     dtype = one.mean[0].dtype
-    share = other.n.astype(dtype) / jnp.maximum(n, 1).astype(dtype)
-    gap = (other.mean[0] - one.mean[0]) + (other.mean[1] - one.mean[1])
-    between = gap[:, None] * (gap * (one.n.astype(dtype) * share))[None, :]
-    scatter = _plus(_plus(one.scatter, other.scatter), (between, jnp.zeros_like(between)))
-    return Moments(n, _plus(one.mean, (gap * share, jnp.zeros_like(gap))), scatter, one.network)
+    weight = other.n.astype(dtype) / jnp.maximum(n, 1).astype(dtype)
+    delta = (other.mean[0] - one.mean[0]) + (other.mean[1] - one.mean[1])
+    between = delta[:, None] * (delta * (one.n.astype(dtype) * weight))[None, :]
+    scatter = _add_compensated(_add_compensated(one.scatter, other.scatter), (between, jnp.zeros_like(between)))
+    return Moments(n, _add_compensated(one.mean, (delta * weight, jnp.zeros_like(delta))), scatter, one.network)
 
 
-def fid(stats: Moments, reference: str | Path | Statistics | Moments) -> Score:
+def fid(stats: Moments, reference: str | Path | FeatureStatistics | Moments) -> Score:
     """The Fréchet distance of what was gathered to a reference: FID with Inception features.
 
     Everything is fetched to the host, once, and computed there in float64.
@@ -146,13 +146,13 @@ def fid(stats: Moments, reference: str | Path | Statistics | Moments) -> Score:
     """
     if isinstance(reference, Moments):
         reference = to_statistics(reference)
-    elif not isinstance(reference, Statistics):
+    elif not isinstance(reference, FeatureStatistics):
         reference = read_statistics(Path(reference), stats.network.dims)
-    (score,) = compare(to_statistics(stats), reference, interval="none").values()
+    (score,) = score_statistics(to_statistics(stats), reference, interval="none").values()
     return score
 
 
-def to_statistics(stats: Moments, source: str = "images on devices") -> Statistics:
+def to_statistics(stats: Moments, label: str = "images on devices") -> FeatureStatistics:
     """`frechet.Statistics` of what was gathered: to save as a reference (`.save("reference.npz")`) or to compare.
 
     Args:
@@ -165,20 +165,20 @@ def to_statistics(stats: Moments, source: str = "images on devices") -> Statisti
     """
     n = int(stats.n)
     if n < 2:
-        raise TooFewImages(f"a covariance needs at least two images; {n} were gathered")
+        raise TooFewImagesError(f"a covariance needs at least two images; {n} were gathered")
     mean, scatter = (
         np.asarray(pair[0], np.float64) + np.asarray(pair[1], np.float64) for pair in (stats.mean, stats.scatter)
     )
     if not (np.isfinite(mean).all() and np.isfinite(scatter).all()):
-        raise BadFeatures(
+        raise NonFiniteFeaturesError(
             "the network gave NaN or infinity for some image; look for NaN in the images, for floating-point images out of "
             f"value_range {stats.network.value_range}, or for an overflow of half precision"
         )
     covariance = (scatter + scatter.T) / (2 * (n - 1))
-    return Statistics(mean=mean, covariance=covariance, n=n, recipe=stats.network.recipe, source=source)
+    return FeatureStatistics(mean=mean, covariance=covariance, n=n, spec=stats.network.spec, label=label)
 
 
-def sharded_step(params: Params, *, batch_size: int | None = None) -> Callable[[Moments, Batch], Moments]:
+def make_sharded_update(params: Params, *, batch_size: int | None = None) -> Callable[[Moments, Batch], Moments]:
     """A function (stats, images) -> stats that shares images out among all local devices.
 
     It is compiled for one number of images of each size: a longer batch runs in several steps, a shorter one is filled
@@ -189,22 +189,22 @@ def sharded_step(params: Params, *, batch_size: int | None = None) -> Callable[[
         params: the network's weights.
         batch_size: images of one step, rounded up to a multiple of the devices; None is that of the first batch.
     """
-    by_image, everywhere = shardings(jax.local_devices())
-    params = jax.device_put(params, everywhere)
-    run = jax.jit(update, donate_argnums=0, out_shardings=everywhere)
-    rows = 0 if batch_size is None else up_to_multiple(batch_size, len(by_image.device_set))
+    sharded, replicated = make_shardings(jax.local_devices())
+    params = jax.device_put(params, replicated)
+    run = jax.jit(update, donate_argnums=0, out_shardings=replicated)
+    rows = 0 if batch_size is None else round_up_to_multiple(batch_size, len(sharded.device_set))
 
     def step(stats: Moments, images: Batch) -> Moments:
         nonlocal rows
-        images = _of_one_size(images, stats.network)
+        images = _as_single_array(images, stats.network)
         if not images.shape[0]:
             return stats
-        rows = rows or up_to_multiple(images.shape[0], len(by_image.device_set))
-        stats = jax.device_put(stats, everywhere)
+        rows = rows or round_up_to_multiple(images.shape[0], len(sharded.device_set))
+        stats = jax.device_put(stats, replicated)
         for start in range(0, images.shape[0], rows):
             chunk = images[start : start + rows]
-            counted = np.arange(rows) < chunk.shape[0]
-            stats = run(stats, params, *jax.device_put((filled_up(chunk, rows), counted), by_image))
+            mask = np.arange(rows) < chunk.shape[0]
+            stats = run(stats, params, *jax.device_put((pad_batch(chunk, rows), mask), sharded))
         return stats
 
     return step
@@ -225,19 +225,19 @@ def collect(batches: Iterable[Batch], apply: Network, params: Params, *, batch_s
     Raises:
         RequestError: images of another shape or dtype.
     """
-    step, stats = sharded_step(params, batch_size=batch_size), empty(apply)
+    step, stats = make_sharded_update(params, batch_size=batch_size), empty(apply)
     for images in batches:
         stats = step(stats, images)
     return stats
 
 
-def over_hosts(stats: Moments) -> Moments:
+def merge_across_hosts(stats: Moments) -> Moments:
     """The statistic of all processes' images, the same on each of them; every process must call it."""
     if jax.process_count() == 1:
         return stats
-    every = multihost_utils.process_allgather(jax.tree.map(np.asarray, stats))
+    gathered = multihost_utils.process_allgather(jax.tree.map(np.asarray, stats))
     parts = [
-        jax.tree.map(lambda array, place=place: jnp.asarray(array[place]), every)
+        jax.tree.map(lambda array, place=place: jnp.asarray(array[place]), gathered)
         for place in range(jax.process_count())
     ]
     total = parts[0]
@@ -246,39 +246,41 @@ def over_hosts(stats: Moments) -> Moments:
     return total
 
 
-def _moments_of(features: jax.Array, counted: Any, apply: Network) -> Moments:
+def _compute_moments(features: jax.Array, mask: Any, apply: Network) -> Moments:
     """Of (n, d) features: centred first, so that nothing large is subtracted from anything large."""
     rows = features.astype(jnp.result_type(float))
-    if counted is None:
-        counted = jnp.ones(rows.shape[0], bool)
-    n = counted.sum(dtype=jnp.int32)
-    rows = jnp.where(counted[:, None], rows, 0)
+    if mask is None:
+        mask = jnp.ones(rows.shape[0], bool)
+    n = mask.sum(dtype=jnp.int32)
+    rows = jnp.where(mask[:, None], rows, 0)
     mean = rows.sum(axis=0) / jnp.maximum(n, 1).astype(rows.dtype)
-    centred = jnp.where(counted[:, None], rows - mean, 0)
-    rest = centred.sum(axis=0) / jnp.maximum(n, 1).astype(rows.dtype)  # what rounding left out of the mean
-    scatter = jnp.matmul(centred.T, centred, precision=jax.lax.Precision.HIGHEST)
+    centered = jnp.where(mask[:, None], rows - mean, 0)
+    rest = centered.sum(axis=0) / jnp.maximum(n, 1).astype(rows.dtype)  # what rounding left out of the mean
+    scatter = jnp.matmul(centered.T, centered, precision=jax.lax.Precision.HIGHEST)
     return Moments(n, (mean, rest), (scatter, jnp.zeros_like(scatter)), apply)
 
 
-def _plus(one: tuple[jax.Array, jax.Array], other: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+def _add_compensated(
+    one: tuple[jax.Array, jax.Array], other: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
     """The sum of two numbers that are pairs, as a pair: first the rounded sum, then what rounding took from it."""
     a, b = one[0], other[0]
     total = a + b
     shadow = total - a
-    lost = (a - (total - shadow)) + (b - shadow)
-    rest = lost + (one[1] + other[1])
+    rounding_error = (a - (total - shadow)) + (b - shadow)
+    rest = rounding_error + (one[1] + other[1])
     first = total + rest
     return first, rest - (first - total)
 
 
-def _of_one_size(images: Batch, apply: Network) -> Any:
+def _as_single_array(images: Batch, apply: Network) -> Any:
     """A batch as one array; images of mixed sizes are resized here, on the host, and then need no resize on the devices."""
     if not isinstance(images, (list, tuple)):
         images = images if isinstance(images, jax.Array) else np.asarray(images)
-        require_images(images)
+        validate_images(images)
         return images
     low, high = apply.value_range
-    out = np.empty((len(images), apply.pixels, apply.pixels, 3), np.float32)
+    out = np.empty((len(images), apply.input_size, apply.input_size, 3), np.float32)
     for given, place in zip(images, out, strict=True):
         image = np.asarray(given)
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -286,5 +288,5 @@ def _of_one_size(images: Batch, apply: Network) -> Any:
                 f"an image of a list has shape {image.shape} and dtype {image.dtype}; expected (h, w, 3) uint8. Where a loader "
                 "gives (images, labels), take the images"
             )
-        apply.convention.resize(image, place)
+        apply.preprocessing.resize(image, place)
     return out * ((high - low) / 255) + low

@@ -51,22 +51,22 @@ class Score:
     standard_error: float | None = None
     interval_95: tuple[float, float] | None = None
     interval_method: str | None = None
-    interval_reason: str | None = None
-    variances: tuple[float, float] | None = None
+    interval_unavailable_reason: str | None = None
+    variance_components: tuple[float, float] | None = None
     reference_groups: tuple[float, ...] | None = None
-    p_equal: float | None = None
-    halved_by: tuple[int | None, int | None] | None = None
+    permutation_p_value: float | None = None
+    n_to_halve_interval: tuple[int | None, int | None] | None = None
     influence: Mapping[str, Any] | None = None
     terms: Mapping[str, float] = field(default_factory=dict)
-    deviation: float | None = None
+    std: float | None = None
     per_class: Mapping[str, float] = field(default_factory=dict)
     repeats: tuple[float, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     lower_is_better: bool | None = None
-    compares: bool = True
+    uses_reference: bool = True
     n_generated: int | None = None
     n_reference: int | None = None
-    bad_images: tuple[str, ...] = ()
+    skipped_images: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
@@ -76,8 +76,8 @@ class Score:
     def __str__(self) -> str:
         return f"{self.label}: {self.value:.6g}"
 
-    def __format__(self, spec: str) -> str:
-        return format(self.value, spec) if spec else str(self)
+    def __format__(self, format_spec: str) -> str:
+        return format(self.value, format_spec) if format_spec else str(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, without the provenance, which scores share."""
@@ -85,7 +85,7 @@ class Score:
 
 
 @dataclass(frozen=True, eq=False)
-class Influences:
+class ImageInfluence:
     """What each generated image does to a Fréchet distance.
 
     Attributes:
@@ -94,7 +94,7 @@ class Influences:
             the means and through the covariances: negative for images that raise the distance.
     """
 
-    names: tuple[str, ...]
+    labels: tuple[str, ...]
     mean: np.ndarray
     covariance: np.ndarray
 
@@ -103,30 +103,30 @@ class Influences:
         """(n,) both."""
         return self.mean + self.covariance
 
-    def raising(self, count: int) -> list[dict[str, Any]]:
+    def top_raising(self, count: int) -> list[dict[str, Any]]:
         """The images that raise the distance most, worst first, as {"image", "change", "mean", "covariance"}."""
-        return [self._told(i) for i in self.ordered()[0][:count]]
+        return [self._as_row(index) for index in self.rank_images()[0][:count]]
 
-    def lowering(self, count: int) -> list[dict[str, Any]]:
+    def top_lowering(self, count: int) -> list[dict[str, Any]]:
         """The images that lower the distance most, best first."""
-        return [self._told(i) for i in self.ordered()[1][:count]]
+        return [self._as_row(index) for index in self.rank_images()[1][:count]]
 
-    def ordered(self) -> tuple[np.ndarray, np.ndarray]:
+    def rank_images(self) -> tuple[np.ndarray, np.ndarray]:
         """Indices of the images that raise the distance, worst first, and of those that lower it, best first."""
         change = self.change
         worst, best = np.argsort(change, kind="stable"), np.argsort(-change, kind="stable")
         return worst[change[worst] < 0], best[change[best] > 0]
 
-    def _told(self, i: int) -> dict[str, Any]:
+    def _as_row(self, index: int) -> dict[str, Any]:
         return {
-            "image": self.names[i],
-            "change": float(self.change[i]),
-            "mean": float(self.mean[i]),
-            "covariance": float(self.covariance[i]),
+            "image": self.labels[index],
+            "change": float(self.change[index]),
+            "mean": float(self.mean[index]),
+            "covariance": float(self.covariance[index]),
         }
 
 
-class NoScore(RequestError, KeyError):
+class ScoreUnavailableError(RequestError, KeyError):
     """A metric of the run that could not be computed; the text says why."""
 
     __str__ = Exception.__str__  # KeyError would quote it
@@ -149,9 +149,9 @@ class Scores(Mapping[str, Score]):
 
     def __getitem__(self, metric: str) -> Score:
         if metric in self.unavailable:
-            raise NoScore(self.unavailable[metric])
+            raise ScoreUnavailableError(self.unavailable[metric])
         if metric not in self._scores:
-            raise NoScore(f"no score {metric!r}; there is {', '.join(self)}")
+            raise ScoreUnavailableError(f"no score {metric!r}; there is {', '.join(self)}")
         return self._scores[metric]
 
     def __repr__(self) -> str:

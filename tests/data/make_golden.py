@@ -21,7 +21,7 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
-from golden_images import photographs, tiles  # noqa: E402
+from golden_images import make_tiles, photographs  # noqa: E402
 
 
 def main(weights):
@@ -30,7 +30,7 @@ def main(weights):
     tensors = [torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] for image in images]
     pytorch_fid_inception.load_state_dict_from_url = lambda *_, **__: torch.load(weights)
     sets = [
-        torch.from_numpy(tiles(name)).permute(0, 3, 1, 2)
+        torch.from_numpy(make_tiles(name)).permute(0, 3, 1, 2)
         for name in ("skimage/data/astronaut.png", "sklearn/datasets/images/china.jpg")
     ]
     with torch.no_grad():

@@ -80,8 +80,8 @@ def values(dgm_eval, vendi_score, cmmd, mind):
         "fls": float(fls.compute_fls(y[:200], y[200:], held_out, x)),
     }
     DEFAULTS["mind_num_projections"] = 1000  # as that checkout has it
-    mind_of = module(Path(mind) / "torch_fidelity" / "metric_mind.py").mind_features_to_metric
-    found["mind"] = mind_of(tx, ty[:300], mind_num_projections=1000, rng_seed=2020, verbose=False, cuda=False)
+    compute_mind = module(Path(mind) / "torch_fidelity" / "metric_mind.py").mind_features_to_metric
+    found["mind"] = compute_mind(tx, ty[:300], mind_num_projections=1000, rng_seed=2020, verbose=False, cuda=False)
     (HERE / "metrics.json").write_text(json.dumps(found, indent=1, default=float) + "\n")
 
 

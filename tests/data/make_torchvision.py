@@ -13,13 +13,13 @@ from torchvision.models import inception_v3
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
-from golden_images import photographs, tiles  # noqa: E402
-from seeded_weights import torchvision_state  # noqa: E402
+from golden_images import make_tiles, photographs  # noqa: E402
+from seeded_weights import make_torchvision_state_dict  # noqa: E402
 
 
 def network(transform_input):
     net = inception_v3(weights=None, aux_logits=False, init_weights=False, transform_input=transform_input).eval()
-    state = {key: torch.from_numpy(value) for key, value in torchvision_state(2015).items()}
+    state = {key: torch.from_numpy(value) for key, value in make_torchvision_state_dict(2015).items()}
     missing = net.load_state_dict(state, strict=False)
     assert all(key.endswith("num_batches_tracked") for key in missing.missing_keys), missing
     assert not missing.unexpected_keys
@@ -49,5 +49,5 @@ with torch.no_grad():
     golden["plain_2048"], golden["plain_logits"] = maps(plain, images)
     golden["fastfid_2048"], _ = maps(fastfid, images)
     for name, source, count in (("a", "skimage/data/astronaut.png", 8), ("b", "sklearn/datasets/images/china.jpg", 12)):
-        golden[f"fastfid_tiles_{name}"], _ = maps(fastfid, tensors(tiles(source, count)))
+        golden[f"fastfid_tiles_{name}"], _ = maps(fastfid, tensors(make_tiles(source, count)))
 np.savez_compressed(HERE / "torchvision.npz", **golden)

@@ -11,7 +11,7 @@ from pathlib import Path
 from frechet.errors import OutputError, RunError
 
 
-def check_output(path: Path, *, suffix: str | None = None, force: bool = False) -> None:
+def check_output_path(path: Path, *, suffix: str | None = None, force: bool = False) -> None:
     """Refuse an output path before any work is done for it.
 
     Raises:
@@ -30,21 +30,21 @@ def check_output(path: Path, *, suffix: str | None = None, force: bool = False) 
 
 
 @contextmanager
-def written_aside(path: Path, *, suffix: str | None = None, force: bool = False) -> Iterator[Path]:
+def atomic_write(path: Path, *, suffix: str | None = None, force: bool = False) -> Iterator[Path]:
     """A path to write to; renamed to `path` at the end, removed if anything fails.
 
     Raises:
         OutputError: see `check_output`.
         RunError: the disk is full, or the file cannot be written for another reason.
     """
-    check_output(path, suffix=suffix, force=force)
+    check_output_path(path, suffix=suffix, force=force)
     path = path.resolve()  # a link stays a link
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary_path = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        yield aside
-        os.replace(aside, path)
+        yield temporary_path
+        os.replace(temporary_path, path)
     except OSError as error:
         reason = "the disk is full" if error.errno == errno.ENOSPC else str(error)
         raise RunError(f"{path} was not written: {reason}. An earlier file of that name is untouched.") from error
     finally:
-        aside.unlink(missing_ok=True)
+        temporary_path.unlink(missing_ok=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 
 
-def usable_cores() -> int:
+def process_cpu_count() -> int:
     """Processor cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def take_share(index: int, count: int) -> None:
+def set_cpu_affinity(index: int, count: int) -> None:
     """Keep this process to its share of the cores, where `count` processes divide them: neighbours, so that memory is near.
 
     With more processes than cores several share one. Threads that run already stay where they are.

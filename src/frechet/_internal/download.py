@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from frechet._internal.remote_files import shown
+from frechet._internal.remote_files import redact_url
 from frechet.errors import WeightsError
 
-Progress = Callable[[str, int, int], None]  # (what, bytes done, bytes in all)
+ProgressCallback = Callable[[str, int, int], None]  # (what, bytes done, bytes in all)
 
-TIMEOUT = 30.0  # seconds without a byte
-_ATTEMPTS = 5  # for each address
-_BLOCK = 1 << 18
+DEFAULT_TIMEOUT = 30.0  # seconds without a byte
+_MAX_ATTEMPTS = 5  # for each address
+_BLOCK_SIZE = 1 << 18
 
 
 def download(
@@ -26,8 +26,8 @@ def download(
     size: int | None,
     sha256: str | None,
     authorization: str | None = None,
-    progress: Progress | None = None,
-    timeout: float = TIMEOUT,
+    progress: ProgressCallback | None = None,
+    timeout: float = DEFAULT_TIMEOUT,
 ) -> Path:
     """Fetch `target` from the first of `urls` that gives the right bytes.
 
@@ -52,15 +52,15 @@ def download(
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{target}.lock"):
             if not target.exists():
-                _fetch(urls, target, size, sha256, authorization, progress, timeout)
+                _download_from_first(urls, target, size, sha256, authorization, progress, timeout)
     except OSError as error:
         raise WeightsError(
-            f"{target} cannot be written ({error}); set XDG_CACHE_HOME to a folder that can, or fetch {shown(urls[0])} by hand"
+            f"{target} cannot be written ({error}); set XDG_CACHE_HOME to a folder that can, or fetch {redact_url(urls[0])} by hand"
         ) from error
     return target
 
 
-def sha256_of(path: Path) -> str:
+def compute_sha256(path: Path) -> str:
     """Hex digest of a file's bytes."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
@@ -69,50 +69,50 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _fetch(
+def _download_from_first(
     urls: Sequence[str],
     target: Path,
     size: int | None,
     sha256: str | None,
     authorization: str | None,
-    progress: Progress | None,
+    progress: ProgressCallback | None,
     timeout: float,
 ) -> None:
-    partial = target.with_name(f"{target.name}.partial")
-    troubles: list[str] = []
+    partial_path = target.with_name(f"{target.name}.partial")
+    failures: list[str] = []
 
-    def report(done: int) -> None:
+    def report_progress(done: int) -> None:
         if progress:
             progress(target.name, done, size or done)
 
     for url in urls:
-        for attempt in range(_ATTEMPTS):
-            before = _bytes_of(partial)
-            trouble = _continued(url, partial, size, authorization, report, timeout)
-            if trouble:
-                troubles.append(f"{shown(url)}: {trouble}")
-            got = _bytes_of(partial)
-            if got >= size if size is not None else not trouble:
-                mistake = _mistake(partial, size, sha256)
-                if not mistake:
-                    os.replace(partial, target)
+        for attempt in range(_MAX_ATTEMPTS):
+            before = _file_size(partial_path)
+            failure = _resume_download(url, partial_path, size, authorization, report_progress, timeout)
+            if failure:
+                failures.append(f"{redact_url(url)}: {failure}")
+            got = _file_size(partial_path)
+            if got >= size if size is not None else not failure:
+                error_message = _find_error(partial_path, size, sha256)
+                if not error_message:
+                    os.replace(partial_path, target)
                     return
-                troubles.append(f"{shown(url)}: {mistake}")
-                partial.unlink()
+                failures.append(f"{redact_url(url)}: {error_message}")
+                partial_path.unlink()
                 break
             if got <= before:  # no byte nearer: a pause is worth one more try, not five
                 if attempt:
-                    troubles.append(f"{shown(url)}: {trouble or f'gave {got} of {size} bytes'}")
+                    failures.append(f"{redact_url(url)}: {failure or f'gave {got} of {size} bytes'}")
                     break
                 time.sleep(0.5)
-    raise WeightsError("\n  - ".join(["the download failed:", *dict.fromkeys(troubles)]))
+    raise WeightsError("\n  - ".join(["the download failed:", *dict.fromkeys(failures)]))
 
 
-def _mistake(partial: Path, size: int | None, sha256: str | None) -> str | None:
+def _find_error(partial_path: Path, size: int | None, sha256: str | None) -> str | None:
     """What is wrong with a download that came to its end, or None."""
-    if size is not None and _bytes_of(partial) > size:
+    if size is not None and _file_size(partial_path) > size:
         return f"gave more than the {size} bytes expected"
-    found = sha256_of(partial)
+    found = compute_sha256(partial_path)
     return (
         None
         if sha256 is None or found.startswith(sha256)
@@ -120,12 +120,12 @@ def _mistake(partial: Path, size: int | None, sha256: str | None) -> str | None:
     )
 
 
-def _continued(
+def _resume_download(
     url: str,
-    partial: Path,
+    partial_path: Path,
     size: int | None,
     authorization: str | None,
-    report: Callable[[int], None],
+    report_progress: Callable[[int], None],
     timeout: float,
 ) -> str | None:
     """Continue the partial file from `url`, and say what went wrong.
@@ -135,29 +135,29 @@ def _continued(
     import http.client
     import urllib.error
 
-    have = _bytes_of(partial) if size is not None else 0
+    have = _file_size(partial_path) if size is not None else 0
     try:
-        with opened(url, f"bytes={have}-" if have else None, authorization, timeout) as response:
-            said = response.headers.get("Content-Range", "")
-            resumed = have and response.status == 206 and said.startswith(f"bytes {have}-")
-            with open(partial, "ab" if resumed else "wb") as file:
-                while (size is None or file.tell() <= size) and (block := response.read(_BLOCK)):
+        with open_url(url, f"bytes={have}-" if have else None, authorization, timeout) as response:
+            content_range = response.headers.get("Content-Range", "")
+            resumed = have and response.status == 206 and content_range.startswith(f"bytes {have}-")
+            with open(partial_path, "ab" if resumed else "wb") as file:
+                while (size is None or file.tell() <= size) and (block := response.read(_BLOCK_SIZE)):
                     file.write(block)
-                    report(file.tell())
+                    report_progress(file.tell())
     except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ValueError) as error:
         return str(getattr(error, "reason", error))
     return None
 
 
-def opened(url: str, span: str | None, authorization: str | None, timeout: float) -> Any:
+def open_url(url: str, byte_range: str | None, authorization: str | None, timeout: float) -> Any:
     """The response of an http(s) server, to be closed: of the whole, or where it can of a span of bytes."""
     import urllib.request
 
-    request = urllib.request.Request(url, headers={"Range": span} if span else {})  # noqa: S310, the caller saw to http
+    request = urllib.request.Request(url, headers={"Range": byte_range} if byte_range else {})  # noqa: S310, the caller saw to http
     if authorization:
         request.add_unredirected_header("Authorization", authorization)
     return urllib.request.urlopen(request, timeout=timeout)  # noqa: S310
 
 
-def _bytes_of(path: Path) -> int:
+def _file_size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0

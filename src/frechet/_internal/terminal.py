@@ -13,7 +13,7 @@ from frechet.errors import FrechetError
 
 
 @contextmanager
-def exiting() -> Iterator[None]:
+def exit_on_error() -> Iterator[None]:
     """Exit for whatever is raised on purpose: 2 the request is wrong, 3 the run failed, 130 interrupted."""
     try:
         yield
@@ -32,16 +32,16 @@ def exiting() -> Iterator[None]:
         _fail(str(error), 3)
 
 
-def printable(text: str) -> str:
+def escape_text(text: str) -> str:
     """The text with control characters (a file name may hold some) made visible."""
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
-def one_line(text: str) -> str:
+def escape_line(text: str) -> str:
     """The same for a cell of a table: line ends are made visible too."""
-    return printable(text).replace("\n", "\\n")
+    return escape_text(text).replace("\n", "\\n")
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"error: {printable(message)}", file=sys.stderr)
+    print(f"error: {escape_text(message)}", file=sys.stderr)
     sys.exit(code)

@@ -15,7 +15,7 @@ from frechet.errors import RequestError
 from frechet.networks.ops import NO_PADDING, Activation, Array, Padding
 from frechet.preprocessing.registry import Scalars
 
-HALVES = {"float32": None, "bfloat16": jnp.bfloat16, "float16": jnp.float16}  # by name of the precision
+HALF_DTYPES = {"float32": None, "bfloat16": jnp.bfloat16, "float16": jnp.float16}  # by name of the precision
 Params = dict[str, tuple[jax.Array, ...]]  # layer -> (kernel OIHW, bias O); a head -> (matrix,)
 
 _LAYOUT = ("NHWC", "OIHW", "NHWC")
@@ -34,16 +34,16 @@ class JaxOps:
     def __init__(
         self,
         *,
-        half: Any = None,
+        half_dtype: Any = None,
         precision: lax.PrecisionLike = lax.Precision.HIGHEST,
-        recompute: bool = False,
+        gradient_checkpointing: bool = False,
     ) -> None:
-        self.half = half
+        self.half_dtype = half_dtype
         self.precision = precision
-        self.recompute = recompute
+        self.gradient_checkpointing = gradient_checkpointing
 
-    def enter(self, images: Array) -> Array:
-        return images if self.half is None else images.astype(self.half)
+    def from_nhwc(self, images: Array) -> Array:
+        return images if self.half_dtype is None else images.astype(self.half_dtype)
 
     def conv(
         self,
@@ -69,18 +69,18 @@ class JaxOps:
             return self.relu(x)
         return jnp.minimum(self.relu(x), 6) if activation == "relu6" else x
 
-    def segment(self, part: Callable[[Array], Array], x: Array) -> Array:
-        return jax.checkpoint(part)(x) if self.recompute else part(x)
+    def run_segment(self, function: Callable[[Array], Array], x: Array) -> Array:
+        return jax.checkpoint(function)(x) if self.gradient_checkpointing else function(x)
 
     def max_pool(self, x: Array, *, size: int, stride: int, padding: int = 0) -> Array:
-        return lax.reduce_window(x, -jnp.inf, lax.max, *_windows(size, stride, padding))
+        return lax.reduce_window(x, -jnp.inf, lax.max, *_window_arguments(size, stride, padding))
 
-    def average_pool(self, x: Array, *, size: int, stride: int, padding: int = 0, counted: bool = False) -> Array:
+    def avg_pool(self, x: Array, *, size: int, stride: int, padding: int = 0, count_include_pad: bool = False) -> Array:
         wide = jnp.promote_types(x.dtype, jnp.float32)  # nine halves do not add up in half precision
-        sums = lax.reduce_window(x.astype(wide), 0.0, lax.add, *_windows(size, stride, padding))
-        if counted:
+        sums = lax.reduce_window(x.astype(wide), 0.0, lax.add, *_window_arguments(size, stride, padding))
+        if count_include_pad:
             return (sums / size**2).astype(x.dtype)
-        rows, columns = (_inside(length, size, stride, padding) for length in x.shape[1:3])
+        rows, columns = (_count_valid_pixels(length, size, stride, padding) for length in x.shape[1:3])
         return (sums / jnp.asarray(np.outer(rows, columns)[:, :, None], wide)).astype(x.dtype)
 
     def add(self, x: Array, y: Array) -> Array:
@@ -89,19 +89,19 @@ class JaxOps:
     def relu(self, x: Array) -> Array:
         return jax.nn.relu(x)
 
-    def concat(self, parts: Sequence[Array]) -> Array:
-        return jnp.concatenate(parts, axis=-1)
+    def concat(self, tensors: Sequence[Array]) -> Array:
+        return jnp.concatenate(tensors, axis=-1)
 
     def scale_shift(self, images: Array, scale: Scalars, shift: Scalars) -> Array:
         return images * jnp.asarray(scale, images.dtype) + jnp.asarray(shift, images.dtype)
 
-    def channels(self, x: Array, start: int, stop: int) -> Array:
+    def slice_channels(self, x: Array, start: int, stop: int) -> Array:
         return x[..., start:stop]
 
-    def global_mean(self, x: Array) -> Array:
+    def global_average_pool(self, x: Array) -> Array:
         return x.mean(axis=(1, 2), dtype=jnp.promote_types(x.dtype, jnp.float32))
 
-    def positions(self, x: Array) -> Array:
+    def flatten(self, x: Array) -> Array:
         return x.reshape(x.shape[0], -1)
 
     def matmul(self, x: Array, matrix: Array) -> Array:
@@ -126,9 +126,9 @@ class JaxRunner:
         precision: str,
     ) -> None:
         self.batch_size = min(256, 32 * len(devices))
-        self.by_image, everywhere = shardings(devices)
-        self.params = jax.device_put(params_of(weights), everywhere)
-        ops = JaxOps(half=HALVES[precision])
+        self.sharded, replicated = make_shardings(devices)
+        self.params = jax.device_put(to_jax_params(weights), replicated)
+        ops = JaxOps(half_dtype=HALF_DTYPES[precision])
 
         def run(params: Params, images: Array) -> Array:
             return network(ops, images, params).astype(jnp.float32)
@@ -142,35 +142,35 @@ class JaxRunner:
         A batch that is shorter than one before it is filled up with black images, whose features are cut off: what was
         compiled once serves again.
         """
-        queued: tuple[Array, int] | None = None
+        pending: tuple[Array, int] | None = None
         for batch in batches:
-            self.rows = max(self.rows, up_to_multiple(len(batch), len(self.by_image.device_set)))
-            images = jax.device_put(filled_up(batch, self.rows), self.by_image)
+            self.rows = max(self.rows, round_up_to_multiple(len(batch), len(self.sharded.device_set)))
+            images = jax.device_put(pad_batch(batch, self.rows), self.sharded)
             started = self.run(self.params, images), len(batch)
-            if queued is not None:
-                yield np.asarray(queued[0])[: queued[1]]
-            queued = started
-        if queued is not None:
-            yield np.asarray(queued[0])[: queued[1]]
+            if pending is not None:
+                yield np.asarray(pending[0])[: pending[1]]
+            pending = started
+        if pending is not None:
+            yield np.asarray(pending[0])[: pending[1]]
 
 
-def params_of(weights: Mapping[str, Sequence[np.ndarray]]) -> Params:
+def to_jax_params(weights: Mapping[str, Sequence[np.ndarray]]) -> Params:
     """Weights as a pytree of float32 arrays."""
     return {name: tuple(jnp.asarray(array, jnp.float32) for array in arrays) for name, arrays in weights.items()}
 
 
-def shardings(devices: Sequence[jax.Device]) -> tuple[NamedSharding, NamedSharding]:
+def make_shardings(devices: Sequence[jax.Device]) -> tuple[NamedSharding, NamedSharding]:
     """Arrays whose first axis is shared out among the devices, and arrays that each of them has whole."""
     mesh = Mesh(np.asarray(devices), ("images",))
     return NamedSharding(mesh, PartitionSpec("images")), NamedSharding(mesh, PartitionSpec())
 
 
-def up_to_multiple(n: int, of: int) -> int:
+def round_up_to_multiple(n: int, multiple: int) -> int:
     """The smallest multiple that is no less than n."""
-    return -(-n // of) * of
+    return -(-n // multiple) * multiple
 
 
-def filled_up(batch: Any, rows: int) -> Any:
+def pad_batch(batch: Any, rows: int) -> Any:
     """The batch with rows of zeros after it; an array that is on devices stays there."""
     missing = rows - batch.shape[0]
     if not missing:
@@ -179,33 +179,33 @@ def filled_up(batch: Any, rows: int) -> Any:
     return xp.concatenate([batch, xp.zeros((missing, *batch.shape[1:]), batch.dtype)])
 
 
-def choose_devices(wish: str) -> list[jax.Device]:
+def choose_devices(name: str) -> list[jax.Device]:
     """The devices of that name; "auto" is all that this process has of JAX's default kind.
 
     Raises:
         RequestError: there is no such device here.
     """
-    if wish == "auto":
+    if name == "auto":
         return jax.local_devices()
-    kind, _, number = wish.partition(":")
+    kind, _, number = name.partition(":")
     try:
         found = jax.local_devices(backend=kind)
         return found[:1] if not number else [found[int(number)]]
     except (RuntimeError, ValueError, IndexError):
-        there = ", ".join(sorted({device.platform for device in jax.local_devices()}))
+        available = ", ".join(sorted({device.platform for device in jax.local_devices()}))
         raise RequestError(
-            f"JAX {jax.__version__} has no device {wish} here; there is {there}. Use device auto, or install JAX for it "
+            f"JAX {jax.__version__} has no device {name} here; there is {available}. Use device auto, or install JAX for it "
             "(pip install 'jax[cuda]')"
         ) from None
 
 
-def _windows(size: int, stride: int, padding: int) -> tuple[Any, Any, Any]:
+def _window_arguments(size: int, stride: int, padding: int) -> tuple[Any, Any, Any]:
     """Size, stride and padding of square windows over the middle two axes."""
-    sides = (padding, padding)
-    return (1, size, size, 1), (1, stride, stride, 1), ((0, 0), sides, sides, (0, 0))
+    pads = (padding, padding)
+    return (1, size, size, 1), (1, stride, stride, 1), ((0, 0), pads, pads, (0, 0))
 
 
-def _inside(length: int, size: int, stride: int, padding: int) -> np.ndarray:
+def _count_valid_pixels(length: int, size: int, stride: int, padding: int) -> np.ndarray:
     """How many pixels of each window lie inside, along one axis."""
     first = np.arange(-padding, length + padding - size + 1, stride)
     return np.minimum(first + size, length) - np.maximum(first, 0)

@@ -11,18 +11,18 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as opset
 
-from frechet._internal.cpu import usable_cores
+from frechet._internal.cpu import process_cpu_count
 from frechet.errors import RequestError
 from frechet.networks.ops import NO_PADDING, Activation, Array, Padding
 from frechet.preprocessing.registry import Scalars
 
-_HINTS = {"float32": "f32", "bfloat16": "bf16"}
+_PRECISION_HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
 
 class OpenVINOOps:
     """Each operation adds a node; kernels and biases become constants. Inside, the layout is NCHW."""
 
-    def enter(self, images: Array) -> Array:
+    def from_nhwc(self, images: Array) -> Array:
         return opset.transpose(images, np.array([0, 3, 1, 2]))
 
     def conv(
@@ -53,16 +53,16 @@ class OpenVINOOps:
             return opset.relu(x)
         return opset.clamp(x, 0.0, 6.0) if activation == "relu6" else x
 
-    def segment(self, part: Callable[[Array], Array], x: Array) -> Array:
-        return part(x)
+    def run_segment(self, function: Callable[[Array], Array], x: Array) -> Array:
+        return function(x)
 
     def max_pool(self, x: Array, *, size: int, stride: int, padding: int = 0) -> Array:
-        sides = [padding, padding]
-        return opset.max_pool(x, [stride, stride], [1, 1], sides, sides, [size, size]).output(0)
+        pads = [padding, padding]
+        return opset.max_pool(x, [stride, stride], [1, 1], pads, pads, [size, size]).output(0)
 
-    def average_pool(self, x: Array, *, size: int, stride: int, padding: int = 0, counted: bool = False) -> Array:
-        sides = [padding, padding]
-        return opset.avg_pool(x, [stride, stride], sides, sides, [size, size], exclude_pad=not counted)
+    def avg_pool(self, x: Array, *, size: int, stride: int, padding: int = 0, count_include_pad: bool = False) -> Array:
+        pads = [padding, padding]
+        return opset.avg_pool(x, [stride, stride], pads, pads, [size, size], exclude_pad=not count_include_pad)
 
     def add(self, x: Array, y: Array) -> Array:
         return opset.add(x, y)
@@ -70,19 +70,19 @@ class OpenVINOOps:
     def relu(self, x: Array) -> Array:
         return opset.relu(x)
 
-    def concat(self, parts: Sequence[Array]) -> Array:
-        return opset.concat(list(parts), axis=1)
+    def concat(self, tensors: Sequence[Array]) -> Array:
+        return opset.concat(list(tensors), axis=1)
 
     def scale_shift(self, images: Array, scale: Scalars, shift: Scalars) -> Array:
         return opset.add(opset.multiply(images, np.asarray(scale, np.float32)), np.asarray(shift, np.float32))
 
-    def channels(self, x: Array, start: int, stop: int) -> Array:
+    def slice_channels(self, x: Array, start: int, stop: int) -> Array:
         return opset.slice(x, [start], [stop], [1], [1])
 
-    def global_mean(self, x: Array) -> Array:
+    def global_average_pool(self, x: Array) -> Array:
         return opset.reduce_mean(x, np.array([2, 3]), keep_dims=False)
 
-    def positions(self, x: Array) -> Array:
+    def flatten(self, x: Array) -> Array:
         return opset.reshape(opset.transpose(x, np.array([0, 2, 3, 1])), np.array([0, -1]), special_zero=True)
 
     def matmul(self, x: Array, matrix: Array) -> Array:
@@ -126,7 +126,9 @@ class OpenVINORunner:
                 request.wait()
 
 
-def compile_network(network: Callable[[OpenVINOOps, Array], Array], *, pixels: int, precision: str) -> OpenVINORunner:
+def compile_network(
+    network: Callable[[OpenVINOOps, Array], Array], *, input_size: int, precision: str
+) -> OpenVINORunner:
     """Build the graph and compile it for this machine's processor.
 
     Args:
@@ -137,8 +139,8 @@ def compile_network(network: Callable[[OpenVINOOps, Array], Array], *, pixels: i
     Raises:
         RequestError: the processor has no bfloat16 arithmetic (emulated, it would be slower than float32).
     """
-    images = opset.parameter([-1, pixels, pixels, 3], np.float32)
-    return _compiled(ov.Model([network(OpenVINOOps(), images)], [images]), precision)
+    images = opset.parameter([-1, input_size, input_size, 3], np.float32)
+    return _compile_model(ov.Model([network(OpenVINOOps(), images)], [images]), precision)
 
 
 def compile_onnx(path: Path, scale: Scalars, shift: Scalars, precision: str) -> tuple[OpenVINORunner, int, int]:
@@ -158,21 +160,21 @@ def compile_onnx(path: Path, scale: Scalars, shift: Scalars, precision: str) -> 
         raise RequestError(f"{path} cannot be read as an ONNX network: {error}") from error
     shape = [size.get_length() if size.is_static else -1 for size in model.inputs[0].partial_shape]
     last = shape[-1:] == [3]
-    sides = shape[1:3] if last else shape[2:4]
+    spatial_shape = shape[1:3] if last else shape[2:4]
     if (
         len(model.inputs) != 1
         or len(shape) != 4
         or (not last and shape[1] != 3)
-        or sides[0] != sides[1]
-        or sides[0] < 1
+        or spatial_shape[0] != spatial_shape[1]
+        or spatial_shape[0] < 1
     ):
         raise RequestError(f"{path} takes {shape}; expected one input (n, 3, h, h) or (n, h, h, 3) with h known")
-    pixels = sides[0]
+    input_size = spatial_shape[0]
     model.reshape([-1, *shape[1:]])
-    images = opset.parameter([-1, pixels, pixels, 3], np.float32)
-    entering = OpenVINOOps().scale_shift(images, scale, shift)
-    entering = entering if last else opset.transpose(entering, np.array([0, 3, 1, 2]))
-    model.inputs[0].node.output(0).replace(opset.convert(entering, np.float32).output(0))
+    images = opset.parameter([-1, input_size, input_size, 3], np.float32)
+    network_input = OpenVINOOps().scale_shift(images, scale, shift)
+    network_input = network_input if last else opset.transpose(network_input, np.array([0, 3, 1, 2]))
+    model.inputs[0].node.output(0).replace(opset.convert(network_input, np.float32).output(0))
     found = model.outputs[0].node.input_value(0)
     if found.partial_shape.rank.get_length() > 2:  # (n, d, 1, 1) and the like
         found = opset.reshape(found, np.array([0, -1]), special_zero=True).output(0)
@@ -180,14 +182,14 @@ def compile_onnx(path: Path, scale: Scalars, shift: Scalars, precision: str) -> 
     d = whole.outputs[0].partial_shape[1]
     if not d.is_static:
         raise RequestError(f"{path} gives {whole.outputs[0].partial_shape}; expected (n, d) with d known")
-    return _compiled(whole, precision), d.get_length(), pixels
+    return _compile_model(whole, precision), d.get_length(), input_size
 
 
-def _compiled(model: ov.Model, precision: str) -> OpenVINORunner:
+def _compile_model(model: ov.Model, precision: str) -> OpenVINORunner:
     core = ov.Core()
-    if precision not in _HINTS:
+    if precision not in _PRECISION_HINTS:
         raise RequestError(
-            f"the openvino backend computes in {' or '.join(_HINTS)}, not {precision}; use backend torch"
+            f"the openvino backend computes in {' or '.join(_PRECISION_HINTS)}, not {precision}; use backend torch"
         )
     if precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise RequestError(
@@ -198,8 +200,8 @@ def _compiled(model: ov.Model, precision: str) -> OpenVINORunner:
         model,
         "CPU",
         {
-            "INFERENCE_PRECISION_HINT": _HINTS[precision],
-            "INFERENCE_NUM_THREADS": usable_cores(),
+            "INFERENCE_PRECISION_HINT": _PRECISION_HINTS[precision],
+            "INFERENCE_NUM_THREADS": process_cpu_count(),
             "PERFORMANCE_HINT": "THROUGHPUT",
         },
     )

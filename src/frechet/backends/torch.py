@@ -14,7 +14,7 @@ from frechet.errors import RequestError
 from frechet.networks.ops import NO_PADDING, Activation, Array, Padding
 from frechet.preprocessing.registry import Scalars
 
-CPU_BATCH = 8  # images at a time: what a layer makes of more leaves the caches, and is new memory every time
+CPU_BATCH_SIZE = 8  # images at a time: what a layer makes of more leaves the caches, and is new memory every time
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -25,10 +25,10 @@ class TorchOps:
         recompute: gradient checkpointing: a segment's insides are forgotten and computed again in the backward pass.
     """
 
-    def __init__(self, *, recompute: bool = False) -> None:
-        self.recompute = recompute
+    def __init__(self, *, gradient_checkpointing: bool = False) -> None:
+        self.gradient_checkpointing = gradient_checkpointing
 
-    def enter(self, images: Array) -> Array:
+    def from_nhwc(self, images: Array) -> Array:
         return images.permute(0, 3, 1, 2)
 
     def conv(
@@ -51,16 +51,16 @@ class TorchOps:
             return F.relu_(x)
         return F.hardtanh_(x, 0.0, 6.0) if activation == "relu6" else x
 
-    def segment(self, part: Callable[[Array], Array], x: Array) -> Array:
-        if not self.recompute or not torch.is_grad_enabled():
-            return part(x)
-        return checkpoint(part, x, use_reentrant=False, preserve_rng_state=False)
+    def run_segment(self, function: Callable[[Array], Array], x: Array) -> Array:
+        if not self.gradient_checkpointing or not torch.is_grad_enabled():
+            return function(x)
+        return checkpoint(function, x, use_reentrant=False, preserve_rng_state=False)
 
     def max_pool(self, x: Array, *, size: int, stride: int, padding: int = 0) -> Array:
         return F.max_pool2d(x, size, stride, padding)
 
-    def average_pool(self, x: Array, *, size: int, stride: int, padding: int = 0, counted: bool = False) -> Array:
-        return F.avg_pool2d(x, size, stride, padding, count_include_pad=counted)
+    def avg_pool(self, x: Array, *, size: int, stride: int, padding: int = 0, count_include_pad: bool = False) -> Array:
+        return F.avg_pool2d(x, size, stride, padding, count_include_pad=count_include_pad)
 
     def add(self, x: Array, y: Array) -> Array:
         return x + y
@@ -68,19 +68,19 @@ class TorchOps:
     def relu(self, x: Array) -> Array:
         return F.relu_(x)
 
-    def concat(self, parts: Sequence[Array]) -> Array:
-        return torch.cat(list(parts), dim=1)
+    def concat(self, tensors: Sequence[Array]) -> Array:
+        return torch.cat(list(tensors), dim=1)
 
     def scale_shift(self, images: Array, scale: Scalars, shift: Scalars) -> Array:
         return images * images.new_tensor(scale) + images.new_tensor(shift)
 
-    def channels(self, x: Array, start: int, stop: int) -> Array:
+    def slice_channels(self, x: Array, start: int, stop: int) -> Array:
         return x[:, start:stop]
 
-    def global_mean(self, x: Array) -> Array:
+    def global_average_pool(self, x: Array) -> Array:
         return x.mean(dim=(2, 3))
 
-    def positions(self, x: Array) -> Array:
+    def flatten(self, x: Array) -> Array:
         return x.permute(0, 2, 3, 1).flatten(1)
 
     def matmul(self, x: Array, matrix: Array) -> Array:
@@ -99,31 +99,31 @@ class TorchRunner:
     ) -> None:
         self.network = network
         self.device = device
-        self.batch_size = CPU_BATCH if device.type == "cpu" else 32
+        self.batch_size = CPU_BATCH_SIZE if device.type == "cpu" else 32
         self.dtype = DTYPES[precision]
-        self.weights = tensors_of(weights, device)
+        self.weights = to_torch_tensors(weights, device)
 
     def map(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """(n, h, w, 3) float32 in 0..255 -> (n, d) float32, in order; on CUDA a batch is copied while another runs."""
-        queued: torch.Tensor | None = None
+        pending: torch.Tensor | None = None
         for batch in batches:
-            features = self._started(batch)
-            if queued is not None:
-                yield queued.cpu().numpy()
-            queued = features
+            features = self._forward(batch)
+            if pending is not None:
+                yield pending.cpu().numpy()
+            pending = features
             if self.device.type == "cpu":  # nothing runs by itself there, so nothing is gained by waiting
-                yield queued.numpy()
-                queued = None
-        if queued is not None:
-            yield queued.cpu().numpy()
+                yield pending.numpy()
+                pending = None
+        if pending is not None:
+            yield pending.cpu().numpy()
 
-    def _started(self, batch: np.ndarray) -> torch.Tensor:
+    def _forward(self, batch: np.ndarray) -> torch.Tensor:
         images = torch.from_numpy(batch)
         if self.device.type == "cuda":
             images = images.pin_memory().to(self.device, non_blocking=True)
         else:
             images = images.to(self.device)
-        with torch.inference_mode(), full_precision(), self._autocast():
+        with torch.inference_mode(), disable_tf32(), self._autocast():
             features: torch.Tensor = self.network(TorchOps(), images, self.weights)
             return features.float()
 
@@ -131,21 +131,21 @@ class TorchRunner:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
 
-def tensors_of(
+def to_torch_tensors(
     weights: Mapping[str, Sequence[np.ndarray]], device: torch.device
 ) -> dict[str, tuple[torch.Tensor, ...]]:
     """Weights as tensors on a device, kernels channels last."""
-    placed = {}
+    tensors_by_name = {}
     for name, arrays in weights.items():
         tensors = [torch.tensor(array, device=device) for array in arrays]  # a copy: files are mapped read-only
-        placed[name] = tuple(
+        tensors_by_name[name] = tuple(
             tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor for tensor in tensors
         )
-    return placed
+    return tensors_by_name
 
 
 @contextmanager
-def full_precision() -> Iterator[None]:
+def disable_tf32() -> Iterator[None]:
     """TF32 off: its ten bits of mantissa move a Fréchet distance in the third digit. What was set before is restored."""
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
@@ -155,23 +155,23 @@ def full_precision() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
-def choose_device(wish: str) -> torch.device:
+def choose_device(name: str) -> torch.device:
     """The device of that name; "auto" is CUDA, else MPS, else the CPU.
 
     Raises:
         RequestError: there is no such device here.
     """
-    if wish == "auto":
-        wish = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        device = torch.device(wish)
+        device = torch.device(name)
     except RuntimeError:
-        raise RequestError(f"no device {wish!r}; expected auto, cpu, cuda, cuda:N or mps") from None
-    there = {
+        raise RequestError(f"no device {name!r}; expected auto, cpu, cuda, cuda:N or mps") from None
+    available = {
         "cpu": True,
         "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
         "mps": torch.backends.mps.is_available(),
     }
-    if not there.get(device.type, False):
-        raise RequestError(f"this PyTorch ({torch.__version__}) sees no device {wish}; use device auto")
+    if not available.get(device.type, False):
+        raise RequestError(f"this PyTorch ({torch.__version__}) sees no device {name}; use device auto")
     return device

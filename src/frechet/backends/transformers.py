@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from frechet.backends.torch import DTYPES, choose_device, full_precision
-from frechet.errors import BadFeatures, RequestError, WeightsError
+from frechet.backends.torch import DTYPES, choose_device, disable_tf32
+from frechet.errors import NonFiniteFeaturesError, RequestError, WeightsError
 
 
 class ModuleRunner:
@@ -34,13 +34,13 @@ class ModuleRunner:
         for batch in batches:
             images = torch.from_numpy(batch).permute(0, 3, 1, 2)
             images = (images * self.scale.float() + self.shift.float()).to(self.device)
-            half = self.dtype != torch.float32
-            with torch.inference_mode(), full_precision(), torch.autocast(self.device.type, self.dtype, enabled=half):
+            is_half = self.dtype != torch.float32
+            with torch.inference_mode(), disable_tf32(), torch.autocast(self.device.type, self.dtype, enabled=is_half):
                 features = self.function(images)
-            yield checked(features, len(batch))
+            yield validate_features(features, len(batch))
 
 
-def checked(features: Any, n: int) -> np.ndarray:
+def validate_features(features: Any, n: int) -> np.ndarray:
     """(n, d) float32 of what an extractor gave.
 
     Raises:
@@ -48,12 +48,14 @@ def checked(features: Any, n: int) -> np.ndarray:
     """
     found = features.float().cpu().numpy() if isinstance(features, torch.Tensor) else np.asarray(features, np.float32)
     if found.ndim != 2 or len(found) != n:
-        raise BadFeatures(f"the extractor gave features of shape {found.shape} for {n} images; expected ({n}, d)")
+        raise NonFiniteFeaturesError(
+            f"the extractor gave features of shape {found.shape} for {n} images; expected ({n}, d)"
+        )
     return found
 
 
 def load_pretrained(
-    model: str, output: str, source: str, device: str, wishes: Mapping[str, Any]
+    model_class: str, output_field: str, name_or_path: str, device: str, model_kwargs: Mapping[str, Any]
 ) -> tuple[Callable[[Any], Any], torch.device, torch.nn.Module]:
     """(images -> features, device, module) of a model of the transformers library; no pickle is read.
 
@@ -72,23 +74,28 @@ def load_pretrained(
         import transformers
     except ImportError:
         raise RequestError("this extractor needs the transformers library: pip install 'frechet[encoders]'") from None
-    place = choose_device(device)
+    torch_device = choose_device(device)
     try:
-        module = getattr(transformers, model).from_pretrained(source, use_safetensors=True, **wishes).eval().to(place)
+        module = (
+            getattr(transformers, model_class)
+            .from_pretrained(name_or_path, use_safetensors=True, **model_kwargs)
+            .eval()
+            .to(torch_device)
+        )
     except Exception as error:  # the library's and its hub's errors have many names
         raise WeightsError(
-            f"{source} cannot be loaded ({type(error).__name__}: {error}). Give a folder with its config.json and "
+            f"{name_or_path} cannot be loaded ({type(error).__name__}: {error}). Give a folder with its config.json and "
             "model.safetensors as --weights (weights=), or let it be downloaded from huggingface.co"
         ) from error
 
     def features(images: torch.Tensor) -> torch.Tensor:
-        found = getattr(module(pixel_values=images, **_order_of_patches(module, images)), output)
+        found = getattr(module(pixel_values=images, **_make_patch_noise(module, images)), output_field)
         return found if found.ndim == 2 else found[:, 0]
 
-    return features, place, module
+    return features, torch_device, module
 
 
-def _order_of_patches(module: Any, images: torch.Tensor) -> dict[str, torch.Tensor]:
+def _make_patch_noise(module: Any, images: torch.Tensor) -> dict[str, torch.Tensor]:
     """What a masked autoencoder would draw at random: here the patches stay in order (none is masked)."""
     if not hasattr(module.config, "mask_ratio"):
         return {}
@@ -96,7 +103,7 @@ def _order_of_patches(module: Any, images: torch.Tensor) -> dict[str, torch.Tens
     return {"noise": torch.arange(patches, device=images.device).expand(len(images), -1)}
 
 
-def fingerprint_of(module: torch.nn.Module) -> str:
+def hash_state_dict(module: torch.nn.Module) -> str:
     """sha256 (hex) over the module's tensors in order of name."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
@@ -105,6 +112,6 @@ def fingerprint_of(module: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def is_module(thing: Any) -> bool:
+def is_module(obj: Any) -> bool:
     """Whether it is a PyTorch module."""
-    return isinstance(thing, torch.nn.Module)
+    return isinstance(obj, torch.nn.Module)

@@ -7,7 +7,7 @@ import time
 import click
 
 from frechet.errors import RequestError
-from frechet.execution.feature_cache import entries, features_cache, prune
+from frechet.execution.feature_cache import get_feature_cache_dir, list_cache_entries, prune_cache
 
 
 @click.group()
@@ -19,15 +19,15 @@ def command() -> None:
 def list_() -> None:
     """Say what is kept, the last used first."""
     total = 0
-    for entry in entries():
-        days = (time.time() - entry.used) / 86_400
-        plan = entry.plan
+    for entry in list_cache_entries():
+        days = (time.time() - entry.last_used) / 86_400
+        fingerprint = entry.fingerprint
         click.echo(
-            f"{entry.size / 1e6:8.1f} MB  {days:5.1f} days ago  {plan.get('images to score'):>8,} images  "
-            f"{plan.get('extractor')}, {plan.get('features')}, {plan.get('convention')}"
+            f"{entry.n_bytes / 1e6:8.1f} MB  {days:5.1f} days ago  {fingerprint.get('images to score'):>8,} images  "
+            f"{fingerprint.get('extractor')}, {fingerprint.get('features')}, {fingerprint.get('convention')}"
         )
-        total += entry.size
-    click.echo(f"{total / 1e6:.1f} MB in {features_cache()}")
+        total += entry.n_bytes
+    click.echo(f"{total / 1e6:.1f} MB in {get_feature_cache_dir()}")
 
 
 @command.command("prune")
@@ -37,5 +37,5 @@ def prune_(days: float, everything: bool) -> None:
     """Delete what was not used for a while."""
     if days < 0:
         raise RequestError(f"--days is {days}; expected a number of days")
-    count, size = prune(0 if everything else days)
-    click.echo(f"deleted {count} entries, {size / 1e6:.1f} MB")
+    count, n_bytes = prune_cache(0 if everything else days)
+    click.echo(f"deleted {count} entries, {n_bytes / 1e6:.1f} MB")

@@ -8,20 +8,20 @@ from pathlib import Path
 import click
 import numpy as np
 
-from frechet._internal.atomic_write import check_output, written_aside
+from frechet._internal.atomic_write import atomic_write, check_output_path
 from frechet.cli.progress import progress_bars
-from frechet.demo.corruptions import DISTURBANCES
-from frechet.demo.photographs import EVERYDAY, patches
+from frechet.demo.corruptions import CORRUPTIONS
+from frechet.demo.photographs import NATURAL_PHOTOGRAPHS, sample_patches
 from frechet.errors import RequestError
-from frechet.evaluation.compute import compare
-from frechet.execution.collect import collect_from
+from frechet.evaluation.compute import score_statistics
+from frechet.execution.collect import collect_statistics
 from frechet.execution.settings import Settings
 from frechet.images.sources.registry import open_source
 from frechet.results import Score
-from frechet.statistics.feature_statistics import Statistics
+from frechet.statistics.feature_statistics import FeatureStatistics
 
-REFERENCE, DISTURBED = 1000, 400  # patches
-STRENGTHS = (0.0, 1 / 3, 2 / 3, 1.0)
+N_REFERENCE, N_CORRUPTED = 1000, 400  # patches
+LEVELS = (0.0, 1 / 3, 2 / 3, 1.0)
 _DEFAULT_PLOT = Path("frechet-demo.png")
 
 
@@ -41,51 +41,51 @@ def command(plot: Path | None, force: bool) -> None:
     EfficientNet-Lite0, the extractor whose trained weights come with a package.
     """
     _require_packages()
-    from frechet.reports.plots import disturbance_figure, save_figure  # matplotlib is an extra
+    from frechet.reports.plots import plot_corruptions, save_figure  # matplotlib is an extra
 
     path, force = (plot, force) if plot else (_DEFAULT_PLOT, True)
-    check_output(path, suffix=".png", force=force)
+    check_output_path(path, suffix=".png", force=force)
     settings = Settings(extractor="efficientnet-lite0")
-    photographs = patches(EVERYDAY, REFERENCE, seed=0)
-    some = photographs[np.random.default_rng(0).permutation(REFERENCE)[:DISTURBED]]
+    photographs = sample_patches(NATURAL_PHOTOGRAPHS, N_REFERENCE, seed=0)
+    originals = photographs[np.random.default_rng(0).permutation(N_REFERENCE)[:N_CORRUPTED]]
     curves: dict[str, list[Score]] = {}
     examples: dict[str, list[np.ndarray]] = {}
     with progress_bars() as progress:
         extractor = settings.load()
 
-        def measure(images: np.ndarray, what: str) -> Statistics:
-            return collect_from(open_source(images), settings, extractor, progress, what)
+        def collect_arrays(images: np.ndarray, stage: str) -> FeatureStatistics:
+            return collect_statistics(open_source(images), settings, extractor, progress, stage)
 
-        reference = measure(photographs, "reference")
-        untouched = compare(measure(some, "untouched"), reference)["fd"]
-        for name, disturb in DISTURBANCES.items():
-            stacks = [disturb(some, strength, 0) for strength in STRENGTHS[1:]]
+        reference = collect_arrays(photographs, "reference")
+        uncorrupted = score_statistics(collect_arrays(originals, "untouched"), reference)["fd"]
+        for name, corrupt in CORRUPTIONS.items():
+            stacks = [corrupt(originals, level, 0) for level in LEVELS[1:]]
             sides = [
-                measure(stack, f"{name} {strength:.0%}") for stack, strength in zip(stacks, STRENGTHS[1:], strict=True)
+                collect_arrays(stack, f"{name} {level:.0%}") for stack, level in zip(stacks, LEVELS[1:], strict=True)
             ]
-            curves[name] = [untouched, *(compare(side, reference)["fd"] for side in sides)]
-            examples[name] = [_mosaic(stack) for stack in (some, *stacks)]
+            curves[name] = [uncorrupted, *(score_statistics(side, reference)["fd"] for side in sides)]
+            examples[name] = [_make_mosaic(stack) for stack in (originals, *stacks)]
     _print_table(curves)
-    figure = disturbance_figure(
+    figure = plot_corruptions(
         {name: [score.value for score in scores] for name, scores in curves.items()},
         examples,
-        STRENGTHS,
-        untouched.label,
+        LEVELS,
+        uncorrupted.label,
     )
-    with written_aside(path, suffix=".png", force=force) as aside:
-        save_figure(figure, aside)
+    with atomic_write(path, suffix=".png", force=force) as temporary_path:
+        save_figure(figure, temporary_path)
     print(f"plot: {path}")
 
 
-def _mosaic(stack: np.ndarray) -> np.ndarray:
+def _make_mosaic(stack: np.ndarray) -> np.ndarray:
     """The first four patches, two by two."""
     return np.concatenate([np.concatenate(list(stack[row : row + 2]), axis=1) for row in (0, 2)])
 
 
 def _print_table(curves: dict[str, list[Score]]) -> None:
     label = next(iter(curves.values()))[0].label
-    print(f"{label} of {DISTURBED} disturbed patches to {REFERENCE} untouched ones")
-    print(f"{'strength':<16}" + "".join(f"{strength:>9.2f}" for strength in STRENGTHS))
+    print(f"{label} of {N_CORRUPTED} disturbed patches to {N_REFERENCE} untouched ones")
+    print(f"{'strength':<16}" + "".join(f"{level:>9.2f}" for level in LEVELS))
     for name, scores in curves.items():
         print(f"{name:<16}" + "".join(f"{score.value:>9.3f}" for score in scores))
 

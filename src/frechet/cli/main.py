@@ -10,8 +10,8 @@ from pathlib import Path
 
 import click
 
-from frechet._internal.terminal import exiting
-from frechet.cli.migration_hints import with_ours
+from frechet._internal.terminal import exit_on_error
+from frechet.cli.migration_hints import add_migration_hint
 from frechet.version import __version__
 
 _COMMANDS = {
@@ -26,7 +26,7 @@ _COMMANDS = {
 }
 
 
-class _Lazy(click.Group):
+class _LazyGroup(click.Group):
     """A group whose commands live in modules of their own, so that --help loads none of them."""
 
     def list_commands(self, _context: click.Context) -> list[str]:
@@ -39,20 +39,20 @@ class _Lazy(click.Group):
         return command
 
     def resolve_command(
-        self, context: click.Context, words: list[str]
+        self, context: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if words[0] not in _COMMANDS and Path(words[0]).exists():  # as pytorch-fid is called
+        if args[0] not in _COMMANDS and Path(args[0]).exists():  # as pytorch-fid is called
             raise click.UsageError(
-                f"{words[0]} is no command; to score it: frechet score {shlex.join(words)}", ctx=context
+                f"{args[0]} is no command; to score it: frechet score {shlex.join(args)}", ctx=context
             )
-        return super().resolve_command(context, words)
+        return super().resolve_command(context, args)
 
     def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
 
 
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="frechet")
 def frechet() -> None:
     """How close are generated images to reference images?
@@ -65,21 +65,21 @@ def frechet() -> None:
     """
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 2 the request is wrong, 3 the run failed, 130 interrupted."""
-    with exiting():
-        code = _run(sys.argv[1:] if arguments is None else list(arguments))
+    with exit_on_error():
+        code = _invoke(sys.argv[1:] if argv is None else list(argv))
         sys.stdout.flush()
         sys.exit(code)
 
 
-def _run(arguments: list[str]) -> int:
+def _invoke(argv: list[str]) -> int:
     """Parse and call; not click's own `main`, which answers a closed pipe with exit code 1."""
     try:
-        with frechet.make_context("frechet", arguments) as context:
+        with frechet.make_context("frechet", argv) as context:
             frechet.invoke(context)
     except click.NoSuchOption as error:
-        raise with_ours(error) from None
+        raise add_migration_hint(error) from None
     except click.exceptions.Exit as done:
         return done.exit_code
     return 0

@@ -19,20 +19,27 @@ def command(markdown: bool) -> None:
     for name, metric in METRICS.items():
         tools = ", ".join(metric.presets)
         if markdown:
-            cells = (f"`{name}`", _better(metric), _needs(metric), metric.summary, metric.paper, tools)
+            cells = (
+                f"`{name}`",
+                _format_direction(metric),
+                _format_requirements(metric),
+                metric.summary,
+                metric.paper,
+                tools,
+            )
             print(f"| {' | '.join(cells)} |")
         else:
-            print(f"{name:<13} {_better(metric):<7} {metric.summary}{f' [{tools}]' if tools else ''}")
+            print(f"{name:<13} {_format_direction(metric):<7} {metric.summary}{f' [{tools}]' if tools else ''}")
 
 
-def _better(metric: Metric) -> str:
+def _format_direction(metric: Metric) -> str:
     return {True: "lower", False: "higher", None: "near 0"}[metric.lower_is_better]
 
 
-def _needs(metric: Metric) -> str:
-    if metric.latents:
+def _format_requirements(metric: Metric) -> str:
+    if metric.uses_latents:
         return "a generator"
-    needs = [] if metric.reference else ["one side"]
-    needs += ["held-out images"] if metric.held_out else []
+    needs = [] if metric.uses_reference else ["one side"]
+    needs += ["held-out images"] if metric.uses_held_out else []
     needs += [] if metric.layer == "features" else [metric.layer]
     return ", ".join(needs)

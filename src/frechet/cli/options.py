@@ -15,7 +15,7 @@ from frechet.errors import RequestError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-_IMAGE_SIDE = (
+_IMAGE_OPTIONS = (
     click.option(
         "--extractor",
         default="inception",
@@ -26,7 +26,7 @@ _IMAGE_SIDE = (
     click.option(
         "--dims", type=int, metavar="N", help="Layer of inception: 64, 192, 768, 2048 (the default), 2023 (sFID), 1008."
     ),
-    click.option("--convention", metavar="NAME", help="pytorch-fid (the default), tensorflow, clean or torchmetrics."),
+    click.option("--preprocessing", metavar="NAME", help="pytorch-fid (the default), tensorflow, clean or torchmetrics."),
     click.option(
         "--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights that come before every other place."
     ),
@@ -78,28 +78,28 @@ features_option = click.option(
 
 def image_options(command: Command) -> Command:
     """Add the flags; they arrive as keywords named like the fields of `Settings`."""
-    for option in reversed(_IMAGE_SIDE):
+    for option in reversed(_IMAGE_OPTIONS):
         command = option(command)
     return command
 
 
 @contextmanager
-def engine_of(settings: dict[str, Any]) -> Iterator[dict[str, Any] | None]:
+def resolve_engine(options: dict[str, Any]) -> Iterator[dict[str, Any] | None]:
     """The settings with the engine that is meant; None in a process that only computed for another."""
-    under_torchrun = all(name in os.environ for name in _TORCHRUN)
-    if settings["engine"] == "auto":
-        settings = {**settings, "engine": "torchrun" if under_torchrun else "local"}
-    if settings["engine"] != "torchrun":
-        yield settings
+    under_torchrun = all(name in os.environ for name in _TORCHRUN_VARIABLES)
+    if options["engine"] == "auto":
+        options = {**options, "engine": "torchrun" if under_torchrun else "local"}
+    if options["engine"] != "torchrun":
+        yield options
         return
     if not under_torchrun:
         raise RequestError("--engine torchrun is for `torchrun --nproc-per-node N -m frechet ...`")
     if importlib.util.find_spec("torch") is None:
         raise RequestError("--engine torchrun needs PyTorch: pip install 'frechet[torch]'")
-    from frechet.execution.torchrun import joined, own_device
+    from frechet.execution.torchrun import join_ranks, select_local_device
 
-    with joined() as first:
-        yield {**settings, "device": own_device(settings["device"])} if first else None
+    with join_ranks() as is_coordinator:
+        yield {**options, "device": select_local_device(options["device"])} if is_coordinator else None
 
 
-_TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_TORCHRUN_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")

@@ -17,22 +17,22 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
     if not sys.stderr.isatty():
         yield lambda *_: None
         return
-    with _bars() as bars:
+    with _create_progress() as bars:
         tasks: dict[str, rich.progress.TaskID] = {}
 
-        def update(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done)
+        def update(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done)
 
         yield update
 
 
-def _bars() -> rich.progress.Progress:
+def _create_progress() -> rich.progress.Progress:
     import rich.progress as progress  # a tenth of a second that only a terminal needs
     from rich.console import Console
 
-    class Rate(progress.ProgressColumn):
+    class RateColumn(progress.ProgressColumn):
         def render(self, task: progress.Task) -> str:
             speed = task.finished_speed or task.speed
             return f"{speed:,.1f}/s" if speed else ""
@@ -41,7 +41,7 @@ def _bars() -> rich.progress.Progress:
         progress.TextColumn("{task.description:>9}"),
         progress.BarColumn(),
         progress.MofNCompleteColumn(),
-        Rate(),
+        RateColumn(),
         progress.TimeRemainingColumn(),
         console=Console(stderr=True),
     )

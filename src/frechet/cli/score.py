@@ -9,15 +9,15 @@ from typing import Any
 
 import click
 
-from frechet._internal.atomic_write import check_output, written_aside
-from frechet._internal.terminal import one_line
-from frechet.cli.options import engine_of, features_option, image_options
+from frechet._internal.atomic_write import atomic_write, check_output_path
+from frechet._internal.terminal import escape_line
+from frechet.cli.options import features_option, image_options, resolve_engine
 from frechet.cli.progress import progress_bars
 from frechet.errors import RequestError
 from frechet.evaluation import run
-from frechet.evaluation.request import ALL, names_of
+from frechet.evaluation.request import ALL, parse_metric_names
 from frechet.reports.html import write_report
-from frechet.reports.text import table, warnings_of
+from frechet.reports.text import collect_warnings, format_scores
 
 
 @click.command()
@@ -33,7 +33,7 @@ from frechet.reports.text import table, warnings_of
 )
 @click.option("--splits", metavar="LIST", help="Numbers of splits for the Inception Score, e.g. 5,10,20.")
 @image_options
-@click.option("--reference-convention", metavar="NAME", help="Of a statistics file that does not say.")
+@click.option("--reference-preprocessing", metavar="NAME", help="Of a statistics file that does not say.")
 @click.option("--reference-size", type=int, metavar="N", help="Images behind a statistics file that does not say.")
 @click.option("--interval", default="auto", show_default=True, metavar="auto|none", help="95 % interval of the truth.")
 @click.option(
@@ -55,7 +55,7 @@ def command(
     output: Path | None,
     report: Path | None,
     force: bool,
-    **settings: Any,
+    **options: Any,
 ) -> None:
     """Score GENERATED images against REFERENCE images (or alone, by metrics of one side).
 
@@ -64,7 +64,7 @@ def command(
 
     \b
     frechet score samples/ reference/
-    frechet score samples.zip reference.npz --convention tensorflow --json
+    frechet score samples.zip reference.npz --preprocessing tensorflow --json
     frechet score samples/ photos/ --extractor efficientnet-lite0
     frechet score features.npy reference.npz --features
     frechet score samples/ reference/ --metrics fid,kid,is,precision,recall
@@ -72,31 +72,31 @@ def command(
     frechet score samples/ reference/ --report page.html
     """
     if output:
-        check_output(output, force=force)
+        check_output_path(output, force=force)
     if output and report and output.resolve() == report.resolve():
         raise RequestError(f"--output and --report name the same file, {output}; give each its own")
     if report and reference is None:
         raise RequestError("a page shows what lies between two sides, and one is given; give reference images as well")
-    names = names_of(metrics)
-    numbers = _numbers(splits) if splits else None
-    with engine_of(settings) as chosen, progress_bars() as progress:
-        if chosen is None:
+    names = parse_metric_names(metrics)
+    numbers = _parse_splits(splits) if splits else None
+    with resolve_engine(options) as resolved_options, progress_bars() as progress:
+        if resolved_options is None:
             return
-        computed = partial(write_report, path=report, force=force) if report else run.score
-        scores = computed(generated, reference, metrics=names, splits=numbers, progress=progress, **chosen)
-    for warning in warnings_of(scores):
-        print(f"warning: {one_line(warning)}", file=sys.stderr)
+        compute = partial(write_report, path=report, force=force) if report else run.score
+        scores = compute(generated, reference, metrics=names, splits=numbers, progress=progress, **resolved_options)
+    for warning in collect_warnings(scores):
+        print(f"warning: {escape_line(warning)}", file=sys.stderr)
     for name, reason in scores.unavailable.items():
-        print(f"no {name}: {one_line(reason)}", file=sys.stderr)
+        print(f"no {name}: {escape_line(reason)}", file=sys.stderr)
     if output:
-        with written_aside(output, force=force) as aside:
-            aside.write_text(scores.to_json() + "\n", encoding="utf-8")
-    print(scores.to_json() if as_json else table(scores))
+        with atomic_write(output, force=force) as temporary_path:
+            temporary_path.write_text(scores.to_json() + "\n", encoding="utf-8")
+    print(scores.to_json() if as_json else format_scores(scores))
     if scores.unavailable and metrics != ALL:
         sys.exit(2)  # some of what was asked for is missing
 
 
-def _numbers(text: str) -> tuple[int, ...]:
+def _parse_splits(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(number) for number in text.split(","))
     except ValueError:

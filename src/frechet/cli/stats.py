@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from frechet._internal.atomic_write import check_output
-from frechet._internal.terminal import one_line
-from frechet.cli.options import engine_of, features_option, image_options
+from frechet._internal.atomic_write import check_output_path
+from frechet._internal.terminal import escape_line
+from frechet.cli.options import features_option, image_options, resolve_engine
 from frechet.cli.progress import progress_bars
 from frechet.evaluation import run
 
@@ -21,7 +21,7 @@ from frechet.evaluation import run
 @image_options
 @features_option
 @click.option("--force", is_flag=True, help="Replace the output file.")
-def command(images: str, out: Path, force: bool, **settings: Any) -> None:
+def command(images: str, out: Path, force: bool, **options: Any) -> None:
     """Write statistics of IMAGES to OUT (.npz), for `frechet score` and for pytorch-fid.
 
     IMAGES is a folder, a .zip, an .npz with arr_0 or an .npy.
@@ -30,14 +30,14 @@ def command(images: str, out: Path, force: bool, **settings: Any) -> None:
     frechet stats reference/ reference.npz
     frechet stats features.npy reference.npz --features
     """
-    check_output(out, suffix=".npz", force=force)
-    with engine_of(settings) as chosen, progress_bars() as progress:
-        if chosen is None:
+    check_output_path(out, suffix=".npz", force=force)
+    with resolve_engine(options) as resolved_options, progress_bars() as progress:
+        if resolved_options is None:
             return
-        statistics = run.collect(images, progress=progress, **chosen)
-    for remark in statistics.remarks:
-        print(f"warning: {one_line(remark)}", file=sys.stderr)
-    for bad in statistics.bad_images:
-        print(f"warning: left out: {one_line(bad)}", file=sys.stderr)
+        statistics = run.collect(images, progress=progress, **resolved_options)
+    for note in statistics.notes:
+        print(f"warning: {escape_line(note)}", file=sys.stderr)
+    for skipped in statistics.skipped_images:
+        print(f"warning: left out: {escape_line(skipped)}", file=sys.stderr)
     statistics.save(out, force=force)
-    print(f"{out}: {statistics.n:,} {'rows' if settings['features'] else 'images'}, {statistics.dims} dimensions")
+    print(f"{out}: {statistics.n:,} {'rows' if options['features'] else 'images'}, {statistics.dims} dimensions")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from frechet._internal.download import sha256_of
+from frechet._internal.download import compute_sha256
 from frechet.cli.progress import progress_bars
 from frechet.errors import WeightsError
-from frechet.features.registry import EXTRACTORS, check_choice
-from frechet.networks.weights import fetch_weights, find_weights, is_official
+from frechet.features.registry import EXTRACTORS, validate_choice
+from frechet.networks.weights import fetch_weights, find_weights, is_official_file
 
 
 @click.group()
@@ -25,13 +25,15 @@ def list_() -> None:
         file = extractor.weights
         try:
             path = find_weights(file)
-            state = f"{path} ({'official' if path.is_file() and is_official(path, file) else 'NOT the official file'})"
+            status = (
+                f"{path} ({'official' if path.is_file() and is_official_file(path, file) else 'NOT the official file'})"
+            )
         except WeightsError:
-            state = "not found"
+            status = "not found"
         size = f", {file.size:,} bytes" if file.size else ""
-        click.echo(f"{name}\n  file     {file.name}{size}\n  found    {state}")
+        click.echo(f"{name}\n  file     {file.name}{size}\n  found    {status}")
         click.echo(
-            f"  sha256   {file.sha256}\n  source   {(file.urls or (file.install,))[0]}\n  licence  {file.licence}"
+            f"  sha256   {file.sha256}\n  source   {(file.urls or (file.install_command,))[0]}\n  licence  {file.licence}"
         )
 
 
@@ -39,7 +41,7 @@ def list_() -> None:
 @click.argument("extractor", default="inception")
 def fetch(extractor: str) -> None:
     """Download the weights of EXTRACTOR (inception) into the cache, verified."""
-    check_choice(extractor, EXTRACTORS, "extractor")
+    validate_choice(extractor, EXTRACTORS, "extractor")
     with progress_bars() as progress:
         path = fetch_weights(EXTRACTORS[extractor].weights, progress)
     click.echo(path)
@@ -52,12 +54,14 @@ def fetch(extractor: str) -> None:
 )
 def verify(file: Path | None, extractor: str) -> None:
     """Compare a file (by default the one that would be used) with the published one, byte for byte."""
-    check_choice(extractor, EXTRACTORS, "extractor")
-    known = EXTRACTORS[extractor].weights
-    path = find_weights(known, file)
+    validate_choice(extractor, EXTRACTORS, "extractor")
+    published = EXTRACTORS[extractor].weights
+    path = find_weights(published, file)
     if not path.is_file():
         raise WeightsError(f"no file at {path}")
-    found = sha256_of(path)
-    if not found.startswith(known.sha256):
-        raise WeightsError(f"{path} is not the published {known.name}: its sha256 is {found}, expected {known.sha256}")
-    click.echo(f"{path}: the published {known.name}")
+    digest = compute_sha256(path)
+    if not digest.startswith(published.sha256):
+        raise WeightsError(
+            f"{path} is not the published {published.name}: its sha256 is {digest}, expected {published.sha256}"
+        )
+    click.echo(f"{path}: the published {published.name}")

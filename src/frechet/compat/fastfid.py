@@ -6,12 +6,12 @@ from functools import lru_cache
 
 import torch
 
-from frechet.errors import RequestError, TooFewImages
+from frechet.errors import RequestError, TooFewImagesError
 from frechet.losses.torch import frechet_distance
 from frechet.losses.torch_features import ImageFeatures
 
-CONVENTIONS = {"inception": "pytorch-fid", "inception-torchvision": "fastfid"}
-PIXELS = 299
+PREPROCESSINGS = {"inception": "pytorch-fid", "inception-torchvision": "fastfid"}
+INPUT_SIZE = 299
 
 
 def fastfid(
@@ -47,37 +47,44 @@ def fastfid(
         TooFewImages: fewer than two on a side.
         WeightsError: the weights cannot be had.
     """
-    if extractor not in CONVENTIONS:
-        raise RequestError(f"no extractor {extractor!r} for fastfid; there is {', '.join(CONVENTIONS)}")
+    if extractor not in PREPROCESSINGS:
+        raise RequestError(f"no extractor {extractor!r} for fastfid; there is {', '.join(PREPROCESSINGS)}")
     if batch_size != -1 and batch_size < 1:
         raise RequestError(f"batch_size is {batch_size}; expected -1 (all images) or at least 1")
     for images in (imagesA, imagesB):
-        _require_batch(images, preprocess)
-    network = _network(extractor, weights, imagesA.device, gradient_checkpointing)
-    sides = [_features(network, images, batch_size) for images in (imagesA, imagesB)]
-    work = torch.float64 if imagesA.dtype == torch.float64 else torch.float32
-    place = torch.device("cpu") if imagesA.device.type == "mps" else imagesA.device  # MPS has no float64
-    return frechet_distance(*(side.to(place).double() for side in sides)).to(work).to(imagesA.device)
+        _validate_batch(images, preprocess)
+    network = _load_network(extractor, weights, imagesA.device, gradient_checkpointing)
+    features = [_extract_features(network, images, batch_size) for images in (imagesA, imagesB)]
+    dtype = torch.float64 if imagesA.dtype == torch.float64 else torch.float32
+    device = torch.device("cpu") if imagesA.device.type == "mps" else imagesA.device  # MPS has no float64
+    return frechet_distance(*(rows.to(device).double() for rows in features)).to(dtype).to(imagesA.device)
 
 
-def _require_batch(images: torch.Tensor, preprocess: bool) -> None:
+def _validate_batch(images: torch.Tensor, preprocess: bool) -> None:
     """Refuse what can be no batch, before any weights are loaded."""
     if not isinstance(images, torch.Tensor):
         raise RequestError(f"images are {type(images).__name__}; expected a tensor (n, 3, h, w)")
     if images.shape[0] < 2:
-        raise TooFewImages(f"a distribution needs at least two images; got {images.shape[0]}")
-    if not preprocess and tuple(images.shape[2:]) != (PIXELS, PIXELS):
-        raise RequestError(f"images are {tuple(images.shape[2:])}; with preprocess=False expected ({PIXELS}, {PIXELS})")
+        raise TooFewImagesError(f"a distribution needs at least two images; got {images.shape[0]}")
+    if not preprocess and tuple(images.shape[2:]) != (INPUT_SIZE, INPUT_SIZE):
+        raise RequestError(
+            f"images are {tuple(images.shape[2:])}; with preprocess=False expected ({INPUT_SIZE}, {INPUT_SIZE})"
+        )
 
 
-def _features(network: ImageFeatures, images: torch.Tensor, batch_size: int) -> torch.Tensor:
+def _extract_features(network: ImageFeatures, images: torch.Tensor, batch_size: int) -> torch.Tensor:
     with torch.set_grad_enabled(torch.is_grad_enabled() and images.requires_grad):
-        pieces = images.split(images.shape[0] if batch_size == -1 else batch_size)
-        return torch.cat([network.features(piece) for piece in pieces])
+        batches = images.split(images.shape[0] if batch_size == -1 else batch_size)
+        return torch.cat([network.features(piece) for piece in batches])
 
 
 @lru_cache(maxsize=4)
-def _network(extractor: str, weights: str | None, device: torch.device, checkpoint: bool) -> ImageFeatures:
+def _load_network(
+    extractor: str, weights: str | None, device: torch.device, gradient_checkpointing: bool
+) -> ImageFeatures:
     return ImageFeatures(
-        extractor=extractor, convention=CONVENTIONS[extractor], weights=weights, checkpoint=checkpoint
+        extractor=extractor,
+        preprocessing=PREPROCESSINGS[extractor],
+        weights=weights,
+        gradient_checkpointing=gradient_checkpointing,
     ).to(device)

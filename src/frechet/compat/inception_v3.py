@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812, its usual name
 
-from frechet.backends.torch import TorchOps, full_precision
+from frechet.backends.torch import TorchOps, disable_tf32
 from frechet.errors import RequestError
 from frechet.networks import inception
 from frechet.networks.weights import INCEPTION_2015, load_weights
@@ -53,11 +53,11 @@ class InceptionV3(torch.nn.Module):
         self.normalize_input = normalize_input
         self.output_blocks = sorted(output_blocks)
         self.last_needed_block = max(output_blocks)
-        loaded = load_weights(INCEPTION_2015, inception.layers, Path(weights) if weights is not None else None)
+        loaded = load_weights(INCEPTION_2015, inception.conv_layers, Path(weights) if weights is not None else None)
         self.layers = torch.nn.ParameterDict(
             {
-                f"{name.replace('.', '/')}:{part}": torch.nn.Parameter(_tensor(array), requires_grad=requires_grad)
-                for name, arrays in loaded.layers.items()
+                f"{name.replace('.', '/')}:{part}": torch.nn.Parameter(_as_tensor(array), requires_grad=requires_grad)
+                for name, arrays in loaded.conv_layers.items()
                 for part, array in zip(("kernel", "bias"), arrays, strict=True)
             }
         )
@@ -66,13 +66,15 @@ class InceptionV3(torch.nn.Module):
         """(n, 3, h, w) in [0, 1] -> the maps of `output_blocks`, each (n, c, h, w)."""
         x = inp
         if self.resize_input:
-            x = F.interpolate(x, size=(inception.PIXELS, inception.PIXELS), mode="bilinear", align_corners=False)
+            x = F.interpolate(
+                x, size=(inception.INPUT_SIZE, inception.INPUT_SIZE), mode="bilinear", align_corners=False
+            )
         if self.normalize_input:
             x = 2 * x - 1
         blocks = {str(d): block for d, block in self.BLOCK_INDEX_BY_DIM.items()}
         maps = []
-        with full_precision():
-            for stage, features in inception.stages(TorchOps(), self._conv(), x, inception.FID):
+        with disable_tf32():
+            for stage, features in inception.iter_stages(TorchOps(), self._make_conv(), x, inception.FID_POOL_BRANCHES):
                 block = blocks.get(stage)
                 if block in self.output_blocks:
                     maps.append(features.mean((2, 3), keepdim=True) if block == 3 else features)
@@ -80,15 +82,15 @@ class InceptionV3(torch.nn.Module):
                     break
         return maps
 
-    def _conv(self) -> inception.Conv:
+    def _make_conv(self) -> inception.ConvFunction:
         pairs: dict[str, dict[str, torch.Tensor]] = {}
         for key in self.layers:
             name, _, part = key.rpartition(":")
             pairs.setdefault(name.replace("/", "."), {})[part] = self.layers[key]
         weights = {name: (pair["kernel"], pair["bias"]) for name, pair in pairs.items()}
-        return inception.convolution(TorchOps(), weights)
+        return inception.make_conv(TorchOps(), weights)
 
 
-def _tensor(array: np.ndarray) -> torch.Tensor:
+def _as_tensor(array: np.ndarray) -> torch.Tensor:
     tensor = torch.from_numpy(np.array(array))
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 
 from frechet.distances.frechet import frechet_terms
-from frechet.distances.gaussian import Normal
+from frechet.distances.gaussian import Gaussian
 from frechet.distances.inception_score import split_inception_scores
 from frechet.errors import RequestError
 from frechet.losses.torch_features import ImageFeatures
 
-CLASSES = {"inception": 1008, "inception-torchvision": 1000}
-PIXELS = 299
+N_CLASSES = {"inception": 1008, "inception-torchvision": 1000}
+INPUT_SIZE = 299
 
 
 def inception_score(
@@ -51,11 +51,11 @@ def inception_score(
         RequestError: images of another shape or range, fewer than `splits`, an unknown extractor.
         WeightsError: the weights cannot be had, or have no class scores.
     """
-    if extractor not in CLASSES:
-        raise RequestError(f"no extractor {extractor!r} for is_fid; there is {', '.join(CLASSES)}")
-    logits = _features(imgs, CLASSES[extractor], cuda, batch_size, resize, extractor, weights)
+    if extractor not in N_CLASSES:
+        raise RequestError(f"no extractor {extractor!r} for is_fid; there is {', '.join(N_CLASSES)}")
+    logits = _extract_features(imgs, N_CLASSES[extractor], cuda, batch_size, resize, extractor, weights)
     scores = split_inception_scores(logits[: len(logits) // splits * splits], splits)
-    return scores.mean, scores.deviation
+    return scores.mean, scores.std
 
 
 def fid(
@@ -69,34 +69,34 @@ def fid(
     weights: str | None = None,
 ) -> float:
     """The Fréchet distance of two datasets' 2048 features, exact where there are fewer images than these. Arguments as above."""
-    if extractor not in CLASSES:
-        raise RequestError(f"no extractor {extractor!r} for is_fid; there is {', '.join(CLASSES)}")
-    sides = [_features(imgs, 2048, cuda, batch_size, resize, extractor, weights) for imgs in (imgs1, imgs2)]
-    return float(frechet_terms(*(Normal.of_features(side.astype(np.float64)) for side in sides)).total)
+    if extractor not in N_CLASSES:
+        raise RequestError(f"no extractor {extractor!r} for is_fid; there is {', '.join(N_CLASSES)}")
+    features = [_extract_features(imgs, 2048, cuda, batch_size, resize, extractor, weights) for imgs in (imgs1, imgs2)]
+    return float(frechet_terms(*(Gaussian.from_features(rows.astype(np.float64)) for rows in features)).total)
 
 
-def _features(
+def _extract_features(
     imgs: Any, dims: int, cuda: bool, batch_size: int, resize: bool, extractor: str, weights: str | None
 ) -> np.ndarray:
     network = ImageFeatures(
-        extractor=extractor, dims=dims, convention="pytorch-fid", weights=weights, value_range=(-1.0, 1.0)
+        extractor=extractor, dims=dims, preprocessing="pytorch-fid", weights=weights, value_range=(-1.0, 1.0)
     ).to("cuda" if cuda and torch.cuda.is_available() else "cpu")
-    found = []
+    batch_features = []
     with torch.inference_mode():
-        for batch in _batches(imgs, batch_size):
+        for batch in _iter_batches(imgs, batch_size):
             images = torch.stack([torch.as_tensor(image).float() for image in batch]).to(network.device)
-            if not resize and tuple(images.shape[2:]) != (PIXELS, PIXELS):
+            if not resize and tuple(images.shape[2:]) != (INPUT_SIZE, INPUT_SIZE):
                 raise RequestError(
-                    f"images are {tuple(images.shape[2:])}; with resize=False expected ({PIXELS}, {PIXELS}): set resize=True"
+                    f"images are {tuple(images.shape[2:])}; with resize=False expected ({INPUT_SIZE}, {INPUT_SIZE}): set resize=True"
                 )
-            found.append(network.features(images).cpu().numpy())
-    if not found:
+            batch_features.append(network.features(images).cpu().numpy())
+    if not batch_features:
         raise RequestError("got an empty dataset")
-    return np.concatenate(found)
+    return np.concatenate(batch_features)
 
 
-def _batches(imgs: Any, size: int) -> Iterator[list[Any]]:
+def _iter_batches(imgs: Any, size: int) -> Iterator[list[Any]]:
     images = (imgs[i] for i in range(len(imgs)))
-    alone = (image[0] if isinstance(image, Sequence) else image for image in images)
-    while batch := list(islice(alone, size)):
+    unlabelled = (image[0] if isinstance(image, Sequence) else image for image in images)
+    while batch := list(islice(unlabelled, size)):
         yield batch

@@ -21,12 +21,12 @@ from frechet.compat.pytorch_fid import calculate_frechet_distance
 from frechet.errors import RequestError, SourceError
 from frechet.images.decode import decode
 from frechet.images.sources.registry import FolderSource
-from frechet.statistics.moments import Gaussian
+from frechet.statistics.moments import RunningMoments
 from frechet.statistics.npz_format import read_statistics
 
 __all__ = ["compute_frechet_distance", "compute_statistics", "fid_from_stats", "get_fid_network"]
 
-_SIZE = (299, 299, 3)
+_INPUT_SHAPE = (299, 299, 3)
 
 
 def get_fid_network(weights: str | Path | None = None) -> Callable[[Any], Any]:
@@ -48,22 +48,22 @@ def get_fid_network(weights: str | Path | None = None) -> Callable[[Any], Any]:
     """
     import jax
 
-    from frechet.backends.jax import shardings
+    from frechet.backends.jax import make_shardings
     from frechet.features.jax_network import load_jax_network
 
     apply, params = load_jax_network(weights=weights, value_range=(-1.0, 1.0))
-    by_device, everywhere = shardings(jax.local_devices())
-    params = jax.device_put(params, everywhere)
+    sharded, replicated = make_shardings(jax.local_devices())
+    params = jax.device_put(params, replicated)
 
     def run(params: Any, images: Any) -> Any:
-        features = apply(params, images.reshape(-1, *_SIZE))
+        features = apply(params, images.reshape(-1, *_INPUT_SHAPE))
         return features.reshape(*images.shape[:-3], 1, 1, -1)
 
     compiled = jax.jit(run)
 
     def activations(images: Any) -> Any:
-        _require_prepared(images, jax.local_device_count())
-        return compiled(params, jax.device_put(images, by_device if images.ndim == 5 else everywhere))
+        _validate_images(images, jax.local_device_count())
+        return compiled(params, jax.device_put(images, sharded if images.ndim == 5 else replicated))
 
     return activations
 
@@ -81,8 +81,8 @@ def fid_from_stats(mu1: Any, sigma1: Any, mu2: Any, sigma2: Any, *, ridge: float
         Mismatch: the shapes differ.
     """
     mu1, sigma1, mu2, sigma2 = (np.asarray(array, np.float64) for array in (mu1, sigma1, mu2, sigma2))
-    on_diagonal = ridge * np.eye(len(sigma1))
-    with_ridge = calculate_frechet_distance(mu1, sigma1 + on_diagonal, mu2, sigma2 + on_diagonal)
+    ridge_matrix = ridge * np.eye(len(sigma1))
+    with_ridge = calculate_frechet_distance(mu1, sigma1 + ridge_matrix, mu2, sigma2 + ridge_matrix)
     return with_ridge - 2 * ridge * len(sigma1)
 
 
@@ -124,27 +124,27 @@ def compute_statistics(
         stored = read_statistics(Path(path))
         return stored.mean, stored.covariance
     source = FolderSource(Path(path))
-    pictures = list(source.pictures(range(len(source))))
-    gaussian: Gaussian | None = None
-    for start in range(0, len(pictures), batch_size):
-        images = [_resized(decode(picture).rgb, img_size) for picture in pictures[start : start + batch_size]]
+    image_refs = list(source.iter_images(range(len(source))))
+    moments: RunningMoments | None = None
+    for start in range(0, len(image_refs), batch_size):
+        images = [_resize(decode(image_ref).rgb, img_size) for image_ref in image_refs[start : start + batch_size]]
         if len({image.shape for image in images}) != 1:
             raise SourceError(f"{path} holds images of several sizes; say img_size=(width, height)")
         batch = 2 * (np.stack(images) / np.float32(255)) - 1
         features = np.asarray(apply_fn(params, batch)).reshape(len(batch), -1)
-        gaussian = (gaussian or Gaussian.empty(features.shape[1])).update(features)
-    assert gaussian is not None  # a source holds at least one image
-    return gaussian.mean, gaussian.covariance
+        moments = (moments or RunningMoments.empty(features.shape[1])).update(features)
+    assert moments is not None  # a source holds at least one image
+    return moments.mean, moments.covariance
 
 
-def _resized(rgb: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
+def _resize(rgb: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
     if size is None or rgb.shape[1::-1] == tuple(size):
         return rgb
     return np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BILINEAR))
 
 
-def _require_prepared(images: Any, devices: int) -> None:
-    if images.ndim not in (4, 5) or tuple(images.shape[-3:]) != _SIZE:
+def _validate_images(images: Any, devices: int) -> None:
+    if images.ndim not in (4, 5) or tuple(images.shape[-3:]) != _INPUT_SHAPE:
         raise RequestError(
             f"images have shape {tuple(images.shape)}; expected (n, 299, 299, 3) or (devices, n, 299, 299, 3). frechet.jax "
             "resizes by convention"

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from frechet._internal.cpu import usable_cores
-from frechet._internal.terminal import exiting
+from frechet._internal.cpu import process_cpu_count
+from frechet._internal.terminal import exit_on_error
 from frechet.distances.frechet import frechet_terms
-from frechet.distances.gaussian import Normal
-from frechet.errors import Mismatch, OutputError, SourceError, StatisticsError
+from frechet.distances.gaussian import Gaussian
+from frechet.errors import MismatchError, OutputError, SourceError, StatisticsError
 from frechet.evaluation.run import collect, score
 from frechet.images.decode import decode
-from frechet.images.image import Source
+from frechet.images.image import ImageSource
 from frechet.images.sources.registry import FolderSource
 from frechet.statistics.npz_format import read_statistics
 
@@ -68,13 +68,13 @@ def calculate_frechet_distance(mu1: Any, sigma1: Any, mu2: Any, sigma2: Any, eps
     means = [np.atleast_1d(np.asarray(mu, np.float64)) for mu in (mu1, mu2)]
     covariances = [np.atleast_2d(np.asarray(sigma, np.float64)) for sigma in (sigma1, sigma2)]
     if means[0].shape != means[1].shape or covariances[0].shape != covariances[1].shape:
-        raise Mismatch(
+        raise MismatchError(
             f"means of shape {means[0].shape} and {means[1].shape}, covariances of shape {covariances[0].shape} and "
             f"{covariances[1].shape}; expected equal ones"
         )
     if not all(np.isfinite(array).all() for array in (*means, *covariances)):
         raise StatisticsError("a mean or covariance holds NaN or infinity; look for images without finite features")
-    return frechet_terms(*(Normal(mu, covariance=sigma) for mu, sigma in zip(means, covariances, strict=True))).total
+    return frechet_terms(*(Gaussian(mu, covariance=sigma) for mu, sigma in zip(means, covariances, strict=True))).total
 
 
 def get_activations(
@@ -95,12 +95,12 @@ def get_activations(
     import torch
 
     model.eval()
-    source = FolderSource.of_files([Path(file) for file in files])
+    source = FolderSource.from_files([Path(file) for file in files])
     features = np.empty((len(source), dims))
-    pictures = list(source.pictures(range(len(source))))
+    image_refs = list(source.iter_images(range(len(source))))
     with ThreadPoolExecutor(max(1, num_workers)) as pool, torch.no_grad():
-        for start in range(0, len(pictures), batch_size):
-            decoded = pool.map(decode, pictures[start : start + batch_size])
+        for start in range(0, len(image_refs), batch_size):
+            decoded = pool.map(decode, image_refs[start : start + batch_size])
             images = [torch.tensor(image.rgb).permute(2, 0, 1).float().div_(255) for image in decoded]
             same = len({image.shape for image in images}) == 1
             batches = [torch.stack(images)] if same else [image[None] for image in images]
@@ -130,15 +130,15 @@ def calculate_fid_given_paths(
     num_workers: int | None = 1,
 ) -> float:
     """FID of two paths, each a flat folder or an .npz with mu and sigma."""
-    sides = [_side(path) for path in paths]
+    inputs = [_open_input(path) for path in paths]
     settings: dict[str, Any] = {
         "batch_size": batch_size,
         "device": str(device or "auto"),
         "workers": num_workers or None,
     }
-    if all(not isinstance(side, FolderSource) for side in sides):
+    if all(not isinstance(source_or_statistics, FolderSource) for source_or_statistics in inputs):
         settings = {}
-    return float(score(sides[0], sides[1], dims=dims, **settings)["fid"])
+    return float(score(inputs[0], inputs[1], dims=dims, **settings)["fid"])
 
 
 def save_fid_stats(
@@ -154,12 +154,12 @@ def save_fid_stats(
     if out.exists():
         raise OutputError(f"Existing output file: {out}")
     statistics = collect(
-        _side(folder), dims=dims, batch_size=batch_size, device=str(device or "auto"), workers=num_workers or None
+        _open_input(folder), dims=dims, batch_size=batch_size, device=str(device or "auto"), workers=num_workers or None
     )
     statistics.save(out)
 
 
-def _side(path: str | Path) -> Source | Any:
+def _open_input(path: str | Path) -> ImageSource | Any:
     path = Path(path)
     if path.suffix == ".npz":
         return read_statistics(path)
@@ -171,19 +171,19 @@ def _side(path: str | Path) -> Source | Any:
             f"{path} has no images directly in it: pytorch-fid looks in one flat folder for {', '.join(sorted(IMAGE_EXTENSIONS))} "
             "in lower case. frechet score looks further."
         )
-    return FolderSource.of_files(files, str(path))
+    return FolderSource.from_files(files, str(path))
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """pytorch-fid's command line."""
     parser = argparse.ArgumentParser(prog="python -m frechet.compat.pytorch_fid", description="FID of two paths.")
     parser.add_argument("--batch-size", type=int, default=None, help="images that run together (pytorch-fid: 50)")
-    parser.add_argument("--num-workers", type=int, default=usable_cores(), help="decoding threads")
+    parser.add_argument("--num-workers", type=int, default=process_cpu_count(), help="decoding threads")
     parser.add_argument("--device", default=None, help="like cuda, cuda:0 or cpu")
     parser.add_argument("--dims", type=int, default=2048, choices=[64, 192, 768, 2048], help="which layer's features")
     parser.add_argument("--save-stats", action="store_true", help="save statistics of the first path to the second")
     parser.add_argument("path", nargs=2, help="a flat folder of images, or an .npz with mu and sigma")
-    args = parser.parse_args(arguments)
+    args = parser.parse_args(argv)
     if args.save_stats:
         save_fid_stats(args.path, args.batch_size, args.device, args.dims, args.num_workers)
         return
@@ -192,5 +192,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    with exiting():
+    with exit_on_error():
         main()

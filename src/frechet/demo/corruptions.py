@@ -11,68 +11,68 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, ImageFilter
 
-from frechet.demo.photographs import FOREIGN, patches
+from frechet.demo.photographs import OUT_OF_DOMAIN_PHOTOGRAPHS, sample_patches
 
 
-def noise(images: np.ndarray, strength: float, seed: int) -> np.ndarray:
+def gaussian_noise(images: np.ndarray, level: float, seed: int) -> np.ndarray:
     """Gaussian noise of up to 64 grey levels (one standard deviation)."""
     random = np.random.default_rng(seed)
-    shaken = images + random.standard_normal(images.shape, np.float32) * (64 * strength)
+    shaken = images + random.standard_normal(images.shape, np.float32) * (64 * level)
     return shaken.round().clip(0, 255).astype(np.uint8)
 
 
-def blur(images: np.ndarray, strength: float, _seed: int) -> np.ndarray:
+def gaussian_blur(images: np.ndarray, level: float, _seed: int) -> np.ndarray:
     """Gaussian blur with a radius of up to 4 pixels."""
-    return _each(images, lambda image: image.filter(ImageFilter.GaussianBlur(4 * strength)))
+    return _map_images(images, lambda image: image.filter(ImageFilter.GaussianBlur(4 * level)))
 
 
-def jpeg(images: np.ndarray, strength: float, _seed: int) -> np.ndarray:
+def jpeg_compression(images: np.ndarray, level: float, _seed: int) -> np.ndarray:
     """JPEG compression at a quality from 95 down to 5."""
-    return _each(images, lambda image: _recompressed(image, round(95 - 90 * strength)))
+    return _map_images(images, lambda image: _compress_jpeg(image, round(95 - 90 * level)))
 
 
-def swirl(images: np.ndarray, strength: float, _seed: int) -> np.ndarray:
+def swirl(images: np.ndarray, level: float, _seed: int) -> np.ndarray:
     """A swirl about the centre, of up to 4 radians there."""
     height, width = images.shape[1:3]
     y, x = np.mgrid[:height, :width].astype(np.float64)
     dy, dx = y - (height - 1) / 2, x - (width - 1) / 2
     radius = np.hypot(dy, dx)
-    angle = np.arctan2(dy, dx) + 4 * strength * np.exp(-radius / (height / 4))
-    places = np.stack([radius * np.sin(angle) + (height - 1) / 2, radius * np.cos(angle) + (width - 1) / 2])
-    layers = np.moveaxis(images, 0, 2).reshape(height, width, -1)
-    turned = np.stack([_warped(layers[:, :, c], places) for c in range(layers.shape[2])], axis=2)
+    angle = np.arctan2(dy, dx) + 4 * level * np.exp(-radius / (height / 4))
+    coordinates = np.stack([radius * np.sin(angle) + (height - 1) / 2, radius * np.cos(angle) + (width - 1) / 2])
+    channels = np.moveaxis(images, 0, 2).reshape(height, width, -1)
+    turned = np.stack([_warp(channels[:, :, c], coordinates) for c in range(channels.shape[2])], axis=2)
     return np.moveaxis(turned.reshape(height, width, len(images), 3), 2, 0).round().astype(np.uint8)
 
 
-def foreign(images: np.ndarray, strength: float, seed: int) -> np.ndarray:
+def contaminate(images: np.ndarray, level: float, seed: int) -> np.ndarray:
     """Up to half of the images replaced by patches of a telescope's, microscopes' and an eye doctor's pictures."""
     random = np.random.default_rng(seed)
-    replaced = random.permutation(len(images))[: round(len(images) * strength / 2)]
+    replaced = random.permutation(len(images))[: round(len(images) * level / 2)]
     mixed = images.copy()
-    mixed[replaced] = patches(FOREIGN, len(replaced), seed)
+    mixed[replaced] = sample_patches(OUT_OF_DOMAIN_PHOTOGRAPHS, len(replaced), seed)
     return mixed
 
 
-DISTURBANCES: dict[str, Callable[[np.ndarray, float, int], np.ndarray]] = {
-    "Gaussian noise": noise,
-    "Gaussian blur": blur,
-    "JPEG": jpeg,
+CORRUPTIONS: dict[str, Callable[[np.ndarray, float, int], np.ndarray]] = {
+    "Gaussian noise": gaussian_noise,
+    "Gaussian blur": gaussian_blur,
+    "JPEG": jpeg_compression,
     "swirl": swirl,
-    "foreign images": foreign,
+    "foreign images": contaminate,
 }
 
 
-def _warped(layer: np.ndarray, places: np.ndarray) -> np.ndarray:
+def _warp(channel: np.ndarray, coordinates: np.ndarray) -> np.ndarray:
     from skimage.transform import warp  # an extra, and slow to import
 
-    return warp(layer, places, order=1, mode="reflect", preserve_range=True)  # type: ignore[no-untyped-call]
+    return warp(channel, coordinates, order=1, mode="reflect", preserve_range=True)  # type: ignore[no-untyped-call]
 
 
-def _each(images: np.ndarray, change: Callable[[Image.Image], Image.Image]) -> np.ndarray:
-    return np.stack([np.asarray(change(Image.fromarray(image))) for image in images])
+def _map_images(images: np.ndarray, operation: Callable[[Image.Image], Image.Image]) -> np.ndarray:
+    return np.stack([np.asarray(operation(Image.fromarray(image))) for image in images])
 
 
-def _recompressed(image: Image.Image, quality: int) -> Image.Image:
+def _compress_jpeg(image: Image.Image, quality: int) -> Image.Image:
     file = BytesIO()
     image.save(file, "JPEG", quality=quality)
     return Image.open(file)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from frechet.errors import SourceError
 
-EVERYDAY = (
+NATURAL_PHOTOGRAPHS = (
     ("skimage", "data/astronaut.png"),
     ("skimage", "data/chelsea.png"),
     ("skimage", "data/coffee.png"),
@@ -19,16 +19,16 @@ EVERYDAY = (
     ("sklearn", "datasets/images/china.jpg"),
     ("sklearn", "datasets/images/flower.jpg"),
 )
-FOREIGN = (  # a telescope, two microscopes' and an eye doctor's views: nothing like the photographs above
+OUT_OF_DOMAIN_PHOTOGRAPHS = (  # a telescope, two microscopes' and an eye doctor's views: nothing like the photographs above
     ("skimage", "data/hubble_deep_field.jpg"),
     ("skimage", "data/ihc.png"),
     ("skimage", "data/cell.png"),
     ("skimage", "data/retina.jpg"),
 )
-PATCH = 96  # pixels a side
+PATCH_SIZE = 96  # pixels a side
 
 
-def patches(photographs: tuple[tuple[str, str], ...], count: int, seed: int) -> np.ndarray:
+def sample_patches(photographs: tuple[tuple[str, str], ...], count: int, seed: int) -> np.ndarray:
     """Square patches of 96 to 192 pixels at random places, brought to 96 x 96.
 
     Returns:
@@ -37,19 +37,19 @@ def patches(photographs: tuple[tuple[str, str], ...], count: int, seed: int) -> 
     Raises:
         SourceError: a package that carries the photographs is not installed.
     """
-    images = [_photograph(package, name) for package, name in photographs]
+    images = [_load_photograph(package, name) for package, name in photographs]
     random = np.random.default_rng(seed)
-    cut = np.empty((count, PATCH, PATCH, 3), np.uint8)
+    crops = np.empty((count, PATCH_SIZE, PATCH_SIZE, 3), np.uint8)
     for index in range(count):
         image = images[index % len(images)]
-        side = int(random.integers(PATCH, min(2 * PATCH, *image.size) + 1))
-        left, top = (int(random.integers(0, length - side + 1)) for length in image.size)
-        box = (left, top, left + side, top + side)
-        cut[index] = np.asarray(image.resize((PATCH, PATCH), Image.Resampling.LANCZOS, box=box))
-    return cut
+        crop_size = int(random.integers(PATCH_SIZE, min(2 * PATCH_SIZE, *image.size) + 1))
+        left, top = (int(random.integers(0, length - crop_size + 1)) for length in image.size)
+        box = (left, top, left + crop_size, top + crop_size)
+        crops[index] = np.asarray(image.resize((PATCH_SIZE, PATCH_SIZE), Image.Resampling.LANCZOS, box=box))
+    return crops
 
 
-def _photograph(package: str, name: str) -> Image.Image:
+def _load_photograph(package: str, name: str) -> Image.Image:
     found = importlib.util.find_spec(package)
     if found is None or found.origin is None:
         raise SourceError(f"the photographs of {package} are not installed: pip install 'frechet[demo]'")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from frechet.distances.frechet import Terms, frechet_terms
-from frechet.distances.gaussian import Array, Normal
-from frechet.errors import TooFewImages
+from frechet.distances.frechet import FrechetTerms, frechet_terms
+from frechet.distances.gaussian import Array, Gaussian
+from frechet.errors import TooFewImagesError
 
-SIZES = 15  # as in the paper
-FEWEST = 8  # of which a quarter is two
+NUM_SIZES = 15  # as in the paper
+MIN_IMAGES = 8  # of which a quarter is two
 
 
-def frechet_infinity(x: Array, y: Array | Normal, *, seed: int = 0) -> Terms:
+def frechet_infinity(x: Array, y: Array | Gaussian, *, seed: int = 0) -> FrechetTerms:
     """The intercept of a line through distances against 1/n + 1/m, at 15 sizes from n/4 to n of seeded random subsets.
 
     Args:
@@ -26,30 +26,32 @@ def frechet_infinity(x: Array, y: Array | Normal, *, seed: int = 0) -> Terms:
     Raises:
         TooFewImages: fewer than 8 on a side.
     """
-    for side in (x,) if isinstance(y, Normal) else (x, y):
-        require_quarters(side.shape[0])
+    for side in (x,) if isinstance(y, Gaussian) else (x, y):
+        require_enough_images(side.shape[0])
     random = np.random.default_rng(seed)
     found, inverses = [], []
-    for share in np.linspace(0.25, 1.0, SIZES):
-        sides = [side if isinstance(side, Normal) else _part(side, share, random) for side in (x, y)]
-        found.append(frechet_terms(*map(_gaussian, sides)))
-        inverses.append(sum(1 / side.shape[0] for side in sides if not isinstance(side, Normal)))
+    for fraction in np.linspace(0.25, 1.0, NUM_SIZES):
+        sides = [side if isinstance(side, Gaussian) else _random_subset(side, fraction, random) for side in (x, y)]
+        found.append(frechet_terms(*map(_as_gaussian, sides)))
+        inverses.append(sum(1 / side.shape[0] for side in sides if not isinstance(side, Gaussian)))
     mean, covariance = (
         float(np.polynomial.polynomial.polyfit(inverses, term, 1)[0]) for term in zip(*found, strict=True)
     )
-    return Terms(mean, covariance)
+    return FrechetTerms(mean, covariance)
 
 
-def require_quarters(n: int) -> None:
+def require_enough_images(n: int) -> None:
     """Raises: TooFewImages: a quarter of so many images is no distribution."""
-    if n < FEWEST:
-        raise TooFewImages(f"a line through subsets from a quarter of the images on needs at least {FEWEST}; got {n}")
+    if n < MIN_IMAGES:
+        raise TooFewImagesError(
+            f"a line through subsets from a quarter of the images on needs at least {MIN_IMAGES}; got {n}"
+        )
 
 
-def _part(rows: Array, share: float, random: np.random.Generator) -> Array:
-    size = max(2, round(share * rows.shape[0]))
+def _random_subset(rows: Array, fraction: float, random: np.random.Generator) -> Array:
+    size = max(2, round(fraction * rows.shape[0]))
     return rows[random.permutation(rows.shape[0])[:size], :]
 
 
-def _gaussian(side: Array | Normal) -> Normal:
-    return side if isinstance(side, Normal) else Normal.of_features(side.astype(np.float64))
+def _as_gaussian(side: Array | Gaussian) -> Gaussian:
+    return side if isinstance(side, Gaussian) else Gaussian.from_features(side.astype(np.float64))

@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from frechet.distances.extrapolation import SIZES, require_quarters
-from frechet.distances.gaussian import Array, namespace_of
-from frechet.errors import TooFewImages
+from frechet.distances.extrapolation import NUM_SIZES, require_enough_images
+from frechet.distances.gaussian import Array, get_namespace
+from frechet.errors import TooFewImagesError
 
 
 def inception_score(probabilities: Array) -> Array:
@@ -21,7 +21,7 @@ def inception_score(probabilities: Array) -> Array:
     Returns:
         A scalar from 1 (all alike) to the number of classes.
     """
-    xp = namespace_of(probabilities)
+    xp = get_namespace(probabilities)
     marginal = xp.mean(probabilities, axis=0)
     tiny = float(xp.finfo(probabilities.dtype).tiny)  # p log p is 0 at 0
     surprise = xp.log(probabilities + tiny) - xp.log(marginal + tiny)
@@ -39,7 +39,7 @@ class SplitScores:
         return float(np.mean(self.values))
 
     @property
-    def deviation(self) -> float:
+    def std(self) -> float:
         return float(np.std(self.values))
 
 
@@ -59,7 +59,7 @@ def split_inception_scores(
     """
     n = len(logits)
     if n < splits:
-        raise TooFewImages(f"an Inception Score of {splits} splits needs at least {splits} images; got {n}")
+        raise TooFewImagesError(f"an Inception Score of {splits} splits needs at least {splits} images; got {n}")
     order = np.arange(n) if order is None else order
     ends = [min(i * size, n) if size else i * n // splits for i in range(splits + 1)]
     return SplitScores(
@@ -77,15 +77,15 @@ def inception_score_infinity(logits: np.ndarray, *, seed: int = 0) -> float:
     Raises:
         TooFewImages: fewer than 8.
     """
-    require_quarters(len(logits))
+    require_enough_images(len(logits))
     random = np.random.default_rng(seed)
-    sizes = np.linspace(0.25, 1, SIZES) * len(logits)
+    sizes = np.linspace(0.25, 1, NUM_SIZES) * len(logits)
     sizes = sizes.astype(int)
     found = [float(inception_score(_softmax(logits[random.permutation(len(logits))[:size]]))) for size in sizes]
     return float(np.polynomial.polynomial.polyfit(1 / sizes, found, 1)[0])
 
 
-def old_permutation(n: int, seed: int) -> np.ndarray:
+def legacy_permutation(n: int, seed: int) -> np.ndarray:
     """(n,) the order in which torch-fidelity takes images: a permutation by NumPy's old generator."""
     return np.random.RandomState(seed % 2**32).permutation(n)
 
@@ -99,7 +99,7 @@ def vendi_score(features: np.ndarray) -> float:
     Returns:
         1 (all alike) to min(n, d) and the rows of length 0: the number of different images, so to speak.
     """
-    rows = unit_rows(features)
+    rows = normalize_rows(features)
     gram = rows @ rows.T if len(rows) <= rows.shape[1] else rows.T @ rows
     values = np.linalg.eigvalsh(gram / len(rows))
     alone = np.count_nonzero(~rows.any(axis=1))  # rows of zeros, which are like themselves all the same
@@ -107,7 +107,7 @@ def vendi_score(features: np.ndarray) -> float:
     return float(np.exp(-(values * np.log(values)).sum()))
 
 
-def unit_rows(features: np.ndarray) -> np.ndarray:
+def normalize_rows(features: np.ndarray) -> np.ndarray:
     """(n, d) float64 rows of length 1; a row of zeros stays one."""
     rows = features.astype(np.float64)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
@@ -115,5 +115,5 @@ def unit_rows(features: np.ndarray) -> np.ndarray:
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    exponentials = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)

@@ -18,22 +18,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from frechet.distances.frechet import ROUGH, frechet_terms
-from frechet.distances.gaussian import DOUBLE, Array, Normal, namespace_of
-from frechet.distances.permutation_test import Equality, permutation_test
-from frechet.distances.transport import Coupling, couple, influence, inverse_sums
+from frechet.distances.frechet import COARSE_TOLERANCE, frechet_terms
+from frechet.distances.gaussian import FLOAT64_EPS, Array, Gaussian, get_namespace
+from frechet.distances.permutation_test import PermutationTestResult, permutation_test
+from frechet.distances.transport import Coupling, influence_function, inverse_sums, optimal_coupling
 
-GROUPS = 10
-FEWEST = 1.5  # images per dimension, below which no correction can be trusted
-ENOUGH = 8  # images per dimension, from which the analytic bias is as good as the jackknife's
-PAIRS = 4096  # of images, for the mean square of the second derivative
-SHARED = 64  # groups of the second side, over which ψ₂ is averaged: its variance is known to √(2/64)
-NORMAL_95 = 1.959964
-EQUAL = 0.05  # of p-values, above which two sides are not told apart
+NUM_GROUPS = 10
+MIN_IMAGES_PER_DIM = 1.5  # images per dimension, below which no correction can be trusted
+ANALYTIC_IMAGES_PER_DIM = 8  # images per dimension, from which the analytic bias is as good as the jackknife's
+MAX_PAIRS = 4096  # of images, for the mean square of the second derivative
+NUM_REFERENCE_GROUPS = 64  # groups of the second side, over which ψ₂ is averaged: its variance is known to √(2/64)
+Z_95 = 1.959964
+SIGNIFICANCE_LEVEL = 0.05  # of p-values, above which two sides are not told apart
 
 
 @dataclass(frozen=True)
-class Side:
+class IntervalInput:
     """One side of a comparison and what is known of its sampling.
 
     Attributes:
@@ -42,19 +42,21 @@ class Side:
         rows: (k, d) features of some of the images, or of all of them (k = n), or None.
     """
 
-    normal: Normal
+    gaussian: Gaussian
     n: int | None
     rows: Array | None = None
 
     @property
-    def complete(self) -> bool:
+    def has_all_rows(self) -> bool:
         """Whether every image's features are at hand."""
         return self.rows is not None and self.rows.shape[0] == self.n
 
     @property
-    def jackknifed(self) -> bool:
+    def uses_jackknife(self) -> bool:
         """Whether its bias is found by leaving images out."""
-        return self.complete and self.n is not None and self.n < ENOUGH * self.normal.mean.shape[0]
+        return (
+            self.has_all_rows and self.n is not None and self.n < ANALYTIC_IMAGES_PER_DIM * self.gaussian.mean.shape[0]
+        )
 
 
 class Interval(NamedTuple):
@@ -71,42 +73,44 @@ class Interval(NamedTuple):
             distances to the same q then err together by the covariance of theirs. None where q has no rows.
     """
 
-    corrected: float
+    corrected_value: float
     standard_error: float
     low: float
     high: float
     method: str
-    variances: tuple[float, float]
-    p_equal: float | None = None
-    groups: tuple[float, ...] | None = None
+    variance_components: tuple[float, float]
+    permutation_p_value: float | None = None
+    reference_groups: tuple[float, ...] | None = None
 
-    def halved_by(self, n: int | None, m: int | None) -> tuple[int | None, int | None]:
+    def n_to_halve_interval(self, n: int | None, m: int | None) -> tuple[int | None, int | None]:
         """About how many images a side would halve the interval: of p alone where q's share is small, else of both.
 
         Its width falls with √n; where the two sides are not told apart, d² is a square of what falls so, and it falls with n.
         """
-        first, second, times = (*self.variances, 4)
-        if n and m and self.p_equal is not None and self.p_equal > EQUAL:
+        first, second, times = (*self.variance_components, 4)
+        if n and m and self.permutation_p_value is not None and self.permutation_p_value > SIGNIFICANCE_LEVEL:
             first, second, times = 1 / n, 1 / m, 2
         wanted = (first + second) / times
         if n is not None and second < wanted / 2:
-            return _rounded(n * first / (wanted - second)), m
-        return tuple(None if size is None else _rounded(times * size) for size in (n, m))  # type: ignore[return-value]
+            return _round_up(n * first / (wanted - second)), m
+        return tuple(None if size is None else _round_up(times * size) for size in (n, m))  # type: ignore[return-value]
 
 
-def why_none(p: Side, q: Side) -> str | None:
+def explain_unavailable_interval(p: IntervalInput, q: IntervalInput) -> str | None:
     """Why no interval can be given, or None where one can."""
-    d = p.normal.mean.shape[0]
+    d = p.gaussian.mean.shape[0]
     if p.n is None and q.n is None:
         return "neither side says how many images it was made from"
-    fewest = max(3, int(-(-FEWEST * d // 1)))  # one left out, two have a covariance
+    fewest = max(3, int(-(-MIN_IMAGES_PER_DIM * d // 1)))  # one left out, two have a covariance
     for side in (p, q):
         if side.n is not None and side.n < fewest:
-            return f"an interval needs at least {FEWEST} images a dimension on each side: {fewest}, not {side.n}"
+            return f"an interval needs at least {MIN_IMAGES_PER_DIM} images a dimension on each side: {fewest}, not {side.n}"
     return None
 
 
-def interval(p: Side, q: Side, *, seed: int = 0, done: Callable[[int, int], None] = lambda *_: None) -> Interval:
+def confidence_interval(
+    p: IntervalInput, q: IntervalInput, *, seed: int = 0, on_step: Callable[[int, int], None] = lambda *_: None
+) -> Interval:
     """The corrected squared distance between what p and q were drawn from, with its 95 % interval.
 
     Args:
@@ -114,84 +118,97 @@ def interval(p: Side, q: Side, *, seed: int = 0, done: Callable[[int, int], None
         seed: of the groups that the jackknife leaves out, and of permutations.
         done: called with (steps done, steps in all).
     """
-    plain = frechet_terms(p.normal, q.normal, rounding=ROUGH).total
-    coupling = couple(p.normal, q.normal)
-    sides = ((p, q.normal, coupling), (q, p.normal, coupling.swapped()))
-    effects = [_effects(*side) for side in sides]
-    variances = _halved_noise(
-        [_variance(*side, psi) for side, psi in zip(sides, effects, strict=True)], p, q, coupling, seed
+    plain_value = frechet_terms(p.gaussian, q.gaussian, tolerance=COARSE_TOLERANCE).total
+    coupling = optimal_coupling(p.gaussian, q.gaussian)
+    sides = ((p, q.gaussian, coupling), (q, p.gaussian, coupling.swap()))
+    influence_values = [_influence_values(*side) for side in sides]
+    variance_components = _remove_double_counted_noise(
+        [_sampling_variance(*side, psi) for side, psi in zip(sides, influence_values, strict=True)],
+        p,
+        q,
+        coupling,
+        seed,
     )
-    bias = sum(_analytic_bias(side, way) for side, _, way in sides if not side.jackknifed)
-    if p.jackknifed or q.jackknifed:
-        bias += plain - _jackknifed(plain, p, q, seed, done)
-    corrected, error = plain - bias, sum(variances) ** 0.5
+    bias = sum(_analytic_bias(side, side_coupling) for side, _, side_coupling in sides if not side.uses_jackknife)
+    if p.uses_jackknife or q.uses_jackknife:
+        bias += plain_value - _jackknife_estimate(plain_value, p, q, seed, on_step)
+    corrected_value, error = plain_value - bias, sum(variance_components) ** 0.5
     found = Interval(
-        corrected,
+        corrected_value,
         error,
-        max(0.0, corrected - NORMAL_95 * error),
-        max(0.0, corrected + NORMAL_95 * error + _skew(corrected, error)),
-        _method(p, q),
-        variances,
-        groups=_in_groups(q, effects[1]),
+        max(0.0, corrected_value - Z_95 * error),
+        max(0.0, corrected_value + Z_95 * error + _skew(corrected_value, error)),
+        _describe_method(p, q),
+        variance_components,
+        reference_groups=_group_means(q, influence_values[1]),
     )
-    if found.low > 0 or not (p.complete and q.complete):
+    if found.low > 0 or not (p.has_all_rows and q.has_all_rows):
         return found
     assert p.rows is not None
     assert q.rows is not None
-    return _where_equal(found, plain, permutation_test(p.rows, q.rows, seed=seed, done=done))
+    return _apply_permutation_test(found, plain_value, permutation_test(p.rows, q.rows, seed=seed, on_step=on_step))
 
 
-def _skew(corrected: float, error: float) -> float:
+def _skew(corrected_value: float, error: float) -> float:
     """How much further the upper end lies: Var ψ grows with d², so that √d² is what errs alike on both sides."""
-    return (NORMAL_95 * error) ** 2 / (4 * max(corrected, error)) if error else 0.0
+    return (Z_95 * error) ** 2 / (4 * max(corrected_value, error)) if error else 0.0
 
 
-def _effects(side: Side, other: Normal, coupling: Coupling) -> Array | None:
+def _influence_values(side: IntervalInput, other: Gaussian, coupling: Coupling) -> Array | None:
     """ψ of a side's rows, or None where it has none or nobody knows how many images it stands for."""
     if side.n is None or side.rows is None:
         return None
-    return influence(_double(side.rows), side.normal, other, coupling).total
+    return influence_function(_to_float64(side.rows), side.gaussian, other, coupling).total
 
 
-def _variance(side: Side, other: Normal, coupling: Coupling, psi: Array | None) -> float:
+def _sampling_variance(side: IntervalInput, other: Gaussian, coupling: Coupling, psi: Array | None) -> float:
     """Var ψ / n of one side; 0 where nothing is known of its sampling."""
     if side.n is None:
         return 0.0
     if psi is None:
-        return _gaussian_variance(side.normal, other, coupling) / side.n
-    xp = namespace_of(psi)
+        return _gaussian_influence_variance(side.gaussian, other, coupling) / side.n
+    xp = get_namespace(psi)
     return float(xp.mean((psi - xp.mean(psi)) ** 2)) / (side.n - 1)
 
 
-def _in_groups(side: Side, psi: Array | None) -> tuple[float, ...] | None:
+def _group_means(side: IntervalInput, psi: Array | None) -> tuple[float, ...] | None:
     """ψ averaged over `SHARED` random groups of the side's images, the same for whatever it is compared with."""
-    if psi is None or side.n is None or psi.shape[0] < 2 * SHARED:
+    if psi is None or side.n is None or psi.shape[0] < 2 * NUM_REFERENCE_GROUPS:
         return None
     order = np.random.default_rng(0).permutation(psi.shape[0])
-    scale = (psi.shape[0] / (SHARED * side.n)) ** 0.5
-    return tuple(float(namespace_of(psi).mean(psi[group])) * scale for group in np.array_split(order, SHARED))
+    scale = (psi.shape[0] / (NUM_REFERENCE_GROUPS * side.n)) ** 0.5
+    return tuple(
+        float(get_namespace(psi).mean(psi[group])) * scale for group in np.array_split(order, NUM_REFERENCE_GROUPS)
+    )
 
 
-def _halved_noise(variances: list[float], p: Side, q: Side, coupling: Coupling, seed: int) -> tuple[float, float]:
+def _remove_double_counted_noise(
+    variance_components: list[float], p: IntervalInput, q: IntervalInput, coupling: Coupling, seed: int
+) -> tuple[float, float]:
     """Var ψ₁/n₁ and Var ψ₂/n₂ without what they count twice.
 
     ψ is itself estimated, (1/n) Σⱼ h(x, xⱼ) away from the true one, h being the second derivative of d². That noise adds
     E h²/n² to the two variances, but only half of it to the distance's own (as in every degenerate U-statistic).
     """
-    twice = [0.0, 0.0]
+    double_counted = [0.0, 0.0]
     random = np.random.default_rng(seed)
     for side, other, mine, sign in ((p, p, 0, 1), (q, q, 1, 1), (p, q, None, -1)):
         if side.rows is None or other.rows is None or not side.n or not other.n:
             continue
-        noise = _mean_square_of_h(side, other, p, coupling, sign, random) / (side.n * other.n)
+        noise = _second_derivative_mean_square(side, other, p, coupling, sign, random) / (side.n * other.n)
         for i in (0, 1) if mine is None else (mine,):
-            twice[i] += noise
-    first, second = (max(v - t / 2, v / 2) for v, t in zip(variances, twice, strict=True))
+            double_counted[i] += noise
+    first, second = (max(v - t / 2, v / 2) for v, t in zip(variance_components, double_counted, strict=True))
     return first, second
 
 
-def _mean_square_of_h(
-    one: Side, other: Side, p: Side, coupling: Coupling, sign: int, random: np.random.Generator
+def _second_derivative_mean_square(
+    one: IntervalInput,
+    other: IntervalInput,
+    p: IntervalInput,
+    coupling: Coupling,
+    sign: int,
+    random: np.random.Generator,
 ) -> float:
     """E h(x, x′)² over pairs of different images.
 
@@ -200,13 +217,13 @@ def _mean_square_of_h(
     assert one.rows is not None
     assert other.rows is not None
     k, m = one.rows.shape[0], other.rows.shape[0]
-    pairs = min(k, m, PAIRS)
+    pairs = min(k, m, MAX_PAIRS)
     left = random.permutation(k)[:pairs]
     right = (left + random.integers(1, k, pairs)) % k if one is other else random.permutation(m)[:pairs]
-    x, y = _double(one.rows[left, :]) - one.normal.mean, _double(other.rows[right, :]) - other.normal.mean
+    x, y = _to_float64(one.rows[left, :]) - one.gaussian.mean, _to_float64(other.rows[right, :]) - other.gaussian.mean
     z = x @ (coupling.onto_q if one is p else coupling.onto_p).T
     w = y @ (coupling.onto_q if other is p else coupling.onto_p).T
-    xp = namespace_of(z)
+    xp = get_namespace(z)
     products = z * w
     spread = xp.sum((products @ inverse_sums(coupling.roots)) * products, axis=1)
     spread = spread - (xp.sum(z**2, axis=1) + xp.sum(w**2, axis=1) - xp.sum(coupling.roots)) / 2
@@ -214,99 +231,103 @@ def _mean_square_of_h(
     return float(xp.mean((along + spread) ** 2))
 
 
-def _gaussian_variance(normal: Normal, other: Normal, coupling: Coupling) -> float:
+def _gaussian_influence_variance(gaussian: Gaussian, other: Gaussian, coupling: Coupling) -> float:
     """Var ψ of a Gaussian: 4 gᵀΣg + 2 tr((I-T)Σ(I-T)Σ), with W Σ Wᵀ = diag(roots)."""
-    xp = namespace_of(normal.mean)
-    gap = normal.mean - other.mean
-    squares, along = xp.sum(normal.covariance**2), gap @ normal.covariance @ gap
-    mixed = xp.sum((coupling.onto_q @ normal.covariance) ** 2)
+    xp = get_namespace(gaussian.mean)
+    mean_difference = gaussian.mean - other.mean
+    squares, along = xp.sum(gaussian.covariance**2), mean_difference @ gaussian.covariance @ mean_difference
+    mixed = xp.sum((coupling.onto_q @ gaussian.covariance) ** 2)
     return max(0.0, float(4 * along + 2 * (squares - 2 * mixed + xp.sum(coupling.roots**2))))
 
 
-def _analytic_bias(side: Side, coupling: Coupling) -> float:
+def _analytic_bias(side: IntervalInput, coupling: Coupling) -> float:
     """b / n of one side, first order in 1/n; 0 where nothing is known of its sampling."""
     if side.n is None:
         return 0.0
-    xp = namespace_of(side.normal.mean)
+    xp = get_namespace(side.gaussian.mean)
     roots = coupling.roots
     weights = inverse_sums(roots)
     if side.rows is None:  # of a Gaussian: Var(zᵢzⱼ) = sᵢsⱼ (1 + δᵢⱼ)
         spread = xp.sum(roots[:, None] * roots[None, :] * weights) + xp.sum(roots) / 2
     else:
-        moved = ((_double(side.rows) - side.normal.mean) @ coupling.onto_q.T) ** 2
+        moved = ((_to_float64(side.rows) - side.gaussian.mean) @ coupling.onto_q.T) ** 2
         fourth = moved.T @ moved / moved.shape[0]
         spread = xp.sum(fourth * weights) - xp.sum(roots) / 2
-    return float(side.normal.trace + spread / 2) / side.n
+    return float(side.gaussian.trace + spread / 2) / side.n
 
 
-def _jackknifed(plain: float, p: Side, q: Side, seed: int, done: Callable[[int, int], None]) -> float:
+def _jackknife_estimate(
+    plain_value: float, p: IntervalInput, q: IntervalInput, seed: int, on_step: Callable[[int, int], None]
+) -> float:
     """G F - Σ (1 - m/n) F₋g over G groups of m images, left out of both sides at once."""
-    lead = p if p.jackknifed else q
+    lead = p if p.uses_jackknife else q
     assert lead.n is not None
     random = np.random.default_rng(seed)
-    left = [_leaving_out(side, random) if side.jackknifed else None for side in (p, q)]
+    left = [_iter_without_groups(side, random) if side.uses_jackknife else None for side in (p, q)]
     total = 0.0
-    for step in range(GROUPS):
-        one, other = ((side.normal, 0) if rest is None else next(rest) for side, rest in zip((p, q), left, strict=True))
-        m = one[1] if p.jackknifed else other[1]
-        total += (1 - m / lead.n) * frechet_terms(one[0], other[0], rounding=ROUGH).total
-        done(step + 1, GROUPS)
-    return GROUPS * plain - total
+    for step in range(NUM_GROUPS):
+        one, other = (
+            (side.gaussian, 0) if rest is None else next(rest) for side, rest in zip((p, q), left, strict=True)
+        )
+        m = one[1] if p.uses_jackknife else other[1]
+        total += (1 - m / lead.n) * frechet_terms(one[0], other[0], tolerance=COARSE_TOLERANCE).total
+        on_step(step + 1, NUM_GROUPS)
+    return NUM_GROUPS * plain_value - total
 
 
-def _leaving_out(side: Side, random: np.random.Generator) -> Iterator[tuple[Normal, int]]:
+def _iter_without_groups(side: IntervalInput, random: np.random.Generator) -> Iterator[tuple[Gaussian, int]]:
     """The side without each group in turn, and how many images that left out."""
     assert side.rows is not None
-    n, whole = side.rows.shape[0], side.normal
-    for group in np.array_split(random.permutation(n), GROUPS):
-        yield _without(side.rows[group, :], whole, n), len(group)
+    n, full_gaussian = side.rows.shape[0], side.gaussian
+    for group in np.array_split(random.permutation(n), NUM_GROUPS):
+        yield _remove_rows(side.rows[group, :], full_gaussian, n), len(group)
 
 
-def _without(rows: Array, whole: Normal, n: int) -> Normal:
+def _remove_rows(rows: Array, full_gaussian: Gaussian, n: int) -> Gaussian:
     """The Gaussian of n images less these rows, which may have been most of its spread: the rest is then known less well."""
-    scatter = whole.covariance * (n - 1)
-    centred = _double(rows) - whole.mean
-    shift = namespace_of(centred).sum(centred, axis=0)
+    scatter = full_gaussian.covariance * (n - 1)
+    centered = _to_float64(rows) - full_gaussian.mean
+    shift = get_namespace(centered).sum(centered, axis=0)
     rest = n - rows.shape[0]
-    left = scatter - centred.T @ centred - shift[:, None] * (shift / rest)[None, :]
-    found = Normal(whole.mean - shift / rest, covariance=left / (rest - 1))
-    rounding = DOUBLE * float(whole.trace)
-    lost = rounding / max(float(found.trace), rounding) if rounding else 0.0
-    return replace(found, resolution=max(whole.resolution, lost))
+    left = scatter - centered.T @ centered - shift[:, None] * (shift / rest)[None, :]
+    found = Gaussian(full_gaussian.mean - shift / rest, covariance=left / (rest - 1))
+    tolerance = FLOAT64_EPS * float(full_gaussian.trace)
+    lost = tolerance / max(float(found.trace), tolerance) if tolerance else 0.0
+    return replace(found, covariance_eps=max(full_gaussian.covariance_eps, lost))
 
 
-def _where_equal(found: Interval, plain: float, equality: Equality) -> Interval:
+def _apply_permutation_test(found: Interval, plain_value: float, equality: PermutationTestResult) -> Interval:
     """The interval where both sides may be one distribution: ψ vanishes there, so permutations stand for it."""
-    if equality.p_value <= EQUAL:
-        return found._replace(p_equal=equality.p_value)
-    high = max(0.0, plain - equality.mean) + NORMAL_95 * equality.deviation
+    if equality.p_value <= SIGNIFICANCE_LEVEL:
+        return found._replace(permutation_p_value=equality.p_value)
+    high = max(0.0, plain_value - equality.mean) + Z_95 * equality.std
     return found._replace(
         low=0.0,
         high=max(found.high, high),
-        p_equal=equality.p_value,
+        permutation_p_value=equality.p_value,
         method=f"{found.method}; permutations of equal sets",
     )
 
 
-def _method(p: Side, q: Side) -> str:
-    one, other = _how(p), _how(q)
+def _describe_method(p: IntervalInput, q: IntervalInput) -> str:
+    one, other = _describe_correction(p), _describe_correction(q)
     return one if one == other else f"{one} (generated), {other} (reference)"
 
 
-def _how(side: Side) -> str:
+def _describe_correction(side: IntervalInput) -> str:
     if side.n is None:
         return "sampling left out"
-    if side.jackknifed:
-        return f"jackknife of {GROUPS} groups"
+    if side.uses_jackknife:
+        return f"jackknife of {NUM_GROUPS} groups"
     return "analytic" if side.rows is not None else "analytic, as if Gaussian"
 
 
-def _rounded(n: float) -> int:
+def _round_up(n: float) -> int:
     """To two figures, upwards."""
     step = 10 ** max(0, len(str(int(n))) - 2)
     return int(-(-n // step) * step)
 
 
-def _double(rows: Array) -> Array:
-    xp = namespace_of(rows)
+def _to_float64(rows: Array) -> Array:
+    xp = get_namespace(rows)
     return xp.astype(rows, xp.float64)

@@ -19,15 +19,15 @@ def lerp(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
 
 def slerp(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
     """The same on the arc (Shoemake 1985), for rows of any length; on the line where an arc is not defined."""
-    cosine = (unit(a) * unit(b)).sum(axis=1, keepdims=True)
+    cosine = (normalize_latents(a) * normalize_latents(b)).sum(axis=1, keepdims=True)
     angle = np.arccos(cosine.clip(-1, 1))
     sine = np.maximum(np.sin(angle), _TINY)
     arc = (np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / sine
-    short = np.minimum(*(np.linalg.norm(side, axis=1, keepdims=True) for side in (a, b))) < _TINY
+    short = np.minimum(*(np.linalg.norm(latents, axis=1, keepdims=True) for latents in (a, b))) < _TINY
     return np.where(short | (np.abs(cosine) > 1 - _TINY), lerp(a, b, t), arc)
 
 
-def unit(rows: np.ndarray) -> np.ndarray:
+def normalize_latents(rows: np.ndarray) -> np.ndarray:
     """Rows of length 1; those of length 0 stay."""
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), _TINY)
 
@@ -35,18 +35,18 @@ def unit(rows: np.ndarray) -> np.ndarray:
 INTERPOLATIONS: dict[str, Interpolation] = {
     "lerp": lerp,
     "slerp_any": slerp,
-    "slerp_unit": lambda a, b, t: unit(slerp(a, b, t)),
+    "slerp_unit": lambda a, b, t: normalize_latents(slerp(a, b, t)),
 }
 
 
-class Trimmed(NamedTuple):
+class TrimmedMean(NamedTuple):
     """A mean and its standard error."""
 
     mean: float
     standard_error: float
 
 
-def trimmed_mean(values: np.ndarray, low: float, high: float) -> Trimmed:
+def trimmed_mean(values: np.ndarray, low: float, high: float) -> TrimmedMean:
     """The mean of what lies between two percentiles, both ends counted.
 
     Args:
@@ -59,4 +59,4 @@ def trimmed_mean(values: np.ndarray, low: float, high: float) -> Trimmed:
     ends = np.percentile(values, low, method="lower"), np.percentile(values, high, method="higher")
     kept = values[(values >= ends[0]) & (values <= ends[1])]
     spread = np.clip(values, *ends).std(ddof=1)
-    return Trimmed(float(kept.mean()), float(spread * len(values) ** 0.5 / len(kept)))
+    return TrimmedMean(float(kept.mean()), float(spread * len(values) ** 0.5 / len(kept)))

@@ -15,15 +15,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from frechet.distances.gaussian import Normal
-from frechet.distances.transport import Coupling, couple, influence
+from frechet.distances.gaussian import Gaussian
+from frechet.distances.transport import Coupling, influence_function, optimal_coupling
 
-_AT_ONCE = 1024  # images
-_STEP = 0.5  # of log t; the rule errs by exp(-2π²/step) of the sum
-_BELOW, _ABOVE = 1e-16, 1e6  # how far t reaches beyond the squares of the roots; above, the integrand is known
+_BLOCK_ROWS = 1024  # images
+_LOG_STEP = 0.5  # of log t; the rule errs by exp(-2π²/step) of the sum
+_MIN_T_RATIO, _MAX_T_RATIO = (
+    1e-16,
+    1e6,
+)  # how far t reaches beyond the squares of the roots; above, the integrand is known
 
 
-class Changes(NamedTuple):
+class LeaveOneOutChanges(NamedTuple):
     """What leaving out each image changes the squared distance by.
 
     Attributes:
@@ -35,34 +38,38 @@ class Changes(NamedTuple):
     covariance: np.ndarray
 
 
-def changes_without(rows: np.ndarray, p: Normal, q: Normal) -> Changes:
+def leave_one_out_changes(rows: np.ndarray, p: Gaussian, q: Gaussian) -> LeaveOneOutChanges:
     """The change of d²(p, q) without each of p's images; of two images, of which one has no covariance, to first order.
 
     Args:
         rows: (n, d) features of all images of p.
         p, q: of the same dimension.
     """
-    n, coupling = len(rows), couple(p, q)
+    n, coupling = len(rows), optimal_coupling(p, q)
     if n < 3:
-        first = influence(rows.astype(np.float64), p, q, coupling)
-        return Changes(first.mean / (1 - n), first.covariance / (1 - n))
-    blocks = [_changes(rows[start : start + _AT_ONCE], n, p, q, coupling) for start in range(0, n, _AT_ONCE)]
-    return Changes(*map(np.concatenate, zip(*blocks, strict=True)))
+        first = influence_function(rows.astype(np.float64), p, q, coupling)
+        return LeaveOneOutChanges(first.mean / (1 - n), first.covariance / (1 - n))
+    blocks = [
+        _block_changes(rows[start : start + _BLOCK_ROWS], n, p, q, coupling) for start in range(0, n, _BLOCK_ROWS)
+    ]
+    return LeaveOneOutChanges(*map(np.concatenate, zip(*blocks, strict=True)))
 
 
-def _changes(rows: np.ndarray, n: int, p: Normal, q: Normal, coupling: Coupling) -> Changes:
+def _block_changes(rows: np.ndarray, n: int, p: Gaussian, q: Gaussian, coupling: Coupling) -> LeaveOneOutChanges:
     """Those of some of n images."""
-    centred = rows - p.mean
-    squares = np.sum(centred**2, axis=1)
+    centered = rows - p.mean
+    squares = np.sum(centered**2, axis=1)
     a, b = (n - 1) / (n - 2), n / ((n - 1) * (n - 2))
-    mean = squares / (n - 1) ** 2 - 2 * (centred @ (p.mean - q.mean)) / (n - 1)
+    mean = squares / (n - 1) ** 2 - 2 * (centered @ (p.mean - q.mean)) / (n - 1)
     real = coupling.roots > 0
     roots = coupling.roots[real]
-    shared = _roots_without(roots, (centred @ coupling.onto_q[real].T) ** 2, a, b)
-    return Changes(mean, (a - 1) * float(p.trace) - b * squares - 2 * ((a - 1) / (1 + a**0.5) * roots.sum() + shared))
+    shared = _trace_sqrt_changes(roots, (centered @ coupling.onto_q[real].T) ** 2, a, b)
+    return LeaveOneOutChanges(
+        mean, (a - 1) * float(p.trace) - b * squares - 2 * ((a - 1) / (1 + a**0.5) * roots.sum() + shared)
+    )
 
 
-def _roots_without(roots: np.ndarray, squares: np.ndarray, a: float, b: float) -> np.ndarray:
+def _trace_sqrt_changes(roots: np.ndarray, squares: np.ndarray, a: float, b: float) -> np.ndarray:
     """(n,) tr √(a S² - b uuᵀ) - √a tr S of (k,) roots S and (n, k) squares z²."""
     if not len(roots):
         return np.zeros(len(squares))
@@ -70,8 +77,8 @@ def _roots_without(roots: np.ndarray, squares: np.ndarray, a: float, b: float) -
     roots, squares = roots / scale, squares / scale
     known = a * roots**2
     weights = (b / a) * squares / roots
-    t = np.exp(np.arange(np.log(known.min() * _BELOW), np.log(known.max() * _ABOVE) + _STEP, _STEP))
+    t = np.exp(np.arange(np.log(known.min() * _MIN_T_RATIO), np.log(known.max() * _MAX_T_RATIO) + _LOG_STEP, _LOG_STEP))
     ratios = 1 - weights @ (known[:, None] / (known[:, None] + t))
     least = t / (known.max() + t)  # as eigenvalues interlace; less is rounding, of which the smallest roots are full
-    beyond = b * (squares @ roots) * (t[-1] * np.exp(_STEP)) ** -0.5 / (1 - np.exp(-_STEP / 2))
-    return scale * _STEP / (2 * np.pi) * (np.log(np.maximum(ratios, least)) @ t**0.5 - beyond)
+    beyond = b * (squares @ roots) * (t[-1] * np.exp(_LOG_STEP)) ** -0.5 / (1 - np.exp(-_LOG_STEP / 2))
+    return scale * _LOG_STEP / (2 * np.pi) * (np.log(np.maximum(ratios, least)) @ t**0.5 - beyond)

@@ -13,13 +13,13 @@ import numpy as np
 
 from frechet.errors import StatisticsError
 
-BLOCK = 2**24  # entries of a block: 64 MiB in float32
-_PAIRS = 64  # pairs that are computed anew at a time: so few stay in the cache
-_EPS = 2.0**-24
+BLOCK_SIZE = 2**24  # entries of a block: 64 MiB in float32
+_PAIR_BATCH_SIZE = 64  # pairs that are computed anew at a time: so few stay in the cache
+_FLOAT32_ROUNDOFF = 2.0**-24
 
 
 @dataclass(frozen=True)
-class Cloud:
+class CenteredRows:
     """Rows, made ready for distances.
 
     Attributes:
@@ -29,76 +29,82 @@ class Cloud:
     """
 
     rows: np.ndarray
-    centred: np.ndarray
-    squares: np.ndarray
+    centered: np.ndarray
+    squared_norms: np.ndarray
 
     @classmethod
-    def of(cls, rows: np.ndarray, centre: np.ndarray) -> Cloud:
+    def from_rows(cls, rows: np.ndarray, center: np.ndarray) -> CenteredRows:
         """(n, d) rows about a (d,) centre, which both sides of a distance must share."""
-        centred = np.empty(rows.shape, np.float32)
-        for some in spans(len(rows), 8 * rows.shape[1]):  # less than a block, since the differences are float64
-            centred[some] = rows[some] - centre
-        squares = np.einsum("ij,ij->i", centred, centred)
-        if not np.isfinite(squares).all():
+        centered = np.empty(rows.shape, np.float32)
+        for selected in iter_block_slices(
+            len(rows), 8 * rows.shape[1]
+        ):  # less than a block, since the differences are float64
+            centered[selected] = rows[selected] - center
+        squared_norms = np.einsum("ij,ij->i", centered, centered)
+        if not np.isfinite(squared_norms).all():
             raise StatisticsError(
                 "features are so large that their squares are beyond float32; divide them by a number"
             )
-        return cls(rows, centred, squares)
+        return cls(rows, centered, squared_norms)
 
     def __len__(self) -> int:
         return len(self.rows)
 
 
-def spans(n: int, width: int) -> Iterator[slice]:
+def iter_block_slices(n: int, width: int) -> Iterator[slice]:
     """Slices of n rows of that width, each a block."""
-    size = max(1, BLOCK // max(width, 1))
+    size = max(1, BLOCK_SIZE // max(width, 1))
     return (slice(start, min(start + size, n)) for start in range(0, n, size))
 
 
-def mean_of(rows: np.ndarray) -> np.ndarray:
+def feature_mean(rows: np.ndarray) -> np.ndarray:
     """(d,) float64."""
     total = np.zeros(rows.shape[1])
-    for some in spans(len(rows), rows.shape[1]):
-        total += rows[some].sum(axis=0, dtype=np.float64)
+    for selected in iter_block_slices(len(rows), rows.shape[1]):
+        total += rows[selected].sum(axis=0, dtype=np.float64)
     return total / len(rows)
 
 
-def squared_distances(x: Cloud, y: Cloud) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+def iter_squared_distances(x: CenteredRows, y: CenteredRows) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """(rows of x, (b, m) float32 squared distances to all of y, (m,) float32 by how much those may be wrong)."""
-    d = x.centred.shape[1]
+    d = x.centered.shape[1]
     right = np.empty((len(y), d + 2), np.float32)
-    np.multiply(y.centred, -2, out=right[:, :d])
-    right[:, d], right[:, d + 1] = 1, y.squares
-    for some in spans(len(x), len(y)):
-        left = np.empty((some.stop - some.start, d + 2), np.float32)
-        left[:, :d], left[:, d], left[:, d + 1] = x.centred[some], x.squares[some], 1
-        yield some, left @ right.T, (8 * _EPS * d**0.5) * (x.squares[some].max() + y.squares)
+    np.multiply(y.centered, -2, out=right[:, :d])
+    right[:, d], right[:, d + 1] = 1, y.squared_norms
+    for selected in iter_block_slices(len(x), len(y)):
+        left = np.empty((selected.stop - selected.start, d + 2), np.float32)
+        left[:, :d], left[:, d], left[:, d + 1] = x.centered[selected], x.squared_norms[selected], 1
+        yield (
+            selected,
+            left @ right.T,
+            (8 * _FLOAT32_ROUNDOFF * d**0.5) * (x.squared_norms[selected].max() + y.squared_norms),
+        )
 
 
-def exact_distances(x: Cloud, y: Cloud, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+def exact_squared_distances(x: CenteredRows, y: CenteredRows, i: np.ndarray, j: np.ndarray) -> np.ndarray:
     """(p,) float64 squared distances of the pairs (xᵢ, yⱼ)."""
     found = np.empty(len(i))
-    for start in range(0, len(i), _PAIRS):
-        some = slice(start, start + _PAIRS)
-        gap = x.rows[i[some]].astype(np.float64) - y.rows[j[some]]
-        found[some] = np.einsum("ij,ij->i", gap, gap)
+    for start in range(0, len(i), _PAIR_BATCH_SIZE):
+        selected = slice(start, start + _PAIR_BATCH_SIZE)
+        gap = x.rows[i[selected]].astype(np.float64) - y.rows[j[selected]]
+        found[selected] = np.einsum("ij,ij->i", gap, gap)
     return found
 
 
-def nearest(x: Cloud, y: Cloud, k: int) -> tuple[np.ndarray, np.ndarray]:
+def nearest_neighbours(x: CenteredRows, y: CenteredRows, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k rows of y that are nearest to each row of x, k at most their number.
 
     Returns:
         (n, k) places in y and (n, k) float64 squared distances, ascending.
     """
-    places, squared = np.empty((len(x), k), np.int64), np.empty((len(x), k))
-    for some, block, doubt in squared_distances(x, y):
-        i, j = places_of(block <= (_at_least_kth(block, k) + 2 * doubt.max())[:, None])
-        places[some], squared[some] = _least(x, y, i + some.start, j, some, k)
-    return places, squared
+    indices, squared = np.empty((len(x), k), np.int64), np.empty((len(x), k))
+    for selected, block, error_bound in iter_squared_distances(x, y):
+        i, j = fast_nonzero(block <= (_kth_smallest_upper_bound(block, k) + 2 * error_bound.max())[:, None])
+        indices[selected], squared[selected] = _select_nearest(x, y, i + selected.start, j, selected, k)
+    return indices, squared
 
 
-def nearest_others(x: Cloud, k: int) -> tuple[np.ndarray, np.ndarray]:
+def nearest_neighbours_within(x: CenteredRows, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k other rows that are nearest to each row, k less than their number.
 
     Of equal rows all but the first k + 1 are left out, and get the neighbours that they share: each of a collapsed
@@ -107,25 +113,27 @@ def nearest_others(x: Cloud, k: int) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         (n, k) places and (n, k) float64 squared distances, ascending.
     """
-    first = _first_twins(x, k)
+    first = _first_duplicates(x, k)
     more = first != np.arange(len(x))
     if not more.any():
-        return _nearest_others(x, k)
+        return _nearest_neighbours_within(x, k)
     kept = np.flatnonzero(~more)
-    places, squared = _nearest_others(Cloud(x.rows[kept], x.centred[kept], x.squares[kept]), k)
+    indices, squared = _nearest_neighbours_within(
+        CenteredRows(x.rows[kept], x.centered[kept], x.squared_norms[kept]), k
+    )
     same = np.searchsorted(kept, first)
-    places = kept[places][same]
-    places[more] = np.column_stack([first, places])[more, :k]
-    return places, squared[same]
+    indices = kept[indices][same]
+    indices[more] = np.column_stack([first, indices])[more, :k]
+    return indices, squared[same]
 
 
-def _first_twins(x: Cloud, k: int) -> np.ndarray:
+def _first_duplicates(x: CenteredRows, k: int) -> np.ndarray:
     """(n,) for a row that is equal to more than k before it, the first of these; for every other, itself."""
     first = np.arange(len(x))
-    _, inverse, counts = np.unique(x.squares, return_inverse=True, return_counts=True)
-    twins: dict[bytes, list[int]] = {}
+    _, inverse, counts = np.unique(x.squared_norms, return_inverse=True, return_counts=True)
+    duplicates: dict[bytes, list[int]] = {}
     for i in np.flatnonzero(counts[inverse] > k + 1).tolist():
-        before = twins.setdefault(x.rows[i].tobytes(), [])
+        before = duplicates.setdefault(x.rows[i].tobytes(), [])
         if len(before) > k:
             first[i] = before[0]
         else:
@@ -133,47 +141,47 @@ def _first_twins(x: Cloud, k: int) -> np.ndarray:
     return first
 
 
-def _nearest_others(x: Cloud, k: int) -> tuple[np.ndarray, np.ndarray]:
+def _nearest_neighbours_within(x: CenteredRows, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The same of rows of which few are equal. Each distance is computed once for both its rows.
 
     A row's candidates are what lies below a limit that is no less than its k-th distance and falls as tiles go by.
     """
-    n, d = x.centred.shape
-    size = max(k + 1, min(n, int(BLOCK**0.5)))
+    n, d = x.centered.shape
+    size = max(k + 1, min(n, int(BLOCK_SIZE**0.5)))
     tiles = [slice(start, min(start + size, n)) for start in range(0, n, size)]
-    doubt = 32 * _EPS * d**0.5 * float(x.squares.max(initial=0))
+    error_bound = 32 * _FLOAT32_ROUNDOFF * d**0.5 * float(x.squared_norms.max(initial=0))
     limits = np.full(n, np.inf, np.float32)
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for at, rows in enumerate(tiles):
         if at:
-            found = [_kept(found, limits, k, doubt)]
+            found = [_prune_candidates(found, limits, k, error_bound)]
         for columns in tiles[at:]:
-            tile = _tile(x, rows, columns)
+            tile = _squared_distance_tile(x, rows, columns)
             if rows == columns:
                 np.fill_diagonal(tile, np.inf)
             elif np.isinf(limits[columns.start]):
-                limits[columns] = _at_least_kth(tile, k, axis=0) + doubt
+                limits[columns] = _kth_smallest_upper_bound(tile, k, axis=0) + error_bound
             if np.isinf(limits[rows.start]):
-                limits[rows] = _at_least_kth(tile, k) + doubt
-            i, j = places_of(tile <= limits[rows, None])
+                limits[rows] = _kth_smallest_upper_bound(tile, k) + error_bound
+            i, j = fast_nonzero(tile <= limits[rows, None])
             found.append((i + rows.start, j + columns.start, tile[i, j]))
             if rows != columns:
-                i, j = places_of(tile <= limits[columns])
+                i, j = fast_nonzero(tile <= limits[columns])
                 found.append((j + columns.start, i + rows.start, tile[i, j]))
-    i, j, _ = _kept(found, limits, k, doubt)
-    return _least(x, x, i, j, slice(0, n), k)
+    i, j, _ = _prune_candidates(found, limits, k, error_bound)
+    return _select_nearest(x, x, i, j, slice(0, n), k)
 
 
-def _tile(x: Cloud, rows: slice, columns: slice) -> np.ndarray:
-    block = x.centred[rows] @ x.centred[columns].T
+def _squared_distance_tile(x: CenteredRows, rows: slice, columns: slice) -> np.ndarray:
+    block = x.centered[rows] @ x.centered[columns].T
     block *= -2
-    block += x.squares[columns]
-    block += x.squares[rows, None]
+    block += x.squared_norms[columns]
+    block += x.squared_norms[rows, None]
     return block
 
 
-def _kept(
-    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]], limits: np.ndarray, k: int, doubt: float
+def _prune_candidates(
+    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]], limits: np.ndarray, k: int, error_bound: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Candidates that are still below their row's limit, which falls to its k-th candidate where it has so many."""
     i, j, values = (np.concatenate(parts) for parts in zip(*found, strict=True))
@@ -182,27 +190,29 @@ def _kept(
     counts = np.bincount(i, minlength=len(limits))
     full = counts >= k
     kth = (np.cumsum(counts) - counts + k - 1)[full]
-    limits[full] = np.minimum(limits[full], values[kth] + np.float32(doubt))
+    limits[full] = np.minimum(limits[full], values[kth] + np.float32(error_bound))
     kept = values <= limits[i]
     return i[kept], j[kept], values[kept]
 
 
-def _least(x: Cloud, y: Cloud, i: np.ndarray, j: np.ndarray, some: slice, k: int) -> tuple[np.ndarray, np.ndarray]:
+def _select_nearest(
+    x: CenteredRows, y: CenteredRows, i: np.ndarray, j: np.ndarray, selected: slice, k: int
+) -> tuple[np.ndarray, np.ndarray]:
     """(places, squared distances) of the k nearest among candidates (xᵢ, yⱼ), of which every row in `some` has k or more."""
-    exact = exact_distances(x, y, i, j)
+    exact = exact_squared_distances(x, y, i, j)
     order = np.lexsort((j, exact, i))
-    first = np.searchsorted(i[order], np.arange(some.start, some.stop))
+    first = np.searchsorted(i[order], np.arange(selected.start, selected.stop))
     chosen = order[first[:, None] + np.arange(k)]
     return j[chosen], exact[chosen]
 
 
-def places_of(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def fast_nonzero(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows and columns of what is true in a matrix, in order: many times as fast as `numpy.nonzero` where that is little."""
     i, j = np.divmod(np.flatnonzero(mask), mask.shape[1])
     return i, j
 
 
-def _at_least_kth(block: np.ndarray, k: int, axis: int = 1) -> np.ndarray:
+def _kth_smallest_upper_bound(block: np.ndarray, k: int, axis: int = 1) -> np.ndarray:
     """No less than the k-th smallest along an axis, and little more: the k-th smallest of the minima of many groups.
 
     Infinite where the axis is shorter than k.

@@ -15,15 +15,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from frechet.distances.frechet import ROUGH, frechet_terms
-from frechet.distances.gaussian import Array, Normal, namespace_of, rounding_of
+from frechet.distances.frechet import COARSE_TOLERANCE, frechet_terms
+from frechet.distances.gaussian import Array, Gaussian, get_namespace, machine_epsilon
 from frechet.distances.transport import inverse_sums
 
-PERMUTATIONS = 39  # the smallest p-value is 1/40
-IN_FULL = 4  # of them, whose distance is computed in full
+NUM_PERMUTATIONS = 39  # the smallest p-value is 1/40
+NUM_EXACT_DISTANCES = 4  # of them, whose distance is computed in full
 
 
-class Equality(NamedTuple):
+class PermutationTestResult(NamedTuple):
     """What permutations of the images between both sides say.
 
     Attributes:
@@ -33,10 +33,10 @@ class Equality(NamedTuple):
 
     p_value: float
     mean: float
-    deviation: float
+    std: float
 
 
-class _Pool(NamedTuple):
+class _PooledSample(NamedTuple):
     """All images, along the axes of their common Gaussian and in units of its deviations, so that single precision is enough.
 
     Attributes:
@@ -48,25 +48,25 @@ class _Pool(NamedTuple):
 
     rows: Array
     scatter: Array
-    spread: Array
+    eigenvalues: Array
     weights: Array
 
-    def second_order(self, chosen: np.ndarray) -> float:
+    def second_order_distance(self, chosen: np.ndarray) -> float:
         """t of the chosen images and all others."""
-        xp = namespace_of(self.rows)
+        xp = get_namespace(self.rows)
         part = self.rows[chosen, :]
         n, m = self.rows.shape[0], part.shape[0]
         rest, mean = n - m, xp.mean(part, axis=0)
-        gap = mean * (n / rest)  # the others' mean is -mean m / rest
+        mean_difference = mean * (n / rest)  # the others' mean is -mean m / rest
         squares = part.T @ part
         delta = squares * (1 / (m - 1) + 1 / (rest - 1)) - self.scatter / (rest - 1)
         delta = delta - (m / (m - 1) - m * m / (rest * (rest - 1))) * mean[:, None] * mean[None, :]
-        return float(xp.sum(self.spread * gap**2) + xp.sum(delta**2 * self.weights) / 2)
+        return float(xp.sum(self.eigenvalues * mean_difference**2) + xp.sum(delta**2 * self.weights) / 2)
 
 
 def permutation_test(
-    p_rows: Array, q_rows: Array, *, seed: int = 0, done: Callable[[int, int], None] = lambda *_: None
-) -> Equality:
+    p_rows: Array, q_rows: Array, *, seed: int = 0, on_step: Callable[[int, int], None] = lambda *_: None
+) -> PermutationTestResult:
     """Compare two sets with random partitions of both together.
 
     Args:
@@ -74,39 +74,47 @@ def permutation_test(
         seed: of the permutations.
         done: called with (steps done, steps in all).
     """
-    rows = namespace_of(p_rows, q_rows).concat([p_rows, q_rows], axis=0)
-    pool = _pooled(rows)
+    rows = get_namespace(p_rows, q_rows).concat([p_rows, q_rows], axis=0)
+    pool = _pool_features(rows)
     n, m = rows.shape[0], q_rows.shape[0]
-    observed = pool.second_order(np.arange(n - m, n))
+    observed = pool.second_order_distance(np.arange(n - m, n))
     random = np.random.default_rng(seed)
-    found, in_full = [], []
-    for step in range(PERMUTATIONS):
+    found, exact = [], []
+    for step in range(NUM_PERMUTATIONS):
         order = random.permutation(n)
-        found.append(pool.second_order(order[:m]))
-        if step < IN_FULL:
-            in_full.append(
-                frechet_terms(_normal(rows[order[:m], :]), _normal(rows[order[m:], :]), rounding=ROUGH).total
+        found.append(pool.second_order_distance(order[:m]))
+        if step < NUM_EXACT_DISTANCES:
+            exact.append(
+                frechet_terms(
+                    _fit_gaussian(rows[order[:m], :]), _fit_gaussian(rows[order[m:], :]), tolerance=COARSE_TOLERANCE
+                ).total
             )
-        done(step + 1, PERMUTATIONS)
-    further = sum(value >= observed for value in found)
-    scale = sum(in_full) / sum(found[:IN_FULL]) if any(found[:IN_FULL]) else 1.0
-    return Equality(
-        (1 + further) / (1 + PERMUTATIONS), scale * float(np.mean(found)), scale * float(np.std(found, ddof=1))
+        on_step(step + 1, NUM_PERMUTATIONS)
+    n_as_extreme = sum(value >= observed for value in found)
+    scale = sum(exact) / sum(found[:NUM_EXACT_DISTANCES]) if any(found[:NUM_EXACT_DISTANCES]) else 1.0
+    return PermutationTestResult(
+        (1 + n_as_extreme) / (1 + NUM_PERMUTATIONS), scale * float(np.mean(found)), scale * float(np.std(found, ddof=1))
     )
 
 
-def _pooled(rows: Array) -> _Pool:
-    xp = namespace_of(rows)
+def _pool_features(rows: Array) -> _PooledSample:
+    xp = get_namespace(rows)
     rows = xp.astype(rows, xp.float64)
     rows = rows - xp.mean(rows, axis=0)
-    spread, axes = xp.linalg.eigh(rows.T @ rows / (rows.shape[0] - 1))
-    spread = xp.where(spread > rounding_of(rows) * xp.max(spread), spread, xp.zeros_like(spread))
-    units = xp.where(spread > 0, 1 / xp.sqrt(xp.where(spread > 0, spread, xp.ones_like(spread))), xp.zeros_like(spread))
+    eigenvalues, axes = xp.linalg.eigh(rows.T @ rows / (rows.shape[0] - 1))
+    eigenvalues = xp.where(
+        eigenvalues > machine_epsilon(rows) * xp.max(eigenvalues), eigenvalues, xp.zeros_like(eigenvalues)
+    )
+    units = xp.where(
+        eigenvalues > 0,
+        1 / xp.sqrt(xp.where(eigenvalues > 0, eigenvalues, xp.ones_like(eigenvalues))),
+        xp.zeros_like(eigenvalues),
+    )
     rows = xp.astype(rows @ (axes * units), xp.float32)
-    weights = spread[:, None] * spread[None, :] * inverse_sums(spread)
-    return _Pool(rows, rows.T @ rows, xp.astype(spread, xp.float32), xp.astype(weights, xp.float32))
+    weights = eigenvalues[:, None] * eigenvalues[None, :] * inverse_sums(eigenvalues)
+    return _PooledSample(rows, rows.T @ rows, xp.astype(eigenvalues, xp.float32), xp.astype(weights, xp.float32))
 
 
-def _normal(rows: Array) -> Normal:
-    xp = namespace_of(rows)
-    return Normal.of_features(xp.astype(rows, xp.float64))
+def _fit_gaussian(rows: Array) -> Gaussian:
+    xp = get_namespace(rows)
+    return Gaussian.from_features(xp.astype(rows, xp.float64))

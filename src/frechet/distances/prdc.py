@@ -12,19 +12,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from frechet.distances.pairwise import (
-    Cloud,
-    exact_distances,
-    mean_of,
-    nearest,
-    nearest_others,
-    places_of,
-    squared_distances,
+    CenteredRows,
+    exact_squared_distances,
+    fast_nonzero,
+    feature_mean,
+    iter_squared_distances,
+    nearest_neighbours,
+    nearest_neighbours_within,
 )
-from frechet.errors import TooFewImages
+from frechet.errors import TooFewImagesError
 
 
 @dataclass(frozen=True)
-class Ball:
+class Neighbourhood:
     """What counts as inside: within the k-th neighbour, on its sphere too (`closed`) or not."""
 
     k: int
@@ -42,15 +42,15 @@ class Membership:
         k: of the balls.
     """
 
-    holders: np.ndarray
-    visited: np.ndarray
+    n_containing: np.ndarray
+    covered: np.ndarray
     recalled: np.ndarray
     k: int
 
     @property
     def precision(self) -> float:
         """Share of generated images within a reference ball (Kynkäänniemi et al. 2019, arXiv:1904.06991)."""
-        return float((self.holders > 0).mean())
+        return float((self.n_containing > 0).mean())
 
     @property
     def recall(self) -> float:
@@ -60,16 +60,16 @@ class Membership:
     @property
     def density(self) -> float:
         """Reference balls around a generated image over k, on average (Naeem et al. 2020, arXiv:2002.09797)."""
-        return float(self.holders.mean() / self.k)
+        return float(self.n_containing.mean() / self.k)
 
     @property
     def coverage(self) -> float:
         """Share of reference images with a generated one in their ball (ibid.)."""
-        return float(self.visited.mean())
+        return float(self.covered.mean())
 
 
 @dataclass(frozen=True)
-class Neighbourhoods:
+class PrdcResult:
     """What two sets of features are to each other.
 
     Attributes:
@@ -78,13 +78,17 @@ class Neighbourhoods:
             the balls smaller than the median; infinite for a copy (Kynkäänniemi et al. 2019, equation 3). None if not asked for.
     """
 
-    members: dict[Ball, Membership]
+    memberships: dict[Neighbourhood, Membership]
     realism: np.ndarray | None = None
 
 
-def neighbourhoods(
-    generated: np.ndarray, reference: np.ndarray, balls: Sequence[Ball], *, realism_k: int | None = None
-) -> Neighbourhoods:
+def compute_prdc(
+    generated: np.ndarray,
+    reference: np.ndarray,
+    neighbourhoods: Sequence[Neighbourhood],
+    *,
+    realism_k: int | None = None,
+) -> PrdcResult:
     """Both sets' memberships for each kind of ball.
 
     Args:
@@ -95,27 +99,31 @@ def neighbourhoods(
     Raises:
         TooFewImages: n or m is not more than the largest k.
     """
-    most = max([ball.k for ball in balls] + ([realism_k] if realism_k else []))
-    for name, side in (("generated", generated), ("reference", reference)):
-        require_neighbours(name, len(side), most)
-    x, y = clouds(generated, reference)
-    (_, own), (_, other) = nearest_others(x, most), nearest_others(y, most)
-    members = {
-        ball: Membership(np.zeros(len(x), np.int64), np.zeros(len(y), bool), np.zeros(len(y), bool), ball.k)
-        for ball in balls
+    most = max([neighbourhood.k for neighbourhood in neighbourhoods] + ([realism_k] if realism_k else []))
+    for name, features in (("generated", generated), ("reference", reference)):
+        require_neighbours(name, len(features), most)
+    x, y = center_on_reference(generated, reference)
+    (_, own), (_, other) = nearest_neighbours_within(x, most), nearest_neighbours_within(y, most)
+    memberships = {
+        neighbourhood: Membership(
+            np.zeros(len(x), np.int64), np.zeros(len(y), bool), np.zeros(len(y), bool), neighbourhood.k
+        )
+        for neighbourhood in neighbourhoods
     }
-    small = _radii_of_small(other[:, realism_k - 1]) if realism_k else None
+    small = _small_neighbourhood_radii(other[:, realism_k - 1]) if realism_k else None
     realism = np.zeros(len(x)) if realism_k else None
-    for some, block, doubt in squared_distances(x, y):
-        for ball, found in members.items():
-            i, j = _inside(block, other[:, ball.k - 1], doubt, ball, x, y, some)
-            found.holders[some] = np.bincount(i, minlength=len(block))
-            found.visited[j] = True
-            _, j = _inside(block, own[some, ball.k - 1, None], doubt.max(), ball, x, y, some)
+    for selected, block, error_bound in iter_squared_distances(x, y):
+        for neighbourhood, found in memberships.items():
+            i, j = _find_inside(block, other[:, neighbourhood.k - 1], error_bound, neighbourhood, x, y, selected)
+            found.n_containing[selected] = np.bincount(i, minlength=len(block))
+            found.covered[j] = True
+            _, j = _find_inside(
+                block, own[selected, neighbourhood.k - 1, None], error_bound.max(), neighbourhood, x, y, selected
+            )
             found.recalled[j] = True
         if realism is not None and small is not None:
-            realism[some] = _largest_ratio(np.where(block > doubt, block, 0), *small)
-    return Neighbourhoods(members, realism)
+            realism[selected] = _largest_ratio(np.where(block > error_bound, block, 0), *small)
+    return PrdcResult(memberships, realism)
 
 
 def authenticity(generated: np.ndarray, reference: np.ndarray) -> float:
@@ -130,37 +138,43 @@ def authenticity(generated: np.ndarray, reference: np.ndarray) -> float:
         0 to 100.
     """
     require_neighbours("reference", len(reference), 1)
-    x, y = clouds(generated, reference)
-    places, distance = nearest(x, y, 1)
-    _, apart = nearest_others(y, 1)
-    return 100 * float((apart[places[:, 0], 0] < distance[:, 0]).mean())
+    x, y = center_on_reference(generated, reference)
+    indices, distance = nearest_neighbours(x, y, 1)
+    _, nearest_reference_distance = nearest_neighbours_within(y, 1)
+    return 100 * float((nearest_reference_distance[indices[:, 0], 0] < distance[:, 0]).mean())
 
 
-def clouds(generated: np.ndarray, reference: np.ndarray) -> tuple[Cloud, Cloud]:
+def center_on_reference(generated: np.ndarray, reference: np.ndarray) -> tuple[CenteredRows, CenteredRows]:
     """Both sides about the reference's mean."""
-    centre = mean_of(reference)
-    return Cloud.of(generated, centre), Cloud.of(reference, centre)
+    center = feature_mean(reference)
+    return CenteredRows.from_rows(generated, center), CenteredRows.from_rows(reference, center)
 
 
 def require_neighbours(name: str, n: int, k: int) -> None:
     """Raises: TooFewImages: n images have no k-th neighbour each."""
     if n <= k:
-        raise TooFewImages(f"{n} {name} images have no {k}-th neighbour each: at least {k + 1} are needed")
+        raise TooFewImagesError(f"{n} {name} images have no {k}-th neighbour each: at least {k + 1} are needed")
 
 
-def _inside(
-    block: np.ndarray, radii: np.ndarray, doubt: np.ndarray | float, ball: Ball, x: Cloud, y: Cloud, some: slice
+def _find_inside(
+    block: np.ndarray,
+    radii: np.ndarray,
+    error_bound: np.ndarray | float,
+    neighbourhood: Neighbourhood,
+    x: CenteredRows,
+    y: CenteredRows,
+    selected: slice,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rows and columns of a block whose squared distance is below a squared radius, (m,) or (b, 1)."""
-    i, j = places_of(block <= (radii + doubt).astype(np.float32))
-    limits, slack = (np.broadcast_to(each, block.shape)[i, j] for each in (radii, doubt))
-    doubtful = np.flatnonzero(block[i, j] > limits - slack)
-    exact = exact_distances(x, y, i[doubtful] + some.start, j[doubtful])
-    outside = exact > limits[doubtful] if ball.closed else exact >= limits[doubtful]
-    return np.delete(i, doubtful[outside]), np.delete(j, doubtful[outside])
+    i, j = fast_nonzero(block <= (radii + error_bound).astype(np.float32))
+    limits, slack = (np.broadcast_to(each, block.shape)[i, j] for each in (radii, error_bound))
+    uncertain = np.flatnonzero(block[i, j] > limits - slack)
+    exact = exact_squared_distances(x, y, i[uncertain] + selected.start, j[uncertain])
+    outside = exact > limits[uncertain] if neighbourhood.closed else exact >= limits[uncertain]
+    return np.delete(i, uncertain[outside]), np.delete(j, uncertain[outside])
 
 
-def _radii_of_small(squared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _small_neighbourhood_radii(squared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which balls are smaller than the median, and their squared radii."""
     kept = np.flatnonzero(squared < np.median(squared))
     return kept, squared[kept].astype(np.float32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from frechet.errors import TooFewImages
+from frechet.errors import TooFewImagesError
 
 
 def monge_distance(x: np.ndarray, y: np.ndarray, directions: np.ndarray) -> float:
@@ -18,15 +18,15 @@ def monge_distance(x: np.ndarray, y: np.ndarray, directions: np.ndarray) -> floa
         TooFewImages: n differs, or is 0.
     """
     if len(x) != len(y) or not len(x):
-        raise TooFewImages(f"MIND compares equal numbers of images; got {len(x)} and {len(y)}")
+        raise TooFewImagesError(f"MIND compares equal numbers of images; got {len(x)} and {len(y)}")
     total = 0.0
     for direction in np.array_split(directions, max(1, len(directions) // 64)):
-        one, other = (np.sort(side @ direction.T, axis=0) for side in (x, y))
+        one, other = (np.sort(features @ direction.T, axis=0) for features in (x, y))
         total += float(((one - other).astype(np.float64) ** 2).sum())
     return 3 * x.shape[1] * total / (len(x) * len(directions))
 
 
-def unit_directions(count: int, d: int, random: np.random.Generator) -> np.ndarray:
+def sample_unit_directions(count: int, d: int, random: np.random.Generator) -> np.ndarray:
     """(count, d) float32, uniform on the sphere."""
     drawn = random.standard_normal((count, d))
     return (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)

@@ -13,9 +13,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from frechet.distances.frechet import require_same_dims
-from frechet.distances.gaussian import Array, Normal, namespace_of, rounding_of, times_factor
+from frechet.distances.gaussian import Array, Gaussian, get_namespace, machine_epsilon, matmul_factor_transpose
 
-_SMALL = 1e-4  # of the largest root: the square of one that is smaller is off by more than 1e-8 of itself
+_MIN_RELATIVE_ROOT = 1e-4  # of the largest root: the square of one that is smaller is off by more than 1e-8 of itself
 
 
 class Coupling(NamedTuple):
@@ -31,12 +31,12 @@ class Coupling(NamedTuple):
     onto_q: Array
     onto_p: Array
 
-    def swapped(self) -> Coupling:
+    def swap(self) -> Coupling:
         """The same with p and q exchanged."""
         return Coupling(self.roots, self.onto_p, self.onto_q)
 
 
-class Influence(NamedTuple):
+class InfluenceTerms(NamedTuple):
     """ψ of images: removing image i of n changes the squared distance by about -ψᵢ / (n - 1).
 
     Attributes:
@@ -53,7 +53,7 @@ class Influence(NamedTuple):
         return self.mean + self.covariance
 
 
-def couple(p: Normal, q: Normal) -> Coupling:
+def optimal_coupling(p: Gaussian, q: Gaussian) -> Coupling:
     """The transport between p and q, by the cheapest route that the shapes allow.
 
     Raises:
@@ -61,67 +61,67 @@ def couple(p: Normal, q: Normal) -> Coupling:
     """
     require_same_dims(p, q)
     if p.factor is None and q.factor is None:
-        p = p.factored()
+        p = p.with_factor()
     if p.factor is None:
-        return couple(q, p).swapped()
+        return optimal_coupling(q, p).swap()
     if q.covariance is not None:
-        return _by_eigenvalues(p.factor, q.covariance)
+        return _coupling_from_eigenvalues(p.factor, q.covariance)
     if p.covariance is not None:
-        return _by_eigenvalues(q.factor, p.covariance).swapped()
-    return _by_singular_values(p.factor, q.factor)
+        return _coupling_from_eigenvalues(q.factor, p.covariance).swap()
+    return _coupling_from_singular_values(p.factor, q.factor)
 
 
-def couple_by_factors(p: Normal, q: Normal) -> Coupling:
+def optimal_coupling_from_factors(p: Gaussian, q: Gaussian) -> Coupling:
     """The same without squaring anything, for two Gaussians with factors."""
-    return _by_singular_values(p.factor, q.factor)
+    return _coupling_from_singular_values(p.factor, q.factor)
 
 
-def squares_sufficed(coupling: Coupling) -> Array:
+def is_well_conditioned(coupling: Coupling) -> Array:
     """Whether roots of eigenvalues, where the coupling comes of such, keep half of float64's digits and more.
 
     A distance hardly feels the smallest roots, but a gradient does: where p has little spread, q may have much.
     """
     if not coupling.roots.shape[0]:
         return True
-    xp = namespace_of(coupling.roots)
-    return xp.min(coupling.roots) > _SMALL * xp.max(coupling.roots)
+    xp = get_namespace(coupling.roots)
+    return xp.min(coupling.roots) > _MIN_RELATIVE_ROOT * xp.max(coupling.roots)
 
 
 def inverse_sums(values: Array) -> Array:
     """(k, k) 1 / (sᵢ + sⱼ) of (k,) values that are not negative; 0 where both are 0."""
-    xp = namespace_of(values)
+    xp = get_namespace(values)
     sums = values[:, None] + values[None, :]
     return xp.where(sums > 0, 1 / xp.where(sums > 0, sums, xp.ones_like(sums)), xp.zeros_like(sums))
 
 
-def squared_distance(p: Normal, q: Normal, coupling: Coupling) -> Array:
+def squared_frechet_distance(p: Gaussian, q: Gaussian, coupling: Coupling) -> Array:
     """d², from the decomposition that the coupling holds already."""
-    xp = namespace_of(p.mean)
+    xp = get_namespace(p.mean)
     return xp.sum((p.mean - q.mean) ** 2) + p.trace + q.trace - 2 * xp.sum(coupling.roots)
 
 
 def feature_gradient(features: Array, other_mean: Array, onto_other: Array) -> Array:
     """∂d²/∂features of the side that (n, d) features make, which the map `onto_other` carries: (n, d)."""
     n = features.shape[0]
-    mean = namespace_of(features).mean(features, axis=0)
-    centred = features - mean
-    moved = (centred @ onto_other.T) @ onto_other
-    return (2 / n) * (mean - other_mean) + (2 / (n - 1)) * (centred - moved)
+    mean = get_namespace(features).mean(features, axis=0)
+    centered = features - mean
+    moved = (centered @ onto_other.T) @ onto_other
+    return (2 / n) * (mean - other_mean) + (2 / (n - 1)) * (centered - moved)
 
 
-def influence(rows: Array, p: Normal, q: Normal, coupling: Coupling) -> Influence:
+def influence_function(rows: Array, p: Gaussian, q: Gaussian, coupling: Coupling) -> InfluenceTerms:
     """ψ of (k, d) rows of p's features.
 
     ψ(x) = 2 (μ₁-μ₂)·(x-μ₁) + (x-μ₁)ᵀ(I-T₁)(x-μ₁) - tr((I-T₁)Σ₁)
     """
-    xp = namespace_of(rows)
-    centred = rows - p.mean
-    moved = centred @ coupling.onto_q.T
-    spread = xp.sum(centred**2, axis=1) - xp.sum(moved**2, axis=1)
-    return Influence(2 * (centred @ (p.mean - q.mean)), spread - (p.trace - xp.sum(coupling.roots)))
+    xp = get_namespace(rows)
+    centered = rows - p.mean
+    moved = centered @ coupling.onto_q.T
+    spread = xp.sum(centered**2, axis=1) - xp.sum(moved**2, axis=1)
+    return InfluenceTerms(2 * (centered @ (p.mean - q.mean)), spread - (p.trace - xp.sum(coupling.roots)))
 
 
-class Directions(NamedTuple):
+class LeadingDirections(NamedTuple):
     """Where a squared distance lies: the axes along which p has to be moved most.
 
     Attributes:
@@ -131,13 +131,13 @@ class Directions(NamedTuple):
     """
 
     axes: Array
-    shares: Array
+    contributions: Array
 
 
-def leading_directions(p: Normal, q: Normal, coupling: Coupling, count: int) -> Directions:
+def leading_directions(p: Gaussian, q: Gaussian, coupling: Coupling, count: int) -> LeadingDirections:
     """The eigenvectors of E (x - T(x))(x - T(x))ᵀ, x of p and T the transport onto q: (I-T)Σ₁(I-T) + (μ₁-μ₂)(μ₁-μ₂)ᵀ."""
-    xp = namespace_of(p.mean)
-    factor = p.factored().factor
+    xp = get_namespace(p.mean)
+    factor = p.with_factor().factor
     moved = factor - (factor @ coupling.onto_q.T) @ coupling.onto_q
     rows = xp.concat([moved, (p.mean - q.mean)[None, :]], axis=0)
     if rows.shape[0] < rows.shape[1]:
@@ -149,22 +149,22 @@ def leading_directions(p: Normal, q: Normal, coupling: Coupling, count: int) -> 
     axes, squares = xp.flip(axes, axis=0)[:count, :], xp.flip(squares, axis=0)[:count]
     lengths = xp.sqrt(xp.sum(axes**2, axis=1))
     real = lengths > 0
-    return Directions(
+    return LeadingDirections(
         axes / xp.where(real, lengths, xp.ones_like(lengths))[:, None], xp.where(real, squares, 0 * squares)
     )
 
 
-def _by_eigenvalues(factor: Array, covariance: Array) -> Coupling:
+def _coupling_from_eigenvalues(factor: Array, covariance: Array) -> Coupling:
     """Of p's factor and q's covariance: C₁Σ₂C₁ᵀ = U S² Uᵀ, and Vᵀ C₂ = S⁻¹ Uᵀ C₁Σ₂."""
-    xp = namespace_of(factor)
+    xp = get_namespace(factor)
     if factor.shape[0] < factor.shape[1]:
         carried = factor @ covariance
         gram = carried @ factor.T
     else:
-        carried = times_factor(covariance, factor).T
-        gram = times_factor(carried, factor)
+        carried = matmul_factor_transpose(covariance, factor).T
+        gram = matmul_factor_transpose(carried, factor)
     squares, vectors = xp.linalg.eigh((gram + gram.T) / 2)
-    roots, inverse = _roots(squares, factor.shape[0] * rounding_of(factor), xp)
+    roots, inverse = _roots_and_inverses(squares, factor.shape[0] * machine_epsilon(factor), xp)
     half = xp.sqrt(inverse)[:, None]
     return Coupling(
         roots,
@@ -173,16 +173,16 @@ def _by_eigenvalues(factor: Array, covariance: Array) -> Coupling:
     )
 
 
-def _by_singular_values(p: Array, q: Array) -> Coupling:
+def _coupling_from_singular_values(p: Array, q: Array) -> Coupling:
     """Of two factors, without squaring: C₁C₂ᵀ = U S Vᵀ."""
-    xp = namespace_of(p)
-    u, singular, vh = xp.linalg.svd(times_factor(p, q), full_matrices=False)
-    roots, inverse = _roots(singular**2, (max(p.shape[0], q.shape[0]) * rounding_of(p)) ** 2, xp)
+    xp = get_namespace(p)
+    u, singular, vh = xp.linalg.svd(matmul_factor_transpose(p, q), full_matrices=False)
+    roots, inverse = _roots_and_inverses(singular**2, (max(p.shape[0], q.shape[0]) * machine_epsilon(p)) ** 2, xp)
     half = xp.sqrt(inverse)[:, None]
     return Coupling(roots, onto_q=half * (vh @ q), onto_p=half * (u.T @ p))
 
 
-def _roots(squares: Array, threshold: float, xp: Any) -> tuple[Array, Array]:
+def _roots_and_inverses(squares: Array, threshold: float, xp: Any) -> tuple[Array, Array]:
     """Roots of squares and their inverses, both 0 where a square is no more than rounding of the largest."""
     if not squares.shape[0]:  # a side without any spread
         return squares, squares

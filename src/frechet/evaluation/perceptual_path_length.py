@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from frechet.distances.latent_paths import INTERPOLATIONS, unit
+from frechet.distances.latent_paths import INTERPOLATIONS, normalize_latents
 from frechet.errors import RequestError, RunError, SourceError
-from frechet.execution.collect import Progress
-from frechet.execution.settings import Options, Settings
-from frechet.features.encoders import name_of
+from frechet.execution.collect import ProgressCallback
+from frechet.execution.settings import Settings, SettingsKwargs
+from frechet.features.encoders import get_qualified_name
 from frechet.features.extractor import LoadedExtractor
-from frechet.features.registry import check_choice, table_row
+from frechet.features.registry import find_extractor, validate_choice
 from frechet.metrics import METRICS
-from frechet.preprocessing.registry import checked_range
+from frechet.preprocessing.registry import validate_value_range
 from frechet.results import Score
 from frechet.version import __version__
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-_AT_ONCE = 32  # pairs of images
-_OPTIONS = ("extractor", "dims", "convention", "weights", "backend", "device", "batch_size", "seed")
-_EIGHT_BITS = (
+_DEFAULT_BATCH_SIZE = 32  # pairs of images
+_SUPPORTED_OPTIONS = ("extractor", "dims", "preprocessing", "weights", "backend", "device", "batch_size", "seed")
+_ROUNDING_WARNING = (
     "the generator gave whole numbers of 8 bits: at so short a step their rounding is most of the value; give floating point "
     "in value_range"
 )
@@ -40,8 +40,8 @@ def perceptual_path_length(
     epsilon: float = 1e-4,
     distance: Callable[[Any, Any], Any] | None = None,
     value_range: tuple[float, float] = (0.0, 1.0),
-    progress: Progress | None = None,
-    **options: Unpack[Options],
+    progress: ProgressCallback | None = None,
+    **options: Unpack[SettingsKwargs],
 ) -> Score:
     """How fast a generator's images change along the way between two latents: the mean of distance / epsilon².
 
@@ -69,40 +69,40 @@ def perceptual_path_length(
         RequestError: a wish that cannot be met, or images of another kind.
         RunError: a distance is not finite.
     """
-    value_range = checked_range(value_range)
-    settings = _checked(num_samples, latent_size, epsilon, interpolation, options)
-    measure = distance or _FeatureDistance(settings.load(progress), value_range)
+    value_range = validate_value_range(value_range)
+    settings = _validate_arguments(num_samples, latent_size, epsilon, interpolation, options)
+    distance_fn = distance or _FeatureDistance(settings.load(progress), value_range)
     found = []
-    for start, stop, ends in _steps(settings, num_samples, latent_size, interpolation, epsilon):
+    for start, stop, ends in _iter_latent_pairs(settings, num_samples, latent_size, interpolation, epsilon):
         images = [generator(latents) for latents in ends]
-        found.append(_distances(measure(*images), stop - start))
+        found.append(_validate_distances(distance_fn(*images), stop - start))
         if progress:
             progress("pairs of images", stop, num_samples)
-    return _score(np.concatenate(found), measure, epsilon, interpolation, settings)
+    return _make_score(np.concatenate(found), distance_fn, epsilon, interpolation, settings)
 
 
-def _score(
-    distances: np.ndarray, measure: Callable[..., Any], epsilon: float, interpolation: str, settings: Settings
+def _make_score(
+    distances: np.ndarray, distance_fn: Callable[..., Any], epsilon: float, interpolation: str, settings: Settings
 ) -> Score:
     row = METRICS["ppl"]
     chosen = {**row.settings, "epsilon": epsilon}
-    outcome = row.compute(distances, **chosen)
-    assert outcome.standard_error is not None
-    half = 1.96 * outcome.standard_error
+    result = row.compute(distances, **chosen)
+    assert result.standard_error is not None
+    half = 1.96 * result.standard_error
     return Score(
         metric="ppl",
-        label=_label(measure),
-        value=outcome.value,
-        corrected_value=outcome.value,
-        standard_error=outcome.standard_error,
-        interval_95=(outcome.value - half, outcome.value + half),
+        label=_make_label(distance_fn),
+        value=result.value,
+        corrected_value=result.value,
+        standard_error=result.standard_error,
+        interval_95=(result.value - half, result.value + half),
         interval_method="of the trimmed mean, by the Winsorised variance",
         settings={**chosen, "interpolation": interpolation},
         lower_is_better=True,
-        compares=False,
+        uses_reference=False,
         n_generated=len(distances),
-        warnings=(_EIGHT_BITS,) if getattr(measure, "eight_bits", False) else (),
-        provenance=_provenance(measure, settings),
+        warnings=(_ROUNDING_WARNING,) if getattr(distance_fn, "eight_bits", False) else (),
+        provenance=_build_provenance(distance_fn, settings),
     )
 
 
@@ -111,13 +111,13 @@ class _FeatureDistance:
 
     def __init__(self, extractor: LoadedExtractor, value_range: tuple[float, float]) -> None:
         self.extractor, self.value_range = extractor, value_range
-        self.eight_bits = False
+        self.has_uint8_images = False
 
     def __call__(self, one: Any, other: Any) -> np.ndarray:
-        first, second = (self.extractor.runner.map([self._entering(images)]) for images in (one, other))
+        first, second = (self.extractor.runner.map([self._preprocess(images)]) for images in (one, other))
         return ((np.concatenate([*first]).astype(float) - np.concatenate([*second])) ** 2).sum(axis=1)
 
-    def _entering(self, images: Any) -> np.ndarray:
+    def _preprocess(self, images: Any) -> np.ndarray:
         """(n, pixels, pixels, 3) float32 in 0..255: by the convention's resize as matrices, nothing rounded."""
         images = np.asarray(images.detach().cpu() if hasattr(images, "detach") else images)
         fit = images.ndim == 4 and images.shape[3] == 3 and images.size
@@ -132,25 +132,27 @@ class _FeatureDistance:
                 f"the generator's images range from {images.min():.4g} to {images.max():.4g}; expected {low:g} to {high:g}. "
                 "Clip them, or say value_range=(black, white), for instance (-1, 1)"
             )
-        self.eight_bits = self.eight_bits or images.dtype == np.uint8
-        return self._resized((images.astype(float) - low) * (255 / (high - low)))
+        self.has_uint8_images = self.has_uint8_images or images.dtype == np.uint8
+        return self._resize((images.astype(float) - low) * (255 / (high - low)))
 
-    def _resized(self, images: np.ndarray) -> np.ndarray:
-        convention, pixels = self.extractor.convention, self.extractor.pixels
-        scaled = _central_squares(images) if convention.square else images
-        rows, columns = (convention.matrix(size, pixels) for size in scaled.shape[1:3])
+    def _resize(self, images: np.ndarray) -> np.ndarray:
+        preprocessing, input_size = self.extractor.preprocessing, self.extractor.input_size
+        scaled = _center_crop(images) if preprocessing.has_center_crop else images
+        rows, columns = (preprocessing.resize_matrix(size, input_size) for size in scaled.shape[1:3])
         scaled = np.einsum("ph,nhwc,qw->npqc", rows, scaled, columns, optimize=True)
-        return np.ascontiguousarray(scaled.clip(0, 255) if convention.clipped else scaled, np.float32)
+        return np.ascontiguousarray(scaled.clip(0, 255) if preprocessing.is_clipped else scaled, np.float32)
 
 
-def _central_squares(images: np.ndarray) -> np.ndarray:
+def _center_crop(images: np.ndarray) -> np.ndarray:
     height, width = images.shape[1:3]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
     return images[:, top : top + side, left : left + side]
 
 
-def _checked(num_samples: int, latent_size: int, epsilon: float, interpolation: str, options: Options) -> Settings:
+def _validate_arguments(
+    num_samples: int, latent_size: int, epsilon: float, interpolation: str, options: SettingsKwargs
+) -> Settings:
     """The settings.
 
     Raises:
@@ -161,32 +163,32 @@ def _checked(num_samples: int, latent_size: int, epsilon: float, interpolation: 
             raise RequestError(f"{name} is {value!r}; expected a whole number of at least {least}")
     if not 0 < epsilon <= 1:
         raise RequestError(f"epsilon is {epsilon!r}; expected a share of the way, more than 0 and at most 1")
-    check_choice(interpolation, INTERPOLATIONS, "interpolation")
-    further = [name for name in options if name not in _OPTIONS]
-    if further:
+    validate_choice(interpolation, INTERPOLATIONS, "interpolation")
+    unsupported = [name for name in options if name not in _SUPPORTED_OPTIONS]
+    if unsupported:
         raise RequestError(
-            f"a path length has no use for {', '.join(further)}; it takes {', '.join(_OPTIONS)} (features are float32)"
+            f"a path length has no use for {', '.join(unsupported)}; it takes {', '.join(_SUPPORTED_OPTIONS)} (features are float32)"
         )
     return Settings(**options)
 
 
-def _steps(
+def _iter_latent_pairs(
     settings: Settings, count: int, size: int, interpolation: str, epsilon: float
 ) -> Iterator[tuple[int, int, Sequence[np.ndarray]]]:
     """(start, stop, latents at both ends of the steps between), drawn by NumPy's old generator as torch-fidelity has it."""
     random = np.random.RandomState(settings.seed % 2**32)
     ends = [random.randn(count, size).astype(np.float32) for _ in range(2)]
     if interpolation == "slerp_unit":
-        ends = [unit(end) for end in ends]
-    at_once = settings.batch_size or _AT_ONCE
-    for start in range(0, count, at_once):
-        stop = min(start + at_once, count)
+        ends = [normalize_latents(end) for end in ends]
+    batch_size = settings.batch_size or _DEFAULT_BATCH_SIZE
+    for start in range(0, count, batch_size):
+        stop = min(start + batch_size, count)
         near, far = (end[start:stop].astype(float) for end in ends)
         moved = INTERPOLATIONS[interpolation](near, far, epsilon)
         yield start, stop, [near.astype(np.float32), moved.astype(np.float32)]
 
 
-def _distances(found: Any, count: int) -> np.ndarray:
+def _validate_distances(found: Any, count: int) -> np.ndarray:
     """(count,) float64.
 
     Raises:
@@ -201,17 +203,17 @@ def _distances(found: Any, count: int) -> np.ndarray:
     return values.reshape(count)
 
 
-def _label(measure: Callable[..., Any]) -> str:
-    if not isinstance(measure, _FeatureDistance):
-        return f"PPL by {name_of(measure)}"
-    name = measure.extractor.recipe.extractor
-    row = table_row(name)
+def _make_label(distance_fn: Callable[..., Any]) -> str:
+    if not isinstance(distance_fn, _FeatureDistance):
+        return f"PPL by {get_qualified_name(distance_fn)}"
+    name = distance_fn.extractor.spec.extractor
+    row = find_extractor(name)
     return f"PPL by features of {row.title if row else name}, not LPIPS"
 
 
-def _provenance(measure: Callable[..., Any], settings: Settings) -> dict[str, Any]:
-    how: dict[str, Any] = {"distance": name_of(measure)}
-    if isinstance(measure, _FeatureDistance):
-        used = measure.extractor
-        how = {**asdict(used.recipe), "backend": used.backend, "device": used.device}
+def _build_provenance(distance_fn: Callable[..., Any], settings: Settings) -> dict[str, Any]:
+    how: dict[str, Any] = {"distance": get_qualified_name(distance_fn)}
+    if isinstance(distance_fn, _FeatureDistance):
+        used = distance_fn.extractor
+        how = {**asdict(used.spec), "backend": used.backend, "device": used.device}
     return {"frechet": __version__, **how, "seed": settings.seed, "numpy": np.__version__}

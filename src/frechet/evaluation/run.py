@@ -7,30 +7,43 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from frechet.errors import RequestError, SourceError, WeightsError
-from frechet.evaluation.aggregate import averaged, by_class, extractor_by_extractor, with_seed
-from frechet.evaluation.compute import SAMPLES, Layers, computed, influences_of, layers_of, require_wishes
-from frechet.evaluation.inputs import (
-    are_bare_features,
-    declared,
-    gathered,
-    images_beside,
-    made_once,
-    open_side,
-    opened,
-    require_as_asked,
-    require_extractor,
-    require_fit,
+from frechet.evaluation.aggregate import add_class_scores, average_runs, offset_seed, run_per_extractor
+from frechet.evaluation.compute import (
+    EMBEDDED_IMAGES,
+    LayerStatistics,
+    as_layers,
+    compute_image_influence,
+    compute_scores,
+    validate_options,
 )
-from frechet.evaluation.provenance import common_recipe
-from frechet.evaluation.request import Plan, by_extractor, names_of, of_every_image, plan_of
-from frechet.execution.collect import Progress, collect_from, collect_layers
-from frechet.execution.settings import Options, Settings, require_keywords
+from frechet.evaluation.inputs import (
+    buffer_iterator,
+    declare_reference,
+    find_embedded_images,
+    is_bare_features,
+    make_repeatable,
+    open_input,
+    open_inputs,
+    require_compatible,
+    require_consistent_options,
+    require_same_extractor,
+)
+from frechet.evaluation.provenance import resolve_spec
+from frechet.evaluation.request import (
+    MetricPlan,
+    group_by_extractor,
+    needs_all_features,
+    parse_metric_names,
+    plan_metrics,
+)
+from frechet.execution.collect import ProgressCallback, collect_layer_statistics, collect_statistics
+from frechet.execution.settings import Settings, SettingsKwargs, validate_keywords
 from frechet.features.extractor import LoadedExtractor
-from frechet.features.registry import table_row
-from frechet.features.spec import Recipe
-from frechet.images.image import Source
-from frechet.results import Influences, Score, Scores
-from frechet.statistics.feature_statistics import Statistics
+from frechet.features.registry import find_extractor
+from frechet.features.spec import FeatureSpec
+from frechet.images.image import ImageSource
+from frechet.results import ImageInfluence, Score, Scores
+from frechet.statistics.feature_statistics import FeatureStatistics
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -43,15 +56,15 @@ def score(
     metrics: Sequence[str] | str | None = None,
     held_out: Any = None,
     splits: Sequence[int] | None = None,
-    reference_convention: str | None = None,
+    reference_preprocessing: str | None = None,
     reference_size: int | None = None,
     interval: str = "auto",
     explain: int = 0,
     per_class: bool = False,
     repeat: int = 1,
     features: bool = False,
-    progress: Progress | None = None,
-    **options: Unpack[Options],
+    progress: ProgressCallback | None = None,
+    **options: Unpack[SettingsKwargs],
 ) -> Scores:
     """Score generated images, against reference images where a metric compares.
 
@@ -63,7 +76,7 @@ def score(
             default the Fréchet distance of the extractor's features.
         held_out: images that the generator never saw, for metrics that ask whether it repeats its training images.
         splits: numbers of splits for the Inception Score.
-        reference_convention: the convention of a reference statistics file that does not say.
+        reference_preprocessing: the convention of a reference statistics file that does not say.
         reference_size: the number of images behind a reference statistics file that does not say.
         interval: "auto" for the corrected value and its 95 % interval where there are images enough, or "none".
         explain: how many of the images that raise the score most, and of those that lower it most, to list.
@@ -82,40 +95,42 @@ def score(
         RequestError: the request cannot be done; nothing was computed.
         RunError: an image or a feature was bad.
     """
-    require_keywords("frechet.score", options, score)
+    validate_keywords("frechet.score", options, score)
     settings = Settings(**options)
-    require_wishes(interval, explain)
-    metrics = names_of(metrics)
+    validate_options(interval, explain)
+    metrics = parse_metric_names(metrics)
     if repeat < 1:
         raise RequestError(f"repeat is {repeat}; expected the number of runs")
 
-    def run(given: Sequence[Any], settings: Settings, metrics: Sequence[str] | None) -> Scores:
-        keep_all = explain > 0 or of_every_image(metrics)
-        opener = partial(open_side, settings=settings, features=features, keep_all=keep_all, progress=progress)
-        sides = opened(opener, *given)
-        if "reference" in sides:
-            sides["reference"] = declared(sides["reference"], reference_convention, reference_size)
-        wish = partial(plan_of, metrics, splits=splits, explain=explain, per_class=per_class)
-        return _run(sides, settings, wish, interval, explain, progress).scores
+    def run(passed: Sequence[Any], settings: Settings, metrics: Sequence[str] | None) -> Scores:
+        keep_all = explain > 0 or needs_all_features(metrics)
+        opener = partial(open_input, settings=settings, features=features, keep_all=keep_all, progress=progress)
+        inputs = open_inputs(opener, *passed)
+        if "reference" in inputs:
+            inputs["reference"] = declare_reference(inputs["reference"], reference_preprocessing, reference_size)
+        make_plan = partial(plan_metrics, metrics, splits=splits, explain=explain, per_class=per_class)
+        return _evaluate(inputs, settings, make_plan, interval, explain, progress).scores
 
-    sides = [generated, reference, held_out] if features else list(map(gathered, (generated, reference, held_out)))
-    runs = [_turn(run, sides, with_seed(settings, turn), metrics) for turn in range(repeat)]
-    return runs[0] if repeat == 1 else averaged(runs)
+    inputs = (
+        [generated, reference, held_out] if features else list(map(buffer_iterator, (generated, reference, held_out)))
+    )
+    runs = [_run_once(run, inputs, offset_seed(settings, repetition), metrics) for repetition in range(repeat)]
+    return runs[0] if repeat == 1 else average_runs(runs)
 
 
-def _turn(
+def _run_once(
     run: Callable[[Sequence[Any], Settings, Sequence[str] | None], Scores],
-    sides: Sequence[Any],
+    inputs: Sequence[Any],
     settings: Settings,
     metrics: Sequence[str] | None,
 ) -> Scores:
     """One run, of as many extractors as the metrics name."""
-    if len(by_extractor(metrics)) > 1:
-        sides = [made_once(side, settings) for side in sides]
-    return extractor_by_extractor(partial(run, sides), settings, metrics)
+    if len(group_by_extractor(metrics)) > 1:
+        inputs = [make_repeatable(data, settings) for data in inputs]
+    return run_per_extractor(partial(run, inputs), settings, metrics)
 
 
-class Measured(NamedTuple):
+class Evaluation(NamedTuple):
     """Scores and what they were computed from.
 
     Attributes:
@@ -125,11 +140,11 @@ class Measured(NamedTuple):
     """
 
     scores: Scores
-    statistics: dict[str, Statistics]
-    sources: dict[str, Source]
+    statistics: dict[str, FeatureStatistics]
+    sources: dict[str, ImageSource]
 
 
-def measure(
+def evaluate(
     generated: Any,
     reference: Any,
     settings: Settings,
@@ -137,99 +152,108 @@ def measure(
     metrics: Sequence[str] | str | None = None,
     splits: Sequence[int] | None = None,
     held_out: Any = None,
-    reference_convention: str | None = None,
+    reference_preprocessing: str | None = None,
     reference_size: int | None = None,
     interval: str = "auto",
     explain: int = 0,
     per_class: bool = False,
     features: bool = False,
-    progress: Progress | None = None,
-) -> Measured:
+    progress: ProgressCallback | None = None,
+) -> Evaluation:
     """As `score`, with the features that the scores come from: of every image, where images or features are given.
 
     Statistics that did not keep the features of every image are scored without `explain`.
     """
-    require_wishes(interval, explain)
-    sides = opened(
-        partial(open_side, settings=settings, features=features, keep_all=True, progress=progress),
+    validate_options(interval, explain)
+    inputs = open_inputs(
+        partial(open_input, settings=settings, features=features, keep_all=True, progress=progress),
         generated,
         reference,
         held_out,
     )
-    sides["reference"] = declared(sides["reference"], reference_convention, reference_size)
-    one = sides["generated"]
-    all_there = not isinstance(one, Statistics) or one.features is not None
+    inputs["reference"] = declare_reference(inputs["reference"], reference_preprocessing, reference_size)
+    one = inputs["generated"]
+    all_there = not isinstance(one, FeatureStatistics) or one.features is not None
     keeps = max(explain, 1) if all_there else 0  # what images are listed by is kept, whether they are listed or not
-    wish = partial(plan_of, names_of(metrics), splits=splits, explain=keeps, per_class=per_class)
-    return _run(sides, settings, wish, interval, explain if all_there else 0, progress)
+    make_plan = partial(plan_metrics, parse_metric_names(metrics), splits=splits, explain=keeps, per_class=per_class)
+    return _evaluate(inputs, settings, make_plan, interval, explain if all_there else 0, progress)
 
 
-def _run(
-    sides: Mapping[str, Source | Statistics],
+def _evaluate(
+    inputs: Mapping[str, ImageSource | FeatureStatistics],
     settings: Settings,
-    wish: Callable[..., Plan],
+    make_plan: Callable[..., MetricPlan],
     interval: str,
     explain: int,
-    progress: Progress | None,
-) -> Measured:
+    progress: ProgressCallback | None,
+) -> Evaluation:
     """Plan, collect, compute."""
-    wish = partial(wish, reference="reference" in sides, held_out="held-out" in sides)
-    plan, found, used = _found(sides, settings, wish, progress)
-    told = {"backend": used.backend, "device": used.device} if used else {}
-    scores = computed(plan, found, interval=interval, explain=explain, progress=progress, **told)
+    make_plan = partial(make_plan, reference="reference" in inputs, held_out="held-out" in inputs)
+    plan, found, used = _plan_and_collect(inputs, settings, make_plan, progress)
+    runtime_info = {"backend": used.backend, "device": used.device} if used else {}
+    scores = compute_scores(plan, found, interval=interval, explain=explain, progress=progress, **runtime_info)
     if plan.per_class:
-        scores = by_class(plan, scores, found)
-    return Measured(
+        scores = add_class_scores(plan, scores, found)
+    return Evaluation(
         scores,
         {name: layers["features"] for name, layers in found.items() if name != "held-out"},
-        {name: side for name, side in sides.items() if not isinstance(side, Statistics)},
+        {name: data for name, data in inputs.items() if not isinstance(data, FeatureStatistics)},
     )
 
 
-def _found(
-    sides: Mapping[str, Source | Statistics],
+def _plan_and_collect(
+    inputs: Mapping[str, ImageSource | FeatureStatistics],
     settings: Settings,
-    wish: Callable[[Recipe], Plan],
-    progress: Progress | None,
-) -> tuple[Plan, Mapping[str, Layers], LoadedExtractor | None]:
+    make_plan: Callable[[FeatureSpec], MetricPlan],
+    progress: ProgressCallback | None,
+) -> tuple[MetricPlan, Mapping[str, LayerStatistics], LoadedExtractor | None]:
     """(what can be computed, statistics by layer of all sides, what computed their features)."""
-    known = {name: side for name, side in sides.items() if isinstance(side, Statistics)}
-    if len(known) == len(sides):
-        require_as_asked(known, settings)
-        return wish(common_recipe(*known.values())).given(known), _by_layer(known), None
-    require_extractor(known, settings)
-    wished = wish(settings.recipe)
-    beside = {
-        name: images for name, side in known.items() if wished.needs_images(name) for images in images_beside(side)
+    precomputed = {name: data for name, data in inputs.items() if isinstance(data, FeatureStatistics)}
+    if len(precomputed) == len(inputs):
+        require_consistent_options(precomputed, settings)
+        return (
+            make_plan(resolve_spec(*precomputed.values())).restrict_to(precomputed),
+            _group_by_layer(precomputed),
+            None,
+        )
+    require_same_extractor(precomputed, settings)
+    planned = make_plan(settings.spec)
+    embedded_images = {
+        name: images
+        for name, data in precomputed.items()
+        if planned.needs_all_features_of(name)
+        for images in find_embedded_images(data)
     }
-    plan, extractor = _loaded(wished.given(known, beside), settings, progress)
-    found = _collected(sides, settings, extractor, progress, plan.layers)
-    for name, images in beside.items():
-        samples = collect_from(images, settings, extractor, progress, name, keep_all=True)
-        found[name] = {**found[name], SAMPLES: samples}
+    plan, extractor = _load_extractor(planned.restrict_to(precomputed, embedded_images), settings, progress)
+    found = _collect_inputs(inputs, settings, extractor, progress, plan.layers)
+    for name, images in embedded_images.items():
+        samples = collect_statistics(images, settings, extractor, progress, name, keep_all=True)
+        found[name] = {**found[name], EMBEDDED_IMAGES: samples}
     return plan, found, extractor
 
 
-def _loaded(plan: Plan, settings: Settings, progress: Progress | None) -> tuple[Plan, LoadedExtractor]:
+def _load_extractor(
+    plan: MetricPlan, settings: Settings, progress: ProgressCallback | None
+) -> tuple[MetricPlan, LoadedExtractor]:
     """The extractor with all layers that the plan needs, or as many as its weights have, and what is left of the plan."""
-    further = [layer for layer in plan.layers if layer != "features"]
+    extra_layers = [layer for layer in plan.layers if layer != "features"]
     try:
-        return plan, settings.load(progress, further)
+        return plan, settings.load(progress, extra_layers)
     except WeightsError as error:
-        heads = [layer for layer in further if (row := table_row(settings.extractor)) and layer in row.heads]
-        left = plan.without(heads, error) if heads else plan
+        heads = [layer for layer in extra_layers if (row := find_extractor(settings.extractor)) and layer in row.heads]
+        left = plan.drop_layers(heads, error) if heads else plan
         if left is plan:
             raise
-        return left, settings.load(progress, [layer for layer in further if layer not in heads])
+        return left, settings.load(progress, [layer for layer in extra_layers if layer not in heads])
 
 
-def _by_layer(sides: Mapping[str, Statistics]) -> dict[str, Layers]:
-    return {name: layers_of(side) for name, side in sides.items()}
+def _group_by_layer(inputs: Mapping[str, FeatureStatistics]) -> dict[str, LayerStatistics]:
+    return {name: as_layers(data) for name, data in inputs.items()}
 
 
 def fid(generated: Any, reference: Any, **options: Any) -> Score:
     """The Fréchet Inception Distance. Arguments as in `score`."""
-    require_keywords("frechet.fid", options, score)
+    validate_keywords("frechet.fid", options, score)
     return score(generated, reference, metrics=("fid",), **options)["fid"]
 
 
@@ -238,29 +262,29 @@ def influence(
     reference: Any,
     *,
     features: bool = False,
-    progress: Progress | None = None,
-    **options: Unpack[Options],
-) -> Influences:
+    progress: ProgressCallback | None = None,
+    **options: Unpack[SettingsKwargs],
+) -> ImageInfluence:
     """What every generated image does to the Fréchet distance. Arguments as in `score`.
 
     Raises:
         RequestError: the generated side is statistics that did not keep every image's features.
     """
-    require_keywords("frechet.influence", options, influence)
+    validate_keywords("frechet.influence", options, influence)
     settings = Settings(**options)
-    opener = partial(open_side, settings=settings, features=features, progress=progress)
+    opener = partial(open_input, settings=settings, features=features, progress=progress)
     one, other = opener(generated, keep_all=True), opener(reference)
-    if not (isinstance(one, Statistics) and isinstance(other, Statistics)):
-        sides = {"generated": one, "reference": other}
-        found = _collected(sides, settings, settings.load(progress), progress, {"features": True})
+    if not (isinstance(one, FeatureStatistics) and isinstance(other, FeatureStatistics)):
+        inputs = {"generated": one, "reference": other}
+        found = _collect_inputs(inputs, settings, settings.load(progress), progress, {"features": True})
         one, other = found["generated"]["features"], found["reference"]["features"]
-    common_recipe(one, other)
-    return influences_of(one, other)
+    resolve_spec(one, other)
+    return compute_image_influence(one, other)
 
 
 def collect(
-    images: Any, *, features: bool = False, progress: Progress | None = None, **options: Unpack[Options]
-) -> Statistics:
+    images: Any, *, features: bool = False, progress: ProgressCallback | None = None, **options: Unpack[SettingsKwargs]
+) -> FeatureStatistics:
     """Statistics of images, for later comparisons.
 
     Args:
@@ -269,41 +293,43 @@ def collect(
         progress: called with (what, images done, images in all).
         **options: fields of `Settings`.
     """
-    require_keywords("frechet.collect", options, collect)
+    validate_keywords("frechet.collect", options, collect)
     settings = Settings(**options)
-    source = open_side(images, settings, features=features, progress=progress)
-    if isinstance(source, Statistics):
-        if not (features and are_bare_features(source)):
+    source = open_input(images, settings, features=features, progress=progress)
+    if isinstance(source, FeatureStatistics):
+        if not (features and is_bare_features(source)):
             raise SourceError(
-                f"{source.source} holds statistics already; expected {'features' if features else 'images'}"
+                f"{source.label} holds statistics already; expected {'features' if features else 'images'}"
             )
-        require_as_asked({"generated": source}, settings)
+        require_consistent_options({"generated": source}, settings)
         return source
-    return collect_from(source, settings, settings.load(progress), progress)
+    return collect_statistics(source, settings, settings.load(progress), progress)
 
 
-def _collected(
-    sides: Mapping[str, Source | Statistics],
+def _collect_inputs(
+    inputs: Mapping[str, ImageSource | FeatureStatistics],
     settings: Settings,
     extractor: LoadedExtractor,
-    progress: Progress | None,
+    progress: ProgressCallback | None,
     layers: Mapping[str, bool],
-) -> dict[str, Layers]:
+) -> dict[str, LayerStatistics]:
     """Statistics of all sides by layer; `layers` says of which every image's features and name are kept.
 
     Raises:
         Mismatch: a side is statistics that these features cannot be compared with.
     """
-    for name, side in sides.items():
-        if isinstance(side, Statistics):
-            require_fit(side, name, extractor)
-    tap = extractor.recipe.layer or "features"
-    keep = {**layers, "features": layers["features"] or layers.get(tap, False)}
-    found: dict[str, Layers] = {}
-    for name, side in sides.items():
-        if isinstance(side, Statistics):
-            found[name] = layers_of(side)
+    for name, data in inputs.items():
+        if isinstance(data, FeatureStatistics):
+            require_compatible(data, name, extractor)
+    layer = extractor.spec.layer or "features"
+    keep_all_by_layer = {**layers, "features": layers["features"] or layers.get(layer, False)}
+    found: dict[str, LayerStatistics] = {}
+    for name, data in inputs.items():
+        if isinstance(data, FeatureStatistics):
+            found[name] = as_layers(data)
         else:
-            collected = collect_layers(side, settings, extractor, progress, name, keep=keep)
-            found[name] = {tap: collected["features"], **collected}
+            collected = collect_layer_statistics(
+                data, settings, extractor, progress, name, keep_all_by_layer=keep_all_by_layer
+            )
+            found[name] = {layer: collected["features"], **collected}
     return found

@@ -8,109 +8,111 @@ from typing import Any
 
 import numpy as np
 
-from frechet.errors import TooFewImages
-from frechet.execution.chunks import Cut
-from frechet.execution.dispatch import Progress as Progress
-from frechet.execution.dispatch import opened_parts
-from frechet.execution.reduce import Merged
+from frechet.errors import TooFewImagesError
+from frechet.execution.chunks import Partition
+from frechet.execution.dispatch import ProgressCallback as ProgressCallback
+from frechet.execution.dispatch import open_chunks
+from frechet.execution.reduce import MergedChunks
 from frechet.execution.settings import Settings
 from frechet.features.extractor import LoadedExtractor
-from frechet.images.checks import formats_in, remarks_on
-from frechet.images.image import Source, passed_over
-from frechet.statistics.feature_statistics import Statistics
+from frechet.images.checks import count_formats, quality_notes
+from frechet.images.image import ImageSource, skipped_formats_note
+from frechet.statistics.feature_statistics import FeatureStatistics
 from frechet.version import __version__
 
 
-def collect_from(
-    source: Source,
+def collect_statistics(
+    source: ImageSource,
     settings: Settings,
     extractor: LoadedExtractor,
-    progress: Progress | None = None,
-    what: str = "images",
+    progress: ProgressCallback | None = None,
+    input_name: str = "images",
     *,
     keep_all: bool = False,
-) -> Statistics:
+) -> FeatureStatistics:
     """Statistics of a source by an extractor that is loaded already; `keep_all` keeps every image's features and name.
 
     Raises:
         TooFewImages: fewer than two could be decoded.
         BadImage, BadFeatures: see `collect`.
     """
-    keep = {"features": keep_all}
-    return collect_layers(source, settings, extractor, progress, what, keep=keep)["features"]
+    keep_all_by_layer = {"features": keep_all}
+    return collect_layer_statistics(
+        source, settings, extractor, progress, input_name, keep_all_by_layer=keep_all_by_layer
+    )["features"]
 
 
-def collect_layers(
-    source: Source,
+def collect_layer_statistics(
+    source: ImageSource,
     settings: Settings,
     extractor: LoadedExtractor,
-    progress: Progress | None = None,
-    what: str = "images",
+    progress: ProgressCallback | None = None,
+    input_name: str = "images",
     *,
-    keep: Mapping[str, bool],
-) -> dict[str, Statistics]:
+    keep_all_by_layer: Mapping[str, bool],
+) -> dict[str, FeatureStatistics]:
     """The same of every layer of the extractor: "features" is the one that was asked for, others bear their tap's name.
 
     Args:
         source, settings, extractor, progress, what: as above.
         keep: by layer, whether every image's features and name are kept.
     """
-    keep_all = any(keep.values())
-    cut = Cut.of(source, settings, keep_all=keep_all)
-    merged = Merged.empty(cut, settings.seed, extractor, keep)
-    with opened_parts(cut, settings, extractor, progress, what) as parts:
-        for part in parts:
-            merged.add(part)
-    _require_two(source, merged)
-    about = _about(cut, merged)
-    names = tuple(cut.names(np.concatenate(merged.places).tolist())) if keep_all else None
+    keep_all = any(keep_all_by_layer.values())
+    partition = Partition.from_source(source, settings, keep_all=keep_all)
+    merged = MergedChunks.empty(partition, settings.seed, extractor, keep_all_by_layer)
+    with open_chunks(partition, settings, extractor, progress, input_name) as chunks:
+        for chunk in chunks:
+            merged.add(chunk)
+    _require_two_images(source, merged)
+    metadata = _describe_collection(partition, merged)
+    labels = tuple(partition.get_labels(np.concatenate(merged.indices).tolist())) if keep_all else None
     return {
-        name: Statistics.of(
-            layer.gaussian,
+        name: FeatureStatistics.from_moments(
+            layer.moments,
             layer.sample,
-            names=names if keep.get(name) else None,
-            recipe=extractor.further[name].recipe if name in extractor.further else extractor.recipe,
-            **about,
+            labels=labels if keep_all_by_layer.get(name) else None,
+            spec=extractor.extra_layers[name].spec if name in extractor.extra_layers else extractor.spec,
+            **metadata,
         )
         for name, layer in merged.layers.items()
     }
 
 
-def _require_two(source: Source, merged: Merged) -> None:
-    n, bad = merged.layers["features"].gaussian.n, merged.bad
+def _require_two_images(source: ImageSource, merged: MergedChunks) -> None:
+    n, skipped_images = merged.layers["features"].moments.n, merged.skipped_images
     if n < 2:
-        raise TooFewImages(
-            f"{source.name}: {n} usable images; at least two are needed ({len(bad)} could not be decoded"
-            f"{f', the first: {bad[0]}' if bad else ''})"
+        raise TooFewImagesError(
+            f"{source.label}: {n} usable images; at least two are needed ({len(skipped_images)} could not be decoded"
+            f"{f', the first: {skipped_images[0]}' if skipped_images else ''})"
         )
 
 
-def _about(cut: Cut, merged: Merged) -> dict[str, Any]:
+def _describe_collection(partition: Partition, merged: MergedChunks) -> dict[str, Any]:
     """How the statistics of all layers were made."""
-    noticed, scored = np.concatenate(merged.signs), np.concatenate(merged.places)
+    image_checks, scored = np.concatenate(merged.image_checks), np.concatenate(merged.indices)
 
-    def names_of(indices: Sequence[int]) -> list[str]:
-        return cut.names(scored[indices].tolist())
+    def get_labels(indices: Sequence[int]) -> list[str]:
+        return partition.get_labels(scored[indices].tolist())
 
     return {
-        "source": cut.source.name,
-        "n_source": len(cut.source),
-        "bad_images": tuple(merged.bad),
-        "remarks": (
-            *passed_over(cut.source),
-            *_summed_up(merged.remarks),
-            *remarks_on(noticed, names_of),
+        "label": partition.source.label,
+        "n_source": len(partition.source),
+        "skipped_images": tuple(merged.skipped_images),
+        "notes": (
+            *skipped_formats_note(partition.source),
+            *_summarize_notes(merged.notes),
+            *quality_notes(image_checks, get_labels),
         ),
-        "formats": formats_in(noticed),
+        "formats": count_formats(image_checks),
         "made_by": f"frechet {__version__}",
     }
 
 
-def _summed_up(remarks: Iterable[tuple[str, str]]) -> Iterator[str]:
+def _summarize_notes(notes: Iterable[tuple[str, str]]) -> Iterator[str]:
     first: dict[str, str] = {}
     counts: Counter[str] = Counter()
-    for remark, name in remarks:
-        first.setdefault(remark, name)
-        counts[remark] += 1
-    for remark, count in counts.items():
-        yield f"{remark} in {count} image{'s' if count > 1 else ''} (the first: {first[remark]})"
+    for note, name in notes:
+        first.setdefault(note, name)
+        counts[note] += 1
+    for note, count in counts.items():
+        yield f"{note} in {count} image{'s' if count > 1 else ''} (the first: {first[note]})"

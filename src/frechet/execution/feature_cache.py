@@ -13,11 +13,11 @@ from typing import Any
 
 from frechet.errors import OutputError
 
-_PLAN = "plan.json"
+_PLAN_FILE = "plan.json"
 
 
 @dataclass(frozen=True)
-class Entry:
+class CacheEntry:
     """The features of one side in one run's settings.
 
     Attributes:
@@ -28,44 +28,44 @@ class Entry:
     """
 
     folder: Path
-    plan: dict[str, Any]
-    size: int
-    used: float
+    fingerprint: dict[str, Any]
+    n_bytes: int
+    last_used: float
 
 
-def features_cache() -> Path:
+def get_feature_cache_dir() -> Path:
     """The user's cache folder for features."""
     import platformdirs  # here, since most runs need none
 
     return Path(platformdirs.user_cache_dir("frechet"), "features")
 
 
-def cached_at(plan: dict[str, Any]) -> Path:
+def open_cache_entry(fingerprint: dict[str, Any]) -> Path:
     """The folder of a run with this fingerprint; it counts as used now. One that no longer says what it is begins anew."""
-    folder = features_cache() / hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:32]
+    folder = get_feature_cache_dir() / hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()[:32]
     try:
-        json.loads((folder / _PLAN).read_text(encoding="utf-8"))
-        (folder / _PLAN).touch()
+        json.loads((folder / _PLAN_FILE).read_text(encoding="utf-8"))
+        (folder / _PLAN_FILE).touch()
     except (OSError, ValueError):
-        if (folder / _PLAN).exists() or any(folder.glob("part-*.npz")):  # a plan is whole before the first part is
+        if (folder / _PLAN_FILE).exists() or any(folder.glob("part-*.npz")):  # a plan is whole before the first part is
             shutil.rmtree(folder, ignore_errors=True)
     return folder
 
 
-def entries() -> Iterator[Entry]:
+def list_cache_entries() -> Iterator[CacheEntry]:
     """What the cache holds, the last used first; folders that are none of its own are left out."""
     found = []
-    for plan in features_cache().glob(f"*/{_PLAN}"):
+    for path in get_feature_cache_dir().glob(f"*/{_PLAN_FILE}"):
         try:
-            told, used = json.loads(plan.read_text(encoding="utf-8")), plan.stat().st_mtime
-            size = sum(file.stat().st_size for file in plan.parent.iterdir())
+            recorded, last_used = json.loads(path.read_text(encoding="utf-8")), path.stat().st_mtime
+            n_bytes = sum(file.stat().st_size for file in path.parent.iterdir())
         except (OSError, ValueError):  # another run prunes it, or it was cut short
             continue
-        found.append(Entry(plan.parent, told, size, used))
-    yield from sorted(found, key=lambda entry: -entry.used)
+        found.append(CacheEntry(path.parent, recorded, n_bytes, last_used))
+    yield from sorted(found, key=lambda entry: -entry.last_used)
 
 
-def prune(days: float) -> tuple[int, int]:
+def prune_cache(days: float) -> tuple[int, int]:
     """Delete what was not used for so many days, nor is by a run under way: (entries, bytes).
 
     Raises:
@@ -74,8 +74,8 @@ def prune(days: float) -> tuple[int, int]:
     from filelock import FileLock, Timeout  # here, since most runs need none
 
     sizes = []
-    for entry in entries():
-        if entry.used > time.time() - days * 86_400:
+    for entry in list_cache_entries():
+        if entry.last_used > time.time() - days * 86_400:
             continue
         try:
             with FileLock(entry.folder / ".lock", blocking=False):
@@ -85,5 +85,5 @@ def prune(days: float) -> tuple[int, int]:
             continue
         except OSError as error:
             raise OutputError(f"{entry.folder} cannot be deleted: {error.strerror or error}") from error
-        sizes.append(entry.size)
+        sizes.append(entry.n_bytes)
     return len(sizes), sum(sizes)

@@ -10,15 +10,17 @@ from typing import Any
 
 import ray
 
-from frechet.errors import FrechetError, RequestError, Unreachable
-from frechet.execution.chunks import AnyPart, Cut, read_part
+from frechet.errors import FrechetError, RequestError, UnreachableError
+from frechet.execution.chunks import Chunk, Partition, read_chunk
 from frechet.execution.settings import Settings
-from frechet.execution.workers import extracted, job_of, opened_job, part_bytes
+from frechet.execution.workers import encode_chunk, extract_chunks, make_job, open_job
 from frechet.features.extractor import LoadedExtractor
 
-_AT_ONCE = 2  # parts that an actor has: one it computes, one it finds waiting
-_WINDOW = 4  # parts for each actor that may be finished out of turn; with their size that bounds the object store
-_LOSSES = 3  # of one part, with the actor that computed it
+_CHUNKS_PER_ACTOR = 2  # parts that an actor has: one it computes, one it finds waiting
+_REORDER_WINDOW = (
+    4  # parts for each actor that may be finished out of turn; with their size that bounds the object store
+)
+_MAX_LOSSES = 3  # of one part, with the actor that computed it
 
 
 class Worker:
@@ -26,20 +28,20 @@ class Worker:
 
     def __init__(self, job: dict[str, Any]) -> None:
         self.settings = Settings(**job["settings"])
-        self.extractor = self.settings.load(None, job["further"])
-        self.cut = opened_job(job, self.extractor)
+        self.extractor = self.settings.load(None, job["extra_layers"])
+        self.partition = open_job(job, self.extractor)
 
     def ready(self) -> None:
         """Done as soon as the actor is there."""
 
-    def part(self, number: int) -> bytes:
+    def compute_chunk(self, chunk_index: int) -> bytes:
         """The bytes of a part."""
-        (part,) = extracted(self.cut, [number], self.settings, self.extractor)
-        return part_bytes(part)
+        (compute_chunk,) = extract_chunks(self.partition, [chunk_index], self.settings, self.extractor)
+        return encode_chunk(compute_chunk)
 
 
 @dataclass
-class _Crew:
+class _ActorPool:
     """The actors of a run, and what each of them is asked for.
 
     Attributes:
@@ -51,67 +53,69 @@ class _Crew:
     """
 
     job: dict[str, Any]
-    idle: dict[Any, int] = field(default_factory=dict)
-    asked: dict[Any, tuple[Any, int | None]] = field(default_factory=dict)
-    losses: Counter[int | None] = field(default_factory=Counter)
-    demands: dict[Any, dict[str, float]] = field(default_factory=dict)
+    free_slots: dict[Any, int] = field(default_factory=dict)
+    pending: dict[Any, tuple[Any, int | None]] = field(default_factory=dict)
+    loss_counts: Counter[int | None] = field(default_factory=Counter)
+    actor_resources: dict[Any, dict[str, float]] = field(default_factory=dict)
 
-    def start(self, demand: dict[str, float]) -> None:
+    def start(self, resources: dict[str, float]) -> None:
         """Ask for one more actor; it is there when Ray finds a place for it."""
-        actor = ray.remote(Worker).options(**demand).remote(self.job)
-        self.asked[actor.ready.remote()] = actor, None
-        self.demands[actor] = demand
+        actor = ray.remote(Worker).options(**resources).remote(self.job)
+        self.pending[actor.ready.remote()] = actor, None
+        self.actor_resources[actor] = resources
 
-    def ask(self, todo: deque[int], limit: int) -> None:
+    def submit(self, queue: deque[int], limit: int) -> None:
         """Give actors that can take more the next parts, up to this number."""
-        for actor in self.idle:
-            while self.idle[actor] and todo and todo[0] < limit:
-                self.idle[actor] -= 1
-                number = todo.popleft()
-                self.asked[actor.part.remote(number)] = actor, number
+        for actor in self.free_slots:
+            while self.free_slots[actor] and queue and queue[0] < limit:
+                self.free_slots[actor] -= 1
+                chunk_index = queue.popleft()
+                self.pending[actor.compute_chunk.remote(chunk_index)] = actor, chunk_index
 
-    def answer(self) -> tuple[list[int], int | None, bytes]:
+    def wait_for_result(self) -> tuple[list[int], int | None, bytes]:
         """Wait for what comes next: (parts that were lost and are to be asked for again, a part's number, its bytes).
 
         Raises:
             FrechetError: what an actor raised.
             Unreachable: a part is lost again and again.
         """
-        (reference, *_), _ = ray.wait(list(self.asked), num_returns=1)
-        actor, number = self.asked.pop(reference)
+        (reference, *_), _ = ray.wait(list(self.pending), num_returns=1)
+        actor, chunk_index = self.pending.pop(reference)
         try:
             data = ray.get(reference)
         except ray.exceptions.RayTaskError as error:
-            raise _raised_by(error) from None
+            raise _unwrap_error(error) from None
         except ray.exceptions.RayError as error:
-            return self._lost(actor, number, error), None, b""
-        self.idle[actor] = self.idle.get(actor, 0) + (1 if number is not None else _AT_ONCE)
-        return [], number, data or b""
+            return self._replace_actor(actor, chunk_index, error), None, b""
+        self.free_slots[actor] = self.free_slots.get(actor, 0) + (1 if chunk_index is not None else _CHUNKS_PER_ACTOR)
+        return [], chunk_index, data or b""
 
-    def _lost(self, actor: Any, number: int | None, error: Exception) -> list[int]:
+    def _replace_actor(self, actor: Any, chunk_index: int | None, error: Exception) -> list[int]:
         """Another actor in the place of one that is gone; gives the parts that it had."""
-        gone = {reference: other for reference, (owner, other) in self.asked.items() if owner == actor}
+        gone = {reference: other for reference, (owner, other) in self.pending.items() if owner == actor}
         for reference in gone:
-            del self.asked[reference]
-        self.idle.pop(actor, None)
-        lost = [number, *gone.values()]
+            del self.pending[reference]
+        self.free_slots.pop(actor, None)
+        lost = [chunk_index, *gone.values()]
         for each in lost:
-            self.losses[each] += 1
-            if self.losses[each] > _LOSSES:
+            self.loss_counts[each] += 1
+            if self.loss_counts[each] > _MAX_LOSSES:
                 what = "workers" if each is None else f"part {each}"
-                raise Unreachable(f"{what} of the Ray cluster were lost {_LOSSES + 1} times: {error}") from error
-        self.start(self.demands.pop(actor))
+                raise UnreachableError(
+                    f"{what} of the Ray cluster were lost {_MAX_LOSSES + 1} times: {error}"
+                ) from error
+        self.start(self.actor_resources.pop(actor))
         return [each for each in lost if each is not None]
 
     def stop(self) -> None:
         """Let the actors go."""
-        for actor in self.demands:
+        for actor in self.actor_resources:
             ray.kill(actor)
 
 
-def by_actors(
-    cut: Cut, numbers: Sequence[int], settings: Settings, extractor: LoadedExtractor
-) -> Generator[AnyPart, None, None]:
+def collect_from_actors(
+    partition: Partition, chunk_indices: Sequence[int], settings: Settings, extractor: LoadedExtractor
+) -> Generator[Chunk, None, None]:
     """These parts in order, by an actor on each accelerator of the cluster, or on each node that has none.
 
     Raises:
@@ -119,26 +123,26 @@ def by_actors(
         FrechetError: what an actor raised.
         Unreachable: a part was lost with its actor again and again.
     """
-    if not numbers:
+    if not chunk_indices:
         return
-    crew = _Crew(job_of(cut, settings, extractor))
+    pool = _ActorPool(make_job(partition, settings, extractor))
     _connect(settings.ray_address)
-    demands = _demands()
-    todo, finished = deque(numbers), dict[int, bytes]()
+    actor_resources = _plan_actor_resources()
+    queue, finished = deque(chunk_indices), dict[int, bytes]()
     try:
-        for demand in demands[: len(numbers)]:
-            crew.start(demand)
-        for turn, number in enumerate(numbers):
-            limit = numbers[min(turn + _WINDOW * len(demands), len(numbers)) - 1] + 1
-            while number not in finished:
-                crew.ask(todo, limit)
-                lost, answered, data = crew.answer()
-                todo.extendleft(sorted(lost, reverse=True))
+        for resources in actor_resources[: len(chunk_indices)]:
+            pool.start(resources)
+        for position, chunk_index in enumerate(chunk_indices):
+            limit = chunk_indices[min(position + _REORDER_WINDOW * len(actor_resources), len(chunk_indices)) - 1] + 1
+            while chunk_index not in finished:
+                pool.submit(queue, limit)
+                lost, answered, data = pool.wait_for_result()
+                queue.extendleft(sorted(lost, reverse=True))
                 if answered is not None:
                     finished[answered] = data
-            yield read_part(io.BytesIO(finished.pop(number)))
+            yield read_chunk(io.BytesIO(finished.pop(chunk_index)))
     finally:
-        crew.stop()
+        pool.stop()
 
 
 def _connect(address: str | None) -> None:
@@ -150,22 +154,22 @@ def _connect(address: str | None) -> None:
         raise RequestError(f"no Ray cluster at {address or 'this machine'}: {error}") from error
 
 
-def _demands() -> list[dict[str, float]]:
+def _plan_actor_resources() -> list[dict[str, float]]:
     """What each actor needs: an accelerator and its share of the cores, or all cores of a node that has none."""
-    demands = list[dict[str, float]]()
+    actor_resources = list[dict[str, float]]()
     for node in ray.nodes():
         cores = int(node["Resources"].get("CPU", 0)) if node["Alive"] else 0
         accelerators = int(node["Resources"].get("GPU", 0))
         count = accelerators or 1
         if cores:
-            demands += [{"num_cpus": max(1, cores // count), "num_gpus": min(1, accelerators)}] * count
-    if not demands:
+            actor_resources += [{"num_cpus": max(1, cores // count), "num_gpus": min(1, accelerators)}] * count
+    if not actor_resources:
         raise RequestError("the Ray cluster has no node with cores")
-    return demands
+    return actor_resources
 
 
-def _raised_by(error: Any) -> FrechetError:
+def _unwrap_error(error: Any) -> FrechetError:
     cause = error.cause
     if isinstance(cause, FrechetError):
         return cause
-    return Unreachable(f"a worker of the Ray cluster failed: {error}")
+    return UnreachableError(f"a worker of the Ray cluster failed: {error}")

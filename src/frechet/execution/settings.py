@@ -11,19 +11,19 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from frechet._internal.download import Progress
+from frechet._internal.download import ProgressCallback
 from frechet.errors import RequestError
-from frechet.features.encoders import ENCODERS, is_outside, name_of
+from frechet.features.encoders import ENCODERS, get_qualified_name, is_custom_extractor
 from frechet.features.extractor import LoadedExtractor
 from frechet.features.registry import (
     EXTRACTORS,
     PRECISIONS,
-    check_choice,
+    find_extractor,
     load_extractor,
-    table_row,
-    tap_of,
+    resolve_layer,
+    validate_choice,
 )
-from frechet.features.spec import Recipe
+from frechet.features.spec import FeatureSpec
 
 ENGINES = ("local", "torchrun", "ray")
 
@@ -53,7 +53,7 @@ class Settings:
 
     extractor: Any = "inception"
     dims: int | None = None
-    convention: str | None = None
+    preprocessing: str | None = None
     weights: str | Path | None = None
     backend: str = "auto"
     device: str = "auto"
@@ -78,44 +78,44 @@ class Settings:
         if self.on_bad_image not in ("stop", "skip"):
             raise RequestError(f"on_bad_image is {self.on_bad_image!r}; expected stop or skip")
 
-        if not is_outside(self.extractor):
-            check_choice(self.extractor, {**EXTRACTORS, **ENCODERS}, "extractor")
-        check_choice(self.precision, PRECISIONS, "precision")
-        check_choice(self.engine, ENGINES, "engine")
+        if not is_custom_extractor(self.extractor):
+            validate_choice(self.extractor, {**EXTRACTORS, **ENCODERS}, "extractor")
+        validate_choice(self.precision, PRECISIONS, "precision")
+        validate_choice(self.engine, ENGINES, "engine")
 
-    def asked(self) -> dict[str, str]:
+    def explicit_options(self) -> dict[str, str]:
         """What these settings say of features beyond the defaults, by the field of the recipe."""
-        said = {
-            "extractor": None if self.extractor == "inception" else name_of(self.extractor),
-            "layer": None if self.dims is None else self.recipe.layer,
-            "convention": self.convention,
+        explicit = {
+            "extractor": None if self.extractor == "inception" else get_qualified_name(self.extractor),
+            "layer": None if self.dims is None else self.spec.layer,
+            "preprocessing": self.preprocessing,
             "precision": None if self.precision == "float32" else self.precision,
         }
-        return {name: value for name, value in said.items() if value is not None}
+        return {name: value for name, value in explicit.items() if value is not None}
 
     @property
-    def recipe(self) -> Recipe:
+    def spec(self) -> FeatureSpec:
         """What is known of the features before anything is loaded."""
-        row = table_row(self.extractor)
-        layer = tap_of(row, self.dims) if row else str(self.dims) if self.dims else None
-        return Recipe(extractor=name_of(self.extractor), layer=layer)
+        row = find_extractor(self.extractor)
+        layer = resolve_layer(row, self.dims) if row else str(self.dims) if self.dims else None
+        return FeatureSpec(extractor=get_qualified_name(self.extractor), layer=layer)
 
-    def load(self, progress: Progress | None = None, further: Sequence[str] = ()) -> LoadedExtractor:
+    def load(self, progress: ProgressCallback | None = None, extra_layers: Sequence[str] = ()) -> LoadedExtractor:
         """The extractor that these settings describe, with further taps; `progress` hears of a download of its weights."""
         return load_extractor(
             self.extractor,
             dims=self.dims,
-            convention=self.convention,
+            preprocessing=self.preprocessing,
             weights=Path(self.weights) if self.weights is not None else None,
             precision=self.precision,
             backend=self.backend,
             device=self.device,
             progress=progress,
-            further=further,
+            extra_layers=extra_layers,
         )
 
 
-def require_keywords(name: str, given: Iterable[str], function: Callable[..., Any]) -> None:
+def validate_keywords(name: str, keywords: Iterable[str], function: Callable[..., Any]) -> None:
     """Refuse keywords that are neither a function's own nor fields of `Settings`, as `name` is known to its caller.
 
     Raises:
@@ -123,19 +123,19 @@ def require_keywords(name: str, given: Iterable[str], function: Callable[..., An
     """
     own = [each.name for each in signature(function).parameters.values() if each.kind is Parameter.KEYWORD_ONLY]
     known = [*own, *(field.name for field in fields(Settings))]
-    for keyword in given:
+    for keyword in keywords:
         if keyword not in known:
             near = get_close_matches(keyword, known, 1)
             hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(known)}"
             raise TypeError(f"{name} has no keyword {keyword!r}; {hint}")
 
 
-class Options(TypedDict, total=False):
+class SettingsKwargs(TypedDict, total=False):
     """The fields of `Settings`, as keywords."""
 
     extractor: Any
     dims: int | None
-    convention: str | None
+    preprocessing: str | None
     weights: str | Path | None
     backend: str
     device: str

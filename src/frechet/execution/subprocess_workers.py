@@ -16,10 +16,10 @@ from typing import IO
 from frechet.errors import FrechetError
 from frechet.execution.workers import END, Channel, serve
 
-_HEAD = struct.Struct("<BQ")  # kind and size of a message
+_HEADER = struct.Struct("<BQ")  # kind and size of a message
 
 
-class Pipe:
+class PipeChannel:
     """A `Channel` over two streams of bytes."""
 
     def __init__(self, name: str, incoming: IO[bytes], outgoing: IO[bytes]) -> None:
@@ -28,15 +28,15 @@ class Pipe:
         self.outgoing = outgoing
 
     def send(self, kind: int, data: bytes) -> None:
-        self.outgoing.write(_HEAD.pack(kind, len(data)))
+        self.outgoing.write(_HEADER.pack(kind, len(data)))
         self.outgoing.write(data)
         self.outgoing.flush()
 
     def receive(self) -> tuple[int, bytes]:
-        kind, size = _HEAD.unpack(self._exactly(_HEAD.size))
-        return kind, self._exactly(size)
+        kind, size = _HEADER.unpack(self._read_exactly(_HEADER.size))
+        return kind, self._read_exactly(size)
 
-    def _exactly(self, count: int) -> bytes:
+    def _read_exactly(self, count: int) -> bytes:
         data = self.incoming.read(count)
         if len(data) != count:
             raise EOFError("the stream has ended")
@@ -44,12 +44,12 @@ class Pipe:
 
 
 @cache  # until this process ends
-def processes_on(devices: tuple[str, ...]) -> Sequence[Channel]:
+def start_workers(devices: tuple[str, ...]) -> Sequence[Channel]:
     """A process for each of these devices."""
-    return [_started(device) for device in devices]
+    return [_start_worker(device) for device in devices]
 
 
-def further_devices(device: str) -> tuple[str, ...]:
+def list_extra_devices(device: str) -> tuple[str, ...]:
     """The accelerators beside the first, where all of them are meant ("cuda")."""
     if device != "cuda":
         return ()
@@ -58,21 +58,21 @@ def further_devices(device: str) -> tuple[str, ...]:
     return tuple(f"cuda:{index}" for index in range(1, torch.cuda.device_count()))
 
 
-def _started(device: str) -> Pipe:
+def _start_worker(device: str) -> PipeChannel:
     command = [sys.executable, "-m", "frechet.execution.subprocess_workers", device]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603, this package
     assert process.stdin
     assert process.stdout
-    pipe = Pipe(f"the process on {device}", process.stdout, process.stdin)
-    atexit.register(_ended, process, pipe)
-    return pipe
+    channel = PipeChannel(f"the process on {device}", process.stdout, process.stdin)
+    atexit.register(_stop_worker, process, channel)
+    return channel
 
 
-def _ended(process: subprocess.Popen[bytes], pipe: Pipe) -> None:
+def _stop_worker(process: subprocess.Popen[bytes], channel: PipeChannel) -> None:
     with suppress(OSError):
-        pipe.send(END, b"")
-        pipe.outgoing.close()
-    pipe.incoming.close()  # or a process that still has something to say would wait
+        channel.send(END, b"")
+        channel.outgoing.close()
+    channel.incoming.close()  # or a process that still has something to say would wait
     process.wait()
 
 
@@ -82,7 +82,7 @@ def _main(device: str) -> None:
     os.dup2(2, 1)
     with suppress(FrechetError, KeyboardInterrupt):  # the first process says it
         serve(
-            Pipe("the first process", sys.stdin.buffer, outgoing),
+            PipeChannel("the first process", sys.stdin.buffer, outgoing),
             lambda settings: replace(settings, device=device),
         )
 

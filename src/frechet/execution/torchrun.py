@@ -15,40 +15,40 @@ from functools import cache
 import torch
 import torch.distributed as dist
 
-from frechet._internal.cpu import take_share
+from frechet._internal.cpu import set_cpu_affinity
 from frechet.errors import RequestError
 from frechet.execution.workers import END, Channel, serve
 
-_PATIENCE = timedelta(days=30)  # a rank that is gone is noticed by its closed connection, not by a clock
+_TIMEOUT = timedelta(days=30)  # a rank that is gone is noticed by its closed connection, not by a clock
 
 
 @dataclass(frozen=True)
-class _Rank:
+class _RankChannel:
     """Another rank, as a `Channel`."""
 
-    number: int
+    rank: int
 
     @property
     def name(self) -> str:
-        return f"rank {self.number}"
+        return f"rank {self.rank}"
 
     def send(self, kind: int, data: bytes) -> None:
-        dist.send(torch.tensor([kind, len(data)]), self.number)
+        dist.send(torch.tensor([kind, len(data)]), self.rank)
         if data:
-            dist.send(torch.frombuffer(bytearray(data), dtype=torch.uint8), self.number)
+            dist.send(torch.frombuffer(bytearray(data), dtype=torch.uint8), self.rank)
 
     def receive(self) -> tuple[int, bytes]:
-        head = torch.zeros(2, dtype=torch.int64)
-        dist.recv(head, self.number)
-        kind, size = head.tolist()
+        header = torch.zeros(2, dtype=torch.int64)
+        dist.recv(header, self.rank)
+        kind, size = header.tolist()
         data = torch.empty(size, dtype=torch.uint8)
         if size:
-            dist.recv(data, self.number)
+            dist.recv(data, self.rank)
         return kind, data.numpy().tobytes()
 
 
 @cache
-def other_ranks() -> tuple[Channel, ...]:
+def connect_worker_ranks() -> tuple[Channel, ...]:
     """All ranks but the first, connected.
 
     Raises:
@@ -56,32 +56,32 @@ def other_ranks() -> tuple[Channel, ...]:
     """
     if not dist.is_initialized():
         raise RequestError("--engine torchrun is for `torchrun --nproc-per-node N -m frechet ...`")
-    return tuple(_Rank(number) for number in range(1, dist.get_world_size()))
+    return tuple(_RankChannel(rank) for rank in range(1, dist.get_world_size()))
 
 
 @contextmanager
-def joined() -> Iterator[bool]:
+def join_ranks() -> Iterator[bool]:
     """Join the other ranks, with a share of the machine's cores each; gives whether this is the first one.
 
     The others serve until the first is done, and are done then themselves.
     """
-    take_share(int(os.environ["LOCAL_RANK"]), int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-    dist.init_process_group("gloo", timeout=_PATIENCE)
+    set_cpu_affinity(int(os.environ["LOCAL_RANK"]), int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    dist.init_process_group("gloo", timeout=_TIMEOUT)
     try:
         if dist.get_rank():
-            serve(_Rank(0), lambda settings: replace(settings, device=own_device(settings.device)))
+            serve(_RankChannel(0), lambda settings: replace(settings, device=select_local_device(settings.device)))
             yield False
         else:
             yield True
-            for channel in other_ranks():
+            for channel in connect_worker_ranks():
                 channel.send(END, b"")
     finally:
-        other_ranks.cache_clear()
+        connect_worker_ranks.cache_clear()
         dist.destroy_process_group()
 
 
-def own_device(wish: str) -> str:
+def select_local_device(device: str) -> str:
     """This rank's accelerator, where any would do."""
-    if wish in ("auto", "cuda") and torch.cuda.is_available():
+    if device in ("auto", "cuda") and torch.cuda.is_available():
         return f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
-    return wish
+    return device

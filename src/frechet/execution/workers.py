@@ -17,11 +17,11 @@ from dataclasses import asdict, replace
 from typing import Any, Protocol, TypeVar
 
 import frechet.errors
-from frechet._internal.cpu import usable_cores
+from frechet._internal.cpu import process_cpu_count
 from frechet._internal.remote_files import is_url
-from frechet.errors import FrechetError, Mismatch, RequestError, RunError, Unreachable
-from frechet.execution.chunks import AnyPart, Cut, read_part, write_part
-from frechet.execution.reduce import condensed
+from frechet.errors import FrechetError, MismatchError, RequestError, RunError, UnreachableError
+from frechet.execution.chunks import Chunk, Partition, read_chunk, write_chunk
+from frechet.execution.reduce import summarize_chunks
 from frechet.execution.settings import Settings
 from frechet.features.extract import extract
 from frechet.features.extractor import LoadedExtractor
@@ -29,8 +29,8 @@ from frechet.images.sources.registry import open_source
 
 Item = TypeVar("Item")
 
-JOB, PART, ERROR, END = range(4)  # kinds of messages
-_AHEAD = 2  # parts that wait to be sent or merged
+JOB, CHUNK, ERROR, END = range(4)  # kinds of messages
+_PREFETCH = 2  # parts that wait to be sent or merged
 
 
 class Channel(Protocol):
@@ -50,33 +50,37 @@ class Channel(Protocol):
         """The next message; raises EOFError, OSError or RuntimeError if the other end is gone."""
 
 
-def extracted(
-    cut: Cut,
-    numbers: Sequence[int],
+def extract_chunks(
+    partition: Partition,
+    chunk_indices: Sequence[int],
     settings: Settings,
     extractor: LoadedExtractor,
     on_batch: Callable[[int], None] = lambda _: None,
-) -> Generator[AnyPart, None, None]:
+) -> Generator[Chunk, None, None]:
     """These parts, by this process; `on_batch` hears how many images each batch had."""
-    parts = extract(
-        cut.pictures(numbers),
+    chunks = extract(
+        partition.iter_images(chunk_indices),
         extractor,
         batch_size=settings.batch_size or extractor.runner.batch_size,
-        workers=settings.workers or usable_cores(),
-        skip_bad=settings.on_bad_image == "skip",
+        workers=settings.workers or process_cpu_count(),
+        skip_bad_images=settings.on_bad_image == "skip",
         on_batch=on_batch,
     )
-    return condensed(parts, cut, numbers, settings.seed, extractor) if cut.large else parts
+    return (
+        summarize_chunks(chunks, partition, chunk_indices, settings.seed, extractor)
+        if partition.has_large_chunks
+        else chunks
+    )
 
 
-def gathered(
-    cut: Cut,
-    numbers: Sequence[int],
+def collect_from_workers(
+    partition: Partition,
+    chunk_indices: Sequence[int],
     settings: Settings,
     extractor: LoadedExtractor,
-    others: Sequence[Channel],
+    channels: Sequence[Channel],
     on_batch: Callable[[int], None] = lambda _: None,
-) -> Generator[AnyPart, None, None]:
+) -> Generator[Chunk, None, None]:
     """These parts in order, by this process and the others, dealt out in turn.
 
     `on_batch` hears, from several threads, how many images each batch of this process had, and each part of the others.
@@ -86,45 +90,45 @@ def gathered(
         Unreachable: another process is gone.
         FrechetError: what another process raised.
     """
-    crew = len(others) + 1
-    job = job_of(cut, settings, extractor)
-    for place, channel in enumerate(others, start=1):
-        with _reached(channel):
-            channel.send(JOB, json.dumps({**job, "numbers": list(numbers[place::crew])}).encode())
-    with ahead(extracted(cut, numbers[::crew], settings, extractor, on_batch)) as own:
-        for turn in range(len(numbers)):
-            if turn % crew == 0:
+    n_processes = len(channels) + 1
+    job = make_job(partition, settings, extractor)
+    for rank, channel in enumerate(channels, start=1):
+        with _require_reachable(channel):
+            channel.send(JOB, json.dumps({**job, "numbers": list(chunk_indices[rank::n_processes])}).encode())
+    with prefetch(extract_chunks(partition, chunk_indices[::n_processes], settings, extractor, on_batch)) as own:
+        for round_robin_index in range(len(chunk_indices)):
+            if round_robin_index % n_processes == 0:
                 yield next(own)
             else:
-                part = _received(others[turn % crew - 1])
-                on_batch(len(part.places) + len(part.bad))
-                yield part
+                chunk = _receive_chunk(channels[round_robin_index % n_processes - 1])
+                on_batch(len(chunk.indices) + len(chunk.skipped_images))
+                yield chunk
 
 
-def serve(channel: Channel, prepare: Callable[[Settings], Settings] = lambda settings: settings) -> None:
+def serve(channel: Channel, adapt_settings: Callable[[Settings], Settings] = lambda settings: settings) -> None:
     """Compute what the first process asks for, until it says that this was all; `prepare` adapts its settings."""
     extractors: dict[str, LoadedExtractor] = {}
     while True:
-        with _reached(channel):
+        with _require_reachable(channel):
             kind, data = channel.receive()
         if kind == END:
             return
         try:
             job = json.loads(data)
-            key = json.dumps([job["settings"], job["further"]], sort_keys=True)
+            key = json.dumps([job["settings"], job["extra_layers"]], sort_keys=True)
             if key not in extractors:
-                extractors[key] = prepare(Settings(**job["settings"])).load(None, job["further"])
-            for part in parts_of(job, job["numbers"], extractors[key]):
-                with _reached(channel):
-                    channel.send(PART, part_bytes(part))
-        except Unreachable:
+                extractors[key] = adapt_settings(Settings(**job["settings"])).load(None, job["extra_layers"])
+            for chunk in compute_job_chunks(job, job["numbers"], extractors[key]):
+                with _require_reachable(channel):
+                    channel.send(CHUNK, encode_chunk(chunk))
+        except UnreachableError:
             raise
         except FrechetError as error:
             channel.send(ERROR, json.dumps([type(error).__name__, str(error)]).encode())
             raise
 
 
-def job_of(cut: Cut, settings: Settings, extractor: LoadedExtractor) -> dict[str, Any]:
+def make_job(partition: Partition, settings: Settings, extractor: LoadedExtractor) -> dict[str, Any]:
     """What another process needs to compute parts of this run, and to see that they are the same; plain JSON.
 
     Raises:
@@ -132,101 +136,112 @@ def job_of(cut: Cut, settings: Settings, extractor: LoadedExtractor) -> dict[str
     """
     if not isinstance(settings.extractor, str):
         raise RequestError("several processes need an extractor that each can load: give its name, not an object")
-    if cut.source.address is None:
+    if partition.source.location is None:
         raise RequestError("several processes need images that each can open: give a path or a URL, not Python objects")
     plain = replace(settings, work_dir=None, cache=False, engine="local")
     return {
-        "source": cut.source.address,
+        "source": partition.source.location,
         "settings": {
             key: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in asdict(plain).items()
         },
-        "images": _digest_of(cut),
-        "images in a part": cut.size,
-        "recipe": asdict(extractor.recipe),
-        "further": list(extractor.further),
+        "images": _digest_partition(partition),
+        "images in a part": partition.chunk_size,
+        "spec": asdict(extractor.spec),
+        "extra_layers": list(extractor.extra_layers),
     }
 
 
-def parts_of(job: dict[str, Any], numbers: Sequence[int], extractor: LoadedExtractor) -> Iterator[AnyPart]:
+def compute_job_chunks(
+    job: dict[str, Any], chunk_indices: Sequence[int], extractor: LoadedExtractor
+) -> Iterator[Chunk]:
     """Parts of a job, computed ahead of whoever takes them. Raises as `opened_job`."""
-    if not numbers:
+    if not chunk_indices:
         return
-    cut = opened_job(job, extractor)
-    with ahead(extracted(cut, numbers, Settings(**job["settings"]), extractor)) as parts:
-        yield from parts
+    partition = open_job(job, extractor)
+    with prefetch(extract_chunks(partition, chunk_indices, Settings(**job["settings"]), extractor)) as chunks:
+        yield from chunks
 
 
-def opened_job(job: dict[str, Any], extractor: LoadedExtractor) -> Cut:
+def open_job(job: dict[str, Any], extractor: LoadedExtractor) -> Partition:
     """The images of a job, as this process sees them.
 
     Raises:
         Mismatch: it sees other images or other weights than the one whose job it is.
     """
-    cut = replace(Cut.of(open_source(job["source"]), Settings(**job["settings"])), size=job["images in a part"])
+    partition = replace(
+        Partition.from_source(open_source(job["source"]), Settings(**job["settings"])),
+        chunk_size=job["images in a part"],
+    )
     for what, mine, theirs in (
-        ("images", _digest_of(cut), job["images"]),
-        ("weights or settings", asdict(extractor.recipe), job["recipe"]),
+        ("images", _digest_partition(partition), job["images"]),
+        ("weights or settings", asdict(extractor.spec), job["spec"]),
     ):
         if mine != theirs:
-            raise Mismatch(f"this process sees other {what} than the first one at {cut.source.name}; give all the same")
-    return cut
+            raise MismatchError(
+                f"this process sees other {what} than the first one at {partition.source.label}; give all the same"
+            )
+    return partition
 
 
-def part_bytes(part: AnyPart) -> bytes:
+def encode_chunk(chunk: Chunk) -> bytes:
     """As it is written to files."""
     stream = io.BytesIO()
-    write_part(part, stream)
+    write_chunk(chunk, stream)
     return stream.getvalue()
 
 
 @contextmanager
-def ahead(items: Generator[Item, None, None]) -> Iterator[Iterator[Item]]:
+def prefetch(items: Generator[Item, None, None]) -> Iterator[Iterator[Item]]:
     """The items, made in a thread, so that this one may wait for something else meanwhile."""
     ended: Any = object()
     pool = ThreadPoolExecutor(1, thread_name_prefix="parts")
-    waiting = deque(pool.submit(next, items, ended) for _ in range(_AHEAD))
+    waiting = deque(pool.submit(next, items, ended) for _ in range(_PREFETCH))
 
-    def taken() -> Iterator[Item]:
+    def iterate() -> Iterator[Item]:
         while (item := waiting.popleft().result()) is not ended:
             waiting.append(pool.submit(next, items, ended))
             yield item
 
     try:
-        yield taken()
+        yield iterate()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         items.close()
 
 
-def _received(channel: Channel) -> AnyPart:
-    with _reached(channel):
+def _receive_chunk(channel: Channel) -> Chunk:
+    with _require_reachable(channel):
         kind, data = channel.receive()
     if kind == ERROR:
         name, message = json.loads(data)
         error = getattr(frechet.errors, name, RunError)
         raise error(f"{channel.name}: {message}")
-    return read_part(io.BytesIO(data))
+    return read_chunk(io.BytesIO(data))
 
 
 @contextmanager
-def _reached(channel: Channel) -> Iterator[None]:
+def _require_reachable(channel: Channel) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, EOFError) as error:
         if isinstance(error, FrechetError):
             raise
-        raise Unreachable(f"{channel.name} is gone, and its parts with it; see what it said last") from error
+        raise UnreachableError(f"{channel.name} is gone, and its parts with it; see what it said last") from error
 
 
-def _digest_of(cut: Cut) -> str:
+def _digest_partition(partition: Partition) -> str:
     """Of how many images there are, and of the names of the first and the last of each part, from whichever folder a path counts."""
-    digest = hashlib.sha256(f"{len(cut.source)} {len(cut.chosen)}".encode())
-    for number in range(len(cut)):
-        images = cut.images_in(number)
-        digest.update("\n".join(map(_whole, cut.names([images[0], images[-1]]))).encode("utf-8", "surrogateescape"))
+    digest = hashlib.sha256(f"{len(partition.source)} {len(partition.source_indices)}".encode())
+    for chunk_index in range(len(partition)):
+        images = partition.chunk_range(chunk_index)
+        digest.update(
+            "\n".join(map(_absolute_name, partition.get_labels([images[0], images[-1]]))).encode(
+                "utf-8", "surrogateescape"
+            )
+        )
     return digest.hexdigest()
 
 
-def _whole(name: str) -> str:
+def _absolute_name(name: str) -> str:
     """A name that begins with a path, from the root: the others open the whole path."""
     return name if is_url(name) else os.path.abspath(name)  # noqa: PTH100, links in it stay

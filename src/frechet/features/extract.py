@@ -10,14 +10,14 @@ from itertools import groupby
 
 import numpy as np
 
-from frechet.errors import BadFeatures
+from frechet.errors import NonFiniteFeaturesError
 from frechet.features.extractor import LoadedExtractor, Runner
-from frechet.images.image import Picture
+from frechet.images.image import ImageRef
 from frechet.images.loader import Batch, load_batches
 
 
 @dataclass
-class Part:
+class FeatureChunk:
     """The features of up to 256 consecutive images.
 
     Attributes:
@@ -28,22 +28,22 @@ class Part:
         bad: names and reasons of images left out.
     """
 
-    places: np.ndarray
+    indices: np.ndarray
     features: np.ndarray
-    signs: np.ndarray
-    remarks: list[tuple[str, str]]
-    bad: list[str]
+    image_checks: np.ndarray
+    notes: list[tuple[str, str]]
+    skipped_images: list[str]
 
 
 def extract(
-    pictures: Iterable[Picture],
+    image_refs: Iterable[ImageRef],
     extractor: LoadedExtractor,
     *,
     batch_size: int,
     workers: int,
-    skip_bad: bool,
+    skip_bad_images: bool,
     on_batch: Callable[[int], None],
-) -> Generator[Part, None, None]:
+) -> Generator[FeatureChunk, None, None]:
     """Features of all pictures, one part after the other; `on_batch` hears how many images each batch had.
 
     Raises:
@@ -51,65 +51,67 @@ def extract(
         BadFeatures: the network gave NaN or infinity; the image is named.
     """
     batches = load_batches(
-        pictures,
-        extractor.convention.resize,
-        size=extractor.pixels,
+        image_refs,
+        extractor.preprocessing.resize,
+        size=extractor.input_size,
         batch_size=batch_size,
         workers=workers,
-        skip_bad=skip_bad,
+        skip_bad_images=skip_bad_images,
     )
-    with closing(batches), closing(_run(batches, extractor.runner, extractor.width)) as results:
+    with closing(batches), closing(_run_network(batches, extractor.runner, extractor.total_dims)) as results:
         for _, group in groupby(results, key=lambda result: result[0]):
             pieces = []
             for _, piece, images in group:
                 pieces.append(piece)
                 on_batch(images)
-            yield _joined(pieces)
+            yield _concatenate(pieces)
 
 
-def _run(batches: Iterable[Batch], runner: Runner, dims: int) -> Generator[tuple[int, Part, int], None, None]:
+def _run_network(
+    batches: Iterable[Batch], runner: Runner, dims: int
+) -> Generator[tuple[int, FeatureChunk, int], None, None]:
     """(part, what came of a batch, its images): each batch paired with its features, though the runner reads ahead."""
     waiting: deque[Batch] = deque()
 
     def pixels() -> Iterator[np.ndarray]:
         for batch in batches:
             waiting.append(batch)
-            if batch.pictures:
+            if batch.image_refs:
                 yield batch.pixels
 
     for features in runner.map(pixels()):
-        while not waiting[0].pictures:  # none of its images could be decoded
-            yield _piece(waiting.popleft(), np.empty((0, dims), np.float32))
-        yield _piece(waiting.popleft(), features)
+        while not waiting[0].image_refs:  # none of its images could be decoded
+            yield _make_piece(waiting.popleft(), np.empty((0, dims), np.float32))
+        yield _make_piece(waiting.popleft(), features)
     for batch in waiting:
-        yield _piece(batch, np.empty((0, dims), np.float32))
+        yield _make_piece(batch, np.empty((0, dims), np.float32))
 
 
-def _piece(batch: Batch, features: np.ndarray) -> tuple[int, Part, int]:
+def _make_piece(batch: Batch, features: np.ndarray) -> tuple[int, FeatureChunk, int]:
     """What is kept of a batch; its pixels are not."""
-    _require_finite(batch, features)
-    places = np.array([picture.index for picture in batch.pictures], np.int64)
+    _validate_finite(batch, features)
+    indices = np.array([image_ref.index for image_ref in batch.image_refs], np.int64)
     return (
-        batch.part,
-        Part(places, features, batch.signs, batch.remarks, batch.bad),
-        len(batch.pictures) + len(batch.bad),
+        batch.chunk_index,
+        FeatureChunk(indices, features, batch.image_checks, batch.notes, batch.skipped_images),
+        len(batch.image_refs) + len(batch.skipped_images),
     )
 
 
-def _require_finite(batch: Batch, features: np.ndarray) -> None:
+def _validate_finite(batch: Batch, features: np.ndarray) -> None:
     wrong = ~np.isfinite(features).all(axis=1)
     if wrong.any():
-        raise BadFeatures(
-            f"the network gave NaN or infinity for {batch.pictures[int(wrong.argmax())].name}; "
+        raise NonFiniteFeaturesError(
+            f"the network gave NaN or infinity for {batch.image_refs[int(wrong.argmax())].label}; "
             "the weights may be damaged, or half precision overflowed (use precision float32)"
         )
 
 
-def _joined(pieces: list[Part]) -> Part:
-    return Part(
-        places=np.concatenate([piece.places for piece in pieces]),
+def _concatenate(pieces: list[FeatureChunk]) -> FeatureChunk:
+    return FeatureChunk(
+        indices=np.concatenate([piece.indices for piece in pieces]),
         features=np.concatenate([piece.features for piece in pieces]),
-        signs=np.concatenate([piece.signs for piece in pieces]),
-        remarks=[remark for piece in pieces for remark in piece.remarks],
-        bad=[bad for piece in pieces for bad in piece.bad],
+        image_checks=np.concatenate([piece.image_checks for piece in pieces]),
+        notes=[note for piece in pieces for note in piece.notes],
+        skipped_images=[skipped_images for piece in pieces for skipped_images in piece.skipped_images],
     )

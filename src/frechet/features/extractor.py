@@ -9,8 +9,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from frechet.features.spec import Recipe
-from frechet.preprocessing.registry import Convention
+from frechet.features.spec import FeatureSpec
+from frechet.preprocessing.registry import Preprocessing
 
 
 class Runner(Protocol):
@@ -22,11 +22,11 @@ class Runner(Protocol):
         """(n, h, w, 3) float32 in 0..255 -> (n, d) float32, in order, several batches in flight."""
 
 
-class Tap(NamedTuple):
+class Layer(NamedTuple):
     """A layer beside the one that was asked for."""
 
     dims: int
-    recipe: Recipe
+    spec: FeatureSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,21 +44,21 @@ class LoadedExtractor:
     """
 
     runner: Runner
-    convention: Convention
-    pixels: int
+    preprocessing: Preprocessing
+    input_size: int
     dims: int
-    recipe: Recipe
+    spec: FeatureSpec
     backend: str
     device: str = "cpu"
-    further: Mapping[str, Tap] = field(default_factory=dict)
+    extra_layers: Mapping[str, Layer] = field(default_factory=dict)
 
     @property
-    def width(self) -> int:
+    def total_dims(self) -> int:
         """Columns of all layers together."""
-        return self.dims + sum(tap.dims for tap in self.further.values())
+        return self.dims + sum(layer.dims for layer in self.extra_layers.values())
 
     @property
-    def columns(self) -> dict[str, slice]:
+    def layer_slices(self) -> dict[str, slice]:
         """Where each layer's columns are: "features" is the one that was asked for."""
-        ends = list(accumulate([0, self.dims, *(tap.dims for tap in self.further.values())]))
-        return {name: slice(*pair) for name, pair in zip(["features", *self.further], pairwise(ends), strict=True)}
+        ends = list(accumulate([0, self.dims, *(layer.dims for layer in self.extra_layers.values())]))
+        return {name: slice(*pair) for name, pair in zip(["features", *self.extra_layers], pairwise(ends), strict=True)}

@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from frechet.backends.jax import HALVES, JaxOps, Params, params_of
+from frechet.backends.jax import HALF_DTYPES, JaxOps, Params, to_jax_params
 from frechet.errors import RequestError
 from frechet.features.registry import load_network
-from frechet.features.spec import Recipe
-from frechet.preprocessing.registry import Convention, checked_range
+from frechet.features.spec import FeatureSpec
+from frechet.preprocessing.registry import Preprocessing, validate_value_range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +35,12 @@ class Network:
     """
 
     run: Callable[[Any, Any, Any], Any] = field(repr=False, compare=False)  # equal recipes run alike
-    convention: Convention = field(repr=False)
-    pixels: int
+    preprocessing: Preprocessing = field(repr=False)
+    input_size: int
     dims: int
-    recipe: Recipe
+    spec: FeatureSpec
     value_range: tuple[float, float] = (0.0, 1.0)
-    checkpoint: bool = False
+    gradient_checkpointing: bool = False
 
     def __call__(self, params: Params, images: Any) -> jax.Array:
         """Features of images.
@@ -57,58 +57,60 @@ class Network:
         Raises:
             RequestError: images of another shape or dtype, or, outside of `jit`, of another range.
         """
-        require_images(images)
+        validate_images(images)
         low, high = self.value_range
         if images.dtype == jnp.uint8:
             work: Any = jnp.float32
-            x, off = images.astype(work), None
+            x, out_of_range = images.astype(work), None
         else:
             work = jnp.promote_types(images.dtype, jnp.float32)
-            off = _outside(images, low, high)
+            out_of_range = _find_out_of_range(images, low, high)
             x = (images.astype(work) - low) * (255 / (high - low))
-        features = _run(self, params, x)
-        return features if off is None else jnp.where(off[:, None], jnp.nan, features)
+        features = _apply_network(self, params, x)
+        return features if out_of_range is None else jnp.where(out_of_range[:, None], jnp.nan, features)
 
-    def _resized(self, x: jax.Array) -> jax.Array:
+    def _resize(self, x: jax.Array) -> jax.Array:
         """By the convention's resize, as two matrix products."""
         for axis, product in ((1, "ih,nhwc->niwc"), (2, "jw,nhwc->nhjc")):
-            if x.shape[axis] != self.pixels:
-                matrix = jnp.asarray(self.convention.matrix(x.shape[axis], self.pixels), x.dtype)
-                x = jnp.einsum(product, matrix, x, precision=lax.Precision.HIGHEST)
-        return jnp.clip(x, 0.0, 255.0) if self.convention.clipped else x
+            if x.shape[axis] != self.input_size:
+                resize_matrix = jnp.asarray(self.preprocessing.resize_matrix(x.shape[axis], self.input_size), x.dtype)
+                x = jnp.einsum(product, resize_matrix, x, precision=lax.Precision.HIGHEST)
+        return jnp.clip(x, 0.0, 255.0) if self.preprocessing.is_clipped else x
 
 
 @partial(jax.jit, static_argnums=0)
-def _run(network: Network, params: Params, x: jax.Array) -> jax.Array:
+def _apply_network(network: Network, params: Params, x: jax.Array) -> jax.Array:
     """Features of images in 0..255; compiled as one also where the caller is not."""
-    ops = JaxOps(half=HALVES[str(network.recipe.precision)], recompute=network.checkpoint)
-    return network.run(ops, network._resized(x), params).astype(x.dtype)
+    ops = JaxOps(
+        half_dtype=HALF_DTYPES[str(network.spec.precision)], gradient_checkpointing=network.gradient_checkpointing
+    )
+    return network.run(ops, network._resize(x), params).astype(x.dtype)
 
 
 def load_jax_network(
     name: str = "inception",
     *,
     value_range: tuple[float, float] = (0.0, 1.0),
-    checkpoint: bool = False,
+    gradient_checkpointing: bool = False,
     weights: str | Path | None = None,
-    **wishes: Any,
+    **options: Any,
 ) -> tuple[Network, Params]:
     """A network of the table and its weights. Other arguments and errors as in `extractors.load_network`."""
-    low_high = checked_range(value_range)  # first: what is mistyped should not cost a download
-    loaded = load_network(name, weights=Path(weights) if weights is not None else None, **wishes)
+    validated_range = validate_value_range(value_range)  # first: what is mistyped should not cost a download
+    loaded = load_network(name, weights=Path(weights) if weights is not None else None, **options)
     network = Network(
         run=loaded.network,
-        convention=loaded.convention,
-        pixels=loaded.pixels,
+        preprocessing=loaded.preprocessing,
+        input_size=loaded.input_size,
         dims=loaded.dims,
-        recipe=loaded.recipe,
-        value_range=low_high,
-        checkpoint=checkpoint,
+        spec=loaded.spec,
+        value_range=validated_range,
+        gradient_checkpointing=gradient_checkpointing,
     )
-    return network, params_of(loaded.weights)
+    return network, to_jax_params(loaded.weights)
 
 
-def require_images(images: Any) -> None:
+def validate_images(images: Any) -> None:
     """Refuse what cannot be a batch of images.
 
     Raises:
@@ -130,7 +132,7 @@ def is_traced(array: Any) -> bool:
     return isinstance(array, jax.core.Tracer)
 
 
-def _outside(images: Any, low: float, high: float) -> jax.Array:
+def _find_out_of_range(images: Any, low: float, high: float) -> jax.Array:
     """(n,) which images leave the range of values by more than a hundredth of it.
 
     Raises:
@@ -138,10 +140,10 @@ def _outside(images: Any, low: float, high: float) -> jax.Array:
     """
     slack = 0.01 * (high - low)
     least, most = images.min(axis=(1, 2, 3)), images.max(axis=(1, 2, 3))
-    off = (least < low - slack) | (most > high + slack)
-    if not is_traced(off) and bool(off.any()):
+    out_of_range = (least < low - slack) | (most > high + slack)
+    if not is_traced(out_of_range) and bool(out_of_range.any()):
         raise RequestError(
             f"images range from {float(least.min()):.4g} to {float(most.max()):.4g}; expected {low:g} to {high:g}. Clamp "
             "them, or say value_range=(black, white), for instance (-1, 1)"
         )
-    return off
+    return out_of_range

@@ -10,30 +10,30 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from frechet._internal.download import Progress
+from frechet._internal.download import ProgressCallback
 from frechet.errors import RequestError
-from frechet.features.encoders import ENCODERS, Encoder, load_encoder
-from frechet.features.extractor import LoadedExtractor, Runner, Tap
-from frechet.features.spec import Recipe
+from frechet.features.encoders import ENCODERS, EncoderConfig, load_encoder
+from frechet.features.extractor import Layer, LoadedExtractor, Runner
+from frechet.features.spec import FeatureSpec
 from frechet.networks import efficientnet_lite, inception, vgg
 from frechet.networks.weights import (
     EFFICIENTNET_LITE0,
     INCEPTION_2015,
     INCEPTION_TORCHVISION,
     VGG16,
-    Folded,
-    Layer,
+    ConvLayer,
+    FoldedWeights,
     WeightsFile,
     load_weights,
 )
-from frechet.preprocessing.registry import CONVENTIONS, Convention, Scalars
+from frechet.preprocessing.registry import PREPROCESSINGS, Preprocessing, Scalars
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 BACKENDS = ("openvino", "torch", "jax")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Extractor:
+class ExtractorConfig:
     """A network and what is needed to run it.
 
     Attributes:
@@ -50,57 +50,57 @@ class Extractor:
 
     title: str
     network: Callable[..., Any]
-    layers: Callable[[], Iterator[Layer]]
-    taps: dict[str, int]
-    default_tap: str
+    conv_layers: Callable[[], Iterator[ConvLayer]]
+    layers: dict[str, int]
+    default_layer: str
     heads: dict[str, str] = field(default_factory=dict)
-    pixels: int
-    conventions: tuple[str, ...]
+    input_size: int
+    preprocessings: tuple[str, ...]
     weights: WeightsFile
 
 
 EXTRACTORS = {
-    "inception": Extractor(
+    "inception": ExtractorConfig(
         title="Inception",
         network=inception.inception,
-        layers=inception.layers,
-        taps=inception.TAPS,
-        default_tap="2048",
+        conv_layers=inception.conv_layers,
+        layers=inception.LAYERS,
+        default_layer="2048",
         heads={"logits": "fc"},
-        pixels=inception.PIXELS,
-        conventions=("pytorch-fid", "tensorflow", "clean", "torchmetrics"),
+        input_size=inception.INPUT_SIZE,
+        preprocessings=("pytorch-fid", "tensorflow", "clean", "torchmetrics"),
         weights=INCEPTION_2015,
     ),
-    "inception-torchvision": Extractor(
+    "inception-torchvision": ExtractorConfig(
         title="Inception-torchvision",
         network=inception.inception_torchvision,
-        layers=inception.layers,
-        taps=inception.TORCHVISION_TAPS,
-        default_tap="2048",
+        conv_layers=inception.conv_layers,
+        layers=inception.TORCHVISION_LAYERS,
+        default_layer="2048",
         heads={"logits": "fc"},
-        pixels=inception.PIXELS,
-        conventions=("pytorch-fid", "fastfid"),
+        input_size=inception.INPUT_SIZE,
+        preprocessings=("pytorch-fid", "fastfid"),
         weights=INCEPTION_TORCHVISION,
     ),
-    "vgg16": Extractor(
+    "vgg16": ExtractorConfig(
         title="VGG16",
         network=vgg.vgg16,
-        layers=vgg.layers,
-        taps=vgg.TAPS,
-        default_tap="4096",
-        pixels=vgg.PIXELS,
-        conventions=("tensorflow-imagenet", "imagenet"),
+        conv_layers=vgg.conv_layers,
+        layers=vgg.LAYERS,
+        default_layer="4096",
+        input_size=vgg.INPUT_SIZE,
+        preprocessings=("tensorflow-imagenet", "imagenet"),
         weights=VGG16,
     ),
-    "efficientnet-lite0": Extractor(
+    "efficientnet-lite0": ExtractorConfig(
         title="EfficientNet-Lite0",
         network=efficientnet_lite.efficientnet_lite0,
-        layers=efficientnet_lite.layers,
-        taps=efficientnet_lite.TAPS,
-        default_tap="1280",
+        conv_layers=efficientnet_lite.conv_layers,
+        layers=efficientnet_lite.LAYERS,
+        default_layer="1280",
         heads={"logits": "_fc"},
-        pixels=efficientnet_lite.PIXELS,
-        conventions=("efficientnet-lite0",),
+        input_size=efficientnet_lite.INPUT_SIZE,
+        preprocessings=("efficientnet-lite0",),
         weights=EFFICIENTNET_LITE0,
     ),
 }
@@ -121,23 +121,23 @@ class LoadedNetwork:
     """
 
     network: Callable[[Any, Any, Any], Any]
-    weights: Folded
-    convention: Convention
-    pixels: int
+    weights: FoldedWeights
+    preprocessing: Preprocessing
+    input_size: int
     dims: int
-    recipe: Recipe
-    further: Mapping[str, Tap] = field(default_factory=dict)
+    spec: FeatureSpec
+    extra_layers: Mapping[str, Layer] = field(default_factory=dict)
 
 
 def load_network(
     name: str = "inception",
     *,
     dims: int | None = None,
-    convention: str | None = None,
+    preprocessing: str | None = None,
     weights: Path | None = None,
     precision: str = "float32",
-    progress: Progress | None = None,
-    further: Sequence[str] = (),
+    progress: ProgressCallback | None = None,
+    extra_layers: Sequence[str] = (),
 ) -> LoadedNetwork:
     """Check the wishes against the table and load the weights; `further` names taps beside the one of `dims`.
 
@@ -145,79 +145,89 @@ def load_network(
         RequestError: an unknown name, or a combination that does not exist; what exists is named.
         WeightsError: the weights are missing or wrong.
     """
-    known = recipe_of(name, dims=dims, convention=convention, precision=precision)
-    extractor, tap, chosen = EXTRACTORS[name], str(known.layer), CONVENTIONS[str(known.convention)]
-    taps = list(dict.fromkeys([tap, *further]))
-    head = next((extractor.heads[name] for name in taps if name in extractor.heads), None)
-    found = load_weights(extractor.weights, extractor.layers, weights, head=head, progress=progress)
+    base_spec = build_spec(name, dims=dims, preprocessing=preprocessing, precision=precision)
+    extractor, layer, chosen = EXTRACTORS[name], str(base_spec.layer), PREPROCESSINGS[str(base_spec.preprocessing)]
+    layers = list(dict.fromkeys([layer, *extra_layers]))
+    head = next((extractor.heads[name] for name in layers if name in extractor.heads), None)
+    found = load_weights(extractor.weights, extractor.conv_layers, weights, head=head, progress=progress)
 
-    recipes = [
+    specs = [
         replace(
-            known,
+            base_spec,
             layer=one,
             weights=found.head_digest if one in extractor.heads else found.digest,
-            official=found.official,
+            is_official=found.is_official,
         )
-        for one in taps
+        for one in layers
     ]
     return LoadedNetwork(
-        network=partial(_normalised, extractor.network, chosen.scale, chosen.shift, taps),
-        weights=found.layers,
-        convention=chosen,
-        pixels=extractor.pixels,
-        dims=extractor.taps[tap],
-        recipe=recipes[0],
-        further={one: Tap(extractor.taps[one], recipe) for one, recipe in zip(taps[1:], recipes[1:], strict=True)},
+        network=partial(_run_normalised, extractor.network, chosen.scale, chosen.shift, layers),
+        weights=found.conv_layers,
+        preprocessing=chosen,
+        input_size=extractor.input_size,
+        dims=extractor.layers[layer],
+        spec=specs[0],
+        extra_layers={one: Layer(extractor.layers[one], spec) for one, spec in zip(layers[1:], specs[1:], strict=True)},
     )
 
 
-def recipe_of(
-    name: str, *, dims: int | None = None, convention: str | None = None, precision: str = "float32"
-) -> Recipe:
+def build_spec(
+    name: str, *, dims: int | None = None, preprocessing: str | None = None, precision: str = "float32"
+) -> FeatureSpec:
     """What is known of features before the weights are: of an extractor of the table, with its defaults.
 
     Raises:
         RequestError: an unknown name, or a combination that does not exist; what exists is named.
     """
-    check_choice(name, EXTRACTORS, "extractor")
+    validate_choice(name, EXTRACTORS, "extractor")
     extractor = EXTRACTORS[name]
-    convention = convention or extractor.conventions[0]
-    check_choice(convention, extractor.conventions, f"convention of {name}")
-    check_choice(precision, PRECISIONS, "precision")
-    return Recipe(extractor=name, layer=tap_of(extractor, dims), convention=convention, precision=precision)
-
-
-def _normalised(
-    network: Callable[..., Any], scale: Scalars, shift: Scalars, taps: Sequence[str], ops: Any, images: Any, layers: Any
-) -> Any:
-    """A network of the table, from images in 0..255; not a closure, so that what holds it can be pickled."""
-    return network(ops, ops.scale_shift(images, scale, shift), layers, taps)
-
-
-def load_extractor(
-    name: Any = "inception", *, backend: str = "auto", device: str = "auto", **wishes: Any
-) -> LoadedExtractor:
-    """A network of the tables, or a user's own, on a backend's device. Other arguments and errors as in `load_network`."""
-    check_choice(backend, ("auto", *BACKENDS), "backend")
-    if not isinstance(name, str) or name not in EXTRACTORS:
-        return load_encoder(name, backend=backend, device=device, **wishes)
-    backend = _backend_for(device) if backend == "auto" else backend
-    loaded = load_network(name, **wishes)
-    assert loaded.recipe.precision is not None
-    runner, used = _RUN[backend](loaded.network, loaded.weights, loaded.pixels, loaded.recipe.precision, device)
-    return LoadedExtractor(
-        runner=runner,
-        device=used,
-        convention=loaded.convention,
-        pixels=loaded.pixels,
-        dims=loaded.dims,
-        recipe=loaded.recipe,
-        backend=backend,
-        further=loaded.further,
+    preprocessing = preprocessing or extractor.preprocessings[0]
+    validate_choice(preprocessing, extractor.preprocessings, f"convention of {name}")
+    validate_choice(precision, PRECISIONS, "precision")
+    return FeatureSpec(
+        extractor=name, layer=resolve_layer(extractor, dims), preprocessing=preprocessing, precision=precision
     )
 
 
-def _backend_for(device: str) -> str:
+def _run_normalised(
+    network: Callable[..., Any],
+    scale: Scalars,
+    shift: Scalars,
+    layers: Sequence[str],
+    ops: Any,
+    images: Any,
+    conv_layers: Any,
+) -> Any:
+    """A network of the table, from images in 0..255; not a closure, so that what holds it can be pickled."""
+    return network(ops, ops.scale_shift(images, scale, shift), conv_layers, layers)
+
+
+def load_extractor(
+    name: Any = "inception", *, backend: str = "auto", device: str = "auto", **options: Any
+) -> LoadedExtractor:
+    """A network of the tables, or a user's own, on a backend's device. Other arguments and errors as in `load_network`."""
+    validate_choice(backend, ("auto", *BACKENDS), "backend")
+    if not isinstance(name, str) or name not in EXTRACTORS:
+        return load_encoder(name, backend=backend, device=device, **options)
+    backend = _choose_backend(device) if backend == "auto" else backend
+    loaded = load_network(name, **options)
+    assert loaded.spec.precision is not None
+    runner, used_device = _RUNNER_FACTORIES[backend](
+        loaded.network, loaded.weights, loaded.input_size, loaded.spec.precision, device
+    )
+    return LoadedExtractor(
+        runner=runner,
+        device=used_device,
+        preprocessing=loaded.preprocessing,
+        input_size=loaded.input_size,
+        dims=loaded.dims,
+        spec=loaded.spec,
+        backend=backend,
+        extra_layers=loaded.extra_layers,
+    )
+
+
+def _choose_backend(device: str) -> str:
     """OpenVINO on a processor, torch where a device is named or an accelerator may be there."""
     if device not in ("auto", "cpu"):
         return "torch"
@@ -229,55 +239,63 @@ def _backend_for(device: str) -> str:
     return "openvino"
 
 
-def _on_openvino(network: Any, layers: Folded, pixels: int, precision: str, device: str) -> tuple[Runner, str]:
+def _make_openvino_runner(
+    network: Any, conv_layers: FoldedWeights, input_size: int, precision: str, device: str
+) -> tuple[Runner, str]:
     from frechet.backends.openvino import compile_network  # here, so that reading statistics loads no backend
 
-    check_choice(device, ("auto", "cpu"), "device of the openvino backend")
-    runner = compile_network(lambda ops, images: network(ops, images, layers), pixels=pixels, precision=precision)
+    validate_choice(device, ("auto", "cpu"), "device of the openvino backend")
+    runner = compile_network(
+        lambda ops, images: network(ops, images, conv_layers), input_size=input_size, precision=precision
+    )
     return runner, "cpu"
 
 
-def _on_torch(network: Any, layers: Folded, _pixels: int, precision: str, device: str) -> tuple[Runner, str]:
+def _make_torch_runner(
+    network: Any, conv_layers: FoldedWeights, _pixels: int, precision: str, device: str
+) -> tuple[Runner, str]:
     if importlib.util.find_spec("torch") is None:
         raise RequestError("the torch backend needs PyTorch: pip install 'frechet[torch]'; or use backend openvino")
     from frechet.backends.torch import TorchRunner, choose_device
 
     chosen = choose_device(device)
-    return TorchRunner(network, layers, chosen, precision), str(chosen)
+    return TorchRunner(network, conv_layers, chosen, precision), str(chosen)
 
 
-def _on_jax(network: Any, layers: Folded, _pixels: int, precision: str, device: str) -> tuple[Runner, str]:
+def _make_jax_runner(
+    network: Any, conv_layers: FoldedWeights, _pixels: int, precision: str, device: str
+) -> tuple[Runner, str]:
     if importlib.util.find_spec("jax") is None:
         raise RequestError("the jax backend needs JAX: pip install 'frechet[jax]'; or use backend openvino")
     from frechet.backends.jax import JaxRunner, choose_devices
 
     chosen = choose_devices(device)
-    used = chosen[0].platform if len(chosen) == 1 else f"{len(chosen)} x {chosen[0].platform}"
-    return JaxRunner(network, layers, chosen, precision), used
+    used_device = chosen[0].platform if len(chosen) == 1 else f"{len(chosen)} x {chosen[0].platform}"
+    return JaxRunner(network, conv_layers, chosen, precision), used_device
 
 
-_RUN = {"openvino": _on_openvino, "torch": _on_torch, "jax": _on_jax}
+_RUNNER_FACTORIES = {"openvino": _make_openvino_runner, "torch": _make_torch_runner, "jax": _make_jax_runner}
 
 
-def table_row(name: Any) -> Extractor | Encoder | None:
+def find_extractor(name: Any) -> ExtractorConfig | EncoderConfig | None:
     """What the tables of extractors and encoders say of a name, or None."""
     return (EXTRACTORS.get(name) or ENCODERS.get(name)) if isinstance(name, str) else None
 
 
-def tap_of(extractor: Extractor | Encoder, dims: int | None) -> str:
+def resolve_layer(extractor: ExtractorConfig | EncoderConfig, dims: int | None) -> str:
     """The tap with that many features.
 
     Raises:
         RequestError: there is none; those that exist are named.
     """
     if dims is None:
-        return extractor.default_tap
-    by_dims = {str(d): tap for tap, d in extractor.taps.items()}
-    check_choice(str(dims), by_dims, f"dims of {extractor.title}")
+        return extractor.default_layer
+    by_dims = {str(d): layer for layer, d in extractor.layers.items()}
+    validate_choice(str(dims), by_dims, f"dims of {extractor.title}")
     return by_dims[str(dims)]
 
 
-def check_choice(name: str, choices: Collection[str], what: str) -> None:
+def validate_choice(name: str, choices: Collection[str], kind: str) -> None:
     """Refuse a name that is not among the choices, and name these."""
     if name not in choices:
-        raise RequestError(f"no {what} {name!r}; there is {', '.join(choices)}")
+        raise RequestError(f"no {kind} {name!r}; there is {', '.join(choices)}")

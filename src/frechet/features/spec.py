@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
 
-from frechet.errors import Mismatch
+from frechet.errors import MismatchError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class FeatureSpec:
     """How features were made. `None` means that a file does not say.
 
     Attributes:
@@ -23,39 +23,39 @@ class Recipe:
     extractor: str | None = None
     layer: str | None = None
     weights: str | None = None
-    official: bool | None = None
-    convention: str | None = None
+    is_official: bool | None = None
+    preprocessing: str | None = None
     precision: str | None = None
 
     @property
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether everything is said."""
         return all(value is not None for value in asdict(self).values())
 
-    def filled_from(self, other: Recipe) -> Recipe:
+    def fill_missing(self, other: FeatureSpec) -> FeatureSpec:
         """This recipe, with what it does not say taken from `other`."""
         gaps = {name: value for name, value in asdict(other).items() if getattr(self, name) is None}
         return replace(self, **gaps)
 
 
-def require_equal(generated: Recipe, reference: Recipe) -> None:
+def validate_same_spec(generated: FeatureSpec, reference: FeatureSpec) -> None:
     """Refuse two recipes that contradict each other; what one does not say contradicts nothing.
 
     Raises:
         Mismatch: names every difference, with both values.
     """
     differences = []
-    for field in fields(Recipe):
+    for field in fields(FeatureSpec):
         one, other = getattr(generated, field.name), getattr(reference, field.name)
-        if field.name != "official" and None not in (one, other) and one != other:
-            differences.append(f"{field.name} {_short(one)} (generated) and {_short(other)} (reference)")
+        if field.name != "is_official" and None not in (one, other) and one != other:
+            differences.append(f"{field.name} {_abbreviate(one)} (generated) and {_abbreviate(other)} (reference)")
     if differences:
-        raise Mismatch(
+        raise MismatchError(
             "the two sides were made differently and have no distance: "
             + "; ".join(differences)
             + ". Make both with the same settings (frechet stats takes the flags of frechet score, frechet.collect its keywords)."
         )
 
 
-def _short(value: str) -> str:
+def _abbreviate(value: str) -> str:
     return f"{value[:12]}..." if len(value) == 64 else value

@@ -10,15 +10,15 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from frechet.errors import BadImage, GeneratorFailed, Unreachable
-from frechet.images.image import Picture, Pixels
+from frechet.errors import GeneratorError, ImageDecodeError, UnreachableError
+from frechet.images.image import ImageLike, ImageRef
 
-ALPHA = "alpha channel dropped, not blended"
-DEEP = "16-bit values scaled to 8 bits"
-FRAMES = "only the first of several frames or pages scored"
+ALPHA_DROPPED = "alpha channel dropped, not blended"
+SIXTEEN_BIT_SCALED = "16-bit values scaled to 8 bits"
+FIRST_FRAME_ONLY = "only the first of several frames or pages scored"
 
 
-class Decoded(NamedTuple):
+class DecodedImage(NamedTuple):
     """A picture as RGB.
 
     Attributes:
@@ -28,74 +28,74 @@ class Decoded(NamedTuple):
     """
 
     rgb: np.ndarray
-    remark: str | None
+    note: str | None
     format: str | None
 
 
-def decode(picture: Picture) -> Decoded:
+def decode(image_ref: ImageRef) -> DecodedImage:
     """The picture as RGB.
 
     Raises:
         BadImage: it cannot be decoded; the message names it.
     """
     try:
-        pixels = picture.load()
+        pixels = image_ref.load()
         if isinstance(pixels, np.ndarray):
-            return Decoded(*_array_to_rgb(pixels), None)
-        several = _has_frames(pixels)
-        rgb, remark = _image_to_rgb(pixels)
-        return Decoded(rgb, FRAMES if several else remark, pixels.format)
-    except (Unreachable, GeneratorFailed):  # say nothing of the image
+            return DecodedImage(*_array_to_rgb(pixels), None)
+        is_multi_frame = _is_multi_frame(pixels)
+        rgb, note = _image_to_rgb(pixels)
+        return DecodedImage(rgb, FIRST_FRAME_ONLY if is_multi_frame else note, pixels.format)
+    except (UnreachableError, GeneratorError):  # say nothing of the image
         raise
     except Exception as error:  # decoders of damaged data fail in many ways: OSError, struct.error, zlib.error ...
-        raise BadImage(f"{picture.name}: {_reason(error)}") from error
+        raise ImageDecodeError(f"{image_ref.label}: {_describe_error(error)}") from error
 
 
-def _image_to_rgb(image: Pixels) -> tuple[np.ndarray, str | None]:
+def _image_to_rgb(image: ImageLike) -> tuple[np.ndarray, str | None]:
     if not isinstance(image, Image.Image):
-        raise BadImage(f"is a {type(image).__name__}; expected a PIL image or a uint8 array (h, w, 3)")
+        raise ImageDecodeError(f"is a {type(image).__name__}; expected a PIL image or a uint8 array (h, w, 3)")
     if image.mode == "F":
-        raise BadImage("holds floating-point grey values whose range nobody knows; save it with 8 or 16 bits")
+        raise ImageDecodeError("holds floating-point grey values whose range nobody knows; save it with 8 or 16 bits")
     if image.mode == "I" and image.format not in ("PNG", "PPM"):  # in those two, Pillow's I means 16 bits
-        raise BadImage("holds 32-bit values whose range nobody knows; save it with 8 or 16 bits")
+        raise ImageDecodeError("holds 32-bit values whose range nobody knows; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
-        return np.asarray(_scaled(image).convert("RGB")), DEEP
-    remark = ALPHA if image.mode in _WITH_ALPHA or "transparency" in image.info else None
-    if image.mode == "P" and remark:
+        return np.asarray(_scale_to_uint8(image).convert("RGB")), SIXTEEN_BIT_SCALED
+    note = ALPHA_DROPPED if image.mode in _ALPHA_MODES or "transparency" in image.info else None
+    if image.mode == "P" and note:
         image = image.convert("RGBA")  # the same pixels, without Pillow's advice to convert to RGBA
-    return np.asarray(image.convert("RGB")), remark
+    return np.asarray(image.convert("RGB")), note
 
 
-def _has_frames(image: Pixels) -> bool:
+def _is_multi_frame(image: ImageLike) -> bool:
     """Whether it is an animation or has pages; what telephones add to a JPEG (MPO) are maps, and previews."""
     return getattr(image, "is_animated", False) and getattr(image, "format", None) != "MPO"
 
 
-_WITH_ALPHA = ("RGBA", "LA", "PA", "La", "RGBa")
+_ALPHA_MODES = ("RGBA", "LA", "PA", "La", "RGBa")
 
 
-def _scaled(image: Image.Image) -> Image.Image:
+def _scale_to_uint8(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
     return Image.fromarray(((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
 
 
 def _array_to_rgb(array: np.ndarray) -> tuple[np.ndarray, str | None]:
     if array.dtype != np.uint8:
-        raise BadImage(
+        raise ImageDecodeError(
             f"is {array.dtype}; expected uint8 in 0..255 (floats in [0, 1]: (x * 255).round().astype('uint8'))"
         )
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
-        raise BadImage(f"has shape {array.shape}; expected (h, w, 3): channels last")
+        raise ImageDecodeError(f"has shape {array.shape}; expected (h, w, 3): channels last")
     if array.shape[2] == 1:
         return np.repeat(array, 3, axis=2), None
-    return array[:, :, :3], ALPHA if array.shape[2] == 4 else None
+    return array[:, :, :3], ALPHA_DROPPED if array.shape[2] == 4 else None
 
 
-def _reason(error: BaseException) -> str:
+def _describe_error(error: BaseException) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "is not an image that can be recognised, whatever its name says"
-    if isinstance(error, (BadImage, OSError)) and str(error):
+    if isinstance(error, (ImageDecodeError, OSError)) and str(error):
         return str(error)
     return f"{type(error).__name__}: {error}"

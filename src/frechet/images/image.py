@@ -10,11 +10,11 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-Pixels = Image.Image | np.ndarray
+ImageLike = Image.Image | np.ndarray
 
 
 @dataclass(frozen=True)
-class Picture:
+class ImageRef:
     """One image, not yet decoded.
 
     Attributes:
@@ -24,11 +24,11 @@ class Picture:
     """
 
     index: int
-    name: str
-    load: Callable[[], Pixels]
+    label: str
+    load: Callable[[], ImageLike]
 
 
-class Source(Protocol):
+class ImageSource(Protocol):
     """A sized, repeatable collection of images.
 
     Attributes:
@@ -36,18 +36,18 @@ class Source(Protocol):
         address: what another process may open it by, or None.
     """
 
-    name: str
-    address: str | None
+    label: str
+    location: str | None
 
     def __len__(self) -> int: ...
 
-    def name_of(self, place: int) -> str:
+    def get_label(self, source_index: int) -> str:
         """What the user knows an image by."""
 
-    def pictures(self, chosen: Sequence[int]) -> Iterator[Picture]:
+    def iter_images(self, source_indices: Sequence[int]) -> Iterator[ImageRef]:
         """The pictures at these places (ascending), numbered anew from 0."""
 
-    def marks(self, chosen: Sequence[int]) -> Iterator[str]:
+    def fingerprints(self, source_indices: Sequence[int]) -> Iterator[str]:
         """For each of these images, what tells it from another that may take its place: name, size, time.
 
         Raises:
@@ -55,14 +55,14 @@ class Source(Protocol):
         """
 
 
-def unread_of(source: Source) -> Counter[str]:
+def get_unsupported(source: ImageSource) -> Counter[str]:
     """How many images a source passes over, by their kind; only sources of files do."""
     return getattr(source, "unread", None) or Counter()
 
 
-def passed_over(source: Source) -> Iterator[str]:
+def skipped_formats_note(source: ImageSource) -> Iterator[str]:
     """A word on the images that a source passes over."""
-    kinds = unread_of(source)
+    kinds = get_unsupported(source)
     if kinds:
         count = kinds.total()
         listed = ", ".join(f"{n:,} x {kind}" for kind, n in kinds.most_common())

@@ -10,13 +10,13 @@ from itertools import islice
 
 import numpy as np
 
-from frechet.errors import BadImage
-from frechet.images.checks import SIGN, Sign, sign_of
+from frechet.errors import ImageDecodeError
+from frechet.images.checks import IMAGE_CHECK, ImageCheck, check_image
 from frechet.images.decode import decode
-from frechet.images.image import Picture
+from frechet.images.image import ImageRef
 
-PART = 256  # consecutive images whose statistics are merged as one; fixed, so that no setting moves the number
-_BATCHES_AHEAD = 4
+CHUNK_SIZE = 256  # consecutive images whose statistics are merged as one; fixed, so that no setting moves the number
+_PREFETCH_BATCHES = 4
 
 
 @dataclass(frozen=True)
@@ -28,26 +28,26 @@ class Batch:
         pictures: those that could be decoded.
         pixels: (k, size, size, 3) float32 in 0..255, one for each of `pictures`.
         signs: (k,) of `SIGN`, what was noticed of each of `pictures`.
-        remarks: what was done to images that a user should know: (remark, name of the image).
+        remarks: what was done to images that a user should know: (remark, label of the image).
         bad: those that could not be decoded: (name, reason).
     """
 
-    part: int
-    pictures: list[Picture]
+    chunk_index: int
+    image_refs: list[ImageRef]
     pixels: np.ndarray
-    signs: np.ndarray
-    remarks: list[tuple[str, str]] = field(default_factory=list)
-    bad: list[str] = field(default_factory=list)
+    image_checks: np.ndarray
+    notes: list[tuple[str, str]] = field(default_factory=list)
+    skipped_images: list[str] = field(default_factory=list)
 
 
 def load_batches(
-    pictures: Iterable[Picture],
+    image_refs: Iterable[ImageRef],
     resize: Callable[[np.ndarray, np.ndarray], None],
     *,
     size: int,
     batch_size: int,
     workers: int,
-    skip_bad: bool,
+    skip_bad_images: bool,
 ) -> Generator[Batch, None, None]:
     """Batches of at most `batch_size`, in order; a batch never crosses a part.
 
@@ -55,53 +55,66 @@ def load_batches(
         BadImage: an image cannot be decoded and `skip_bad` is false.
     """
 
-    def fill(picture: Picture, out: np.ndarray) -> tuple[Sign, str | None]:
-        decoded = decode(picture)
+    def decode_into(image_ref: ImageRef, out: np.ndarray) -> tuple[ImageCheck, str | None]:
+        decoded = decode(image_ref)
         resize(decoded.rgb, out)
-        return sign_of(decoded.rgb, decoded.format), decoded.remark
+        return check_image(decoded.rgb, decoded.format), decoded.note
 
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
-    ahead: deque[tuple[int, list[Picture], np.ndarray, list[Future[tuple[Sign, str | None]]]]] = deque()
+    in_progress: deque[tuple[int, list[ImageRef], np.ndarray, list[Future[tuple[ImageCheck, str | None]]]]] = deque()
     try:
-        for part, group in _groups(pictures, batch_size):
-            pixels = np.empty((len(group), size, size, 3), np.float32)
-            futures = [pool.submit(fill, picture, out) for picture, out in zip(group, pixels, strict=True)]
-            ahead.append((part, group, pixels, futures))
-            if len(ahead) > _BATCHES_AHEAD:
-                yield _finished(*ahead.popleft(), skip_bad)
-        while ahead:
-            yield _finished(*ahead.popleft(), skip_bad)
+        for chunk_index, batch_refs in _split_batches(image_refs, batch_size):
+            pixels = np.empty((len(batch_refs), size, size, 3), np.float32)
+            futures = [
+                pool.submit(decode_into, image_ref, out) for image_ref, out in zip(batch_refs, pixels, strict=True)
+            ]
+            in_progress.append((chunk_index, batch_refs, pixels, futures))
+            if len(in_progress) > _PREFETCH_BATCHES:
+                yield _collect_batch(*in_progress.popleft(), skip_bad_images)
+        while in_progress:
+            yield _collect_batch(*in_progress.popleft(), skip_bad_images)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _groups(pictures: Iterable[Picture], batch_size: int) -> Iterator[tuple[int, list[Picture]]]:
-    stream = iter(pictures)
-    part = 0
-    while members := list(islice(stream, PART)):
+def _split_batches(image_refs: Iterable[ImageRef], batch_size: int) -> Iterator[tuple[int, list[ImageRef]]]:
+    stream = iter(image_refs)
+    chunk_index = 0
+    while members := list(islice(stream, CHUNK_SIZE)):
         for start in range(0, len(members), batch_size):
-            yield part, members[start : start + batch_size]
-        part += 1
+            yield chunk_index, members[start : start + batch_size]
+        chunk_index += 1
 
 
-def _finished(
-    part: int, group: list[Picture], pixels: np.ndarray, futures: list[Future[tuple[Sign, str | None]]], skip_bad: bool
+def _collect_batch(
+    chunk_index: int,
+    batch_refs: list[ImageRef],
+    pixels: np.ndarray,
+    futures: list[Future[tuple[ImageCheck, str | None]]],
+    skip_bad_images: bool,
 ) -> Batch:
-    good, signs, remarks, bad = [], [], [], []
-    for index, (picture, future) in enumerate(zip(group, futures, strict=True)):
+    kept_indices, image_checks, notes, skipped_images = [], [], [], []
+    for index, (image_ref, future) in enumerate(zip(batch_refs, futures, strict=True)):
         try:
-            sign, remark = future.result()
-        except BadImage as error:
-            if not skip_bad:
-                raise BadImage(
+            check, note = future.result()
+        except ImageDecodeError as error:
+            if not skip_bad_images:
+                raise ImageDecodeError(
                     f"{error}. Mend or remove it, or leave such images out with --on-bad-image skip (on_bad_image=)"
                 ) from error
-            bad.append(str(error))
+            skipped_images.append(str(error))
             continue
-        good.append(index)
-        signs.append(sign)
-        if remark:
-            remarks.append((remark, picture.name))
-    if bad:
-        pixels = np.ascontiguousarray(pixels[good])
-    return Batch(part, [group[index] for index in good], pixels, np.array(signs, SIGN), remarks, bad)
+        kept_indices.append(index)
+        image_checks.append(check)
+        if note:
+            notes.append((note, image_ref.label))
+    if skipped_images:
+        pixels = np.ascontiguousarray(pixels[kept_indices])
+    return Batch(
+        chunk_index,
+        [batch_refs[index] for index in kept_indices],
+        pixels,
+        np.array(image_checks, IMAGE_CHECK),
+        notes,
+        skipped_images,
+    )

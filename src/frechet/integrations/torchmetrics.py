@@ -20,18 +20,18 @@ import torch
 import torch.distributed as dist
 from torchmetrics import Metric
 
-from frechet.distances.gaussian import DOUBLE
-from frechet.errors import BadFeatures, RequestError, TooFewImages
-from frechet.evaluation.compute import computed, layers_of
-from frechet.evaluation.request import Plan, plan_of
-from frechet.features.registry import EXTRACTORS, check_choice
-from frechet.losses.reference import known_reference, require_fit
+from frechet.distances.gaussian import FLOAT64_EPS
+from frechet.errors import NonFiniteFeaturesError, RequestError, TooFewImagesError
+from frechet.evaluation.compute import as_layers, compute_scores
+from frechet.evaluation.request import MetricPlan, plan_metrics
+from frechet.features.registry import EXTRACTORS, validate_choice
+from frechet.losses.reference import load_reference, validate_reference
 from frechet.losses.torch_features import ImageFeatures
-from frechet.preprocessing.registry import checked_range
+from frechet.preprocessing.registry import validate_value_range
 from frechet.results import Score, Scores
-from frechet.statistics.feature_statistics import Statistics
-from frechet.statistics.moments import Gaussian
-from frechet.statistics.row_sample import KEPT, Sample, rows_kept
+from frechet.statistics.feature_statistics import FeatureStatistics
+from frechet.statistics.moments import RunningMoments
+from frechet.statistics.row_sample import MAX_SAMPLE_ROWS, RowSample, row_sample_size
 from frechet.version import __version__
 
 
@@ -63,12 +63,12 @@ class ImageMetric(Metric):
 
     def __init__(
         self,
-        reference: str | Path | Statistics | None = None,
+        reference: str | Path | FeatureStatistics | None = None,
         *,
         metrics: Sequence[str] | None = None,
         extractor: str = "inception",
         dims: int | None = None,
-        convention: str | None = None,
+        preprocessing: str | None = None,
         weights: str | Path | None = None,
         precision: str = "float32",
         value_range: tuple[float, float] = (0.0, 1.0),
@@ -76,26 +76,26 @@ class ImageMetric(Metric):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.value_range = checked_range(value_range)
-        wishes: Any = {"extractor": extractor, "dims": dims, "convention": convention, "precision": precision}
-        reference = _known(reference, wishes)  # first: what is mistyped should not cost a download
+        self.value_range = validate_value_range(value_range)
+        options: Any = {"extractor": extractor, "dims": dims, "preprocessing": preprocessing, "precision": precision}
+        reference = _load_reference(reference, wishes)  # first: what is mistyped should not cost a download
         network = ImageFeatures(**wishes, weights=weights, value_range=(0.0, 255.0))
         # not a submodule: DistributedDataParallel would send its weights around at every step
         object.__setattr__(self, "_network", network.eval())
-        self.recipe = network.recipe
+        self.spec = network.spec
         self.metrics = None if metrics is None else tuple(metrics)
         self.reset_real_features = reset_real_features
         self.reference = reference
         if reference is not None:
-            require_fit(reference, network.recipe, network.dims)
-        plan = self._plan()
-        self._keeps_all = any(plan.layers.values())
-        self._add_kind()
-        compares = any(wish.metric.reference for wish in plan.wishes)
-        for side in _SIDES if compares and self.reference is None else _SIDES[:1]:
-            self._add_states(side, network.dims)
+            validate_reference(reference, network.spec, network.dims)
+        plan = self._make_plan()
+        self._keeps_all_rows = any(plan.layers.values())
+        self._add_identity_state()
+        uses_reference = any(request.metric.uses_reference for request in plan.requests)
+        for image_set in _IMAGE_SETS if uses_reference and self.reference is None else _IMAGE_SETS[:1]:
+            self._add_states(image_set, network.dims)
 
-    def update(self, images: torch.Tensor, real: bool = False, valid: torch.Tensor | None = None) -> None:
+    def update(self, images: torch.Tensor, real: bool = False, mask: torch.Tensor | None = None) -> None:
         """Count a batch.
 
         Args:
@@ -108,17 +108,17 @@ class ImageMetric(Metric):
             BadFeatures: NaN or infinity came out of the network.
         """
         if real and "real_n" not in self._defaults:
-            why = (
+            reason = (
                 "the metric is of generated images alone"
                 if self.reference is None
                 else "the reference is stored already"
             )
-            raise RequestError(f"real images are given, but {why}; leave them out")
-        pixels = self._as_bytes(images)
-        if valid is not None:
-            pixels = pixels[_mask(valid, len(images)).to(pixels.device)]
+            raise RequestError(f"real images are given, but {reason}; leave them out")
+        pixels = self._quantize(images)
+        if mask is not None:
+            pixels = pixels[_validate_mask(mask, len(images)).to(pixels.device)]
         if len(pixels):
-            self._count(_SIDES[real], self._features(pixels))
+            self._accumulate(_IMAGE_SETS[real], self._extract_features(pixels))
 
     def forward(self, *args: Any, **kwargs: Any) -> None:
         """Count a batch. Nothing comes back: a batch alone has no distance worth a decomposition."""
@@ -130,19 +130,19 @@ class ImageMetric(Metric):
         Raises:
             TooFewImages: fewer than two on a side.
         """
-        return {name: self._tensor(score.value) for name, score in self._scores("none").items()}
+        return {name: self._as_tensor(score.value) for name, score in self._compute_scores("none").items()}
 
     def scores(self, *, interval: str = "auto") -> Scores:
         """The same with intervals and provenance, as `frechet.score` gives them. Every rank must call it."""
         with self.sync_context(
             dist_sync_fn=self.dist_sync_fn, should_sync=self._to_sync, should_unsync=self._should_unsync
         ):
-            return self._scores(interval)
+            return self._compute_scores(interval)
 
     def reset(self) -> None:
         """Forget the images; the real ones only if `reset_real_features`."""
         names = () if self.reset_real_features else [name for name in self._defaults if name.startswith("real_")]
-        kept = {name: _copied(getattr(self, name)) for name in names}
+        kept = {name: _copy_state(getattr(self, name)) for name in names}
         with torch.inference_mode(False):  # else nothing could be added outside of it any more
             super().reset()  # which empties lists in place
         for name, state in kept.items():
@@ -152,47 +152,47 @@ class ImageMetric(Metric):
         """Nothing: sums of fewer bits would be another number."""
         return self
 
-    def _plan(self) -> Plan:
+    def _make_plan(self) -> MetricPlan:
         """What to compute.
 
         Raises:
             RequestError: a metric is unknown, or not for these features, or needs more than the reference holds.
         """
-        plan = plan_of(self.metrics, self.recipe)
-        plan = plan.given({"reference": self.reference}) if self.reference is not None else plan
-        for wish in plan.wishes:
-            if wish.metric.layer not in ("features", self.recipe.layer):
+        plan = plan_metrics(self.metrics, self.spec)
+        plan = plan.restrict_to({"reference": self.reference}) if self.reference is not None else plan
+        for request in plan.requests:
+            if request.metric.layer not in ("features", self.spec.layer):
                 raise RequestError(
-                    f"{wish.key} is of the {wish.metric.layer} layer, these features of {self.recipe.layer}"
+                    f"{request.key} is of the {request.metric.layer} layer, these features of {self.spec.layer}"
                 )
-        if plan.refused:
-            raise next(iter(plan.refused.values()))
+        if plan.unavailable:
+            raise next(iter(plan.unavailable.values()))
         return plan
 
-    def _scores(self, interval: str) -> Scores:
-        sides = {"generated": self._statistics("generated")}
+    def _compute_scores(self, interval: str) -> Scores:
+        inputs = {"generated": self._collect_statistics("generated")}
         if self.reference is not None:
-            sides["reference"] = self.reference
+            inputs["reference"] = self.reference
         elif "real_n" in self._defaults:
-            sides["reference"] = self._statistics("real")
-        layers = {name: layers_of(side) for name, side in sides.items()}
-        return computed(self._plan(), layers, interval=interval, backend="torch", device=str(self.device))
+            inputs["reference"] = self._collect_statistics("real")
+        layers = {name: as_layers(image_set) for name, image_set in inputs.items()}
+        return compute_scores(self._make_plan(), layers, interval=interval, backend="torch", device=str(self.device))
 
-    def _add_kind(self) -> None:
+    def _add_identity_state(self) -> None:
         """Tell what the other states are of: a `MetricCollection` takes metrics whose states are equal after the first batch for
         one, and never updates the second again. Equal they are after an empty batch, and as long as no rows are thinned out.
         """
-        kind = repr((self.recipe, self._keeps_all, self.value_range, self.reset_real_features))
-        self.add_state("kind", torch.tensor(list(sha256(kind.encode()).digest()), dtype=torch.uint8), "max")
+        identity = repr((self.spec, self._keeps_all_rows, self.value_range, self.reset_real_features))
+        self.add_state("kind", torch.tensor(list(sha256(identity.encode()).digest()), dtype=torch.uint8), "max")
 
-    def _add_states(self, side: str, dims: int) -> None:
-        self.add_state(f"{side}_n", torch.zeros((), dtype=torch.int64), "sum")
-        self.add_state(f"{side}_total", torch.zeros(dims, dtype=torch.float64), "sum")
-        self.add_state(f"{side}_outer", torch.zeros(dims, dims, dtype=torch.float64), "sum")
-        self.add_state(f"{side}_rows", [], "cat")
-        self.add_state(f"{side}_places", [], "cat")
+    def _add_states(self, image_set: str, dims: int) -> None:
+        self.add_state(f"{image_set}_n", torch.zeros((), dtype=torch.int64), "sum")
+        self.add_state(f"{image_set}_total", torch.zeros(dims, dtype=torch.float64), "sum")
+        self.add_state(f"{image_set}_outer", torch.zeros(dims, dims, dtype=torch.float64), "sum")
+        self.add_state(f"{image_set}_rows", [], "cat")
+        self.add_state(f"{image_set}_places", [], "cat")
 
-    def _as_bytes(self, images: torch.Tensor) -> torch.Tensor:
+    def _quantize(self, images: torch.Tensor) -> torch.Tensor:
         """(n, 3, h, w) float32 whole numbers in 0..255."""
         if not isinstance(images, torch.Tensor) or images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape[2:]:
             given = tuple(images.shape) if isinstance(images, torch.Tensor) else type(images).__name__
@@ -217,57 +217,59 @@ class ImageMetric(Metric):
             )
         return ((x - low) * (255 / (high - low))).clamp(0, 255).round()
 
-    def _features(self, images: torch.Tensor) -> torch.Tensor:
+    def _extract_features(self, images: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
             features: torch.Tensor = self._network.features(images)
-        wrong = ~torch.isfinite(features).all(dim=1)
-        if bool(wrong.any()):
-            raise BadFeatures(f"the network gave NaN or infinity for image {int(wrong.int().argmax())} of the batch")
+        is_nonfinite = ~torch.isfinite(features).all(dim=1)
+        if bool(is_nonfinite.any()):
+            raise NonFiniteFeaturesError(
+                f"the network gave NaN or infinity for image {int(is_nonfinite.int().argmax())} of the batch"
+            )
         return features
 
-    def _count(self, side: str, features: torch.Tensor) -> None:
-        total, outer, n = (getattr(self, f"{side}_{name}") for name in ("total", "outer", "n"))
+    def _accumulate(self, image_set: str, features: torch.Tensor) -> None:
+        total, outer, n = (getattr(self, f"{image_set}_{name}") for name in ("total", "outer", "n"))
         wide = features.to(total.device).double()
         total += wide.sum(dim=0)
         outer.addmm_(wide.T, wide)
         first = int(n)
         n += len(features)
-        rank, world = (dist.get_rank(), dist.get_world_size()) if _distributed() else (0, 1)
-        places = (first + torch.arange(len(features), device=features.device)) * world + rank
-        getattr(self, f"{side}_rows").append(features)
-        getattr(self, f"{side}_places").append(places)
-        self._thin_out(side, features.shape[1])
+        rank, world = (dist.get_rank(), dist.get_world_size()) if _is_distributed() else (0, 1)
+        indices = (first + torch.arange(len(features), device=features.device)) * world + rank
+        getattr(self, f"{image_set}_rows").append(features)
+        getattr(self, f"{image_set}_places").append(indices)
+        self._subsample_rows(image_set, features.shape[1])
 
-    def _thin_out(self, side: str, dims: int) -> None:
+    def _subsample_rows(self, image_set: str, dims: int) -> None:
         """Keep no more rows than an interval needs, where no metric needs them all."""
-        kept = getattr(self, f"{side}_rows")
-        if self._keeps_all or sum(map(len, kept)) < max(8 * dims, 2 * KEPT):
+        kept = getattr(self, f"{image_set}_rows")
+        if self._keeps_all_rows or sum(map(len, kept)) < max(8 * dims, 2 * MAX_SAMPLE_ROWS):
             return
-        sample = self._sample(side, KEPT)
-        setattr(self, f"{side}_rows", [torch.from_numpy(sample.rows).to(self.device)])
-        setattr(self, f"{side}_places", [torch.from_numpy(sample.places).to(self.device)])
+        sample = self._sample_rows(image_set, MAX_SAMPLE_ROWS)
+        setattr(self, f"{image_set}_rows", [torch.from_numpy(sample.rows).to(self.device)])
+        setattr(self, f"{image_set}_places", [torch.from_numpy(sample.indices).to(self.device)])
 
-    def _sample(self, side: str, limit: int) -> Sample:
-        rows, places = (_joined(getattr(self, f"{side}_{name}")) for name in ("rows", "places"))
-        return Sample.empty(rows.shape[1], 0, limit).update(places.cpu().numpy(), rows.cpu().numpy())
+    def _sample_rows(self, image_set: str, limit: int) -> RowSample:
+        rows, indices = (_concatenate_state(getattr(self, f"{image_set}_{name}")) for name in ("rows", "places"))
+        return RowSample.empty(rows.shape[1], 0, limit).update(indices.cpu().numpy(), rows.cpu().numpy())
 
-    def _statistics(self, side: str) -> Statistics:
+    def _collect_statistics(self, image_set: str) -> FeatureStatistics:
         """What this rank (or all, once synchronised) has seen of a side."""
-        n, dims = int(getattr(self, f"{side}_n")), self._network.dims
+        n, dims = int(getattr(self, f"{image_set}_n")), self._network.dims
         if n < 2:
-            raise TooFewImages(
-                f"{n} {side} images were counted; a distribution needs at least two: update(images, real={side == 'real'})"
+            raise TooFewImagesError(
+                f"{n} {image_set} images were counted; a distribution needs at least two: update(images, real={image_set == 'real'})"
             )
-        total, outer = (getattr(self, f"{side}_{name}").cpu().numpy() for name in ("total", "outer"))
+        total, outer = (getattr(self, f"{image_set}_{name}").cpu().numpy() for name in ("total", "outer"))
         mean = total / n
-        gaussian = Gaussian(n, mean, outer - n * np.outer(mean, mean))
-        return Statistics.of(
-            gaussian,
-            self._sample(side, n if self._keeps_all else rows_kept(n, dims)),
-            recipe=self.recipe,
-            source=f"{side} images of a training loop",
+        moments = RunningMoments(n, mean, outer - n * np.outer(mean, mean))
+        return FeatureStatistics.from_moments(
+            moments,
+            self._sample_rows(image_set, n if self._keeps_all_rows else row_sample_size(n, dims)),
+            spec=self.spec,
+            label=f"{image_set} images of a training loop",
             made_by=f"frechet {__version__}",
-            resolution=_resolution(gaussian),
+            covariance_eps=_compute_resolution(moments),
         )
 
     def _sync_dist(self, *args: Any, **kwargs: Any) -> None:
@@ -279,7 +281,7 @@ class ImageMetric(Metric):
                 setattr(self, name, [torch.empty(shape, dtype=dtype, device=self.device)])
         super()._sync_dist(*args, **kwargs)
 
-    def _tensor(self, value: float) -> torch.Tensor:
+    def _as_tensor(self, value: float) -> torch.Tensor:
         dtype = torch.float32 if self.device.type == "mps" else torch.float64
         return torch.tensor(value, dtype=dtype, device=self.device)
 
@@ -287,16 +289,16 @@ class ImageMetric(Metric):
         """Move the network too, but keep dtypes (`.to(torch.float16)` would change sums); float64 stays where it can be."""
         self._network._apply(fn)
 
-        def moved(tensor: torch.Tensor) -> torch.Tensor:
+        def move(tensor: torch.Tensor) -> torch.Tensor:
             return tensor.to(fn(tensor[:0] if tensor.ndim else tensor).device)
 
         if fn(torch.zeros(1, device=self.device)).device.type == "mps":
             exclude_state = [*exclude_state, *(name for name in self._defaults if name.endswith(("_total", "_outer")))]
-        return super()._apply(moved, exclude_state)
+        return super()._apply(move, exclude_state)
 
 
-class _OneMetric(ImageMetric):
-    def __init__(self, reference: str | Path | Statistics | None = None, **options: Any) -> None:
+class _SingleMetric(ImageMetric):
+    def __init__(self, reference: str | Path | FeatureStatistics | None = None, **options: Any) -> None:
         super().__init__(reference, metrics=self._metrics, **options)
 
     _metrics: tuple[str, ...] | None = None
@@ -312,20 +314,20 @@ class _OneMetric(ImageMetric):
         return score
 
 
-class FID(_OneMetric):
+class FID(_SingleMetric):
     """The Fréchet distance: FID with Inception's features. Arguments as in `ImageMetric`, without `metrics`."""
 
     higher_is_better = False
 
 
-class KID(_OneMetric):
+class KID(_SingleMetric):
     """The kernel distance of all images, unbiased, with a standard error. Arguments as in `ImageMetric`, without `metrics`."""
 
     higher_is_better = False
     _metrics = ("kid",)
 
 
-class InceptionScore(_OneMetric):
+class InceptionScore(_SingleMetric):
     """The Inception Score of ten splits, of generated images alone. Arguments as in `ImageMetric`, without `metrics`, `dims`
     and `reference`.
     """
@@ -334,8 +336,8 @@ class InceptionScore(_OneMetric):
     _metrics = ("is",)
 
     def __init__(self, *, extractor: str = "inception", **options: Any) -> None:
-        check_choice(extractor, EXTRACTORS, "extractor")
-        super().__init__(extractor=extractor, dims=EXTRACTORS[extractor].taps.get("logits"), **options)
+        validate_choice(extractor, EXTRACTORS, "extractor")
+        super().__init__(extractor=extractor, dims=EXTRACTORS[extractor].layers.get("logits"), **options)
 
 
 class PrecisionRecall(ImageMetric):
@@ -346,44 +348,44 @@ class PrecisionRecall(ImageMetric):
 
     higher_is_better = True
 
-    def __init__(self, reference: str | Path | Statistics | None = None, **options: Any) -> None:
+    def __init__(self, reference: str | Path | FeatureStatistics | None = None, **options: Any) -> None:
         super().__init__(reference, metrics=("precision", "recall"), **options)
 
 
-_SIDES = ("generated", "real")
+_IMAGE_SETS = ("generated", "real")
 
 
-def _distributed() -> bool:
+def _is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
-def _known(reference: Any, wishes: dict[str, Any]) -> Statistics | None:
-    found = known_reference(reference, **wishes)
-    if found is not None and not isinstance(found, Statistics):
+def _load_reference(reference: Any, wishes: dict[str, Any]) -> FeatureStatistics | None:
+    found = load_reference(reference, **wishes)
+    if found is not None and not isinstance(found, FeatureStatistics):
         raise RequestError(
             f"the reference is a {type(found).__name__}; expected a statistics file or Statistics (frechet.collect(images))"
         )
     return found
 
 
-def _mask(valid: Any, n: int) -> torch.Tensor:
-    mask = torch.as_tensor(valid)
+def _validate_mask(mask: Any, n: int) -> torch.Tensor:
+    mask = torch.as_tensor(mask)
     if mask.dtype != torch.bool or mask.shape != (n,):
         raise RequestError(f"valid is {mask.dtype} of shape {tuple(mask.shape)}; expected bool of shape ({n},)")
     return mask
 
 
-def _resolution(gaussian: Gaussian) -> float:
+def _compute_resolution(moments: RunningMoments) -> float:
     """What the sums leave of the covariance: where all images look alike (a collapsed generator), it is nothing but rounding."""
-    rounding = DOUBLE * gaussian.n**0.5 * float((gaussian.mean**2).max())
-    largest = float(gaussian.covariance.diagonal().max())
-    return max(DOUBLE, rounding / largest if largest > rounding else 1.0)
+    rounding = FLOAT64_EPS * moments.n**0.5 * float((moments.mean**2).max())
+    largest = float(moments.covariance.diagonal().max())
+    return max(FLOAT64_EPS, rounding / largest if largest > rounding else 1.0)
 
 
-def _copied(state: torch.Tensor | list[torch.Tensor]) -> torch.Tensor | list[torch.Tensor]:
+def _copy_state(state: torch.Tensor | list[torch.Tensor]) -> torch.Tensor | list[torch.Tensor]:
     return list(state) if isinstance(state, list) else state
 
 
-def _joined(state: torch.Tensor | list[torch.Tensor]) -> torch.Tensor:
+def _concatenate_state(state: torch.Tensor | list[torch.Tensor]) -> torch.Tensor:
     """A list state, which torchmetrics joins when it synchronises."""
     return state if isinstance(state, torch.Tensor) else torch.cat(state)

@@ -19,27 +19,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from frechet.backends.jax import filled_up
-from frechet.distances.gaussian import Normal
+from frechet.backends.jax import pad_batch
+from frechet.distances.gaussian import Gaussian
 from frechet.distances.inception_score import inception_score
 from frechet.distances.kernel import polynomial_mmd
 from frechet.distances.transport import (
     Coupling,
-    couple,
-    couple_by_factors,
     feature_gradient,
-    squared_distance,
-    squares_sufficed,
+    is_well_conditioned,
+    optimal_coupling,
+    optimal_coupling_from_factors,
+    squared_frechet_distance,
 )
-from frechet.errors import BadFeatures, RequestError, TooFewImages
+from frechet.errors import NonFiniteFeaturesError, RequestError, TooFewImagesError
 from frechet.features.jax_network import Network, is_traced, load_jax_network
-from frechet.losses.reference import known_reference, require_count, require_fit
-from frechet.metrics import normal_of
-from frechet.statistics.feature_statistics import Statistics
+from frechet.losses.reference import load_reference, validate_count, validate_reference
+from frechet.metrics import fit_gaussian
+from frechet.statistics.feature_statistics import FeatureStatistics
 
-Extract = jax.tree_util.Partial  # of a Network and its params: images -> features
+FeatureFn = jax.tree_util.Partial  # of a Network and its params: images -> features
 
-jax.tree_util.register_dataclass(Normal, ["mean", "covariance", "factor"], ["resolution"])
+jax.tree_util.register_dataclass(Gaussian, ["mean", "covariance", "factor"], ["resolution"])
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,16 @@ class Reference:
         rows: (k, d) features, or None: what KID needs.
     """
 
-    extract: Extract
-    normal: Normal
+    feature_fn: FeatureFn
+    gaussian: Gaussian
     rows: jax.Array | None
 
 
 jax.tree_util.register_dataclass(Reference, ["extract", "normal", "rows"], [])
 
 
-def reference_of(
-    source: str | Path | Statistics | np.ndarray | jax.Array,
+def make_reference(
+    source: str | Path | FeatureStatistics | np.ndarray | jax.Array,
     *,
     extractor: str = "inception",
     batch_size: int = 32,
@@ -81,21 +81,25 @@ def reference_of(
         Mismatch: the reference was made with another extractor, layer, convention, precision or weights.
         WeightsError: the weights cannot be had.
     """
-    source = known_reference(source, extractor=extractor, batch_size=batch_size, **options)
-    if not isinstance(source, (Statistics, np.ndarray, jax.Array)):
+    source = load_reference(source, extractor=extractor, batch_size=batch_size, **options)
+    if not isinstance(source, (FeatureStatistics, np.ndarray, jax.Array)):
         raise RequestError(
             f"the reference is a {type(source).__name__}; expected a statistics file, Statistics "
             "(frechet.collect(images)) or an array of images (m, h, w, 3)"
         )
-    extract = Extract(*load_jax_network(extractor, **options))
-    found = _statistics(source, extract, batch_size)
-    normal = normal_of(found).factored()
-    mean, covariance, factor = (_exact(array) for array in (normal.mean, normal.covariance, normal.factor))
-    doubles = mean.dtype == jnp.float64
+    feature_fn = FeatureFn(*load_jax_network(extractor, **options))
+    found = _collect_reference_statistics(source, feature_fn, batch_size)
+    gaussian = fit_gaussian(found).with_factor()
+    mean, covariance, factor = (
+        _as_widest_float(array) for array in (gaussian.mean, gaussian.covariance, gaussian.factor)
+    )
+    is_double = mean.dtype == jnp.float64
     return Reference(
-        extract,
-        Normal(mean, covariance=covariance if doubles else None, factor=factor, resolution=normal.resolution),
-        _exact(found.rows),
+        feature_fn,
+        Gaussian(
+            mean, covariance=covariance if is_double else None, factor=factor, covariance_eps=gaussian.covariance_eps
+        ),
+        _as_widest_float(found.rows),
     )
 
 
@@ -115,7 +119,7 @@ def fid_loss(images: jax.Array, reference: Reference) -> jax.Array:
         TooFewImages: fewer than two.
         BadFeatures: outside of `jit`, NaN or infinity came out of the network; the image is named by its index.
     """
-    return _of_images(_fid, images, reference)
+    return _compute_loss(_fid_from_features, images, reference)
 
 
 def kid_loss(images: jax.Array, reference: Reference) -> jax.Array:
@@ -126,20 +130,22 @@ def kid_loss(images: jax.Array, reference: Reference) -> jax.Array:
     Raises:
         RequestError: also where the reference's statistics kept no rows of features.
     """
-    return _of_images(_kid, images, reference)
+    return _compute_loss(_kid_from_features, images, reference)
 
 
-def is_loss(images: jax.Array, extract: Extract) -> jax.Array:
+def is_loss(images: jax.Array, feature_fn: FeatureFn) -> jax.Array:
     """Minus the Inception Score of a batch, in one split, of the 1008 logits without bias (Salimans et al. 2016).
 
     Args:
         images: as in `fid_loss`.
         extract: `jax.tree_util.Partial(*frechet.jax.network(dims=1008))`.
     """
-    return _of_images(_is, images, extract)
+    return _compute_loss(_is_from_logits, images, feature_fn)
 
 
-def in_microbatches(loss: Callable[..., jax.Array], make_images: Callable[..., jax.Array], *, size: int = 16) -> Any:
+def value_and_grad_in_microbatches(
+    loss: Callable[..., jax.Array], make_images: Callable[..., jax.Array], *, size: int = 16
+) -> Any:
     """The loss of many images and its exact gradient, in the memory of `size` of them.
 
     First the features of all, without a graph; then the gradient in feature space; then micro-batch by micro-batch the
@@ -161,38 +167,38 @@ def in_microbatches(loss: Callable[..., jax.Array], make_images: Callable[..., j
     """
     if loss not in _LOSSES:
         raise RequestError(f"the loss is {loss!r}; expected fid_loss, kid_loss or is_loss of frechet.losses.jax")
-    require_count("size", size)
+    validate_count("size", size)
     distance = _LOSSES[loss]
 
     def value_and_grad(params: Any, latents: Any, reference: Any) -> tuple[jax.Array, Any]:
-        n = _rows_of(latents)
+        n = _count_latents(latents)
         steps = -(-n // size)
-        batches = jax.tree.map(lambda array: _in_steps(array, steps, size), latents)
+        batches = jax.tree.map(lambda array: _split_into_steps(array, steps, size), latents)
 
         def features(params: Any, batch: Any) -> jax.Array:
             images = make_images(params, batch)
             if images.shape[0] != size:
                 raise RequestError(f"make_images gave {images.shape[0]} images for {size} rows of latents")
-            _require_floats(images)
-            return _extract_of(reference)(images)
+            _validate_float_images(images)
+            return _get_feature_fn(reference)(images)
 
         first = jax.lax.map(lambda batch: features(params, batch), batches)
         rows = first.reshape(steps * size, -1)[:n]
-        value, outer = jax.value_and_grad(distance)(rows, reference)
-        outer = _in_steps(outer, steps, size, zeros=True)
+        value, cotangent = jax.value_and_grad(distance)(rows, reference)
+        cotangent = _split_into_steps(cotangent, steps, size, pad_with_zeros=True)
 
         def add(total: Any, step: tuple[Any, jax.Array]) -> tuple[Any, None]:
-            _, pull = jax.vjp(lambda params: features(params, step[0]), params)
-            return jax.tree.map(jnp.add, total, pull(step[1])[0]), None
+            _, vjp_fn = jax.vjp(lambda params: features(params, step[0]), params)
+            return jax.tree.map(jnp.add, total, vjp_fn(step[1])[0]), None
 
         zero = jax.tree.map(jnp.zeros_like, params)
-        return value, jax.lax.scan(add, zero, (batches, outer))[0]
+        return value, jax.lax.scan(add, zero, (batches, cotangent))[0]
 
     return value_and_grad
 
 
 @jax.custom_vjp
-def frechet_distance(x: jax.Array, y: jax.Array | Normal) -> jax.Array:
+def frechet_distance(x: jax.Array, y: jax.Array | Gaussian) -> jax.Array:
     """The squared Fréchet distance of (n, d) features to others, differentiable in both.
 
     Args:
@@ -210,98 +216,111 @@ def frechet_distance(x: jax.Array, y: jax.Array | Normal) -> jax.Array:
     return _forward(x, y)[0]
 
 
-def _forward(x: jax.Array, y: jax.Array | Normal) -> tuple[jax.Array, tuple[jax.Array, jax.Array | None]]:
-    x, y = jax.tree.map(_floating, (x, y))
-    features, other = jax.tree.map(_exact, (x, y))
+def _forward(x: jax.Array, y: jax.Array | Gaussian) -> tuple[jax.Array, tuple[jax.Array, jax.Array | None]]:
+    x, y = jax.tree.map(_as_floating, (x, y))
+    features, other = jax.tree.map(_as_widest_float, (x, y))
     with jax.default_matmul_precision("highest"):
-        p, q = _normal_of(features), _normal_of(other)
-        coupling = _coupling(p, q)
-        mine = feature_gradient(features, q.mean, coupling.onto_q).astype(x.dtype)
-        theirs = None if isinstance(y, Normal) else feature_gradient(other, p.mean, coupling.onto_p).astype(y.dtype)
-        return squared_distance(p, q, coupling).astype(x.dtype), (mine, theirs)
+        p, q = _as_gaussian(features), _as_gaussian(other)
+        coupling = _compute_coupling(p, q)
+        gradient_x = feature_gradient(features, q.mean, coupling.onto_q).astype(x.dtype)
+        gradient_y = (
+            None if isinstance(y, Gaussian) else feature_gradient(other, p.mean, coupling.onto_p).astype(y.dtype)
+        )
+        return squared_frechet_distance(p, q, coupling).astype(x.dtype), (gradient_x, gradient_y)
 
 
-def _backward(gradients: tuple[jax.Array, jax.Array | None], outer: jax.Array) -> Any:
-    mine, theirs = gradients
-    return tuple(None if known is None else outer.astype(known.dtype) * known for known in (mine, theirs))
+def _backward(gradients: tuple[jax.Array, jax.Array | None], cotangent: jax.Array) -> Any:
+    gradient_x, gradient_y = gradients
+    return tuple(
+        None if gradient is None else cotangent.astype(gradient.dtype) * gradient
+        for gradient in (gradient_x, gradient_y)
+    )
 
 
 frechet_distance.defvjp(_forward, _backward)
 
 
-def _coupling(p: Normal, q: Normal) -> Coupling:
+def _compute_coupling(p: Gaussian, q: Gaussian) -> Coupling:
     """By eigenvalues where these suffice, else by singular values: in float64, since float32's factors have no covariances beside them."""
-    fast = couple(p, q)
+    fast = optimal_coupling(p, q)
     if q.factor is None or (p.covariance is None and q.covariance is None):
         return fast
 
     def exact() -> Coupling:
-        found = couple_by_factors(p, q)
-        return jax.tree.map(lambda array: filled_up(array, fast.roots.shape[0]), found)
+        found = optimal_coupling_from_factors(p, q)
+        return jax.tree.map(lambda array: pad_batch(array, fast.roots.shape[0]), found)
 
-    return jax.lax.cond(squares_sufficed(fast), lambda: fast, exact)
+    return jax.lax.cond(is_well_conditioned(fast), lambda: fast, exact)
 
 
-def _normal_of(side: jax.Array | Normal) -> Normal:
+def _as_gaussian(features_or_gaussian: jax.Array | Gaussian) -> Gaussian:
     """A side's Gaussian with a factor; in float32 with nothing else, since squaring would halve its seven digits."""
-    if isinstance(side, Normal):
-        normal = side
+    if isinstance(features_or_gaussian, Gaussian):
+        gaussian = features_or_gaussian
     else:
-        normal = Normal.of_features(side)
-        if normal.factor is None:
-            centred = (side - normal.mean) / (side.shape[0] - 1) ** 0.5
-            normal = replace(normal, factor=jnp.linalg.qr(centred, mode="r"))
-    return normal if normal.factor is None or normal.mean.dtype == jnp.float64 else replace(normal, covariance=None)
+        gaussian = Gaussian.from_features(features_or_gaussian)
+        if gaussian.factor is None:
+            centered = (features_or_gaussian - gaussian.mean) / (features_or_gaussian.shape[0] - 1) ** 0.5
+            gaussian = replace(gaussian, factor=jnp.linalg.qr(centered, mode="r"))
+    return (
+        gaussian
+        if gaussian.factor is None or gaussian.mean.dtype == jnp.float64
+        else replace(gaussian, covariance=None)
+    )
 
 
-def _of_images(distance: Callable[..., jax.Array], images: Any, reference: Any) -> jax.Array:
-    extract = _extract_of(reference)
-    _require_floats(images)
-    features = extract(images)
+def _compute_loss(distance: Callable[..., jax.Array], images: Any, reference: Any) -> jax.Array:
+    feature_fn = _get_feature_fn(reference)
+    _validate_float_images(images)
+    features = feature_fn(images)
     if not is_traced(features) and not bool((finite := jnp.isfinite(features).all(axis=1)).all()):
-        raise BadFeatures(
+        raise NonFiniteFeaturesError(
             f"the network gave NaN or infinity for image {int((~finite).argmax())} of the batch; look for NaN in the "
             "images, or for an overflow of half precision"
         )
     return distance(features, reference)
 
 
-def _fid(features: jax.Array, reference: Reference) -> jax.Array:
-    return frechet_distance(_enough(features), reference.normal).astype(features.dtype)
+def _fid_from_features(features: jax.Array, reference: Reference) -> jax.Array:
+    return frechet_distance(_validate_sample_size(features), reference.gaussian).astype(features.dtype)
 
 
-def _kid(features: jax.Array, reference: Reference) -> jax.Array:
+def _kid_from_features(features: jax.Array, reference: Reference) -> jax.Array:
     if reference.rows is None:
         raise RequestError("the reference holds no features; KID needs some: make it with frechet stats, or of images")
     with jax.default_matmul_precision("highest"):
-        return polynomial_mmd(_enough(features), reference.rows).astype(features.dtype)
+        return polynomial_mmd(_validate_sample_size(features), reference.rows).astype(features.dtype)
 
 
-def _is(logits: jax.Array, _extract: Extract) -> jax.Array:
-    return -inception_score(jax.nn.softmax(_enough(logits), axis=1)).astype(logits.dtype)
+def _is_from_logits(logits: jax.Array, _extract: FeatureFn) -> jax.Array:
+    return -inception_score(jax.nn.softmax(_validate_sample_size(logits), axis=1)).astype(logits.dtype)
 
 
-_LOSSES: dict[Callable[..., jax.Array], Callable[..., jax.Array]] = {fid_loss: _fid, kid_loss: _kid, is_loss: _is}
+_LOSSES: dict[Callable[..., jax.Array], Callable[..., jax.Array]] = {
+    fid_loss: _fid_from_features,
+    kid_loss: _kid_from_features,
+    is_loss: _is_from_logits,
+}
 
 
-def _enough(features: jax.Array) -> jax.Array:
+def _validate_sample_size(features: jax.Array) -> jax.Array:
     """Features of at least two images, in float64 where that is on."""
     if features.shape[0] < 2:
-        raise TooFewImages(f"a distribution needs at least two images; got {features.shape[0]}")
+        raise TooFewImagesError(f"a distribution needs at least two images; got {features.shape[0]}")
     return features.astype(jnp.result_type(float))
 
 
-def _extract_of(reference: Any) -> Extract:
-    extract = reference.extract if isinstance(reference, Reference) else reference
-    if not (isinstance(extract, Extract) and isinstance(extract.func, Network)):
+def _get_feature_fn(reference: Any) -> FeatureFn:
+    feature_fn = reference.feature_fn if isinstance(reference, Reference) else reference
+    if not (isinstance(feature_fn, FeatureFn) and isinstance(feature_fn.func, Network)):
         raise RequestError(
             f"the reference is a {type(reference).__name__}; make one with frechet.losses.jax.reference_of, outside of "
             "the loop (is_loss takes jax.tree_util.Partial(*frechet.jax.network(dims=1008)))"
         )
-    return extract
+    return feature_fn
 
 
-def _require_floats(images: Any) -> None:
+def _validate_float_images(images: Any) -> None:
     if not hasattr(images, "dtype"):
         raise RequestError(f"images are {type(images).__name__}; expected an array (n, h, w, 3)")
     if not jnp.issubdtype(images.dtype, jnp.floating):
@@ -310,7 +329,7 @@ def _require_floats(images: Any) -> None:
         )
 
 
-def _rows_of(latents: Any) -> int:
+def _count_latents(latents: Any) -> int:
     """How many images latents are of.
 
     Raises:
@@ -324,33 +343,35 @@ def _rows_of(latents: Any) -> int:
             "each one row for each image (what is the same for all images belongs to params)"
         )
     if found[0][0] < 2:
-        raise TooFewImages(f"a distribution needs at least two images; got {found[0][0]}")
+        raise TooFewImagesError(f"a distribution needs at least two images; got {found[0][0]}")
     return int(found[0][0])
 
 
-def _in_steps(array: jax.Array, steps: int, size: int, *, zeros: bool = False) -> jax.Array:
+def _split_into_steps(array: jax.Array, steps: int, size: int, *, pad_with_zeros: bool = False) -> jax.Array:
     """(n, ...) as (steps, size, ...): what is missing at the end is zeros, or the first rows once more."""
     n = array.shape[0]
-    whole = filled_up(array, steps * size) if zeros else array[jnp.arange(steps * size) % n]
+    whole = pad_batch(array, steps * size) if pad_with_zeros else array[jnp.arange(steps * size) % n]
     return whole.reshape(steps, size, *array.shape[1:])
 
 
-def _floating(array: Any) -> jax.Array:
+def _as_floating(array: Any) -> jax.Array:
     array = jnp.asarray(array)
     return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(jnp.result_type(float))
 
 
-def _exact(array: np.ndarray | None) -> Any:
+def _as_widest_float(array: np.ndarray | None) -> Any:
     return None if array is None else jnp.asarray(array, jnp.result_type(float))
 
 
-def _statistics(source: Statistics | np.ndarray | jax.Array, extract: Extract, batch_size: int) -> Statistics:
-    network: Any = extract.func
-    if isinstance(source, Statistics):
-        require_fit(source, network.recipe, network.dims)
+def _collect_reference_statistics(
+    source: FeatureStatistics | np.ndarray | jax.Array, feature_fn: FeatureFn, batch_size: int
+) -> FeatureStatistics:
+    network: Any = feature_fn.func
+    if isinstance(source, FeatureStatistics):
+        validate_reference(source, network.spec, network.dims)
         return source
-    run = jax.jit(lambda extract, images: extract(images))
+    run = jax.jit(lambda feature_fn, images: feature_fn(images))
     batches = (source[start : start + batch_size] for start in range(0, source.shape[0], batch_size))
-    pieces = [np.asarray(run(extract, filled_up(batch, batch_size)))[: batch.shape[0]] for batch in batches]
-    rows = np.concatenate(pieces) if pieces else np.empty((0, network.dims), np.float32)
-    return Statistics.of_features(rows, recipe=network.recipe, source="images in memory")
+    batch_features = [np.asarray(run(feature_fn, pad_batch(batch, batch_size)))[: batch.shape[0]] for batch in batches]
+    rows = np.concatenate(batch_features) if batch_features else np.empty((0, network.dims), np.float32)
+    return FeatureStatistics.from_features(rows, spec=network.spec, label="images in memory")

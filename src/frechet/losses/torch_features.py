@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from frechet.backends.torch import CPU_BATCH, DTYPES, TorchOps, full_precision, tensors_of
+from frechet.backends.torch import CPU_BATCH_SIZE, DTYPES, TorchOps, disable_tf32, to_torch_tensors
 from frechet.errors import RequestError
 from frechet.features.registry import load_network
-from frechet.features.spec import Recipe
-from frechet.preprocessing.registry import checked_range
+from frechet.features.spec import FeatureSpec
+from frechet.preprocessing.registry import validate_value_range
 
-_BAND = 32  # rows of a resized image that are made by one product
+_ROWS_PER_BAND = 32  # rows of a resized image that are made by one product
 
 
 class ImageFeatures(torch.nn.Module):
@@ -37,38 +37,38 @@ class ImageFeatures(torch.nn.Module):
         *,
         extractor: str = "inception",
         dims: int | None = None,
-        convention: str | None = None,
+        preprocessing: str | None = None,
         weights: str | Path | None = None,
         precision: str = "float32",
-        checkpoint: bool = False,
+        gradient_checkpointing: bool = False,
         value_range: tuple[float, float] = (0.0, 1.0),
     ) -> None:
         super().__init__()
-        self.value_range = checked_range(value_range)
+        self.value_range = validate_value_range(value_range)
         loaded = load_network(
             extractor,
             dims=dims,
-            convention=convention,
+            preprocessing=preprocessing,
             weights=Path(weights) if weights is not None else None,
             precision=precision,
         )
-        self._loaded = replace(loaded, weights={})  # they are buffers from here on
-        self._layers: dict[str, int] = {}
-        for name, tensors in tensors_of(loaded.weights, torch.device("cpu")).items():
-            self._layers[name] = len(tensors)
+        self._network = replace(loaded, weights={})  # they are buffers from here on
+        self._tensor_counts: dict[str, int] = {}
+        for name, tensors in to_torch_tensors(loaded.weights, torch.device("cpu")).items():
+            self._tensor_counts[name] = len(tensors)
             for part, tensor in enumerate(tensors):
-                self._constant(f"{name.replace('.', '/')}:{part}", tensor)
-        self.checkpoint = checkpoint
+                self._register_constant(f"{name.replace('.', '/')}:{part}", tensor)
+        self.gradient_checkpointing = gradient_checkpointing
 
     @property
-    def recipe(self) -> Recipe:
+    def spec(self) -> FeatureSpec:
         """How the features are made; a reference must share it."""
-        return self._loaded.recipe
+        return self._network.spec
 
     @property
     def dims(self) -> int:
         """d."""
-        return self._loaded.dims
+        return self._network.dims
 
     @property
     def device(self) -> torch.device:
@@ -87,23 +87,25 @@ class ImageFeatures(torch.nn.Module):
         Raises:
             RequestError: images of another shape, dtype, range or device.
         """
-        self._require_images(images)
+        self._validate_images(images)
         low, high = self.value_range
-        work = torch.float64 if images.dtype == torch.float64 else torch.float32
-        x = (images.to(work) - low) * (255 / (high - low))
+        working_dtype = torch.float64 if images.dtype == torch.float64 else torch.float32
+        x = (images.to(working_dtype) - low) * (255 / (high - low))
         with torch.autocast(x.device.type, enabled=False):  # the caller's
-            x = self._resized(x).contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
-        half = DTYPES[str(self.recipe.precision)]
-        inside = work if half == torch.float32 else torch.float32  # autocast leaves doubles alone
-        with full_precision(), torch.autocast(x.device.type, half, enabled=half != torch.float32):
-            ops = TorchOps(recompute=self.checkpoint)
-            weights = {name: self._weights(name, inside) for name in self._layers}
-            x = x.to(inside)
-            pieces = x.split(CPU_BATCH) if x.device.type == "cpu" else [x]
-            features = torch.cat([self._loaded.network(ops, piece, weights) for piece in pieces])
-        return features.to(work)
+            x = self._resize(x).contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
+        autocast_dtype = DTYPES[str(self.spec.precision)]
+        network_dtype = (
+            working_dtype if autocast_dtype == torch.float32 else torch.float32
+        )  # autocast leaves doubles alone
+        with disable_tf32(), torch.autocast(x.device.type, autocast_dtype, enabled=autocast_dtype != torch.float32):
+            ops = TorchOps(gradient_checkpointing=self.gradient_checkpointing)
+            weights = {name: self._get_weights(name, network_dtype) for name in self._tensor_counts}
+            x = x.to(network_dtype)
+            pieces = x.split(CPU_BATCH_SIZE) if x.device.type == "cpu" else [x]
+            features = torch.cat([self._network.network(ops, piece, weights) for piece in pieces])
+        return features.to(working_dtype)
 
-    def _require_images(self, images: torch.Tensor) -> None:
+    def _validate_images(self, images: torch.Tensor) -> None:
         if not isinstance(images, torch.Tensor):
             raise RequestError(f"images are {type(images).__name__}; expected a tensor (n, 3, h, w)")
         if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape[2:]:
@@ -118,27 +120,27 @@ class ImageFeatures(torch.nn.Module):
             )
         if images.shape[0]:
             low, high = self.value_range
-            least, most = (float(value) for value in torch.aminmax(images.detach()))
+            lowest, highest = (float(value) for value in torch.aminmax(images.detach()))
             slack = 0.01 * (high - low)
-            if least < low - slack or most > high + slack:
+            if lowest < low - slack or highest > high + slack:
                 raise RequestError(
-                    f"images range from {least:.4g} to {most:.4g}; expected {low:g} to {high:g}. Clamp them, or say "
+                    f"images range from {lowest:.4g} to {highest:.4g}; expected {low:g} to {high:g}. Clamp them, or say "
                     "value_range=(black, white), for instance (-1, 1)"
                 )
 
-    def _resized(self, x: torch.Tensor) -> torch.Tensor:
+    def _resize(self, x: torch.Tensor) -> torch.Tensor:
         """By the convention's resize, as products with two banded matrices."""
-        convention, pixels = self._loaded.convention, self._loaded.pixels
+        preprocessing, input_size = self._network.preprocessing, self._network.input_size
         for axis in (2, 3):
-            if x.shape[axis] != pixels:
-                x = _mixed(convention.matrix(x.shape[axis], pixels), x, axis)
-        return x.clamp(0.0, 255.0) if convention.clipped else x
+            if x.shape[axis] != input_size:
+                x = _apply_banded_matrix(preprocessing.resize_matrix(x.shape[axis], input_size), x, axis)
+        return x.clamp(0.0, 255.0) if preprocessing.is_clipped else x
 
-    def _weights(self, name: str, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
-        parts = range(self._layers[name])
+    def _get_weights(self, name: str, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
+        parts = range(self._tensor_counts[name])
         return tuple(self.get_buffer(f"{name.replace('.', '/')}:{part}").to(dtype) for part in parts)
 
-    def _constant(self, name: str, tensor: torch.Tensor | None) -> None:
+    def _register_constant(self, name: str, tensor: torch.Tensor | None) -> None:
         """Moves with the module, is not trained and not stored with it."""
         if tensor is not None and tensor.is_inference():
             with torch.inference_mode(False):  # made while evaluating, it would let no gradient through later
@@ -148,23 +150,23 @@ class ImageFeatures(torch.nn.Module):
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> ImageFeatures:
         """Move, but keep dtypes: a loss inside a module that is `.half()`-ed stays exact."""
 
-        def moved(tensor: torch.Tensor) -> torch.Tensor:
-            place = fn(tensor[:0] if tensor.ndim else tensor).device
-            if place.type == "mps" and tensor.dtype == torch.float64:
+        def move(tensor: torch.Tensor) -> torch.Tensor:
+            device = fn(tensor[:0] if tensor.ndim else tensor).device
+            if device.type == "mps" and tensor.dtype == torch.float64:
                 return tensor  # stays where float64 is
-            return tensor.to(place)
+            return tensor.to(device)
 
-        super()._apply(moved, recurse)
+        super()._apply(move, recurse)
         return self
 
 
-def _mixed(matrix: np.ndarray, x: torch.Tensor, axis: int) -> torch.Tensor:
+def _apply_banded_matrix(resize_matrix: np.ndarray, x: torch.Tensor, axis: int) -> torch.Tensor:
     """The matrix along the height (2) or width (3) of images; what it has far from its diagonal is zeros and left out."""
-    weights = torch.from_numpy(matrix).to(x)
+    weights = torch.from_numpy(resize_matrix).to(x)
     bands = []
-    for start in range(0, len(matrix), _BAND):
-        taps = np.flatnonzero(matrix[start : start + _BAND].any(axis=0))
-        near = slice(int(taps[0]), int(taps[-1]) + 1)
-        band = weights[start : start + _BAND, near]
-        bands.append(band @ x[:, :, near] if axis == 2 else x[..., near] @ band.T)
+    for start in range(0, len(resize_matrix), _ROWS_PER_BAND):
+        taps = np.flatnonzero(resize_matrix[start : start + _ROWS_PER_BAND].any(axis=0))
+        columns = slice(int(taps[0]), int(taps[-1]) + 1)
+        band = weights[start : start + _ROWS_PER_BAND, columns]
+        bands.append(band @ x[:, :, columns] if axis == 2 else x[..., columns] @ band.T)
     return torch.cat(bands, dim=axis)

@@ -10,14 +10,14 @@ import numpy as np
 
 from frechet.distances.interval import Interval
 from frechet.errors import RequestError
-from frechet.statistics.feature_statistics import Statistics
+from frechet.statistics.feature_statistics import FeatureStatistics
 
-Done = Callable[[int, int], None]  # (steps done, steps in all)
-Found = TypeVar("Found")
+StepCallback = Callable[[int, int], None]  # (steps done, steps in all)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class MetricResult:
     """What a metric found.
 
     Attributes:
@@ -30,11 +30,11 @@ class Outcome:
     value: float
     terms: Mapping[str, float] = field(default_factory=dict)
     standard_error: float | None = None
-    deviation: float | None = None
+    std: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sides:
+class MetricInputs:
     """One layer's statistics, from which metrics are computed.
 
     Attributes:
@@ -43,28 +43,28 @@ class Sides:
         settings: those of all metrics that will be asked for, so that they can share what they have in common.
     """
 
-    generated: Statistics
-    reference: Statistics | None = None
-    held_out: Statistics | None = None
+    generated: FeatureStatistics
+    reference: FeatureStatistics | None = None
+    held_out: FeatureStatistics | None = None
     device: str = "cpu"
     settings: tuple[Mapping[str, Any], ...] = ()
-    _found: dict[Hashable, Any] = field(default_factory=dict)
+    _cache: dict[Hashable, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(
-        cls, sides: Mapping[str, Statistics], device: str = "cpu", settings: tuple[Mapping[str, Any], ...] = ()
-    ) -> Sides:
+    def from_statistics(
+        cls, inputs: Mapping[str, FeatureStatistics], device: str = "cpu", settings: tuple[Mapping[str, Any], ...] = ()
+    ) -> MetricInputs:
         """Of "generated", and "reference" and "held-out" where they are given."""
         return cls(
-            generated=sides["generated"],
-            reference=sides.get("reference"),
-            held_out=sides.get("held-out"),
+            generated=inputs["generated"],
+            reference=inputs.get("reference"),
+            held_out=inputs.get("held-out"),
             device=device,
             settings=settings,
         )
 
     @property
-    def pair(self) -> tuple[Statistics, Statistics]:
+    def pair(self) -> tuple[FeatureStatistics, FeatureStatistics]:
         """(generated, reference)."""
         assert self.reference is not None  # whoever plans a run made sure of it
         return self.generated, self.reference
@@ -77,18 +77,18 @@ class Sides:
             RequestError: a side did not keep them.
         """
         one, other = self.pair
-        return all_features(one), all_features(other)
+        return get_all_features(one), get_all_features(other)
 
     @property
     def seed(self) -> int:
         """Of whatever is drawn."""
         return self.generated.seed
 
-    def once(self, key: Hashable, compute: Callable[[], Found]) -> Found:
+    def get_or_compute(self, key: Hashable, compute: Callable[[], T]) -> T:
         """What several metrics need, computed for the first of them."""
-        if key not in self._found:
-            self._found[key] = compute()
-        return self._found[key]
+        if key not in self._cache:
+            self._cache[key] = compute()
+        return self._cache[key]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,10 +106,10 @@ class Metric:
         layer: "features" (those that were asked for), or the tap that it is defined on.
         inception: whether it is of Inception's features alone (True), of others' alone (False), or of any (None).
         extractor: the one that it is defined on, where it bears its name; it runs beside the one that was asked for.
-        reference: whether it compares with a reference.
-        held_out: whether it needs images that the generator never saw.
+        uses_reference: whether it compares with a reference.
+        uses_held_out: whether it needs images that the generator never saw.
         latents: whether it is of a generator and its latents; it is then computed of distances, not of sides.
-        all_features: the sides of which it needs every image's features.
+        full_feature_inputs: the inputs of which it needs every image's features.
         interval: (generated, reference, seed, done) -> its interval, or why there is none.
         no_interval: why there is none, where nothing computes one.
     """
@@ -118,29 +118,29 @@ class Metric:
     summary: str
     paper: str
     lower_is_better: bool | None
-    compute: Callable[..., Outcome]
+    compute: Callable[..., MetricResult]
     settings: Mapping[str, Any] = field(default_factory=dict)
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     layer: str = "features"
-    inception: bool | None = None
+    requires_inception: bool | None = None
     extractor: str | None = None
-    reference: bool = True
-    held_out: bool = False
-    latents: bool = False
-    all_features: tuple[str, ...] = ("generated", "reference")
-    interval: Callable[[Statistics, Statistics, int, Done], Interval | str] | None = None
-    no_interval: str = "no estimate of its sampling error is in the literature"
+    uses_reference: bool = True
+    uses_held_out: bool = False
+    uses_latents: bool = False
+    full_feature_inputs: tuple[str, ...] = ("generated", "reference")
+    interval: Callable[[FeatureStatistics, FeatureStatistics, int, StepCallback], Interval | str] | None = None
+    interval_unavailable_reason: str = "no estimate of its sampling error is in the literature"
 
 
-def all_features(side: Statistics) -> np.ndarray:
+def get_all_features(statistics: FeatureStatistics) -> np.ndarray:
     """(n, d) float32.
 
     Raises:
         RequestError: the side did not keep the features of every image.
     """
-    if side.features is None:
+    if statistics.features is None:
         raise RequestError(
-            f"{side.source} holds statistics without the features of every image: give the images themselves, or their "
+            f"{statistics.label} holds statistics without the features of every image: give the images themselves, or their "
             "features (--features, features=True)"
         )
-    return side.features
+    return statistics.features

@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from frechet.distances.latent_paths import trimmed_mean
-from frechet.metrics.base import Metric, Outcome
+from frechet.metrics.base import Metric, MetricResult
 
 
-def path_length_of(squared: np.ndarray, *, epsilon: float, percentiles: tuple[float, float]) -> Outcome:
+def compute_path_length(
+    squared_distances: np.ndarray, *, epsilon: float, percentiles: tuple[float, float]
+) -> MetricResult:
     """The perceptual path length of (n,) distances between the ends of steps of length epsilon, quadratic in that length."""
-    found = trimmed_mean(squared / epsilon**2, *percentiles)
-    return Outcome(value=found.mean, standard_error=found.standard_error)
+    found = trimmed_mean(squared_distances / epsilon**2, *percentiles)
+    return MetricResult(value=found.mean, standard_error=found.standard_error)
 
 
 ROWS = {
@@ -20,10 +22,10 @@ ROWS = {
         summary="how fast images change on the way between latents: frechet.perceptual_path_length in Python",
         paper="Karras et al. 2019, arXiv:1812.04948",
         lower_is_better=True,
-        compute=path_length_of,
+        compute=compute_path_length,
         settings={"epsilon": 1e-4, "percentiles": (1.0, 99.0)},
-        reference=False,
-        latents=True,
-        all_features=(),
+        uses_reference=False,
+        uses_latents=True,
+        full_feature_inputs=(),
     ),
 }

@@ -12,8 +12,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from frechet._internal.restricted_pickle import ArraysOnly, Storage, plain
-from frechet.errors import UnsafeFile, WeightsError
+from frechet._internal.restricted_pickle import RestrictedUnpickler, StorageStub, resolve_stubs
+from frechet.errors import UnsafeFileError, WeightsError
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
@@ -31,12 +31,12 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
         WeightsError: not such a file, cut short, or its pickle names anything but tensors (the name is told).
     """
     try:
-        state = read_torch(path)
+        state = read_torch_file(path)
         if not isinstance(state, dict):
-            raise UnsafeFile(f"holds a {type(state).__name__}; expected a state dict (name -> tensor)")
+            raise UnsafeFileError(f"holds a {type(state).__name__}; expected a state dict (name -> tensor)")
     except FileNotFoundError:
         raise WeightsError(f"no weights file at {path}") from None
-    except UnsafeFile as error:
+    except UnsafeFileError as error:
         raise WeightsError(f"{path}: {error}") from None
     except Exception as error:  # a damaged pickle or zip can fail in any way at all
         raise WeightsError(
@@ -46,7 +46,7 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     return {str(name): value for name, value in state.items() if isinstance(value, np.ndarray)}
 
 
-def read_torch(path: Path) -> Any:
+def read_torch_file(path: Path) -> Any:
     """Whatever torch.save wrote of dicts, lists, plain values, tensors and NumPy arrays; the last two as arrays.
 
     Raises:
@@ -61,38 +61,38 @@ def _read_zip(file: BinaryIO) -> Any:
     with zipfile.ZipFile(file) as archive:
         pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
         if len(pickles) != 1:
-            raise UnsafeFile("is a zip without the one data.pkl of a PyTorch file")
+            raise UnsafeFileError("is a zip without the one data.pkl of a PyTorch file")
         if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-            raise UnsafeFile("is compressed inside, which PyTorch's files never are")
+            raise UnsafeFileError("is compressed inside, which PyTorch's files never are")
         folder = pickles[0].removesuffix("data.pkl")
-        storages: dict[str, Storage] = {}
-        state = ArraysOnly(io.BytesIO(archive.read(pickles[0])), storages).load()
+        storages: dict[str, StorageStub] = {}
+        state = RestrictedUnpickler(io.BytesIO(archive.read(pickles[0])), storages).load()
         for key, storage in storages.items():
             member = archive.getinfo(f"{folder}data/{key}")
             if member.file_size != storage.count * storage.dtype.itemsize:
-                raise UnsafeFile(f"storage {key} has {member.file_size} bytes; the file is damaged")
+                raise UnsafeFileError(f"storage {key} has {member.file_size} bytes; the file is damaged")
             storage.data = np.frombuffer(archive.read(member), storage.dtype)
-    return plain(state)
+    return resolve_stubs(state)
 
 
 def _read_legacy(file: BinaryIO) -> Any:
     file.seek(0)
-    storages: dict[str, Storage] = {}
+    storages: dict[str, StorageStub] = {}
 
     def load() -> Any:
-        return ArraysOnly(file, storages).load()
+        return RestrictedUnpickler(file, storages).load()
 
     if load() != _LEGACY_MAGIC:
-        raise UnsafeFile("is not a PyTorch file (its first value is not PyTorch's mark)")
+        raise UnsafeFileError("is not a PyTorch file (its first value is not PyTorch's mark)")
     _protocol, _system = load(), load()
     state = load()
     for key in load():
         storage = storages[str(key)]
         (count,) = np.frombuffer(file.read(8), "<i8")
         if count != storage.count:
-            raise UnsafeFile(f"storage {key} has {count} values, expected {storage.count}; the file is damaged")
+            raise UnsafeFileError(f"storage {key} has {count} values, expected {storage.count}; the file is damaged")
         data = file.read(storage.count * storage.dtype.itemsize)
         if len(data) != storage.count * storage.dtype.itemsize:
-            raise UnsafeFile("ends in the middle of a tensor; it was cut short. Fetch it again.")
+            raise UnsafeFileError("ends in the middle of a tensor; it was cut short. Fetch it again.")
         storage.data = np.frombuffer(data, storage.dtype)
-    return plain(state)
+    return resolve_stubs(state)

@@ -10,17 +10,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from frechet.networks.inception import class_scores, side_by_side
+from frechet.networks.inception import compute_logits, concat_layers
 from frechet.networks.ops import Array, Ops, Padding
 
-TAPS = {"1280": 1280, "logits": 1000}  # tap -> features (d)
-PIXELS = 224
+LAYERS = {"1280": 1280, "logits": 1000}  # tap -> features (d)
+INPUT_SIZE = 224
 
 # (repeats, kernel size, stride of the first repeat, expansion)
 _STAGES = ((1, 3, 1, 1), (2, 3, 2, 6), (2, 5, 2, 6), (3, 3, 2, 6), (3, 5, 1, 6), (4, 5, 2, 6), (1, 3, 1, 6))
 
 
-def efficientnet_lite0(ops: Ops, images: Array, weights: Mapping[str, Any], taps: Sequence[str]) -> Array:
+def efficientnet_lite0(ops: Ops, images: Array, weights: Mapping[str, Any], layers: Sequence[str]) -> Array:
     """Run the network to its pooled features and class scores ("logits").
 
     Args:
@@ -33,39 +33,39 @@ def efficientnet_lite0(ops: Ops, images: Array, weights: Mapping[str, Any], taps
         (n, d) features, the columns of each tap after those of the one before.
     """
 
-    def conv(x: Array, name: str, size: int = 1, stride: int = 1, groups: int = 1, linear: bool = False) -> Array:
+    def conv(x: Array, name: str, size: int = 1, stride: int = 1, groups: int = 1, is_linear: bool = False) -> Array:
         kernel, bias = weights[name]
         return ops.conv(
             x,
             kernel,
             bias,
             stride=stride,
-            padding=_same(size, stride),
+            padding=_same_padding(size, stride),
             groups=groups,
-            activation="none" if linear else "relu6",
+            activation="none" if is_linear else "relu6",
         )
 
-    def inverted_bottleneck(name: str, size: int, stride: int, expansion: int, repeated: bool, x: Array) -> Array:
+    def inverted_bottleneck(name: str, size: int, stride: int, expansion: int, has_residual: bool, x: Array) -> Array:
         inner = x if expansion == 1 else conv(x, f"{name}._expand_conv")
         depth = weights[f"{name}._depthwise_conv"][0].shape[0]
         inner = conv(inner, f"{name}._depthwise_conv", size, stride, groups=depth)
-        inner = conv(inner, f"{name}._project_conv", linear=True)
-        return ops.add(x, inner) if repeated else inner
+        inner = conv(inner, f"{name}._project_conv", is_linear=True)
+        return ops.add(x, inner) if has_residual else inner
 
-    x = conv(ops.enter(images), "_conv_stem", size=3, stride=2)
-    for block in _blocks():
-        x = ops.segment(partial(inverted_bottleneck, *block), x)
-    pooled = ops.global_mean(conv(x, "_conv_head"))
-    found = {"1280": pooled}
-    if "logits" in taps:
-        found["logits"] = class_scores(ops, pooled, weights["_fc"])
-    return side_by_side(ops, found, taps)
+    x = conv(ops.from_nhwc(images), "_conv_stem", size=3, stride=2)
+    for block in _iter_blocks():
+        x = ops.run_segment(partial(inverted_bottleneck, *block), x)
+    pooled = ops.global_average_pool(conv(x, "_conv_head"))
+    features = {"1280": pooled}
+    if "logits" in layers:
+        features["logits"] = compute_logits(ops, pooled, weights["_fc"])
+    return concat_layers(ops, features, layers)
 
 
-def layers() -> Iterator[tuple[str, str, str]]:
+def conv_layers() -> Iterator[tuple[str, str, str]]:
     """(layer, key of its kernel, prefix of its batch norm) of every convolution in a state dict."""
     yield "_conv_stem", "_conv_stem.weight", "_bn0"
-    for name, _, _, expansion, _ in _blocks():
+    for name, _, _, expansion, _ in _iter_blocks():
         if expansion != 1:
             yield f"{name}._expand_conv", f"{name}._expand_conv.weight", f"{name}._bn0"
         yield f"{name}._depthwise_conv", f"{name}._depthwise_conv.weight", f"{name}._bn1"
@@ -73,7 +73,7 @@ def layers() -> Iterator[tuple[str, str, str]]:
     yield "_conv_head", "_conv_head.weight", "_bn1"
 
 
-def _blocks() -> Iterator[tuple[str, int, int, int, bool]]:
+def _iter_blocks() -> Iterator[tuple[str, int, int, int, bool]]:
     """(name, kernel size, stride, expansion, whether input and output have one shape) of every block in order."""
     index = 0
     for repeats, size, stride, expansion in _STAGES:
@@ -82,7 +82,7 @@ def _blocks() -> Iterator[tuple[str, int, int, int, bool]]:
             index += 1
 
 
-def _same(size: int, stride: int) -> Padding:
+def _same_padding(size: int, stride: int) -> Padding:
     """TensorFlow's SAME for the sizes that occur here: even where the stride is 2."""
     total = size - stride
     before, after = total // 2, total - total // 2

@@ -14,22 +14,22 @@ from typing import Any, NamedTuple
 from frechet.networks.ops import Activation, Array, Ops
 
 # tap -> features (d): pytorch-fid's four, ADM's spatial tap for sFID, and the class scores behind the Inception Score
-TAPS = {"64": 64, "192": 192, "768": 768, "2048": 2048, "spatial": 17 * 17 * 7, "logits": 1008}
-TORCHVISION_TAPS = {"64": 64, "192": 192, "768": 768, "2048": 2048, "logits": 1000}
-PIXELS = 299
+LAYERS = {"64": 64, "192": 192, "768": 768, "2048": 2048, "spatial": 17 * 17 * 7, "logits": 1008}
+TORCHVISION_LAYERS = {"64": 64, "192": 192, "768": 768, "2048": 2048, "logits": 1000}
+INPUT_SIZE = 299
 
-Conv = Any  # (x, layer, stride, padding, activation) -> x
+ConvFunction = Any  # (x, layer, stride, padding, activation) -> x
 PoolBranch = Callable[[Ops, Any, Array, str], Array]  # (ops, conv, x, layer) -> x
 
 
-class Pools(NamedTuple):
+class PoolBranches(NamedTuple):
     """What the pool branches of the mixed blocks do: of all of them, and of the last block."""
 
-    all: PoolBranch
+    default: PoolBranch
     last: PoolBranch
 
 
-def inception(ops: Ops, images: Array, weights: Mapping[str, Any], taps: Sequence[str]) -> Array:
+def inception(ops: Ops, images: Array, weights: Mapping[str, Any], layers: Sequence[str]) -> Array:
     """Run the network up to the last of `taps` and average each over positions.
 
     "spatial" is the 1x1 branch of `Mixed_6d` (TensorFlow's `mixed_6/conv`), its first 7 channels at every position, in the
@@ -44,75 +44,77 @@ def inception(ops: Ops, images: Array, weights: Mapping[str, Any], taps: Sequenc
     Returns:
         (n, d) features, the columns of each tap after those of the one before.
     """
-    return _tapped(ops, images, weights, taps, FID)
+    return _run_inception(ops, images, weights, layers, FID_POOL_BRANCHES)
 
 
-def inception_torchvision(ops: Ops, images: Array, weights: Mapping[str, Any], taps: Sequence[str]) -> Array:
+def inception_torchvision(ops: Ops, images: Array, weights: Mapping[str, Any], layers: Sequence[str]) -> Array:
     """The same of torchvision's `inception_v3`; its "logits" have a bias, as everybody who used them had it."""
-    return _tapped(ops, images, weights, taps, TORCHVISION)
+    return _run_inception(ops, images, weights, layers, TORCHVISION_POOL_BRANCHES)
 
 
-def _tapped(ops: Ops, images: Array, weights: Mapping[str, Any], taps: Sequence[str], pools: Pools) -> Array:
-    conv = convolution(ops, weights)
-    found: dict[str, Array] = {}
-    for stage, x in stages(ops, conv, ops.enter(images), pools):
-        if stage in taps or stage == "2048":
-            found[stage] = ops.global_mean(x)
-        if stage == "mixed_6" and "spatial" in taps:
-            found["spatial"] = ops.positions(ops.channels(conv(x, "Mixed_6d.branch1x1"), 0, 7))
-        if found.keys() >= set(taps):
+def _run_inception(
+    ops: Ops, images: Array, weights: Mapping[str, Any], layers: Sequence[str], pool_branches: PoolBranches
+) -> Array:
+    conv = make_conv(ops, weights)
+    features: dict[str, Array] = {}
+    for stage, x in iter_stages(ops, conv, ops.from_nhwc(images), pool_branches):
+        if stage in layers or stage == "2048":
+            features[stage] = ops.global_average_pool(x)
+        if stage == "mixed_6" and "spatial" in layers:
+            features["spatial"] = ops.flatten(ops.slice_channels(conv(x, "Mixed_6d.branch1x1"), 0, 7))
+        if features.keys() >= set(layers):
             break
-    if "logits" in taps:
-        found["logits"] = class_scores(ops, found["2048"], weights["fc"])
-    return side_by_side(ops, found, taps)
+    if "logits" in layers:
+        features["logits"] = compute_logits(ops, features["2048"], weights["fc"])
+    return concat_layers(ops, features, layers)
 
 
-def class_scores(ops: Ops, features: Array, head: Sequence[Any]) -> Array:
+def compute_logits(ops: Ops, features: Array, head: Sequence[Any]) -> Array:
     """(n, classes) by a head of a matrix, or of a matrix and a bias."""
     scores = ops.matmul(features, head[0])
     return ops.add(scores, head[1]) if len(head) > 1 else scores
 
 
-def side_by_side(ops: Ops, found: Mapping[str, Array], taps: Sequence[str]) -> Array:
+def concat_layers(ops: Ops, features: Mapping[str, Array], layers: Sequence[str]) -> Array:
     """The columns of each tap after those of the one before."""
-    return found[taps[0]] if len(taps) == 1 else ops.concat([found[tap] for tap in taps])
+    return features[layers[0]] if len(layers) == 1 else ops.concat([features[layer] for layer in layers])
 
 
-def stages(ops: Ops, conv: Any, x: Array, pools: Pools) -> Iterator[tuple[str, Array]]:
+def iter_stages(ops: Ops, conv: Any, x: Array, pool_branches: PoolBranches) -> Iterator[tuple[str, Array]]:
     """(name, feature map) of every place where features are taken, each computed when it is asked for."""
 
-    def shrink(x: Array) -> Array:
+    def downsample(x: Array) -> Array:
         return ops.max_pool(x, size=3, stride=2)
 
     def to_64(x: Array) -> Array:
         x = conv(x, "Conv2d_1a_3x3", stride=2)
         x = conv(x, "Conv2d_2a_3x3")
-        return shrink(conv(x, "Conv2d_2b_3x3", padding=(1, 1)))
+        return downsample(conv(x, "Conv2d_2b_3x3", padding=(1, 1)))
 
     def to_192(x: Array) -> Array:
         x = conv(x, "Conv2d_3b_1x1")
-        return shrink(conv(x, "Conv2d_4a_3x3"))
+        return downsample(conv(x, "Conv2d_4a_3x3"))
 
-    x = ops.segment(to_64, x)
+    x = ops.run_segment(to_64, x)
     yield "64", x
-    x = ops.segment(to_192, x)
+    x = ops.run_segment(to_192, x)
     yield "192", x
     for block in ("Mixed_5b", "Mixed_5c", "Mixed_5d"):
-        x = ops.segment(partial(_block_35, ops, conv, pools, block), x)
-    x = ops.segment(partial(_reduction_17, ops, conv, shrink), x)
+        x = ops.run_segment(partial(_block_35, ops, conv, pool_branches, block), x)
+    x = ops.run_segment(partial(_reduction_17, ops, conv, downsample), x)
     for block in ("Mixed_6b", "Mixed_6c"):
-        x = ops.segment(partial(_block_17, ops, conv, pools, block), x)
+        x = ops.run_segment(partial(_block_17, ops, conv, pool_branches, block), x)
     yield "mixed_6", x
     for block in ("Mixed_6d", "Mixed_6e"):
-        x = ops.segment(partial(_block_17, ops, conv, pools, block), x)
+        x = ops.run_segment(partial(_block_17, ops, conv, pool_branches, block), x)
     yield "768", x
-    x = ops.segment(partial(_reduction_8, ops, conv, shrink), x)
-    x = ops.segment(partial(_block_8, ops, conv, "Mixed_7b", pools.all), x)
-    x = ops.segment(partial(_block_8, ops, conv, "Mixed_7c", pools.last), x)
+    x = ops.run_segment(partial(_reduction_8, ops, conv, downsample), x)
+    x = ops.run_segment(partial(_block_8, ops, conv, "Mixed_7b", pool_branches.default), x)
+    x = ops.run_segment(partial(_block_8, ops, conv, "Mixed_7c", pool_branches.last), x)
     yield "2048", x
 
 
-def convolution(ops: Ops, weights: Mapping[str, Any]) -> Conv:
+def make_conv(ops: Ops, weights: Mapping[str, Any]) -> ConvFunction:
     """A function that runs a named layer, by default with its ReLU."""
 
     def conv(
@@ -120,74 +122,74 @@ def convolution(ops: Ops, weights: Mapping[str, Any]) -> Conv:
     ) -> Array:
         kernel, bias = weights[name]
         rows, columns = padding
-        sides = ((rows, rows), (columns, columns))
-        return ops.conv(x, kernel, bias, stride=stride, padding=sides, activation=activation)
+        pads = ((rows, rows), (columns, columns))
+        return ops.conv(x, kernel, bias, stride=stride, padding=pads, activation=activation)
 
     return conv
 
 
-def layers() -> Iterator[tuple[str, str, str]]:
+def conv_layers() -> Iterator[tuple[str, str, str]]:
     """(layer, key of its kernel, prefix of its batch norm) of every convolution in a state dict."""
     blocks = (f"{block}.branch{branch}" for block, branches in _BRANCHES.items() for branch in branches.split())
-    for name in (*_STEM, *blocks):
+    for name in (*_STEM_LAYERS, *blocks):
         yield name, f"{name}.conv.weight", f"{name}.bn"
 
 
-_STEM = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3")
-_AT_35 = "1x1 5x5_1 5x5_2 3x3dbl_1 3x3dbl_2 3x3dbl_3 _pool"
-_AT_17 = "1x1 7x7_1 7x7_2 7x7_3 7x7dbl_1 7x7dbl_2 7x7dbl_3 7x7dbl_4 7x7dbl_5 _pool"
-_AT_8 = "1x1 3x3_1 3x3_2a 3x3_2b 3x3dbl_1 3x3dbl_2 3x3dbl_3a 3x3dbl_3b _pool"
+_STEM_LAYERS = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3")
+_BRANCHES_35 = "1x1 5x5_1 5x5_2 3x3dbl_1 3x3dbl_2 3x3dbl_3 _pool"
+_BRANCHES_17 = "1x1 7x7_1 7x7_2 7x7_3 7x7dbl_1 7x7dbl_2 7x7dbl_3 7x7dbl_4 7x7dbl_5 _pool"
+_BRANCHES_8 = "1x1 3x3_1 3x3_2a 3x3_2b 3x3dbl_1 3x3dbl_2 3x3dbl_3a 3x3dbl_3b _pool"
 _BRANCHES = {
-    **dict.fromkeys(("Mixed_5b", "Mixed_5c", "Mixed_5d"), _AT_35),
+    **dict.fromkeys(("Mixed_5b", "Mixed_5c", "Mixed_5d"), _BRANCHES_35),
     "Mixed_6a": "3x3 3x3dbl_1 3x3dbl_2 3x3dbl_3",
-    **dict.fromkeys(("Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e"), _AT_17),
+    **dict.fromkeys(("Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e"), _BRANCHES_17),
     "Mixed_7a": "3x3_1 3x3_2 7x7x3_1 7x7x3_2 7x7x3_3 7x7x3_4",
-    **dict.fromkeys(("Mixed_7b", "Mixed_7c"), _AT_8),
+    **dict.fromkeys(("Mixed_7b", "Mixed_7c"), _BRANCHES_8),
 }
 
 
-def _averaged(ops: Ops, conv: Any, x: Array, name: str) -> Array:
+def _average_pool_branch(ops: Ops, conv: Any, x: Array, name: str) -> Array:
     """Average, then 1x1 convolution and ReLU; in the order that is cheaper, since means and 1x1 convolutions commute.
 
     They do so because the padding is not counted: the mean of a constant bias is the bias.
     """
-    return ops.relu(ops.average_pool(conv(x, name, activation="none"), size=3, stride=1, padding=1))
+    return ops.relu(ops.avg_pool(conv(x, name, activation="none"), size=3, stride=1, padding=1))
 
 
-def _averaged_with_padding(ops: Ops, conv: Any, x: Array, name: str) -> Array:
+def _padded_average_pool_branch(ops: Ops, conv: Any, x: Array, name: str) -> Array:
     """Torchvision's: zeros beyond the edge count, so the order matters."""
-    return conv(ops.average_pool(x, size=3, stride=1, padding=1, counted=True), name)
+    return conv(ops.avg_pool(x, size=3, stride=1, padding=1, count_include_pad=True), name)
 
 
-def _maxima(ops: Ops, conv: Any, x: Array, name: str) -> Array:
+def _max_pool_branch(ops: Ops, conv: Any, x: Array, name: str) -> Array:
     return conv(ops.max_pool(x, size=3, stride=1, padding=1), name)
 
 
-FID = Pools(_averaged, _maxima)
-TORCHVISION = Pools(_averaged_with_padding, _averaged_with_padding)
+FID_POOL_BRANCHES = PoolBranches(_average_pool_branch, _max_pool_branch)
+TORCHVISION_POOL_BRANCHES = PoolBranches(_padded_average_pool_branch, _padded_average_pool_branch)
 
 
-def _block_35(ops: Ops, conv: Any, pools: Pools, block: str, x: Array) -> Array:
+def _block_35(ops: Ops, conv: Any, pool_branches: PoolBranches, block: str, x: Array) -> Array:
     narrow = conv(x, f"{block}.branch1x1")
     wide = conv(x, f"{block}.branch5x5_1")
     wide = conv(wide, f"{block}.branch5x5_2", padding=(2, 2))
     double = conv(x, f"{block}.branch3x3dbl_1")
     double = conv(double, f"{block}.branch3x3dbl_2", padding=(1, 1))
     double = conv(double, f"{block}.branch3x3dbl_3", padding=(1, 1))
-    pooled = pools.all(ops, conv, x, f"{block}.branch_pool")
+    pooled = pool_branches.default(ops, conv, x, f"{block}.branch_pool")
     return ops.concat([narrow, wide, double, pooled])
 
 
-def _reduction_17(ops: Ops, conv: Any, shrink: Any, x: Array) -> Array:
+def _reduction_17(ops: Ops, conv: Any, downsample: Any, x: Array) -> Array:
     block = "Mixed_6a"
     single = conv(x, f"{block}.branch3x3", stride=2)
     double = conv(x, f"{block}.branch3x3dbl_1")
     double = conv(double, f"{block}.branch3x3dbl_2", padding=(1, 1))
     double = conv(double, f"{block}.branch3x3dbl_3", stride=2)
-    return ops.concat([single, double, shrink(x)])
+    return ops.concat([single, double, downsample(x)])
 
 
-def _block_17(ops: Ops, conv: Any, pools: Pools, block: str, x: Array) -> Array:
+def _block_17(ops: Ops, conv: Any, pool_branches: PoolBranches, block: str, x: Array) -> Array:
     narrow = conv(x, f"{block}.branch1x1")
     single = conv(x, f"{block}.branch7x7_1")
     single = conv(single, f"{block}.branch7x7_2", padding=(0, 3))
@@ -197,11 +199,11 @@ def _block_17(ops: Ops, conv: Any, pools: Pools, block: str, x: Array) -> Array:
     double = conv(double, f"{block}.branch7x7dbl_3", padding=(0, 3))
     double = conv(double, f"{block}.branch7x7dbl_4", padding=(3, 0))
     double = conv(double, f"{block}.branch7x7dbl_5", padding=(0, 3))
-    pooled = pools.all(ops, conv, x, f"{block}.branch_pool")
+    pooled = pool_branches.default(ops, conv, x, f"{block}.branch_pool")
     return ops.concat([narrow, single, double, pooled])
 
 
-def _reduction_8(ops: Ops, conv: Any, shrink: Any, x: Array) -> Array:
+def _reduction_8(ops: Ops, conv: Any, downsample: Any, x: Array) -> Array:
     block = "Mixed_7a"
     single = conv(x, f"{block}.branch3x3_1")
     single = conv(single, f"{block}.branch3x3_2", stride=2)
@@ -209,7 +211,7 @@ def _reduction_8(ops: Ops, conv: Any, shrink: Any, x: Array) -> Array:
     crossed = conv(crossed, f"{block}.branch7x7x3_2", padding=(0, 3))
     crossed = conv(crossed, f"{block}.branch7x7x3_3", padding=(3, 0))
     crossed = conv(crossed, f"{block}.branch7x7x3_4", stride=2)
-    return ops.concat([single, crossed, shrink(x)])
+    return ops.concat([single, crossed, downsample(x)])
 
 
 def _block_8(ops: Ops, conv: Any, block: str, pooled: Any, x: Array) -> Array:

@@ -16,7 +16,7 @@ NO_PADDING: Padding = ((0, 0), (0, 0))
 class Ops(Protocol):
     """What every backend can do. Kernels are OIHW, biases O; everything between `enter` and the exits is opaque."""
 
-    def enter(self, images: Array) -> Array:
+    def from_nhwc(self, images: Array) -> Array:
         """(n, h, w, c) images into the backend's own layout."""
 
     def conv(
@@ -32,13 +32,13 @@ class Ops(Protocol):
     ) -> Array:
         """Cross-correlation plus bias, then the activation."""
 
-    def segment(self, part: Callable[[Array], Array], x: Array) -> Array:
+    def run_segment(self, function: Callable[[Array], Array], x: Array) -> Array:
         """part(x); a differentiating backend may forget what is inside and compute it again when gradients come."""
 
     def max_pool(self, x: Array, *, size: int, stride: int, padding: int = 0) -> Array:
         """Maximum over square windows; the padding never wins."""
 
-    def average_pool(self, x: Array, *, size: int, stride: int, padding: int = 0, counted: bool = False) -> Array:
+    def avg_pool(self, x: Array, *, size: int, stride: int, padding: int = 0, count_include_pad: bool = False) -> Array:
         """Mean over square windows; the padding is zeros that are `counted`, or not."""
 
     def add(self, x: Array, y: Array) -> Array:
@@ -47,19 +47,19 @@ class Ops(Protocol):
     def relu(self, x: Array) -> Array:
         """max(x, 0)."""
 
-    def concat(self, parts: Sequence[Array]) -> Array:
+    def concat(self, tensors: Sequence[Array]) -> Array:
         """Join along channels."""
 
     def scale_shift(self, images: Array, scale: Scalars, shift: Scalars) -> Array:
         """images * scale + shift, before they enter: (n, h, w, c), by one number or one for each channel."""
 
-    def channels(self, x: Array, start: int, stop: int) -> Array:
+    def slice_channels(self, x: Array, start: int, stop: int) -> Array:
         """Channels start to stop - 1."""
 
-    def global_mean(self, x: Array) -> Array:
+    def global_average_pool(self, x: Array) -> Array:
         """Mean over positions: (n, c), an exit."""
 
-    def positions(self, x: Array) -> Array:
+    def flatten(self, x: Array) -> Array:
         """Every position's channels, in the order height, width, channel: (n, h * w * c), an exit."""
 
     def matmul(self, x: Array, matrix: Array) -> Array:

@@ -8,12 +8,12 @@ from typing import Any
 
 from frechet.networks.ops import Array, Ops
 
-TAPS = {"4096": 4096}  # tap -> features (d)
-PIXELS = 224
+LAYERS = {"4096": 4096}  # tap -> features (d)
+INPUT_SIZE = 224
 _STAGES = (2, 2, 3, 3, 3)  # convolutions before each max pool
 
 
-def vgg16(ops: Ops, images: Array, weights: Mapping[str, Any], taps: Sequence[str]) -> Array:  # noqa: ARG001
+def vgg16(ops: Ops, images: Array, weights: Mapping[str, Any], layers: Sequence[str]) -> Array:  # noqa: ARG001
     """Run the network to its second fully connected layer, with its ReLU.
 
     Args:
@@ -35,21 +35,21 @@ def vgg16(ops: Ops, images: Array, weights: Mapping[str, Any], taps: Sequence[st
             x = conv(x, name)
         return ops.max_pool(x, size=2, stride=2)
 
-    x = ops.enter(images)
-    for names in _stages():
-        x = ops.segment(partial(stage, names), x)
-    return ops.global_mean(conv(conv(x, "classifier.0", padding=0), "classifier.3", padding=0))
+    x = ops.from_nhwc(images)
+    for names in _iter_stages():
+        x = ops.run_segment(partial(stage, names), x)
+    return ops.global_average_pool(conv(conv(x, "classifier.0", padding=0), "classifier.3", padding=0))
 
 
-def layers() -> Iterator[tuple[str, str, str]]:
+def conv_layers() -> Iterator[tuple[str, str, str]]:
     """(layer, key of its kernel, "": a bias in place of a batch norm) of every layer in torchvision's state dict."""
-    for name in (*(name for names in _stages() for name in names), "classifier.0", "classifier.3"):
+    for name in (*(name for names in _iter_stages() for name in names), "classifier.0", "classifier.3"):
         yield name, f"{name}.weight", ""
 
 
-def _stages() -> Iterator[list[str]]:
+def _iter_stages() -> Iterator[list[str]]:
     """The names of the convolutions before each pool; torchvision counts their ReLUs and the pools too."""
-    place = 0
+    index = 0
     for count in _STAGES:
-        yield [f"features.{place + 2 * i}" for i in range(count)]
-        place += 2 * count + 1
+        yield [f"features.{index + 2 * i}" for i in range(count)]
+        index += 2 * count + 1

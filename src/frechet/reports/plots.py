@@ -14,19 +14,19 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from frechet._internal.terminal import one_line
-from frechet.reports.diagnostics import SHARES, Point
-from frechet.reports.run_comparison import Comparison
+from frechet._internal.terminal import escape_line
+from frechet.reports.diagnostics import NEIGHBOURHOOD_METRICS, CurvePoint
+from frechet.reports.run_comparison import RunComparison
 from frechet.results import Score
 
 _COLOURS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951")
-_INK, _FAINT = "#222222", "#8a8a8a"
+_FOREGROUND, _MUTED = "#222222", "#8a8a8a"
 
 
-def disturbance_figure(
+def plot_corruptions(
     curves: Mapping[str, Sequence[float]],
     examples: Mapping[str, Sequence[np.ndarray]],
-    strengths: Sequence[float],
+    levels: Sequence[float],
     label: str,
 ) -> Figure:
     """One column for each disturbance: the same patches at rising strength above the curve of its distance.
@@ -47,27 +47,27 @@ def disturbance_figure(
     for strip, axis, (name, values), colour in zip(strips, axes, curves.items(), _COLOURS, strict=False):
         margin = ((0, 0), (0, examples[name][0].shape[1] // 20), (0, 0))
         strip.imshow(np.concatenate([np.pad(image, margin, constant_values=255) for image in examples[name]], axis=1))
-        strip.set_title(name, fontsize=12, color=_INK, fontweight="bold")
+        strip.set_title(name, fontsize=12, color=_FOREGROUND, fontweight="bold")
         strip.axis("off")
-        axis.plot(strengths, values, color=colour, linewidth=2.5, marker="o", markersize=6)
-        axis.fill_between(strengths, values, color=colour, alpha=0.12, linewidth=0)
-        for strength, value in zip(strengths, values, strict=True):
+        axis.plot(levels, values, color=colour, linewidth=2.5, marker="o", markersize=6)
+        axis.fill_between(levels, values, color=colour, alpha=0.12, linewidth=0)
+        for level, value in zip(levels, values, strict=True):
             axis.annotate(
                 f"{value:.3g}",
-                (strength, value),
+                (level, value),
                 (0, 7),
                 textcoords="offset points",
                 ha="center",
                 fontsize=8,
-                color=_INK,
+                color=_FOREGROUND,
             )
-        axis.set(xlim=(-0.08, 1.12), ylim=(0, highest * 1.15), xticks=strengths)
-        axis.set_xticklabels([f"{strength:.2g}" for strength in strengths])
-        axis.tick_params(colors=_FAINT, labelsize=8)
+        axis.set(xlim=(-0.08, 1.12), ylim=(0, highest * 1.15), xticks=levels)
+        axis.set_xticklabels([f"{level:.2g}" for level in levels])
+        axis.tick_params(colors=_MUTED, labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
-        axis.spines[["left", "bottom"]].set_color(_FAINT)
-    axes[0].set_ylabel(label, color=_INK)
-    lower.supxlabel("strength of the disturbance", fontsize=10, color=_INK)
+        axis.spines[["left", "bottom"]].set_color(_MUTED)
+    axes[0].set_ylabel(label, color=_FOREGROUND)
+    lower.supxlabel("strength of the disturbance", fontsize=10, color=_FOREGROUND)
     return figure
 
 
@@ -76,88 +76,96 @@ def save_figure(figure: Figure, path: Path) -> None:
     figure.savefig(path, format="png", facecolor="white")
 
 
-def curve_svg(points: Sequence[Point], score: Score) -> str:
+def render_curve(points: Sequence[CurvePoint], score: Score) -> str:
     """The distance against the number of generated images, with the corrected value and its interval where there is one."""
     figure = Figure(figsize=(7.2, 3.6), layout="constrained")
     axis = figure.subplots()
     sizes = [point.images for point in points]
     values = [point.value for point in points]
     axis.plot(sizes, values, color=_COLOURS[0], linewidth=2.2, marker="o", markersize=5, label="plain value")
-    sure = [(point.images, point.corrected, *point.interval_95) for point in points if point.interval_95 is not None]
-    if sure:
-        known, corrected, low, high = zip(*sure, strict=True)
-        axis.vlines(known, low, high, color=_COLOURS[3], linewidth=5, alpha=0.5, label="95 % interval")
-        axis.fill_between(known, low, high, color=_COLOURS[3], alpha=0.2, linewidth=0)
+    with_interval = [
+        (point.images, point.corrected, *point.interval_95) for point in points if point.interval_95 is not None
+    ]
+    if with_interval:
+        known_sizes, corrected, low, high = zip(*with_interval, strict=True)
+        axis.vlines(known_sizes, low, high, color=_COLOURS[3], linewidth=5, alpha=0.5, label="95 % interval")
+        axis.fill_between(known_sizes, low, high, color=_COLOURS[3], alpha=0.2, linewidth=0)
         axis.plot(
-            known, corrected, color=_COLOURS[4], linewidth=1.8, marker="s", markersize=4.5, label="corrected value"
+            known_sizes,
+            corrected,
+            color=_COLOURS[4],
+            linewidth=1.8,
+            marker="s",
+            markersize=4.5,
+            label="corrected value",
         )
-    axis.set(xscale="log", xlabel="generated images", ylabel=_drawn(score.label.partition(" (")[0]))
+    axis.set(xscale="log", xlabel="generated images", ylabel=_escape_mathtext(score.label.partition(" (")[0]))
     axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axis.minorticks_off()
-    axis.legend(frameon=False, labelcolor=_INK)
-    return _svg(
+    axis.legend(frameon=False, labelcolor=_FOREGROUND)
+    return _to_svg(
         figure, axis, f"{len(points)} distances of {sizes[0]:,} to {sizes[-1]:,} generated images; the table holds them"
     )
 
 
-def shares_svg(scores: Sequence[Score]) -> str:
+def render_prdc(scores: Sequence[Score]) -> str:
     """Precision, recall, density and coverage as bars, coloured by the side whose images they count."""
     figure = Figure(figsize=(7.2, 0.9 + 0.6 * len(scores)), layout="constrained")
     axis = figure.subplots()
     names = []
     for i, score in enumerate(scores):
-        side = SHARES[score.metric.partition("@")[0]][0]
-        names.append(f"{_drawn(score.label.partition(' (')[0])}\nof {side} images")
+        side = NEIGHBOURHOOD_METRICS[score.metric.partition("@")[0]][0]
+        names.append(f"{_escape_mathtext(score.label.partition(' (')[0])}\nof {side} images")
         axis.barh(i, score.value, height=0.6, color=_COLOURS[0 if side == "generated" else 1])
         axis.annotate(
-            f"{score.value:.3g}", (score.value, i), (4, 0), textcoords="offset points", va="center", color=_INK
+            f"{score.value:.3g}", (score.value, i), (4, 0), textcoords="offset points", va="center", color=_FOREGROUND
         )
-    axis.axvline(1, color=_FAINT, linewidth=1, linestyle="--")
+    axis.axvline(1, color=_MUTED, linewidth=1, linestyle="--")
     axis.set_yticks(range(len(scores)), names)
     axis.invert_yaxis()
     axis.set(xlim=(0, 1.12 * max(1.0, *(score.value for score in scores))), xlabel="share")
     described = ", ".join(f"{score.label} {score.value:.3g}" for score in scores)
-    return _svg(figure, axis, f"Bars of {described}; the list says what they mean")
+    return _to_svg(figure, axis, f"Bars of {described}; the list says what they mean")
 
 
-def runs_svg(comparison: Comparison) -> str:
+def render_runs(comparison: RunComparison) -> str:
     """Values of runs in their order: corrected ones with their intervals where all have them, else plain ones."""
     figure = Figure(figsize=(7.2, 3.6), layout="constrained")
     axis = figure.subplots()
     rows = comparison.rows
     values = [row.corrected_value if comparison.corrected else row.value for row in rows]
-    shown = [math.nan if value is None else value for value in values]  # which leaves a gap
-    for i, (row, value) in enumerate(zip(rows, shown, strict=True)):
+    plotted = [math.nan if value is None else value for value in values]  # which leaves a gap
+    for i, (row, value) in enumerate(zip(rows, plotted, strict=True)):
         low, high = (comparison.corrected and row.interval_95) or (value, value)
         axis.plot([i, i], [low, high], color=_COLOURS[0], linewidth=5, alpha=0.35, solid_capstyle="round")
-    axis.plot(range(len(rows)), shown, color=_COLOURS[0], linewidth=1.6, marker="o", markersize=5)
+    axis.plot(range(len(rows)), plotted, color=_COLOURS[0], linewidth=1.6, marker="o", markersize=5)
     kind = ", corrected" if comparison.corrected else ""
-    axis.set(ylabel=_drawn(comparison.label.partition(" (")[0]) + kind)
-    axis.set_xticks(range(len(rows)), [_short_name(row.run) for row in rows], rotation=30, ha="right")
-    return _svg(figure, axis, f"{len(rows)} runs in their order; the table holds the numbers")
+    axis.set(ylabel=_escape_mathtext(comparison.label.partition(" (")[0]) + kind)
+    axis.set_xticks(range(len(rows)), [_tick_label(row.run) for row in rows], rotation=30, ha="right")
+    return _to_svg(figure, axis, f"{len(rows)} runs in their order; the table holds the numbers")
 
 
-def _drawn(text: str) -> str:
+def _escape_mathtext(text: str) -> str:
     """As a figure shows it: a dollar would begin a formula."""
-    return one_line(text).replace("$", r"\$")
+    return escape_line(text).replace("$", r"\$")
 
 
-def _short_name(name: str) -> str:
-    text = one_line(name)
-    return _drawn(text if len(text) <= 24 else f"{text[:23]}…")
+def _tick_label(name: str) -> str:
+    text = escape_line(name)
+    return _escape_mathtext(text if len(text) <= 24 else f"{text[:23]}…")
 
 
-def _svg(figure: Figure, axis: Any, description: str) -> str:
+def _to_svg(figure: Figure, axis: Any, description: str) -> str:
     """An <svg> that takes its ink from the page."""
-    axis.tick_params(colors=_INK, labelsize=9)
+    axis.tick_params(colors=_FOREGROUND, labelsize=9)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.spines[["left", "bottom"]].set_color(_INK)
-    axis.xaxis.label.set_color(_INK)
-    axis.yaxis.label.set_color(_INK)
+    axis.spines[["left", "bottom"]].set_color(_FOREGROUND)
+    axis.xaxis.label.set_color(_FOREGROUND)
+    axis.yaxis.label.set_color(_FOREGROUND)
     axis.set_facecolor("none")
     out = io.StringIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": description, "font.family": "sans-serif"}):
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    drawn = out.getvalue()
-    drawn = drawn[drawn.index("<svg") :].replace(_INK, "currentColor")
-    return drawn.replace("<svg", f'<svg role="img" aria-label="{html.escape(one_line(description), quote=True)}"', 1)
+    svg = out.getvalue()
+    svg = svg[svg.index("<svg") :].replace(_FOREGROUND, "currentColor")
+    return svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(escape_line(description), quote=True)}"', 1)

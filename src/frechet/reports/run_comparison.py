@@ -8,21 +8,28 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
-from frechet._internal.terminal import one_line
-from frechet.distances.interval import NORMAL_95
-from frechet.errors import Mismatch, RequestError
+from frechet._internal.terminal import escape_line
+from frechet.distances.interval import Z_95
+from frechet.errors import MismatchError, RequestError
 from frechet.metrics import METRICS
-from frechet.reports.multiple_testing import LEVEL, Estimate, error_of_difference, holm, letters, two_sided_p
+from frechet.reports.multiple_testing import (
+    FAMILYWISE_LEVEL,
+    Estimate,
+    compact_letter_display,
+    holm_correction,
+    standard_error_of_difference,
+    two_sided_p_value,
+)
 from frechet.reports.run_files import Run
 
-_MADE_HOW = ("extractor", "layer", "weights", "convention", "precision")
-_SAME = (
+_SPEC_FIELDS = ("extractor", "layer", "weights", "preprocessing", "precision")
+_MOMENTS_RTOL = (
     1e-5  # relative difference of the references' moments up to which they are the same images: rounding of features
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class ComparisonRow:
     """One run in a comparison by one metric.
 
     Attributes:
@@ -46,13 +53,13 @@ class Row:
     interval_95: tuple[float, float] | None = None
     difference: float | None = None
     difference_95: tuple[float, float] | None = None
-    p: float | None = None
+    adjusted_p_value: float | None = None
     verdict: str | None = None
     letters: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class RunComparison:
     """All runs by one metric.
 
     Attributes:
@@ -64,8 +71,8 @@ class Comparison:
 
     metric: str
     label: str
-    rows: tuple[Row, ...]
-    paired: bool
+    rows: tuple[ComparisonRow, ...]
+    shared_reference: bool
     notes: tuple[str, ...]
 
     @property
@@ -74,7 +81,7 @@ class Comparison:
         return all(row.corrected_value is not None for row in self.rows if row.value is not None)
 
 
-def compare_runs(runs: Sequence[Run]) -> list[Comparison]:
+def compare_runs(runs: Sequence[Run]) -> list[RunComparison]:
     """Every metric that a run has, and which of its differences are more than noise; runs that lack it have an empty row.
 
     Differences are between corrected values, with a normal approximation; p-values are adjusted over all pairs of runs
@@ -87,174 +94,199 @@ def compare_runs(runs: Sequence[Run]) -> list[Comparison]:
     """
     if len(runs) < 2:
         raise RequestError(f"{len(runs)} run is given; comparing needs at least two files of frechet score --output")
-    _require_made_alike(runs)
+    _require_same_spec(runs)
     metrics = list(dict.fromkeys(name for run in runs for name in run.scores))
     if not any(sum(name in run.scores for run in runs) > 1 for name in metrics):
-        had = "; ".join(f"{one_line(run.name)} has {', '.join(run.scores)}" for run in runs)
-        raise RequestError(f"the runs have no metric in common: {had}")
-    return [_with_lacking(_compared(name, [run for run in runs if name in run.scores]), runs) for name in metrics]
+        metrics_by_run = "; ".join(f"{escape_line(run.name)} has {', '.join(run.scores)}" for run in runs)
+        raise RequestError(f"the runs have no metric in common: {metrics_by_run}")
+    return [
+        _add_missing_runs(_compare_by_metric(name, [run for run in runs if name in run.scores]), runs)
+        for name in metrics
+    ]
 
 
-def _with_lacking(found: Comparison, runs: Sequence[Run]) -> Comparison:
+def _add_missing_runs(comparison: RunComparison, runs: Sequence[Run]) -> RunComparison:
     """A comparison of the runs that have its metric, with an empty row for each that has not."""
-    having = iter(found.rows)
-    rows = tuple(next(having) if found.metric in run.scores else Row(run=run.name) for run in runs)
-    lacking = ", ".join(one_line(run.name) for run in runs if found.metric not in run.scores)
-    return replace(found, rows=rows, notes=(*found.notes, *([f"without this metric: {lacking}"] if lacking else [])))
+    present_rows = iter(comparison.rows)
+    rows = tuple(next(present_rows) if comparison.metric in run.scores else ComparisonRow(run=run.name) for run in runs)
+    missing_names = ", ".join(escape_line(run.name) for run in runs if comparison.metric not in run.scores)
+    return replace(
+        comparison,
+        rows=rows,
+        notes=(*comparison.notes, *([f"without this metric: {missing_names}"] if missing_names else [])),
+    )
 
 
-def _compared(metric: str, runs: Sequence[Run]) -> Comparison:
+def _compare_by_metric(metric: str, runs: Sequence[Run]) -> RunComparison:
     scores = [run.scores[metric] for run in runs]
-    shared = _share_reference(runs)
-    estimates = [_estimate(score) for score in scores]
+    shared_reference = _has_shared_reference(runs)
+    estimates = [_estimate_from_score(score) for score in scores]
     known = [estimate for estimate in estimates if estimate is not None]
     lower = METRICS[metric.partition("@")[0]].lower_is_better
     sign = 1 if lower else -1
-    notes = list(_notes(scores, runs, shared, known))
-    values = [estimate.value for estimate in known] if len(known) == len(runs) else _plain_values(scores)
+    notes = list(_collect_notes(scores, runs, shared_reference, known))
+    values = [estimate.value for estimate in known] if len(known) == len(runs) else _comparable_values(scores)
     if lower is None:
         values, notes = None, [*notes, "neither direction is better: the runs are not ranked"]
     if len(runs) == 1:
         values, notes = None, ["one run alone has it: there is nothing to rank"]
     best = None if values is None else min(range(len(runs)), key=lambda i: sign * values[i])
-    judged = _judged(values, known, shared, sign) if values is not None and len(known) == len(runs) else None
-    rows = tuple(
-        _row(run.name, score, i, best, values, judged) for i, (run, score) in enumerate(zip(runs, scores, strict=True))
+    pairwise = (
+        _test_pairs(values, known, shared_reference, sign) if values is not None and len(known) == len(runs) else None
     )
-    return Comparison(metric=metric, label=scores[0]["label"], rows=rows, paired=shared, notes=tuple(notes))
+    rows = tuple(
+        _build_row(run.name, score, i, best, values, pairwise)
+        for i, (run, score) in enumerate(zip(runs, scores, strict=True))
+    )
+    return RunComparison(
+        metric=metric, label=scores[0]["label"], rows=rows, shared_reference=shared_reference, notes=tuple(notes)
+    )
 
 
 @dataclass(frozen=True)
-class _Judged:
+class _PairwiseTests:
     """Every pair: its standard error and its adjusted p-value; and the letters."""
 
     errors: dict[frozenset[int], float]
-    p: dict[frozenset[int], float]
+    adjusted_p_value: dict[frozenset[int], float]
     letters: dict[int, str]
 
 
-def _judged(values: Sequence[float], estimates: Sequence[Estimate], shared: bool, sign: int) -> _Judged:
+def _test_pairs(
+    values: Sequence[float], estimates: Sequence[Estimate], shared_reference: bool, sign: int
+) -> _PairwiseTests:
     pairs = list(combinations(range(len(values)), 2))
-    errors = [error_of_difference(estimates[i], estimates[j], shared=shared) for i, j in pairs]
-    p = holm([two_sided_p(values[i] - values[j], error) for (i, j), error in zip(pairs, errors, strict=True)])
-    differing = [pair for pair, p_value in zip(pairs, p, strict=True) if p_value <= LEVEL]
+    errors = [
+        standard_error_of_difference(estimates[i], estimates[j], shared_reference=shared_reference) for i, j in pairs
+    ]
+    adjusted_p_value = holm_correction(
+        [two_sided_p_value(values[i] - values[j], error) for (i, j), error in zip(pairs, errors, strict=True)]
+    )
+    significant_pairs = [
+        pair for pair, p_value in zip(pairs, adjusted_p_value, strict=True) if p_value <= FAMILYWISE_LEVEL
+    ]
     order = sorted(range(len(values)), key=lambda i: sign * values[i])
     keys = [frozenset(pair) for pair in pairs]
-    return _Judged(dict(zip(keys, errors, strict=True)), dict(zip(keys, p, strict=True)), letters(order, differing))
+    return _PairwiseTests(
+        dict(zip(keys, errors, strict=True)),
+        dict(zip(keys, adjusted_p_value, strict=True)),
+        compact_letter_display(order, significant_pairs),
+    )
 
 
-def _row(
+def _build_row(
     name: str,
     score: Mapping[str, Any],
     i: int,
     best: int | None,
     values: Sequence[float] | None,
-    judged: _Judged | None,
-) -> Row:
+    pairwise: _PairwiseTests | None,
+) -> ComparisonRow:
     difference = None if best is None or values is None else values[i] - values[best]
-    margin = p = verdict = None
-    if i != best and judged is not None and best is not None:
+    margin = adjusted_p_value = verdict = None
+    if i != best and pairwise is not None and best is not None:
         pair = frozenset((i, best))
-        margin, p = NORMAL_95 * judged.errors[pair], judged.p[pair]
-        verdict = "worse than the best" if p <= LEVEL else "within noise of the best"
+        margin, adjusted_p_value = Z_95 * pairwise.errors[pair], pairwise.adjusted_p_value[pair]
+        verdict = "worse than the best" if adjusted_p_value <= FAMILYWISE_LEVEL else "within noise of the best"
     if difference == 0:  # also of others that share its value
-        verdict = "best" if judged else "best value"
-    return Row(
+        verdict = "best" if pairwise else "best value"
+    return ComparisonRow(
         run=name,
         n_generated=score.get("n_generated"),
         n_reference=score.get("n_reference"),
         value=score["value"],
         corrected_value=score.get("corrected_value"),
         standard_error=score.get("standard_error"),
-        interval_95=_pair(score.get("interval_95")),
+        interval_95=_to_float_pair(score.get("interval_95")),
         difference=difference,
         difference_95=None if margin is None or difference is None else (difference - margin, difference + margin),
-        p=p,
+        adjusted_p_value=adjusted_p_value,
         verdict=verdict,
-        letters=judged.letters[i] if judged else "",
+        letters=pairwise.letters[i] if pairwise else "",
     )
 
 
-def _estimate(score: Mapping[str, Any]) -> Estimate | None:
+def _estimate_from_score(score: Mapping[str, Any]) -> Estimate | None:
     """What a score says of the truth, where it says how sure it is."""
     corrected, error = score.get("corrected_value"), score.get("standard_error")
     if corrected is None or error is None:
         return None
-    variances = _pair(score.get("variances")) or (0.0, error**2)
-    return Estimate(corrected, variances, score.get("reference_groups"))
+    variance_components = _to_float_pair(score.get("variance_components")) or (0.0, error**2)
+    return Estimate(corrected, variance_components, score.get("reference_groups"))
 
 
-def _plain_values(scores: Sequence[Mapping[str, Any]]) -> list[float] | None:
+def _comparable_values(scores: Sequence[Mapping[str, Any]]) -> list[float] | None:
     """The classical values, where they may be ranked: of the same numbers of images."""
     sizes = {(score.get("n_generated"), score.get("n_reference")) for score in scores}
     return [score["value"] for score in scores] if len(sizes) == 1 else None
 
 
-def _notes(
-    scores: Sequence[Mapping[str, Any]], runs: Sequence[Run], shared: bool, known: Sequence[Estimate]
+def _collect_notes(
+    scores: Sequence[Mapping[str, Any]], runs: Sequence[Run], shared_reference: bool, known: Sequence[Estimate]
 ) -> Iterator[str]:
     if len(known) < len(runs):
-        missing = next(run.name for run, score in zip(runs, scores, strict=True) if _estimate(score) is None)
-        yield f"{one_line(missing)} has no interval: nobody knows which differences are noise"
-        if _plain_values(scores) is None:
+        missing = next(run.name for run, score in zip(runs, scores, strict=True) if _estimate_from_score(score) is None)
+        yield f"{escape_line(missing)} has no interval: nobody knows which differences are noise"
+        if _comparable_values(scores) is None:
             yield "the numbers of images differ and the values hold their bias: they are not ranked"
-    if not scores[0].get("compares", True):
+    if not scores[0].get("uses_reference", True):
         return
-    if shared:
-        yield from _under_two_names(runs)
+    if shared_reference:
+        yield from _note_duplicate_runs(runs)
     else:
         yield "the references differ, and their sampling counts as noise of every difference"
-    if shared and any(estimate.groups is None and estimate.variances[1] for estimate in known):
+    if shared_reference and any(estimate.groups is None and estimate.variance_components[1] for estimate in known):
         yield ("what the reference's sampling does to all alike is not known: it counts as noise of every difference")
 
 
-def _require_made_alike(runs: Sequence[Run]) -> None:
+def _require_same_spec(runs: Sequence[Run]) -> None:
     first = runs[0]
     for run in runs[1:]:
         differences = [
-            f"{what} {_short(first.provenance.get(what))} ({one_line(first.name)}) and "
-            f"{_short(run.provenance.get(what))} ({one_line(run.name)})"
-            for what in _MADE_HOW
-            if first.provenance.get(what) != run.provenance.get(what)
+            f"{field_name} {_abbreviate(first.provenance.get(field_name))} ({escape_line(first.name)}) and "
+            f"{_abbreviate(run.provenance.get(field_name))} ({escape_line(run.name)})"
+            for field_name in _SPEC_FIELDS
+            if first.provenance.get(field_name) != run.provenance.get(field_name)
         ]
         if differences:
-            raise Mismatch(
+            raise MismatchError(
                 "these runs were made differently and are not ranked: "
                 + "; ".join(differences)
                 + ". Score both with the same settings, or compare each kind for itself."
             )
 
 
-def _share_reference(runs: Sequence[Run]) -> bool:
+def _has_shared_reference(runs: Sequence[Run]) -> bool:
     """Whether all were scored against the same images, to the rounding of features."""
-    marks = [_mark(run.provenance.get("reference")) for run in runs]
-    first = marks[0]
+    reference_moments = [_get_moments(run.provenance.get("reference")) for run in runs]
+    first = reference_moments[0]
     return first is not None and all(
-        mark is not None and all(math.isclose(a, b, rel_tol=_SAME) for a, b in zip(first, mark, strict=True))
-        for mark in marks
+        moments is not None
+        and all(math.isclose(a, b, rel_tol=_MOMENTS_RTOL) for a, b in zip(first, moments, strict=True))
+        for moments in reference_moments
     )
 
 
-def _under_two_names(runs: Sequence[Run]) -> Iterator[str]:
+def _note_duplicate_runs(runs: Sequence[Run]) -> Iterator[str]:
     """Runs whose generated images are the same, to the last digit of their moments."""
-    named: dict[Any, list[str]] = {}
+    names_by_moments: dict[Any, list[str]] = {}
     for run in runs:
-        named.setdefault(_mark(run.provenance.get("generated")), []).append(one_line(run.name))
-    for mark, names in named.items():
-        if mark and len(names) > 1:
+        names_by_moments.setdefault(_get_moments(run.provenance.get("generated")), []).append(escape_line(run.name))
+    for moments, names in names_by_moments.items():
+        if moments and len(names) > 1:
             yield f"{' and '.join(names)} are of the same generated images: one run under several names?"
 
 
-def _mark(side: Any) -> tuple[float, float, float] | None:
+def _get_moments(side: Any) -> tuple[float, float, float] | None:
     if not isinstance(side, Mapping) or side.get("moments") is None:
         return None
     return (*side["moments"], side.get("n") or 0)
 
 
-def _short(value: Any) -> str:
-    text = one_line("not said" if value is None else str(value))
+def _abbreviate(value: Any) -> str:
+    text = escape_line("not said" if value is None else str(value))
     return f"{text[:12]}..." if len(text) > 32 else text
 
 
-def _pair(value: Any) -> tuple[float, float] | None:
+def _to_float_pair(value: Any) -> tuple[float, float] | None:
     return None if value is None else (float(value[0]), float(value[1]))

@@ -29,77 +29,84 @@ def read_runs(paths: Sequence[str | os.PathLike[str]]) -> list[Run]:
     Raises:
         RequestError: a file is missing, is given twice, or not such JSON.
     """
-    _require_different([Path(path) for path in paths])
-    names = _names([Path(path) for path in paths])
-    return [_read(Path(path), name) for path, name in zip(paths, names, strict=True)]
+    _require_distinct([Path(path) for path in paths])
+    names = _make_names([Path(path) for path in paths])
+    return [_read_run(Path(path), name) for path, name in zip(paths, names, strict=True)]
 
 
-def _require_different(paths: Sequence[Path]) -> None:
+def _require_distinct(paths: Sequence[Path]) -> None:
     first: dict[str, Path] = {}
     for path in paths:
-        before = first.setdefault(os.path.realpath(path), path)
-        if before is not path:
-            raise RequestError(f"{path} is the same file as {before}; give each run once")
+        earlier = first.setdefault(os.path.realpath(path), path)
+        if earlier is not path:
+            raise RequestError(f"{path} is the same file as {earlier}; give each run once")
 
 
-def _names(paths: Sequence[Path]) -> list[str]:
+def _make_names(paths: Sequence[Path]) -> list[str]:
     stems = Counter(path.stem for path in paths)
     return [path.stem if stems[path.stem] == 1 else str(path) for path in paths]
 
 
-def _read(path: Path, name: str) -> Run:
+def _read_run(path: Path, name: str) -> Run:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RequestError(f"no such file: {path}") from None
     except OSError as error:
         raise RequestError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # not UTF-8, no JSON, or a number of thousands of digits
         raise RequestError(f"{path} is not JSON ({error}); expected what frechet score --output wrote") from None
-    scores = found.get("scores") if isinstance(found, dict) else None
-    made = found.get("provenance") if isinstance(found, dict) else None
-    if not (isinstance(scores, dict) and isinstance(made, dict) and scores):
+    scores = content.get("scores") if isinstance(content, dict) else None
+    provenance = content.get("provenance") if isinstance(content, dict) else None
+    if not (isinstance(scores, dict) and isinstance(provenance, dict) and scores):
         raise RequestError(f"{path} holds no scores with their provenance; expected what frechet score --output wrote")
     for metric, score in scores.items():
-        _require_score(path, metric, score)
+        _validate_score(path, metric, score)
     for side in ("generated", "reference"):
-        _require_side(path, side, made.get(side) or {})  # metrics of one side have no reference
-    return Run(name=name, scores=scores, provenance=made)
+        _validate_side(path, side, provenance.get(side) or {})  # metrics of one side have no reference
+    return Run(name=name, scores=scores, provenance=provenance)
 
 
-def _require_side(path: Path, name: str, side: Any) -> None:
-    if not isinstance(side, dict) or not _is_list(side.get("moments", [0, 0]), 2):
+def _validate_side(path: Path, name: str, side: Any) -> None:
+    if not isinstance(side, dict) or not _is_number_list(side.get("moments", [0, 0]), 2):
         raise RequestError(f"{path} does not say what its {name} images were; write the file anew")
     if not isinstance(side.get("n"), (int, type(None))):
         raise RequestError(f"{path} has no number of {name} images but {side['n']!r}; write the file anew")
 
 
-_NUMBERS = {"value": True, "corrected_value": False, "standard_error": False}  # whether it must be there
-_LISTS = {"interval_95": 2, "variances": 2, "reference_groups": None}  # and of how many numbers; None: two or more
-_LARGEST = 1e150  # of a number, so that its square is one
+_NUMERIC_FIELDS = {"value": True, "corrected_value": False, "standard_error": False}  # whether it must be there
+_LIST_FIELDS = {
+    "interval_95": 2,
+    "variance_components": 2,
+    "reference_groups": None,
+}  # and of how many numbers; None: two or more
+_MAX_MAGNITUDE = 1e150  # of a number, so that its square is one
 
 
-def _require_score(path: Path, metric: str, score: Any) -> None:
+def _validate_score(path: Path, metric: str, score: Any) -> None:
     if metric.partition("@")[0] not in METRICS:
         raise RequestError(
             f"{path} holds the metric {metric!r}, which this version does not know: {', '.join(METRICS)}"
         )
-    good = isinstance(score, dict) and isinstance(score.get("label"), str)
-    good = good and all(
-        _is_number(score.get(key)) or (score.get(key) is None and not needed) for key, needed in _NUMBERS.items()
+    is_valid = isinstance(score, dict) and isinstance(score.get("label"), str)
+    is_valid = is_valid and all(
+        _is_number(score.get(key)) or (score.get(key) is None and not required)
+        for key, required in _NUMERIC_FIELDS.items()
     )
-    good = good and all(score.get(key) is None or _is_list(score[key], length) for key, length in _LISTS.items())
-    good = good and all(isinstance(score.get(key), (int, type(None))) for key in ("n_generated", "n_reference"))
-    good = good and min([score.get("standard_error") or 0, *(score.get("variances") or ())]) >= 0
-    if not good:
+    is_valid = is_valid and all(
+        score.get(key) is None or _is_number_list(score[key], length) for key, length in _LIST_FIELDS.items()
+    )
+    is_valid = is_valid and all(isinstance(score.get(key), (int, type(None))) for key in ("n_generated", "n_reference"))
+    is_valid = is_valid and min([score.get("standard_error") or 0, *(score.get("variance_components") or ())]) >= 0
+    if not is_valid:
         raise RequestError(f"{path}: its {metric} is not what frechet score writes; write the file anew")
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and -_LARGEST < value < _LARGEST
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -_MAX_MAGNITUDE < value < _MAX_MAGNITUDE
 
 
-def _is_list(value: Any, length: int | None) -> bool:
+def _is_number_list(value: Any, length: int | None) -> bool:
     return (
         isinstance(value, list) and (len(value) == length if length else len(value) > 1) and all(map(_is_number, value))
     )

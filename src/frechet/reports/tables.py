@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from frechet._internal.terminal import one_line
+from frechet._internal.terminal import escape_line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,46 +24,55 @@ class Table:
     """
 
     title: str
-    head: Sequence[str]
+    header: Sequence[str]
     rows: Sequence[Sequence[str]]
     notes: Sequence[str] = ()
 
 
-def terminal(tables: Sequence[Table]) -> str:
+def format_text(tables: Sequence[Table]) -> str:
     """Columns in line, names to the left, all else to the right."""
-    return "\n\n".join("\n".join(_in_line(table)) for table in tables)
+    return "\n\n".join("\n".join(_align_columns(table)) for table in tables)
 
 
-def markdown(tables: Sequence[Table]) -> str:
+def format_markdown(tables: Sequence[Table]) -> str:
     """Tables of GitHub's and most other Markdown."""
 
     def row(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(map(_markdown, cells)) + " |"
+        return "| " + " | ".join(map(_escape_markdown, cells)) + " |"
 
-    def one(table: Table) -> str:
-        rule = "|---|" + "---:|" * (len(table.head) - 1)
-        notes = "".join(f"\n\n{_markdown(note)}" for note in table.notes)
-        return "\n".join([f"**{_markdown(table.title)}**", "", row(table.head), rule, *map(row, table.rows)]) + notes
+    def format_table(table: Table) -> str:
+        rule = "|---|" + "---:|" * (len(table.header) - 1)
+        notes = "".join(f"\n\n{_escape_markdown(note)}" for note in table.notes)
+        return (
+            "\n".join([f"**{_escape_markdown(table.title)}**", "", row(table.header), rule, *map(row, table.rows)])
+            + notes
+        )
 
-    return "\n\n".join(map(one, tables))
+    return "\n\n".join(map(format_table, tables))
 
 
-def latex(tables: Sequence[Table]) -> str:
+def format_latex(tables: Sequence[Table]) -> str:
     """`tabular`s with the rules of booktabs."""
 
     def row(cells: Sequence[str]) -> str:
-        return "  " + " & ".join([_latex(cells[0]), *(_MINUS.sub("$-$", _latex(cell)) for cell in cells[1:])]) + r" \\"
+        return (
+            "  "
+            + " & ".join(
+                [_escape_latex(cells[0]), *(_MINUS_SIGN.sub("$-$", _escape_latex(cell)) for cell in cells[1:])]
+            )
+            + r" \\"
+        )
 
-    def one(table: Table) -> str:
-        columns = "l" + "r" * (len(table.head) - 1)
-        comments = [f"% {one_line(text)}" for text in (table.title, *table.notes)]
-        body = [r"  \toprule", row(table.head), r"  \midrule", *map(row, table.rows), r"  \bottomrule"]
+    def format_table(table: Table) -> str:
+        columns = "l" + "r" * (len(table.header) - 1)
+        comments = [f"% {escape_line(text)}" for text in (table.title, *table.notes)]
+        body = [r"  \toprule", row(table.header), r"  \midrule", *map(row, table.rows), r"  \bottomrule"]
         return "\n".join([*comments, rf"\begin{{tabular}}{{{columns}}}", *body, r"\end{tabular}"])
 
-    return "\n\n".join(map(one, tables))
+    return "\n\n".join(map(format_table, tables))
 
 
-def comma_separated(records: Sequence[Mapping[str, Any]]) -> str:
+def format_csv(records: Sequence[Mapping[str, Any]]) -> str:
     """Records of like keys; numbers stay whole, and text that a spreadsheet would run becomes text.
 
     A formula starts with = + - @ (OWASP, CSV injection), and an apostrophe before it makes it text; tabs and line ends are
@@ -72,29 +81,33 @@ def comma_separated(records: Sequence[Mapping[str, Any]]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(records[0])
-    writer.writerows([_inert(value) for value in record.values()] for record in records)
+    writer.writerows([_escape_formula(value) for value in record.values()] for record in records)
     return out.getvalue().rstrip("\n")
 
 
-def _in_line(table: Table) -> list[str]:
+def _align_columns(table: Table) -> list[str]:
     from rich.cells import cell_len  # knows how wide a character is
 
-    lines = [[one_line(cell) for cell in row] for row in (table.head, *table.rows)]
+    lines = [[escape_line(cell) for cell in row] for row in (table.header, *table.rows)]
     widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
 
-    def padded(row: Sequence[str]) -> str:
+    def pad_row(row: Sequence[str]) -> str:
         gaps = [" " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)]
         cells = [row[0] + gaps[0], *(gap + cell for gap, cell in zip(gaps[1:], row[1:], strict=True))]
         return "  ".join(cells).rstrip()
 
-    return [one_line(table.title), *(f"  {padded(row)}" for row in lines), *(f"  {one_line(n)}" for n in table.notes)]
+    return [
+        escape_line(table.title),
+        *(f"  {pad_row(row)}" for row in lines),
+        *(f"  {escape_line(n)}" for n in table.notes),
+    ]
 
 
-def _markdown(text: str) -> str:
-    return re.sub(r"([\\`*_{}\[\]#!|<>~&$@])", r"\\\1", one_line(text))
+def _escape_markdown(text: str) -> str:
+    return re.sub(r"([\\`*_{}\[\]#!|<>~&$@])", r"\\\1", escape_line(text))
 
 
-_LATEX = {
+_LATEX_ESCAPES = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -104,15 +117,15 @@ _LATEX = {
     "|": r"\textbar{}",
     "∞": r"$\infty$",
 }
-_MINUS = re.compile(r"(?<![\w.])-(?=\d)")
+_MINUS_SIGN = re.compile(r"(?<![\w.])-(?=\d)")
 
 
-def _latex(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in one_line(text))
+def _escape_latex(text: str) -> str:
+    return "".join(_LATEX_ESCAPES.get(character, character) for character in escape_line(text))
 
 
-def _inert(value: Any) -> Any:
+def _escape_formula(value: Any) -> Any:
     if not isinstance(value, str):
         return value
-    text = one_line(value)
+    text = escape_line(value)
     return f"'{text}" if text.lstrip()[:1] in ("=", "+", "-", "@") else text

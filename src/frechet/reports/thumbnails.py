@@ -10,28 +10,28 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image
 
-from frechet.errors import BadImage
-from frechet.execution.chunks import Cut
+from frechet.errors import ImageDecodeError
+from frechet.execution.chunks import Partition
 from frechet.execution.settings import Settings
 from frechet.images.decode import decode
-from frechet.images.image import Source
-from frechet.images.sources.memory import LoaderSource
-from frechet.statistics.feature_statistics import Statistics
+from frechet.images.image import ImageSource
+from frechet.images.sources.memory import DataLoaderSource
+from frechet.statistics.feature_statistics import FeatureStatistics
 
-PIXELS = 160  # of the longer side
-_TINY = 64  # up to which pixels are kept as they are
+MAX_SIDE = 160  # of the longer side
+_MAX_PNG_SIDE = 64  # up to which pixels are kept as they are
 
 
 @dataclass(frozen=True)
 class Thumbnail:
     """A picture and what the user knows it by; `data` is a data: URL, or None where the picture is not at hand."""
 
-    name: str
+    label: str
     data: str | None = None
 
 
 @dataclass
-class Album:
+class ThumbnailCache:
     """Pictures of one side, by the row of its statistics.
 
     Args:
@@ -40,45 +40,53 @@ class Album:
         settings: with which they were scored.
     """
 
-    statistics: Statistics
-    source: Source | None
+    statistics: FeatureStatistics
+    source: ImageSource | None
     settings: Settings
-    _shown: dict[int, Thumbnail] = field(default_factory=dict)
+    _thumbnails: dict[int, Thumbnail] = field(default_factory=dict)
 
     def __getitem__(self, row: int) -> Thumbnail:
-        return self._shown[row]
+        return self._thumbnails[row]
 
-    def fill(self, rows: Iterable[int]) -> None:
+    def load(self, rows: Iterable[int]) -> None:
         """Decode the pictures of these rows."""
-        places = self.statistics.places
-        if places is None:
+        indices = self.statistics.indices
+        if indices is None:
             return
-        wanted = {int(places[row]): row for row in rows if row not in self._shown}
-        names = self.statistics.names
-        for place, row in wanted.items():
-            self._shown[row] = Thumbnail(self._short(names[row]) if names else f"image {place}")
-        if self.source is None or not wanted or (isinstance(self.source, LoaderSource) and not self.source.repeatable):
+        row_of_index = {int(indices[row]): row for row in rows if row not in self._thumbnails}
+        labels = self.statistics.labels
+        for index, row in row_of_index.items():
+            self._thumbnails[row] = Thumbnail(self._short_label(labels[row]) if labels else f"image {index}")
+        if (
+            self.source is None
+            or not row_of_index
+            or (isinstance(self.source, DataLoaderSource) and not self.source.is_repeatable)
+        ):
             return
-        chosen = Cut.of(self.source, self.settings).chosen
-        ordered = sorted(wanted)
-        for place, picture in zip(ordered, self.source.pictures([chosen[place] for place in ordered]), strict=True):
+        source_indices = Partition.from_source(self.source, self.settings).source_indices
+        ordered = sorted(row_of_index)
+        for index, image_ref in zip(
+            ordered, self.source.iter_images([source_indices[index] for index in ordered]), strict=True
+        ):
             try:
-                self._shown[wanted[place]] = Thumbnail(self._short(picture.name), _data(decode(picture).rgb))
-            except BadImage:  # it was readable a moment ago; the page shows its name
+                self._thumbnails[row_of_index[index]] = Thumbnail(
+                    self._short_label(image_ref.label), _encode_data_url(decode(image_ref).rgb)
+                )
+            except ImageDecodeError:  # it was readable a moment ago; the page shows its name
                 continue
 
-    def _short(self, name: str) -> str:
+    def _short_label(self, label: str) -> str:
         """The name within the source."""
-        return name.removeprefix(self.statistics.source).lstrip("/\\:") or name
+        return label.removeprefix(self.statistics.label).lstrip("/\\:") or label
 
 
-def _data(rgb: np.ndarray) -> str:
+def _encode_data_url(rgb: np.ndarray) -> str:
     image = Image.fromarray(rgb)
-    image.thumbnail((PIXELS, PIXELS), Image.Resampling.LANCZOS)
+    image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
     out = io.BytesIO()
-    kind = "png" if max(image.size) <= _TINY else "jpeg"
-    image.save(out, kind, **_OPTIONS[kind])
+    kind = "png" if max(image.size) <= _MAX_PNG_SIDE else "jpeg"
+    image.save(out, kind, **_ENCODER_OPTIONS[kind])
     return f"data:image/{kind};base64,{base64.b64encode(out.getvalue()).decode()}"
 
 
-_OPTIONS: Mapping[str, Mapping[str, int | bool]] = {"png": {"optimize": True}, "jpeg": {"quality": 80}}
+_ENCODER_OPTIONS: Mapping[str, Mapping[str, int | bool]] = {"png": {"optimize": True}, "jpeg": {"quality": 80}}

@@ -13,15 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from frechet._internal.download import TIMEOUT, Progress, download, opened, sha256_of
-from frechet._internal.remote_files import BUSY, advice, is_url, shown
+from frechet._internal.download import DEFAULT_TIMEOUT, ProgressCallback, compute_sha256, download, open_url
+from frechet._internal.remote_files import TOO_MANY_REQUESTS, is_url, redact_url, status_hint
 from frechet.errors import FrechetError, RequestError, StatisticsError, WeightsError
-from frechet.statistics.feature_statistics import Statistics
-from frechet.statistics.foreign_formats import SUFFIXES
+from frechet.statistics.feature_statistics import FeatureStatistics
+from frechet.statistics.foreign_formats import STATISTICS_SUFFIXES
 
 
 @dataclass(frozen=True)
-class Address:
+class StatisticsUrl:
     """A URL taken apart.
 
     Attributes:
@@ -47,18 +47,23 @@ class Address:
         return hashlib.sha256(self.url.encode()).hexdigest()[:16]
 
 
-def is_statistics_url(side: object) -> bool:
+def is_statistics_url(source: object) -> bool:
     """Whether it is the URL of a web server's file that holds statistics, by its name; images may be at any other."""
-    if not is_url(side):
+    if not is_url(source):
         return False
-    assert isinstance(side, str)
-    path = re.sub(r"[?#].*", "", side, flags=re.DOTALL)
-    return side.lower().startswith(("http://", "https://")) and PurePosixPath(path).suffix.lower() in SUFFIXES
+    assert isinstance(source, str)
+    path = re.sub(r"[?#].*", "", source, flags=re.DOTALL)
+    return (
+        source.lower().startswith(("http://", "https://")) and PurePosixPath(path).suffix.lower() in STATISTICS_SUFFIXES
+    )
 
 
-def read_remote(
-    url: str, read: Callable[[Path], Statistics], progress: Progress | None = None, timeout: float = TIMEOUT
-) -> Statistics:
+def read_remote_statistics(
+    url: str,
+    read: Callable[[Path], FeatureStatistics],
+    progress: ProgressCallback | None = None,
+    timeout: float = DEFAULT_TIMEOUT,
+) -> FeatureStatistics:
     """Statistics of the file at a URL.
 
     Args:
@@ -71,17 +76,17 @@ def read_remote(
         RequestError: not such a URL.
         StatisticsError: it cannot be had, has another sha256, or is no statistics.
     """
-    address = parsed(url)
-    path, remarks = _cached(address, progress, timeout)
+    parsed_url = parse_statistics_url(url)
+    path, notes = _fetch_cached(parsed_url, progress, timeout)
     try:
         statistics = read(path)
     except FrechetError as error:
         path.unlink(missing_ok=True)  # it may have been cut short: it is worth another download
-        raise type(error)(str(error).replace(str(path), shown(url))) from error
-    return replace(statistics, source=shown(url), sha256=sha256_of(path), remarks=(*statistics.remarks, *remarks))
+        raise type(error)(str(error).replace(str(path), redact_url(url))) from error
+    return replace(statistics, label=redact_url(url), sha256=compute_sha256(path), notes=(*statistics.notes, *notes))
 
 
-def parsed(url: str) -> Address:
+def parse_statistics_url(url: str) -> StatisticsUrl:
     """The parts of a URL of statistics.
 
     Raises:
@@ -90,14 +95,14 @@ def parsed(url: str) -> Address:
     import base64
     import urllib.parse
 
-    named = shown(url)
+    named = redact_url(url)
     parts = urllib.parse.urlsplit(url)
     if parts.scheme.lower() not in ("http", "https"):
         raise RequestError(f"{named}: {parts.scheme}:// is not read; expected https://, http:// or a path")
     suffix = PurePosixPath(parts.path).suffix.lower()
-    if suffix not in SUFFIXES:
+    if suffix not in STATISTICS_SUFFIXES:
         raise RequestError(
-            f"{named} is a file of type {suffix or '(none)'}; expected statistics ({', '.join(SUFFIXES)})"
+            f"{named} is a file of type {suffix or '(none)'}; expected statistics ({', '.join(STATISTICS_SUFFIXES)})"
         )
     sha256 = re.fullmatch(r"(?:sha256=([0-9a-fA-F]{64}))?", parts.fragment)
     if not sha256:
@@ -106,42 +111,46 @@ def parsed(url: str) -> Address:
     authorization = "Basic " + base64.b64encode(urllib.parse.unquote(user).encode()).decode() if user else None
     path = urllib.parse.quote(parts.path, safe="/%:@!$&'()*+,;=~")
     clean = parts._replace(netloc=host, path=path, fragment="").geturl()
-    return Address(clean, authorization, sha256[1].lower() if sha256[1] else None)
+    return StatisticsUrl(clean, authorization, sha256[1].lower() if sha256[1] else None)
 
 
-def statistics_cache() -> Path:
+def statistics_cache_dir() -> Path:
     """The user's cache folder for statistics."""
     import platformdirs  # here, since only a URL needs the folder
 
     return Path(platformdirs.user_cache_dir("frechet"), "statistics")
 
 
-def _cached(address: Address, progress: Progress | None, timeout: float) -> tuple[Path, list[str]]:
+def _fetch_cached(
+    parsed_url: StatisticsUrl, progress: ProgressCallback | None, timeout: float
+) -> tuple[Path, list[str]]:
     """The file, downloaded unless it is here, and what a user should know of it."""
-    folder = statistics_cache()
-    here = sorted(folder.glob(f"{address.key}-*-{address.name}"), key=os.path.getmtime)
-    if address.sha256:
-        for path in here:
-            if sha256_of(path) == address.sha256:
+    folder = statistics_cache_dir()
+    cached_paths = sorted(folder.glob(f"{parsed_url.key}-*-{parsed_url.name}"), key=os.path.getmtime)
+    if parsed_url.sha256:
+        for path in cached_paths:
+            if compute_sha256(path) == parsed_url.sha256:
                 return path, []
     try:
-        size, version = _asked(address, timeout)
+        size, version = _fetch_size_and_version(parsed_url, timeout)
     except (OSError, StatisticsError) as error:
-        reason = _reason(error)
-        if isinstance(error, StatisticsError) or address.sha256 or not here:
-            raise StatisticsError(f"{shown(address.url)} cannot be had: {reason}") from error
-        return here[-1], [f"{shown(address.url)} could not be reached ({reason}); the copy downloaded earlier is used"]
-    target = folder / f"{address.key}-{version or 'unknown'}-{address.name}"
-    if not version or address.sha256:  # what is here cannot be told from what is there, or is not what is wanted
+        reason = _describe_error(error)
+        if isinstance(error, StatisticsError) or parsed_url.sha256 or not cached_paths:
+            raise StatisticsError(f"{redact_url(parsed_url.url)} cannot be had: {reason}") from error
+        return cached_paths[-1], [
+            f"{redact_url(parsed_url.url)} could not be reached ({reason}); the copy downloaded earlier is used"
+        ]
+    target = folder / f"{parsed_url.key}-{version or 'unknown'}-{parsed_url.name}"
+    if not version or parsed_url.sha256:  # what is here cannot be told from what is there, or is not what is wanted
         target.unlink(missing_ok=True)
     try:
         download(
-            [address.url],
+            [parsed_url.url],
             target,
             size=size,
-            sha256=address.sha256,
-            authorization=address.authorization,
-            progress=progress and (lambda _, done, total: progress(address.name, done, total)),
+            sha256=parsed_url.sha256,
+            authorization=parsed_url.authorization,
+            progress=progress and (lambda _, done, total: progress(parsed_url.name, done, total)),
             timeout=timeout,
         )
     except WeightsError as error:
@@ -149,14 +158,14 @@ def _cached(address: Address, progress: Progress | None, timeout: float) -> tupl
     return target, []
 
 
-def _reason(error: Exception) -> object:
+def _describe_error(error: Exception) -> object:
     """Why nothing came."""
     reason = getattr(error, "reason", error)
     status = getattr(error, "code", None)  # of an HTTPError
-    return reason if status is None else f"the server says {status} {reason}{advice(status)}"
+    return reason if status is None else f"the server says {status} {reason}{status_hint(status)}"
 
 
-def _asked(address: Address, timeout: float) -> tuple[int | None, str]:
+def _fetch_size_and_version(parsed_url: StatisticsUrl, timeout: float) -> tuple[int | None, str]:
     """Size and a name for the version that the server has now (None and "" where it does not say).
 
     Raises:
@@ -167,17 +176,17 @@ def _asked(address: Address, timeout: float) -> tuple[int | None, str]:
     import urllib.error
 
     try:
-        with opened(address.url, "bytes=0-0", address.authorization, timeout) as response:
+        with open_url(parsed_url.url, "bytes=0-0", parsed_url.authorization, timeout) as response:
             headers = response.headers
             total = headers.get("Content-Range", "").rpartition("/")[2] if response.status == 206 else None
             size = total or headers.get("Content-Length") or ""
-            marks = [headers.get(name) or "" for name in ("ETag", "Last-Modified")] + [size]
+            validators = [headers.get(name) or "" for name in ("ETag", "Last-Modified")] + [size]
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code >= 500 or error.code == BUSY:
+        if error.code >= 500 or error.code == TOO_MANY_REQUESTS:
             raise
-        raise StatisticsError(_reason(error)) from error
+        raise StatisticsError(_describe_error(error)) from error
     except http.client.HTTPException as error:
         raise ConnectionError(f"{type(error).__name__}: {error}") from error
-    version = hashlib.sha256("\n".join(marks).encode()).hexdigest()[:8] if any(marks) else ""
+    version = hashlib.sha256("\n".join(validators).encode()).hexdigest()[:8] if any(validators) else ""
     return int(size) if size.isdecimal() else None, version

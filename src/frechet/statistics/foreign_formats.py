@@ -19,24 +19,24 @@ from typing import Any
 
 import numpy as np
 
-from frechet._internal.restricted_pickle import ArraysOnly, plain
-from frechet.errors import StatisticsError, UnsafeFile
+from frechet._internal.restricted_pickle import RestrictedUnpickler, resolve_stubs
+from frechet.errors import StatisticsError, UnsafeFileError
 from frechet.images.sources.npy import npz_keys
-from frechet.networks.checkpoint import read_torch
+from frechet.networks.checkpoint import read_torch_file
 
-SPATIAL = 17 * 17 * 7  # d of ADM's spatial tap
-SUFFIXES = (".npz", ".pkl", ".pt")
+SPATIAL_DIMS = 17 * 17 * 7  # d of ADM's spatial tap
+STATISTICS_SUFFIXES = (".npz", ".pkl", ".pt")
 FEATURE_KEYS = ("arr_0", "features", "feats")
-_BOMB = 1 << 28  # bytes of one array, up to which it may be as small in its file as it likes
-_MARKS = frozenset({"mu", "sigma", "ref_mu", "ref_sigma", "feats"})
+_MAX_UNCHECKED_BYTES = 1 << 28  # bytes of one array, up to which it may be as small in its file as it likes
+_STATISTICS_KEYS = frozenset({"mu", "sigma", "ref_mu", "ref_sigma", "feats"})
 
 
-def is_statistics(path: Path) -> bool:
+def is_statistics_file(path: Path) -> bool:
     """Whether the file is one of those above (or our own)."""
     suffix = path.suffix.lower()
-    if suffix not in SUFFIXES or not path.is_file():
+    if suffix not in STATISTICS_SUFFIXES or not path.is_file():
         return False
-    return suffix != ".npz" or bool(_MARKS & set(npz_keys(path)))
+    return suffix != ".npz" or bool(_STATISTICS_KEYS & set(npz_keys(path)))
 
 
 def read_arrays(path: Path, dims: int | None) -> dict[str, Any]:
@@ -51,19 +51,19 @@ def read_arrays(path: Path, dims: int | None) -> dict[str, Any]:
     """
     suffix = path.suffix.lower()
     if suffix == ".npz":
-        with _unpacked(path) as archive:
-            return _of_npz({key: archive[key] for key in archive.files if key in _wanted(archive.files, dims)})
+        with _open_npz_safely(path) as archive:
+            return _parse_npz({key: archive[key] for key in archive.files if key in _select_keys(archive.files, dims)})
     if suffix == ".pkl":
         with open(path, "rb") as file:
-            return _of_edm2(plain(ArraysOnly(file).load()), dims, path)
-    return _of_torch_fidelity(read_torch(path), path)
+            return _parse_edm2(resolve_stubs(RestrictedUnpickler(file).load()), dims, path)
+    return _parse_torch_fidelity(read_torch_file(path), path)
 
 
-def feature_array(path: Path) -> np.ndarray:
+def read_feature_array(path: Path) -> np.ndarray:
     """The features in an .npy (mapped, not read), or under the one of `FEATURE_KEYS` that an .npz has."""
     if path.suffix.lower() == ".npy":
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    with _unpacked(path) as archive:
+    with _open_npz_safely(path) as archive:
         found = [key for key in FEATURE_KEYS if key in archive.files]
         if len(found) != 1:
             raise StatisticsError(
@@ -74,7 +74,7 @@ def feature_array(path: Path) -> np.ndarray:
 
 
 @contextmanager
-def _unpacked(path: Path) -> Iterator[Any]:
+def _open_npz_safely(path: Path) -> Iterator[Any]:
     """An .npz, opened; of numbers, which no compression makes a hundred times smaller.
 
     Raises:
@@ -82,20 +82,20 @@ def _unpacked(path: Path) -> Iterator[Any]:
     """
     with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
         for member in archive.zip.infolist():
-            if member.file_size > max(_BOMB, 100 * member.compress_size):
-                raise UnsafeFile(
+            if member.file_size > max(_MAX_UNCHECKED_BYTES, 100 * member.compress_size):
+                raise UnsafeFileError(
                     f"its {member.filename} has {member.compress_size} bytes and would unpack to {member.file_size}: no measured numbers do"
                 )
         yield archive
 
 
-def _wanted(keys: list[str], dims: int | None) -> tuple[str, ...]:
-    if dims == SPATIAL and "mu_s" in keys:
+def _select_keys(keys: list[str], dims: int | None) -> tuple[str, ...]:
+    if dims == SPATIAL_DIMS and "mu_s" in keys:
         return ("mu_s", "sigma_s")
     return ("mu", "sigma", "ref_mu", "ref_sigma", "feats", "rows", "places", "frechet")
 
 
-def _of_npz(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+def _parse_npz(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     for name in ("mu", "sigma"):
         for alias in (f"{name}_s", f"ref_{name}"):
             if alias in arrays:
@@ -105,7 +105,7 @@ def _of_npz(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     return arrays
 
 
-def _of_edm2(content: Any, dims: int | None, path: Path) -> dict[str, Any]:
+def _parse_edm2(content: Any, dims: int | None, path: Path) -> dict[str, Any]:
     if not isinstance(content, Mapping):
         raise StatisticsError(f"{path} holds a {type(content).__name__}; expected EDM2's {{'fid': {{'mu', 'sigma'}}}}")
     found = {key: value for key, value in content.items() if isinstance(value, Mapping) and "mu" in value}
@@ -117,7 +117,7 @@ def _of_edm2(content: Any, dims: int | None, path: Path) -> dict[str, Any]:
     )
 
 
-def _of_torch_fidelity(content: Any, path: Path) -> dict[str, Any]:
+def _parse_torch_fidelity(content: Any, path: Path) -> dict[str, Any]:
     if isinstance(content, np.ndarray):
         return {"features": content}
     if isinstance(content, Mapping) and {"mu", "sigma"} <= set(content):

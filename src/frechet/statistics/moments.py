@@ -8,7 +8,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Gaussian:
+class RunningMoments:
     """What is kept of n features of d dimensions.
 
     Attributes:
@@ -22,12 +22,12 @@ class Gaussian:
     scatter: np.ndarray
 
     @classmethod
-    def empty(cls, dims: int) -> Gaussian:
+    def empty(cls, dims: int) -> RunningMoments:
         """The identity of `merge`."""
         return cls(0, np.zeros(dims), np.zeros((dims, dims)))
 
     @classmethod
-    def of(cls, features: np.ndarray) -> Gaussian:
+    def from_features(cls, features: np.ndarray) -> RunningMoments:
         """The statistic of (n, d) features."""
         if not len(features):
             return cls.empty(features.shape[1])
@@ -36,22 +36,22 @@ class Gaussian:
         rows -= mean
         return cls(len(rows), mean, rows.T @ rows)
 
-    def update(self, features: np.ndarray) -> Gaussian:
+    def update(self, features: np.ndarray) -> RunningMoments:
         """This statistic with (k, d) more features."""
-        return self.merge(Gaussian.of(features))
+        return self.merge(RunningMoments.from_features(features))
 
-    def merge(self, other: Gaussian) -> Gaussian:
+    def merge(self, other: RunningMoments) -> RunningMoments:
         """The statistic of both sets of features."""
         if not self.n:
             return other
         if not other.n:
             return self
         n = self.n + other.n
-        gap = other.mean - self.mean
-        scatter = np.outer(gap, gap * (self.n * other.n / n))
+        mean_difference = other.mean - self.mean
+        scatter = np.outer(mean_difference, mean_difference * (self.n * other.n / n))
         scatter += self.scatter
         scatter += other.scatter
-        return Gaussian(n, self.mean + gap * (other.n / n), scatter)
+        return RunningMoments(n, self.mean + mean_difference * (other.n / n), scatter)
 
     @property
     def covariance(self) -> np.ndarray:

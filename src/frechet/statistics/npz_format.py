@@ -22,42 +22,44 @@ from typing import Any
 
 import numpy as np
 
-from frechet._internal.atomic_write import written_aside
-from frechet.errors import StatisticsError, UnsafeFile
-from frechet.features.spec import Recipe
-from frechet.statistics.feature_statistics import Statistics
-from frechet.statistics.foreign_formats import feature_array, read_arrays
+from frechet._internal.atomic_write import atomic_write
+from frechet.errors import StatisticsError, UnsafeFileError
+from frechet.features.spec import FeatureSpec
+from frechet.statistics.feature_statistics import FeatureStatistics
+from frechet.statistics.foreign_formats import read_arrays, read_feature_array
 from frechet.version import __version__
 
-FORMAT = 1
+FORMAT_VERSION = 1
+_FORMAT_1_KEYS = {"is_official": "official", "preprocessing": "convention"}
+_FORMAT_1_NAMES = {"official": "is_official", "convention": "preprocessing"}
 
 
-def write_statistics(statistics: Statistics, path: Path, *, force: bool = False) -> None:
+def write_statistics(statistics: FeatureStatistics, path: Path, *, force: bool = False) -> None:
     """Write format 1, aside first and renamed when complete.
 
     Raises:
         OutputError: the path does not end in .npz, exists (and `force` is false), or cannot be written.
     """
-    about = {
-        "format": FORMAT,
+    metadata = {
+        "format": FORMAT_VERSION,
         "version": __version__,
         "n": statistics.n,
         "n_source": statistics.n_source,
         "seed": statistics.seed,
-        "source": statistics.source,
-        "recipe": asdict(statistics.recipe),
-        "bad_images": statistics.bad_images,
-        "remarks": statistics.remarks,
+        "source": statistics.label,
+        "recipe": {_FORMAT_1_KEYS.get(name, name): value for name, value in asdict(statistics.spec).items()},
+        "bad_images": statistics.skipped_images,
+        "remarks": statistics.notes,
         "formats": dict(statistics.formats),
     }
     arrays: dict[str, Any] = {"mu": statistics.mean, "sigma": statistics.covariance}
-    if statistics.rows is not None and statistics.places is not None:
-        arrays |= {"rows": statistics.rows, "places": statistics.places}
-    with written_aside(path, suffix=".npz", force=force) as aside, open(aside, "wb") as file:
-        np.savez(file, frechet=np.array(json.dumps(about)), **arrays)
+    if statistics.rows is not None and statistics.indices is not None:
+        arrays |= {"rows": statistics.rows, "places": statistics.indices}
+    with atomic_write(path, suffix=".npz", force=force) as temporary_path, open(temporary_path, "wb") as file:
+        np.savez(file, frechet=np.array(json.dumps(metadata)), **arrays)
 
 
-def read_statistics(path: str | Path, dims: int | None = None, *, keep_all: bool = False) -> Statistics:
+def read_statistics(path: str | Path, dims: int | None = None, *, keep_all: bool = False) -> FeatureStatistics:
     """Read our own format or a peer's (see `frechet.statistics.foreign_formats`).
 
     Args:
@@ -69,14 +71,14 @@ def read_statistics(path: str | Path, dims: int | None = None, *, keep_all: bool
         StatisticsError: damaged, incomplete, not finite, not a covariance, or holding Python objects (never unpickled).
     """
     path = Path(path)
-    with _trusted(path, "statistics"):
+    with _wrap_read_errors(path, "statistics"):
         arrays = read_arrays(path, dims)
         if "features" in arrays:
-            return Statistics.of_features(arrays["features"], source=str(path), keep_all=keep_all)
-        return _checked(arrays, path)
+            return FeatureStatistics.from_features(arrays["features"], label=str(path), keep_all=keep_all)
+        return _parse_statistics(arrays, path)
 
 
-def read_features(path: Path, seed: int = 0, *, keep_all: bool = False) -> Statistics:
+def read_features(path: Path, seed: int = 0, *, keep_all: bool = False) -> FeatureStatistics:
     """Statistics of a file of features: an .npy (n, d), or an .npz with such an array.
 
     Args:
@@ -87,7 +89,7 @@ def read_features(path: Path, seed: int = 0, *, keep_all: bool = False) -> Stati
     Raises:
         StatisticsError: another kind of file, damaged, or holding something else than features.
     """
-    with _trusted(path, "features"):
+    with _wrap_read_errors(path, "features"):
         if not path.is_file():
             raise StatisticsError(
                 f"{path} is a folder; --features (features=True) takes features or statistics on both sides. Leave it out "
@@ -99,17 +101,17 @@ def read_features(path: Path, seed: int = 0, *, keep_all: bool = False) -> Stati
             raise StatisticsError(
                 f"{path} is a file of type {path.suffix or '(none)'}; expected features in an .npy or .npz, or statistics"
             )
-        return Statistics.of_features(feature_array(path), source=str(path), seed=seed, keep_all=keep_all)
+        return FeatureStatistics.from_features(read_feature_array(path), label=str(path), seed=seed, keep_all=keep_all)
 
 
 @contextmanager
-def _trusted(path: Path, what: str) -> Iterator[None]:
+def _wrap_read_errors(path: Path, content: str) -> Iterator[None]:
     """Say of any failure to read a file that it is one: damage has many names (BadZipFile, zlib.error, KeyError ...)."""
     try:
         yield
     except StatisticsError:
         raise
-    except UnsafeFile as error:
+    except UnsafeFileError as error:
         raise StatisticsError(f"{path}: {error}") from None
     except IsADirectoryError:
         raise StatisticsError(
@@ -117,34 +119,34 @@ def _trusted(path: Path, what: str) -> Iterator[None]:
         ) from None
     except Exception as error:
         raise StatisticsError(
-            f"{path} cannot be read as {what} ({type(error).__name__}: {error}); "
+            f"{path} cannot be read as {content} ({type(error).__name__}: {error}); "
             "it may be cut short, hold Python objects or be another kind of file"
         ) from error
 
 
-def _checked(arrays: Mapping[str, Any], path: Path) -> Statistics:
-    mean, covariance = _moments(arrays, path)
-    about = _about(arrays, path)
-    rows, places = _rows(arrays, len(mean), about.get("n"), path)
-    return Statistics(
+def _parse_statistics(arrays: Mapping[str, Any], path: Path) -> FeatureStatistics:
+    mean, covariance = _parse_moments(arrays, path)
+    metadata = _parse_metadata(arrays, path)
+    rows, indices = _parse_rows(arrays, len(mean), metadata.get("n"), path)
+    return FeatureStatistics(
         mean=mean,
         covariance=covariance,
-        n=about.get("n", arrays.get("n")),
-        recipe=_recipe(about, path),
-        source=str(path),
+        n=metadata.get("n", arrays.get("n")),
+        spec=_parse_spec(metadata, path),
+        label=str(path),
         rows=rows,
-        places=places,
-        n_source=about.get("n_source"),
-        seed=about.get("seed", 0),
-        bad_images=tuple(map(str, about.get("bad_images", ()))),
-        remarks=tuple(map(str, about.get("remarks", ()))),
-        formats={str(kind): int(count) for kind, count in about.get("formats", {}).items()},
-        made_by=f"frechet {about.get('version')}" if about else None,
-        resolution=float(np.finfo(arrays["sigma"].dtype).eps),
+        indices=indices,
+        n_source=metadata.get("n_source"),
+        seed=metadata.get("seed", 0),
+        skipped_images=tuple(map(str, metadata.get("bad_images", ()))),
+        notes=tuple(map(str, metadata.get("remarks", ()))),
+        formats={str(kind): int(count) for kind, count in metadata.get("formats", {}).items()},
+        made_by=f"frechet {metadata.get('version')}" if metadata else None,
+        covariance_eps=float(np.finfo(arrays["sigma"].dtype).eps),
     )
 
 
-def _moments(arrays: Mapping[str, np.ndarray], path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _parse_moments(arrays: Mapping[str, np.ndarray], path: Path) -> tuple[np.ndarray, np.ndarray]:
     for key in ("mu", "sigma"):
         if not isinstance(arrays.get(key), np.ndarray):
             raise StatisticsError(f"{path} has no {key}; expected mu (d,) and sigma (d, d)")
@@ -170,55 +172,61 @@ def _asymmetry(matrix: np.ndarray) -> float:
     return float(np.abs(matrix @ probe - probe @ matrix).max())
 
 
-def _about(arrays: Mapping[str, np.ndarray], path: Path) -> dict[str, Any]:
+def _parse_metadata(arrays: Mapping[str, np.ndarray], path: Path) -> dict[str, Any]:
     if "frechet" not in arrays:
         return {}
     try:
-        about = json.loads(str(arrays["frechet"]))
-        known = int(about["format"])
-        n, seed = int(about["n"]), int(about.get("seed", 0))
-        n_source = None if about.get("n_source") is None else int(about["n_source"])
+        metadata = json.loads(str(arrays["frechet"]))
+        known = int(metadata["format"])
+        n, seed = int(metadata["n"]), int(metadata.get("seed", 0))
+        n_source = None if metadata.get("n_source") is None else int(metadata["n_source"])
     except (ValueError, KeyError, TypeError) as error:
         raise StatisticsError(f"{path}: its description (key frechet) cannot be read ({error})") from None
-    if known != FORMAT:
+    if known != FORMAT_VERSION:
         raise StatisticsError(
-            f"{path} is of statistics format {known}, made by frechet {about.get('version')}; this version reads format {FORMAT}"
+            f"{path} is of statistics format {known}, made by frechet {metadata.get('version')}; this version reads format {FORMAT_VERSION}"
         )
     if n < 2:
         raise StatisticsError(f"{path} says it was made from {n} images; a covariance needs at least two")
     if not 0 <= seed < 2**63:
         raise StatisticsError(f"{path} says its seed is {seed}; expected a whole number of at least 0")
-    return {**about, "n": n, "seed": seed, "n_source": n_source}
+    return {**metadata, "n": n, "seed": seed, "n_source": n_source}
 
 
-def _rows(
+def _parse_rows(
     arrays: Mapping[str, np.ndarray], dims: int, n: int | None, path: Path
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
-    rows, places = arrays.get("rows"), arrays.get("places")
-    if n is None or rows is None or places is None:
+    rows, indices = arrays.get("rows"), arrays.get("places")
+    if n is None or rows is None or indices is None:
         return None, None
     if (
         rows.dtype.kind != "f"
         or rows.ndim != 2
         or rows.shape[1] != dims
-        or places.shape != rows.shape[:1]
+        or indices.shape != rows.shape[:1]
         or len(rows) > n
     ):
         raise StatisticsError(
-            f"{path}: rows {rows.shape} and places {places.shape} do not fit {n} images of {dims} dimensions"
+            f"{path}: rows {rows.shape} and places {indices.shape} do not fit {n} images of {dims} dimensions"
         )
     if not np.isfinite(rows).all():
         raise StatisticsError(f"{path}: rows hold NaN or infinity; make the file anew")
-    return rows.astype(np.float32, copy=False), places
+    return rows.astype(np.float32, copy=False), indices
 
 
-def _recipe(about: Mapping[str, Any], path: Path) -> Recipe:
-    said = about.get("recipe", {})
-    known = {field.name for field in fields(Recipe)}
-    if not isinstance(said, dict) or not set(said) <= known or not all(_is_said(*item) for item in said.items()):
-        raise StatisticsError(f"{path}: its recipe {said} says what this version does not know; update frechet")
-    return Recipe(**said)
+def _parse_spec(metadata: Mapping[str, Any], path: Path) -> FeatureSpec:
+    recorded = metadata.get("recipe", {})
+    if isinstance(recorded, dict):
+        recorded = {_FORMAT_1_NAMES.get(name, name): value for name, value in recorded.items()}
+    known = {field.name for field in fields(FeatureSpec)}
+    if (
+        not isinstance(recorded, dict)
+        or not set(recorded) <= known
+        or not all(_is_valid_field(*item) for item in recorded.items())
+    ):
+        raise StatisticsError(f"{path}: its recipe {recorded} says what this version does not know; update frechet")
+    return FeatureSpec(**recorded)
 
 
-def _is_said(name: str, value: object) -> bool:
-    return value is None or isinstance(value, bool if name == "official" else str)
+def _is_valid_field(name: str, value: object) -> bool:
+    return value is None or isinstance(value, bool if name == "is_official" else str)

@@ -12,16 +12,18 @@ from typing import BinaryIO
 from PIL import Image
 
 from frechet._internal.remote_files import RemoteFile
-from frechet.errors import BadImage, SourceError, Unreachable
+from frechet.errors import ImageDecodeError, SourceError, UnreachableError
 
 File = Path | RemoteFile
 EXTENSIONS = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-UNREAD = frozenset(  # images that are not read, of kinds that generators write and cameras and browsers save
-    {".apng", ".avif", ".dib", ".exr", ".gif", ".heic", ".heif", ".ico", ".jfif"}
-    | {".jp2", ".jpe", ".jxl", ".pbm", ".pnm", ".psd", ".tga"}
+UNSUPPORTED_EXTENSIONS = (
+    frozenset(  # images that are not read, of kinds that generators write and cameras and browsers save
+        {".apng", ".avif", ".dib", ".exr", ".gif", ".heic", ".heif", ".ico", ".jfif"}
+        | {".jp2", ".jpe", ".jxl", ".pbm", ".pnm", ".psd", ".tga"}
+    )
 )
-FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # no decoder that would start another program (EPS)
-LARGEST = 1 << 29  # bytes of one image, unpacked: 512 MiB
+PILLOW_FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # no decoder that would start another program (EPS)
+MAX_IMAGE_BYTES = 1 << 29  # bytes of one image, unpacked: 512 MiB
 
 
 def open_image_file(path: Path) -> Image.Image:
@@ -31,17 +33,17 @@ def open_image_file(path: Path) -> Image.Image:
         BadImage: not a regular file, too large, or of no known format.
     """
     if not path.is_file():
-        raise BadImage("is not a regular file" if path.exists() else "is gone, or is a link to nothing")
+        raise ImageDecodeError("is not a regular file" if path.exists() else "is gone, or is a link to nothing")
     with open(path, "rb") as file:
         return open_image(file)
 
 
 def open_image(stream: BinaryIO) -> Image.Image:
     """The image in a stream of at most `LARGEST` bytes."""
-    data = stream.read(LARGEST + 1)
-    if len(data) > LARGEST:
-        raise BadImage(f"has more than {LARGEST} bytes; larger images are not read")
-    return Image.open(BytesIO(data), formats=FORMATS)
+    data = stream.read(MAX_IMAGE_BYTES + 1)
+    if len(data) > MAX_IMAGE_BYTES:
+        raise ImageDecodeError(f"has more than {MAX_IMAGE_BYTES} bytes; larger images are not read")
+    return Image.open(BytesIO(data), formats=PILLOW_FORMATS)
 
 
 def open_zip(path: File) -> zipfile.ZipFile:
@@ -54,7 +56,7 @@ def open_zip(path: File) -> zipfile.ZipFile:
         return zipfile.ZipFile(path if isinstance(path, Path) else path.open())
     except FileNotFoundError:
         raise SourceError(f"no such file: {path}") from None
-    except Unreachable as error:
+    except UnreachableError as error:
         raise SourceError(str(error)) from error
     except Exception as error:  # BadZipFile, OSError, UnicodeDecodeError, NotImplementedError: damage has many names
         raise SourceError(
@@ -62,12 +64,12 @@ def open_zip(path: File) -> zipfile.ZipFile:
         ) from None
 
 
-def size_of(file: File) -> int:
+def get_file_size(file: File) -> int:
     """In bytes."""
     return file.size if isinstance(file, RemoteFile) else file.stat().st_size
 
 
-def version_of(file: File) -> str:
+def get_file_version(file: File) -> str:
     """Size and time of a file, or that it is gone."""
     if isinstance(file, RemoteFile):
         return file.version
@@ -78,7 +80,7 @@ def version_of(file: File) -> str:
     return f"{state.st_size} {state.st_mtime_ns}"
 
 
-def read_span(file: File, start: int, count: int) -> bytes:
+def read_range(file: File, start: int, count: int) -> bytes:
     """A range of a file's bytes; safe to call from several threads.
 
     Raises:
@@ -90,7 +92,7 @@ def read_span(file: File, start: int, count: int) -> bytes:
         stream.seek(start)
         data = stream.read(count)
     if len(data) != count:
-        raise BadImage(f"is cut short: {file} has become shorter since the run began")
+        raise ImageDecodeError(f"is cut short: {file} has become shorter since the run began")
     return data
 
 
@@ -104,13 +106,13 @@ def is_image(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in EXTENSIONS
 
 
-def unread_in(names: Iterable[str]) -> Counter[str]:
+def count_unsupported(names: Iterable[str]) -> Counter[str]:
     """How many images of kinds that are not read there are, by their kind."""
     kinds = (PurePosixPath(name).suffix.lower() for name in names)
-    return Counter(kind for kind in kinds if kind in UNREAD)
+    return Counter(kind for kind in kinds if kind in UNSUPPORTED_EXTENSIONS)
 
 
-def seen(names: Sequence[str]) -> str:
+def describe_contents(names: Sequence[str]) -> str:
     """What is there instead of images, in words."""
     expected = " ".join(sorted(extension.removeprefix(".") for extension in EXTENSIONS))
     if not names:

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from frechet.errors import GeneratorFailed, RequestError
-from frechet.images.image import Picture
-from frechet.images.sources.memory import pixels_in
+from frechet.errors import GeneratorError, RequestError
+from frechet.images.image import ImageRef
+from frechet.images.sources.memory import item_to_image
 
-_AT_ONCE = 64  # images that are asked for in one call
+_BATCH_SIZE = 64  # images that are asked for in one call
 
 
-class GeneratedSource:
+class GeneratorSource:
     """As many images as are wanted of a function, each made once.
 
     Args:
@@ -31,85 +31,85 @@ class GeneratedSource:
             forgotten once they are read.
     """
 
-    address: str | None = None
-    name = "a generator"
+    location: str | None = None
+    label = "a generator"
 
-    def __init__(self, make: Callable[[int], Any], count: int, *, again: bool = False) -> None:
-        self.make, self.count = make, count
-        self.kept = Kept() if again else None
-        self.made = 0
-        self.waiting: dict[int, Any] = {}
+    def __init__(self, generate: Callable[[int], Any], count: int, *, cache_images: bool = False) -> None:
+        self.generate, self.count = generate, count
+        self.cache = ImageCache() if cache_images else None
+        self.num_generated = 0
+        self.pending: dict[int, Any] = {}
         self.lock = Lock()
 
     def __len__(self) -> int:
         return self.count
 
-    def name_of(self, place: int) -> str:
-        return f"generated image {place}"
+    def get_label(self, source_index: int) -> str:
+        return f"generated image {source_index}"
 
-    def pictures(self, chosen: Sequence[int]) -> Iterator[Picture]:
-        for index, place in enumerate(chosen):
-            yield Picture(index, self.name_of(place), partial(self._load, place))
+    def iter_images(self, source_indices: Sequence[int]) -> Iterator[ImageRef]:
+        for index, source_index in enumerate(source_indices):
+            yield ImageRef(index, self.get_label(source_index), partial(self._load, source_index))
 
-    def marks(self, _chosen: Sequence[int]) -> Iterator[str]:
+    def fingerprints(self, _source_indices: Sequence[int]) -> Iterator[str]:
         raise RequestError(
             "a run of images that a function makes cannot continue another (work_dir=): nothing tells them from others"
         )
 
-    def _load(self, place: int) -> Any:
+    def _load(self, source_index: int) -> Any:
         with self.lock:  # one call after the other, in order, whoever asks
-            if self.kept is not None and place in self.kept:
-                return self.kept[place]
-            while self.made <= place:
-                self._make(min(_AT_ONCE, self.count - self.made))
-            pixels = pixels_in(self.waiting.pop(place))
-            if self.kept is not None:
-                self.kept[place] = pixels
+            if self.cache is not None and source_index in self.cache:
+                return self.cache[source_index]
+            while self.num_generated <= source_index:
+                self._generate_batch(min(_BATCH_SIZE, self.count - self.num_generated))
+            pixels = item_to_image(self.pending.pop(source_index))
+            if self.cache is not None:
+                self.cache[source_index] = pixels
             return pixels
 
-    def _make(self, count: int) -> None:
+    def _generate_batch(self, count: int) -> None:
         try:
-            images = self.make(count)
+            images = self.generate(count)
         except Exception as error:
-            raise GeneratorFailed(
+            raise GeneratorError(
                 f"the function that makes images failed when it was asked for {count}: {type(error).__name__}: {error}"
             ) from error
         if not hasattr(images, "__len__") or len(images) != count:
             given = f"{len(images)} images" if hasattr(images, "__len__") else type(images).__name__
-            raise GeneratorFailed(f"the generator was asked for {count} images and gave {given}")
+            raise GeneratorError(f"the generator was asked for {count} images and gave {given}")
         if isinstance(images, np.ndarray):
             images = images.copy()  # its producer may use the memory again
         elif hasattr(images, "detach"):
             images = images.detach().clone()
-        self.waiting.update(zip(range(self.made, self.made + count), images, strict=True))
-        self.made += count
+        self.pending.update(zip(range(self.num_generated, self.num_generated + count), images, strict=True))
+        self.num_generated += count
 
 
-class Kept:
+class ImageCache:
     """Images by their place: arrays, and PIL's that are no more than one, in a temporary file; others as they are."""
 
     def __init__(self) -> None:
         self.file = tempfile.TemporaryFile()  # noqa: SIM115, gone with this object
         weakref.finalize(self, self.file.close)
         self.shapes: dict[int, tuple[int, tuple[int, ...]]] = {}
-        self.others: dict[int, Any] = {}
+        self.in_memory: dict[int, Any] = {}
 
-    def __contains__(self, place: int) -> bool:
-        return place in self.shapes or place in self.others
+    def __contains__(self, source_index: int) -> bool:
+        return source_index in self.shapes or source_index in self.in_memory
 
-    def __getitem__(self, place: int) -> Any:
-        if place in self.others:
-            return self.others[place]
-        start, shape = self.shapes[place]
+    def __getitem__(self, source_index: int) -> Any:
+        if source_index in self.in_memory:
+            return self.in_memory[source_index]
+        start, shape = self.shapes[source_index]
         self.file.seek(start)
         return np.frombuffer(self.file.read(math.prod(shape)), np.uint8).reshape(shape)
 
-    def __setitem__(self, place: int, pixels: Any) -> None:
-        made_here = isinstance(pixels, Image.Image) and pixels.format is None and not pixels.info
-        if made_here and pixels.mode in ("L", "RGB", "RGBA"):
+    def __setitem__(self, source_index: int, pixels: Any) -> None:
+        is_plain_pil = isinstance(pixels, Image.Image) and pixels.format is None and not pixels.info
+        if is_plain_pil and pixels.mode in ("L", "RGB", "RGBA"):
             pixels = np.asarray(pixels)
         if isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8:
-            self.shapes[place] = self.file.seek(0, os.SEEK_END), pixels.shape
+            self.shapes[source_index] = self.file.seek(0, os.SEEK_END), pixels.shape
             self.file.write(pixels.tobytes())
         else:
-            self.others[place] = pixels
+            self.in_memory[source_index] = pixels

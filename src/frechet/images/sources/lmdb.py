@@ -10,53 +10,53 @@ from typing import Any
 
 from PIL import Image
 
-from frechet.errors import BadImage, SourceError
-from frechet.images.image import Picture
-from frechet.images.sources.files import File, open_image, version_of
+from frechet.errors import ImageDecodeError, SourceError
+from frechet.images.image import ImageRef
+from frechet.images.sources.files import File, get_file_version, open_image
 
-_NO_IMAGES = frozenset({b"length", b"__len__", b"__keys__", b"num-samples", b"num_samples"})
+_METADATA_KEYS = frozenset({b"length", b"__len__", b"__keys__", b"num-samples", b"num_samples"})
 
 
 class LmdbSource:
     """Every value of the main database, in order of key."""
 
-    address: str | None = None
+    location: str | None = None
 
     def __init__(self, path: File) -> None:
-        self.name = str(path)
+        self.label = str(path)
         if not isinstance(path, Path):
             raise SourceError(f"{path}: an LMDB is read from a disk; download it, and give its folder")
         self.path = path
-        self.environment = _environment(path.resolve())
+        self.environment = _open_environment(path.resolve())
         with self.environment.begin() as transaction, transaction.cursor() as cursor:
-            self.keys = [key for key in cursor.iternext(values=False) if key not in _NO_IMAGES]
+            self.keys = [key for key in cursor.iternext(values=False) if key not in _METADATA_KEYS]
         if not self.keys:
             raise SourceError(f"{path} holds no images: it has no keys")
 
     def __len__(self) -> int:
         return len(self.keys)
 
-    def name_of(self, place: int) -> str:
-        return f"{self.name}:{self.keys[place].decode(errors='backslashreplace')}"
+    def get_label(self, source_index: int) -> str:
+        return f"{self.label}:{self.keys[source_index].decode(errors='backslashreplace')}"
 
-    def pictures(self, chosen: Sequence[int]) -> Iterator[Picture]:
-        for index, place in enumerate(chosen):
-            yield Picture(index, self.name_of(place), partial(self._load, self.keys[place]))
+    def iter_images(self, source_indices: Sequence[int]) -> Iterator[ImageRef]:
+        for index, source_index in enumerate(source_indices):
+            yield ImageRef(index, self.get_label(source_index), partial(self._load, self.keys[source_index]))
 
     def _load(self, key: bytes) -> Image.Image:
         with self.environment.begin() as transaction:
             data = transaction.get(key)
         if data is None:
-            raise BadImage("is no longer there")
+            raise ImageDecodeError("is no longer there")
         return open_image(BytesIO(data))
 
-    def marks(self, chosen: Sequence[int]) -> Iterator[str]:
-        version = version_of(self.path / "data.mdb" if self.path.is_dir() else self.path)
-        yield from (f"{version} {self.keys[place]!r}" for place in chosen)
+    def fingerprints(self, source_indices: Sequence[int]) -> Iterator[str]:
+        version = get_file_version(self.path / "data.mdb" if self.path.is_dir() else self.path)
+        yield from (f"{version} {self.keys[source_index]!r}" for source_index in source_indices)
 
 
 @cache  # a process must not open an LMDB twice
-def _environment(path: Path) -> Any:
+def _open_environment(path: Path) -> Any:
     try:
         import lmdb
     except ImportError:

@@ -9,11 +9,11 @@ from typing import BinaryIO
 
 import numpy as np
 
-from frechet.errors import BadArchive, SourceError, Unreachable
-from frechet.images.sources.files import LARGEST, File, open_zip, size_of
+from frechet.errors import ArchiveError, SourceError, UnreachableError
+from frechet.images.sources.files import MAX_IMAGE_BYTES, File, get_file_size, open_zip
 
 
-class ArrayStack:
+class NpyReader:
     """An (n, h, w, c) uint8 array in a stream, from which single images are read in ascending order.
 
     Args:
@@ -22,21 +22,21 @@ class ArrayStack:
         size: bytes of the whole stream.
     """
 
-    def __init__(self, what: str, open_stream: Callable[[], BinaryIO], size: int) -> None:
-        self.what = what
+    def __init__(self, label: str, open_stream: Callable[[], BinaryIO], size: int) -> None:
+        self.label = label
         self.open_stream = open_stream
-        with _readable(what), open_stream() as stream:
-            self.shape = _read_header(stream, what)
+        with _translate_header_errors(label), open_stream() as stream:
+            self.shape = _read_header(stream, label)
             expected = stream.tell() + math.prod(self.shape)
         if size != expected:
             raise SourceError(
-                f"{what} has {size} bytes where an array {self.shape} needs {expected}; it was cut short or is damaged"
+                f"{label} has {size} bytes where an array {self.shape} needs {expected}; it was cut short or is damaged"
             )
 
     def __len__(self) -> int:
         return self.shape[0]
 
-    def read(self, chosen: Sequence[int]) -> Iterator[np.ndarray]:
+    def read(self, source_indices: Sequence[int]) -> Iterator[np.ndarray]:
         """The images at these ascending places.
 
         Raises:
@@ -45,23 +45,23 @@ class ArrayStack:
         size = math.prod(self.shape[1:])
         stream = self.open_stream()
         with closing(stream):
-            _read_header(stream, self.what)
-            at = 0
-            for place in chosen:
-                with _undamaged(self.what, place):
-                    _skip(stream, (place - at) * size)
+            _read_header(stream, self.label)
+            position = 0
+            for index in source_indices:
+                with _translate_read_errors(self.label, index):
+                    _skip(stream, (index - position) * size)
                     image = np.frombuffer(stream.read(size), np.uint8).reshape(self.shape[1:])
                 yield image
-                at = place + 1
+                position = index + 1
 
 
-def open_npy(path: File) -> ArrayStack:
+def open_npy(path: File) -> NpyReader:
     """The array of an .npy file."""
-    with _readable(str(path)):
-        return ArrayStack(str(path), lambda: path.open("rb"), size_of(path))
+    with _translate_header_errors(str(path)):
+        return NpyReader(str(path), lambda: path.open("rb"), get_file_size(path))
 
 
-def open_npz(path: File, key: str) -> ArrayStack:
+def open_npz(path: File, key: str) -> NpyReader:
     """The array `key` of an .npz file, streamed out of the zip (ADM's sample batches are such files)."""
     keys = npz_keys(path)
     if key not in keys:
@@ -76,7 +76,7 @@ def open_npz(path: File, key: str) -> ArrayStack:
         with open_zip(path) as archive:  # the member keeps the file open for itself
             return archive.open(f"{key}.npy")  # type: ignore[return-value]
 
-    return ArrayStack(f"{path}:{key}", open_stream, size)
+    return NpyReader(f"{path}:{key}", open_stream, size)
 
 
 def npz_keys(path: File) -> list[str]:
@@ -90,50 +90,50 @@ def npz_keys(path: File) -> list[str]:
 
 
 @contextmanager
-def _readable(what: str) -> Iterator[None]:
+def _translate_header_errors(label: str) -> Iterator[None]:
     """Say of any failure to read a header that it is one: NumPy's and zipfile's errors have many names."""
     try:
         yield
     except SourceError:
         raise
-    except Unreachable as error:
+    except UnreachableError as error:
         raise SourceError(str(error)) from error
     except Exception as error:
-        raise SourceError(f"{what} is not a NumPy array file that can be read ({error})") from None
+        raise SourceError(f"{label} is not a NumPy array file that can be read ({error})") from None
 
 
 @contextmanager
-def _undamaged(what: str, place: int) -> Iterator[None]:
+def _translate_read_errors(label: str, index: int) -> Iterator[None]:
     """The same for damage that shows only when the run is under way."""
     try:
         yield
-    except Unreachable:
+    except UnreachableError:
         raise
     except Exception as error:
-        raise BadArchive(f"{what} is damaged at image {place} ({error}); nothing after it can be read") from None
+        raise ArchiveError(f"{label} is damaged at image {index} ({error}); nothing after it can be read") from None
 
 
-def _read_header(stream: BinaryIO, what: str) -> tuple[int, ...]:
+def _read_header(stream: BinaryIO, label: str) -> tuple[int, ...]:
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran, dtype = read(stream)
     if dtype.hasobject:
-        raise SourceError(f"{what} holds Python objects, which could run code when read; expected uint8 (n, h, w, 3)")
+        raise SourceError(f"{label} holds Python objects, which could run code when read; expected uint8 (n, h, w, 3)")
     if dtype.kind == "f" and len(shape) == 2:
         raise SourceError(
-            f"{what} holds {dtype} of shape {shape}; expected uint8 images. Are they features? --features (features=True)"
+            f"{label} holds {dtype} of shape {shape}; expected uint8 images. Are they features? --features (features=True)"
         )
     if dtype != np.uint8:
         raise SourceError(
-            f"{what} holds {dtype}; expected uint8 in 0..255. "
+            f"{label} holds {dtype}; expected uint8 in 0..255. "
             "For floats in [0, 1]: (x * 255).round().astype('uint8'); for [-1, 1]: ((x + 1) * 127.5).round().astype('uint8')"
         )
     if len(shape) != 4 or shape[3] not in (1, 3, 4) or min(shape) < 1:
-        raise SourceError(f"{what} has shape {shape}; expected (n, h, w, 3): channels last, and none of them zero")
-    if math.prod(shape[1:]) > LARGEST:
-        raise SourceError(f"{what} has images of {math.prod(shape[1:])} bytes; at most {LARGEST} are read")
+        raise SourceError(f"{label} has shape {shape}; expected (n, h, w, 3): channels last, and none of them zero")
+    if math.prod(shape[1:]) > MAX_IMAGE_BYTES:
+        raise SourceError(f"{label} has images of {math.prod(shape[1:])} bytes; at most {MAX_IMAGE_BYTES} are read")
     if fortran:
-        raise SourceError(f"{what} is in Fortran order; save it anew with numpy.ascontiguousarray")
+        raise SourceError(f"{label} is in Fortran order; save it anew with numpy.ascontiguousarray")
     return tuple(int(size) for size in shape)
 
 

@@ -14,94 +14,96 @@ from typing import Any
 from PIL import Image
 
 from frechet._internal.remote_files import RemoteFile
-from frechet.errors import BadArchive, BadImage, SourceError
-from frechet.images.image import Picture
-from frechet.images.sources.files import File, open_image, version_of
+from frechet.errors import ArchiveError, ImageDecodeError, SourceError
+from frechet.images.image import ImageRef
+from frechet.images.sources.files import File, get_file_version, open_image
 
-_ROWS = 32  # that are read together
-_USUAL = ("image", "img", "jpg", "jpeg", "png", "webp", "bytes")
+_ROWS_PER_READ = 32  # that are read together
+_PREFERRED_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "bytes")
 
 
 class TableSource:
     """The encoded images of one column: binary, or a struct with `bytes`; a `path` beside them is never followed."""
 
-    address: str | None = None
+    location: str | None = None
 
     def __init__(self, file: File) -> None:
-        self.name = str(file)
+        self.label = str(file)
         self.file = file
-        self.groups = _ParquetGroups(file) if file.suffix.lower() == ".parquet" else _ArrowGroups(file)
-        self.starts = [0, *accumulate(self.groups.sizes)]
+        self.row_groups = _ParquetReader(file) if file.suffix.lower() == ".parquet" else _ArrowReader(file)
+        self.offsets = [0, *accumulate(self.row_groups.sizes)]
         if not len(self):
             raise SourceError(f"{file} has no rows")
 
     def __len__(self) -> int:
-        return self.starts[-1]
+        return self.offsets[-1]
 
-    def name_of(self, place: int) -> str:
-        return f"{self.name}[{place}]"
+    def get_label(self, source_index: int) -> str:
+        return f"{self.label}[{source_index}]"
 
-    def pictures(self, chosen: Sequence[int]) -> Iterator[Picture]:
+    def iter_images(self, source_indices: Sequence[int]) -> Iterator[ImageRef]:
         index = 0
-        for group, places in groupby(chosen, lambda place: bisect_right(self.starts, place) - 1):
-            rows = [place - self.starts[group] for place in places]
-            for row, data in zip(rows, self._rows(group, rows), strict=True):
-                yield Picture(index, self.name_of(self.starts[group] + row), partial(_load, data))
+        for group, group_indices in groupby(
+            source_indices, lambda source_index: bisect_right(self.offsets, source_index) - 1
+        ):
+            rows = [source_index - self.offsets[group] for source_index in group_indices]
+            for row, data in zip(rows, self._iter_rows(group, rows), strict=True):
+                yield ImageRef(index, self.get_label(self.offsets[group] + row), partial(_load, data))
                 index += 1
 
-    def _rows(self, group: int, rows: Sequence[int]) -> Iterator[bytes | None]:
-        wanted = iter(rows)
-        row = next(wanted)
+    def _iter_rows(self, group: int, rows: Sequence[int]) -> Iterator[bytes | None]:
+        remaining = iter(rows)
+        row = next(remaining)
         start = 0
         try:
-            for column in self.groups.columns(group):
+            for column in self.row_groups.columns(group):
                 while start <= row < start + len(column):
                     yield column[row - start].as_py()
-                    row = next(wanted, -1)
+                    row = next(remaining, -1)
                 start += len(column)
                 if row < 0:
                     return
         except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
-            raise BadArchive(
-                f"{self.name} is damaged in row group {group} ({error}); nothing after it can be read"
+            raise ArchiveError(
+                f"{self.label} is damaged in row group {group} ({error}); nothing after it can be read"
             ) from None
 
-    def marks(self, chosen: Sequence[int]) -> Iterator[str]:
-        version = version_of(self.file)
-        name = self.file.name if isinstance(self.file, Path) else self.name
-        yield from (f"{name} {version} {place}" for place in chosen)
+    def fingerprints(self, source_indices: Sequence[int]) -> Iterator[str]:
+        version = get_file_version(self.file)
+        name = self.file.name if isinstance(self.file, Path) else self.label
+        yield from (f"{name} {version} {source_index}" for source_index in source_indices)
 
 
-class _ParquetGroups:
+class _ParquetReader:
     """Row groups of a Parquet file."""
 
     def __init__(self, file: File) -> None:
         self.file = file
-        with _readable(file), self._opened() as table:
+        with _translate_open_errors(file), self._open() as table:
             self.sizes = [table.metadata.row_group(group).num_rows for group in range(table.metadata.num_row_groups)]
-            self.column, self.inside = _image_column(table.schema_arrow, file)
+            self.column, self.is_struct_column = _find_image_column(table.schema_arrow, file)
 
-    def _opened(self) -> Any:
+    def _open(self) -> Any:
         from pyarrow import parquet
 
         where = self.file.open("rb") if isinstance(self.file, RemoteFile) else self.file
         return parquet.ParquetFile(where, buffer_size=1 << 20, pre_buffer=False)
 
     def columns(self, group: int) -> Iterator[Any]:
-        path = f"{self.column}.bytes" if self.inside else self.column
-        with self._opened() as table:
-            for batch in table.iter_batches(_ROWS, row_groups=[group], columns=[path], use_threads=False):
+        path = f"{self.column}.bytes" if self.is_struct_column else self.column
+        with self._open() as table:
+            for batch in table.iter_batches(_ROWS_PER_READ, row_groups=[group], columns=[path], use_threads=False):
                 column = batch.column(0)
-                yield column.field("bytes") if self.inside else column
+                yield column.field("bytes") if self.is_struct_column else column
 
 
-class _ArrowGroups:
+class _ArrowReader:
     """Record batches of an Arrow file or stream (`Dataset.save_to_disk` writes streams), mapped into memory."""
 
     def __init__(self, file: File) -> None:
         if isinstance(file, RemoteFile):
             raise SourceError(f"{file}: Arrow tables are read from a disk; at a URL, Parquet is")
-        with _readable(file):
+        with _translate_open_errors(file):
             import pyarrow as pa
 
             memory = pa.memory_map(str(file))
@@ -112,28 +114,32 @@ class _ArrowGroups:
                 memory.seek(0)
                 reader = pa.ipc.open_stream(memory)
                 self.batches = list(reader)
-            self.column, self.inside = _image_column(reader.schema, file)
+            self.column, self.is_struct_column = _find_image_column(reader.schema, file)
         self.sizes = [batch.num_rows for batch in self.batches]
 
     def columns(self, group: int) -> Iterator[Any]:
         column = self.batches[group].column(self.column)
-        yield column.field("bytes") if self.inside else column
+        yield column.field("bytes") if self.is_struct_column else column
 
 
-def _image_column(schema: Any, file: File) -> tuple[str, bool]:
+def _find_image_column(schema: Any, file: File) -> tuple[str, bool]:
     """The column with images, and whether they are the field `bytes` of its structs."""
     import pyarrow as pa
 
     def binary(kind: Any) -> bool:
         return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
-    def of_structs(kind: Any) -> bool:
+    def is_struct_of_bytes(kind: Any) -> bool:
         return pa.types.is_struct(kind) and any(part.name == "bytes" and binary(part.type) for part in kind)
 
-    found = {part.name: of_structs(part.type) for part in schema if of_structs(part.type) or binary(part.type)}
-    likely = [name for name, inside in found.items() if inside] or list(found)
-    usual = [name for name in _USUAL if name in likely]
-    for names in (likely, usual):
+    found = {
+        part.name: is_struct_of_bytes(part.type)
+        for part in schema
+        if is_struct_of_bytes(part.type) or binary(part.type)
+    }
+    candidates = [name for name, is_struct_column in found.items() if is_struct_column] or list(found)
+    preferred = [name for name in _PREFERRED_COLUMNS if name in candidates]
+    for names in (candidates, preferred):
         if len(names) == 1:
             return names[0], found[names[0]]
     raise SourceError(
@@ -143,7 +149,7 @@ def _image_column(schema: Any, file: File) -> tuple[str, bool]:
 
 
 @contextmanager
-def _readable(file: File) -> Iterator[None]:
+def _translate_open_errors(file: File) -> Iterator[None]:
     """Say of any failure to open a table that it is one, and of a missing package how to get it."""
     try:
         yield
@@ -157,5 +163,5 @@ def _readable(file: File) -> Iterator[None]:
 
 def _load(data: bytes | None) -> Image.Image:
     if data is None:
-        raise BadImage("holds no bytes of an image; a path in a table is not followed")
+        raise ImageDecodeError("holds no bytes of an image; a path in a table is not followed")
     return open_image(BytesIO(data))

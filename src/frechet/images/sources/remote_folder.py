@@ -9,56 +9,73 @@ from pathlib import PurePosixPath
 
 from PIL import Image
 
-from frechet._internal.remote_files import fetched_ahead, filesystem_of, opening, retried, shown, version_in
-from frechet.errors import BadImage, SourceError
-from frechet.images.image import Picture
-from frechet.images.sources.files import LARGEST, is_hidden, is_image, open_image, seen, unread_in
+from frechet._internal.remote_files import (
+    call_with_retries,
+    entry_version,
+    open_filesystem,
+    open_with_retries,
+    prefetch,
+    redact_url,
+)
+from frechet.errors import ImageDecodeError, SourceError
+from frechet.images.image import ImageRef
+from frechet.images.sources.files import (
+    MAX_IMAGE_BYTES,
+    count_unsupported,
+    describe_contents,
+    is_hidden,
+    is_image,
+    open_image,
+)
 
 
 class RemoteFolderSource:
     """Every image below a URL, in order of path; many are fetched at once, ahead of need."""
 
-    address: str | None = None
+    location: str | None = None
 
     def __init__(self, url: str) -> None:
-        self.name = shown(url)
-        self.system, root = filesystem_of(url)
-        found = opening(self.name, lambda: self.system.find(root, detail=True))
+        self.label = redact_url(url)
+        self.filesystem, root = open_filesystem(url)
+        found = open_with_retries(self.label, lambda: self.filesystem.find(root, detail=True))
         self.root = root.rstrip("/")
         names = {path: self._relative(path) for path in sorted(found) if found[path].get("type") != "directory"}
         self.files = [path for path, name in names.items() if is_image(name) and not is_hidden(name)]
         if not self.files:
-            raise SourceError(f"{self.name} holds no images: {seen(list(names.values()))}")
-        self.unread = unread_in(name for name in names.values() if not is_hidden(name))
-        self.versions = [version_in(found[path]) for path in self.files]
+            raise SourceError(f"{self.label} holds no images: {describe_contents(list(names.values()))}")
+        self.unsupported = count_unsupported(name for name in names.values() if not is_hidden(name))
+        self.versions = [entry_version(found[path]) for path in self.files]
         self.sizes = [found[path].get("size") for path in self.files]
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def name_of(self, place: int) -> str:
-        return f"{self.name.rstrip('/')}/{self._relative(self.files[place])}"
+    def get_label(self, source_index: int) -> str:
+        return f"{self.label.rstrip('/')}/{self._relative(self.files[source_index])}"
 
-    def pictures(self, chosen: Sequence[int]) -> Iterator[Picture]:
-        requests = ((partial(self._read, place), [slice(None)]) for place in chosen)
-        for index, (place, read) in enumerate(zip(chosen, fetched_ahead(requests), strict=True)):
-            yield Picture(index, self.name_of(place), partial(_load, read))
+    def iter_images(self, source_indices: Sequence[int]) -> Iterator[ImageRef]:
+        requests = ((partial(self._read, source_index), [slice(None)]) for source_index in source_indices)
+        for index, (source_index, read) in enumerate(zip(source_indices, prefetch(requests), strict=True)):
+            yield ImageRef(index, self.get_label(source_index), partial(_load, read))
 
-    def marks(self, chosen: Sequence[int]) -> Iterator[str]:
-        yield from (f"{self._relative(self.files[place])} {self.versions[place]}" for place in chosen)
+    def fingerprints(self, source_indices: Sequence[int]) -> Iterator[str]:
+        yield from (
+            f"{self._relative(self.files[source_index])} {self.versions[source_index]}"
+            for source_index in source_indices
+        )
 
-    def _read(self, place: int) -> bytes:
-        size = self.sizes[place]
-        if size is not None and size > LARGEST:
-            raise BadImage(f"has {size} bytes; at most {LARGEST} are read")
+    def _read(self, source_index: int) -> bytes:
+        size = self.sizes[source_index]
+        if size is not None and size > MAX_IMAGE_BYTES:
+            raise ImageDecodeError(f"has {size} bytes; at most {MAX_IMAGE_BYTES} are read")
 
-        def once() -> bytes:
-            data: bytes = self.system.cat_file(self.files[place])
+        def attempt() -> bytes:
+            data: bytes = self.filesystem.cat_file(self.files[source_index])
             if size is not None and len(data) != size:
                 raise OSError(f"gave {len(data)} of {size} bytes")
             return data
 
-        return retried(self.name_of(place), once)
+        return call_with_retries(self.get_label(source_index), attempt)
 
     def _relative(self, path: str) -> str:
         return str(PurePosixPath(path.removeprefix(self.root).lstrip("/")))

@@ -12,60 +12,60 @@ from itertools import accumulate, groupby
 from math import prod
 from pathlib import Path
 
-from frechet._internal.remote_files import filesystem_of, is_url, opening, shown
+from frechet._internal.remote_files import is_url, open_filesystem, open_with_retries, redact_url
 from frechet.errors import SourceError
-from frechet.images.image import Picture, Source, unread_of
+from frechet.images.image import ImageRef, ImageSource, get_unsupported
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
-_MOST = 100_000  # shards of one pattern
+_MAX_SHARDS = 100_000  # shards of one pattern
 
 
 class ShardedSource:
     """The images of several sources, one source after the other."""
 
-    address: str | None = None
+    location: str | None = None
 
-    def __init__(self, name: str, sources: Sequence[Source]) -> None:
-        self.name = name
+    def __init__(self, name: str, sources: Sequence[ImageSource]) -> None:
+        self.label = name
         self.sources = sources
-        self.starts = [0, *accumulate(len(source) for source in sources)]
-        self.unread = sum(map(unread_of, sources), Counter[str]())
+        self.offsets = [0, *accumulate(len(source) for source in sources)]
+        self.unsupported = sum(map(get_unsupported, sources), Counter[str]())
 
     def __len__(self) -> int:
-        return self.starts[-1]
+        return self.offsets[-1]
 
-    def name_of(self, place: int) -> str:
-        shard = self._shard_of(place)
-        return self.sources[shard].name_of(place - self.starts[shard])
+    def get_label(self, source_index: int) -> str:
+        shard = self._shard_index(source_index)
+        return self.sources[shard].get_label(source_index - self.offsets[shard])
 
-    def pictures(self, chosen: Sequence[int]) -> Iterator[Picture]:
+    def iter_images(self, source_indices: Sequence[int]) -> Iterator[ImageRef]:
         before = 0
-        for shard, group in groupby(chosen, self._shard_of):
-            places = [place - self.starts[shard] for place in group]
-            for picture in self.sources[shard].pictures(places):
-                yield replace(picture, index=before + picture.index)
-            before += len(places)
+        for shard, group in groupby(source_indices, self._shard_index):
+            shard_indices = [source_index - self.offsets[shard] for source_index in group]
+            for image_ref in self.sources[shard].iter_images(shard_indices):
+                yield replace(image_ref, index=before + image_ref.index)
+            before += len(shard_indices)
 
-    def marks(self, chosen: Sequence[int]) -> Iterator[str]:
-        for shard, group in groupby(chosen, self._shard_of):
-            yield from self.sources[shard].marks([place - self.starts[shard] for place in group])
+    def fingerprints(self, source_indices: Sequence[int]) -> Iterator[str]:
+        for shard, group in groupby(source_indices, self._shard_index):
+            yield from self.sources[shard].fingerprints([source_index - self.offsets[shard] for source_index in group])
 
-    def _shard_of(self, place: int) -> int:
-        return bisect_right(self.starts, place) - 1
+    def _shard_index(self, source_index: int) -> int:
+        return bisect_right(self.offsets, source_index) - 1
 
 
-def shards_of(pattern: str) -> list[str]:
+def expand_pattern(pattern: str) -> list[str]:
     """The files that a pattern means: braces as in a shell ({000..127}, {train,test}), then * and ? by what is there.
 
     Raises:
         SourceError: a range without end, too many files, or none.
     """
-    names = _expanded(pattern)
+    names = _expand_braces(pattern)
     if not re.search(r"[*?]", pattern.partition("?")[0] if is_url(pattern) else pattern):
         return names
-    found = [match for name in names for match in sorted(_matching(name))]
+    found = [match for name in names for match in sorted(_glob(name))]
     if not found:
-        raise SourceError(f"no file matches {shown(pattern) if is_url(pattern) else pattern}")
+        raise SourceError(f"no file matches {redact_url(pattern) if is_url(pattern) else pattern}")
     return found
 
 
@@ -74,16 +74,19 @@ def is_pattern(path: str) -> bool:
     return bool(re.search(r"\{[^{}]*(,|\.\.)[^{}]*\}|\*", path)) and (is_url(path) or not Path(path).exists())
 
 
-def _matching(name: str) -> list[str]:
+def _glob(name: str) -> list[str]:
     if not is_url(name):
         return glob(name, recursive=True)  # noqa: PTH207, a Path takes no absolute pattern
-    system, path = filesystem_of(name)
-    return [str(system.unstrip_protocol(found)) for found in opening(shown(name), lambda: system.glob(path))]
+    filesystem, path = open_filesystem(name)
+    return [
+        str(filesystem.unstrip_protocol(found))
+        for found in open_with_retries(redact_url(name), lambda: filesystem.glob(path))
+    ]
 
 
-def _expanded(pattern: str) -> list[str]:
-    if prod(len(_choices(inside)) for inside in _BRACES.findall(pattern)) > _MOST:
-        raise SourceError(f"{shown(pattern) if is_url(pattern) else pattern} names more than {_MOST} files")
+def _expand_braces(pattern: str) -> list[str]:
+    if prod(len(_expand_choices(body)) for body in _BRACES.findall(pattern)) > _MAX_SHARDS:
+        raise SourceError(f"{redact_url(pattern) if is_url(pattern) else pattern} names more than {_MAX_SHARDS} files")
     names = [pattern]
     while any(_BRACES.search(name) for name in names):
         names = [
@@ -91,17 +94,17 @@ def _expanded(pattern: str) -> list[str]:
             for name in names
             for braces in [_BRACES.search(name)]
             if braces
-            for choice in _choices(braces[1])
+            for choice in _expand_choices(braces[1])
         ]
     return names
 
 
-def _choices(inside: str) -> Sequence[str]:
-    numbers = re.fullmatch(r"(\d+)\.\.(\d+)", inside)
+def _expand_choices(body: str) -> Sequence[str]:
+    numbers = re.fullmatch(r"(\d+)\.\.(\d+)", body)
     if not numbers:
-        return inside.split(",")
+        return body.split(",")
     first, last = numbers.groups()
-    if not 0 <= int(last) - int(first) < _MOST:
-        raise SourceError(f"{{{inside}}} is no range of shards: expected {{first..last}}, at most {_MOST}")
+    if not 0 <= int(last) - int(first) < _MAX_SHARDS:
+        raise SourceError(f"{{{body}}} is no range of shards: expected {{first..last}}, at most {_MAX_SHARDS}")
     width = max(len(first), len(last)) if first.startswith("0") or last.startswith("0") else 0
     return [f"{number:0{width}d}" for number in range(int(first), int(last) + 1)]
