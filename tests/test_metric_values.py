@@ -8,7 +8,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import DATA
+from helpers import DATA
 
 from frechet.distances import pairwise
 from frechet.distances.inception_score import legacy_permutation, split_inception_scores, vendi_score
@@ -177,7 +177,9 @@ def test_the_images_of_a_collapsed_generator_are_not_each_a_candidate_for_all_ot
     x[40:44] = x[40]  # no more than k + 1
     asked = []
     real = pairwise.exact_squared_distances
-    monkeypatch.setattr(pairwise, "exact_squared_distances", lambda a, b, i, j: asked.append(len(i)) or real(a, b, i, j))
+    monkeypatch.setattr(
+        pairwise, "exact_squared_distances", lambda a, b, i, j: asked.append(len(i)) or real(a, b, i, j)
+    )
     apart = ((x[:, None].astype(float) - x) ** 2).sum(2)
     np.fill_diagonal(apart, np.inf)
     for k in (1, 3):

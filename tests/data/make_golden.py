@@ -20,7 +20,7 @@ from pytorch_fid import inception as pytorch_fid_inception
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(HERE.parent / "support"))
 from golden_images import make_tiles, photographs  # noqa: E402
 
 

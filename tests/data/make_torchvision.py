@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torchvision.models import inception_v3
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(HERE.parent / "support"))
 from golden_images import make_tiles, photographs  # noqa: E402
 from seeded_weights import make_torchvision_state_dict  # noqa: E402
 

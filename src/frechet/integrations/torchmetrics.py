@@ -77,9 +77,9 @@ class ImageMetric(Metric):
     ) -> None:
         super().__init__(**options)
         self.value_range = validate_value_range(value_range)
-        options: Any = {"extractor": extractor, "dims": dims, "preprocessing": preprocessing, "precision": precision}
-        reference = _load_reference(reference, wishes)  # first: what is mistyped should not cost a download
-        network = ImageFeatures(**wishes, weights=weights, value_range=(0.0, 255.0))
+        extractor_options: Any = {"extractor": extractor, "dims": dims, "preprocessing": preprocessing, "precision": precision}
+        reference = _load_reference(reference, extractor_options)  # first: what is mistyped should not cost a download
+        network = ImageFeatures(**extractor_options, weights=weights, value_range=(0.0, 255.0))
         # not a submodule: DistributedDataParallel would send its weights around at every step
         object.__setattr__(self, "_network", network.eval())
         self.spec = network.spec
@@ -359,8 +359,8 @@ def _is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
-def _load_reference(reference: Any, wishes: dict[str, Any]) -> FeatureStatistics | None:
-    found = load_reference(reference, **wishes)
+def _load_reference(reference: Any, options: dict[str, Any]) -> FeatureStatistics | None:
+    found = load_reference(reference, **options)
     if found is not None and not isinstance(found, FeatureStatistics):
         raise RequestError(
             f"the reference is a {type(found).__name__}; expected a statistics file or Statistics (frechet.collect(images))"

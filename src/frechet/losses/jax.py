@@ -39,7 +39,7 @@ from frechet.statistics.feature_statistics import FeatureStatistics
 
 FeatureFn = jax.tree_util.Partial  # of a Network and its params: images -> features
 
-jax.tree_util.register_dataclass(Gaussian, ["mean", "covariance", "factor"], ["resolution"])
+jax.tree_util.register_dataclass(Gaussian, ["mean", "covariance", "factor"], ["covariance_eps"])
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Reference:
     rows: jax.Array | None
 
 
-jax.tree_util.register_dataclass(Reference, ["extract", "normal", "rows"], [])
+jax.tree_util.register_dataclass(Reference, ["feature_fn", "gaussian", "rows"], [])
 
 
 def make_reference(

@@ -1,0 +1,87 @@
+"""The torch backend beside OpenVINO, and what it does to the process's settings."""
+
+import numpy as np
+import pytest
+import torch
+from golden_images import make_tiles
+from helpers import make_image_folder
+
+import frechet
+from frechet.backends.torch import choose_device, disable_tf32
+from frechet.distances.frechet import frechet_terms
+from frechet.distances.gaussian import Gaussian
+from frechet.errors import RequestError
+
+OFFLINE = {"extractor": "efficientnet-lite0", "backend": "torch"}
+
+
+def test_half_precision_is_another_recipe_and_close(tmp_path):
+    images = (
+        make_tiles("skimage/data/astronaut.png", 8),
+        make_tiles("skimage/data/coffee.png", 8),
+    )  # slow on a processor
+    full = frechet.score(*images, **OFFLINE)["fd"]
+    for precision in ("bfloat16", "float16"):
+        half = frechet.score(*images, precision=precision, **OFFLINE)["fd"]
+        assert half.provenance["precision"] == precision
+        assert float(half) == pytest.approx(float(full), rel=0.05)
+        assert float(half) != float(full)
+
+
+def test_what_was_global_is_restored():
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    with disable_tf32():
+        assert not torch.backends.cudnn.allow_tf32
+        assert not torch.backends.cuda.matmul.allow_tf32
+    assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == before
+
+
+def test_provenance_names_backend_and_device(tmp_path):
+    folder = make_image_folder(tmp_path / "a")
+    made = frechet.score(folder, folder, device="cpu", **OFFLINE)["fd"].provenance
+    assert (made["backend"], made["device"]) == ("torch", "cpu")
+
+
+def test_statistics_of_both_backends_may_be_compared(tmp_path):
+    folder = make_image_folder(tmp_path / "a", 20)
+    one = frechet.collect(folder, **OFFLINE)
+    other = frechet.collect(folder, extractor="efficientnet-lite0", backend="openvino")
+    assert abs(float(frechet.score_statistics(one, other)["fd"])) < 1e-6 * one.covariance.trace()
+
+
+@pytest.mark.parametrize("wish", ["nonsense", "xpu", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused(wish):
+    with pytest.raises(RequestError, match="device"):
+        choose_device(wish)
+
+
+def test_float16_is_not_for_openvino(tmp_path):
+    with pytest.raises(RequestError, match="use backend torch"):
+        frechet.collect(make_image_folder(tmp_path / "a"), extractor="efficientnet-lite0", precision="float16")
+
+
+@pytest.mark.parametrize(("n", "m"), [(20, 30), (200, 30), (200, 300)])
+def test_the_distance_of_torch_tensors_is_that_of_arrays(n, m):
+    random = np.random.default_rng(0)
+    x, y = random.standard_normal((n, 64)), random.standard_normal((m, 64)) * 1.2
+    arrays = frechet_terms(Gaussian.from_features(x), Gaussian.from_features(y))
+    tensors = frechet_terms(Gaussian.from_features(torch.from_numpy(x)), Gaussian.from_features(torch.from_numpy(y)))
+    np.testing.assert_allclose(tensors, arrays, rtol=1e-9)
+
+
+def test_singular_torch_covariances_are_as_exact():
+    random = np.random.default_rng(0)
+    x, y = random.standard_normal((20, 64)), random.standard_normal((300, 64))
+    p, q = (Gaussian(z.mean(0), covariance=np.cov(z, rowvar=False)) for z in (x, y))
+    tensors = [Gaussian(torch.from_numpy(z.mean), covariance=torch.from_numpy(z.covariance)) for z in (p, q)]
+    np.testing.assert_allclose(frechet_terms(*tensors), frechet_terms(p, q), rtol=1e-9)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_cuda_gives_the_processors_number(tmp_path):
+    images = (
+        make_tiles("skimage/data/astronaut.png", 8),
+        make_tiles("skimage/data/coffee.png", 8),
+    )  # slow on a processor
+    on_cuda = frechet.score(*images, device="cuda", **OFFLINE)["fd"]
+    assert float(on_cuda) == pytest.approx(float(frechet.score(*images, device="cpu", **OFFLINE)["fd"]), rel=1e-4)

@@ -1,0 +1,134 @@
+"""pytorch-fid's functions, flags and module over this engine."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from golden_images import make_tiles, photographs
+from helpers import make_image_folder
+from PIL import Image
+
+from frechet.compat import pytorch_fid
+from frechet.errors import MismatchError, OutputError, RequestError, SourceError, StatisticsError
+
+
+@pytest.fixture
+def official(weights, monkeypatch):
+    """The environment of someone who has weights."""
+    monkeypatch.setenv("FRECHET_WEIGHTS", str(weights))
+    return weights
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    sides = []
+    for name in ("skimage/data/astronaut.png", "sklearn/datasets/images/china.jpg"):
+        folder = tmp_path_factory.mktemp("side")
+        for index, tile in enumerate(make_tiles(name)):
+            Image.fromarray(tile).save(folder / f"{index:03d}.png")
+        sides.append(folder)
+    return sides
+
+
+def test_calculate_frechet_distance_is_scipys_where_scipy_is_right():
+    random = np.random.default_rng(0)
+    x, y = random.standard_normal((500, 40)), random.standard_normal((500, 40)) * 1.1 + 0.1
+    moments = [(z.mean(0), np.cov(z, rowvar=False)) for z in (x, y)]
+    from scipy.linalg import sqrtm
+
+    (mu1, sigma1), (mu2, sigma2) = moments
+    expected = (
+        ((mu1 - mu2) ** 2).sum() + np.trace(sigma1) + np.trace(sigma2) - 2 * np.trace(sqrtm(sigma1 @ sigma2)).real
+    )
+    assert pytorch_fid.calculate_frechet_distance(mu1, sigma1, mu2, sigma2) == pytest.approx(expected, rel=1e-9)
+    for broken in ((np.full(3, np.nan), np.eye(3)), (np.zeros(3), np.full((3, 3), np.inf))):
+        with pytest.raises(StatisticsError, match="NaN or infinity"):
+            pytorch_fid.calculate_frechet_distance(*broken, np.zeros(3), np.eye(3))
+    with pytest.raises(MismatchError, match="expected equal ones"):
+        pytorch_fid.calculate_frechet_distance(mu1, sigma1, mu2[:5], sigma2)
+
+
+def test_a_program_of_pytorch_fids_functions_gives_its_number(official, folders, golden):
+    """pytorch-fid's own sequence of calls; the number is what pytorch-fid gave for these tiles."""
+    block = pytorch_fid.InceptionV3.BLOCK_INDEX_BY_DIM[64]
+    model = pytorch_fid.InceptionV3([block]).to("cpu")
+    statistics = []
+    for folder in folders:
+        files = sorted(folder.glob("*.png"))
+        statistics += pytorch_fid.calculate_activation_statistics(files, model, 50, 64, "cpu", 2)
+    assert pytorch_fid.calculate_frechet_distance(*statistics) == pytest.approx(
+        float(golden["pytorch_fid_tiles_fid_64"]), rel=1e-5
+    )
+
+
+def test_calculate_fid_given_paths_and_saved_statistics(official, folders, golden, tmp_path):
+    expected = pytest.approx(float(golden["pytorch_fid_tiles_fid_64"]), rel=1e-5)
+    paths = [str(folder) for folder in folders]
+    assert pytorch_fid.calculate_fid_given_paths(paths, 50, "cpu", 64) == expected
+    pytorch_fid.save_fid_stats([paths[1], str(tmp_path / "saved")], 50, "cpu", 64)
+    assert pytorch_fid.calculate_fid_given_paths([paths[0], str(tmp_path / "saved.npz")], 50, "cpu", 64) == expected
+    with pytest.raises(OutputError, match="Existing output file"):
+        pytorch_fid.save_fid_stats([paths[1], str(tmp_path / "saved.npz")], 50, "cpu", 64)
+
+
+def test_the_command_prints_pytorch_fids_line(weights, folders, golden, tmp_path):
+    import os
+
+    command = [
+        sys.executable,
+        "-m",
+        "frechet.compat.pytorch_fid",
+        *map(str, folders),
+        "--dims",
+        "64",
+        "--device",
+        "cpu",
+    ]
+    command += ["--batch-size", "50", "--num-workers", "2"]
+    environment = {**os.environ, "FRECHET_WEIGHTS": str(weights)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    label, value = done.stdout.split("  ")
+    assert label == "FID:"
+    assert float(value) == pytest.approx(float(golden["pytorch_fid_tiles_fid_64"]), rel=1e-5)
+    done = subprocess.run([*command[:3], "absent", str(folders[0])], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "Invalid path: absent" in done.stderr
+
+
+def test_the_folder_is_flat_and_lower_case_as_there(official, tmp_path):
+    make_image_folder(tmp_path / "outer" / "inner")
+    with pytest.raises(SourceError, match="frechet score looks further"):
+        pytorch_fid.calculate_fid_given_paths([tmp_path / "outer", tmp_path / "outer"], 50, "cpu", 64)
+
+
+def test_the_modules_maps_have_pytorch_fids_shapes_and_values(official, golden):
+    model = pytorch_fid.InceptionV3([0, 1, 2, 3])
+    image = photographs()[2]
+    batch = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None].float() / 255
+    with torch.no_grad():
+        maps = model(batch)
+    assert [tuple(map_.shape) for map_ in maps] == [
+        (1, 64, 73, 73),
+        (1, 192, 35, 35),
+        (1, 768, 17, 17),
+        (1, 2048, 1, 1),
+    ]
+    for dims, map_ in zip((64, 192, 768, 2048), maps, strict=True):
+        theirs = golden[f"pytorch_fid_{dims}"]
+        assert np.abs(map_.mean((2, 3))[0].numpy() - theirs[2]).max() <= 2e-5 * np.abs(theirs).max()
+
+
+def test_gradients_reach_the_images_and_the_weights_only_when_asked(official):
+    for requires_grad in (False, True):
+        model = pytorch_fid.InceptionV3([0], requires_grad=requires_grad)
+        images = torch.rand(1, 3, 40, 40, requires_grad=True)
+        model(images)[0].sum().backward()
+        assert images.grad.abs().sum() > 0
+        assert any(parameter.grad is not None for parameter in model.parameters()) == requires_grad
+
+
+def test_torchvisions_weights_are_refused(official):
+    with pytest.raises(RequestError, match="not FID"):
+        pytorch_fid.InceptionV3(use_fid_inception=False)

@@ -1,0 +1,278 @@
+"""What the documentation says is so: its commands run, its links lead somewhere, its figures are the benchmarks'."""
+
+import contextlib
+import functools
+import importlib.util
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tarfile
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import help_pages
+import numpy as np
+import pytest
+from helpers import make_image_folder
+from PIL import Image
+
+from frechet.cli.main import frechet
+from frechet.metrics import METRICS
+
+ROOT = Path(__file__).parents[2]
+RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
+SCRIPTS = sorted(path for path in (ROOT / "benchmarks").glob("*.*") if path.suffix in (".py", ".sh"))
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_every_benchmark_is_explained(path):
+    if path.name != "_internal/cpu.py":  # no script: what they share
+        assert path.name in (ROOT / "benchmarks" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.name)
+def test_every_result_says_what_it_was_measured_on_and_names_no_place_on_that_machine(path):
+    result = json.loads(path.read_text())
+    assert {"date", "processor", "cores", "versions"} <= result["machine"].keys()
+    assert not re.search(r'"(/|~|[A-Z]:\\)', path.read_text())
+
+
+@pytest.mark.skipif(not RESULTS, reason="a source distribution has no benchmarks")
+def test_the_precision_page_quotes_its_result():
+    page = (ROOT / "docs" / "precision.md").read_text()
+    pairs = json.loads((ROOT / "benchmarks" / "results" / "precision.json").read_text())["pairs"]
+    for result in pairs.values():
+        for value in result["distance"].values():
+            assert f"{value:.3f}" in page
+            change = value / result["distance"]["float32 generated, float32 reference"] - 1
+            assert change == 0 or f"{100 * change:+.1f} %" in page
+        assert f"{result['same_images_in_two_precisions']:.3f}" in page
+
+
+@pytest.mark.skipif(not RESULTS, reason="a source distribution has no benchmarks")
+@pytest.mark.parametrize(
+    ("section", "result"), [("Photographs", "what_sees_what-photographs-128"), ("Thumbnails", "what_sees_what")]
+)
+def test_the_page_of_metrics_quotes_its_results(section: str, result: str):
+    page = (ROOT / "docs" / "metrics.md").read_text().partition(f"### {section}")[2].partition("\n##")[0]
+    measured = json.loads((ROOT / "benchmarks" / "results" / f"{result}.json").read_text())["metrics"]
+    lines = {line.split("`")[1]: line for line in page.splitlines() if "| `" in line}
+    assert lines.keys() == measured.keys()
+    for key, row in measured.items():
+        for cell in row.values():
+            assert f"{', '.join(f'{value:.3g}' for value in cell['values'][1:])}: {cell['way']}" in lines[key]
+
+
+def test_the_page_of_metrics_lists_them_all():
+    page = (ROOT / "docs" / "metrics.md").read_text()
+    assert set(METRICS) == set(re.findall(r"^\| `([^`]*)`", page.partition("## Which")[0], re.MULTILINE))
+
+
+@pytest.mark.skipif(not RESULTS, reason="a source distribution has no benchmarks")
+def test_the_coming_from_pages_quote_their_agreement():
+    tools = json.loads((ROOT / "benchmarks" / "results" / "agreement.json").read_text())["tools"]
+    pages = {path.stem: path.read_text() for path in (ROOT / "docs" / "coming-from").glob("*.md")}
+    assert tools.keys() == pages.keys() | {"jax-fid-parallel"}
+    for tool, rows in tools.items():
+        page = " ".join(pages[tool.removesuffix("-parallel")].split())
+        for row in rows.values():
+            assert f"{row['frechet']:.6f}" in page, (tool, row)
+            assert f"{row['theirs']:.6f}" in page, (tool, row)
+
+
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if path.name != "cli.md"]
+PAGES = [path for path in PAGES if {"sh", "python"} & {language for language, _ in FENCE.findall(path.read_text())}]
+SKIPPED = {  # how a line begins that is not run -> why
+    "pip install": "what a page says first, and whoever runs this has done",
+    "make ": "builds an environment; `make test` is this",
+}
+OPTIONAL = ("tensorboard", "mlflow", "wandb")  # loggers: a snippet that imports one runs where it is installed
+BEFORE = {  # page -> what its Python takes for granted: the reader's own things, small
+    "reference.md": """
+import functools, frechet, torch, torchmetrics.functional.image
+# torchmetrics' LPIPS has its VGG16 from torchvision, which does not work beside every build of PyTorch
+torchmetrics.functional.image.learned_perceptual_image_patch_similarity = lambda a, b, net, reduction: (a - b).square().mean((1, 2, 3))
+frechet.perceptual_path_length = functools.partial(frechet.perceptual_path_length, num_samples=8)
+model = lambda latents: latents[:, :192].reshape(-1, 3, 8, 8)
+frechet.collect("reference/", extractor="efficientnet-lite0").save("reference.npz", force=True)
+images, imagesA, imagesB = (torch.rand(n, 3, 32, 32, requires_grad=True) for n in (2, 2, 3))
+dataset = list(torch.rand(10, 3, 32, 32) * 2 - 1)
+""",
+    "jax.md": """
+import functools, types, jax, numpy as np, frechet, frechet.jax, frechet.losses.jax
+frechet.Statistics.save = functools.partialmethod(frechet.Statistics.save, force=True)
+frechet.jax.network = functools.partial(frechet.jax.network, dims=64)       # the whole network takes a minute to compile
+frechet.losses.jax.reference_of = functools.partial(frechet.losses.jax.reference_of, dims=64)
+frechet.collect("reference/", dims=64).save("reference.npz", force=True)
+jax.distributed.initialize = lambda *_: None                                # one process is all hosts
+n, steps = 25_000, 1                                                        # so that there are two rounds, of 4 images each
+images = jax.random.uniform(jax.random.key(0), (4, 24, 24, 3))
+model = types.SimpleNamespace(apply=lambda params, noise: (noise if noise.ndim == 4 else images) * params)
+params, state, noise, train = 0.5, None, images, lambda params, state, batch: (params, state)
+batches = iter([None, *(np.zeros((n, 24, 24, 3), np.uint8) for n in (4, 4, 3))])  # one to train on, and then images
+my_share_of_the_batches = [np.full((4, 24, 24, 3), 9, np.uint8)]
+""",
+}
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory, weights_with_head):
+    """A folder that has what the pages speak of: images and statistics; and seeded weights instead of the official ones."""
+    folder = tmp_path_factory.mktemp("desk")
+    for seed, name in enumerate(("samples", "reference", "other-samples", "photos")):
+        make_image_folder(folder / name, 11, seed=seed, size=(20, 24))
+    files = sorted((folder / "samples").iterdir())
+    np.savez(folder / "samples.npz", arr_0=np.stack([np.asarray(Image.open(path)) for path in files]))
+    for side in ("samples", "reference"):
+        shutil.make_archive(folder / side, "zip", folder / side)
+    (folder / "shards").mkdir()
+    for number in range(8):
+        with tarfile.open(folder / "shards" / f"{number:03d}.tar", "w") as shard:
+            shard.add(files[number % 11], f"{number}.png")
+    environment = {**os.environ, "FRECHET_WEIGHTS": str(weights_with_head), "PYTHONWARNINGS": "ignore"}
+    environment |= {"PYTHONPATH": str(ROOT / "src"), "XDG_CACHE_HOME": str(folder / "cache")}
+    run_code("frechet stats reference/ reference.npz", "sh", folder, environment)
+    with np.load(folder / "reference.npz") as arrays:
+        np.savez(folder / "theirs.npz", mu=arrays["mu"], sigma=arrays["sigma"])
+        np.save(folder / "features.npy", arrays["rows"] + np.float32(0.01))
+    score = "frechet score features.npy reference.npz --features --output step-"
+    run_code("\n".join(f"{score}{step}.json" for step in (1, 2)), "sh", folder, environment)
+    return folder, environment
+
+
+@pytest.fixture(scope="module")
+def site(desk):
+    """The address under which the folder can be had, instead of https://example.org/."""
+    handler = functools.partial(_Quiet, directory=str(desk[0]))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+    def copyfile(self, *files):
+        with contextlib.suppress(BrokenPipeError):  # the client looked at the head alone
+            super().copyfile(*files)
+
+
+RUNNER = """
+import json, runpy, sys
+for words in json.loads(sys.argv[1]):
+    print(*words, file=sys.stderr)
+    sys.argv = words
+    try:
+        runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+    except SystemExit as end:
+        if end.code:
+            raise
+"""
+
+
+def run_code(code, language, folder, environment):
+    """A fence's commands, one after the other in one process, which spares them the start; or its Python."""
+    command = [sys.executable, "-c", code]
+    if language == "sh":
+        lines = [line for line in code.splitlines() if line and not line.startswith(("#", *SKIPPED))]
+        words = [list(_words(line.removeprefix("python -m "), folder)) for line in lines]
+        command = [sys.executable, "-c", RUNNER, json.dumps(words)]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
+
+
+def _words(line, folder):
+    """As a shell splits them."""
+    for word in shlex.split(line, comments=True):
+        yield from sorted(path.name for path in folder.glob(word)) if "*" in word else [word]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_what_a_page_says_to_run_runs(path, desk, site, tmp_path):
+    folder, environment = desk
+    text = path.read_text().replace("https://example.org/", site).replace("{000..127}", "{000..007}")
+    for word, package in (("torch", "torchmetrics"), ("jax.", "jax"), ("--report", "jinja2")):
+        if word in text:
+            pytest.importorskip(package)
+    here = tmp_path / "here"
+    shutil.copytree(folder, here)
+    fences = FENCE.findall(text)
+    if "\nfrechet stats reference/ reference.npz" in text:
+        (here / "reference.npz").unlink()
+    for code in (code for language, code in fences if language == "sh"):
+        run_code(code, "sh", here, environment)
+    python = "\n".join(code for language, code in fences if language == "python" and not _lacks_a_logger(code))
+    if python:
+        run_code(BEFORE.get(path.name, "") + python, "python", here, environment)
+
+
+FOREIGN = ("--nproc-per-node", "--nnodes", "--rdzv")  # torchrun's
+TOLD = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if path.name != "cli.md"]
+
+
+@pytest.mark.parametrize("path", TOLD, ids=lambda path: path.stem)
+def test_commands_and_flags_within_sentences_exist(path):
+    commands = {name: frechet.get_command(None, name) for name in frechet.list_commands(None)}
+    flags = {
+        flag
+        for command in _with_those_below(commands.values())
+        for parameter in command.params
+        for flag in parameter.opts
+    }
+    for code in re.findall(r"`([^`\n]+)`", FENCE.sub("", path.read_text())):
+        if not code.startswith("python benchmarks/"):
+            unknown = set(re.findall(r"(?<!\S)--[a-z][a-z-]*", code)) - flags - {"--help", "--version"}
+            assert all(flag.startswith(FOREIGN) for flag in unknown), code
+        if name := re.match(r"frechet ([a-z]+)\b", code):
+            assert name[1] in commands, code
+
+
+def _with_those_below(commands):
+    for command in commands:
+        yield command
+        yield from _with_those_below(getattr(command, "commands", {}).values())
+
+
+def _lacks_a_logger(code):
+    return any(name in code and importlib.util.find_spec(name) is None for name in OPTIONAL)
+
+
+def test_the_page_of_commands_is_what_help_says():
+    assert help_pages.PAGE.read_text() == help_pages.render_help_page(), "run python tests/help_pages.py"
+
+
+def test_links_within_the_docs_lead_somewhere():
+    for path in (ROOT / "docs").rglob("*.md"):
+        for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
+            if not target.startswith(("http", "#")):
+                assert (path.parent / target.partition("#")[0]).exists(), f"{path.name}: {target}"
+
+
+def test_the_questions_of_users_are_all_answered():
+    """The 46 demands that were gathered from other tools' issues."""
+    numbers = re.findall(r"^\*\*(\d+)\. ", (ROOT / "docs" / "faq.md").read_text(), re.MULTILINE)
+    assert sorted(map(int, numbers)) == list(range(1, 47))
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("mkdocs") is None, reason="mkdocs is not installed (dependency group docs)"
+)
+def test_the_docs_build_without_a_warning(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "site" / "api" / "index.html").stat().st_size > 20_000

@@ -1,0 +1,304 @@
+"""Each class alone, runs with other seeds, images that are made while they are scored."""
+
+import zipfile
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers import make_image_folder, run
+from PIL import Image
+
+import frechet
+from frechet.errors import GeneratorError, ImageDecodeError, RequestError
+from frechet.metrics import METRICS
+from frechet.statistics import row_sample
+
+torch = pytest.importorskip("torch")
+
+
+def colours(images):
+    """Mean and deviation of each channel: an extractor without a network."""
+    return torch.cat([images.mean((2, 3)), images.std((2, 3))], dim=1)
+
+
+colours.pixels = 8
+TOY = {"extractor": colours}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Classes cat and dog on both sides, hen on one alone, and a single image of fox."""
+    folder = tmp_path_factory.mktemp("sides")
+    for side, seed in (("a", 1), ("b", 2)):
+        for name in ("cat", "dog", "hen" if side == "a" else "cow"):
+            make_image_folder(folder / side / name, 12, seed=seed + len(name) + ord(name[0]))
+        make_image_folder(folder / side / "fox", 1, seed=seed)
+    return folder / "a", folder / "b"
+
+
+def test_each_class_is_what_it_is_alone(folders):
+    scores = frechet.score(*folders, metrics=["fd", "vendi"], per_class=True, **TOY)
+    assert set(scores["fd"].per_class) == {"cat", "dog"}
+    for name in ("cat", "dog"):
+        alone = frechet.score(folders[0] / name, folders[1] / name, **TOY)["fd"]
+        assert scores["fd"].per_class[name] == pytest.approx(float(alone), rel=1e-9)
+    assert float(scores["fd"]) == pytest.approx(float(frechet.score(*folders, **TOY)["fd"]), rel=1e-9)
+    assert scores["vendi"].per_class["cat"] > 1
+    assert any("fd has no value of class cow, fox, hen" in warning for warning in scores["fd"].warnings)
+    assert not any("classes have no more images" in warning for warning in scores["fd"].warnings)
+
+
+def test_held_out_images_of_a_class_stand_beside_that_class(tmp_path):
+    """C_T of a class beside held-out images of all kinds calls every generator a copier: those lie far from the class."""
+    for seed, side in enumerate(("a", "b", "h")):
+        for name in ("cat", "dog"):
+            make_image_folder(tmp_path / side / name, 30, seed=10 * seed + ord(name[0]))
+    a, b, held_out = (tmp_path / side for side in "abh")
+    scores = frechet.score(a, b, held_out=held_out, metrics=["ct", "fls", "mmd"], per_class=True, **TOY)
+    for name in ("cat", "dog"):
+        alone = frechet.score(a / name, b / name, held_out=held_out / name, metrics=["ct", "fls"], **TOY)
+        for key, score in alone.items():
+            assert scores[key].per_class[name] == pytest.approx(float(score), rel=1e-9)
+    bare = frechet.score(a, b, held_out=held_out / "cat", metrics=["ct", "mmd"], per_class=True, **TOY)
+    assert bare["ct"].per_class == {}
+    assert any("ct has no values by class" in warning and "class folder" in warning for warning in bare["ct"].warnings)
+    assert bare["mmd"].per_class == scores["mmd"].per_class
+
+
+def test_a_class_of_many_images_has_metrics_of_every_image(folders, monkeypatch):
+    """Of 8 d images or more a sample is kept where nothing else is asked: of one dimension, 12 are more than 8 d."""
+
+    def means(images):
+        return images.mean((2, 3))[:, :1]
+
+    means.pixels = 8
+    expected = frechet.score(*folders, metrics=["kid"], per_class=True, extractor=means)["kid"].per_class
+    monkeypatch.setattr(row_sample, "MAX_SAMPLE_ROWS", 5)
+    found = frechet.score(*folders, metrics=["kid"], per_class=True, extractor=means)["kid"].per_class
+    assert set(found) == {"cat", "dog"}
+    assert found == expected
+
+
+def test_classes_of_fewer_images_than_dimensions_are_told(folders):
+    scores = frechet.score(*folders, metrics=["fd", "vendi"], per_class=True, extractor="efficientnet-lite0")
+    told = [warning for warning in scores["fd"].warnings if "classes have no more images" in warning]
+    assert told[0].startswith("2 of 3 classes have no more images than the 1280 dimensions, the smallest 12")
+    assert not any("classes have no more images" in warning for warning in scores["vendi"].warnings)
+
+
+def test_what_a_reader_should_know_of_a_later_score_is_told(folders, tmp_path):
+    pytest.importorskip("jinja2")
+    page = tmp_path / "page.html"
+    asked = ["--metrics", "vendi,fd", "--per-class", "--extractor", "efficientnet-lite0", "--report", page]
+    code, _, told = run("score", *folders, *asked)
+    assert code == 0
+    for text, before in ((told, "warning: "), (page.read_text(), "<li>")):
+        assert text.count(f"{before}2 of 3 classes have no more images than the 1280 dimensions") == 1
+        assert text.count(f"{before}fd has no value of class cow, fox, hen") == 1
+
+
+def test_labels_of_adms_files_are_classes(tmp_path):
+    random = np.random.default_rng(0)
+    images, labels = random.integers(0, 256, (30, 9, 9, 3), np.uint8), np.repeat([3, 7], 15)
+    np.savez(tmp_path / "a.npz", arr_0=images, arr_1=labels)
+    np.savez(tmp_path / "b.npz", arr_0=images[::-1], arr_1=labels)
+    scores = frechet.score(tmp_path / "a.npz", tmp_path / "b.npz", per_class=True, **TOY)["fd"].per_class
+    assert set(scores) == {"3", "7"}
+    assert scores["3"] == pytest.approx(float(frechet.score(images[:15], images[15:], **TOY)["fd"]), rel=1e-6)
+    np.savez(tmp_path / "bad.npz", arr_0=images, arr_1=labels.astype(float))
+    np.savez(tmp_path / "short.npz", arr_0=images, arr_1=labels[:-1])
+    np.savez(tmp_path / "objects.npz", arr_0=images, arr_1=labels.astype(object))
+    for name, told in (
+        ("bad", "a whole number an image"),
+        ("short", r"expected \(30,\)"),
+        ("objects", "cannot be read"),
+    ):
+        with pytest.raises(RequestError, match=told):
+            frechet.score(tmp_path / f"{name}.npz", tmp_path / "b.npz", per_class=True, **TOY)
+
+
+@pytest.mark.parametrize("sharded", ["{a-0,a-1}.npz", "a-*.npz"])
+def test_labels_of_sharded_files_are_those_of_each(tmp_path, sharded):
+    random = np.random.default_rng(0)
+    images, labels = random.integers(0, 256, (30, 9, 9, 3), np.uint8), np.tile([3, 7, 7], 10)
+    np.savez(tmp_path / "a-0.npz", arr_0=images[:11], arr_1=labels[:11])
+    np.savez(tmp_path / "a-1.npz", arr_0=images[11:], arr_1=labels[11:])
+    np.savez(tmp_path / "b.npz", arr_0=255 - images, arr_1=labels)
+    found = frechet.score(tmp_path / sharded, tmp_path / "b.npz", per_class=True, **TOY)["fd"].per_class
+    for label in (3, 7):
+        alone = images[labels == label]
+        assert found[str(label)] == pytest.approx(float(frechet.score(alone, 255 - alone, **TOY)["fd"]), rel=1e-6)
+    assert set(found) == {"3", "7"}
+
+
+def test_labels_of_a_file_in_a_store_are_classes(tmp_path):
+    fsspec = pytest.importorskip("fsspec")
+    images, labels = np.random.default_rng(0).integers(0, 256, (30, 9, 9, 3), np.uint8), np.repeat([3, 7], 15)
+    np.savez(tmp_path / "a.npz", arr_0=images, arr_1=labels)
+    np.savez(tmp_path / "b.npz", arr_0=255 - images, arr_1=labels)
+    store = fsspec.filesystem("memory")
+    store.pipe("/labelled/a.npz", (tmp_path / "a.npz").read_bytes())
+    sides = "memory://labelled/a.npz", tmp_path / "b.npz"
+    expected = frechet.score(tmp_path / "a.npz", tmp_path / "b.npz", per_class=True, **TOY)["fd"].per_class
+    assert frechet.score(*sides, per_class=True, **TOY)["fd"].per_class == expected
+
+
+def test_classes_of_shards_are_folders_in_them(folders, tmp_path):
+    """Not the folder that the shards lie in."""
+    for side, folder in zip("ab", folders, strict=True):
+        for shard in range(2):
+            with zipfile.ZipFile(tmp_path / f"{side}-{shard}.zip", "w") as archive:
+                for path in sorted(folder.rglob("*.png"))[shard::2]:
+                    archive.write(path, path.relative_to(folder))
+    patterns = [f"{tmp_path}/{side}-{{0..1}}.zip" for side in "ab"]
+    expected = frechet.score(*folders, per_class=True, **TOY)["fd"].per_class
+    found = frechet.score(*patterns, per_class=True, **TOY)["fd"].per_class
+    assert found == {name: pytest.approx(value, rel=1e-9) for name, value in expected.items()}
+
+
+def test_images_without_classes_have_none(folders, tmp_path):
+    flat = make_image_folder(tmp_path / "flat")
+    with pytest.raises(RequestError, match=r"000\.png lies in no class folder"):
+        frechet.score(flat, folders[1], per_class=True, **TOY)
+    known = frechet.collect(folders[0], **TOY)
+    with pytest.raises(RequestError, match="statistics, which know no classes"):
+        frechet.score(known, folders[1], per_class=True, **TOY)
+
+
+class Maker:
+    """Noise about a grey, and a record of what was asked for."""
+
+    def __init__(self):
+        self.random, self.asked = np.random.default_rng(0), []
+
+    def __call__(self, count):
+        self.asked.append(count)
+        return self.random.integers(0, 256, (count, 6, 6, 3), np.uint8)
+
+
+def test_a_function_is_scored_as_the_images_that_it_makes():
+    maker = Maker()
+    found = frechet.collect(maker, num_images=150, **TOY)
+    assert maker.asked == [64, 64, 22]
+    made = Maker()
+    expected = frechet.collect(np.concatenate([made(64), made(64), made(22)]), **TOY)
+    np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-6)
+    assert found.n == 150
+
+
+def test_a_function_may_make_tensors_and_reuse_their_memory():
+    maker, memory = Maker(), torch.empty((64, 3, 6, 6), dtype=torch.uint8)
+
+    def tensors(count):
+        return memory[:count].copy_(torch.from_numpy(maker(count)).permute(0, 3, 1, 2))
+
+    found = frechet.collect(tensors, num_images=150, **TOY)
+    np.testing.assert_array_equal(found.mean, frechet.collect(Maker(), num_images=150, **TOY).mean)
+    with pytest.raises(ImageDecodeError, match=r"tensor of torch.float32; .*round...byte"):
+        frechet.collect(lambda count: torch.rand(count, 3, 6, 6), num_images=20, **TOY)
+
+
+def test_tensors_whose_channels_come_last_are_told_in_their_own_shape():
+    images = torch.zeros((3, 8, 9, 3), dtype=torch.uint8)
+    with pytest.raises(ImageDecodeError, match=r"a tensor of shape \(8, 9, 3\); expected \(3, h, w\)"):
+        frechet.collect(images, **TOY)
+
+
+def test_a_function_needs_a_number_and_keeps_to_it():
+    with pytest.raises(RequestError, match="say how many by num_images"):
+        frechet.collect(Maker(), **TOY)
+    with pytest.raises(GeneratorError, match="asked for 20 images and gave 19"):
+        frechet.collect(lambda count: Maker()(count - 1), num_images=20, **TOY)
+
+
+def test_a_function_that_raises_is_no_bad_image():
+    def broken(_count):
+        raise ZeroDivisionError("a division that nobody foresaw")
+
+    with pytest.raises(GeneratorError, match="ZeroDivisionError: a division that nobody foresaw") as caught:
+        frechet.collect(broken, num_images=20, on_bad_image="skip", **TOY)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+def test_repeated_runs_are_told_by_mean_and_spread(folders):
+    score = frechet.score(*folders, num_images=20, repeat=3, seed=4, **TOY)["fd"]
+    alone = [float(frechet.score(*folders, num_images=20, seed=seed, **TOY)["fd"]) for seed in (4, 5, 6)]
+    assert score.repeats == pytest.approx(alone, rel=1e-9)
+    assert float(score) == pytest.approx(np.mean(alone), rel=1e-9)
+    assert score.std == pytest.approx(np.std(alone, ddof=1), rel=1e-9)
+    assert score.interval_method.endswith(", of the first run alone")
+    with pytest.raises(RequestError, match="repeat is 0"):
+        frechet.score(*folders, repeat=0, **TOY)
+
+
+def test_repeated_runs_by_class_are_means_and_say_why_there_is_no_interval(folders):
+    options = {"metrics": ["fd", "vendi"], "num_images": 30, "per_class": True, **TOY}
+    found = frechet.score(*folders, repeat=2, seed=4, **options)
+    alone = [frechet.score(*folders, seed=seed, **options) for seed in (4, 5)]
+    for name, value in found["fd"].per_class.items():
+        values = [one["fd"].per_class[name] for one in alone if name in one["fd"].per_class]
+        assert value == pytest.approx(np.mean(values), rel=1e-9)
+    assert set(found["fd"].per_class) == {name for one in alone for name in one["fd"].per_class} != set()
+    assert found["vendi"].interval_unavailable_reason == METRICS["vendi"].interval_unavailable_reason
+
+
+def test_the_command_line_shows_classes(folders):
+    code, out, _ = run("score", *folders, "--extractor", "efficientnet-lite0", "--per-class")
+    assert code == 0
+    assert "by class (mean" in out
+    assert "dog" in out
+
+
+def mean_colour(images):
+    """A second extractor."""
+    return images.mean((2, 3))
+
+
+mean_colour.pixels = 8
+
+
+@pytest.fixture
+def two_extractors(monkeypatch):
+    """Metrics of which one bears the name of another extractor than the one asked for."""
+    row = replace(METRICS["fd-dinov2"], extractor="test_several:mean_colour")
+    monkeypatch.setitem(METRICS, "fd-dinov2", row)
+    return ["fd", "fd-dinov2"]
+
+
+def test_a_function_makes_its_images_once_for_all_extractors(two_extractors):
+    """As many images in a list are scored alike; a function's next images would be others."""
+    maker, reference = Maker(), np.random.default_rng(1).integers(0, 256, (90, 6, 6, 3), np.uint8)
+    scores = frechet.score(maker, reference, metrics=two_extractors, num_images=90, **TOY)
+    assert maker.asked == [64, 26]
+    made = Maker()
+    expected = frechet.score(
+        np.concatenate([made(64), made(26)]), reference, metrics=two_extractors, num_images=90, **TOY
+    )
+    assert {key: float(score) for key, score in scores.items()} == {
+        key: pytest.approx(float(score), rel=1e-9) for key, score in expected.items()
+    }
+
+
+def test_each_repeated_run_has_images_of_its_own_from_a_function(two_extractors):
+    maker, reference = Maker(), Maker()(90)
+    found = frechet.score(maker, reference, metrics=two_extractors, num_images=90, repeat=2, **TOY)
+    assert maker.asked == [64, 26] * 2
+    assert all(score.std > 0 for score in found.values())
+
+
+def test_images_of_pil_are_kept_as_they_are(two_extractors):
+    """Of every kind: a palette's indices are no colours."""
+    arrays = Maker()(30)
+    pictures = [Image.fromarray(array) for array in arrays]
+    pictures = [p.convert("P") if i % 3 == 0 else p.convert("L") if i % 3 == 1 else p for i, p in enumerate(pictures)]
+    scores = frechet.score(lambda count: pictures[:count], arrays, metrics=two_extractors, num_images=30, **TOY)
+    expected = frechet.score(pictures, arrays, metrics=two_extractors, **TOY)
+    assert [float(score) for score in scores.values()] == pytest.approx([float(s) for s in expected.values()], rel=1e-9)
+
+
+def test_an_iterator_is_read_once_for_all_runs(two_extractors):
+    one, other = Maker()(30), Maker()(40)
+    scores = frechet.score(iter(one), (image for image in other), metrics=two_extractors, repeat=2, **TOY)
+    expected = frechet.score(one, other, metrics=two_extractors, repeat=2, **TOY)
+    assert not scores.unavailable
+    assert [float(score) for score in scores.values()] == pytest.approx([float(s) for s in expected.values()], rel=1e-9)

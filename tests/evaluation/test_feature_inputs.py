@@ -1,0 +1,216 @@
+"""Features given directly: files, arrays, what is refused, and what is recorded."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from helpers import run
+
+import frechet
+from frechet.distances.kernel import polynomial_mmd
+from frechet.errors import MismatchError, RequestError, SourceError, StatisticsError
+from frechet.evaluation.run import evaluate
+from frechet.execution.settings import Settings
+from frechet.features.spec import FeatureSpec
+from frechet.statistics import row_sample
+from frechet.statistics.feature_statistics import FeatureStatistics
+from frechet.statistics.npz_format import read_statistics
+from frechet.statistics.row_sample import MAX_SAMPLE_ROWS
+
+
+@pytest.fixture(scope="module")
+def sides():
+    random = np.random.default_rng(0)
+    return random.standard_normal((300, 64)).astype(np.float32), random.standard_normal((200, 64)) * 1.1 + 0.1
+
+
+@pytest.fixture(scope="module")
+def expected(sides):
+    """The Fréchet distance by its textbook formula, with SciPy's square root (both covariances have full rank)."""
+    from scipy.linalg import sqrtm
+
+    (mu1, s1), (mu2, s2) = ((x.astype(float).mean(0), np.cov(x.astype(float), rowvar=False)) for x in sides)
+    return ((mu1 - mu2) ** 2).sum() + np.trace(s1) + np.trace(s2) - 2 * np.trace(sqrtm(s1 @ s2)).real
+
+
+def saved(folder, sides):
+    np.save(folder / "a.npy", sides[0])
+    np.savez(folder / "b.npz", features=sides[1], labels=np.arange(200))
+    return folder / "a.npy", folder / "b.npz"
+
+
+def test_arrays_files_and_statistics_mix_freely(sides, expected, tmp_path):
+    a, b = saved(tmp_path, sides)
+    np.savez_compressed(tmp_path / "arr.npz", sides[1])
+    np.savez(tmp_path / "clean.npz", feats=sides[1])
+    np.savez(tmp_path / "peer.npz", mu=sides[1].mean(0), sigma=np.cov(sides[1], rowvar=False))
+    torch.save(torch.from_numpy(sides[1]), tmp_path / "fidelity.pt")
+    others = (b, sides[1], torch.from_numpy(sides[1]), FeatureStatistics.from_features(sides[1]))
+    others += tuple(tmp_path / name for name in ("arr.npz", "clean.npz", "peer.npz", "fidelity.pt"))
+    for other in others:
+        score = frechet.score(a, other, features=True)["fid"]
+        assert float(score) == pytest.approx(expected, rel=1e-6)
+        assert score.label == "FID-64"  # as for any statistics of such a size that do not say
+        assert any("does not say how it was made; taken to be extractor inception" in told for told in score.warnings)
+        assert (score.n_generated, score.n_reference) in ((300, 200), (300, None))
+
+
+def test_features_of_another_size_are_not_called_fid(sides):
+    score = frechet.score(sides[0][:, :50], sides[1][:, :50], features=True)["fd"]
+    assert score.label == "FD (unknown features, d = 50)"
+
+
+def test_more_rows_than_a_block_give_the_moments_of_all():
+    x = (
+        (np.random.default_rng(1).standard_normal((2 * MAX_SAMPLE_ROWS + 5, 3)) + 100)
+        .astype(np.float32)
+        .astype(np.float64)
+    )
+    statistics = FeatureStatistics.from_features(x, seed=4)
+    np.testing.assert_allclose(statistics.mean, x.mean(0), rtol=1e-14)
+    np.testing.assert_allclose(statistics.covariance, np.cov(x, rowvar=False), rtol=1e-12)
+    assert (statistics.n, statistics.seed) == (len(x), 4)
+    np.testing.assert_array_equal(statistics.rows, x[statistics.indices].astype(np.float32))
+
+
+@pytest.mark.parametrize("how", ["arrays", "npy", "clean-fid", "torch-fidelity"])
+def test_of_many_features_every_one_counts_where_a_metric_asks(tmp_path, monkeypatch, how):
+    """From 8 d rows on a sample is kept of them; of 4,096 once, and KID, FID-infinity and the influences were refused."""
+    monkeypatch.setattr(row_sample, "MAX_SAMPLE_ROWS", 50)
+    random = np.random.default_rng(0)
+    sides = [random.standard_normal((n, 4)).astype(np.float32) + i for i, n in enumerate((300, 200))]
+    given = list(sides)
+    for i, x in enumerate(sides):
+        if how == "npy":
+            np.save(tmp_path / f"{i}.npy", x)
+            given[i] = tmp_path / f"{i}.npy"
+        elif how == "clean-fid":
+            np.savez(tmp_path / f"{i}.npz", feats=x)
+            given[i] = tmp_path / f"{i}.npz"
+        elif how == "torch-fidelity":
+            torch.save(torch.from_numpy(x), tmp_path / f"{i}.pt")
+            given[i] = tmp_path / f"{i}.pt"
+    features = how in ("arrays", "npy")
+    scores = frechet.score(*given, metrics=["kid", "fd-infinity", "fd"], explain=2, features=features)
+    assert not scores.unavailable
+    assert float(scores["kid"]) == pytest.approx(polynomial_mmd(*(x.astype(float) for x in sides)), rel=1e-5)
+    assert len(scores["fd"].influence["raise"]) == 2
+    plain = frechet.score(*given, features=features)["fd"]
+    assert plain.value == scores["fd"].value
+    assert "analytic" in plain.interval_method  # by the sample, as ever
+    evaluation = evaluate(*given, Settings(), features=features)
+    assert len(evaluation.statistics["generated"].features) == 300  # what a page is made of
+    if features:
+        assert len(frechet.influence(*given, features=True).change) == 300
+        assert len(frechet.collect(given[0], features=True).rows) == 50
+
+
+def at(place, value, n=5000):
+    x = np.zeros((n, 4))
+    x[place, 2] = value
+    return x
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (at(17, np.nan), r"row 17 \(counted from 0\)"),
+        (at(4500, np.inf), r"row 4500 \(counted from 0\)"),
+        (at(3, 1e300), "row 3 .* beyond float32"),
+        (np.zeros((1, 4)), "at least two rows"),
+        (np.zeros((0, 4)), "at least two rows"),
+        (np.zeros((5, 0)), r"expected features \(n, d\)"),
+        (np.zeros(5), r"shape \(5,\); expected features \(n, d\)"),
+        (np.zeros((5, 4, 2, 2)), "the mean over h and w"),
+        (np.zeros((5, 8, 8, 3), np.uint8), "look like images, not features .* leave --features"),
+        (np.zeros((5, 8, 8), np.uint8), "look like images"),
+        (np.zeros((5, 4), np.int64), "int64 .*; expected floating-point"),
+        (np.zeros((5, 4), np.uint8), "uint8 .*; expected floating-point"),
+        ([[1.0, 2.0], [3.0]], "cannot become an array"),
+        (torch.ones((3, 2), requires_grad=True), "cannot become an array"),
+        (object(), "object of shape"),
+    ],
+)
+def test_what_is_no_features_is_refused_with_what_was_given(features, message):
+    with pytest.raises(StatisticsError, match=message):
+        frechet.score(features, features, features=True)
+
+
+def test_a_file_is_refused_by_its_name(tmp_path, sides):
+    a, _ = saved(tmp_path, sides)
+    np.save(tmp_path / "nan.npy", at(17, np.nan))
+    np.savez(tmp_path / "two.npz", arr_0=sides[0], features=sides[0])
+    np.savez(tmp_path / "other.npz", x=sides[0])
+    np.save(tmp_path / "objects.npy", np.array([object()] * 3))
+    np.save(tmp_path / "cut.npy", sides[0])
+    (tmp_path / "cut.npy").write_bytes((tmp_path / "cut.npy").read_bytes()[:-100])
+    (tmp_path / "text.npy").write_text("text")
+    (tmp_path / "a.csv").write_text("1,2")
+    for name, message in (
+        ("nan.npy", "row 17"),
+        ("two.npz", "exactly one of the keys arr_0, features, feats"),
+        ("other.npz", "holds x; expected features under exactly one"),
+        ("objects.npy", "hold Python objects"),
+        ("cut.npy", "cut short"),
+        ("text.npy", "cannot be read as features"),
+        ("a.csv", r"file of type .csv; expected features in an .npy or .npz"),
+        ("absent.npy", "no such file"),
+        (".", r"is a folder; --features .* \(frechet stats\)"),
+    ):
+        with pytest.raises(RequestError, match=message) as caught:
+            frechet.score(a, tmp_path / name, features=True)
+        assert str(tmp_path / name) in str(caught.value)
+
+
+def test_flags_about_images_are_held_against_the_features(sides):
+    assert frechet.score(*sides, features=True, dims=64)["fid"].label == "FID-64"
+    for wishes, message in (
+        ({"dims": 192}, "layer 192 is asked for, and the generated statistics"),
+        ({"weights": "w.pth"}, "^--weights w.pth is of images"),
+        ({"num_images": 5}, "^--num-images 5 is of images"),
+        ({"extractor": "efficientnet-lite0"}, "has 64 features an image; efficientnet-lite0 gives 1280"),
+    ):
+        with pytest.raises(RequestError, match=message):
+            frechet.score(*sides, features=True, **wishes)
+
+
+def test_what_is_said_of_features_is_held_against_the_other_side(sides):
+    made = FeatureStatistics.from_features(sides[1], spec=FeatureSpec(preprocessing="clean"), label="made")
+    with pytest.raises(
+        MismatchError, match="convention tensorflow is asked for, and the reference statistics made have clean"
+    ):
+        frechet.score(sides[0], made, features=True, preprocessing="tensorflow")
+    score = frechet.score(sides[0], made, features=True, preprocessing="clean")["fid"]
+    assert score.provenance["preprocessing"] == "clean"
+    assert "convention" not in score.provenance["generated"]["assumed"]
+
+
+def test_stats_of_features_are_stored_with_what_is_said_of_them(tmp_path, sides, expected):
+    a, b = saved(tmp_path, sides)
+    code, out, _ = run("stats", b, tmp_path / "s.npz", "--features", "--preprocessing", "clean", "--dims", "64")
+    assert (code, out) == (0, f"{tmp_path / 's.npz'}: 200 rows, 64 dimensions\n")
+    stored = read_statistics(tmp_path / "s.npz")
+    assert stored.spec == FeatureSpec(extractor="inception", layer="64", preprocessing="clean")
+    code, out, err = run("score", a, tmp_path / "s.npz", "--features", "--json")
+    assert code == 0
+    assert json.loads(out)["scores"]["fid"]["value"] == pytest.approx(expected, rel=1e-6)
+    code, _, err = run("stats", b, tmp_path / "t.npz", "--features", "--dims", "2048")
+    assert code == 2
+    assert "layer 2048 is asked for" in err
+
+
+def test_statistics_are_no_features_to_make_statistics_of(tmp_path, sides):
+    FeatureStatistics.from_features(sides[0]).save(tmp_path / "own.npz")
+    np.savez(tmp_path / "peer.npz", mu=np.zeros(3), sigma=np.eye(3))
+    for name in ("own.npz", "peer.npz"):
+        with pytest.raises(SourceError, match="holds statistics already; expected features"):
+            frechet.collect(tmp_path / name, features=True)
+
+
+def test_features_without_the_flag_are_not_taken_for_images(tmp_path, sides):
+    a, b = saved(tmp_path, sides)
+    for side, message in ((a, r"float32 of shape \(300, 64\)"), (b, "has no images"), (sides[0], "array of shape")):
+        with pytest.raises(SourceError, match=message) as caught:
+            frechet.score(side, side)
+        assert "features" in str(caught.value).replace(str(tmp_path), "")

@@ -1,0 +1,241 @@
+"""Intervals, influence and FID∞ as a user meets them: in scores, tables, JSON and stored statistics."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from golden_images import make_tiles
+from helpers import make_image_folder, run
+from PIL import Image
+
+import frechet
+from frechet.distances import extrapolation
+from frechet.distances.frechet import FrechetTerms, frechet_terms
+from frechet.distances.gaussian import Gaussian
+from frechet.errors import RequestError
+from frechet.reports.diagnostics import compute_diagnostics
+from frechet.reports.text import format_scores
+
+D = 12
+
+
+def draw(seed, n, scale=1.0, shift=0.0):
+    return (np.random.default_rng(seed).standard_normal((n, D)) * scale + shift).astype(np.float32)
+
+
+def test_a_score_shows_plain_corrected_and_interval_side_by_side():
+    score = frechet.score(draw(0, 60), draw(1, 70, 1.5, 0.5), features=True)["fd"]
+    low, high = score.interval_95
+    assert low < score.corrected_value < high
+    assert score.corrected_value < score.value
+    assert score.interval_method == "jackknife of 10 groups"
+    assert score.n_to_halve_interval == (240, 280)
+    text = format_scores(frechet.score(draw(0, 60), draw(1, 70, 1.5, 0.5), features=True))
+    assert "corrected" in text
+    assert "95 %" in text
+    assert "would take about 240 generated, 280 reference" in text
+
+
+def test_numpys_whole_numbers_are_as_good_as_pythons(tmp_path):
+    """A seed out of `np.arange`, a size out of an array's shape: all of it goes into JSON."""
+    y = frechet.Statistics.from_features(draw(1, 70))
+    np.savez(tmp_path / "peer.npz", mu=y.mean, sigma=y.covariance)
+    chosen = {"features": True, "seed": np.int64(3), "reference_size": np.int64(70)}
+    scores = frechet.score(draw(0, 60), tmp_path / "peer.npz", **chosen)
+    assert json.loads(scores.to_json())["provenance"]["generated"]["seed"] == 3
+    frechet.collect(draw(0, 60), features=True, seed=np.int64(3)).save(tmp_path / "x.npz")
+
+
+def test_it_can_be_left_out_and_says_so():
+    score = frechet.score(draw(0, 60), draw(1, 70), features=True, interval="none")["fd"]
+    assert score.interval_95 is None
+    assert score.interval_unavailable_reason == "not asked for"
+    with pytest.raises(RequestError, match="auto or none"):
+        frechet.score(draw(0, 60), draw(1, 70), features=True, interval="yes")
+
+
+def test_stored_statistics_give_the_interval_of_the_features(tmp_path):
+    x, y = draw(0, 60), draw(1, 70, 1.5)
+    direct = frechet.score(x, y, features=True)["fd"]
+    frechet.Statistics.from_features(y).save(tmp_path / "y.npz")
+    stored = frechet.score(x, tmp_path / "y.npz", features=True)["fd"]
+    assert stored.corrected_value == pytest.approx(direct.corrected_value, rel=1e-9)
+    assert stored.interval_95 == pytest.approx(direct.interval_95, rel=1e-9)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 60])
+def test_few_rows_of_many_images_are_no_ground_for_an_interval(count):
+    """As a side keeps of which nearly all images could not be decoded: the same as of none."""
+    full, y = frechet.Statistics.from_features(draw(0, 300)), frechet.Statistics.from_features(draw(1, 300, 1.5))
+    few, none = (
+        frechet.score(replace(full, rows=rows, indices=indices), y)["fd"]
+        for rows, indices in ((full.rows[:count], full.indices[:count]), (None, None))
+    )
+    assert few.interval_method == none.interval_method == "analytic, as if Gaussian (generated), analytic (reference)"
+    assert few.interval_95 == none.interval_95
+    assert few.corrected_value == none.corrected_value
+
+
+def test_a_peers_file_counts_with_the_size_its_user_gives(tmp_path):
+    x, y = draw(0, 200), draw(1, 300, 1.5)
+    np.savez(tmp_path / "y.npz", mu=y.mean(0, dtype=np.float64), sigma=np.cov(y, rowvar=False))
+    silent = frechet.score(x, tmp_path / "y.npz", features=True)["fd"]
+    told = frechet.score(x, tmp_path / "y.npz", features=True, reference_size=300)["fd"]
+    assert silent.interval_method.endswith("sampling left out (reference)")
+    assert told.interval_method.endswith("as if Gaussian (reference)")
+    assert told.standard_error > silent.standard_error
+
+
+def test_equal_sets_are_not_told_apart():
+    score = frechet.score(draw(2, 60), draw(3, 70), features=True)["fd"]
+    assert score.permutation_p_value > 0.05
+    assert score.interval_95[0] == 0
+    assert "not told apart" in format_scores(frechet.score(draw(2, 60), draw(3, 70), features=True))
+
+
+def test_the_worst_images_are_those_whose_removal_helps_most():
+    x, y = draw(0, 400), draw(1, 500)
+    x[[7, 90]] += 4
+    found = frechet.influence(x, y, features=True)
+    assert {row["image"] for row in found.top_raising(2)} == {"image 7", "image 90"}
+    p = Gaussian.from_features(y.astype(np.float64))
+    whole = frechet_terms(Gaussian.from_features(x.astype(np.float64)), p).total
+    without = frechet_terms(Gaussian.from_features(np.delete(x, 7, 0).astype(np.float64)), p).total
+    assert found.change[7] == pytest.approx(without - whole, rel=1e-6)
+    listed = frechet.score(x, y, features=True, explain=3)["fd"].influence
+    assert len(listed["raise"]) == len(listed["lower"]) == 3
+    assert listed["raise"][0]["change"] == listed["raise"][0]["mean"] + listed["raise"][0]["covariance"]
+
+
+def test_explain_names_files_and_keeps_their_names_tame(tmp_path):
+    folder = make_image_folder(tmp_path / "a", 20, seed=1)
+    for index, image in enumerate(make_tiles("skimage/data/astronaut.png", 20)):
+        Image.fromarray(np.asarray(image)).save(folder / f"real {index:02d}.png")
+    Image.fromarray(np.full((32, 32, 3), 255, np.uint8)).save(folder / "bad\x1b[31m.png")
+    reference = make_image_folder(tmp_path / "b", 30, seed=2)
+    code, out, _ = run("score", folder, reference, "--extractor", "efficientnet-lite0", "--explain", 5)
+    assert code == 0
+    assert "images that raise it most" in out
+    assert "real" in out.split("images that lower")[0]
+    assert "\x1b" not in out
+    code, out, _ = run("score", folder, reference, "--extractor", "efficientnet-lite0", "--explain", 5, "--json")
+    assert len(json.loads(out)["scores"]["fd"]["influence"]["lower"]) == 5
+
+
+def test_only_images_that_raise_are_listed_as_raising():
+    x, y = draw(0, 40), draw(1, 500)
+    found = frechet.influence(x, y, features=True)
+    top_raising, top_lowering = found.top_raising(40), found.top_lowering(40)
+    assert 0 < len(top_raising) < 40
+    assert all(row["change"] < 0 for row in top_raising)
+    assert all(row["change"] > 0 for row in top_lowering)
+    assert len(top_raising) + len(top_lowering) == 40
+    listed = compute_diagnostics(*(frechet.collect(side, features=True) for side in (x[:6], y)))
+    assert all(row.change < 0 for row in listed.raising)
+    assert all(row.change > 0 for row in listed.lowering)
+    assert len(listed.raising) + len(listed.lowering) == 6
+    assert [len(row.nearest) for row in listed.raising] == [3] * len(listed.raising)
+
+
+@pytest.mark.parametrize("evil", ["a\nb", "a\tb", "a\x1bb", "a\x85b", "a\u2028b", "a\u202eb"])
+def test_a_name_never_leaves_its_line(evil, tmp_path):
+    """In the table of images, and in what is told on stderr."""
+    folder, other = make_image_folder(tmp_path / "a", 6), make_image_folder(tmp_path / "b", 6, seed=1)
+    for name in ("000.png", "001.png"):  # the same image twice, and transparent
+        Image.new("RGBA", (8, 8), (250, 0, 0, 9)).save(folder / f"{evil}{name}")
+        (folder / name).unlink()
+    code, out, err = run("score", folder, other, "--extractor", "efficientnet-lite0", "--explain", 6)
+    assert code == 0
+    assert out.count(repr(evil)[1:-1]) == 2
+    assert err.count(repr(evil)[1:-1]) >= 3
+    assert evil not in out + err
+    assert all(line.startswith("warning: ") for line in err.splitlines())
+    out_file = tmp_path / "a.npz"
+    code, out, err = run("stats", folder, out_file, "--extractor", "efficientnet-lite0")
+    assert (code, evil in err) == (0, False)
+    assert all(line.startswith("warning: ") for line in err.splitlines())
+
+
+def test_statistics_without_every_images_features_cannot_be_explained(tmp_path):
+    x = draw(0, 5000)
+    np.savez(tmp_path / "x.npz", mu=x.mean(0, dtype=np.float64), sigma=np.cov(x, rowvar=False))
+    with pytest.raises(RequestError, match="give the images themselves"):
+        frechet.score(tmp_path / "x.npz", draw(1, 50), features=True, explain=3)
+    with pytest.raises(RequestError, match="give the images"):
+        frechet.score(tmp_path / "x.npz", draw(1, 50), features=True, metrics=["fd-infinity"])
+
+
+def test_infinity_finds_the_intercept_of_the_bias():
+    """In many draws the plain value lies above the truth by its bias, and the extrapolated one around it."""
+    truth = D * (1.5 - 1) ** 2
+    plain, infinite = [], []
+    for seed in range(40):
+        found = frechet.score(
+            draw(2 * seed, 40 * D),
+            draw(2 * seed + 1, 40 * D, 1.5),
+            features=True,
+            metrics=["fd", "fd-infinity"],
+            interval="none",
+            seed=seed,
+        )
+        plain.append(float(found["fd"]))
+        infinite.append(float(found["fd-infinity"]))
+    assert np.mean(plain) > truth * 1.02
+    assert abs(np.mean(infinite) - truth) < 0.4 * (np.mean(plain) - truth)
+
+
+def test_infinity_is_fitted_to_the_sizes_that_there_were(monkeypatch):
+    """A distance of exactly 3 + 5 (1/n + 1/m) has the intercept 3, whatever a quarter of the images is rounded to."""
+    sizes = []
+
+    def from_features(rows):
+        sizes.append(len(rows))
+        return rows
+
+    def terms(p, q):
+        bias = sum(1 / side.shape[0] for side in (p, q))
+        return FrechetTerms(3 + 5 * bias, 1 + 2 * bias)
+
+    monkeypatch.setattr(extrapolation.Gaussian, "from_features", from_features)
+    monkeypatch.setattr(extrapolation, "frechet_terms", terms)
+    found = extrapolation.frechet_infinity(np.zeros((9, 1)), np.zeros((26, 1)))
+    assert set(sizes) >= {2, 9, 6, 26}
+    assert tuple(found) == pytest.approx((3, 1), abs=1e-9)
+
+
+def test_infinity_is_seeded_and_labelled():
+    x, y = draw(0, 60), draw(1, 70, 1.5)
+    one, other = (
+        frechet.score(x, y, features=True, metrics=["fd-infinity"], seed=seed)["fd-infinity"] for seed in (0, 0)
+    )
+    assert float(one) == float(other)
+    assert one.interval_95 is None
+    assert "FID∞" in one.interval_unavailable_reason
+
+
+def test_infinity_and_explain_keep_what_they_need_however_many_images_there_are(monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        "frechet.statistics.accumulator.row_sample_size", lambda n, dims: 4
+    )  # as if there were more than 8 d
+    sides = make_image_folder(tmp_path / "a", 8, seed=1), make_image_folder(tmp_path / "b", 9, seed=2)
+    options = {"extractor": "efficientnet-lite0"}
+    assert np.isfinite(float(frechet.score(*sides, metrics=["fd-infinity"], **options)["fd-infinity"]))
+    listed = frechet.score(*sides, explain=8, **options)["fd"].influence
+    assert len(listed["raise"]) + len(listed["lower"]) == 8
+    small = frechet.collect(sides[0], **options)
+    assert small.features is None
+    with pytest.raises(RequestError, match="give the images themselves"):  # before the reference is looked at
+        frechet.score(small, [np.zeros((2, 2, 3), np.uint8), None], metrics=["fd-infinity"], **options)
+
+
+def test_wishes_are_looked_at_before_any_file():
+    with pytest.raises(RequestError, match="auto or none"):
+        frechet.score("nowhere", "nowhere else", interval="yes")
+    with pytest.raises(RequestError, match="explain is -1"):
+        frechet.score("nowhere", "nowhere else", explain=-1)
+
+
+def test_infinity_bears_another_label_than_the_distance():
+    scores = frechet.score(draw(0, 60), draw(1, 70), features=True, metrics=["fd", "fd-infinity"])
+    assert len({score.label for score in scores.values()}) == 2

@@ -1,0 +1,392 @@
+"""The one sentence, from images to scores, by the library's own names."""
+
+import zipfile
+
+import numpy as np
+import pytest
+from helpers import make_image_folder
+from PIL import Image
+
+import frechet
+from frechet.errors import (
+    ImageDecodeError,
+    MismatchError,
+    NonFiniteFeaturesError,
+    RequestError,
+    SourceError,
+    StatisticsError,
+    TooFewImagesError,
+)
+from frechet.features import extract
+from frechet.features.spec import FeatureSpec
+from frechet.images.loader import CHUNK_SIZE
+from frechet.statistics.feature_statistics import FeatureStatistics
+
+OFFLINE = {"extractor": "efficientnet-lite0"}
+
+
+@pytest.fixture(scope="module")
+def sides(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sides")
+    return make_image_folder(folder / "a", 20, seed=1), make_image_folder(folder / "b", 24, seed=2, size=(50, 30))
+
+
+def values(score):
+    return pytest.approx(float(score), rel=1e-6)
+
+
+def test_batch_size_and_workers_do_not_move_the_number(sides):
+    expected = frechet.score(*sides, **OFFLINE)["fd"]
+    for batch_size, workers in ((1, 1), (7, 4), (64, 2)):
+        assert float(frechet.score(*sides, batch_size=batch_size, workers=workers, **OFFLINE)["fd"]) == values(expected)
+
+
+def test_folder_zip_npz_and_lists_give_the_same_number(sides, tmp_path):
+    a = make_image_folder(tmp_path / "a", 10)
+    images = [np.asarray(Image.open(path)) for path in sorted(a.iterdir())]
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for path in a.iterdir():
+            archive.write(path, path.name)
+    np.savez(tmp_path / "a.npz", arr_0=np.stack(images))
+    expected = frechet.score(a, sides[1], **OFFLINE)["fd"]
+    for source in (tmp_path / "a.zip", tmp_path / "a.npz", images, (Image.fromarray(image) for image in images)):
+        assert float(frechet.score(source, sides[1], **OFFLINE)["fd"]) == float(expected)
+
+
+def test_saved_statistics_give_the_same_number(sides, tmp_path):
+    frechet.collect(sides[1], **OFFLINE).save(tmp_path / "b.npz")
+    direct = frechet.score(*sides, **OFFLINE)["fd"]
+    stored = frechet.score(sides[0], tmp_path / "b.npz", **OFFLINE)["fd"]
+    assert float(stored) == values(direct)
+    assert stored.n_reference == 24
+    frechet.collect(sides[0], **OFFLINE).save(tmp_path / "a.npz")
+    assert float(frechet.score(tmp_path / "a.npz", tmp_path / "b.npz")["fd"]) == values(direct)
+
+
+def test_mu_and_sigma_alone_give_the_same_number(sides, tmp_path):
+    statistics = frechet.collect(sides[1], **OFFLINE)
+    np.savez(tmp_path / "peer.npz", mu=statistics.mean, sigma=statistics.covariance)
+    score = frechet.score(sides[0], tmp_path / "peer.npz", reference_size=24, **OFFLINE)["fd"]
+    assert float(score) == pytest.approx(float(frechet.score(*sides, **OFFLINE)["fd"]), rel=1e-6)
+    assert score.n_reference == 24
+    assert any("does not say how it was made" in warning for warning in score.warnings)
+    assert "weights" in score.provenance["reference"]["assumed"]
+
+
+def test_the_number_does_not_depend_on_parts(monkeypatch):
+    """More images than one part holds, and a part without a single good image."""
+    random = np.random.default_rng(0)
+    images = [random.integers(0, 256, (8, 8, 3), np.uint8) for _ in range(CHUNK_SIZE * 2 + 10)]
+    broken = [
+        image.astype(float) if CHUNK_SIZE <= place < 2 * CHUNK_SIZE else image for place, image in enumerate(images)
+    ]
+    statistics = frechet.collect(broken, on_bad_image="skip", **OFFLINE)
+    expected = frechet.collect(images[:CHUNK_SIZE] + images[2 * CHUNK_SIZE :], **OFFLINE)
+    assert statistics.n == CHUNK_SIZE + 10
+    assert len(statistics.skipped_images) == CHUNK_SIZE
+    np.testing.assert_allclose(statistics.covariance, expected.covariance, rtol=1e-4, atol=1e-9)
+    np.testing.assert_array_equal(statistics.indices, [*range(CHUNK_SIZE), *range(2 * CHUNK_SIZE, 2 * CHUNK_SIZE + 10)])
+
+
+def test_statistics_are_those_of_the_features(sides):
+    statistics = frechet.collect(sides[0], **OFFLINE)
+    features = statistics.features.astype(float)
+    np.testing.assert_allclose(statistics.mean, features.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(statistics.covariance, np.cov(features, rowvar=False), rtol=1e-9, atol=1e-12)
+
+
+def test_a_subset_is_seeded_and_nested(sides):
+    def indices(count, seed):
+        rows = frechet.collect(sides[0], num_images=count, seed=seed, **OFFLINE).rows
+        return {row.tobytes() for row in rows}
+
+    assert indices(8, 0) == indices(8, 0)
+    assert indices(8, 0) < indices(12, 0)
+    assert indices(8, 0) != indices(8, 1)
+    with pytest.raises(TooFewImagesError, match="holds 20 images; 21 were asked for"):
+        frechet.collect(sides[0], num_images=21, **OFFLINE)
+
+
+def test_a_score_says_everything_that_made_it(sides):
+    score = frechet.score(*sides, seed=3, **OFFLINE)["fd"]
+    assert score.label == "FD-EfficientNet-Lite0"
+    assert float(score) == pytest.approx(sum(score.terms.values()))
+    assert (score.n_generated, score.n_reference) == (20, 24)
+    assert any("20 generated images span at most 19 of 1280 dimensions" in warning for warning in score.warnings)
+    made = score.provenance
+    assert made["extractor"] == made["preprocessing"] == "efficientnet-lite0"
+    assert (made["layer"], made["precision"], made["is_official"]) == ("1280", "float32", True)
+    assert (made["backend"], made["generated"]["label"], made["generated"]["seed"]) == ("openvino", str(sides[0]), 3)
+    assert len(made["weights"]) == 64
+
+
+def test_remarks_are_gathered_into_one_warning(tmp_path):
+    folder = make_image_folder(tmp_path / "a")
+    for index in range(3):
+        Image.new("RGBA", (9, 9), (index, 2, 3, 4)).save(folder / f"alpha{index}.png")
+    warnings = frechet.score(folder, folder, **OFFLINE)["fd"].warnings
+    told = [warning for warning in warnings if "alpha" in warning]
+    assert len(told) == 2  # one a side
+    assert "in 3 images" in told[0]
+    assert "alpha0.png" in told[0]
+
+
+def test_bad_images_stop_or_are_listed(sides, tmp_path):
+    folder = make_image_folder(tmp_path / "a")
+    (folder / "003.png").write_bytes((folder / "003.png").read_bytes()[:90])
+    with pytest.raises(ImageDecodeError, match=r"003\.png"):
+        frechet.score(folder, sides[1], **OFFLINE)
+    score = frechet.score(folder, sides[1], on_bad_image="skip", **OFFLINE)["fd"]
+    assert score.n_generated == 5
+    assert len(score.skipped_images) == 1
+    assert "003.png" in score.skipped_images[0]
+
+
+def test_fewer_than_two_images_have_no_score(sides, tmp_path):
+    one = make_image_folder(tmp_path / "one", 1)
+    with pytest.raises(TooFewImagesError, match="one image"):
+        frechet.score(one, sides[1], **OFFLINE)
+    two = make_image_folder(tmp_path / "two", 2)
+    (two / "000.png").write_text("broken")
+    with pytest.raises(TooFewImagesError, match="1 usable images"):
+        frechet.score(two, sides[1], on_bad_image="skip", **OFFLINE)
+
+
+def test_features_that_are_not_finite_name_their_image(sides, monkeypatch):
+    class Broken:
+        batch_size = 8
+
+        def map(self, batches):
+            for batch in batches:
+                features = np.ones((len(batch), 1280), np.float32)
+                features[-1, 5] = np.nan
+                yield features
+
+    from frechet.execution.collect import collect_statistics
+    from frechet.execution.settings import Settings
+    from frechet.images.sources.registry import open_source
+
+    settings = Settings(**OFFLINE)
+    extractor = settings.load()
+    object.__setattr__(extractor, "runner", Broken())
+    with pytest.raises(NonFiniteFeaturesError, match=r"007\.png"):
+        collect_statistics(open_source(sides[0]), settings, extractor)
+    assert extract.NonFiniteFeaturesError is NonFiniteFeaturesError
+
+
+FULL = {
+    "extractor": "inception",
+    "layer": "64",
+    "weights": "a" * 64,
+    "is_official": False,
+    "preprocessing": "tensorflow",
+    "precision": "float32",
+}
+
+
+def stored(d=64, n=100, **changes):
+    x = np.random.default_rng(0).standard_normal((n, d))
+    return FeatureStatistics(
+        mean=x.mean(0),
+        covariance=np.cov(x, rowvar=False),
+        n=n,
+        spec=FeatureSpec(**{**FULL, **changes}),
+        label="stored.npz",
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("extractor", "efficientnet-lite0"),
+        ("layer", "192"),
+        ("weights", "b" * 64),
+        ("preprocessing", "pytorch-fid"),
+        ("precision", "bfloat16"),
+    ],
+)
+def test_sides_made_differently_are_refused_and_both_are_named(field, value):
+    with pytest.raises(MismatchError, match=field) as caught:
+        frechet.score(stored(**{field: value}), stored())
+    assert value[:12] in str(caught.value)
+    assert FULL[field][:12] in str(caught.value)
+
+
+def test_sides_of_other_size_are_refused():
+    with pytest.raises(MismatchError, match=r"64 dimensions and reference .* 192"):
+        frechet.score(stored(), stored(d=192, n=300, layer="192"))
+
+
+def test_official_weights_on_one_side_are_official():
+    for one, other in ((False, True), (True, False)):
+        assert frechet.score(stored(is_official=one), stored(is_official=other))["fid"].label == "FID-64"
+
+
+def test_what_is_asked_of_two_statistics_must_be_what_they_are():
+    with pytest.raises(MismatchError, match="layer 192 is asked for"):
+        frechet.score(stored(), stored(), dims=192)
+    with pytest.raises(MismatchError, match="preprocessing clean is asked for"):
+        frechet.score(stored(), stored(), preprocessing="clean")
+    with pytest.raises(RequestError, match=r"^--num-images 5 is of images"):
+        frechet.score(stored(), stored(), num_images=5)
+    assert frechet.score(stored(), stored(), dims=64, preprocessing="tensorflow")["fid"].label.startswith("FID-64")
+
+
+def test_a_reference_that_does_not_say_can_be_told():
+    silent = stored(**dict.fromkeys(FULL))
+    told = frechet.score(stored(), silent, reference_preprocessing="tensorflow")["fid"]
+    assert told.provenance["preprocessing"] == "tensorflow"
+    with pytest.raises(MismatchError, match="preprocessing"):
+        frechet.score(stored(), silent, reference_preprocessing="pytorch-fid")
+    with pytest.raises(MismatchError, match="says it was made with preprocessing tensorflow"):
+        frechet.score(silent, stored(), reference_preprocessing="pytorch-fid")
+    with pytest.raises(RequestError, match="no convention 'nonsense'"):
+        frechet.score(stored(), silent, reference_preprocessing="nonsense")
+
+
+def test_two_silent_statistics_of_an_unknown_size_are_not_called_fid():
+    x = np.random.default_rng(0).standard_normal((100, 7))
+    silent = FeatureStatistics(
+        mean=x.mean(0), covariance=np.cov(x, rowvar=False), n=None, spec=FeatureSpec(), label="s"
+    )
+    assert frechet.score(silent, silent)["fd"].label == "FD (unknown features, d = 7)"
+
+
+def test_an_indefinite_covariance_has_no_distance():
+    wrong = stored()
+    sigma = np.eye(64)
+    sigma[0, 1] = sigma[1, 0] = 5
+    object.__setattr__(wrong, "covariance", sigma)
+    with pytest.raises(StatisticsError, match="negative variances"):
+        frechet.score(wrong, stored())
+
+
+@pytest.mark.parametrize("metrics", [["fid"], ["fid-infinity"]])
+def test_an_indefinite_covariance_is_refused_where_few_images_do_not_show_it(metrics):
+    """Its negative direction, (1, -1, 0, ...), is one along which no image differs from another."""
+    wrong, rows = stored(), np.random.default_rng(1).standard_normal((9, 64))
+    rows[:, :2] = 1.0
+    few = FeatureStatistics.from_features(rows.astype(np.float32), spec=wrong.spec)
+    frechet.score(few, wrong, metrics=metrics)
+    sigma = np.eye(64)
+    sigma[0, 1] = sigma[1, 0] = 5
+    object.__setattr__(wrong, "covariance", sigma)
+    with pytest.raises(StatisticsError, match=r"stored\.npz: a covariance has negative variances .*-0\.67 of"):
+        frechet.score(few, wrong, metrics=metrics)
+    if metrics == ["fid"]:
+        with pytest.raises(StatisticsError, match=r"stored\.npz: a covariance has negative variances"):
+            frechet.score(wrong, few, metrics=metrics)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"extractor": "nonsense"},
+            "no extractor 'nonsense'; there is inception, inception-torchvision, vgg16, efficientnet-lite0",
+        ),
+        ({"dims": 100}, "no dims of EfficientNet-Lite0 '100'; there is 1280"),
+        ({"preprocessing": "tensorflow"}, "no convention of efficientnet-lite0 'tensorflow'"),
+        ({"precision": "float7"}, "no precision 'float7'"),
+        ({"backend": "tpu"}, "no backend 'tpu'"),
+        ({"backend": "openvino", "device": "cuda"}, "no device of the openvino backend 'cuda'"),
+        ({"batch_size": 0}, "batch_size is 0; expected a whole number of at least 1"),
+        ({"workers": -1}, "workers is -1"),
+        ({"num_images": 1}, "num_images is 1"),
+        ({"seed": 2**64}, "seed is"),
+        ({"on_bad_image": "ignore"}, "expected stop or skip"),
+        ({"metrics": ["nonsense"]}, "no metric 'nonsense'; there is fid"),
+        ({"metrics": ["fid"]}, "FID is the name for Inception features alone"),
+        ({"metrics": "is", "splits": [5, 0]}, r"splits are \(5, 0\); expected whole numbers of at least 1"),
+        ({"metrics": "kid", "explain": 3}, "explain lists what images do to the Fréchet distance"),
+    ],
+)
+def test_wishes_that_cannot_be_met_say_what_can(sides, options, message):
+    with pytest.raises(RequestError, match=message):
+        frechet.score(*sides, **{**OFFLINE, **options})
+
+
+def test_statistics_are_no_images(sides, tmp_path):
+    frechet.collect(sides[0], **OFFLINE).save(tmp_path / "a.npz")
+    with pytest.raises(SourceError, match="holds statistics already"):
+        frechet.collect(tmp_path / "a.npz", **OFFLINE)
+
+
+def test_one_array_is_not_taken_for_many_images():
+    with pytest.raises(SourceError, match=r"expected \(n, h, w, c\)"):
+        frechet.fid(np.zeros((299, 299, 3), np.uint8), np.zeros((4, 8, 8, 3), np.uint8))
+
+
+def test_the_same_lazy_image_may_come_twice(sides):
+    lazy = Image.open(sorted(sides[0].iterdir())[0])
+    assert frechet.collect([lazy] * 30, workers=8, **OFFLINE).n == 30
+
+
+def test_a_generator_may_use_its_memory_again():
+    buffer = np.zeros((8, 8, 3), np.uint8)
+
+    def images():
+        for value in (0, 100, 200):
+            buffer[:] = value
+            yield buffer
+
+    assert frechet.collect(images(), **OFFLINE).covariance.trace() > 0.1
+
+
+def test_bfloat16_is_computed_or_refused(sides):
+    import openvino
+
+    if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        score = frechet.score(*sides, precision="bfloat16", **OFFLINE)["fd"]
+        assert score.provenance["precision"] == "bfloat16"
+        assert float(score) == pytest.approx(float(frechet.score(*sides, **OFFLINE)["fd"]), rel=0.05)
+    else:
+        with pytest.raises(RequestError, match="needs a processor with bfloat16"):
+            frechet.collect(sides[0], precision="bfloat16", **OFFLINE)
+
+
+def test_a_reference_of_another_extractor_is_refused_before_weights_are_looked_for(sides, tmp_path, no_weights):
+    frechet.collect(sides[1], extractor="efficientnet-lite0").save(tmp_path / "r.npz")
+    with pytest.raises(
+        MismatchError, match=r"r\.npz was made with efficientnet-lite0, and .* say --extractor efficientnet-lite0"
+    ):
+        frechet.score(sides[0], tmp_path / "r.npz")
+
+
+def test_an_empty_path_is_not_the_current_folder(sides, monkeypatch):
+    monkeypatch.chdir(sides[0].parent)
+    with pytest.raises(SourceError, match="an empty path is given"):
+        frechet.score(sides[0], "", extractor="efficientnet-lite0")
+
+
+def test_only_a_frechet_distance_warns_of_few_images_and_lists_influences(sides):
+    scores = frechet.score(*sides, metrics="fd,kid", explain=2, extractor="efficientnet-lite0")
+    assert scores["fd"].influence
+    assert scores["kid"].influence is None
+    alone = frechet.score(*sides, metrics="kid", extractor="efficientnet-lite0")["kid"]
+    assert not any("span at most" in warning for warning in alone.warnings)
+    assert any("span at most" in warning for warning in scores["fd"].warnings)
+
+
+@pytest.mark.parametrize(("metric", "dims"), [("fd-infinity", 1280), ("mifid", 1280), ("rfid", 2048)])
+def test_whatever_is_made_of_frechet_distances_warns_of_few_images(metric, dims):
+    """A line through distances that hold little but bias is no less biased."""
+    x, y = np.random.default_rng(0).standard_normal((2, 20, dims)).astype(np.float32)
+    extractor = "inception" if dims == 2048 else "efficientnet-lite0"
+    score = frechet.score(x, y, features=True, metrics=metric, extractor=extractor)[metric]
+    assert score.value > 100  # of equal distributions
+    assert any(f"span at most 19 of {dims} dimensions" in warning for warning in score.warnings)
+
+
+@pytest.mark.parametrize("name", ["score", "fid", "collect", "influence"])
+def test_a_keyword_that_is_mistyped_is_named_with_its_function_and_the_nearest(name):
+    sides = ["nowhere"] if name == "collect" else ["nowhere", "nowhere"]
+    for wrong, advice in (
+        ("batchsize", "did you mean batch_size"),
+        ("feature", "did you mean features"),
+        ("x", "there is"),
+    ):
+        with pytest.raises(TypeError, match=rf"^frechet\.{name} has no keyword '{wrong}'; {advice}"):
+            getattr(frechet, name)(*sides, **{wrong: 1})
+    with pytest.raises(TypeError, match="did you mean metrics"):
+        frechet.score("nowhere", "nowhere", metric="fid")

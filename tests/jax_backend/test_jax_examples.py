@@ -1,0 +1,53 @@
+"""The examples run, on little."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from helpers import ROOT
+from jax_toy import noise
+
+import frechet
+
+EXAMPLES = ROOT / "examples"
+pytestmark = pytest.mark.skipif(not EXAMPLES.is_dir(), reason="a source distribution has no examples")
+
+
+def lines_of(name, *arguments):
+    command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_adm_files_are_evaluated_on_a_trial(tmp_path, weights):
+    """What it prints is what the statistics in the file it made are from."""
+    head, fid, sfid = lines_of("adm_reference.py", "--trial", tmp_path, "--weights", weights, "--backend", "openvino")
+    assert head.split() == ["here", "published"]
+    with np.load(tmp_path / "reference.npz") as reference, np.load(tmp_path / "samples.npz") as samples:
+        arrays = samples["arr_0"], reference["arr_0"]
+    for line, dims in ((fid, 2048), (sfid, 2023)):
+        name, here, published = line.split()
+        expected = frechet.score(*arrays, dims=dims, preprocessing="tensorflow", weights=weights)[name]
+        assert float(here) == pytest.approx(float(expected), rel=1e-3)
+        assert published == "unknown"
+
+
+def test_a_reference_is_made_of_an_iterator(tmp_path):
+    images = noise(21, size=20)
+    np.save(tmp_path / "images.npy", images)
+    settings = ["--extractor", "efficientnet-lite0", "--batch", 8]
+    lines_of("jax_reference.py", tmp_path / "images.npy", tmp_path / "reference.npz", *settings)
+    made = frechet.read_statistics(tmp_path / "reference.npz")
+    expected = frechet.collect(images, extractor="efficientnet-lite0")
+    assert made.n == 21
+    np.testing.assert_allclose(made.mean, expected.mean, rtol=0, atol=1e-4 * expected.mean.max())
+
+
+def test_a_denoiser_gets_nearer_to_clean_images():
+    pytest.importorskip("flax")
+    pytest.importorskip("optax")
+    lines = lines_of("jax_training_loop.py", "--steps", 40, "--every", 40, "--images", 24, "--batch", 16)
+    before, after = (float(line.rpartition(" ")[2]) for line in lines)
+    assert after < before

@@ -1,0 +1,317 @@
+"""Several metrics in one pass: one run of the network, clear words where a metric cannot be computed."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+from helpers import DATA, make_image_folder, run
+
+import frechet
+from frechet.distances import kernel
+from frechet.distances.inception_score import legacy_permutation, split_inception_scores
+from frechet.errors import FrechetError, RequestError, WeightsError
+from frechet.features.registry import load_extractor
+from frechet.metrics import METRICS
+from frechet.results import ScoreUnavailableError
+from frechet.statistics import accumulator
+from frechet.statistics.feature_statistics import FeatureStatistics
+
+OFFLINE = {"extractor": "efficientnet-lite0"}
+SEVEN = ["fd", "kid", "is", "precision", "recall", "density", "coverage"]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sides")
+    return make_image_folder(folder / "a", 11, seed=1), make_image_folder(folder / "b", 13, seed=2, size=(50, 30))
+
+
+@pytest.fixture(scope="module")
+def sides():
+    """Statistics of real features: generated, reference, held out (see test_metric_values.py)."""
+    with np.load(DATA / "metrics.npz") as archive:
+        rows = {key: archive[key].astype(np.float32) for key in ("generated", "reference", "held_out")}
+    return [FeatureStatistics.from_features(side) for side in rows.values()]
+
+
+@pytest.mark.parametrize("backend", ["openvino", "torch"])
+def test_seven_metrics_run_the_network_once(folders, backend, monkeypatch):
+    images = []
+    real = load_extractor(backend=backend, extra_layers=["logits"], name="efficientnet-lite0").runner.__class__.map
+
+    def counted(self, batches):
+        for batch in batches:
+            images.append(len(batch))
+            yield from real(self, [batch])
+
+    monkeypatch.setattr(
+        f"frechet.backends.{backend}.{'OpenVINO' if backend == 'openvino' else 'Torch'}Runner.map", counted
+    )
+    together = frechet.score(*folders, metrics=SEVEN, backend=backend, **OFFLINE)
+    assert sum(images) == 24
+    assert list(together) == SEVEN
+    for name in ("fd", "is"):
+        alone = frechet.score(*folders, metrics=[name], backend=backend, **OFFLINE)[name]
+        assert float(together[name]) == pytest.approx(float(alone), rel=1e-5)
+    logits = frechet.collect(folders[0], dims=1000, backend=backend, **OFFLINE)
+    expected = split_inception_scores(logits.features, 10, legacy_permutation(11, 0))
+    assert float(together["is"]) == pytest.approx(expected.mean, rel=1e-5)
+    assert together["is"].label == "Inception Score-EfficientNet-Lite0"
+    assert together["is"].n_reference is None
+
+
+def test_what_lies_beside_a_layer_does_not_change_its_statistics(folders):
+    alone = frechet.collect(folders[1], **OFFLINE)
+    scores = frechet.score(folders[0], alone, metrics=["fd", "vendi", "is", "precision"], **OFFLINE)
+    assert list(scores) == ["fd", "vendi", "is", "precision"]  # the reference's class scores are not missed
+    both = frechet.score(*folders, metrics=["fd", "is"], **OFFLINE)
+    assert both["fd"].provenance["weights"] == alone.spec.weights
+
+
+def test_inceptions_layers_together_are_those_alone(weights_with_head):
+    random = np.random.default_rng(0)
+    images = [random.integers(0, 256, (20, 20, 3), np.uint8) for _ in range(3)]
+    extra_layers = ["logits", "spatial", "64"]
+    loaded = load_extractor(weights=weights_with_head, extra_layers=extra_layers, dims=768)
+    batch = np.stack([np.resize(image, (299, 299, 3)) for image in images]).astype(np.float32)
+    together = next(loaded.runner.map([batch]))
+    assert loaded.total_dims == 768 + 1008 + 2023 + 64
+    for name, dims in (("features", 768), ("logits", 1008), ("spatial", 2023), ("64", 64)):
+        alone = load_extractor(weights=weights_with_head, dims=dims)
+        np.testing.assert_allclose(
+            together[:, loaded.layer_slices[name]], next(alone.runner.map([batch])), rtol=1e-4, atol=1e-5
+        )
+        spec = loaded.spec if name == "features" else loaded.extra_layers[name].spec
+        assert spec == alone.spec
+
+
+def test_weights_without_class_scores_cost_the_inception_score_alone(weights, folders):
+    scores = frechet.score(*folders, metrics=["fid", "is"], weights=weights)
+    assert list(scores) == ["fid"]
+    assert "has no fc.weight" in scores.unavailable["is"]
+    with pytest.raises(WeightsError, match=r"has no fc\.weight"):
+        frechet.score(*folders, metrics=["is"], weights=weights)
+
+
+def test_one_side_is_enough_for_metrics_of_one_side(folders):
+    scores = frechet.score(folders[0], metrics=["is", "vendi"], splits=(5, 10), **OFFLINE)
+    assert set(scores) == {"is", "vendi"}
+    table = scores["is"].terms
+    assert table["mean of 5 splits"] == float(scores["is"])
+    assert table["deviation of 10 splits"] > 0
+    assert scores.provenance["reference"] is None
+    adm = frechet.score(folders[0], metrics="is,is@adm", splits=[1], **OFFLINE)
+    assert float(adm["is@adm"]) == pytest.approx(float(adm["is"]), rel=1e-9)
+    ten = frechet.score(folders[0], metrics="is@adm", splits=[10], **OFFLINE)["is@adm"]
+    assert float(ten) == float(adm["is@adm"])  # of 5,000 images a split, however many splits others have
+    assert (ten.settings["splits"], ten.settings["split_size"]) == (None, 5000)
+    with pytest.raises(RequestError, match="fd compares two sides"):
+        frechet.score(folders[0], **OFFLINE)
+
+
+def test_metrics_that_fail_are_told_and_the_others_reported(sides):
+    generated, reference, _ = sides
+    few = FeatureStatistics.from_features(generated.features[:4])
+    scores = frechet.score_statistics(few, reference, metrics=["fd", "precision", "density", "ct", "is"])
+    assert set(scores) == {"fd", "precision"}
+    assert "4 generated images have no 5-th neighbour" in scores.unavailable["density"]
+    assert "--held-out (held_out=;" in scores.unavailable["ct"]
+    assert "use extractor inception" in scores.unavailable["is"]
+    with pytest.raises(ScoreUnavailableError, match="5-th neighbour"):
+        scores["density"]
+    with pytest.raises(KeyError):
+        scores["kid"]
+    json.loads(scores.to_json())
+
+
+@pytest.mark.parametrize(
+    ("metric", "sides", "told"),
+    [
+        ("ct", (30, 2, 30), "3 cells; got 2"),
+        ("mifid", (30, 0, 30), "zero for every image"),
+        ("mifid", (0, 30, 30), "zero for every image"),
+        ("fd-infinity", (7, 30, 30), "at least 8; got 7"),
+        ("fd-infinity", (30, 7, 30), "at least 8; got 7"),
+        ("realism", ("copy", 30, 30), "100% of the generated images are copies"),
+        ("precision", ("huge", 30, 30), "squares are beyond float32"),
+    ],
+)
+def test_sides_of_which_a_metric_says_nothing_are_refused(metric, sides, told):
+    rows = np.random.default_rng(0).standard_normal((90, 4)).astype(np.float32)
+    rows[30:44] *= 0.01  # images of the reference with small neighbourhoods
+    made = {0: rows[:30] * 0, "copy": rows[30:44], "huge": rows[:30] * 1e20}
+    given = [made.get(n, rows[30 * i : 30 * i + n] if isinstance(n, int) else None) for i, n in enumerate(sides)]
+    with pytest.raises(RequestError, match=told):
+        frechet.score(*given[:2], held_out=given[2], features=True, metrics=metric)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "match"),
+    [
+        (["nonsense"], "no metric 'nonsense'; there is fid"),
+        (["kid@nobody"], "kid has no preset 'nobody'; there is torch-fidelity, clean-fid"),
+        (["vendi@adm"], "no preset 'adm'; there is none"),
+        (["kid@torch-fidelity"], "subsets of 1000 needs as many"),
+        (["rfid"], "metric rfid is not for features of an unknown extractor"),
+    ],
+)
+def test_wishes_that_cannot_be_met(sides, metrics, match):
+    with pytest.raises(FrechetError, match=match):
+        frechet.score_statistics(*sides[:2], metrics=metrics)
+
+
+def test_all_is_all_that_fits(sides):
+    generated, reference, held_out = sides
+    scores = frechet.score_statistics(generated, reference, held_out=held_out, metrics=["all"])
+    rows = {name: metric for name, metric in METRICS.items() if metric.layer == "features" and metric.extractor is None}
+    fit = {name for name, metric in rows.items() if metric.requires_inception is not True and not metric.uses_latents}
+    assert set(scores) == fit
+    assert set(scores) >= {"fd", "kid", "ct", "fls", "mind", "vendi"}
+    assert not scores.unavailable
+
+
+def test_presets_are_their_own_scores(sides):
+    scores = frechet.score_statistics(
+        *sides[:2], metrics=["precision", "precision@prdc", "mifid@torchmetrics", "mifid"]
+    )
+    assert float(scores["precision"]) != float(scores["precision@prdc"])
+    assert scores["precision@prdc"].settings == {"k": 5, "closed": False}
+    assert scores["precision@prdc"].label == "Precision (unknown features, d = 80), as prdc has it"
+    assert float(scores["mifid"]) != float(scores["mifid@torchmetrics"])
+
+
+def test_kid_has_an_interval(sides):
+    score = frechet.score_statistics(*sides[:2], metrics=["kid"])["kid"]
+    low, high = score.interval_95
+    assert low < float(score) < high
+    assert score.corrected_value == float(score)
+
+
+def test_statistics_without_features_have_no_kid(folders, sides, tmp_path):
+    moments = {"mu": sides[1].mean, "sigma": sides[1].covariance}
+    np.savez(tmp_path / "peer.npz", **moments)
+    scores = frechet.score(sides[0], tmp_path / "peer.npz", metrics=["fd", "kid"])
+    assert set(scores) == {"fd"}
+    assert "give the images themselves" in scores.unavailable["kid"]
+
+
+def test_reconstructions_are_pairs(weights, folders):
+    with pytest.raises(RequestError, match="got 11 and 13; expected as many of each"):
+        frechet.score(*folders, metrics=["rfid"], weights=weights, dims=64)
+    score = frechet.score(folders[0], folders[0], metrics=["rfid"], weights=weights, dims=64)["rfid"]
+    assert float(score) == pytest.approx(0, abs=1e-6)
+    assert score.label.startswith("rFID-64")
+
+
+def test_features_beyond_memory_go_to_a_file(folders, monkeypatch):
+    expected = frechet.score(*folders, metrics=["kid", "vendi"], **OFFLINE)
+    rooms = []
+    real = np.memmap
+
+    def mapped(*arguments, **settings):
+        rooms.append(settings["shape"])
+        return real(*arguments, **settings)
+
+    monkeypatch.setattr(accumulator, "MAX_IN_MEMORY_BYTES", 1000)
+    monkeypatch.setattr(np, "memmap", mapped)
+    found = frechet.score(*folders, metrics=["kid", "vendi"], **OFFLINE)
+    assert rooms == [(11, 1280), (13, 1280)]
+    assert float(found["kid"]) == float(expected["kid"])
+
+
+def test_seeds_move_what_is_drawn_and_nothing_else(sides):
+    def scores(seed):
+        chosen = [FeatureStatistics.from_features(side.features, seed=seed) for side in sides[:2]]
+        return frechet.score_statistics(*chosen, metrics=["mind", "kid", "precision"])
+
+    one, same, other = scores(1), scores(1), scores(2)
+    assert float(one["mind"]) == float(same["mind"]) != float(other["mind"])
+    assert float(one["kid"]) == float(other["kid"])
+    assert float(one["precision"]) == float(other["precision"])
+
+
+def test_the_command_line_reports_what_it_can(folders):
+    code, out, err = run("score", *folders, "--extractor", "efficientnet-lite0", "--metrics", "fd,kid,ct", "--json")
+    assert code == 2
+    found = json.loads(out)
+    assert set(found["scores"]) == {"fd", "kid"}
+    assert "--held-out" in found["unavailable"]["ct"]
+    assert "no ct: ct needs images that the generator never saw" in err
+    code, out, _ = run("score", folders[0], "--extractor", "efficientnet-lite0", "--metrics", "is", "--splits", "2,5")
+    assert code == 0
+    assert "mean of 5 splits" in out
+    assert "reference" not in out
+    code, _, err = run("score", folders[0], "--metrics", "is", "--splits", "two")
+    assert (code, "expected whole numbers" in err) == (2, True)
+
+
+def test_frechet_metrics_lists_them():
+    code, out, _ = run("metrics")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == list(METRICS)
+    assert "[torch-fidelity, clean-fid]" in out
+
+
+def test_scores_print_format_and_name_what_they_hold(sides):
+    scores = frechet.score_statistics(sides[0], sides[1], metrics=["fd", "kid"], interval="none")
+    assert f"{scores['fd']:.2f}" == f"{scores['fd'].value:.2f}"
+    assert f"{scores['fd']}" == str(scores["fd"])
+    assert repr(scores) == f"<Scores: {scores['fd']}, {scores['kid']}>"
+    with pytest.raises(KeyError, match="no score 'fid'; there is fd, kid"):
+        scores["fid"]
+    assert scores.get("fid") is None
+
+
+@pytest.mark.parametrize("shift", [100, 1000])
+def test_kid_of_features_far_from_the_origin(shift):
+    """The U-statistic and its jackknife in float64, by their definitions; float32 would hold no digit of the kernel's differences."""
+    random = np.random.default_rng(0)
+    x, y = ((random.standard_normal((n, 20)) + shift).astype(np.float32) for n in (50, 40))
+
+    def value(x, y):
+        def kernel(a, b):
+            return (a @ b.T / 20 + 1) ** 3
+
+        own = [(kernel(a, a).sum() - np.trace(kernel(a, a))) / (len(a) * (len(a) - 1)) for a in (x, y)]
+        return sum(own) - 2 * kernel(x, y).mean()
+
+    exact = [side.astype(np.float64) for side in (x, y)]
+    found = kernel.kid(x, y)
+    assert found.value == pytest.approx(value(*exact), rel=1e-5)
+    left = [[value(np.delete(exact[0], i, 0), exact[1]) for i in range(50)]]
+    left.append([value(exact[0], np.delete(exact[1], i, 0)) for i in range(40)])
+    jackknife = sum((len(one) - 1) * np.var(one) for one in left)
+    assert 0.5 * jackknife**0.5 < found.standard_error < 1.01 * jackknife**0.5
+    subsets = kernel.kid_over_subsets(x, y, subsets=1, subset_size=40, seed=3)
+    draws = np.random.RandomState(3)
+    some = [side[draws.choice(len(side), 40, replace=False)] for side in exact]
+    assert subsets.value == pytest.approx(value(*some), rel=1e-5)
+
+
+@pytest.mark.parametrize("spread", [0.3, 0.03, 0.01])
+def test_kids_standard_error_where_features_spread_little_beside_their_mean(spread):
+    """Of one distribution all variance is degenerate, and that of normal features of unit mean has a closed form:
+    the doubly centred kernel is 3·2² (x - 1)·(y - 1)/d and smaller terms, its mean square 144 spread⁴/d."""
+    random = np.random.default_rng(0)
+    n, d = 400, 512
+    x, y = ((1 + spread * random.standard_normal((n, d))).astype(np.float32) for _ in range(2))
+    expected = (144 * spread**4 / d * 8 / n**2) ** 0.5
+    assert kernel.kid(x, y).standard_error == pytest.approx(expected, rel=0.25 if spread > 0.1 else 0.05)
+
+
+def test_kids_variance_is_unbiased():
+    """Over all samples of 4 and 5 images of two distributions of two points each, with their probabilities."""
+    points, odds = np.array([[[0.0, 1], [1, -0.5]], [[0.5, 0.2], [-1, 2]]]), np.array([[0.3, 0.7], [0.6, 0.4]])
+    found = []
+    for one in itertools.product(range(2), repeat=5):
+        for other in itertools.product(range(2), repeat=4):
+            i, j = list(one), list(other)
+            x, y = points[0, i], points[1, j]
+            estimate, _ = kernel._kid_variances(
+                kernel._kernel_sums(x), kernel._kernel_sums(y), kernel._kernel_sums(x, y)
+            )
+            found.append((odds[0, i].prod() * odds[1, j].prod(), kernel.kid(x, y).value, estimate))
+    weights, values, estimates = np.array(found).T
+    truth = weights @ values**2 - (weights @ values) ** 2
+    assert weights @ estimates == pytest.approx(truth, rel=1e-9)

@@ -1,0 +1,53 @@
+"""An extractor without a network: an image's first six values. As a program: statistics of an array file, resumably, in small or large parts."""
+
+import sys
+import time
+
+import numpy as np
+
+from frechet.execution.collect import collect_statistics
+from frechet.execution.settings import Settings
+from frechet.features.registry import LoadedExtractor
+from frechet.features.spec import FeatureSpec
+from frechet.images.sources.registry import open_source
+from frechet.preprocessing.registry import PREPROCESSINGS
+
+PIXELS = 4
+
+
+class ToyRunner:
+    batch_size = 64
+
+    def map(self, batches):
+        for batch in batches:
+            time.sleep(0.005)
+            yield batch.reshape(len(batch), -1)[:, :6].copy()
+
+
+TOY = LoadedExtractor(
+    runner=ToyRunner(),
+    preprocessing=PREPROCESSINGS["pytorch-fid"],
+    input_size=PIXELS,
+    dims=6,
+    spec=FeatureSpec(
+        extractor="toy", layer="6", weights="0" * 64, is_official=False, preprocessing="none", precision="float32"
+    ),
+    backend="toy",
+)
+
+
+def first_six_values(images):
+    """The features of (n, PIXELS, PIXELS, 3) uint8, by hand."""
+    return images.reshape(len(images), -1)[:, :6].astype(np.float32)
+
+
+if __name__ == "__main__":
+    sys.stdout.write("begun\n")
+    sys.stdout.flush()
+    source, folder, out, large = sys.argv[1:]
+    if large == "large":
+        import toy_large_chunks  # noqa: F401, cuts this run into large parts
+    statistics = collect_statistics(open_source(source), Settings(work_dir=folder), TOY)
+    np.savez(
+        out, mean=statistics.mean, covariance=statistics.covariance, rows=statistics.rows, indices=statistics.indices
+    )
