@@ -26,7 +26,9 @@ _IMAGE_OPTIONS = (
     click.option(
         "--dims", type=int, metavar="N", help="Layer of inception: 64, 192, 768, 2048 (the default), 2023 (sFID), 1008."
     ),
-    click.option("--preprocessing", metavar="NAME", help="pytorch-fid (the default), tensorflow, clean or torchmetrics."),
+    click.option(
+        "--preprocessing", metavar="NAME", help="pytorch-fid (the default), tensorflow, clean or torchmetrics."
+    ),
     click.option(
         "--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights that come before every other place."
     ),

@@ -139,7 +139,9 @@ def declare_reference(
     if preprocessing is None and size is None:
         return data
     if not isinstance(data, FeatureStatistics):
-        raise RequestError("reference_preprocessing and reference_size are for statistics files; images follow convention")
+        raise RequestError(
+            "reference_preprocessing and reference_size are for statistics files; images follow convention"
+        )
     if preprocessing is not None:
         if preprocessing not in PREPROCESSINGS:
             raise RequestError(f"no preprocessing {preprocessing!r}; there is {', '.join(PREPROCESSINGS)}")

@@ -77,7 +77,12 @@ class ImageMetric(Metric):
     ) -> None:
         super().__init__(**options)
         self.value_range = validate_value_range(value_range)
-        extractor_options: Any = {"extractor": extractor, "dims": dims, "preprocessing": preprocessing, "precision": precision}
+        extractor_options: Any = {
+            "extractor": extractor,
+            "dims": dims,
+            "preprocessing": preprocessing,
+            "precision": precision,
+        }
         reference = _load_reference(reference, extractor_options)  # first: what is mistyped should not cost a download
         network = ImageFeatures(**extractor_options, weights=weights, value_range=(0.0, 255.0))
         # not a submodule: DistributedDataParallel would send its weights around at every step
