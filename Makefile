@@ -1,18 +1,28 @@
-# Two commands on a fresh machine: `make demo` and `make test`. Each sets up what it needs in .venv.
+# `make demo`, `make quick` and `make test` work on a fresh machine: each sets up what it needs in .venv.
 PYTHON ?= python3
+JOBS ?= logical
 BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --maxprocesses 8
+SOURCES := src tests benchmarks examples
 
-.PHONY: demo test lint docs bench clean
+.PHONY: demo quick test lint docs bench lock clean
 
+# The distance of photographs that are corrupted more and more, without a download.
 demo: .venv/demo
 	$(BIN)/frechet demo
 
+# The linters and the fast tests: run it after every change.
+quick: lint
+	$(PYTEST) -m "not slow and not subprocess and not browser and not network"
+
+# All tests, with their coverage: run it before you submit.
 test: .venv/dev
-	$(BIN)/python -m pytest
+	$(PYTEST) --cov
 
 lint: .venv/dev
-	$(BIN)/ruff check src tests benchmarks examples
-	$(BIN)/ruff format --check src tests benchmarks examples
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
@@ -21,20 +31,28 @@ docs: .venv/dev
 
 bench: .venv/dev
 	$(BIN)/python benchmarks/limits.py
-	@echo "against other tools: see benchmarks/README.md"
+	@echo "comparisons with other tools: see benchmarks/README.md"
+
+# Upgrade the pinned tools, then run `make test`.
+lock:
+	rm -rf .venv
+	echo > constraints.txt
+	$(MAKE) .venv/dev
+	echo "# Versions of the development environment (Python 3.11, Linux), used by make. Update: make lock" > constraints.txt
+	$(BIN)/python -m pip freeze --exclude-editable | sed -e 's/+cpu//' >> constraints.txt
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
-.venv/demo: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[demo]'
+.venv/demo: pyproject.toml constraints.txt | .venv/bin/python
+	$(INSTALL) --editable '.[demo]'
 	@touch $@
 
-.venv/dev: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet torch==2.13.0
-	$(BIN)/python -m pip install --quiet --editable '.[demo,torch,jax,report,torchmetrics]' --group dev --group docs
+.venv/dev: pyproject.toml constraints.txt | .venv/bin/python
+	$(INSTALL) torch==2.13.0
+	$(INSTALL) --editable '.[demo,torch,jax,report,torchmetrics]' --group dev --group docs
 	@touch $@ .venv/demo
 
 clean:
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv build dist htmlcov .coverage .pytest_cache .mypy_cache .ruff_cache

@@ -1,23 +1,73 @@
+"""Fixtures of all tests, and the share of the machine that each pytest-xdist worker uses."""
+
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
+import threadpoolctl
+from filelock import FileLock
 from helpers import DATA, make_image_folder
 from seeded_weights import make_seeded_state_dict, write_pth
 
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+WORKER_COUNT = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+
+
+def pin_to_cores(worker_index, worker_count):
+    """Keep this process and its children to its share of the cores.
+
+    BLAS, OpenVINO, PyTorch and XLA start one thread per core that they may run on. Without this, every worker starts
+    threads for the whole machine, and they wait for each other.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    share = cores[worker_index::worker_count] or [cores[worker_index % len(cores)]]
+    os.sched_setaffinity(0, share)
+    threadpoolctl.threadpool_limits(len(share))  # NumPy's BLAS has counted the cores already
+
+
+if WORKER_COUNT > 1 and hasattr(os, "sched_setaffinity"):
+    pin_to_cores(int(WORKER.removeprefix("gw")), WORKER_COUNT)
+
+
+def pytest_configure(config):
+    """Let JAX keep what it compiled between workers and runs, in pytest's cache."""
+    if hasattr(config, "cache"):
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("jax")))
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
+
 
 @pytest.fixture(scope="session")
-def weights(tmp_path_factory):
+def shared_tmp_path(tmp_path_factory):
+    """A folder that all workers of this run share."""
+    base = tmp_path_factory.getbasetemp()
+    path = (base.parent if WORKER_COUNT > 1 else base) / "shared"
+    path.mkdir(exist_ok=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def weights(shared_tmp_path):
     """A .pth of seeded Inception weights."""
-    return write_pth(tmp_path_factory.mktemp("weights") / "seeded.pth", make_seeded_state_dict(2015))
+    return write_weights_once(shared_tmp_path / "seeded.pth")
 
 
 @pytest.fixture(scope="session")
-def weights_with_head(tmp_path_factory):
-    """The same with the class scores' layer."""
-    return write_pth(tmp_path_factory.mktemp("weights") / "head.pth", make_seeded_state_dict(2015, head=True))
+def weights_with_head(shared_tmp_path):
+    """A .pth of seeded Inception weights that includes the layer of class scores."""
+    return write_weights_once(shared_tmp_path / "head.pth", head=True)
+
+
+def write_weights_once(path: Path, **options):
+    """Write seeded weights, unless another worker has done so."""
+    with FileLock(path.with_suffix(".lock")):
+        return path if path.exists() else write_pth(path, make_seeded_state_dict(2015, **options))
 
 
 @pytest.fixture(scope="session")
 def golden():
+    """Numbers of other tools on the photographs: {name: array}."""
     with np.load(DATA / "golden.npz") as archive:
         return dict(archive)
 
@@ -39,7 +89,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def extracted_counts(monkeypatch):
-    """How many images went through the network."""
+    """How many images each call passed through the network."""
     from frechet.features.extract import extract
 
     counts = []

@@ -1,31 +1,38 @@
-"""What several test modules share: folders of images, the command line in a process of its own, comparisons."""
+"""What several test modules share: folders of images, the command line, comparisons of statistics."""
 
+import contextlib
+import io
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
+import pytest
 from PIL import Image
+
+from frechet.cli.main import main
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests" / "data"
 
 
 def assert_same_statistics(one, other):
-    """Two statistics have the same bits."""
+    """Assert that two statistics have the same bits."""
     assert one.n == other.n
     for name in ("mean", "covariance", "rows", "places"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
 def list_chunk_files(folder):
-    """Finished parts in a work-dir: which files they are."""
+    """Return what identifies the file of each finished chunk in a work directory."""
     return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.glob("images/part-*.npz")}
 
 
 def make_image_folder(path, count=6, seed=0, size=(40, 32)):
+    """Write `count` PNG images of seeded noise, `size` = (height, width). Return the folder."""
     random = np.random.default_rng(seed)
     path.mkdir(parents=True)
     for index in range(count):
@@ -35,18 +42,30 @@ def make_image_folder(path, count=6, seed=0, size=(40, 32)):
 
 
 def run(*arguments, **environment_overrides):
-    """The command line in a process of its own: (exit code, stdout, stderr)."""
-    environment = {**os.environ, "COLUMNS": "120", **environment_overrides}
+    """Run the command line in this process. Return (exit code, stdout, stderr)."""
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.dict(os.environ, {"COLUMNS": "120", **environment_overrides}),
+        contextlib.redirect_stdout(stdout),
+        contextlib.redirect_stderr(stderr),
+        pytest.raises(SystemExit) as end,
+    ):
+        main([str(argument) for argument in arguments])
+    return end.value.code, stdout.getvalue(), stderr.getvalue()
+
+
+def run_process(*arguments, **environment_overrides):
+    """Run the command line in a new process, for tests of what a process has. Return (exit code, stdout, stderr)."""
     completed = subprocess.run(
         [sys.executable, "-m", "frechet", *map(str, arguments)],
         capture_output=True,
         text=True,
-        env=environment,
+        env={**os.environ, "COLUMNS": "120", **environment_overrides},
         check=False,
     )
     return completed.returncode, completed.stdout, completed.stderr
 
 
 def restore_sigint():
-    """In a child: what a shell starts in the background ignores SIGINT, and so would its children."""
+    """Let a child be interrupted: what a shell starts in the background ignores SIGINT, and so would its children."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
