@@ -20,7 +20,7 @@ from PIL import Image, ImageFilter
 import frechet
 from frechet.distances.frechet import frechet_terms
 from frechet.distances.gaussian import Gaussian
-from frechet.distances.transport import influence, optimal_coupling
+from frechet.distances.transport import influence_function, optimal_coupling
 from frechet.images.decode import decode
 from frechet.images.sources.registry import open_source
 
@@ -49,7 +49,7 @@ def measure_removal(x, y):
         basis = np.linalg.qr(np.random.default_rng(d).standard_normal((x.shape[1], d)))[0]
         a, b = x[:n] @ basis, y[:n] @ basis
         p, q = (Gaussian(z.mean(0), covariance=np.cov(z, rowvar=False)) for z in (a, b))
-        predicted = -influence(a, p, q, optimal_coupling(p, q)).total[:N_REMOVED] / (n - 1)
+        predicted = -influence_function(a, p, q, optimal_coupling(p, q)).total[:N_REMOVED] / (n - 1)
         whole = frechet_terms(p, q).total
         left = np.arange(n)
         observed = []

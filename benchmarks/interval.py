@@ -25,7 +25,7 @@ from frechet._internal.cpu import process_cpu_count
 from frechet.distances.extrapolation import frechet_infinity
 from frechet.distances.frechet import frechet_terms
 from frechet.distances.gaussian import Gaussian
-from frechet.distances.interval import IntervalInput, confidence_interval
+from frechet.distances.interval import Z_95, IntervalInput, confidence_interval
 
 D = 32
 RATIOS = (2, 5, 10, 20, 50)
@@ -210,7 +210,7 @@ def plot(args):
         axis.plot(n, [row["fid_infinity"] for row in chosen], "s--", color="#efb118", label="FID∞")
         corrected, error = ([row[key] for row in chosen] for key in ("corrected", "standard_error"))
         axis.errorbar(
-            n, corrected, [1.96 * e for e in error], fmt="o-", capsize=4, color="#4269d0", label="corrected, 95 %"
+            n, corrected, [Z_95 * e for e in error], fmt="o-", capsize=4, color="#4269d0", label="corrected, 95 %"
         )
         axis.axhline(corrected[-1], color="#4269d0", linewidth=0.8, alpha=0.5)
         axis.set(title=f"d = {d}", xlabel="images a side", xscale="log", ylim=(0, None))

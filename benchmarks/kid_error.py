@@ -24,6 +24,7 @@ import numpy as np
 from machine import machine
 
 import frechet
+from frechet.distances.interval import Z_95
 from frechet.distances.kernel import kid
 from frechet.images.sources.registry import open_source
 
@@ -74,7 +75,7 @@ def row(pair):
         "deviation": population_std,
         "told_over_deviation": float(np.mean(errors**2) ** 0.5 / population_std),
         "median_told_over_deviation": float(np.median(errors) / population_std),
-        "interval_covers": float((np.abs(values - center) <= 1.96 * errors).mean()),
+        "interval_covers": float((np.abs(values - center) <= Z_95 * errors).mean()),
         "bootstrap_over_deviation": float(naive / population_std),
         "bootstrap_without_twins_over_deviation": float(distinct / population_std),
     }

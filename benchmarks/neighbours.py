@@ -32,8 +32,8 @@ print(json.dumps({{"seconds": seconds, "processor_seconds": used, "peak_mib": pe
 """
 PROGRAMS = {
     "frechet neighbours": (
-        "from frechet.distances.prdc import Ball, neighbourhoods",
-        "m = neighbourhoods(x, y, [Ball(5, closed=False)]).members[Ball(5, closed=False)]\n"
+        "from frechet.distances.prdc import Neighbourhood, compute_prdc",
+        "k5 = Neighbourhood(5, closed=False)\nm = compute_prdc(x, y, [k5]).memberships[k5]\n"
         "values = {k: getattr(m, k) for k in ('precision', 'recall', 'density', 'coverage')}",
     ),
     "prdc": (

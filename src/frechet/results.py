@@ -33,6 +33,7 @@ class Score:
         influence: the images that raise and that lower the value most, where that was asked for, or None.
         terms: parts of the value, or further numbers, by name.
         deviation: between splits, subsets or repeated runs, where there are such, or None.
+        splits: of the Inception Score, for each number of splits n, `{"n", "mean", "std"}` over the splits.
         per_class: its value for each class alone, where that was asked for; classes that have none are absent.
         repeats: its values in runs that were repeated with other seeds; `value` is then their mean, `deviation` their spread.
         settings: the metric's own (splits, neighbours, subsets ...), by name.
@@ -59,6 +60,7 @@ class Score:
     influence: Mapping[str, Any] | None = None
     terms: Mapping[str, float] = field(default_factory=dict)
     std: float | None = None
+    splits: tuple[Mapping[str, float], ...] = ()
     per_class: Mapping[str, float] = field(default_factory=dict)
     repeats: tuple[float, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)

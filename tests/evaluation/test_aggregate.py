@@ -261,7 +261,7 @@ mean_colour.pixels = 8
 def two_extractors(monkeypatch):
     """Metrics of which one bears the name of another extractor than the one asked for."""
     row = replace(METRICS["fd-dinov2"], extractor="test_several:mean_colour")
-    monkeypatch.setitem(METRICS, "fd-dinov2", row)
+    monkeypatch.setitem(METRICS._entries, "fd-dinov2", row)
     return ["fd", "fd-dinov2"]
 
 

@@ -1,4 +1,4 @@
-"""Several metrics in one pass: one run of the network, clear words where a metric cannot be computed."""
+"""Several metrics in one run: the network runs once, and a metric that cannot be computed gets a reason."""
 
 import itertools
 import json
@@ -61,15 +61,20 @@ def test_seven_metrics_run_the_network_once(folders, backend, monkeypatch):
     assert together["is"].n_reference is None
 
 
-def test_what_lies_beside_a_layer_does_not_change_its_statistics(folders):
+def test_other_layers_do_not_change_the_statistics_of_a_layer(folders):
     alone = frechet.collect(folders[1], **OFFLINE)
     scores = frechet.score(folders[0], alone, metrics=["fd", "vendi", "is", "precision"], **OFFLINE)
-    assert list(scores) == ["fd", "vendi", "is", "precision"]  # the reference's class scores are not missed
+    assert list(scores) == [
+        "fd",
+        "vendi",
+        "is",
+        "precision",
+    ]  # the Inception Score does not need logits of the reference
     both = frechet.score(*folders, metrics=["fd", "is"], **OFFLINE)
     assert both["fd"].provenance["weights"] == alone.spec.weights
 
 
-def test_inceptions_layers_together_are_those_alone(weights_with_head):
+def test_inception_layers_are_the_same_together_and_alone(weights_with_head):
     random = np.random.default_rng(0)
     images = [random.integers(0, 256, (20, 20, 3), np.uint8) for _ in range(3)]
     extra_layers = ["logits", "spatial", "64"]
@@ -86,7 +91,7 @@ def test_inceptions_layers_together_are_those_alone(weights_with_head):
         assert spec == alone.spec
 
 
-def test_weights_without_class_scores_cost_the_inception_score_alone(weights, folders):
+def test_weights_without_logits_make_only_the_inception_score_unavailable(weights, folders):
     scores = frechet.score(*folders, metrics=["fid", "is"], weights=weights)
     assert list(scores) == ["fid"]
     assert "has no fc.weight" in scores.unavailable["is"]
@@ -94,23 +99,25 @@ def test_weights_without_class_scores_cost_the_inception_score_alone(weights, fo
         frechet.score(*folders, metrics=["is"], weights=weights)
 
 
-def test_one_side_is_enough_for_metrics_of_one_side(folders):
+def test_metrics_without_a_reference_need_only_generated_images(folders):
     scores = frechet.score(folders[0], metrics=["is", "vendi"], splits=(5, 10), **OFFLINE)
     assert set(scores) == {"is", "vendi"}
-    table = scores["is"].terms
-    assert table["mean of 5 splits"] == float(scores["is"])
-    assert table["deviation of 10 splits"] > 0
+    five, ten = scores["is"].splits
+    assert (five["n"], five["mean"], five["std"]) == (5, float(scores["is"]), scores["is"].std)
+    assert ten["n"] == 10
+    assert ten["std"] > 0
+    assert json.loads(scores.to_json())["scores"]["is"]["splits"] == [five, ten]
     assert scores.provenance["reference"] is None
     adm = frechet.score(folders[0], metrics="is,is@adm", splits=[1], **OFFLINE)
     assert float(adm["is@adm"]) == pytest.approx(float(adm["is"]), rel=1e-9)
     ten = frechet.score(folders[0], metrics="is@adm", splits=[10], **OFFLINE)["is@adm"]
-    assert float(ten) == float(adm["is@adm"])  # of 5,000 images a split, however many splits others have
+    assert float(ten) == float(adm["is@adm"])  # 5,000 images per split, whatever `splits` is
     assert (ten.settings["splits"], ten.settings["split_size"]) == (None, 5000)
     with pytest.raises(RequestError, match="fd compares two sides"):
         frechet.score(folders[0], **OFFLINE)
 
 
-def test_metrics_that_fail_are_told_and_the_others_reported(sides):
+def test_failing_metrics_are_reported_and_the_others_computed(sides):
     generated, reference, _ = sides
     few = FeatureStatistics.from_features(generated.features[:4])
     scores = frechet.score_statistics(few, reference, metrics=["fd", "precision", "density", "ct", "is"])
@@ -126,7 +133,7 @@ def test_metrics_that_fail_are_told_and_the_others_reported(sides):
 
 
 @pytest.mark.parametrize(
-    ("metric", "sides", "told"),
+    ("metric", "sizes", "message"),
     [
         ("ct", (30, 2, 30), "3 cells; got 2"),
         ("mifid", (30, 0, 30), "zero for every image"),
@@ -137,13 +144,13 @@ def test_metrics_that_fail_are_told_and_the_others_reported(sides):
         ("precision", ("huge", 30, 30), "squares are beyond float32"),
     ],
 )
-def test_sides_of_which_a_metric_says_nothing_are_refused(metric, sides, told):
+def test_inputs_that_a_metric_is_undefined_for_are_rejected(metric, sizes, message):
     rows = np.random.default_rng(0).standard_normal((90, 4)).astype(np.float32)
-    rows[30:44] *= 0.01  # images of the reference with small neighbourhoods
-    made = {0: rows[:30] * 0, "copy": rows[30:44], "huge": rows[:30] * 1e20}
-    given = [made.get(n, rows[30 * i : 30 * i + n] if isinstance(n, int) else None) for i, n in enumerate(sides)]
-    with pytest.raises(RequestError, match=told):
-        frechet.score(*given[:2], held_out=given[2], features=True, metrics=metric)
+    rows[30:44] *= 0.01  # reference images with small neighbourhoods
+    special = {0: rows[:30] * 0, "copy": rows[30:44], "huge": rows[:30] * 1e20}
+    inputs = [special.get(n, rows[30 * i : 30 * i + n] if isinstance(n, int) else None) for i, n in enumerate(sizes)]
+    with pytest.raises(RequestError, match=message):
+        frechet.score(*inputs[:2], held_out=inputs[2], features=True, metrics=metric)
 
 
 @pytest.mark.parametrize(
@@ -156,12 +163,12 @@ def test_sides_of_which_a_metric_says_nothing_are_refused(metric, sides, told):
         (["rfid"], "metric rfid is not for features of an unknown extractor"),
     ],
 )
-def test_wishes_that_cannot_be_met(sides, metrics, match):
+def test_invalid_metric_requests_are_rejected(sides, metrics, match):
     with pytest.raises(FrechetError, match=match):
         frechet.score_statistics(*sides[:2], metrics=metrics)
 
 
-def test_all_is_all_that_fits(sides):
+def test_all_selects_every_metric_that_fits_the_features(sides):
     generated, reference, held_out = sides
     scores = frechet.score_statistics(generated, reference, held_out=held_out, metrics=["all"])
     rows = {name: metric for name, metric in METRICS.items() if metric.layer == "features" and metric.extractor is None}
@@ -171,13 +178,13 @@ def test_all_is_all_that_fits(sides):
     assert not scores.unavailable
 
 
-def test_presets_are_their_own_scores(sides):
+def test_presets_are_separate_scores(sides):
     scores = frechet.score_statistics(
         *sides[:2], metrics=["precision", "precision@prdc", "mifid@torchmetrics", "mifid"]
     )
     assert float(scores["precision"]) != float(scores["precision@prdc"])
     assert scores["precision@prdc"].settings == {"k": 5, "closed": False}
-    assert scores["precision@prdc"].label == "Precision (unknown features, d = 80), as prdc has it"
+    assert scores["precision@prdc"].label == "Precision (unknown features, d = 80), settings of prdc"
     assert float(scores["mifid"]) != float(scores["mifid@torchmetrics"])
 
 
@@ -188,7 +195,7 @@ def test_kid_has_an_interval(sides):
     assert score.corrected_value == float(score)
 
 
-def test_statistics_without_features_have_no_kid(folders, sides, tmp_path):
+def test_kid_is_unavailable_for_statistics_without_features(folders, sides, tmp_path):
     moments = {"mu": sides[1].mean, "sigma": sides[1].covariance}
     np.savez(tmp_path / "peer.npz", **moments)
     scores = frechet.score(sides[0], tmp_path / "peer.npz", metrics=["fd", "kid"])
@@ -196,31 +203,31 @@ def test_statistics_without_features_have_no_kid(folders, sides, tmp_path):
     assert "give the images themselves" in scores.unavailable["kid"]
 
 
-def test_reconstructions_are_pairs(weights, folders):
-    with pytest.raises(RequestError, match="got 11 and 13; expected as many of each"):
+def test_rfid_requires_equal_numbers_of_images(weights, folders):
+    with pytest.raises(RequestError, match="got 11 and 13 images; expected equal numbers"):
         frechet.score(*folders, metrics=["rfid"], weights=weights, dims=64)
     score = frechet.score(folders[0], folders[0], metrics=["rfid"], weights=weights, dims=64)["rfid"]
     assert float(score) == pytest.approx(0, abs=1e-6)
     assert score.label.startswith("rFID-64")
 
 
-def test_features_beyond_memory_go_to_a_file(folders, monkeypatch):
+def test_features_larger_than_memory_are_kept_in_a_file(folders, monkeypatch):
     expected = frechet.score(*folders, metrics=["kid", "vendi"], **OFFLINE)
-    rooms = []
+    shapes = []
     real = np.memmap
 
     def mapped(*arguments, **settings):
-        rooms.append(settings["shape"])
+        shapes.append(settings["shape"])
         return real(*arguments, **settings)
 
     monkeypatch.setattr(accumulator, "MAX_IN_MEMORY_BYTES", 1000)
     monkeypatch.setattr(np, "memmap", mapped)
     found = frechet.score(*folders, metrics=["kid", "vendi"], **OFFLINE)
-    assert rooms == [(11, 1280), (13, 1280)]
+    assert shapes == [(11, 1280), (13, 1280)]
     assert float(found["kid"]) == float(expected["kid"])
 
 
-def test_seeds_move_what_is_drawn_and_nothing_else(sides):
+def test_the_seed_changes_random_draws_and_nothing_else(sides):
     def scores(seed):
         chosen = [FeatureStatistics.from_features(side.features, seed=seed) for side in sides[:2]]
         return frechet.score_statistics(*chosen, metrics=["mind", "kid", "precision"])
@@ -231,7 +238,7 @@ def test_seeds_move_what_is_drawn_and_nothing_else(sides):
     assert float(one["precision"]) == float(other["precision"])
 
 
-def test_the_command_line_reports_what_it_can(folders):
+def test_the_command_line_reports_available_and_unavailable_metrics(folders):
     code, out, err = run("score", *folders, "--extractor", "efficientnet-lite0", "--metrics", "fd,kid,ct", "--json")
     assert code == 2
     found = json.loads(out)
@@ -246,14 +253,14 @@ def test_the_command_line_reports_what_it_can(folders):
     assert (code, "expected whole numbers" in err) == (2, True)
 
 
-def test_frechet_metrics_lists_them():
+def test_frechet_metrics_lists_every_metric():
     code, out, _ = run("metrics")
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()] == list(METRICS)
     assert "[torch-fidelity, clean-fid]" in out
 
 
-def test_scores_print_format_and_name_what_they_hold(sides):
+def test_scores_can_be_formatted_and_name_their_metrics(sides):
     scores = frechet.score_statistics(sides[0], sides[1], metrics=["fd", "kid"], interval="none")
     assert f"{scores['fd']:.2f}" == f"{scores['fd'].value:.2f}"
     assert f"{scores['fd']}" == str(scores["fd"])
@@ -265,7 +272,7 @@ def test_scores_print_format_and_name_what_they_hold(sides):
 
 @pytest.mark.parametrize("shift", [100, 1000])
 def test_kid_of_features_far_from_the_origin(shift):
-    """The U-statistic and its jackknife in float64, by their definitions; float32 would hold no digit of the kernel's differences."""
+    """The U-statistic and its jackknife in float64, by their definitions; float32 would lose every digit of the kernel's differences."""
     random = np.random.default_rng(0)
     x, y = ((random.standard_normal((n, 20)) + shift).astype(np.float32) for n in (50, 40))
 
@@ -290,9 +297,9 @@ def test_kid_of_features_far_from_the_origin(shift):
 
 
 @pytest.mark.parametrize("spread", [0.3, 0.03, 0.01])
-def test_kids_standard_error_where_features_spread_little_beside_their_mean(spread):
-    """Of one distribution all variance is degenerate, and that of normal features of unit mean has a closed form:
-    the doubly centred kernel is 3·2² (x - 1)·(y - 1)/d and smaller terms, its mean square 144 spread⁴/d."""
+def test_standard_error_of_kid_for_features_with_little_spread_around_their_mean(spread):
+    """For two samples of one distribution, the whole variance is degenerate, with a closed form for normal features of
+    mean 1: the doubly centred kernel is 3·2² (x - 1)·(y - 1)/d plus smaller terms, its mean square 144 spread⁴/d."""
     random = np.random.default_rng(0)
     n, d = 400, 512
     x, y = ((1 + spread * random.standard_normal((n, d))).astype(np.float32) for _ in range(2))
@@ -300,8 +307,8 @@ def test_kids_standard_error_where_features_spread_little_beside_their_mean(spre
     assert kernel.kid(x, y).standard_error == pytest.approx(expected, rel=0.25 if spread > 0.1 else 0.05)
 
 
-def test_kids_variance_is_unbiased():
-    """Over all samples of 4 and 5 images of two distributions of two points each, with their probabilities."""
+def test_the_variance_of_kid_is_unbiased():
+    """Its exact expectation over all samples of 5 and 4 images from two distributions on two points each."""
     points, odds = np.array([[[0.0, 1], [1, -0.5]], [[0.5, 0.2], [-1, 2]]]), np.array([[0.3, 0.7], [0.6, 0.4]])
     found = []
     for one in itertools.product(range(2), repeat=5):
@@ -313,5 +320,5 @@ def test_kids_variance_is_unbiased():
             )
             found.append((odds[0, i].prod() * odds[1, j].prod(), kernel.kid(x, y).value, estimate))
     weights, values, estimates = np.array(found).T
-    truth = weights @ values**2 - (weights @ values) ** 2
-    assert weights @ estimates == pytest.approx(truth, rel=1e-9)
+    variance = weights @ values**2 - (weights @ values) ** 2
+    assert weights @ estimates == pytest.approx(variance, rel=1e-9)

@@ -30,6 +30,7 @@ def average_runs(runs: Sequence[Scores]) -> Scores:
             std=float(np.std(values, ddof=1)) if len(values) > 1 else None,
             repeats=values,
             terms={},
+            splits=(),
             per_class={
                 class_name: float(
                     np.mean([run[key].per_class[class_name] for run in runs if class_name in _class_names(run, key)])

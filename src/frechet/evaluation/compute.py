@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from frechet.distances.interval import Z_95
 from frechet.errors import RequestError, StatisticsError
 from frechet.evaluation.provenance import build_provenance, guess_spec, iter_warnings, resolve_spec
 from frechet.evaluation.request import MetricPlan, MetricRequest, parse_metric_names, plan_metrics
@@ -218,6 +219,7 @@ def _compute_score(
         value=result.value,
         terms=result.terms,
         std=result.std,
+        splits=result.splits,
         settings=dict(request.settings),
         lower_is_better=metric.lower_is_better,
         uses_reference=metric.uses_reference,
@@ -248,7 +250,7 @@ def _compute_interval_fields(
     if interval == "none":
         return {"interval_unavailable_reason": "not asked for"}
     if result.standard_error is not None:
-        half = 1.96 * result.standard_error
+        half = Z_95 * result.standard_error
         return {
             "corrected_value": result.value,
             "standard_error": result.standard_error,

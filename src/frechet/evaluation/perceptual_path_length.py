@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from frechet.distances.interval import Z_95
 from frechet.distances.latent_paths import INTERPOLATIONS, normalize_latents
 from frechet.errors import RequestError, RunError, SourceError
 from frechet.execution.collect import ProgressCallback
@@ -88,7 +89,7 @@ def _make_score(
     chosen = {**row.settings, "epsilon": epsilon}
     result = row.compute(distances, **chosen)
     assert result.standard_error is not None
-    half = 1.96 * result.standard_error
+    half = Z_95 * result.standard_error
     return Score(
         metric="ppl",
         label=_make_label(distance_fn),

@@ -1,7 +1,8 @@
-"""The table of metrics: what each needs, and the pure function that it is."""
+"""The table of metrics: what each metric needs, and the pure function that computes it."""
 
 from __future__ import annotations
 
+from frechet._internal.registry import Registry
 from frechet.features.registry import find_extractor
 from frechet.features.spec import FeatureSpec
 from frechet.metrics import feature_based, frechet, generator_based, logit_based
@@ -20,39 +21,65 @@ from frechet.metrics.frechet import (
 __all__ = [
     "METRICS",
     "Metric",
-    "MetricResult",
     "MetricInputs",
-    "get_default_metric",
-    "compute_leave_one_out_changes",
+    "MetricResult",
     "compute_frechet_interval",
+    "compute_leave_one_out_changes",
+    "fit_gaussian",
+    "get_default_metric",
     "has_small_sample_bias",
     "make_label",
-    "fit_gaussian",
+    "register_metric",
     "require_all_features",
 ]
 
-METRICS: dict[str, Metric] = frechet.ROWS | logit_based.ROWS | feature_based.ROWS | generator_based.ROWS
+METRICS: Registry[Metric] = Registry(
+    "metric", Metric, "frechet.metrics", frechet.ROWS | logit_based.ROWS | feature_based.ROWS | generator_based.ROWS
+)
+
+
+def register_metric(name: str, metric: Metric) -> None:
+    """Add a metric, so that `frechet.score(..., metrics=name)` computes it.
+
+    A package adds one without this call, also on the command line, by an entry point in the group "frechet.metrics".
+
+    Args:
+        name: the key of the metric; letters, digits, "-", "_" and ".".
+        metric: the row of the metric.
+
+    Raises:
+        RequestError: the name is invalid or taken, or `metric` is not a `Metric`.
+
+    Example:
+        >>> def compute_shift(inputs: MetricInputs) -> MetricResult:
+        ...     generated, reference = inputs.pair
+        ...     return MetricResult(value=float(abs(generated.mean - reference.mean).max()))
+        >>> register_metric("shift", Metric(
+        ...     title="Shift", summary="largest difference of the feature means", paper="",
+        ...     lower_is_better=True, compute=compute_shift, full_feature_inputs=()))
+    """
+    METRICS.register(name, metric)
 
 
 def has_small_sample_bias(metric: Metric) -> bool:
-    """Whether it is a Fréchet distance, or made of such: of no more images than dimensions it is far too large."""
+    """Return whether the metric contains a Fréchet distance, which is far too large if n is not well above d."""
     return metric.compute in (compute_frechet, compute_rfid, compute_frechet_infinity, compute_mifid)
 
 
 def get_default_metric(spec: FeatureSpec) -> str:
-    """`fid` for Inception features (and files that do not say, of a size Inception has), `fd` for all others."""
+    """Return the Fréchet distance of an extractor: "fid" or "sfid" for layers of Inception, "fd" for all others."""
     if spec.extractor != "inception":
         return "fd"
     return "sfid" if spec.layer == "spatial" else "fid"
 
 
 def make_label(metric: str, spec: FeatureSpec, dims: int) -> str:
-    """The name a score may bear in public: it never calls FID what is not.
+    """Make the display name of a score, which names everything that differs from the definition of the metric.
 
     Args:
         metric: a key of the table, with or without a preset ("kid@torch-fidelity").
-        recipe: how the features were made.
-        dims: d.
+        spec: how the features were computed.
+        dims: number of features d.
     """
     key, _, preset = metric.partition("@")
     title = METRICS[key].title
@@ -64,10 +91,10 @@ def make_label(metric: str, spec: FeatureSpec, dims: int) -> str:
             else f"{title} (unknown features, d = {dims})"
         )
     else:
-        owned = spec.extractor in ("inception", METRICS[key].extractor)
-        name = title if owned else f"{title.replace('FID', 'FD')}-{extractor.title}"
-        named = (extractor.default_layer, "spatial", METRICS[key].layer)
-        name += "" if spec.layer in named else f"-{spec.layer}"
+        is_default = spec.extractor in ("inception", METRICS[key].extractor)
+        name = title if is_default else f"{title.replace('FID', 'FD')}-{extractor.title}"
+        implied_layers = (extractor.default_layer, "spatial", METRICS[key].layer)
+        name += "" if spec.layer in implied_layers else f"-{spec.layer}"
         if spec.is_official is False and spec.weights:
             name += f" (weights {spec.weights[:8]}, not the official ones)"
-    return name + (f", as {preset} has it" if preset else "")
+    return name + (f", settings of {preset}" if preset else "")

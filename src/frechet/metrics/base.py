@@ -1,4 +1,4 @@
-"""What a metric is, and what it is computed from."""
+"""The row type of the table of metrics, and what a metric is computed from."""
 
 from __future__ import annotations
 
@@ -12,35 +12,40 @@ from frechet.distances.interval import Interval
 from frechet.errors import RequestError
 from frechet.statistics.feature_statistics import FeatureStatistics
 
-StepCallback = Callable[[int, int], None]  # (steps done, steps in all)
+StepCallback = Callable[[int, int], None]  # (steps done, total steps)
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class MetricResult:
-    """What a metric found.
+    """The value of a metric, and numbers that belong to it.
 
     Attributes:
-        value: the number.
-        terms: parts of it, or further numbers, by name.
-        standard_error: of an unbiased value, where the literature gives one.
-        deviation: between splits or subsets.
+        value: the value.
+        terms: parts of the value or further numbers, by a snake_case name.
+        standard_error: standard error of an unbiased value, or None if the literature has no estimate of it.
+        std: standard deviation of the value between splits or subsets, or None.
+        splits: for each number of splits (of the Inception Score), `{"n": number of splits, "mean": mean over the
+            splits, "std": standard deviation between them}`.
     """
 
     value: float
     terms: Mapping[str, float] = field(default_factory=dict)
     standard_error: float | None = None
     std: float | None = None
+    splits: tuple[Mapping[str, float], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class MetricInputs:
-    """One layer's statistics, from which metrics are computed.
+    """Statistics of one layer, from which metrics are computed.
 
     Attributes:
-        generated, reference, held_out: the last two where they were given.
-        device: where torch computes, if it does.
-        settings: those of all metrics that will be asked for, so that they can share what they have in common.
+        generated: statistics of the generated images.
+        reference: statistics of the reference images, or None if the metric does not use a reference.
+        held_out: statistics of the held-out images, or None if there are none.
+        device: PyTorch device that computes distances, e.g. "cuda:0"; "cpu" computes with NumPy.
+        settings: settings of all metrics of the run, so that they can share intermediate results.
     """
 
     generated: FeatureStatistics
@@ -54,7 +59,13 @@ class MetricInputs:
     def from_statistics(
         cls, inputs: Mapping[str, FeatureStatistics], device: str = "cpu", settings: tuple[Mapping[str, Any], ...] = ()
     ) -> MetricInputs:
-        """Of "generated", and "reference" and "held-out" where they are given."""
+        """Build inputs from statistics by name.
+
+        Args:
+            inputs: statistics by "generated" and, if there are any, "reference" and "held-out".
+            device: see the class.
+            settings: see the class.
+        """
         return cls(
             generated=inputs["generated"],
             reference=inputs.get("reference"),
@@ -65,27 +76,27 @@ class MetricInputs:
 
     @property
     def pair(self) -> tuple[FeatureStatistics, FeatureStatistics]:
-        """(generated, reference)."""
-        assert self.reference is not None  # whoever plans a run made sure of it
+        """Statistics of the generated and of the reference images."""
+        assert self.reference is not None  # ensured when the run is planned
         return self.generated, self.reference
 
     @property
     def features(self) -> tuple[np.ndarray, np.ndarray]:
-        """(n, d) and (m, d) float32: every image's.
+        """Features (n, d) of all generated and (m, d) of all reference images, float32.
 
         Raises:
-            RequestError: a side did not keep them.
+            RequestError: one of the statistics does not contain the features of every image.
         """
-        one, other = self.pair
-        return get_all_features(one), get_all_features(other)
+        generated, reference = self.pair
+        return get_all_features(generated), get_all_features(reference)
 
     @property
     def seed(self) -> int:
-        """Of whatever is drawn."""
+        """Seed of random draws."""
         return self.generated.seed
 
     def get_or_compute(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """What several metrics need, computed for the first of them."""
+        """Return an intermediate result that several metrics share, computing it for the first of them."""
         if key not in self._cache:
             self._cache[key] = compute()
         return self._cache[key]
@@ -93,25 +104,28 @@ class MetricInputs:
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """A row of the table: what a number is called, what it needs, and the pure function that it is.
+    """A row of the table of metrics: a pure function, what it needs, and how it is shown.
 
     Attributes:
-        title: its public name; of features that are not Inception's, the extractor's follows.
-        summary: one line for people.
-        paper: where it is defined.
-        lower_is_better: the direction; None where neither is.
-        compute: (sides, **settings) -> what was found.
-        settings: its own, by name.
-        presets: by the name of the tool whose number they repeat, the settings that differ.
-        layer: "features" (those that were asked for), or the tap that it is defined on.
-        inception: whether it is of Inception's features alone (True), of others' alone (False), or of any (None).
-        extractor: the one that it is defined on, where it bears its name; it runs beside the one that was asked for.
-        uses_reference: whether it compares with a reference.
-        uses_held_out: whether it needs images that the generator never saw.
-        latents: whether it is of a generator and its latents; it is then computed of distances, not of sides.
-        full_feature_inputs: the inputs of which it needs every image's features.
-        interval: (generated, reference, seed, done) -> its interval, or why there is none.
-        no_interval: why there is none, where nothing computes one.
+        title: display name. Names of other extractors are appended, e.g. "FD-DINOv2".
+        summary: one line that explains the value.
+        paper: where the metric is defined.
+        lower_is_better: whether lower values are better; None if the best value is 0.
+        compute: function called as `compute(inputs: MetricInputs, **settings)`.
+        settings: the keyword arguments of `compute` and their defaults.
+        presets: by name of a tool, the settings that reproduce the tool's number where they differ from the defaults.
+        layer: the layer of the extractor that the metric uses; "features" is the layer that the user chose.
+        requires_inception: True if the metric is only defined for Inception features, False if only for those of other
+            extractors, None if for any.
+        extractor: the extractor that the metric is defined on, if it is named after one; None uses the chosen extractor.
+        uses_reference: whether the metric compares with reference images.
+        uses_held_out: whether the metric needs held-out images.
+        uses_latents: whether the metric evaluates a generator on latents. It is then computed from distances by
+            `frechet.perceptual_path_length`, not from statistics.
+        full_feature_inputs: the inputs ("generated", "reference", "held-out") whose features are needed for every image.
+        interval: function called as `interval(generated, reference, seed, on_step)`, which returns an interval or the
+            reason why there is none; None if the metric has no interval.
+        interval_unavailable_reason: why the metric has no interval, if `interval` is None.
     """
 
     title: str
@@ -129,18 +143,18 @@ class Metric:
     uses_latents: bool = False
     full_feature_inputs: tuple[str, ...] = ("generated", "reference")
     interval: Callable[[FeatureStatistics, FeatureStatistics, int, StepCallback], Interval | str] | None = None
-    interval_unavailable_reason: str = "no estimate of its sampling error is in the literature"
+    interval_unavailable_reason: str = "the literature has no estimate of its sampling error"
 
 
 def get_all_features(statistics: FeatureStatistics) -> np.ndarray:
-    """(n, d) float32.
+    """Return the features (n, d), float32, of every image.
 
     Raises:
-        RequestError: the side did not keep the features of every image.
+        RequestError: the statistics do not contain the features of every image.
     """
     if statistics.features is None:
         raise RequestError(
-            f"{statistics.label} holds statistics without the features of every image: give the images themselves, or their "
-            "features (--features, features=True)"
+            f"{statistics.label} contains statistics without the features of every image, which this metric needs: give "
+            "the images themselves, or their features (--features, features=True)"
         )
     return statistics.features

@@ -1,4 +1,4 @@
-"""Rows of the table that need every image's features: kernels, neighbours, memorisation, diversity."""
+"""Rows of the table that need the features of every image: kernels, neighbours, memorisation, diversity."""
 
 from __future__ import annotations
 
@@ -22,113 +22,131 @@ def compute_kid(
     seed: int | None,
     reference_first: bool = False,
 ) -> MetricResult:
-    """KID of all images, or of random subsets where `subsets` says how many."""
+    """Compute KID over all images, or over random subsets if `subsets` is given."""
     x, y = inputs.features
     if subsets is None:
-        found = kernel.kid(x, y)
+        estimate = kernel.kid(x, y)
     else:
         assert subset_size is not None
-        drawn = inputs.seed if seed is None else seed
-        found = kernel.kid_over_subsets(
-            x, y, subsets=subsets, subset_size=subset_size, seed=drawn, reference_first=reference_first
+        subset_seed = inputs.seed if seed is None else seed
+        estimate = kernel.kid_over_subsets(
+            x, y, subsets=subsets, subset_size=subset_size, seed=subset_seed, reference_first=reference_first
         )
-    return MetricResult(value=found.value, standard_error=found.standard_error, std=found.std)
+    return MetricResult(value=estimate.value, standard_error=estimate.standard_error, std=estimate.std)
 
 
 def compute_cmmd(inputs: MetricInputs, *, sigma: float) -> MetricResult:
-    """1000 times the Gaussian kernel's discrepancy between features of unit length."""
+    """Compute 1000 times the Gaussian-kernel MMD of L2-normalised features."""
     return MetricResult(
         value=1000 * kernel.gaussian_mmd(*(normalize_rows(features) for features in inputs.features), sigma=sigma)
     )
 
 
 def compute_precision(inputs: MetricInputs, *, k: int, closed: bool) -> MetricResult:
-    """The share of generated images within reference balls."""
+    """Compute the fraction of generated images within a neighbourhood of a reference image."""
     return MetricResult(value=_get_membership(inputs, k, closed).precision)
 
 
 def compute_recall(inputs: MetricInputs, *, k: int, closed: bool) -> MetricResult:
-    """The share of reference images within generated balls."""
+    """Compute the fraction of reference images within a neighbourhood of a generated image."""
     return MetricResult(value=_get_membership(inputs, k, closed).recall)
 
 
 def compute_density(inputs: MetricInputs, *, k: int, closed: bool) -> MetricResult:
-    """The number of reference balls around a generated image, over k."""
+    """Compute the mean number of reference neighbourhoods that contain a generated image, divided by k."""
     return MetricResult(value=_get_membership(inputs, k, closed).density)
 
 
 def compute_coverage(inputs: MetricInputs, *, k: int, closed: bool) -> MetricResult:
-    """The share of reference balls that hold a generated image."""
+    """Compute the fraction of reference neighbourhoods that contain a generated image."""
     return MetricResult(value=_get_membership(inputs, k, closed).coverage)
 
 
 def _get_membership(inputs: MetricInputs, k: int, closed: bool) -> Membership:
-    """What lies in whose balls, found in one pass for all metrics of the run that ask it and have neighbours enough."""
+    """Compute which images are in which neighbourhoods, in one pass for all metrics of the run that have enough images."""
     x, y = inputs.features
     neighbourhood = Neighbourhood(k, closed)
-    requested = {Neighbourhood(one["k"], one["closed"]) for one in inputs.settings if "closed" in one}
-    common = tuple(sorted((one for one in requested if one.k < min(len(x), len(y))), key=str))
+    requested = {
+        Neighbourhood(settings["k"], settings["closed"]) for settings in inputs.settings if "closed" in settings
+    }
+    common = tuple(sorted((each for each in requested if each.k < min(len(x), len(y))), key=str))
     neighbourhoods = common if neighbourhood in common else (neighbourhood,)
     return inputs.get_or_compute(neighbourhoods, lambda: compute_prdc(x, y, neighbourhoods)).memberships[neighbourhood]
 
 
 def compute_realism(inputs: MetricInputs, *, k: int) -> MetricResult:
-    """The median realism of the generated images, which copies (infinitely real) do not move."""
-    found = compute_prdc(*inputs.features, (), realism_k=k).realism
-    assert found is not None
-    copies = float(np.isinf(found).mean())
-    if np.isinf(np.median(found)):
-        raise RequestError(f"{copies:.0%} of the generated images are copies of reference images, and infinitely real")
-    return MetricResult(value=float(np.median(found)), terms={"fraction_above_1": float((found > 1).mean())})
+    """Compute the median realism of the generated images; the realism of a copy of a reference image is infinite.
+
+    Raises:
+        RequestError: the median is infinite, because at least half of the generated images are copies.
+    """
+    realism = compute_prdc(*inputs.features, (), realism_k=k).realism
+    assert realism is not None
+    median = float(np.median(realism))
+    if np.isinf(median):
+        raise RequestError(
+            f"{np.isinf(realism).mean():.0%} of the generated images are copies of reference images, whose realism is "
+            "infinite; remove the copies"
+        )
+    return MetricResult(value=median, terms={"fraction_above_1": float((realism > 1).mean())})
 
 
 def compute_mifid(inputs: MetricInputs, *, threshold: float, from_reference: bool) -> MetricResult:
-    """The Fréchet distance, divided by how far images are from their nearest on the other side where that is little."""
+    """Compute the Fréchet distance, divided by the mean cosine distance to the nearest image if that is below a threshold."""
     distance = compute_frechet(inputs).value
     x, y = inputs.features
     cosine_distance = (
         memorisation.nearest_cosine_distance(y, x) if from_reference else memorisation.nearest_cosine_distance(x, y)
     )
     value = memorisation.penalise_distance(distance, cosine_distance, threshold=threshold)
-    return MetricResult(value=value, terms={"distance": distance, "cosine distance to the nearest": cosine_distance})
+    return MetricResult(value=value, terms={"distance": distance, "nearest_cosine_distance": cosine_distance})
 
 
 def compute_vendi_score(inputs: MetricInputs) -> MetricResult:
-    """The effective number of different images."""
+    """Compute the effective number of distinct generated images."""
     return MetricResult(value=vendi_score(get_all_features(inputs.generated)))
 
 
 def compute_authpct(inputs: MetricInputs) -> MetricResult:
-    """The per cent of generated images that are no copies."""
+    """Compute the percentage of generated images that are not copies of reference images."""
     return MetricResult(value=authenticity(*inputs.features))
 
 
 def compute_ct(inputs: MetricInputs) -> MetricResult:
-    """Data copying: generated against held-out images, by their distance to the reference (the training images)."""
+    """Compute C_T, which compares the distances of generated and held-out images to the reference (training) images."""
     x, y = inputs.features
     return MetricResult(value=memorisation.data_copying_score(y, _get_held_out_features(inputs), x, seed=inputs.seed))
 
 
 def compute_fls(inputs: MetricInputs, *, max_images: int) -> MetricResult:
-    """Feature likelihood of held-out images; half of the reference is the baseline that would score 100."""
+    """Compute FLS; one half of the reference images is the baseline, which would score 100."""
     x, y = inputs.features
     held_out = _get_held_out_features(inputs)
     random = np.random.default_rng(inputs.seed)
     subset_size = min(max_images, len(y) // 2, len(held_out), len(x))
     halves = y[random.permutation(len(y))[: 2 * subset_size]]
-    chosen = (features[random.permutation(len(features))[:subset_size]] for features in (held_out, x))
+    subsets = (features[random.permutation(len(features))[:subset_size]] for features in (held_out, x))
     return MetricResult(
-        value=memorisation.feature_likelihood_score(halves[:subset_size], halves[subset_size:], *chosen)
+        value=memorisation.feature_likelihood_score(halves[:subset_size], halves[subset_size:], *subsets)
     )
 
 
 def _get_held_out_features(inputs: MetricInputs) -> np.ndarray:
-    assert inputs.held_out is not None  # whoever plans a run made sure of it
+    assert inputs.held_out is not None  # ensured when the run is planned
     return get_all_features(inputs.held_out)
 
 
 def compute_mind(inputs: MetricInputs, *, directions: int, torch_seed: int | None = None) -> MetricResult:
-    """Sliced Wasserstein distance along random directions; of as many images of each side as the smaller one has."""
+    """Compute MIND along random directions, for equal numbers of images: those of the smaller input.
+
+    Args:
+        inputs: statistics with the features of every image.
+        directions: number of random directions.
+        torch_seed: seed of PyTorch's generator, which torch-fidelity draws from; None uses NumPy and the seed of the run.
+
+    Raises:
+        RequestError: `torch_seed` is given, and PyTorch is not installed.
+    """
     x, y = inputs.features
     n, d = min(len(x), len(y)), x.shape[1]
     if torch_seed is None:
@@ -136,23 +154,21 @@ def compute_mind(inputs: MetricInputs, *, directions: int, torch_seed: int | Non
         x, y = (
             features if len(features) == n else features[random.permutation(len(features))[:n]] for features in (x, y)
         )
-        return MetricResult(
-            value=sliced_wasserstein.monge_distance(
-                x, y, sliced_wasserstein.sample_unit_directions(directions, d, random)
-            )
-        )
+        unit_directions = sliced_wasserstein.sample_unit_directions(directions, d, random)
+        return MetricResult(value=sliced_wasserstein.monge_distance(x, y, unit_directions))
     try:
         import torch
     except ImportError:
         raise RequestError(
-            "torch-fidelity draws MIND's directions by torch: pip install 'frechet[torch]', or ask for mind"
+            "mind@torch-fidelity draws directions with PyTorch, which is not installed: pip install 'frechet[torch]', or "
+            "use mind"
         ) from None
-    drawn = torch.Generator().manual_seed(torch_seed)
+    generator = torch.Generator().manual_seed(torch_seed)
     x, y = (
-        features if len(features) == n else features[torch.randperm(len(features), generator=drawn)[:n].numpy()]
+        features if len(features) == n else features[torch.randperm(len(features), generator=generator)[:n].numpy()]
         for features in (x, y)
     )
-    lines = torch.randn(directions, d, generator=drawn)
+    lines = torch.randn(directions, d, generator=generator)
     return MetricResult(
         value=sliced_wasserstein.monge_distance(x, y, (lines / lines.norm(dim=1, keepdim=True)).numpy())
     )
@@ -163,7 +179,7 @@ _PRDC = {"k": 5, "closed": False}
 
 PRECISION = Metric(
     title="Precision",
-    summary="share of generated images within the reference's neighbourhoods",
+    summary="fraction of generated images within the reference images' neighbourhoods",
     paper="Kynkäänniemi et al. 2019, arXiv:1904.06991",
     lower_is_better=False,
     compute=compute_precision,
@@ -172,7 +188,7 @@ PRECISION = Metric(
 )
 DENSITY = Metric(
     title="Density",
-    summary="how many reference neighbourhoods hold a generated image, over k",
+    summary="mean number of reference neighbourhoods that contain a generated image, divided by k",
     paper="Naeem et al. 2020, arXiv:2002.09797",
     lower_is_better=False,
     compute=compute_density,
@@ -182,7 +198,7 @@ DENSITY = Metric(
 
 MMD = Metric(
     title="MMD",
-    summary="1000 times the Gaussian kernel's distance of features of unit length",
+    summary="1000 times the Gaussian-kernel MMD of L2-normalised features",
     paper="Jayasumana et al. 2024, arXiv:2401.09603",
     lower_is_better=True,
     compute=compute_cmmd,
@@ -192,7 +208,7 @@ MMD = Metric(
 ROWS = {
     "kid": Metric(
         title="KID",
-        summary="unbiased kernel distance of all images, with its standard error",
+        summary="unbiased polynomial-kernel MMD of all images, with its standard error",
         paper="Bińkowski et al. 2018, arXiv:1801.01401",
         lower_is_better=True,
         compute=compute_kid,
@@ -206,19 +222,19 @@ ROWS = {
     "recall": replace(
         PRECISION,
         title="Recall",
-        summary="share of reference images within the generated images' neighbourhoods",
+        summary="fraction of reference images within the generated images' neighbourhoods",
         compute=compute_recall,
     ),
     "density": DENSITY,
     "coverage": replace(
         DENSITY,
         title="Coverage",
-        summary="share of reference images with a generated one in their neighbourhood",
+        summary="fraction of reference images whose neighbourhood contains a generated image",
         compute=compute_coverage,
     ),
     "realism": Metric(
         title="Realism",
-        summary="median over generated images of radius over distance to the best reference image",
+        summary="median realism of generated images: radius of the best reference neighbourhood ÷ distance to it",
         paper="Kynkäänniemi et al. 2019, arXiv:1904.06991",
         lower_is_better=False,
         compute=compute_realism,
@@ -227,7 +243,7 @@ ROWS = {
     ),
     "mifid": Metric(
         title="MiFID",
-        summary="FID with a penalty where generated images copy reference images",
+        summary="FID with a penalty if generated images copy reference images",
         paper="Bai et al. 2021, arXiv:2106.03062",
         lower_is_better=True,
         compute=compute_mifid,
@@ -236,11 +252,14 @@ ROWS = {
     ),
     "mmd": MMD,
     "cmmd": replace(
-        MMD, title="CMMD", summary="the same of CLIP's embeddings, as it is defined", extractor="clip-vit-l-14-336"
+        MMD,
+        title="CMMD",
+        summary="1000 times the Gaussian-kernel MMD of L2-normalised CLIP embeddings",
+        extractor="clip-vit-l-14-336",
     ),
     "vendi": Metric(
         title="Vendi score",
-        summary="the effective number of different images",
+        summary="effective number of distinct images",
         paper="Friedman & Dieng 2023, arXiv:2210.02410",
         lower_is_better=False,
         compute=compute_vendi_score,
@@ -248,14 +267,14 @@ ROWS = {
     ),
     "authpct": Metric(
         title="AuthPct",
-        summary="per cent of generated images that are no copies of the reference",
+        summary="percentage of generated images that are not copies of reference images",
         paper="Alaa et al. 2022, arXiv:2102.08921",
         lower_is_better=False,
         compute=compute_authpct,
     ),
     "ct": Metric(
         title="C_T",
-        summary="far below 0 where generated images are nearer to the reference than held-out ones are",
+        summary="far below 0 if generated images are nearer to the reference images than held-out images are",
         paper="Meehan et al. 2020, arXiv:2004.05675",
         lower_is_better=None,
         compute=compute_ct,
@@ -264,7 +283,7 @@ ROWS = {
     ),
     "fls": Metric(
         title="FLS",
-        summary="likelihood of held-out images near the generated ones, 100 for images of the reference's kind",
+        summary="likelihood of held-out images under Gaussians around the generated images; 100 for real images",
         paper="Jiralerspong et al. 2023, arXiv:2302.04440",
         lower_is_better=False,
         compute=compute_fls,
@@ -275,7 +294,7 @@ ROWS = {
     ),
     "mind": Metric(
         title="MIND",
-        summary="sliced Wasserstein distance along random directions, times 3 d",
+        summary="3 d times the squared sliced Wasserstein distance along random directions",
         paper="Berthet et al. 2026, arXiv:2605.06797",
         lower_is_better=True,
         compute=compute_mind,

@@ -17,7 +17,7 @@ from frechet.errors import RequestError, StatisticsError
 from frechet.metrics.base import Metric, MetricInputs, MetricResult, StepCallback
 from frechet.statistics.feature_statistics import FeatureStatistics
 
-MIN_SAMPLE_ROWS = 100  # rows, of a sample, that tell less of the features than a Gaussian's formulas do
+MIN_SAMPLE_ROWS = 100  # a smaller sample of the features estimates an interval worse than the formulas for a Gaussian
 
 
 def _identity(array: np.ndarray) -> np.ndarray:
@@ -25,7 +25,7 @@ def _identity(array: np.ndarray) -> np.ndarray:
 
 
 def compute_frechet(inputs: MetricInputs) -> MetricResult:
-    """The Fréchet distance of both sides, in float64; on a CUDA device where one is named."""
+    """Compute the Fréchet distance in float64, on the device if it is a CUDA device."""
 
     def compute() -> FrechetTerms:
         convert = make_tensor_converter(inputs.device) if inputs.device.startswith("cuda") else _identity
@@ -37,24 +37,24 @@ def compute_frechet(inputs: MetricInputs) -> MetricResult:
 
 
 def compute_rfid(inputs: MetricInputs) -> MetricResult:
-    """The Fréchet distance between images and their reconstructions.
+    """Compute the Fréchet distance between images and their reconstructions.
 
     Raises:
-        RequestError: there are not as many of one as of the other.
+        RequestError: the numbers of images and reconstructions differ.
     """
     generated, reference = inputs.pair
     if generated.n != reference.n:
         raise RequestError(
-            f"rfid compares images with their reconstructions: got {generated.n} and {reference.n}; expected as many of each"
+            f"rfid compares images with their reconstructions: got {generated.n} and {reference.n} images; expected equal numbers"
         )
     return compute_frechet(inputs)
 
 
 def compute_frechet_infinity(inputs: MetricInputs) -> MetricResult:
-    """FID∞ of sides of which at least the generated one kept every image's features.
+    """Compute FID∞, for which the features of every generated image are needed.
 
     Raises:
-        RequestError: it did not.
+        RequestError: the statistics of the generated images do not contain the features of every image.
     """
     generated, reference = inputs.pair
     require_all_features(generated)
@@ -68,24 +68,36 @@ def _to_result(terms: FrechetTerms) -> MetricResult:
 
 
 def require_all_features(statistics: FeatureStatistics) -> None:
-    """Raises: RequestError: the side did not keep the features of every image."""
+    """Require the features of every image.
+
+    Raises:
+        RequestError: the statistics do not contain them.
+    """
     if statistics.features is None:
         raise RequestError(
-            f"{statistics.label} holds statistics without the features of every image, which an image's influence and FID∞ need: "
-            "give the images themselves as the generated side"
+            f"{statistics.label} contains statistics without the features of every image, which the influence of images and FID∞ need: "
+            "give the images themselves as the generated input"
         )
 
 
 def compute_frechet_interval(
     generated: FeatureStatistics, reference: FeatureStatistics, seed: int, on_step: StepCallback
 ) -> Interval | str:
-    """The bias-corrected distance with its 95 % interval, or the reason why there is none."""
+    """Compute the bias-corrected distance with its 95 % confidence interval, or return the reason why there is none."""
     inputs = _to_interval_input(generated), _to_interval_input(reference)
     return explain_unavailable_interval(*inputs) or confidence_interval(*inputs, seed=seed, on_step=on_step)
 
 
 def compute_leave_one_out_changes(generated: FeatureStatistics, reference: FeatureStatistics) -> LeaveOneOutChanges:
-    """What the distance changes by without each generated image, in order of place; all their features were kept."""
+    """Compute by how much the distance changes if each generated image is left out.
+
+    Args:
+        generated: statistics with the features of every image.
+        reference: statistics of the reference images.
+
+    Returns:
+        The changes in the order of the stored features.
+    """
     assert generated.features is not None
     return leave_one_out_changes(generated.features, fit_gaussian(generated), fit_gaussian(reference))
 
@@ -98,7 +110,12 @@ def _to_interval_input(statistics: FeatureStatistics) -> IntervalInput:
 
 
 def fit_gaussian(statistics: FeatureStatistics, convert: Callable[[np.ndarray], Any] = _identity) -> Gaussian:
-    """The Gaussian of a side: of all rows where they are at hand and fewer than d, else of the moments."""
+    """Fit a Gaussian: from the features of all images if they are kept and n <= d, otherwise from the moments.
+
+    Args:
+        statistics: statistics of n images with d features.
+        convert: converts NumPy arrays to those that the distance is computed with.
+    """
     if _has_fewer_images_than_dims(statistics):
         assert statistics.features is not None
         return Gaussian.from_features(convert(statistics.features.astype(np.float64)))
@@ -108,10 +125,10 @@ def fit_gaussian(statistics: FeatureStatistics, convert: Callable[[np.ndarray], 
 
 
 def _require_covariances(generated: FeatureStatistics, reference: FeatureStatistics) -> None:
-    """Refuse a stored matrix that is no covariance where the other side has too few images to show it.
+    """Check a stored covariance that is compared with n <= d images, whose distance does not depend on all of it.
 
     Raises:
-        StatisticsError: it has negative eigenvalues, and of what.
+        StatisticsError: the matrix has negative eigenvalues; the message names the statistics.
     """
     for few, stored in ((generated, reference), (reference, generated)):
         if _has_fewer_images_than_dims(few) and not _has_fewer_images_than_dims(stored):
@@ -122,12 +139,12 @@ def _require_covariances(generated: FeatureStatistics, reference: FeatureStatist
 
 
 def _has_fewer_images_than_dims(statistics: FeatureStatistics) -> bool:
-    """Whether every image's features are at hand, and there are no more of them than dimensions."""
+    """Return whether the features of every image are kept and n <= d."""
     return statistics.features is not None and len(statistics.features) <= statistics.dims
 
 
 def make_tensor_converter(device: str) -> Callable[[np.ndarray], Any]:
-    """What makes a torch tensor on that device of an array."""
+    """Return a function that converts a NumPy array to a PyTorch tensor on the device."""
     import torch
 
     return lambda array: torch.from_numpy(np.ascontiguousarray(array)).to(device)
@@ -146,11 +163,11 @@ FID = Metric(
 FID_INFINITY = replace(
     FID,
     title="FID∞",
-    summary="Fréchet distance of Inception features, extrapolated to endlessly many images",
+    summary="Fréchet distance of Inception features, extrapolated to an infinite number of images",
     paper="Chong & Forsyth 2020, arXiv:1911.07023",
     compute=compute_frechet_infinity,
     interval=None,
-    interval_unavailable_reason="FID∞ has none: its line is fitted to subsets that share images",
+    interval_unavailable_reason="the line of FID∞ is fitted to subsets that share images",
     full_feature_inputs=("generated",),
 )
 
@@ -161,7 +178,10 @@ ROWS = {
         FID, title="FD", summary="Fréchet distance of another extractor's features", requires_inception=False
     ),
     "fd-infinity": replace(
-        FID_INFINITY, title="FD∞", summary="the same of another extractor's features", requires_inception=False
+        FID_INFINITY,
+        title="FD∞",
+        summary="Fréchet distance of another extractor's features, extrapolated to an infinite number of images",
+        requires_inception=False,
     ),
     "fd-dinov2": replace(
         FID,
@@ -183,13 +203,13 @@ ROWS = {
         FID,
         title="sFID",
         summary="Fréchet distance of ADM's spatial Inception features",
-        paper="Nash et al. 2021, arXiv:2103.03841; the tap is that of Dhariwal & Nichol 2021",
+        paper="Nash et al. 2021, arXiv:2103.03841; layer as in Dhariwal & Nichol 2021",
         layer="spatial",
     ),
     "rfid": replace(
         FID,
         title="rFID",
-        summary="FID between images and as many reconstructions of them",
+        summary="FID between images and their reconstructions",
         compute=compute_rfid,
     ),
 }

@@ -1,4 +1,4 @@
-"""Rows of the table that are of a generator itself: they need its latents, which no image shows."""
+"""Rows of the table that evaluate a generator: they need its latents, not only its images."""
 
 from __future__ import annotations
 
@@ -11,15 +11,21 @@ from frechet.metrics.base import Metric, MetricResult
 def compute_path_length(
     squared_distances: np.ndarray, *, epsilon: float, percentiles: tuple[float, float]
 ) -> MetricResult:
-    """The perceptual path length of (n,) distances between the ends of steps of length epsilon, quadratic in that length."""
-    found = trimmed_mean(squared_distances / epsilon**2, *percentiles)
-    return MetricResult(value=found.mean, standard_error=found.standard_error)
+    """Compute the perceptual path length (Karras et al. 2019, arXiv:1812.04948, section 4.1).
+
+    Args:
+        squared_distances: (n,) perceptual distances between the two ends of a step; they grow with its square.
+        epsilon: length of the steps, as a fraction of the path.
+        percentiles: distances outside of these two percentiles are discarded.
+    """
+    result = trimmed_mean(squared_distances / epsilon**2, *percentiles)
+    return MetricResult(value=result.mean, standard_error=result.standard_error)
 
 
 ROWS = {
     "ppl": Metric(
         title="PPL",
-        summary="how fast images change on the way between latents: frechet.perceptual_path_length in Python",
+        summary="how fast images change along paths between latents: frechet.perceptual_path_length in Python",
         paper="Karras et al. 2019, arXiv:1812.04948",
         lower_is_better=True,
         compute=compute_path_length,

@@ -1,4 +1,4 @@
-"""Rows of the table that need class probabilities."""
+"""Rows of the table that are computed from class probabilities."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ def compute_inception_score(
     seed: int | None,
     split_size: int | None = None,
 ) -> MetricResult:
-    """The Inception Score by the first number of splits, and beside it by the others.
+    """Compute the Inception Score for one or more numbers of splits; the first gives the value.
 
     Args:
-        sides: with class scores; only the generated side counts.
-        splits: how many splits, each time; None where `split_size` says it.
-        shuffled: whether images are taken in a seeded random order, or as they come.
-        seed: of that order; None is the run's.
-        split_size: images in a split, instead of `splits`; the last one may be smaller.
+        inputs: statistics of the logits of the generated images.
+        splits: numbers of splits; None if `split_size` defines them.
+        shuffle: whether images are split in a seeded random order, or in the order in which they were read.
+        seed: seed of that order; None uses the seed of the run.
+        split_size: number of images per split, instead of `splits`; the last split may be smaller.
     """
     logits = get_all_features(inputs.generated)
     n = len(logits)
     order = legacy_permutation(n, inputs.seed if seed is None else seed) if shuffle else np.arange(n)
     counts = [max(1, -(-n // split_size))] if split_size is not None else splits or ()
-    found = [split_inception_scores(logits, count, order, size=split_size) for count in counts]
-    table: dict[str, float] = {}
-    for count, scores in zip(counts, found, strict=True) if len(counts) > 1 else ():
-        table |= {f"mean of {count} splits": scores.mean, f"deviation of {count} splits": scores.std}
-    return MetricResult(value=found[0].mean, std=found[0].std, terms=table)
+    scores = [split_inception_scores(logits, count, order, size=split_size) for count in counts]
+    rows = tuple(
+        {"n": count, "mean": score.mean, "std": score.std} for count, score in zip(counts, scores, strict=True)
+    )
+    return MetricResult(value=scores[0].mean, std=scores[0].std, splits=rows)
 
 
 def compute_inception_score_infinity(inputs: MetricInputs) -> MetricResult:
-    """The Inception Score extrapolated to endlessly many images."""
+    """Extrapolate the Inception Score to an infinite number of images."""
     return MetricResult(value=inception_score_infinity(get_all_features(inputs.generated), seed=inputs.seed))
 
 
 ROWS = {
     "is": Metric(
         title="Inception Score",
-        summary="how sure and how varied the classifier's answers are; of generated images alone",
+        summary="how confident and how diverse the classifier's predictions are, for generated images alone",
         paper="Salimans et al. 2016, arXiv:1606.03498",
         lower_is_better=False,
         compute=compute_inception_score,
@@ -58,16 +58,17 @@ ROWS = {
         },
         layer="logits",
         uses_reference=False,
-        interval_unavailable_reason="the deviation between splits is no standard error: the score grows with the images in a split",
+        interval_unavailable_reason="the standard deviation between splits is not a standard error, because the score "
+        "depends on the number of images per split",
     ),
     "is-infinity": Metric(
         title="Inception Score∞",
-        summary="the same, extrapolated to endlessly many images",
+        summary="Inception Score extrapolated to an infinite number of images",
         paper="Chong & Forsyth 2020, arXiv:1911.07023",
         lower_is_better=False,
         compute=compute_inception_score_infinity,
         layer="logits",
         uses_reference=False,
-        interval_unavailable_reason="its line is fitted to subsets that share images",
+        interval_unavailable_reason="the extrapolated line is fitted to subsets that share images",
     ),
 }

@@ -16,6 +16,7 @@ from typing import Any
 from frechet._internal.atomic_write import atomic_write, check_output_path
 from frechet._internal.remote_files import is_url, redact_url
 from frechet._internal.terminal import escape_line
+from frechet.distances.interval import SIGNIFICANCE_LEVEL
 from frechet.errors import RequestError
 from frechet.evaluation.run import Evaluation, evaluate
 from frechet.execution.collect import ProgressCallback
@@ -189,7 +190,7 @@ def describe_score(score: Score) -> str:
         f"; without the bias of few images it is {score.corrected_value:.4g}, and the distance between what both sides were "
         f"drawn from lies between {low:.4g} and {high:.4g} (95 %)."
     )
-    if score.permutation_p_value is not None and score.permutation_p_value > 0.05:
+    if score.permutation_p_value is not None and score.permutation_p_value > SIGNIFICANCE_LEVEL:
         sentence += " These images do not tell the two apart."
     return sentence
 

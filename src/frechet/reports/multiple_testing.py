@@ -8,8 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-FAMILYWISE_LEVEL = 0.05  # of a family of differences: the chance that any of them is called real though none is
-
 
 class Estimate(NamedTuple):
     """A number and what is known of its error.

@@ -9,11 +9,10 @@ from itertools import combinations
 from typing import Any
 
 from frechet._internal.terminal import escape_line
-from frechet.distances.interval import Z_95
+from frechet.distances.interval import SIGNIFICANCE_LEVEL, Z_95
 from frechet.errors import MismatchError, RequestError
 from frechet.metrics import METRICS
 from frechet.reports.multiple_testing import (
-    FAMILYWISE_LEVEL,
     Estimate,
     compact_letter_display,
     holm_correction,
@@ -163,7 +162,7 @@ def _test_pairs(
         [two_sided_p_value(values[i] - values[j], error) for (i, j), error in zip(pairs, errors, strict=True)]
     )
     significant_pairs = [
-        pair for pair, p_value in zip(pairs, adjusted_p_value, strict=True) if p_value <= FAMILYWISE_LEVEL
+        pair for pair, p_value in zip(pairs, adjusted_p_value, strict=True) if p_value <= SIGNIFICANCE_LEVEL
     ]
     order = sorted(range(len(values)), key=lambda i: sign * values[i])
     keys = [frozenset(pair) for pair in pairs]
@@ -187,7 +186,7 @@ def _build_row(
     if i != best and pairwise is not None and best is not None:
         pair = frozenset((i, best))
         margin, adjusted_p_value = Z_95 * pairwise.errors[pair], pairwise.adjusted_p_value[pair]
-        verdict = "worse than the best" if adjusted_p_value <= FAMILYWISE_LEVEL else "within noise of the best"
+        verdict = "worse than the best" if adjusted_p_value <= SIGNIFICANCE_LEVEL else "within noise of the best"
     if difference == 0:  # also of others that share its value
         verdict = "best" if pairwise else "best value"
     return ComparisonRow(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from frechet._internal.terminal import escape_line
+from frechet.distances.interval import SIGNIFICANCE_LEVEL
 from frechet.results import Score, Scores
 
 
@@ -26,6 +27,7 @@ def _format_score(score: Score) -> Iterator[str]:
     yield f"{score.label}: {score.value:.6g}"
     rows = list(_format_interval(score))
     rows += [(name, f"{value:.6g}") for name, value in score.terms.items()]
+    rows += list(_format_splits(score))
     rows += [("std", f"{score.std:.6g} between {_describe_replicates(score)}")] if score.std is not None else []
     rows += (
         [("settings", ", ".join(f"{name} {_format_setting(value)}" for name, value in _get_settings(score)))]
@@ -44,6 +46,11 @@ def _format_score(score: Score) -> Iterator[str]:
         yield f"  {name:<{width}}  {text}"
     yield from _format_classes(score)
     yield from _format_influential_images(score)
+
+
+def _format_splits(score: Score) -> Iterator[tuple[str, str]]:
+    for row in score.splits if len(score.splits) > 1 else ():  # a single one is the value itself
+        yield f"mean of {row['n']} splits", f"{row['mean']:.6g} (std {row['std']:.6g})"
 
 
 def _describe_replicates(score: Score) -> str:
@@ -72,7 +79,7 @@ def _format_interval(score: Score) -> Iterator[tuple[str, str]]:
     low, high = score.interval_95
     yield "corrected", f"{score.corrected_value:.6g}   95 %: {low:.4g} to {high:.4g}   ({score.interval_method})"
     if score.permutation_p_value is not None:
-        verdict = "not told apart from equal" if score.permutation_p_value > 0.05 else "they differ"
+        verdict = "not told apart from equal" if score.permutation_p_value > SIGNIFICANCE_LEVEL else "they differ"
         yield "equality", f"p = {score.permutation_p_value:.3f}: {verdict}"
     if score.n_to_halve_interval:
         generated, reference = score.n_to_halve_interval
