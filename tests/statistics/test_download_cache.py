@@ -1,4 +1,4 @@
-"""Statistics at a URL, against a server that cuts, changes its file, refuses and goes away."""
+"""Statistics at a URL, from a server that drops connections, changes its file, refuses requests and disappears."""
 
 import contextlib
 import hashlib
@@ -11,10 +11,12 @@ import urllib.request
 import numpy as np
 import pytest
 from helpers import run
+from toy import PIXELS, TOY, first_six_values
 
 import frechet
 from frechet._internal import download
 from frechet.errors import RequestError, StatisticsError
+from frechet.execution.settings import Settings
 from frechet.statistics.download_cache import is_url, parse_statistics_url, read_remote_statistics, statistics_cache_dir
 from frechet.statistics.npz_format import read_statistics
 
@@ -32,18 +34,18 @@ def sha256(data):
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """A server of one file, whose attributes a test changes as it goes.
+    """A server of one file, whose attributes tests change.
 
     Attributes:
         content: the bytes of the file.
-        etag, modified: what it says of its version.
-        ranges: whether it knows spans of bytes.
-        length: whether it says how many bytes there are; if not, it sends them in chunks.
+        etag, modified: validators that it sends, or None.
+        ranges: whether it supports byte ranges.
+        length: whether it sends Content-Length; if not, it uses chunked encoding.
         garbage: whether it answers in another protocol.
-        cuts: how many whole answers it will break off in the middle.
-        status: an error that it answers with, or None.
-        moved: where it sends those who ask, or None.
-        asked: (path, headers) of every request.
+        cuts: number of complete responses that it will drop halfway.
+        status: error status that it answers with, or None.
+        moved: URL that it redirects to, or None.
+        requests: (path, headers) of every request.
     """
 
     daemon_threads = True
@@ -53,15 +55,15 @@ class Server(http.server.ThreadingHTTPServer):
         self.content, self.etag, self.modified = npz(), '"one"', None
         self.ranges, self.length, self.cuts, self.status, self.moved = True, True, 0, None, None
         self.garbage = False
-        self.asked = []
+        self.requests = []
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
     def url(self, name="ref.npz", host="127.0.0.1"):
         return f"http://{host}:{self.server_port}/some/{name}"
 
-    def fetched(self):
-        """How often the file itself was asked for, not just its first byte."""
-        return sum(headers.get("Range") != "bytes=0-0" for _, headers in self.asked)
+    def count_downloads(self):
+        """Number of requests for the file itself, not only its first byte."""
+        return sum(headers.get("Range") != "bytes=0-0" for _, headers in self.requests)
 
     def stop(self):
         self.shutdown()
@@ -74,7 +76,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         server, span = self.server, self.headers.get("Range")
-        server.asked.append((self.path, self.headers))
+        server.requests.append((self.path, self.headers))
         if server.garbage:
             self.wfile.write(b"220 ftp at your service\r\n")
             return
@@ -105,7 +107,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if server.cuts and span != "bytes=0-0":
             server.cuts -= 1
             body = body[: len(body) // 2]
-        with contextlib.suppress(OSError):  # whoever wanted the headers alone has gone
+        with contextlib.suppress(OSError):  # a client that only wanted the headers has closed the connection
             self.wfile.write(body)
         self.close_connection = True
 
@@ -131,13 +133,13 @@ def cached():
     return sorted(path for path in statistics_cache_dir().iterdir() if path.suffix != ".lock")
 
 
-def test_a_score_takes_either_side_from_a_url(server, tmp_path):
+def test_score_reads_either_input_from_a_url(server, tmp_path):
     (tmp_path / "local.npz").write_bytes(server.content)
     other = tmp_path / "other.npz"
     other.write_bytes(npz(1))
     expected = float(frechet.score(tmp_path / "local.npz", other)["fid"])
-    for sides in ((server.url(), str(other)), (other, server.url())):
-        score = frechet.score(*sides)["fid"]
+    for inputs in ((server.url(), str(other)), (other, server.url())):
+        score = frechet.score(*inputs)["fid"]
         assert float(score) == pytest.approx(expected, rel=1e-9)
     assert score.provenance["reference"]["label"] == server.url()
     assert score.provenance["reference"]["sha256"] == sha256(server.content)
@@ -145,15 +147,15 @@ def test_a_score_takes_either_side_from_a_url(server, tmp_path):
     assert float(frechet.score(server.url(), server.url())["fid"]) == pytest.approx(0, abs=1e-9)
 
 
-def test_what_is_unchanged_is_fetched_once(server):
+def test_an_unchanged_file_is_downloaded_once(server):
     for _ in range(3):
         read(server.url())
-    assert server.fetched() == 1
+    assert server.count_downloads() == 1
     server.etag = None
-    for _ in range(2):  # its size is all that is known
+    for _ in range(2):  # only its size is known
         read(server.url("other.npz"))
     read(server.url() + "?version=2")
-    assert server.fetched() == 3
+    assert server.count_downloads() == 3
     assert len({path.name for path in cached()}) == 3
 
 
@@ -165,16 +167,16 @@ def test_what_is_unchanged_is_fetched_once(server):
         {"content": npz(1) + b"longer", "etag": None},
     ],
 )
-def test_what_changed_is_fetched_anew(server, change):
+def test_a_changed_file_is_downloaded_again(server, change):
     server.etag = None if "etag" in change and change["etag"] is None else '"one"'
     read(server.url())
     vars(server).update(content=npz(1))
     vars(server).update(change)
     assert read(server.url()).sha256 == sha256(server.content)
-    assert server.fetched() == 2
+    assert server.count_downloads() == 2
 
 
-def test_a_server_that_says_nothing_is_asked_each_time(server):
+def test_a_file_without_validators_is_downloaded_each_time(server):
     server.etag, server.length, server.ranges = None, False, False
     read(server.url())
     server.content = npz(1)
@@ -182,7 +184,7 @@ def test_a_server_that_says_nothing_is_asked_each_time(server):
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_a_cut_download_arrives_whole(server, ranges):
+def test_a_dropped_download_is_resumed(server, ranges):
     server.ranges, server.cuts = ranges, 2 if ranges else 1
     seen = []
     assert read(server.url(), progress=lambda *facts: seen.append(facts)).sha256 == sha256(server.content)
@@ -190,7 +192,7 @@ def test_a_cut_download_arrives_whole(server, ranges):
     assert [path.name.rpartition("-")[2] for path in cached()] == ["ref.npz"]
 
 
-def test_a_cut_is_noticed_where_the_size_is_unknown_and_nothing_is_mixed(server, monkeypatch):
+def test_a_dropped_download_of_unknown_size_is_detected_and_not_resumed(server, monkeypatch):
     server.etag, server.length, server.cuts = None, False, 1
     monkeypatch.setattr(download, "_MAX_ATTEMPTS", 1)
     monkeypatch.setattr(download, "_BLOCK_SIZE", 1000)
@@ -200,14 +202,14 @@ def test_a_cut_is_noticed_where_the_size_is_unknown_and_nothing_is_mixed(server,
     assert read(server.url()).sha256 == sha256(server.content)
 
 
-def test_a_download_that_never_arrives_says_how_far_it_came(server):
+def test_a_failed_download_reports_how_many_bytes_arrived(server):
     server.ranges, server.cuts = False, 99
     half, whole = len(server.content) // 2, len(server.content)
     with pytest.raises(StatisticsError, match=rf"ref\.npz: gave {half} of {whole} bytes"):
         read(server.url())
 
 
-def test_what_an_earlier_run_left_is_continued_with_the_same_version_alone(server, monkeypatch):
+def test_a_partial_download_is_only_resumed_with_the_same_version(server, monkeypatch):
     monkeypatch.setattr(download, "_MAX_ATTEMPTS", 1)
     for etag, resumed in (('"one"', True), ('"two"', False)):
         server.etag, server.content, server.cuts = '"one"', npz(), 1
@@ -216,77 +218,110 @@ def test_what_an_earlier_run_left_is_continued_with_the_same_version_alone(serve
         (left,) = cached()
         server.etag, server.content = etag, npz() if resumed else npz(1)
         assert read(server.url()).sha256 == sha256(server.content)
-        assert (server.asked[-1][1].get("Range") is not None) == resumed
+        assert (server.requests[-1][1].get("Range") is not None) == resumed
         assert left.exists() != resumed
         for path in cached():
             path.unlink()
 
 
-def test_without_network_the_copy_is_used_and_told(server):
+def test_the_cached_copy_is_used_offline_with_a_warning(server):
     before = read(server.url())
     server.status = 503
     broken = read(server.url())
     server.garbage = True
-    babbling = read(server.url())
+    malformed = read(server.url())
     server.stop()
-    gone = read(server.url())
-    for after in (broken, babbling, gone):
+    unreachable = read(server.url())
+    for after in (broken, malformed, unreachable):
         np.testing.assert_array_equal(after.mean, before.mean)
         (note,) = after.notes
         assert "could not be reached" in note
-        assert "the copy downloaded earlier is used" in note
-    assert any("earlier is used" in told for told in frechet.score(before, server.url())["fid"].warnings)
-    with pytest.raises(StatisticsError, match=r"never\.npz cannot be had: .*refused"):
+        assert "the copy downloaded earlier was used" in note
+        assert after.path == before.path
+    assert any("earlier was used" in warning for warning in frechet.score(before, server.url())["fid"].warnings)
+    with pytest.raises(StatisticsError, match=r"never\.npz could not be downloaded: .*refused"):
         read(server.url("never.npz"))
 
 
-def test_a_server_that_refuses_is_believed(server):
+def test_a_refused_request_does_not_fall_back_to_the_cache(server):
     read(server.url())
     server.status = 404
-    with pytest.raises(StatisticsError, match=r"ref\.npz cannot be had: the server says 404 Not Found"):
+    with pytest.raises(StatisticsError, match=r"ref\.npz could not be downloaded: .*404 Not Found"):
         read(server.url())
 
 
 @pytest.mark.parametrize(
-    ("status", "told"),
+    ("status", "reason", "fix"),
     [
-        (401, "401 Unauthorized; check the credentials"),
-        (403, "403 Forbidden; check the credentials"),
-        (429, "429 Too Many Requests; it is asked too often; try again later"),
-        (503, "503 Service Unavailable; that is the server's own fault; try again later"),
+        (401, "Unauthorized", "check the credentials"),
+        (403, "Forbidden", "check the credentials"),
+        (429, "Too Many Requests", "try again later"),
+        (503, "Service Unavailable", "try again later"),
     ],
 )
-def test_a_servers_answer_is_told_with_what_to_do(server, status, told):
+def test_an_error_status_is_reported_with_the_fix(server, status, reason, fix):
     read(server.url())
     server.status = status
-    with pytest.raises(StatisticsError, match=f"cannot be had: the server says {told}"):
+    with pytest.raises(StatisticsError, match=rf"other\.npz could not be downloaded: .*{status} {reason}.*{fix}"):
         read(server.url("other.npz"))
-    if status in (429, 503):  # what was downloaded serves meanwhile
-        assert "the copy downloaded earlier is used" in read(server.url()).notes[0]
+    if status in (429, 503):  # temporary, so the cached copy is used
+        assert "the copy downloaded earlier was used" in read(server.url()).notes[0]
 
 
-def test_the_sha256_is_verified_and_then_needs_no_server(server):
+def test_a_url_records_its_cached_download(server):
+    statistics = read(server.url() + f"#sha256={sha256(server.content)}")
+    assert statistics.path == cached()[0]
+    assert statistics.path.read_bytes() == server.content
+    assert statistics.path.suffix == ".npz"
+    assert statistics.url == server.url() + f"#sha256={sha256(server.content)}"
+    assert statistics.sha256 == sha256(server.content)
+
+
+def test_images_stored_next_to_statistics_are_found_by_url(server, tmp_path, monkeypatch):
+    """A file in ADM's format gives the same scores from a disk and from a server."""
+    monkeypatch.setattr(Settings, "load", lambda *_: TOY)
+    random = np.random.default_rng(2)
+    generated, stored = (random.integers(0, 256, (n, PIXELS, PIXELS, 3), np.uint8) for n in (40, 30))
+    x = first_six_values(stored).astype(float)
+    server.content = npz(arr_0=stored, mu=x.mean(0), sigma=np.cov(x, rowvar=False))
+    (tmp_path / "local.npz").write_bytes(server.content)
+    url = server.url(host="me:secret@127.0.0.1")
+    local, remote = (
+        frechet.score(generated, reference, metrics=["fid", "kid"], interval="none")
+        for reference in (tmp_path / "local.npz", url)
+    )
+    assert list(remote) == ["fid", "kid"]
+    for key in remote:
+        assert float(remote[key]) == float(local[key])
+    assert "secret" not in remote.to_json()
+
+
+def test_a_file_with_a_verified_sha256_needs_no_server(server):
     right = f"{server.url()}#sha256={sha256(server.content).upper()}"
-    assert read(right).source == server.url()
+    assert read(right).label == server.url()
     wrong = f"{server.url()}#sha256={'0' * 64}"
     with pytest.raises(StatisticsError, match=f"sha256 differs: {sha256(server.content)}, not {'0' * 64}"):
         read(wrong)
     read(right)
     server.stop()
     assert read(right).notes == ()
-    with pytest.raises(StatisticsError, match="cannot be had"):
+    with pytest.raises(StatisticsError, match="could not be downloaded"):
         read(wrong)
 
 
-def test_user_and_password_go_to_the_server_alone(server, tmp_path):
+def test_credentials_are_sent_to_the_server_and_never_displayed(server, tmp_path):
     other = Server()
     server.moved = other.url()
-    statistics = read(server.url(host="me:s%40cret@127.0.0.1") + "?token=hidden")
+    url = server.url(host="me:s%40cret@127.0.0.1") + "?token=hidden"
+    statistics = read(url)
     other.stop()
-    assert [headers["Authorization"] for _, headers in server.asked] == ["Basic bWU6c0BjcmV0"] * 2  # me:s@cret
-    assert [headers["Authorization"] for _, headers in other.asked] == [None] * 2
-    assert server.asked[0][0] == "/some/ref.npz?token=hidden"
-    assert statistics.source == server.url() + "?..."
+    assert [headers["Authorization"] for _, headers in server.requests] == ["Basic bWU6c0BjcmV0"] * 2  # me:s@cret
+    assert [headers["Authorization"] for _, headers in other.requests] == [None] * 2
+    assert server.requests[0][0] == "/some/ref.npz?token=hidden"
+    assert (statistics.label, statistics.url) == (server.url() + "?...", url)
+    for shown in (repr(statistics), str(statistics.path)):
+        assert "cret" not in shown
+        assert "hidden" not in shown
     server.status, server.moved = 403, None
     with pytest.raises(StatisticsError, match="403") as caught:
         read(server.url("new.npz", "me:s%40cret@127.0.0.1") + "?token=hidden")
@@ -294,24 +329,24 @@ def test_user_and_password_go_to_the_server_alone(server, tmp_path):
     assert "hidden" not in str(caught.value)
 
 
-def test_a_proxy_is_asked(server, monkeypatch):
+def test_proxies_are_used(server, monkeypatch):
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setenv("no_proxy", "")
     read("http://frechet.invalid/ref.npz")
-    assert server.asked[0][0] == "http://frechet.invalid/ref.npz"
+    assert server.requests[0][0] == "http://frechet.invalid/ref.npz"
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.npz", npz(arr_0=np.zeros((3, 4, 4, 3), np.uint8)), "has no mu; expected mu"),
+        ("a.npz", npz(arr_0=np.zeros((3, 4, 4, 3), np.uint8)), "has no mu; expected"),
         ("a.npz", b"<html>log in</html>", "cannot be read as statistics"),
         ("a.npz", npz()[:-200], "cut short"),
         ("a.pkl", b"cos\nmkdir\n(S'owned'\ntR.", r"asks for os\.mkdir"),
         ("a.pt", b"text", "cannot be read|not a"),
     ],
 )
-def test_what_is_no_statistics_is_refused_by_its_url_and_not_kept(server, name, content, message):
+def test_other_files_are_rejected_with_their_url_and_not_cached(server, name, content, message):
     server.content = content
     with pytest.raises(RequestError, match=message) as caught:
         frechet.score(server.url(name), frechet.collect(np.ones((2, 3)) * [[1], [2]], features=True))
@@ -329,27 +364,27 @@ def test_what_is_no_statistics_is_refused_by_its_url_and_not_kept(server, name, 
         ("https://host/a.npz#md5=12", "64 hexadecimal digits"),
     ],
 )
-def test_other_urls_are_refused_before_anything_is_fetched(url, message):
+def test_other_urls_are_rejected_before_anything_is_downloaded(url, message):
     with pytest.raises(RequestError, match=message):
         frechet.score(url, url)
 
 
-def test_names_in_the_cache_are_safe():
-    address = parse_statistics_url("https://host/a/..%2f..%2fevil name\u0000.npz")
-    assert set("/\\ \0%") & set(address.name) == set()
+def test_names_in_the_cache_are_safe_paths():
+    parsed = parse_statistics_url("https://host/a/..%2f..%2fevil name\u0000.npz")
+    assert set("/\\ \0%") & set(parsed.name) == set()
     assert parse_statistics_url("https://host/a/ref.npz").key != parse_statistics_url("https://host/b/ref.npz").key
     assert "%20" in parse_statistics_url("https://host/a b.npz").url
     assert not is_url("folder/ref.npz")
     assert not is_url("C:\\ref.npz")
 
 
-def test_features_may_come_from_a_url_too(server):
+def test_features_are_read_from_a_url(server):
     x = np.random.default_rng(0).standard_normal((300, 64))
     server.content = npz(features=x)
     assert float(frechet.score(server.url(), x, features=True)["fid"]) == pytest.approx(0, abs=1e-9)
 
 
-def test_the_command_takes_a_url(server, tmp_path):
+def test_the_command_line_reads_a_url(server, tmp_path):
     (tmp_path / "a.npz").write_bytes(npz(1))
     code, out, err = run("score", tmp_path / "a.npz", server.url(), "--json", "--reference-size", "500")
     assert code == 0

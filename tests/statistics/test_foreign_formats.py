@@ -1,4 +1,4 @@
-"""Statistics as other tools write them, to the letter of their formats."""
+"""Statistics files exactly as other tools write them."""
 
 import os
 import pickle
@@ -34,7 +34,7 @@ def assert_read(path, x, n=None, dims=None):
     assert statistics.n == n
 
 
-def test_clean_fids_two_kinds(tmp_path, x):
+def test_both_file_types_of_clean_fid(tmp_path, x):
     mu, sigma = moments(x)
     np.savez_compressed(tmp_path / "fid.npz", mu=mu.astype(np.float32), sigma=sigma)
     np.savez_compressed(tmp_path / "kid.npz", feats=x)
@@ -42,13 +42,13 @@ def test_clean_fids_two_kinds(tmp_path, x):
     assert_read(tmp_path / "kid.npz", x, n=300)
 
 
-def test_imeanflows_names(tmp_path, x):
+def test_imeanflow(tmp_path, x):
     mu, sigma = moments(x)
     np.savez(tmp_path / "ref.npz", ref_mu=mu, ref_sigma=sigma)
     assert_read(tmp_path / "ref.npz", x)
 
 
-def test_adms_batches_hold_two_statistics_and_images(tmp_path, x):
+def test_adm_batches_contain_two_statistics_and_images(tmp_path, x):
     mu, sigma = moments(x)
     spatial = np.random.default_rng(1).standard_normal(SPATIAL_DIMS)
     np.savez(
@@ -63,19 +63,19 @@ def test_adms_batches_hold_two_statistics_and_images(tmp_path, x):
     assert not is_statistics_file(tmp_path / "samples.npz")
 
 
-def test_adms_images_are_what_metrics_of_every_image_take(tmp_path, monkeypatch):
-    """As ADM's evaluator: the distance by mu and sigma, precision and recall by arr_0, whose images are fewer."""
+def test_metrics_of_all_features_use_the_images_in_adm_batches(tmp_path, monkeypatch):
+    """As in ADM's evaluator: the distance is computed from mu and sigma, precision and recall from arr_0, with fewer images."""
     monkeypatch.setattr(Settings, "load", lambda *_: TOY)
     random = np.random.default_rng(2)
-    generated, beside, whole = (random.integers(0, 256, (n, PIXELS, PIXELS, 3), np.uint8) for n in (40, 30, 90))
+    generated, stored, whole = (random.integers(0, 256, (n, PIXELS, PIXELS, 3), np.uint8) for n in (40, 30, 90))
     np.savez(tmp_path / "samples.npz", arr_0=generated)
     mu, sigma = moments(first_six_values(whole))
-    np.savez(tmp_path / "virtual.npz", arr_0=beside, mu=mu, sigma=sigma)
-    asked = ["fid", "kid", "precision", "recall", "mifid"]
-    scores = frechet.score(tmp_path / "samples.npz", tmp_path / "virtual.npz", metrics=asked, interval="none")
-    assert list(scores) == asked
-    by_images = frechet.score(generated, beside, metrics=asked, interval="none")
-    for key in asked[1:]:
+    np.savez(tmp_path / "virtual.npz", arr_0=stored, mu=mu, sigma=sigma)
+    metrics = ["fid", "kid", "precision", "recall", "mifid"]
+    scores = frechet.score(tmp_path / "samples.npz", tmp_path / "virtual.npz", metrics=metrics, interval="none")
+    assert list(scores) == metrics
+    by_images = frechet.score(generated, stored, metrics=metrics, interval="none")
+    for key in metrics[1:]:
         assert float(scores[key]) == float(by_images[key])
         assert (scores[key].n_reference, by_images[key].n_reference) == (30, 30)
         assert f"{key} is of the 30 images" in scores[key].warnings[-1]
@@ -85,13 +85,13 @@ def test_adms_images_are_what_metrics_of_every_image_take(tmp_path, monkeypatch)
     assert not any("30 images" in warning for warning in scores["fid"].warnings)
     np.savez(
         tmp_path / "other.npz", arr_0=np.zeros((9, 6), np.float32), mu=mu, sigma=sigma
-    )  # no images: features, perhaps
-    told = frechet.score(tmp_path / "samples.npz", tmp_path / "other.npz", metrics=["fid", "kid"], interval="none")
-    assert "give the images themselves" in told.unavailable["kid"]
+    )  # an arr_0 that is not images
+    other = frechet.score(tmp_path / "samples.npz", tmp_path / "other.npz", metrics=["fid", "kid"], interval="none")
+    assert "give the images themselves" in other.unavailable["kid"]
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4, 5])
-def test_edm2s_pickle(tmp_path, x, protocol):
+def test_edm2(tmp_path, x, protocol):
     mu, sigma = moments(x)
     other = {"mu": np.zeros(7), "sigma": np.eye(7)}
     content = {
@@ -107,7 +107,7 @@ def test_edm2s_pickle(tmp_path, x, protocol):
         read_statistics(tmp_path / "ref.pkl", 9)
 
 
-def test_torch_fidelitys_cache(tmp_path, x):
+def test_torch_fidelity_cache(tmp_path, x):
     mu, sigma = moments(x)
     torch.save({"mu": mu.astype(np.float32), "sigma": sigma}, tmp_path / "stat.pt")
     torch.save(torch.from_numpy(x), tmp_path / "features.pt")
@@ -123,7 +123,7 @@ class Bomb:
         return os.mkdir, (str(self.path),)
 
 
-def test_a_bomb_in_any_container_runs_nothing(tmp_path):
+def test_no_format_executes_pickled_code(tmp_path):
     bomb = {"fid": {"mu": Bomb(tmp_path / "owned"), "sigma": np.eye(3)}, "mu": Bomb(tmp_path / "owned")}
     (tmp_path / "a.pkl").write_bytes(pickle.dumps(bomb))
     torch.save(bomb, tmp_path / "zip.pt")
@@ -139,7 +139,7 @@ def test_a_bomb_in_any_container_runs_nothing(tmp_path):
     assert not (tmp_path / "owned").exists()
 
 
-def test_an_npz_that_unpacks_to_far_more_than_it_is_is_refused(tmp_path, monkeypatch):
+def test_a_decompression_bomb_is_rejected(tmp_path, monkeypatch):
     np.savez_compressed(tmp_path / "a.npz", mu=np.zeros(400), sigma=np.zeros((400, 400)))
     np.savez_compressed(tmp_path / "b.npz", features=np.zeros((2000, 100)))
     assert read_statistics(tmp_path / "a.npz").dims == 400
@@ -149,7 +149,7 @@ def test_an_npz_that_unpacks_to_far_more_than_it_is_is_refused(tmp_path, monkeyp
             read()
 
 
-def test_a_pickle_that_names_one_list_a_billion_times_is_read_at_once(tmp_path):
+def test_a_pickle_with_exponentially_many_references_is_read_quickly(tmp_path):
     lists = ["ha"]
     for _ in range(60):
         lists = [lists, lists]
@@ -157,13 +157,13 @@ def test_a_pickle_that_names_one_list_a_billion_times_is_read_at_once(tmp_path):
     assert read_statistics(tmp_path / "a.pkl").dims == 2
 
 
-def test_an_array_of_objects_in_a_pickle_is_refused(tmp_path):
+def test_object_arrays_in_a_pickle_are_rejected(tmp_path):
     (tmp_path / "a.pkl").write_bytes(pickle.dumps({"fid": {"mu": np.array([1, "x"], object), "sigma": np.eye(2)}}))
     with pytest.raises(StatisticsError, match="expected numbers"):
         read_statistics(tmp_path / "a.pkl")
 
 
-def test_features_that_are_not_finite_name_their_row(tmp_path, x):
+def test_non_finite_features_are_rejected_with_their_row(tmp_path, x):
     broken = x.copy()
     broken[17, 3] = np.nan
     np.savez(tmp_path / "kid.npz", feats=broken)

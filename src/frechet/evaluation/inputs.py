@@ -164,9 +164,10 @@ def declare_reference(
 
 def find_embedded_images(data: FeatureStatistics) -> Iterator[ImageSource]:
     """The images that a file holds beside its statistics, as ADM's reference batches do."""
-    path = Path(data.label)
+    path = data.path
     if (
-        data.features is None
+        path is not None
+        and data.features is None
         and path.suffix.lower() == ".npz"
         and is_statistics_file(path)
         and "arr_0" in npz_keys(path)

@@ -1,7 +1,8 @@
-"""Statistics at a URL: downloaded once into the user's cache, and used again as long as the server's file is the same.
+"""Read statistics files from URLs, with a download cache that is valid as long as the server's file is the same.
 
-A cached file is named by its URL and by what the server says of this version (ETag, Last-Modified, size), so that being
-there is being current, and what a cut download left is continued only with bytes of the same version.
+The name of a cached file contains a hash of its URL and of the validators that the server sends (ETag, Last-Modified,
+size). A cached file with the current name is therefore current, and an interrupted download is only resumed with bytes
+of the same version.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from frechet.statistics.foreign_formats import STATISTICS_SUFFIXES
 
 @dataclass(frozen=True)
 class StatisticsUrl:
-    """A URL taken apart.
+    """The parts of a statistics file's URL.
 
     Attributes:
-        url: what is asked for, without user, password and fragment.
-        authorization: header made of user and password, or None.
-        sha256: what its fragment says of the file, or None.
+        url: URL to request, without user, password and fragment.
+        authorization: value of the Authorization header for the user and password in the URL, or None.
+        sha256: hex digest given in the fragment, in lower case, or None.
     """
 
     url: str
@@ -36,19 +37,19 @@ class StatisticsUrl:
 
     @property
     def name(self) -> str:
-        """The file's name, made safe."""
+        """File name in the URL, with every character that is unsafe in a path replaced by an underscore."""
         import urllib.parse
 
         return re.sub(r"[^A-Za-z0-9._-]", "_", PurePosixPath(urllib.parse.urlsplit(self.url).path).name)[-80:]
 
     @property
     def key(self) -> str:
-        """What its cached files are found by."""
+        """Prefix of the names of the cached files of this URL."""
         return hashlib.sha256(self.url.encode()).hexdigest()[:16]
 
 
 def is_statistics_url(source: object) -> bool:
-    """Whether it is the URL of a web server's file that holds statistics, by its name; images may be at any other."""
+    """Return whether `source` is an http(s) URL with the suffix of a statistics file; other URLs locate images."""
     if not is_url(source):
         return False
     assert isinstance(source, str)
@@ -64,49 +65,66 @@ def read_remote_statistics(
     progress: ProgressCallback | None = None,
     timeout: float = DEFAULT_TIMEOUT,
 ) -> FeatureStatistics:
-    """Statistics of the file at a URL.
+    """Download the statistics file at a URL, unless it is cached, and read it.
 
     Args:
         url: http(s)://[user:password@]...{.npz, .pkl, .pt}[#sha256=HEX].
-        read: makes statistics of the file once it is here.
-        progress: called with (name, bytes done, bytes in all).
-        timeout: seconds without a byte after which a connection is given up.
+        read: function that reads a local statistics file.
+        progress: called with (file name, bytes downloaded, total bytes).
+        timeout: seconds without receiving a byte before a connection is abandoned.
+
+    Returns:
+        The statistics: `path` is the cached download, `url` the URL as given, and `label` the URL without credentials
+        and query. `notes` reports if the server could not be reached and an earlier download was used.
 
     Raises:
-        RequestError: not such a URL.
-        StatisticsError: it cannot be had, has another sha256, or is no statistics.
+        RequestError: the URL has another form.
+        StatisticsError: the download failed, its sha256 differs, or the file is not a statistics file.
     """
-    parsed_url = parse_statistics_url(url)
+    parsed_url, label = parse_statistics_url(url), redact_url(url)
     path, notes = _fetch_cached(parsed_url, progress, timeout)
     try:
         statistics = read(path)
     except FrechetError as error:
-        path.unlink(missing_ok=True)  # it may have been cut short: it is worth another download
-        raise type(error)(str(error).replace(str(path), redact_url(url))) from error
-    return replace(statistics, label=redact_url(url), sha256=compute_sha256(path), notes=(*statistics.notes, *notes))
+        path.unlink(missing_ok=True)  # it may have been truncated: the next run downloads it again
+        raise type(error)(str(error).replace(str(path), label)) from error
+    return replace(
+        statistics, label=label, path=path, url=url, sha256=compute_sha256(path), notes=(*statistics.notes, *notes)
+    )
 
 
 def parse_statistics_url(url: str) -> StatisticsUrl:
-    """The parts of a URL of statistics.
+    """Split the URL of a statistics file into its parts.
+
+    Args:
+        url: http(s)://[user:password@]...{.npz, .pkl, .pt}[#sha256=HEX].
+
+    Returns:
+        The parts, with the path percent-encoded.
 
     Raises:
-        RequestError: another protocol, kind of file or fragment.
+        RequestError: the URL has another protocol, file type or fragment.
     """
     import base64
     import urllib.parse
 
-    named = redact_url(url)
+    label = redact_url(url)
     parts = urllib.parse.urlsplit(url)
     if parts.scheme.lower() not in ("http", "https"):
-        raise RequestError(f"{named}: {parts.scheme}:// is not read; expected https://, http:// or a path")
+        raise RequestError(
+            f"{label}: statistics cannot be read from {parts.scheme}://; expected https:// or http://. Download the "
+            "file, and pass its path."
+        )
     suffix = PurePosixPath(parts.path).suffix.lower()
     if suffix not in STATISTICS_SUFFIXES:
         raise RequestError(
-            f"{named} is a file of type {suffix or '(none)'}; expected statistics ({', '.join(STATISTICS_SUFFIXES)})"
+            f"{label} is a file of type {suffix or '(none)'}; expected statistics ({', '.join(STATISTICS_SUFFIXES)})."
         )
     sha256 = re.fullmatch(r"(?:sha256=([0-9a-fA-F]{64}))?", parts.fragment)
     if not sha256:
-        raise RequestError(f"{named}#{parts.fragment}: expected #sha256= and 64 hexadecimal digits, or no fragment")
+        raise RequestError(
+            f"{label} has the fragment #{parts.fragment}; expected #sha256= and 64 hexadecimal digits, or no fragment."
+        )
     user, _, host = parts.netloc.rpartition("@")
     authorization = "Basic " + base64.b64encode(urllib.parse.unquote(user).encode()).decode() if user else None
     path = urllib.parse.quote(parts.path, safe="/%:@!$&'()*+,;=~")
@@ -115,8 +133,8 @@ def parse_statistics_url(url: str) -> StatisticsUrl:
 
 
 def statistics_cache_dir() -> Path:
-    """The user's cache folder for statistics."""
-    import platformdirs  # here, since only a URL needs the folder
+    """Return the folder in the user's cache that downloaded statistics files are stored in."""
+    import platformdirs  # here, because only URLs need it and it slows every start
 
     return Path(platformdirs.user_cache_dir("frechet"), "statistics")
 
@@ -124,7 +142,14 @@ def statistics_cache_dir() -> Path:
 def _fetch_cached(
     parsed_url: StatisticsUrl, progress: ProgressCallback | None, timeout: float
 ) -> tuple[Path, list[str]]:
-    """The file, downloaded unless it is here, and what a user should know of it."""
+    """Download the file unless the cache has the current version.
+
+    Returns:
+        Path of the cached file, and notes for the user.
+
+    Raises:
+        StatisticsError: the server refuses, cannot be reached and there is no earlier download, or the sha256 differs.
+    """
     folder = statistics_cache_dir()
     cached_paths = sorted(folder.glob(f"{parsed_url.key}-*-{parsed_url.name}"), key=os.path.getmtime)
     if parsed_url.sha256:
@@ -136,12 +161,12 @@ def _fetch_cached(
     except (OSError, StatisticsError) as error:
         reason = _describe_error(error)
         if isinstance(error, StatisticsError) or parsed_url.sha256 or not cached_paths:
-            raise StatisticsError(f"{redact_url(parsed_url.url)} cannot be had: {reason}") from error
+            raise StatisticsError(f"{redact_url(parsed_url.url)} could not be downloaded: {reason}") from error
         return cached_paths[-1], [
-            f"{redact_url(parsed_url.url)} could not be reached ({reason}); the copy downloaded earlier is used"
+            f"{redact_url(parsed_url.url)} could not be reached ({reason}); the copy downloaded earlier was used"
         ]
     target = folder / f"{parsed_url.key}-{version or 'unknown'}-{parsed_url.name}"
-    if not version or parsed_url.sha256:  # what is here cannot be told from what is there, or is not what is wanted
+    if not version or parsed_url.sha256:  # no way to see whether the cached file is current, or it has another sha256
         target.unlink(missing_ok=True)
     try:
         download(
@@ -159,18 +184,21 @@ def _fetch_cached(
 
 
 def _describe_error(error: Exception) -> object:
-    """Why nothing came."""
+    """Return why a request failed and, for an HTTPError, its status with a hint on what to do."""
     reason = getattr(error, "reason", error)
-    status = getattr(error, "code", None)  # of an HTTPError
-    return reason if status is None else f"the server says {status} {reason}{status_hint(status)}"
+    status = getattr(error, "code", None)
+    return reason if status is None else f"the server answered {status} {reason}{status_hint(status)}"
 
 
 def _fetch_size_and_version(parsed_url: StatisticsUrl, timeout: float) -> tuple[int | None, str]:
-    """Size and a name for the version that the server has now (None and "" where it does not say).
+    """Request the first byte of the file, and return the file's size and a hash of its validators.
+
+    Returns:
+        The size in bytes (None if the server does not send it), and the hash (empty without validators).
 
     Raises:
-        StatisticsError: the server refuses.
-        OSError: it cannot be reached, or is broken.
+        StatisticsError: the server refuses the request.
+        OSError: the server cannot be reached, is overloaded or violates the protocol.
     """
     import http.client
     import urllib.error

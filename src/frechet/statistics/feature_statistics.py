@@ -1,4 +1,4 @@
-"""What is known of one side: a Gaussian, a sample of rows, and how they were made."""
+"""The statistics of one set of images: mean, covariance and a sample of the features, with their provenance."""
 
 from __future__ import annotations
 
@@ -15,30 +15,37 @@ from frechet.statistics.accumulator import Accumulator
 from frechet.statistics.moments import RunningMoments
 from frechet.statistics.row_sample import RowSample
 
-_BLOCK_ROWS = 4096  # rows of features that are turned into float64 at a time
+_BLOCK_ROWS = 4096  # rows converted to float64 at a time, which bounds the memory
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureStatistics:
-    """One side of a comparison, ready for any distance that needs no images.
+    """Statistics of the features of one set of images: all that a metric needs if it does not need the images.
 
     Attributes:
         mean: (d,) float64.
         covariance: (d, d) float64, divided by n - 1.
-        n: how many images; None where a file does not say.
-        rows: (k, d) float32, a seeded sample of the features (all of them where n < 8 d), or None.
-        places: (k,) int64, which images the rows belong to, or None.
-        names: (k,) what the user knows those images by, or None; not stored in files.
-        recipe: how the features were made; fields are None where a file does not say.
-        label: what the images or statistics were read from.
-        n_source: how many images the source had before a subset was taken.
-        seed: of the subset and of the sample of rows.
-        bad_images: images that were left out, with the reason.
-        remarks: what was done to images that a user should know.
-        formats: how many images came from files of each format, by Pillow's name.
-        sha256: of the file they were downloaded as, or None.
-        made_by: program and version.
-        resolution: relative precision of the covariance: ε of the dtype it was stored in.
+        n: number of images; None if a file does not record it.
+        spec: how the features were computed; its fields are None if a file does not record them.
+        label: display name of the images or of the file; never parsed or reopened.
+        path: local file that the statistics were read from (the cached download if they came from a URL), or None.
+        url: URL that the statistics were read from, including any credentials, or None; never displayed or stored.
+        rows: (k, d) float32, a seeded sample of the features (all of them if n < 8 d), or None.
+        indices: (k,) int64, index of the image that each row belongs to, counted from 0 in the order of the images, or
+            None.
+        labels: display names of the images that the rows belong to, or None.
+        group_moments: moments of disjoint groups of the images, from which a jackknife can be computed without the
+            features; empty if there are none.
+        thumbnails: (t, h, w, 3) uint8, RGB thumbnails of some images, or None.
+        thumbnail_indices: (t,) int64, index of the image that each thumbnail shows, or None.
+        n_source: number of images in the source before a subset was taken, or None.
+        seed: seed of the subset and of the sample of rows.
+        skipped_images: images that were left out, each with the reason.
+        notes: what users should know about how the images were read.
+        formats: number of images per file format, by Pillow's name of the format.
+        sha256: hex digest of the downloaded file, or None.
+        made_by: program and version that computed the statistics, or None.
+        covariance_eps: relative precision of the covariance: the machine epsilon of the dtype that it was stored in.
     """
 
     mean: np.ndarray
@@ -46,13 +53,18 @@ class FeatureStatistics:
     n: int | None
     spec: FeatureSpec
     label: str
+    path: Path | None = None
+    url: str | None = field(default=None, repr=False)  # may include a password
     rows: np.ndarray | None = None
     indices: np.ndarray | None = None
     labels: tuple[str, ...] | None = None
+    group_moments: tuple[RunningMoments, ...] = ()
+    thumbnails: np.ndarray | None = None
+    thumbnail_indices: np.ndarray | None = None
     n_source: int | None = None
     seed: int = 0
     skipped_images: tuple[str, ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
     formats: Mapping[str, int] = field(default_factory=dict)
     sha256: str | None = None
     made_by: str | None = None
@@ -60,12 +72,15 @@ class FeatureStatistics:
 
     @classmethod
     def from_moments(cls, moments: RunningMoments, sample: RowSample, **metadata: Any) -> FeatureStatistics:
-        """What two streams over the same features gathered.
+        """Combine the moments and the row sample of the same features.
 
         Args:
-            gaussian: of at least two rows.
-            sample: of the same rows.
-            **about: the attributes that say how they were made.
+            moments: moments of at least two features.
+            sample: row sample of the same features.
+            **metadata: the remaining attributes of the class; `spec` and `label` are required.
+
+        Returns:
+            The statistics.
         """
         return cls(
             mean=moments.mean,
@@ -87,23 +102,28 @@ class FeatureStatistics:
         seed: int = 0,
         keep_all: bool = False,
     ) -> FeatureStatistics:
-        """Statistics of features that are at hand.
+        """Compute statistics from precomputed features.
 
         Args:
-            features: (n, d) floating point, n of at least two: an array, or what NumPy makes one of. They count as what
-                float32 makes of them. It is read block by block, so it may be mapped from a file.
-            recipe: how they were made, as far as that is known.
-            label: what the user knows them by.
-            seed: of the sample of rows.
-            keep_all: whether all rows are kept, also of 8 d or more; KID and other metrics of every image need them.
+            features: (n, d) floating-point array with n ≥ 2, or anything that `numpy.asarray` converts to one. Values
+                are rounded to float32, the dtype in which features of images are computed. The array is read in blocks,
+                so it may be memory-mapped.
+            spec: how the features were computed, as far as it is known.
+            label: display name of the features.
+            seed: seed of the row sample.
+            keep_all: keep all rows even if n ≥ 8 d. KID and the other metrics that need the features of every image
+                require them.
+
+        Returns:
+            The statistics, with all rows if n < 8 d or `keep_all` is true.
 
         Raises:
-            StatisticsError: another shape or type, fewer than two rows, a row that is not finite, or a spread that
-                float32 does not hold.
+            StatisticsError: the shape or dtype is wrong, there are fewer than two rows, a row is not finite, or float32
+                cannot represent how a column varies.
         """
         try:
             features = np.asarray(features)
-        except Exception as error:  # a tensor of another device, a ragged list: their errors have many names
+        except Exception as error:  # a tensor on another device, a ragged list: each raises its own type
             raise StatisticsError(f"{label} ({type(features).__name__}) cannot become an array: {error}") from error
         _require_features(features, label)
         n, d = features.shape
@@ -112,72 +132,79 @@ class FeatureStatistics:
             block = features[start : start + _BLOCK_ROWS]
             with np.errstate(over="ignore"):
                 rows = block.astype(np.float32)
-            wrong = ~np.isfinite(rows).all(axis=1)
-            if wrong.any():
+            non_finite = ~np.isfinite(rows).all(axis=1)
+            if non_finite.any():
                 raise StatisticsError(
-                    f"{label}: row {start + int(wrong.argmax())} (counted from 0) holds NaN, infinity or a number "
-                    "beyond float32; expected finite features. Find out what became of that image, or leave its row out"
+                    f"{label}: row {start + int(non_finite.argmax())} (counted from 0) contains NaN, infinity or a value "
+                    "beyond float32; expected finite features. Check the image of that row, or leave the row out."
                 )
             accumulator.update(np.arange(start, start + len(rows)), rows)
-        _require_float32_range(features, label)
+        _require_float32_precision(features, label)
         return cls.from_moments(accumulator.moments, accumulator.sample, spec=spec or FeatureSpec(), label=label)
 
     @property
     def dims(self) -> int:
-        """d."""
+        """Number of feature dimensions, d."""
         return len(self.mean)
 
     @property
     def features(self) -> np.ndarray | None:
-        """(n, d) float32 where every row was kept, else None."""
+        """(n, d) float32 features of all images if every row was kept, else None."""
         return self.rows if self.rows is not None and len(self.rows) == self.n else None
 
     def save(self, path: str | Path, *, force: bool = False) -> None:
-        """Write an .npz that pytorch-fid reads too.
+        """Write the statistics to an .npz file, which pytorch-fid reads as well.
+
+        `labels`, `path` and `url` are not stored, since they may be private.
+
+        Args:
+            path: file to write; it must end in .npz.
+            force: replace an existing file.
 
         Raises:
-            OutputError: the file exists and `force` is false, or it cannot be written; nothing is left behind.
+            OutputError: the path does not end in .npz, the file exists and `force` is false, or the folder is not
+                writable.
+            RunError: writing failed, for example because the disk is full; an earlier file is left as it was.
         """
-        from frechet.statistics.npz_format import write_statistics  # the file format knows this class
+        from frechet.statistics.npz_format import write_statistics  # that module imports this one
 
         write_statistics(self, Path(path), force=force)
 
 
 def _require_features(features: np.ndarray, label: str) -> None:
-    description = f"{label} holds {features.dtype} of shape {features.shape}"
+    """Raise StatisticsError unless `features` is a floating-point (n, d) array with n ≥ 2 and d ≥ 1."""
+    description = f"{label} is an array of type {features.dtype} and shape {features.shape}"
     if features.dtype == np.uint8 and features.ndim in (3, 4):
         raise StatisticsError(
-            f"{description}: these look like images, not features (n, d); leave --features (features=True) out"
+            f"{description}: these look like images, not features (n, d). To score images, leave --features "
+            "(features=True) out."
         )
     if features.ndim != 2 or not features.shape[1]:
-        raise StatisticsError(
-            f"{description}; expected features (n, d), a row for each image. Maps (n, d, h, w) become such rows by the mean "
-            "over h and w"
-            if features.ndim == 4
-            else f"{description}; expected features (n, d), a row for each image"
-        )
+        fix = " To turn feature maps (n, d, h, w) into rows, take the mean over h and w." if features.ndim == 4 else ""
+        raise StatisticsError(f"{description}; expected features (n, d), one row per image.{fix}")
     if features.dtype.kind != "f":
-        raise StatisticsError(f"{description}; expected floating-point features, not labels or pixels")
+        raise StatisticsError(f"{description}; expected floating-point features, not labels or pixels.")
     if len(features) < 2:
-        raise StatisticsError(f"{description}; a covariance needs at least two rows")
+        raise StatisticsError(f"{description}; a covariance needs at least two rows.")
 
 
-def _require_float32_range(features: np.ndarray, label: str) -> None:
-    """Refuse features whose spread is lost in float32, in which images' features are kept."""
+def _require_float32_precision(features: np.ndarray, label: str) -> None:
+    """Raise StatisticsError if a column varies by less than float32 can represent around its values."""
     if features.dtype.itemsize <= np.dtype(np.float32).itemsize:
         return
-    first, total, squares, reach = features[0].astype(np.float64), 0.0, 0.0, 0.0
+    origin, total, squares, largest = features[0].astype(np.float64), 0.0, 0.0, 0.0
     for start in range(0, len(features), _BLOCK_ROWS):
-        gaps = features[start : start + _BLOCK_ROWS] - first
-        total, squares = total + gaps.sum(axis=0), squares + (gaps**2).sum(axis=0)
-        reach = np.maximum(reach, np.abs(gaps).max(axis=0))
-    spread = np.sqrt(np.maximum(squares - total**2 / len(features), 0.0) / (len(features) - 1))
-    spread = np.where(spread > 0, spread, reach)  # squares so small are 0
-    step = 2 * np.spacing(np.abs(first).astype(np.float32) / 2)  # the largest number itself has no next one
-    lost = (step > 0.1 * spread) & (spread > 4 * np.spacing(np.abs(first)))
-    if lost.any():
-        column = int(lost.argmax())
+        shifted = features[start : start + _BLOCK_ROWS] - origin
+        total, squares = total + shifted.sum(axis=0), squares + (shifted**2).sum(axis=0)
+        largest = np.maximum(largest, np.abs(shifted).max(axis=0))
+    std = np.sqrt(np.maximum(squares - total**2 / len(features), 0.0) / (len(features) - 1))
+    std = np.where(std > 0, std, largest)  # squares of tiny values underflow to 0
+    step = 2 * np.spacing(np.abs(origin).astype(np.float32) / 2)  # halved first: the largest float32 has no successor
+    is_lost = (step > 0.1 * std) & (std > 4 * np.spacing(np.abs(origin)))
+    if is_lost.any():
+        column = int(is_lost.argmax())
         raise StatisticsError(
-            f"{label}: column {column} (counted from 0) varies by {spread[column]:.3g} about {first[column]:.6g}, which "
-            "float32 does not hold, and images' features are kept in it; subtract the same constant from both sides"
+            f"{label}: column {column} (counted from 0) varies by {std[column]:.3g} around {origin[column]:.6g}, which "
+            "float32 does not hold; expected features whose variation survives rounding to float32. Subtract the same "
+            "constant from this column of the generated and the reference features."
         )

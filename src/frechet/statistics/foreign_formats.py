@@ -1,13 +1,13 @@
-"""Statistics files of other tools, as arrays: which keys mean what, in which container.
+"""Read the statistics files of other tools as plain arrays. Nothing in them is executed.
 
     pytorch-fid, TTUR, EDM, StudioGAN   .npz  mu, sigma
     clean-fid                           .npz  mu, sigma; for KID feats (n, d)
-    ADM's reference batches             .npz  mu, sigma; mu_s, sigma_s of the spatial tap; arr_0 images
+    ADM's reference batches             .npz  mu, sigma; mu_s, sigma_s of the spatial features; arr_0 images
     imeanflow                           .npz  ref_mu, ref_sigma
     EDM2                                .pkl  {"num_images", "fid": {"mu", "sigma"}, "fd_dinov2": {...}}
     torch-fidelity's cache              .pt   {"mu", "sigma"}, or the features (n, d)
 
-None of them says how it was made.
+None of these formats records how the features were computed.
 """
 
 from __future__ import annotations
@@ -24,35 +24,71 @@ from frechet.errors import StatisticsError, UnsafeFileError
 from frechet.images.sources.npy import npz_keys
 from frechet.networks.checkpoint import read_torch_file
 
-SPATIAL_DIMS = 17 * 17 * 7  # d of ADM's spatial tap
+SPATIAL_DIMS = 17 * 17 * 7  # d of the spatial features of ADM's sFID
 STATISTICS_SUFFIXES = (".npz", ".pkl", ".pt")
 FEATURE_KEYS = ("arr_0", "features", "feats")
-_MAX_UNCHECKED_BYTES = 1 << 28  # bytes of one array, up to which it may be as small in its file as it likes
+_MAX_UNCHECKED_BYTES = 1 << 28  # arrays up to this size may be compressed by any factor
+_MAX_COMPRESSION = 100  # measured values compress far less
 _STATISTICS_KEYS = frozenset({"mu", "sigma", "ref_mu", "ref_sigma", "feats"})
 
 
 def is_statistics_file(path: Path) -> bool:
-    """Whether the file is one of those above (or our own)."""
+    """Return whether the file contains statistics, in our format or one of those listed in this module.
+
+    Args:
+        path: any path; an .npz file is opened to list its arrays, other files are judged by their suffix.
+
+    Raises:
+        SourceError: the file ends in .npz and is damaged.
+    """
     suffix = path.suffix.lower()
     if suffix not in STATISTICS_SUFFIXES or not path.is_file():
         return False
     return suffix != ".npz" or bool(_STATISTICS_KEYS & set(npz_keys(path)))
 
 
-def read_arrays(path: Path, dims: int | None) -> dict[str, Any]:
-    """What the file holds, by the names of our own format.
+@contextmanager
+def open_npz_safely(path: Path) -> Iterator[Any]:
+    """Open an .npz file for reading, without pickles and without arrays that would unpack to an absurd size.
 
     Args:
-        path: one of the files above.
-        dims: the number of features that is wanted, where a file has several statistics.
+        path: the file.
+
+    Yields:
+        The archive, as `numpy.load` returns it.
+
+    Raises:
+        UnsafeFileError: an array is compressed more than a hundredfold, as a decompression bomb is.
+    """
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+        for member in archive.zip.infolist():
+            if member.file_size > max(_MAX_UNCHECKED_BYTES, _MAX_COMPRESSION * member.compress_size):
+                raise UnsafeFileError(
+                    f"its array {member.filename} has {member.compress_size} bytes and would unpack to "
+                    f"{member.file_size}; expected measured values, which compress far less. Save it with numpy.savez."
+                )
+        yield archive
+
+
+def read_foreign_arrays(path: Path, dims: int | None) -> dict[str, Any]:
+    """Read the statistics or the features that a file of another tool contains.
+
+    Args:
+        path: file in one of the formats listed in this module.
+        dims: number of feature dimensions, which selects the statistics in a file that contains several; None selects
+            the usual ones.
 
     Returns:
-        `mu` and `sigma`, with `n` where it is said, or `features` that are all there is; for our own files all their keys.
+        Either `mu` and `sigma`, with `n` if the file records it, or `features` (n, d) alone.
+
+    Raises:
+        StatisticsError: the file contains none of these, or none with `dims` dimensions.
+        UnsafeFileError: a pickle refers to anything but arrays, or an array unpacks to an absurd size.
     """
     suffix = path.suffix.lower()
     if suffix == ".npz":
-        with _open_npz_safely(path) as archive:
-            return _parse_npz({key: archive[key] for key in archive.files if key in _select_keys(archive.files, dims)})
+        with open_npz_safely(path) as archive:
+            return _read_npz(archive, dims)
     if suffix == ".pkl":
         with open(path, "rb") as file:
             return _parse_edm2(resolve_stubs(RestrictedUnpickler(file).load()), dims, path)
@@ -60,60 +96,49 @@ def read_arrays(path: Path, dims: int | None) -> dict[str, Any]:
 
 
 def read_feature_array(path: Path) -> np.ndarray:
-    """The features in an .npy (mapped, not read), or under the one of `FEATURE_KEYS` that an .npz has."""
-    if path.suffix.lower() == ".npy":
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    with _open_npz_safely(path) as archive:
-        found = [key for key in FEATURE_KEYS if key in archive.files]
-        if len(found) != 1:
-            raise StatisticsError(
-                f"{path} holds {', '.join(archive.files) or 'no arrays'}; expected features under exactly one of the keys "
-                f"{', '.join(FEATURE_KEYS)}, or statistics mu and sigma"
-            )
-        return archive[found[0]]
+    """Read the features in an .npy or .npz file.
 
+    Args:
+        path: an .npy file, which is memory-mapped, or an .npz file with exactly one of the arrays in `FEATURE_KEYS`.
 
-@contextmanager
-def _open_npz_safely(path: Path) -> Iterator[Any]:
-    """An .npz, opened; of numbers, which no compression makes a hundred times smaller.
+    Returns:
+        The array as it is stored; its shape and dtype have not been checked.
 
     Raises:
-        UnsafeFile: an array in it would fill memory out of next to nothing.
+        StatisticsError: the .npz file has none or several of these arrays.
+        UnsafeFileError: the array unpacks to an absurd size.
     """
-    with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-        for member in archive.zip.infolist():
-            if member.file_size > max(_MAX_UNCHECKED_BYTES, 100 * member.compress_size):
-                raise UnsafeFileError(
-                    f"its {member.filename} has {member.compress_size} bytes and would unpack to {member.file_size}: no measured numbers do"
-                )
-        yield archive
+    if path.suffix.lower() == ".npy":
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    with open_npz_safely(path) as archive:
+        keys = [key for key in FEATURE_KEYS if key in archive.files]
+        if len(keys) != 1:
+            raise StatisticsError(
+                f"{path} holds {', '.join(archive.files) or 'no arrays'}; expected features under exactly one of the keys "
+                f"{', '.join(FEATURE_KEYS)}, or statistics mu and sigma. Save them with numpy.savez(path, features=x)."
+            )
+        return archive[keys[0]]
 
 
-def _select_keys(keys: list[str], dims: int | None) -> tuple[str, ...]:
-    if dims == SPATIAL_DIMS and "mu_s" in keys:
-        return ("mu_s", "sigma_s")
-    return ("mu", "sigma", "ref_mu", "ref_sigma", "feats", "rows", "places", "frechet")
-
-
-def _parse_npz(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    for name in ("mu", "sigma"):
-        for alias in (f"{name}_s", f"ref_{name}"):
-            if alias in arrays:
-                arrays[name] = arrays.pop(alias)
-    if "feats" in arrays and "mu" not in arrays:
-        return {"features": arrays["feats"]}
-    return arrays
+def _read_npz(archive: Any, dims: int | None) -> dict[str, Any]:
+    if dims == SPATIAL_DIMS and "mu_s" in archive.files:
+        return {name: archive[f"{name}_s"] for name in ("mu", "sigma") if f"{name}_s" in archive.files}
+    arrays = {name: archive[key] for name in ("mu", "sigma") for key in (name, f"ref_{name}") if key in archive.files}
+    return {"features": archive["feats"]} if "mu" not in arrays and "feats" in archive.files else arrays
 
 
 def _parse_edm2(content: Any, dims: int | None, path: Path) -> dict[str, Any]:
     if not isinstance(content, Mapping):
-        raise StatisticsError(f"{path} holds a {type(content).__name__}; expected EDM2's {{'fid': {{'mu', 'sigma'}}}}")
-    found = {key: value for key, value in content.items() if isinstance(value, Mapping) and "mu" in value}
-    for value in found.values() if dims is not None else [found.get("fid", {})]:
+        raise StatisticsError(
+            f"{path} contains a {type(content).__name__}; expected EDM2's {{'fid': {{'mu', 'sigma'}}}}"
+        )
+    entries = {key: value for key, value in content.items() if isinstance(value, Mapping) and "mu" in value}
+    for value in entries.values() if dims is not None else [entries.get("fid", {})]:
         if "mu" in value and dims in (None, np.size(value["mu"])):
             return {"mu": value["mu"], "sigma": value.get("sigma"), "n": int(content.get("num_images") or 0) or None}
     raise StatisticsError(
-        f"{path} has no statistics of {dims or 2048} dimensions; it has {', '.join(map(str, content))}"
+        f"{path} has no statistics of {dims or 2048} dimensions; it has {', '.join(map(str, content))}. "
+        "Choose another extractor or layer, or another file."
     )
 
 
@@ -122,4 +147,4 @@ def _parse_torch_fidelity(content: Any, path: Path) -> dict[str, Any]:
         return {"features": content}
     if isinstance(content, Mapping) and {"mu", "sigma"} <= set(content):
         return {"mu": content["mu"], "sigma": content["sigma"]}
-    raise StatisticsError(f"{path} holds neither features (n, d) nor mu and sigma")
+    raise StatisticsError(f"{path} contains neither features (n, d) nor mu and sigma; expected torch-fidelity's cache")

@@ -1,14 +1,44 @@
-"""Statistics files: our own (.npz, format 1), and those of other tools made into statistics.
+"""Read and write statistics files (.npz). All arrays are plain; nothing is pickled.
 
-Format 1, all arrays plain (nothing is pickled):
+Format 2:
 
-    mu          (d,) float64        mean
-    sigma       (d, d) float64      covariance, divided by n - 1
-    rows        (k, d) float32      a seeded sample of the features, in order of place; all of them where k = n
-    places      (k,) int64          which images (counted from 0 in the scored order) the rows belong to
-    frechet     () str              JSON: format, version, n, n_source, seed, source, recipe, bad_images, remarks, formats
+    mu                 (d,) float64             mean
+    sigma              (d, d) float64           covariance, divided by n - 1
+    rows               (k, d) float32           a seeded sample of the features; all of them if k = n
+    indices            (k,) int64               image that each row belongs to, counted from 0 in the order of scoring
+    frechet            () str                   JSON object, see below
 
-A reader of format 1 ignores keys it does not know, so later versions may add some.
+    optional arrays, read if they are present:
+    labels             (k,) str                 display names of the images that the rows belong to
+    group_n            (g,) int64               number of images in each of g disjoint groups; they add up to n
+    group_mean         (g, d) floating point    mean of each group
+    group_scatter      (g, d (d + 1) / 2)       upper triangle of the scatter matrix of each group (the sum of
+                       floating point           (x - mean)(x - mean)ᵀ), row by row as in numpy.triu_indices(d)
+    thumbnails         (t, h, w, 3) uint8       RGB thumbnails of some images
+    thumbnail_indices  (t,) int64               image that each thumbnail shows
+
+    keys of the JSON object:
+    format             2
+    version            version of frechet that wrote the file
+    label              display name of what the statistics were computed from
+    n                  number of images; null if unknown
+    n_source           number of images in the source before a subset was taken; null if unknown
+    seed               seed of the subset and of the sample of rows
+    spec               how the features were computed: extractor, layer, weights (sha256), is_official, preprocessing,
+                       precision; null if unknown
+    skipped_images     images that were left out, each with the reason
+    notes              what users should know about how the images were read
+    formats            number of images per file format
+    covariance_eps     relative precision of sigma, if it was once stored in a smaller dtype than now
+    checksums          for each array (except this object) the sha256 of its dtype and shape as text ("<f8 (2048,)")
+                       followed by its bytes in C order
+
+Format 1 (frechet 0.1 and 0.2) has the arrays mu, sigma, rows, places (now indices) and frechet. Its JSON object has the
+keys format, version, n, n_source, seed, formats, source (now label), recipe (now spec, with official and convention instead
+of is_official and preprocessing), bad_images (now skipped_images) and remarks (now notes). It has no checksums.
+
+pytorch-fid reads mu and sigma from both. A reader ignores arrays and JSON keys that it does not know, except keys of
+spec, so that later versions can add some without a new format.
 """
 
 from __future__ import annotations
@@ -16,7 +46,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,88 +55,131 @@ import numpy as np
 from frechet._internal.atomic_write import atomic_write
 from frechet.errors import StatisticsError, UnsafeFileError
 from frechet.features.spec import FeatureSpec
+from frechet.statistics.array_checks import (
+    compute_array_sha256,
+    validate_group_moments,
+    validate_labels,
+    validate_moments,
+    validate_rows,
+    validate_thumbnails,
+    verify_checksums,
+)
 from frechet.statistics.feature_statistics import FeatureStatistics
-from frechet.statistics.foreign_formats import read_arrays, read_feature_array
+from frechet.statistics.foreign_formats import open_npz_safely, read_feature_array, read_foreign_arrays
 from frechet.version import __version__
 
-FORMAT_VERSION = 1
-_FORMAT_1_KEYS = {"is_official": "official", "preprocessing": "convention"}
-_FORMAT_1_NAMES = {"official": "is_official", "convention": "preprocessing"}
+FORMAT_VERSION = 2
+_METADATA_KEY = "frechet"
+_FORMAT_1_ARRAYS = {"mu": "mu", "sigma": "sigma", "rows": "rows", "places": "indices"}  # stored name: name in format 2
+_OPTIONAL_ARRAYS = ("labels", "group_n", "group_mean", "group_scatter", "thumbnails", "thumbnail_indices")
+_FORMAT_2_ARRAYS = {name: name for name in (*_FORMAT_1_ARRAYS.values(), *_OPTIONAL_ARRAYS)}
+_FORMAT_1_METADATA = {"source": "label", "recipe": "spec", "bad_images": "skipped_images", "remarks": "notes"}
+_FORMAT_1_SPEC = {"official": "is_official", "convention": "preprocessing"}
 
 
 def write_statistics(statistics: FeatureStatistics, path: Path, *, force: bool = False) -> None:
-    """Write format 1, aside first and renamed when complete.
+    """Write a file of format 2 under a temporary name, and rename it when it is complete.
+
+    Args:
+        statistics: what to write; `labels`, `path` and `url` are left out, since they may be private.
+        path: file to write; it must end in .npz.
+        force: replace an existing file.
 
     Raises:
-        OutputError: the path does not end in .npz, exists (and `force` is false), or cannot be written.
+        OutputError: the path does not end in .npz, the file exists and `force` is false, or the folder is not writable.
+        RunError: writing failed, for example because the disk is full.
     """
+    arrays = _collect_arrays(statistics)
     metadata = {
         "format": FORMAT_VERSION,
         "version": __version__,
+        "label": statistics.label,
         "n": statistics.n,
         "n_source": statistics.n_source,
         "seed": statistics.seed,
-        "source": statistics.label,
-        "recipe": {_FORMAT_1_KEYS.get(name, name): value for name, value in asdict(statistics.spec).items()},
-        "bad_images": statistics.skipped_images,
-        "remarks": statistics.notes,
+        "spec": asdict(statistics.spec),
+        "skipped_images": statistics.skipped_images,
+        "notes": statistics.notes,
         "formats": dict(statistics.formats),
+        "covariance_eps": statistics.covariance_eps,
+        "checksums": {name: compute_array_sha256(array) for name, array in arrays.items()},
     }
-    arrays: dict[str, Any] = {"mu": statistics.mean, "sigma": statistics.covariance}
-    if statistics.rows is not None and statistics.indices is not None:
-        arrays |= {"rows": statistics.rows, "places": statistics.indices}
+    arrays[_METADATA_KEY] = np.array(json.dumps(metadata))
     with atomic_write(path, suffix=".npz", force=force) as temporary_path, open(temporary_path, "wb") as file:
-        np.savez(file, frechet=np.array(json.dumps(metadata)), **arrays)
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # its stub takes the arrays for allow_pickle
 
 
 def read_statistics(path: str | Path, dims: int | None = None, *, keep_all: bool = False) -> FeatureStatistics:
-    """Read our own format or a peer's (see `frechet.statistics.foreign_formats`).
+    """Read a statistics file of frechet or of another tool (see `frechet.statistics.foreign_formats`).
 
     Args:
         path: the file.
-        dims: the number of features that is wanted, where a file has statistics of several layers.
-        keep_all: whether all rows are kept of a file that is features, also of 8 d or more.
+        dims: number of feature dimensions, which selects the statistics in a file that contains several.
+        keep_all: if the file contains features, keep all rows even if n ≥ 8 d.
+
+    Returns:
+        The statistics, with `path` set and the path as their label.
 
     Raises:
-        StatisticsError: damaged, incomplete, not finite, not a covariance, or holding Python objects (never unpickled).
+        StatisticsError: the file is damaged, incomplete, of a newer format or not a statistics file, contains NaN or
+            infinity, sigma is not a covariance, or it contains Python objects, which are never unpickled.
     """
     path = Path(path)
-    with _wrap_read_errors(path, "statistics"):
-        arrays = read_arrays(path, dims)
+    with _translate_read_errors(path, "statistics"):
+        if path.suffix.lower() == ".npz":
+            with open_npz_safely(path) as archive:
+                if _METADATA_KEY in archive.files:
+                    return _read_own_format(archive, path)
+        arrays = read_foreign_arrays(path, dims)
         if "features" in arrays:
-            return FeatureStatistics.from_features(arrays["features"], label=str(path), keep_all=keep_all)
-        return _parse_statistics(arrays, path)
+            statistics = FeatureStatistics.from_features(arrays["features"], label=str(path), keep_all=keep_all)
+            return replace(statistics, path=path)
+        mean, covariance = validate_moments(arrays, path)
+        return FeatureStatistics(
+            mean=mean,
+            covariance=covariance,
+            n=arrays.get("n"),
+            spec=FeatureSpec(),
+            label=str(path),
+            path=path,
+            covariance_eps=_machine_epsilon(arrays["sigma"]),
+        )
 
 
 def read_features(path: Path, seed: int = 0, *, keep_all: bool = False) -> FeatureStatistics:
-    """Statistics of a file of features: an .npy (n, d), or an .npz with such an array.
+    """Compute statistics from a file of features.
 
     Args:
-        path: the file.
-        seed: of the sample of rows that is kept.
-        keep_all: whether all rows are.
+        path: an .npy file with features (n, d), or an .npz file that contains such an array.
+        seed: seed of the row sample.
+        keep_all: keep all rows even if n ≥ 8 d.
+
+    Returns:
+        The statistics, with `path` set and the path as their label.
 
     Raises:
-        StatisticsError: another kind of file, damaged, or holding something else than features.
+        StatisticsError: the file is missing, damaged or of another type, or contains something other than features.
     """
-    with _wrap_read_errors(path, "features"):
-        if not path.is_file():
+    with _translate_read_errors(path, "features"):
+        if path.is_dir():
             raise StatisticsError(
                 f"{path} is a folder; --features (features=True) takes features or statistics on both sides. Leave it out "
-                "to score images, or make statistics of them first (frechet stats)"
-                if path.is_dir()
-                else f"no such file: {path}"
+                "to score images, or compute their statistics first (frechet stats)."
             )
+        if not path.is_file():
+            raise StatisticsError(f"no such file: {path}")
         if path.suffix.lower() not in (".npy", ".npz"):
             raise StatisticsError(
-                f"{path} is a file of type {path.suffix or '(none)'}; expected features in an .npy or .npz, or statistics"
+                f"{path} is a file of type {path.suffix or '(none)'}; expected features in an .npy or .npz, or statistics."
             )
-        return FeatureStatistics.from_features(read_feature_array(path), label=str(path), seed=seed, keep_all=keep_all)
+        features = read_feature_array(path)
+        statistics = FeatureStatistics.from_features(features, label=str(path), seed=seed, keep_all=keep_all)
+        return replace(statistics, path=path)
 
 
 @contextmanager
-def _wrap_read_errors(path: Path, content: str) -> Iterator[None]:
-    """Say of any failure to read a file that it is one: damage has many names (BadZipFile, zlib.error, KeyError ...)."""
+def _translate_read_errors(path: Path, content: str) -> Iterator[None]:
+    """Raise StatisticsError for any failure to read: damage raises BadZipFile, zlib.error, KeyError and many others."""
     try:
         yield
     except StatisticsError:
@@ -115,118 +188,120 @@ def _wrap_read_errors(path: Path, content: str) -> Iterator[None]:
         raise StatisticsError(f"{path}: {error}") from None
     except IsADirectoryError:
         raise StatisticsError(
-            f"{path} is a folder; expected a file, made of it by: frechet stats {path} FILE.npz"
+            f"{path} is a folder; expected a statistics file. Create one with: frechet stats {path} FILE.npz"
         ) from None
     except Exception as error:
         raise StatisticsError(
-            f"{path} cannot be read as {content} ({type(error).__name__}: {error}); "
-            "it may be cut short, hold Python objects or be another kind of file"
+            f"{path} cannot be read as {content} ({type(error).__name__}: {error}). "
+            "It may be cut short, hold Python objects or be another kind of file."
         ) from error
 
 
-def _parse_statistics(arrays: Mapping[str, Any], path: Path) -> FeatureStatistics:
-    mean, covariance = _parse_moments(arrays, path)
-    metadata = _parse_metadata(arrays, path)
-    rows, indices = _parse_rows(arrays, len(mean), metadata.get("n"), path)
+def _collect_arrays(statistics: FeatureStatistics) -> dict[str, np.ndarray]:
+    arrays = {"mu": statistics.mean, "sigma": statistics.covariance}
+    if statistics.rows is not None and statistics.indices is not None:
+        arrays |= {"rows": statistics.rows, "indices": statistics.indices}
+    if groups := statistics.group_moments:
+        upper = np.triu_indices(statistics.dims)
+        arrays["group_n"] = np.array([group.n for group in groups], np.int64)
+        arrays["group_mean"] = np.stack([group.mean for group in groups])
+        arrays["group_scatter"] = np.stack([group.scatter[upper] for group in groups])
+    if statistics.thumbnails is not None and statistics.thumbnail_indices is not None:
+        arrays |= {"thumbnails": statistics.thumbnails, "thumbnail_indices": statistics.thumbnail_indices}
+    return arrays
+
+
+def _read_own_format(archive: Any, path: Path) -> FeatureStatistics:
+    metadata = _parse_metadata(str(archive[_METADATA_KEY]), path)
+    names = _FORMAT_1_ARRAYS if metadata["format"] == 1 else _FORMAT_2_ARRAYS
+    arrays = {name: archive[key] for key, name in names.items() if key in archive.files}
+    if metadata["format"] != 1:
+        verify_checksums(arrays, metadata.get("checksums"), archive.files, path)
+    n = metadata["n"]
+    mean, covariance = validate_moments(arrays, path)
+    rows, indices = validate_rows(arrays, len(mean), n, path)
+    thumbnails, thumbnail_indices = validate_thumbnails(arrays, n, path)
     return FeatureStatistics(
         mean=mean,
         covariance=covariance,
-        n=metadata.get("n", arrays.get("n")),
+        n=n,
         spec=_parse_spec(metadata, path),
         label=str(path),
+        path=path,
         rows=rows,
         indices=indices,
-        n_source=metadata.get("n_source"),
-        seed=metadata.get("seed", 0),
-        skipped_images=tuple(map(str, metadata.get("bad_images", ()))),
-        notes=tuple(map(str, metadata.get("remarks", ()))),
+        labels=validate_labels(arrays, rows, path),
+        group_moments=validate_group_moments(arrays, len(mean), n, path),
+        thumbnails=thumbnails,
+        thumbnail_indices=thumbnail_indices,
+        n_source=metadata["n_source"],
+        seed=metadata["seed"],
+        skipped_images=tuple(map(str, metadata.get("skipped_images", ()))),
+        notes=tuple(map(str, metadata.get("notes", ()))),
         formats={str(kind): int(count) for kind, count in metadata.get("formats", {}).items()},
-        made_by=f"frechet {metadata.get('version')}" if metadata else None,
-        covariance_eps=float(np.finfo(arrays["sigma"].dtype).eps),
+        made_by=f"frechet {metadata.get('version')}",
+        covariance_eps=max(metadata["covariance_eps"], _machine_epsilon(arrays["sigma"])),
     )
 
 
-def _parse_moments(arrays: Mapping[str, np.ndarray], path: Path) -> tuple[np.ndarray, np.ndarray]:
-    for key in ("mu", "sigma"):
-        if not isinstance(arrays.get(key), np.ndarray):
-            raise StatisticsError(f"{path} has no {key}; expected mu (d,) and sigma (d, d)")
-        if arrays[key].dtype.kind != "f":
-            raise StatisticsError(f"{path}: {key} is {arrays[key].dtype}; expected floating point")
-        if not np.isfinite(arrays[key]).all():
-            raise StatisticsError(f"{path}: {key} holds NaN or infinity; make the file anew")
-    mu, sigma = arrays["mu"], arrays["sigma"]
-    mean = np.atleast_1d(mu.squeeze()).astype(np.float64)
-    if not mean.size or mean.ndim != 1 or sigma.shape != (len(mean), len(mean)):
-        raise StatisticsError(f"{path}: mu has shape {mu.shape} and sigma {sigma.shape}; expected (d,) and (d, d)")
-    covariance = sigma.astype(np.float64, copy=False)
-    scale = float(np.abs(covariance.diagonal()).max())
-    tolerance = scale * max(1e-9, 100 * float(np.finfo(sigma.dtype).eps))
-    if covariance.diagonal().min() < -tolerance or _asymmetry(covariance) > tolerance * len(mean):
-        raise StatisticsError(f"{path}: sigma is not a covariance: it must be symmetric with no negative variance")
-    return mean, covariance
-
-
-def _asymmetry(matrix: np.ndarray) -> float:
-    """How far the matrix and its transpose map one random vector apart (Freivalds 1977): zero where they are equal."""
-    probe = np.random.default_rng(0).standard_normal(len(matrix))
-    return float(np.abs(matrix @ probe - probe @ matrix).max())
-
-
-def _parse_metadata(arrays: Mapping[str, np.ndarray], path: Path) -> dict[str, Any]:
-    if "frechet" not in arrays:
-        return {}
+def _parse_metadata(text: str, path: Path) -> dict[str, Any]:
+    """Return the JSON object with the keys of format 2, of which n, n_source, seed and covariance_eps are validated."""
     try:
-        metadata = json.loads(str(arrays["frechet"]))
-        known = int(metadata["format"])
-        n, seed = int(metadata["n"]), int(metadata.get("seed", 0))
-        n_source = None if metadata.get("n_source") is None else int(metadata["n_source"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise StatisticsError(f"{path}: its description (key frechet) cannot be read ({error})") from None
-    if known != FORMAT_VERSION:
+        metadata = json.loads(text)
+        file_format = int(metadata["format"])
+        if file_format not in (1, FORMAT_VERSION):
+            raise StatisticsError(
+                f"{path} has statistics format {file_format}, written by frechet {metadata.get('version')}; this version "
+                f"({__version__}) reads formats 1 and {FORMAT_VERSION}. Upgrade frechet, or create the file again with "
+                "frechet stats."
+            )
+        if file_format == 1:
+            metadata = {_FORMAT_1_METADATA.get(key, key): value for key, value in metadata.items()}
+        n, n_source = (None if value is None else int(value) for value in (metadata["n"], metadata.get("n_source")))
+        seed, covariance_eps = int(metadata.get("seed", 0)), float(metadata.get("covariance_eps", 0.0))
+    except StatisticsError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StatisticsError(
-            f"{path} is of statistics format {known}, made by frechet {metadata.get('version')}; this version reads format {FORMAT_VERSION}"
-        )
-    if n < 2:
-        raise StatisticsError(f"{path} says it was made from {n} images; a covariance needs at least two")
+            f"{path}: its description (key {_METADATA_KEY}) cannot be read ({type(error).__name__}: {error}). "
+            "Create the file again with frechet stats."
+        ) from None
+    if n is not None and n < 2:
+        raise StatisticsError(f"{path} records n = {n} images; a covariance needs at least two.")
     if not 0 <= seed < 2**63:
-        raise StatisticsError(f"{path} says its seed is {seed}; expected a whole number of at least 0")
-    return {**metadata, "n": n, "seed": seed, "n_source": n_source}
-
-
-def _parse_rows(
-    arrays: Mapping[str, np.ndarray], dims: int, n: int | None, path: Path
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    rows, indices = arrays.get("rows"), arrays.get("places")
-    if n is None or rows is None or indices is None:
-        return None, None
-    if (
-        rows.dtype.kind != "f"
-        or rows.ndim != 2
-        or rows.shape[1] != dims
-        or indices.shape != rows.shape[:1]
-        or len(rows) > n
-    ):
-        raise StatisticsError(
-            f"{path}: rows {rows.shape} and places {indices.shape} do not fit {n} images of {dims} dimensions"
-        )
-    if not np.isfinite(rows).all():
-        raise StatisticsError(f"{path}: rows hold NaN or infinity; make the file anew")
-    return rows.astype(np.float32, copy=False), indices
+        raise StatisticsError(f"{path} records that its seed is {seed}; expected an integer from 0 to 2**63 - 1.")
+    if not 0 <= covariance_eps < 1:
+        raise StatisticsError(f"{path} records covariance_eps = {covariance_eps}; expected a number from 0 to 1.")
+    return {
+        **metadata,
+        "format": file_format,
+        "n": n,
+        "n_source": n_source,
+        "seed": seed,
+        "covariance_eps": covariance_eps,
+    }
 
 
 def _parse_spec(metadata: Mapping[str, Any], path: Path) -> FeatureSpec:
-    recorded = metadata.get("recipe", {})
-    if isinstance(recorded, dict):
-        recorded = {_FORMAT_1_NAMES.get(name, name): value for name, value in recorded.items()}
+    recorded = metadata.get("spec", {})
+    if isinstance(recorded, dict) and metadata["format"] == 1:
+        recorded = {_FORMAT_1_SPEC.get(name, name): value for name, value in recorded.items()}
     known = {field.name for field in fields(FeatureSpec)}
     if (
         not isinstance(recorded, dict)
         or not set(recorded) <= known
         or not all(_is_valid_field(*item) for item in recorded.items())
     ):
-        raise StatisticsError(f"{path}: its recipe {recorded} says what this version does not know; update frechet")
+        raise StatisticsError(
+            f"{path}: its spec {recorded} uses settings that this version ({__version__}) does not support; expected some "
+            f"of {', '.join(sorted(known))}. Upgrade frechet."
+        )
     return FeatureSpec(**recorded)
 
 
 def _is_valid_field(name: str, value: object) -> bool:
     return value is None or isinstance(value, bool if name == "is_official" else str)
+
+
+def _machine_epsilon(array: np.ndarray) -> float:
+    return float(np.finfo(array.dtype).eps)
