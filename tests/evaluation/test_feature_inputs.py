@@ -129,7 +129,7 @@ def at(place, value, n=5000):
         (np.zeros((5, 4), np.uint8), "uint8 .*; expected floating-point"),
         ([[1.0, 2.0], [3.0]], "cannot become an array"),
         (torch.ones((3, 2), requires_grad=True), "cannot become an array"),
-        (object(), "object of shape"),
+        (object(), "dtype object and shape"),
     ],
 )
 def test_what_is_no_features_is_refused_with_what_was_given(features, message):

@@ -173,7 +173,7 @@ class FeatureStatistics:
 
 def _require_features(features: np.ndarray, label: str) -> None:
     """Raise StatisticsError unless `features` is a floating-point (n, d) array with n ≥ 2 and d ≥ 1."""
-    description = f"{label} is an array of type {features.dtype} and shape {features.shape}"
+    description = f"{label} has dtype {features.dtype} and shape {features.shape}"
     if features.dtype == np.uint8 and features.ndim in (3, 4):
         raise StatisticsError(
             f"{description}: these look like images, not features (n, d). To score images, leave --features "
