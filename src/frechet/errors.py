@@ -1,41 +1,45 @@
-"""Everything frechet raises on purpose.
+"""All errors that frechet raises deliberately.
 
 FrechetError
-├── RequestError (exit code 2): what was asked for cannot be done
-│   ├── SourceError         a path, folder or archive that holds no usable images
-│   ├── TooFewImages        fewer than two images
-│   ├── StatisticsError     a statistics file that cannot be trusted
-│   ├── Mismatch            two sides that cannot be compared
-│   ├── UnsafeFile          a pickle that asks for more than arrays
-│   ├── WeightsError        weights that are missing or wrong
-│   └── OutputError         a result that cannot be written there
-└── RunError (exit code 3): the run failed underway
-    ├── BadImage            an image that cannot be decoded
-    ├── BadArchive          an archive that is damaged further on
-    ├── Unreachable         a store or a worker that answers no more
-    ├── GeneratorFailed     a function that was to make images and did not
-    └── BadFeatures         features that are not finite
+├── RequestError (exit code 2): the request is invalid; nothing was computed
+│   ├── SourceError           a path, folder or archive without usable images
+│   ├── TooFewImagesError     fewer than two images
+│   ├── StatisticsError       a statistics file that is damaged, incomplete or of an unknown format
+│   ├── MismatchError         statistics, features or runs that cannot be compared
+│   ├── UnsafeFileError       a file that would execute code, or whose declared sizes do not match its bytes
+│   ├── WeightsError          missing, damaged or wrong weights
+│   ├── OutputError           a result that cannot be written
+│   └── ScoreUnavailableError a metric without a score (in ``frechet.results``)
+└── RunError (exit code 3): the run failed after it had started
+    ├── ImageDecodeError      an image that cannot be decoded
+    ├── ArchiveError          an archive or array file that is damaged beyond its header
+    ├── UnreachableError      a store or a worker that refuses or does not respond
+    ├── GeneratorError        a generator that raised, or returned something other than images
+    └── NonFiniteFeaturesError features that contain NaN or infinity
 """
 
 from __future__ import annotations
 
 
 class FrechetError(Exception):
-    """Base of all. Its text says what was given, what was expected and how to mend it."""
+    """Base class of all errors of frechet.
+
+    The message states what is wrong with which value, what was expected, and how to fix it.
+    """
 
     exit_code = 2
 
 
 class RequestError(FrechetError, ValueError):
-    """The request is wrong; nothing was computed."""
+    """The request is invalid; nothing was computed."""
 
 
 class SourceError(RequestError):
-    """Images were expected there and are not."""
+    """A path, folder, archive or URL contains no usable images."""
 
 
 class TooFewImagesError(RequestError):
-    """A covariance needs at least two images."""
+    """There are fewer than two images; a covariance needs at least two."""
 
 
 class StatisticsError(RequestError):
@@ -43,23 +47,23 @@ class StatisticsError(RequestError):
 
 
 class MismatchError(RequestError):
-    """The two sides were made differently and have no distance."""
+    """Two inputs or runs were computed with different settings and cannot be compared."""
 
 
 class WeightsError(RequestError):
-    """A network's weights are missing, damaged or of another network."""
+    """The weights of a network are missing, damaged or those of another network."""
 
 
 class UnsafeFileError(RequestError):
-    """A file that would run code, or whose sizes do not fit its bytes."""
+    """A file would execute code when it is loaded, or its declared sizes do not match its bytes."""
 
 
 class OutputError(RequestError, OSError):
-    """The result cannot be written where it was asked for."""
+    """The result cannot be written to the requested path."""
 
 
 class RunError(FrechetError, RuntimeError):
-    """The run failed after it had begun."""
+    """The run failed after it had started."""
 
     exit_code = 3
 
@@ -73,12 +77,12 @@ class ArchiveError(RunError):
 
 
 class UnreachableError(RunError):
-    """A store or a worker refuses, or does not answer."""
+    """A store or a worker refuses access or does not respond."""
 
 
 class GeneratorError(RunError):
-    """A function that makes images raised, or gave something else; its own error is the cause."""
+    """A generator raised an error (the cause), or returned something other than images."""
 
 
 class NonFiniteFeaturesError(RunError):
-    """The network gave NaN or infinity."""
+    """The network returned NaN or infinity."""

@@ -11,6 +11,8 @@ import numpy as np
 
 from frechet.errors import RequestError
 
+JSON_SCHEMA = 2  # of the JSON objects that `frechet score` and `frechet compare` write
+
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
@@ -166,8 +168,9 @@ class Scores(Mapping[str, Score]):
         return len(self._scores)
 
     def to_dict(self) -> dict[str, Any]:
-        """{"scores": {key: ...}, "unavailable": {key: reason}, "provenance": ...}."""
+        """{"schema": 2, "scores": {key: ...}, "unavailable": {key: reason}, "provenance": ...}."""
         return {
+            "schema": JSON_SCHEMA,
             "scores": {key: score.to_dict() for key, score in self.items()},
             "unavailable": self.unavailable,
             "provenance": dict(self.provenance),

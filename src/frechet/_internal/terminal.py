@@ -1,4 +1,4 @@
-"""How a command ends: with a sentence on stderr and an exit code."""
+"""Exit codes and error messages of commands, and escaping of text for a terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from frechet.errors import FrechetError
 
 @contextmanager
 def exit_on_error() -> Iterator[None]:
-    """Exit for whatever is raised on purpose: 2 the request is wrong, 3 the run failed, 130 interrupted."""
+    """Turn errors into a message on stderr and an exit code.
+
+    2: the request is invalid; 3: the run failed; 130: interrupted. Errors that frechet does not raise deliberately pass
+    through with their traceback.
+    """
     try:
         yield
         sys.stdout.flush()
@@ -25,7 +29,7 @@ def exit_on_error() -> Iterator[None]:
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt) as stop:
         _fail(f"interrupted{stop}", 130)
-    except BrokenPipeError:  # whoever read our output has read enough; Python's docs: nothing may be flushed again
+    except BrokenPipeError:  # the reader closed the pipe; a further flush would raise again (Python docs, SIGPIPE)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except OSError as error:
@@ -33,12 +37,12 @@ def exit_on_error() -> Iterator[None]:
 
 
 def escape_text(text: str) -> str:
-    """The text with control characters (a file name may hold some) made visible."""
+    """Escape control characters, which file names may contain; line breaks stay."""
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
 def escape_line(text: str) -> str:
-    """The same for a cell of a table: line ends are made visible too."""
+    """Escape control characters and line breaks, so that the text stays on one line."""
     return escape_text(text).replace("\n", "\\n")
 
 

@@ -12,12 +12,12 @@ from frechet.execution.feature_cache import get_feature_cache_dir, list_cache_en
 
 @click.group()
 def command() -> None:
-    """Features that --cache kept, so that further metrics of the same images take no network time."""
+    """List or delete features that were cached with --cache."""
 
 
 @command.command("list")
 def list_() -> None:
-    """Say what is kept, the last used first."""
+    """List cached features, most recently used first."""
     total = 0
     for entry in list_cache_entries():
         days = (time.time() - entry.last_used) / 86_400
@@ -31,11 +31,13 @@ def list_() -> None:
 
 
 @command.command("prune")
-@click.option("--days", type=float, default=30.0, show_default=True, help="Delete what was not used for so long.")
-@click.option("--all", "everything", is_flag=True, help="Delete everything.")
+@click.option(
+    "--days", type=float, default=30.0, show_default=True, help="Delete entries that were not used for this many days."
+)
+@click.option("--all", "everything", is_flag=True, help="Delete all entries.")
 def prune_(days: float, everything: bool) -> None:
-    """Delete what was not used for a while."""
+    """Delete cached features that were not used recently, except those in use."""
     if days < 0:
-        raise RequestError(f"--days is {days}; expected a number of days")
+        raise RequestError(f"--days is {days}; expected a number of at least 0")
     count, n_bytes = prune_cache(0 if everything else days)
     click.echo(f"deleted {count} entries, {n_bytes / 1e6:.1f} MB")

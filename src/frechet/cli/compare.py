@@ -11,7 +11,6 @@ from frechet.features.registry import validate_choice
 from frechet.reports.comparison_formats import FORMATTERS
 from frechet.reports.html import render_comparison_page
 from frechet.reports.run_comparison import compare_runs
-from frechet.reports.run_files import read_runs
 
 OUTPUT_FORMATS = {**FORMATTERS, "html": render_comparison_page}
 
@@ -19,17 +18,21 @@ OUTPUT_FORMATS = {**FORMATTERS, "html": render_comparison_page}
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN.json...")
 @click.option(
-    "--format", "form", default="text", show_default=True, metavar="NAME", help=f"One of {', '.join(OUTPUT_FORMATS)}."
+    "--format",
+    "output_format",
+    default="text",
+    show_default=True,
+    metavar="NAME",
+    help=f"Output format: {', '.join(OUTPUT_FORMATS)}.",
 )
 @click.option(
-    "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write it there instead of printing it."
+    "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the comparison to FILE instead of stdout."
 )
-@click.option("--force", is_flag=True, help="Replace the output file.")
+@click.option("--force", is_flag=True, help="Overwrite FILE if it exists.")
 def command(runs: tuple[str, ...], output_format: str, output: Path | None, force: bool) -> None:
-    """Put many runs side by side: models, or checkpoints in their order.
+    """Rank runs (models or checkpoints) and test which differences are significant.
 
-    RUN.json is what frechet score --output wrote. Says which differences are within noise, and refuses to rank what was
-    made in different ways.
+    RUN.json is a file written by frechet score --output. Runs that were computed with different settings are rejected.
 
     \b
     frechet score step-1000/ reference.npz --output step-1000.json
@@ -40,7 +43,7 @@ def command(runs: tuple[str, ...], output_format: str, output: Path | None, forc
     validate_choice(output_format, OUTPUT_FORMATS, "format")
     if output:
         check_output_path(output, force=force)
-    text = OUTPUT_FORMATS[output_format](compare_runs(read_runs(runs)))
+    text = OUTPUT_FORMATS[output_format](compare_runs(runs))
     if not output:
         print(text)
         return

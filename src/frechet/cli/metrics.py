@@ -8,14 +8,14 @@ from frechet.metrics import METRICS, Metric
 
 
 @click.command()
-@click.option("--markdown", is_flag=True, help="As a table for documentation, with papers and presets.")
+@click.option("--markdown", is_flag=True, help="Print a Markdown table with papers and presets.")
 def command(markdown: bool) -> None:
-    """List the metrics: name, direction, what it says.
+    """List the metrics: name, better direction and summary.
 
-    NAME@TOOL (of those in brackets) computes a metric with the settings of that tool, e.g. kid@torch-fidelity.
+    NAME@TOOL, with a TOOL from the brackets, computes a metric with the settings of that tool, e.g. kid@torch-fidelity.
     """
     if markdown:
-        print("| metric | better | needs | what it says | paper | as in |\n|---|---|---|---|---|---|")
+        print("| metric | better | needs | summary | paper | presets |\n|---|---|---|---|---|---|")
     for name, metric in METRICS.items():
         tools = ", ".join(metric.presets)
         if markdown:
@@ -38,8 +38,8 @@ def _format_direction(metric: Metric) -> str:
 
 def _format_requirements(metric: Metric) -> str:
     if metric.uses_latents:
-        return "a generator"
-    needs = [] if metric.uses_reference else ["one side"]
+        return "generator"
+    needs = [] if metric.uses_reference else ["generated images only"]
     needs += ["held-out images"] if metric.uses_held_out else []
     needs += [] if metric.layer == "features" else [metric.layer]
     return ", ".join(needs)

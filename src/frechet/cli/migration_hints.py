@@ -1,40 +1,45 @@
-"""Flags of other tools, and what they are called here."""
+"""Hints for users of other tools: which frechet option replaces an option of theirs."""
 
 from __future__ import annotations
 
 import click
 
-_SCORE_USAGE = "frechet score GENERATED REFERENCE"
-_EQUIVALENTS = {  # flag -> (whose, ours); clean-fid's and torchmetrics' are arguments of functions
-    "--num-workers": ("pytorch-fid", "--workers"),
-    "--save-stats": ("pytorch-fid", "frechet stats IMAGES OUT.npz"),
-    "--mode": ("clean-fid", "--preprocessing clean, pytorch-fid (legacy_pytorch) or tensorflow (legacy_tensorflow)"),
-    "--path1": ("jax-fid", _SCORE_USAGE),
-    "--path2": ("jax-fid", _SCORE_USAGE),
-    "--precompute": ("jax-fid", "frechet stats IMAGES OUT.npz"),
-    "--input1": ("torch-fidelity", _SCORE_USAGE),
-    "--input2": ("torch-fidelity", _SCORE_USAGE),
-    "--gpu": ("torch-fidelity", "--device cuda:N"),
-    "--cpu": ("torch-fidelity", "--device cpu"),
-    "--fid": ("torch-fidelity", "--metrics fid"),
-    "--isc": ("torch-fidelity", "--metrics is@torch-fidelity"),
-    "--kid": ("torch-fidelity", "--metrics kid@torch-fidelity"),
-    "--prc": ("torch-fidelity", "--metrics precision,recall"),
-    "--isc-splits": ("torch-fidelity", "--splits"),
-    "--feature-extractor": ("torch-fidelity", "--extractor"),
-    "--feature-extractor-weights-path": ("torch-fidelity", "--weights"),
-    "--rng-seed": ("torch-fidelity", "--seed"),
-    "--samples-find-deep": ("torch-fidelity", "what is always done"),
-    "--ref": ("edm2", _SCORE_USAGE),
-    "--num": ("edm2", "--num-images"),
+_RUN_SCORE = "run frechet score GENERATED REFERENCE"
+_RUN_STATS = "run frechet stats IMAGES OUT.npz"
+# option -> (tool, what to do instead). The options of clean-fid are arguments of Python functions.
+_HINTS = {
+    "--num-workers": ("pytorch-fid", "use --workers"),
+    "--save-stats": ("pytorch-fid", _RUN_STATS),
+    "--mode": (
+        "clean-fid",
+        "use --preprocessing clean, pytorch-fid (for legacy_pytorch) or tensorflow (for legacy_tensorflow)",
+    ),
+    "--path1": ("jax-fid", _RUN_SCORE),
+    "--path2": ("jax-fid", _RUN_SCORE),
+    "--precompute": ("jax-fid", _RUN_STATS),
+    "--input1": ("torch-fidelity", _RUN_SCORE),
+    "--input2": ("torch-fidelity", _RUN_SCORE),
+    "--gpu": ("torch-fidelity", "use --device cuda:N"),
+    "--cpu": ("torch-fidelity", "use --device cpu"),
+    "--fid": ("torch-fidelity", "use --metrics fid"),
+    "--isc": ("torch-fidelity", "use --metrics is@torch-fidelity"),
+    "--kid": ("torch-fidelity", "use --metrics kid@torch-fidelity"),
+    "--prc": ("torch-fidelity", "use --metrics precision,recall"),
+    "--isc-splits": ("torch-fidelity", "use --splits"),
+    "--feature-extractor": ("torch-fidelity", "use --extractor"),
+    "--feature-extractor-weights-path": ("torch-fidelity", "use --weights"),
+    "--rng-seed": ("torch-fidelity", "use --seed"),
+    "--samples-find-deep": ("torch-fidelity", "omit it: folders are always searched recursively"),
+    "--ref": ("edm2", _RUN_SCORE),
+    "--num": ("edm2", "use --num-images"),
 }
 
 
 def add_migration_hint(error: click.NoSuchOption) -> click.UsageError:
-    """The error, which names our flag where the one that was given is another tool's."""
-    equivalent = _EQUIVALENTS.get(error.option_name)
-    if equivalent is None:
+    """Replace the error for an option of another tool by one that names frechet's option."""
+    hint = _HINTS.get(error.option_name)
+    if hint is None:
         return error
-    tool, replacement = equivalent
-    message = f"{error.option_name} is a flag of {tool}: here it is {replacement} (docs/coming-from/{tool}.md)."
+    tool, instruction = hint
+    message = f"{error.option_name} is an option of {tool}. Instead, {instruction} (see docs/coming-from/{tool}.md)."
     return click.UsageError(message, ctx=error.ctx)

@@ -1,4 +1,4 @@
-"""A progress bar on stderr: what is done, rate, remaining time."""
+"""Progress bars on stderr: images done, rate and remaining time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
-    """A callback (what, done, in all) that draws one bar for each `what`; silent where nobody looks."""
+    """Provide a callback (stage, done, total) that draws one bar per stage; it does nothing if stderr is not a terminal."""
     if not sys.stderr.isatty():
         yield lambda *_: None
         return
@@ -29,7 +29,7 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
 
 
 def _create_progress() -> rich.progress.Progress:
-    import rich.progress as progress  # a tenth of a second that only a terminal needs
+    import rich.progress as progress  # takes 0.1 s to import, and only a terminal needs it
     from rich.console import Console
 
     class RateColumn(progress.ProgressColumn):

@@ -1,4 +1,4 @@
-"""Real photographs that come with scikit-image and scikit-learn, cut into patches: images without a download."""
+"""Patches of the photographs that scikit-image and scikit-learn include: real images without a download."""
 
 from __future__ import annotations
 
@@ -19,23 +19,28 @@ NATURAL_PHOTOGRAPHS = (
     ("sklearn", "datasets/images/china.jpg"),
     ("sklearn", "datasets/images/flower.jpg"),
 )
-OUT_OF_DOMAIN_PHOTOGRAPHS = (  # a telescope, two microscopes' and an eye doctor's views: nothing like the photographs above
+OUT_OF_DOMAIN_PHOTOGRAPHS = (  # astronomy, two microscopes and a retina: unlike the photographs above
     ("skimage", "data/hubble_deep_field.jpg"),
     ("skimage", "data/ihc.png"),
     ("skimage", "data/cell.png"),
     ("skimage", "data/retina.jpg"),
 )
-PATCH_SIZE = 96  # pixels a side
+PATCH_SIZE = 96  # width and height in pixels
 
 
 def sample_patches(photographs: tuple[tuple[str, str], ...], count: int, seed: int) -> np.ndarray:
-    """Square patches of 96 to 192 pixels at random places, brought to 96 x 96.
+    """Crop square patches of 96 to 192 pixels at random positions and resize them to 96 x 96.
+
+    Args:
+        photographs: (package, path within the package) of each photograph.
+        count: number of patches.
+        seed: random seed of the positions and sizes.
 
     Returns:
-        (count, 96, 96, 3) uint8, the photographs in turn.
+        Patches (count, 96, 96, 3), uint8, taken from the photographs in rotation.
 
     Raises:
-        SourceError: a package that carries the photographs is not installed.
+        SourceError: a package that includes the photographs is not installed.
     """
     images = [_load_photograph(package, name) for package, name in photographs]
     random = np.random.default_rng(seed)
@@ -50,7 +55,9 @@ def sample_patches(photographs: tuple[tuple[str, str], ...], count: int, seed: i
 
 
 def _load_photograph(package: str, name: str) -> Image.Image:
-    found = importlib.util.find_spec(package)
-    if found is None or found.origin is None:
-        raise SourceError(f"the photographs of {package} are not installed: pip install 'frechet[demo]'")
-    return Image.open(Path(found.origin).parent / name).convert("RGB")
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise SourceError(
+            f"the photographs of {package} are not installed. To fix this, run: pip install 'frechet[demo]'"
+        )
+    return Image.open(Path(spec.origin).parent / name).convert("RGB")

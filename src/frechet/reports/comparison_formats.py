@@ -1,4 +1,4 @@
-"""A comparison of runs as tables for people and as records for programs."""
+"""Format a comparison of runs as text, Markdown, LaTeX, CSV or JSON."""
 
 from __future__ import annotations
 
@@ -10,16 +10,28 @@ from typing import Any
 
 from frechet.reports.run_comparison import ComparisonRow, RunComparison
 from frechet.reports.tables import Table, format_csv, format_latex, format_markdown, format_text
+from frechet.results import JSON_SCHEMA
 
-_HEADER = ("run", "images", "value", "corrected", "95 %", "to the best", "95 %", "p", "verdict", "alike")
+_HEADER = (
+    "run",
+    "images",
+    "value",
+    "bias-corrected",
+    "95 % CI",
+    "difference to best",
+    "95 % CI",
+    "adjusted p",
+    "verdict",
+    "letters",
+)
 _LEGEND = (
-    "corrected: without the bias of few images. p: that a run equals the best, adjusted for all pairs of runs (Holm). "
-    "Runs that share a letter are not told apart."
+    "adjusted p: p-value for equality with the best run, adjusted for all pairs of runs (Holm). "
+    "letters: compact letter display. Runs that share a letter do not differ significantly."
 )
 
 
 def build_tables(comparisons: Sequence[RunComparison]) -> list[Table]:
-    """One table a metric, numbers cut to what their errors let mean something."""
+    """Build one table per metric, with values rounded to two digits of their standard error."""
     return [
         Table(
             title=comparison.label,
@@ -35,7 +47,7 @@ def build_tables(comparisons: Sequence[RunComparison]) -> list[Table]:
 
 
 def build_records(comparisons: Sequence[RunComparison]) -> Iterator[dict[str, Any]]:
-    """One record for each run and metric, intervals as two numbers."""
+    """Yield one flat record per run and metric, with intervals as separate `_low` and `_high` columns."""
     for comparison in comparisons:
         for row in comparison.rows:
             record = {"metric": comparison.metric, "label": comparison.label, **asdict(row)}
@@ -46,8 +58,9 @@ def build_records(comparisons: Sequence[RunComparison]) -> Iterator[dict[str, An
 
 
 def format_json(comparisons: Sequence[RunComparison]) -> str:
-    """{metric: comparison}."""
-    return json.dumps({comparison.metric: asdict(comparison) for comparison in comparisons}, indent=2, allow_nan=False)
+    """Return {"schema": 2, "metrics": {metric: fields of `RunComparison`}} as JSON without NaN or infinity."""
+    metrics = {comparison.metric: asdict(comparison) for comparison in comparisons}
+    return json.dumps({"schema": JSON_SCHEMA, "metrics": metrics}, indent=2, allow_nan=False)
 
 
 FORMATTERS: dict[str, Callable[[Sequence[RunComparison]], str]] = {
@@ -63,6 +76,7 @@ def _format_row(row: ComparisonRow) -> list[str]:
     if row.value is None:
         return [row.run, *["-"] * (len(_HEADER) - 1)]
     error = row.standard_error
+    # A quarter of the 95 % interval: about the standard error of the difference.
     margin = None if row.difference_95 is None else (row.difference_95[1] - row.difference_95[0]) / 4
     return [
         row.run,
@@ -70,16 +84,18 @@ def _format_row(row: ComparisonRow) -> list[str]:
         _format_value(row.value, error),
         _format_value(row.corrected_value, error),
         _format_interval(row.interval_95, error),
-        "" if not row.difference else f"{_format_value(row.difference, margin)}",
+        _format_value(row.difference or None, margin),
         _format_interval(row.difference_95, margin),
-        ""
-        if row.adjusted_p_value is None
-        else "< 0.001"
-        if row.adjusted_p_value < 0.001
-        else f"{row.adjusted_p_value:.3f}",
+        _format_p_value(row.adjusted_p_value),
         row.verdict or "",
-        row.letters,
+        row.compact_letters,
     ]
+
+
+def _format_p_value(p_value: float | None) -> str:
+    if p_value is None:
+        return ""
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
 def _format_interval(interval: tuple[float, float] | None, error: float | None) -> str:
@@ -87,7 +103,7 @@ def _format_interval(interval: tuple[float, float] | None, error: float | None) 
 
 
 def _format_value(value: float | None, error: float | None) -> str:
-    """To two figures of the standard error."""
+    """Round to two digits of the standard error, or to six digits if it is unknown."""
     if value is None:
         return ""
     if not error:

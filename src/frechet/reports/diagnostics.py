@@ -1,9 +1,10 @@
-"""What a report shows beside the scores: the curve, the directions, the images, and their neighbours."""
+"""Compute what a report shows besides the scores: sample-size curve, leading directions, influential images, neighbours."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,28 +17,41 @@ from frechet.execution.collect import ProgressCallback
 from frechet.metrics import compute_frechet_interval, fit_gaussian
 from frechet.statistics.feature_statistics import FeatureStatistics
 
-N_CURVE_POINTS = 8  # of the curve
+N_CURVE_POINTS = 8
 N_LISTED = 12  # images in each list
-N_DIRECTIONS, N_EXTREMES = 5, 4  # axes, and images at each end of one
+N_DIRECTIONS, N_EXTREMES = 5, 4  # directions, and images at each end of a direction
 N_NEIGHBOURS = 3
-NEIGHBOURHOOD_METRICS = {  # what counts neighbourhoods -> (the images of which side, what it tells)
-    "precision": ("generated", "{:.1%} of the generated images lie where reference images are: how good they are"),
-    "recall": (
-        "reference",
-        "{:.1%} of the reference images lie where generated ones are: how much of the variety is there",
+_MAX_REFERENCE_ROWS = 4096  # reference images whose nearest generated image is searched
+
+
+class NeighbourhoodMetric(NamedTuple):
+    """What a metric of precision and recall counts ("generated" or "reference" images), and a sentence for its value."""
+
+    counted: str
+    sentence: str
+
+
+NEIGHBOURHOOD_METRICS = {
+    "precision": NeighbourhoodMetric(
+        "generated", "{:.1%} of the generated images fall within the estimated reference manifold (fidelity)"
     ),
-    "density": (
+    "recall": NeighbourhoodMetric(
+        "reference", "{:.1%} of the reference images fall within the estimated generated manifold (diversity)"
+    ),
+    "density": NeighbourhoodMetric(
         "generated",
-        "a generated image has {:.2f} times as many reference images around it as a reference image would",
+        "on average, a generated image falls within {:.2f} times as many reference neighbourhoods as a reference image is "
+        "expected to (fidelity)",
     ),
-    "coverage": ("reference", "{:.1%} of the reference images have a generated one near: how little was left out"),
+    "coverage": NeighbourhoodMetric(
+        "reference", "{:.1%} of the reference images have a generated image in their neighbourhood (diversity)"
+    ),
 }
-_MAX_REFERENCE_ROWS = 4096  # of the reference, whose nearest generated image is looked for
 
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A row of the other side, and how far away it is in feature space."""
+    """A row of the other input, and its Euclidean distance in feature space."""
 
     row: int
     distance: float
@@ -45,7 +59,14 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class InfluentialImage:
-    """A generated image: the change of the distance if it were removed, and what it is near to."""
+    """A generated image, by its row.
+
+    Attributes:
+        row: row of `FeatureStatistics.rows`.
+        change: change of the Fréchet distance if the image were removed.
+        mean, covariance: the parts of `change` through the difference of the means and through the covariances.
+        nearest: the nearest reference images, nearest first; empty if not searched.
+    """
 
     row: int
     change: float
@@ -56,7 +77,7 @@ class InfluentialImage:
 
 @dataclass(frozen=True)
 class Direction:
-    """An axis of feature space: its share of the distance, and rows of both sides at its two ends."""
+    """A direction in feature space: its share of the distance, and the most extreme rows of each input at its two ends."""
 
     share: float
     generated: tuple[tuple[int, ...], tuple[int, ...]]
@@ -65,24 +86,26 @@ class Direction:
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """The distance of so many generated images: the plain value, and where there are enough the corrected one and its interval."""
+    """The Fréchet distance of `n_generated` images; corrected value and interval are None if there are too few images."""
 
-    images: int
+    n_generated: int
     value: float
-    corrected: float | None = None
+    corrected_value: float | None = None
     interval_95: tuple[float, float] | None = None
 
 
 @dataclass
 class Diagnostics:
-    """Rows are places in `Statistics.rows`. What could not be found is None or empty, and `missing` says why.
+    """Diagnostics of a Fréchet distance. Images are given as rows of `FeatureStatistics.rows`.
 
     Attributes:
-        curve: the distance of nested subsets of the generated images, and at last of all.
-        directions: those that hold most of the distance.
-        raising, lowering: the images that raise the distance most, and that lower it most.
-        lonely: reference images that are further from every generated image than is usual, with the nearest one.
-        usual: the median distance of a reference image to its nearest other one.
+        curve: the distance of nested random subsets of the generated images, by increasing size.
+        directions: the directions that contribute most to the distance.
+        raising, lowering: the images that raise and that lower the distance most.
+        uncovered: reference images that are further from every generated image than `median_nn_distance`, furthest first,
+            each with the nearest generated image.
+        median_nn_distance: median distance of a reference image to its nearest other reference image, or None.
+        notes: caveats, and why a part is missing.
     """
 
     curve: list[CurvePoint] = field(default_factory=list)
@@ -103,21 +126,23 @@ def compute_diagnostics(
     full_point: CurvePoint | None = None,
     progress: ProgressCallback = lambda *_: None,
 ) -> Diagnostics:
-    """All that these statistics can tell.
+    """Compute all diagnostics that the statistics allow.
 
     Args:
-        generated, reference: the two sides.
-        seed: of the curve's subsets.
-        intervals: whether the curve has the corrected value as well.
-        known: the point of all generated images, where their score is there already.
-        progress: called with ("curve", sizes done, sizes in all).
+        generated, reference: statistics of the two inputs.
+        seed: random seed of the subsets of the curve.
+        compute_intervals: whether the points of the curve get a corrected value and an interval.
+        full_point: the point for all generated images, if it is already known.
+        progress: called with ("curve", points done, total number of points).
+
+    Returns:
+        The diagnostics; `notes` states why a part is missing.
     """
-    diagnostics = Diagnostics()
-    _find_directions(diagnostics, generated, reference)
+    diagnostics = Diagnostics(directions=list(_find_directions(generated, reference)))
     if generated.features is None:
         diagnostics.notes.append(
-            f"{generated.label} holds statistics without the features of every image: the curve and the images that raise "
-            "or lower the distance are missing. Give the images themselves as the generated side"
+            f"{generated.label} contains statistics without per-image features, so the sample-size curve and the most "
+            "influential images are missing. Pass the generated images instead of statistics to see them"
         )
     else:
         diagnostics.curve = list(
@@ -126,8 +151,8 @@ def compute_diagnostics(
         _find_influential_images(diagnostics, generated, reference)
     if reference.rows is None:
         diagnostics.notes.append(
-            f"{reference.label} kept no features: the nearest reference images are missing. frechet stats keeps some, the "
-            "images themselves have all"
+            f"{reference.label} contains no features, so the nearest reference images are missing. Pass the reference images, "
+            "or a file written by frechet stats, to see them"
         )
     return diagnostics
 
@@ -140,18 +165,18 @@ def _compute_curve(
     full_point: CurvePoint | None,
     progress: ProgressCallback,
 ) -> Iterator[CurvePoint]:
-    """Nested random subsets, and at last all, of which the point may be known."""
+    """Yield the points for nested random subsets, and last the point for all images."""
     n = len(features)
     order = np.random.default_rng(seed).permutation(n)
     sizes = np.unique(np.geomspace(max(2, n // 32), n, N_CURVE_POINTS).round().astype(int))
-    other = fit_gaussian(reference).with_factor()
+    q = fit_gaussian(reference).with_factor()
     for step, size in enumerate(sizes):
         if full_point is not None and size == n:
             progress("curve", step + 1, len(sizes))
             yield full_point
             return
         subset = FeatureStatistics.from_features(features[order[:size]], seed=seed)
-        value = float(frechet_terms(fit_gaussian(subset), other).total)
+        value = float(frechet_terms(fit_gaussian(subset), q).total)
         interval = compute_frechet_interval(subset, reference, seed, lambda *_: None) if compute_intervals else ""
         corrected_and_interval = (
             () if isinstance(interval, str) else (interval.corrected_value, (interval.low, interval.high))
@@ -160,19 +185,19 @@ def _compute_curve(
         yield CurvePoint(int(size), value, *corrected_and_interval)
 
 
-def _find_directions(diagnostics: Diagnostics, generated: FeatureStatistics, reference: FeatureStatistics) -> None:
+def _find_directions(generated: FeatureStatistics, reference: FeatureStatistics) -> Iterator[Direction]:
     p, q = fit_gaussian(generated), fit_gaussian(reference)
     total = frechet_terms(p, q).total
     if total <= 0:
         return
     leading = leading_directions(p, q, optimal_coupling(p, q), N_DIRECTIONS)
-    for axis, share in zip(leading.axes, leading.contributions, strict=True):
-        ends = [_extreme_rows(side.rows, axis) for side in (generated, reference)]
-        diagnostics.directions.append(Direction(float(share / total), *ends))
+    for axis, contribution in zip(leading.axes, leading.contributions, strict=True):
+        ends = [_find_extreme_rows(statistics.rows, axis) for statistics in (generated, reference)]
+        yield Direction(float(contribution / total), *ends)
 
 
-def _extreme_rows(rows: np.ndarray | None, axis: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The rows furthest along the axis one way, and the other way."""
+def _find_extreme_rows(rows: np.ndarray | None, axis: np.ndarray) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the rows with the smallest projections onto the axis, and those with the largest."""
     if rows is None:
         return (), ()
     order = np.argsort(rows @ axis.astype(np.float32), kind="stable")
@@ -182,60 +207,75 @@ def _extreme_rows(rows: np.ndarray | None, axis: np.ndarray) -> tuple[tuple[int,
 def _find_influential_images(
     diagnostics: Diagnostics, generated: FeatureStatistics, reference: FeatureStatistics
 ) -> None:
+    """Set `raising` and `lowering`, and what depends on nearest neighbours."""
     influence = compute_image_influence(generated, reference)
     assert generated.rows is not None
-    worst, best = (order[:N_LISTED] for order in influence.rank_images())
-    near: Sequence[tuple[Neighbour, ...]] = [()] * len(worst)
+    raising, lowering = (order[:N_LISTED] for order in influence.rank_images())
+    nearest: Sequence[tuple[Neighbour, ...]] = [()] * len(raising)
     if reference.rows is not None:
         try:
-            near = _find_neighbours(diagnostics, generated.rows, worst, reference)
-        except StatisticsError as error:  # too large for distances of rows, not for moments
+            nearest = _compare_rows(diagnostics, generated.rows, raising, reference)
+        except StatisticsError as error:  # moments are finite, but squared distances overflow
             diagnostics.notes.append(f"the nearest images are missing: {error}")
 
-    def row(i: int, nearest: tuple[Neighbour, ...]) -> InfluentialImage:
+    def describe(i: int, nearest: tuple[Neighbour, ...]) -> InfluentialImage:
         return InfluentialImage(
             int(i), float(influence.change[i]), float(influence.mean[i]), float(influence.covariance[i]), nearest
         )
 
-    diagnostics.raising = [row(i, neighbours) for i, neighbours in zip(worst, near, strict=True)]
-    diagnostics.lowering = [row(i, ()) for i in best]
+    diagnostics.raising = [describe(i, neighbours) for i, neighbours in zip(raising, nearest, strict=True)]
+    diagnostics.lowering = [describe(i, ()) for i in lowering]
 
 
-def _find_neighbours(
-    diagnostics: Diagnostics, generated: np.ndarray, worst: np.ndarray, reference: FeatureStatistics
+def _compare_rows(
+    diagnostics: Diagnostics, generated_rows: np.ndarray, raising: np.ndarray, reference: FeatureStatistics
 ) -> Sequence[tuple[Neighbour, ...]]:
-    """The reference images nearest to the worst generated ones; and `lonely` and `usual`.
-
-    Reference images are spread evenly over all of them where there are many: they come class by class.
-    """
+    """Set `uncovered` and `median_nn_distance`; return the nearest reference images of each image in `raising`."""
     rows = reference.rows
     assert rows is not None
     center = feature_mean(rows)
+    x, y = CenteredRows.from_rows(generated_rows, center), CenteredRows.from_rows(rows, center)
+    _find_uncovered_images(diagnostics, x, y, rows, center)
+    if reference.features is None:
+        diagnostics.notes.append(
+            f"{reference.label} contains the features of {len(rows):,} of its images only: nearest reference images are the "
+            "nearest of those, and copies of other reference images are not detected"
+        )
+    queries = CenteredRows.from_rows(generated_rows[raising], center)
+    indices, squared = nearest_neighbours(queries, y, min(N_NEIGHBOURS, len(rows)))
+    return [
+        tuple(Neighbour(int(j), float(d2**0.5)) for j, d2 in zip(*neighbours, strict=True))
+        for neighbours in zip(indices, squared, strict=True)
+    ]
+
+
+def _find_uncovered_images(
+    diagnostics: Diagnostics, x: CenteredRows, y: CenteredRows, rows: np.ndarray, center: np.ndarray
+) -> None:
+    """Search the reference images furthest from all generated images.
+
+    At most `_MAX_REFERENCE_ROWS` reference images are searched. They are spaced evenly, because images are often sorted by
+    class.
+
+    Args:
+        diagnostics: receives `uncovered` and `median_nn_distance`.
+        x, y: all generated and all reference rows.
+        rows: (m, d) all reference rows.
+        center: (d,) the center of x and y.
+    """
     sampled = np.linspace(0, len(rows) - 1, min(len(rows), _MAX_REFERENCE_ROWS)).round().astype(int)
-    x, y, sampled_rows = (CenteredRows.from_rows(side, center) for side in (generated, rows, rows[sampled]))
-    if len(rows) > 1:  # the nearest of all is the image itself, or one like it
+    sampled_rows = CenteredRows.from_rows(rows[sampled], center)
+    if len(rows) > 1:  # column 0 is the image itself or a duplicate
         diagnostics.median_nn_distance = float(np.median(np.sqrt(nearest_neighbours(sampled_rows, y, 2)[1][:, 1])))
     indices, squared = nearest_neighbours(sampled_rows, x, 1)
     distances = np.sqrt(squared[:, 0])
-    order = [
-        i
-        for i in np.argsort(-distances, kind="stable")[:N_LISTED]
+    furthest = np.argsort(-distances, kind="stable")[:N_LISTED]
+    diagnostics.uncovered = [
+        (int(sampled[i]), Neighbour(int(indices[i, 0]), float(distances[i])))
+        for i in furthest
         if distances[i] > (diagnostics.median_nn_distance or 0)
     ]
-    diagnostics.uncovered = [(int(sampled[i]), Neighbour(int(indices[i, 0]), float(distances[i]))) for i in order]
     if len(sampled) < len(rows):
         diagnostics.notes.append(
-            f"{len(sampled):,} of the {len(rows):,} reference images were looked at for those that nothing generated is near to"
+            f"uncovered reference images were searched among {len(sampled):,} of the {len(rows):,} reference images"
         )
-    if reference.features is None:
-        diagnostics.notes.append(
-            f"{reference.label} kept the features of {len(rows):,} of its images: the nearest reference images are the "
-            "nearest of those, and copies of others are not seen"
-        )
-    indices, squared = nearest_neighbours(
-        CenteredRows.from_rows(generated[worst], center), y, min(N_NEIGHBOURS, len(rows))
-    )
-    return [
-        tuple(Neighbour(int(j), float(gap**0.5)) for j, gap in zip(*line, strict=True))
-        for line in zip(indices, squared, strict=True)
-    ]

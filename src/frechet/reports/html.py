@@ -1,4 +1,4 @@
-"""One page for people that needs nothing but a browser: scores, curve, directions, images, provenance."""
+"""Write a self-contained HTML report: scores, diagnostics, images and provenance."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import importlib.util
 import json
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,18 @@ from frechet.reports.thumbnails import ThumbnailCache
 from frechet.results import Score, Scores
 from frechet.statistics.feature_statistics import FeatureStatistics
 
-_HERE = Path(__file__).parent
+_TEMPLATES = Path(__file__).parent / "templates"
 
 
 def require_packages() -> None:
-    """Raises: RequestError: a package that draws the page is not installed."""
+    """Check that the packages that render a report are installed.
+
+    Raises:
+        RequestError: a package is missing.
+    """
     for package in ("jinja2", "matplotlib"):
         if importlib.util.find_spec(package) is None:
-            raise RequestError(f"a page needs {package}: pip install 'frechet[report]'")
+            raise RequestError(f"an HTML report needs {package}. To fix this, run: pip install 'frechet[report]'")
 
 
 def write_report(
@@ -46,51 +51,55 @@ def write_report(
     path: Path,
     *,
     force: bool = False,
-    explain: int = 0,
     repeat: int = 1,
     progress: ProgressCallback | None = None,
     **score_options: Any,
 ) -> Scores:
-    """Score as `frechet.score` does, and write a page about it.
+    """Score generated images as `frechet.score` does, and write an HTML report.
 
     Args:
-        generated, reference: as in `frechet.score`.
-        path: of the page, ending in .html.
-        force: whether a file of that name is replaced.
-        explain: as in `frechet.score`; the page lists its own number.
-        repeat: 1.
+        generated, reference: as in `frechet.score`; the reference is required.
+        path: path of the report, which must end in .html.
+        force: whether to overwrite an existing file.
+        repeat: must be 1.
         progress: as in `frechet.score`.
-        **wishes: the other arguments of `frechet.score`.
+        **score_options: further arguments of `frechet.score`.
+
+    Returns:
+        The scores, as `frechet.score` returns them.
 
     Raises:
-        RequestError: no reference, repeated runs, or a package that draws the page is missing; and as in `frechet.score`.
-        OutputError: the page cannot be written there.
+        RequestError: the reference is missing, `repeat` is not 1, a required package is not installed, or as in
+            `frechet.score`.
+        OutputError: the report cannot be written to `path`.
     """
     require_packages()
     check_output_path(path, suffix=".html", force=force)
     if reference is None:
-        raise RequestError("a page shows what lies between two sides, and one is given; give reference images as well")
+        raise RequestError("a report compares generated with reference images; got no reference. Pass reference images")
     if repeat != 1:
-        raise RequestError(f"a page is about one run, and repeat is {repeat}; leave one of them out")
-    options = {name: score_options.pop(name) for name in tuple(score_options) if name in _SETTINGS_FIELDS}
-    settings = Settings(**options)
-    evaluation = evaluate(generated, reference, settings, explain=explain, progress=progress, **score_options)
-    command = _format_command(generated, reference, path, {**options, **score_options, "explain": explain})
+        raise RequestError(f"a report describes a single run; got repeat={repeat}. Omit --repeat or --report")
+    command = _format_command(generated, reference, path, score_options)
+    settings = Settings(**{name: score_options.pop(name) for name in _SETTINGS_FIELDS & score_options.keys()})
+    evaluation = evaluate(generated, reference, settings, progress=progress, **score_options)
     page = render_report_page(evaluation, settings, command, progress or (lambda *_: None))
     with atomic_write(path, suffix=".html", force=force) as temporary_path:
-        temporary_path.write_text(
-            page, encoding="utf-8", errors="backslashreplace"
-        )  # names of files need not be Unicode
+        # Names of files may contain bytes that are not valid Unicode.
+        temporary_path.write_text(page, encoding="utf-8", errors="backslashreplace")
     return evaluation.scores
 
 
 _SETTINGS_FIELDS = {field.name for field in fields(Settings)}
-_DEFAULTS = {field.name: field.default for field in fields(Settings)} | {"interval": "auto", "explain": 0}
+_DEFAULTS = {field.name: field.default for field in fields(Settings)} | {
+    parameter.name: parameter.default
+    for parameter in signature(evaluate).parameters.values()
+    if parameter.kind is Parameter.KEYWORD_ONLY
+}
 
 
 def _format_command(generated: Any, reference: Any, path: Path, score_options: Mapping[str, Any]) -> str:
-    """The command line that does the same; what is no path or address is named by its kind."""
-    words = ["frechet", "score", *(_format_argument(side) for side in (generated, reference))]
+    """Format the command line that computes the same scores. Objects in memory are shown as <type>."""
+    words = ["frechet", "score", _format_argument(generated), _format_argument(reference)]
     for name, value in score_options.items():
         flag = f"--{name.replace('_', '-')}"
         if value is True:
@@ -107,49 +116,32 @@ def _format_argument(value: Any) -> str:
 
 
 def render_report_page(evaluation: Evaluation, settings: Settings, command: str, progress: ProgressCallback) -> str:
-    """The page about one run.
+    """Render the report of one run.
 
     Args:
-        measured: scores of a reference and generated images or statistics.
-        settings: with which they were measured.
-        command: what computes the same again.
-        progress: called with (what, done, in all).
+        evaluation: scores and statistics of generated and reference images.
+        settings: the settings of the run.
+        command: the command line that computes the same scores.
+        progress: called with (stage, done, total).
     """
-    from frechet.reports.plots import render_curve, render_prdc  # matplotlib is an extra
+    from frechet.reports.plots import render_curve, render_prdc  # imports matplotlib, an optional dependency
 
-    generated, reference = (evaluation.statistics[side] for side in ("generated", "reference"))
     scores = list(evaluation.scores.values())
-    distance = next((score for score in scores if _is_curve_metric(score, generated)), None)
-    has_interval = distance is not None and distance.interval_95 is not None
-    full_point = (
-        CurvePoint(generated.n, distance.value, distance.corrected_value, distance.interval_95)
-        if distance and generated.n
-        else None
-    )
-    diagnostics = compute_diagnostics(
-        generated,
-        reference,
-        seed=settings.seed,
-        compute_intervals=has_interval,
-        full_point=full_point,
-        progress=progress,
-    )
-    thumbnails = {
-        side: ThumbnailCache(s, evaluation.sources.get(side), settings) for side, s in evaluation.statistics.items()
-    }
-    _load_thumbnails(thumbnails, diagnostics)
-    prdc = [score for score in scores if score.metric.partition("@")[0] in NEIGHBOURHOOD_METRICS]
+    distance = next((s for s in scores if _is_curve_metric(s, evaluation.statistics["generated"])), None)
+    diagnostics = _diagnose(evaluation, distance, settings, progress)
+    thumbnails = _load_thumbnails(evaluation, settings, diagnostics)
+    prdc = [(score, row) for score in scores if (row := NEIGHBOURHOOD_METRICS.get(score.metric.partition("@")[0]))]
     return _render_template(
         "report.html",
         title=scores[0].label,
         scores=[(score, describe_score(score)) for score in scores],
-        warnings=collect_warnings(evaluation.scores),
+        warnings=[*collect_warnings(evaluation.scores), *diagnostics.notes],
         unavailable=evaluation.scores.unavailable,
         distance=distance,
         diagnostics=diagnostics,
         curve=render_curve(diagnostics.curve, distance) if diagnostics.curve and distance else None,
-        prdc=[(score, NEIGHBOURHOOD_METRICS[score.metric.partition("@")[0]][1].format(score.value)) for score in prdc],
-        prdc_plot=render_prdc(prdc) if prdc else None,
+        prdc=[(score, row.sentence.format(score.value)) for score, row in prdc],
+        prdc_plot=render_prdc([score for score, _ in prdc]) if prdc else None,
         generated=thumbnails["generated"],
         reference=thumbnails["reference"],
         classes=_tabulate_classes(scores),
@@ -158,77 +150,105 @@ def render_report_page(evaluation: Evaluation, settings: Settings, command: str,
     )
 
 
-def _is_curve_metric(score: Score, side: FeatureStatistics) -> bool:
-    """Whether it is the distance that the curve is of: neither that of another layer nor one that is extrapolated."""
+def _is_curve_metric(score: Score, generated: FeatureStatistics) -> bool:
+    """Return whether the curve shows this score: not one of another layer, and not an extrapolated one."""
     row = METRICS[score.metric.partition("@")[0]]
-    return row.interval is not None and row.layer in ("features", side.spec.layer)
+    return row.interval is not None and row.layer in ("features", generated.spec.layer)
+
+
+def _diagnose(
+    evaluation: Evaluation, distance: Score | None, settings: Settings, progress: ProgressCallback
+) -> Diagnostics:
+    generated, reference = evaluation.statistics["generated"], evaluation.statistics["reference"]
+    full_point = (
+        CurvePoint(generated.n, distance.value, distance.corrected_value, distance.interval_95)
+        if distance and generated.n
+        else None
+    )
+    return compute_diagnostics(
+        generated,
+        reference,
+        seed=settings.seed,
+        compute_intervals=distance is not None and distance.interval_95 is not None,
+        full_point=full_point,
+        progress=progress,
+    )
 
 
 def render_comparison_page(comparisons: Sequence[RunComparison]) -> str:
-    """The page about many runs."""
+    """Render the page that compares runs, with one table and plot per metric."""
     require_packages()
     from frechet.reports.plots import render_runs
 
     tables = build_tables(comparisons)
     return _render_template(
         "comparison.html",
-        title="Runs side by side",
-        comparisons=[(table, render_runs(one), one.corrected) for table, one in zip(tables, comparisons, strict=True)],
+        title="Comparison of runs",
+        comparisons=[
+            (table, render_runs(comparison), comparison.has_corrected_values)
+            for table, comparison in zip(tables, comparisons, strict=True)
+        ],
     )
 
 
 def describe_score(score: Score) -> str:
-    """A score in a sentence or two."""
+    """Describe a score in a few sentences: sample sizes, corrected value, confidence interval, significance."""
     sizes = f"{_format_count(score.n_generated)} generated" + (
         f" and {_format_count(score.n_reference)} reference images" if score.uses_reference else " images"
     )
-    sentence = f"{score.value:.4g} with {sizes}"
+    text = f"{score.value:.4g} with {sizes}."
     if score.interval_95 is None or score.corrected_value is None:
-        return f"{sentence}. How far that is from the truth is not known: {score.interval_unavailable_reason}."
+        return f"{text} No confidence interval: {score.interval_unavailable_reason}."
     low, high = score.interval_95
-    sentence += (
-        f"; without the bias of few images it is {score.corrected_value:.4g}, and the distance between what both sides were "
-        f"drawn from lies between {low:.4g} and {high:.4g} (95 %)."
+    text += (
+        f" Bias-corrected: {score.corrected_value:.4g}; 95 % confidence interval for the population value: "
+        f"{low:.4g} to {high:.4g}."
     )
     if score.permutation_p_value is not None and score.permutation_p_value > SIGNIFICANCE_LEVEL:
-        sentence += " These images do not tell the two apart."
-    return sentence
+        text += " With these sample sizes, the two sets are statistically indistinguishable."
+    return text
 
 
-def _load_thumbnails(thumbnails: dict[str, ThumbnailCache], diagnostics: Diagnostics) -> None:
-    """Decode every picture that the page shows, once."""
-    generated, reference = set(), set()
-    for one in (*diagnostics.raising, *diagnostics.lowering):
-        generated.add(one.row)
-        reference |= {neighbour.row for neighbour in one.nearest}
+def _load_thumbnails(evaluation: Evaluation, settings: Settings, diagnostics: Diagnostics) -> dict[str, ThumbnailCache]:
+    """Decode every image that the page shows, once."""
+    rows = list(_iter_shown_rows(diagnostics))
+    thumbnails = {}
+    for name, statistics in evaluation.statistics.items():
+        thumbnails[name] = ThumbnailCache(statistics, evaluation.sources.get(name), settings)
+        thumbnails[name].load(sorted({row for input_name, row in rows if input_name == name}))
+    return thumbnails
+
+
+def _iter_shown_rows(diagnostics: Diagnostics) -> Iterator[tuple[str, int]]:
+    for image in (*diagnostics.raising, *diagnostics.lowering):
+        yield "generated", image.row
+        yield from (("reference", neighbour.row) for neighbour in image.nearest)
     for row, neighbour in diagnostics.uncovered:
-        reference.add(row)
-        generated.add(neighbour.row)
+        yield "reference", row
+        yield "generated", neighbour.row
     for direction in diagnostics.directions:
-        generated |= {row for end in direction.generated for row in end}
-        reference |= {row for end in direction.reference for row in end}
-    thumbnails["generated"].load(sorted(generated))
-    thumbnails["reference"].load(sorted(reference))
+        yield from (("generated", row) for end in direction.generated for row in end)
+        yield from (("reference", row) for end in direction.reference for row in end)
 
 
 def _tabulate_classes(scores: Sequence[Score]) -> list[tuple[str, list[float | None]]]:
-    """(class, its value by each score)."""
+    """Return (class, its value by each score)."""
     names = sorted({name for score in scores for name in score.per_class})
     return [(name, [score.per_class.get(name) for score in scores]) for name in names]
 
 
 def _render_template(template: str, **context: Any) -> str:
-    """Everything that is no `Markup` is escaped, and the page runs no script but its own."""
+    """Render a template; everything except `Markup` is escaped, and the page executes only its own script."""
     import jinja2
     from markupsafe import Markup
 
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
     )
     environment.filters |= {"line": escape_line, "safe_svg": Markup, "count": _format_count, "signed": "{:+.3g}".format}
-    script = (_HERE / "templates" / "page.js").read_text(encoding="utf-8")
+    script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    style = (_HERE / "templates" / "page.css").read_text(encoding="utf-8")
+    style = (_TEMPLATES / "page.css").read_text(encoding="utf-8")
     page = environment.get_template(template)
     return page.render(script=Markup(script), script_digest=digest, style=Markup(style), **context)  # noqa: S704, our own files
 

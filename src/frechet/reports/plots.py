@@ -1,4 +1,4 @@
-"""Figures for people, by matplotlib."""
+"""Plots for reports and the demo, drawn with matplotlib."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def plot_corruptions(
     levels: Sequence[float],
     label: str,
 ) -> Figure:
-    """One column for each disturbance: the same patches at rising strength above the curve of its distance.
+    """Plot one column per corruption: the same patches at increasing level above the curve of the distance.
 
     Args:
-        curves: distance at each strength, by name of the disturbance.
-        examples: (h, w, 3) uint8 at each strength, by name.
-        strengths: 0..1, ascending.
-        label: name of the distance.
+        curves: distance at each level, by name of the corruption.
+        examples: image (h, w, 3) uint8 at each level, by name of the corruption.
+        levels: corruption levels in [0, 1], ascending.
+        label: display name of the distance.
     """
     figure = Figure(figsize=(3 * len(curves), 4.4), layout="constrained", dpi=160)
     FigureCanvasAgg(figure)
@@ -49,104 +49,114 @@ def plot_corruptions(
         strip.imshow(np.concatenate([np.pad(image, margin, constant_values=255) for image in examples[name]], axis=1))
         strip.set_title(name, fontsize=12, color=_FOREGROUND, fontweight="bold")
         strip.axis("off")
-        axis.plot(levels, values, color=colour, linewidth=2.5, marker="o", markersize=6)
-        axis.fill_between(levels, values, color=colour, alpha=0.12, linewidth=0)
-        for level, value in zip(levels, values, strict=True):
-            axis.annotate(
-                f"{value:.3g}",
-                (level, value),
-                (0, 7),
-                textcoords="offset points",
-                ha="center",
-                fontsize=8,
-                color=_FOREGROUND,
-            )
-        axis.set(xlim=(-0.08, 1.12), ylim=(0, highest * 1.15), xticks=levels)
-        axis.set_xticklabels([f"{level:.2g}" for level in levels])
-        axis.tick_params(colors=_MUTED, labelsize=8)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.spines[["left", "bottom"]].set_color(_MUTED)
+        _plot_levels(axis, levels, values, colour)
+        axis.set_ylim(0, highest * 1.15)
     axes[0].set_ylabel(label, color=_FOREGROUND)
-    lower.supxlabel("strength of the disturbance", fontsize=10, color=_FOREGROUND)
+    lower.supxlabel("corruption level", fontsize=10, color=_FOREGROUND)
     return figure
 
 
+def _plot_levels(axis: Any, levels: Sequence[float], values: Sequence[float], colour: str) -> None:
+    axis.plot(levels, values, color=colour, linewidth=2.5, marker="o", markersize=6)
+    axis.fill_between(levels, values, color=colour, alpha=0.12, linewidth=0)
+    style = {"textcoords": "offset points", "ha": "center", "fontsize": 8, "color": _FOREGROUND}
+    for level, value in zip(levels, values, strict=True):
+        axis.annotate(f"{value:.3g}", (level, value), (0, 7), **style)
+    axis.set(xlim=(-0.08, 1.12), xticks=levels)
+    axis.set_xticklabels([f"{level:.2g}" for level in levels])
+    axis.tick_params(colors=_MUTED, labelsize=8)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.spines[["left", "bottom"]].set_color(_MUTED)
+
+
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG."""
+    """Write a figure as PNG."""
     figure.savefig(path, format="png", facecolor="white")
 
 
 def render_curve(points: Sequence[CurvePoint], score: Score) -> str:
-    """The distance against the number of generated images, with the corrected value and its interval where there is one."""
+    """Plot the distance against the number of generated images, with corrected values and intervals if available.
+
+    Args:
+        points: the points by increasing number of images.
+        score: the score that the curve belongs to.
+
+    Returns:
+        An <svg> element.
+    """
     figure = Figure(figsize=(7.2, 3.6), layout="constrained")
     axis = figure.subplots()
-    sizes = [point.images for point in points]
+    sizes = [point.n_generated for point in points]
     values = [point.value for point in points]
-    axis.plot(sizes, values, color=_COLOURS[0], linewidth=2.2, marker="o", markersize=5, label="plain value")
+    axis.plot(sizes, values, color=_COLOURS[0], linewidth=2.2, marker="o", markersize=5, label="biased value")
     with_interval = [
-        (point.images, point.corrected, *point.interval_95) for point in points if point.interval_95 is not None
+        (point.n_generated, point.corrected_value, *point.interval_95)
+        for point in points
+        if point.interval_95 is not None
     ]
     if with_interval:
-        known_sizes, corrected, low, high = zip(*with_interval, strict=True)
-        axis.vlines(known_sizes, low, high, color=_COLOURS[3], linewidth=5, alpha=0.5, label="95 % interval")
-        axis.fill_between(known_sizes, low, high, color=_COLOURS[3], alpha=0.2, linewidth=0)
+        sizes_with_interval, corrected_values, low, high = zip(*with_interval, strict=True)
+        axis.vlines(sizes_with_interval, low, high, color=_COLOURS[3], linewidth=5, alpha=0.5, label="95 % CI")
+        axis.fill_between(sizes_with_interval, low, high, color=_COLOURS[3], alpha=0.2, linewidth=0)
         axis.plot(
-            known_sizes,
-            corrected,
+            sizes_with_interval,
+            corrected_values,
             color=_COLOURS[4],
             linewidth=1.8,
             marker="s",
             markersize=4.5,
-            label="corrected value",
+            label="bias-corrected value",
         )
     axis.set(xscale="log", xlabel="generated images", ylabel=_escape_mathtext(score.label.partition(" (")[0]))
     axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axis.minorticks_off()
     axis.legend(frameon=False, labelcolor=_FOREGROUND)
     return _to_svg(
-        figure, axis, f"{len(points)} distances of {sizes[0]:,} to {sizes[-1]:,} generated images; the table holds them"
+        figure,
+        axis,
+        f"{len(points)} distances for {sizes[0]:,} to {sizes[-1]:,} generated images; the values are in the table below",
     )
 
 
 def render_prdc(scores: Sequence[Score]) -> str:
-    """Precision, recall, density and coverage as bars, coloured by the side whose images they count."""
+    """Plot precision, recall, density and coverage as bars, coloured by which images they count."""
     figure = Figure(figsize=(7.2, 0.9 + 0.6 * len(scores)), layout="constrained")
     axis = figure.subplots()
     names = []
     for i, score in enumerate(scores):
-        side = NEIGHBOURHOOD_METRICS[score.metric.partition("@")[0]][0]
-        names.append(f"{_escape_mathtext(score.label.partition(' (')[0])}\nof {side} images")
-        axis.barh(i, score.value, height=0.6, color=_COLOURS[0 if side == "generated" else 1])
+        counted = NEIGHBOURHOOD_METRICS[score.metric.partition("@")[0]].counted
+        names.append(f"{_escape_mathtext(score.label.partition(' (')[0])}\nof {counted} images")
+        axis.barh(i, score.value, height=0.6, color=_COLOURS[0 if counted == "generated" else 1])
         axis.annotate(
             f"{score.value:.3g}", (score.value, i), (4, 0), textcoords="offset points", va="center", color=_FOREGROUND
         )
     axis.axvline(1, color=_MUTED, linewidth=1, linestyle="--")
     axis.set_yticks(range(len(scores)), names)
     axis.invert_yaxis()
-    axis.set(xlim=(0, 1.12 * max(1.0, *(score.value for score in scores))), xlabel="share")
+    axis.set(xlim=(0, 1.12 * max(1.0, *(score.value for score in scores))), xlabel="value")
     described = ", ".join(f"{score.label} {score.value:.3g}" for score in scores)
-    return _to_svg(figure, axis, f"Bars of {described}; the list says what they mean")
+    return _to_svg(figure, axis, f"Bars: {described}; the list below explains them")
 
 
 def render_runs(comparison: RunComparison) -> str:
-    """Values of runs in their order: corrected ones with their intervals where all have them, else plain ones."""
+    """Plot the values of the runs: corrected values with intervals if all runs have them, otherwise classical values."""
     figure = Figure(figsize=(7.2, 3.6), layout="constrained")
     axis = figure.subplots()
     rows = comparison.rows
-    values = [row.corrected_value if comparison.corrected else row.value for row in rows]
-    plotted = [math.nan if value is None else value for value in values]  # which leaves a gap
+    values = [row.corrected_value if comparison.has_corrected_values else row.value for row in rows]
+    plotted = [math.nan if value is None else value for value in values]  # NaN leaves a gap
     for i, (row, value) in enumerate(zip(rows, plotted, strict=True)):
-        low, high = (comparison.corrected and row.interval_95) or (value, value)
+        low, high = (comparison.has_corrected_values and row.interval_95) or (value, value)
         axis.plot([i, i], [low, high], color=_COLOURS[0], linewidth=5, alpha=0.35, solid_capstyle="round")
     axis.plot(range(len(rows)), plotted, color=_COLOURS[0], linewidth=1.6, marker="o", markersize=5)
-    kind = ", corrected" if comparison.corrected else ""
+    kind = ", bias-corrected" if comparison.has_corrected_values else ""
     axis.set(ylabel=_escape_mathtext(comparison.label.partition(" (")[0]) + kind)
     axis.set_xticks(range(len(rows)), [_tick_label(row.run) for row in rows], rotation=30, ha="right")
-    return _to_svg(figure, axis, f"{len(rows)} runs in their order; the table holds the numbers")
+    return _to_svg(figure, axis, f"Values of {len(rows)} runs; the numbers are in the table below")
 
 
 def _escape_mathtext(text: str) -> str:
-    """As a figure shows it: a dollar would begin a formula."""
+    """Escape text for matplotlib, where a dollar sign starts a formula."""
     return escape_line(text).replace("$", r"\$")
 
 
@@ -156,7 +166,7 @@ def _tick_label(name: str) -> str:
 
 
 def _to_svg(figure: Figure, axis: Any, description: str) -> str:
-    """An <svg> that takes its ink from the page."""
+    """Return the figure as an <svg> element that takes its text colour from the page."""
     axis.tick_params(colors=_FOREGROUND, labelsize=9)
     axis.spines[["top", "right"]].set_visible(False)
     axis.spines[["left", "bottom"]].set_color(_FOREGROUND)

@@ -1,8 +1,9 @@
-"""Runs side by side: models or checkpoints, and which of them differ by more than noise."""
+"""Compare runs (models or checkpoints): which of their differences are statistically significant."""
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -19,12 +20,12 @@ from frechet.reports.multiple_testing import (
     standard_error_of_difference,
     two_sided_p_value,
 )
-from frechet.reports.run_files import Run
+from frechet.reports.run_files import Run, read_runs
+from frechet.results import Scores
 
 _SPEC_FIELDS = ("extractor", "layer", "weights", "preprocessing", "precision")
-_MOMENTS_RTOL = (
-    1e-5  # relative difference of the references' moments up to which they are the same images: rounding of features
-)
+# Two references with the same images have moments that agree up to the rounding of features on different hardware.
+_MOMENTS_RTOL = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,15 +33,18 @@ class ComparisonRow:
     """One run in a comparison by one metric.
 
     Attributes:
-        run: its name; a run that lacks the metric has no other field.
-        n_generated, n_reference: images a side, or None.
-        value: the classical value.
+        run: name of the run. If the run does not have the metric, all other fields keep their defaults.
+        n_generated, n_reference: number of images, or None if unknown.
+        value: the classical (biased) value.
         corrected_value, standard_error, interval_95: as in `Score`.
-        difference: to the best run, of the corrected values (of the values where there are none), or None.
-        difference_95: its interval, or None where the noise is not known.
-        p: that the two are equal, adjusted for all pairs of runs, or None.
-        verdict: "best" (all runs that share the best value), "worse than the best", "within noise of the best", or None.
-        letters: runs that share a letter are not told apart; empty where the noise is not known.
+        difference: difference to the best run: of the corrected values if all runs have one, otherwise of the classical
+            values. None if the runs cannot be ranked.
+        difference_95: 95 % confidence interval of the difference, or None if the standard errors are unknown.
+        adjusted_p_value: p-value for equality with the best run, adjusted for all pairs of runs (Holm), or None.
+        verdict: "best" (also for runs with the same value), "worse than the best" (significantly), "within noise of the
+            best"; "best value" if the standard errors are unknown; None if the run was not ranked.
+        compact_letters: compact letter display: runs that share a letter do not differ significantly. Empty if the
+            standard errors are unknown.
     """
 
     run: str
@@ -54,18 +58,20 @@ class ComparisonRow:
     difference_95: tuple[float, float] | None = None
     adjusted_p_value: float | None = None
     verdict: str | None = None
-    letters: str = ""
+    compact_letters: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunComparison:
-    """All runs by one metric.
+    """All runs, compared by one metric.
 
     Attributes:
-        metric, label: its key and its name in public.
-        rows: in the order given.
-        paired: whether all share a reference, so that its sampling is not counted as noise of a difference.
-        notes: what a reader should know.
+        metric: key of the metric, for example "fid".
+        label: display name of the metric.
+        rows: one per run, in the order given.
+        shared_reference: whether all runs were scored against the same reference images. The sampling error of the
+            reference then largely cancels in the differences.
+        notes: caveats for the reader.
     """
 
     metric: str
@@ -75,37 +81,69 @@ class RunComparison:
     notes: tuple[str, ...]
 
     @property
-    def corrected(self) -> bool:
-        """Whether every run that has the metric has a corrected value, so that those may stand side by side."""
+    def has_corrected_values(self) -> bool:
+        """Whether every run that has the metric has a corrected value, so that corrected values can be compared."""
         return all(row.corrected_value is not None for row in self.rows if row.value is not None)
 
 
-def compare_runs(runs: Sequence[Run]) -> list[RunComparison]:
-    """Every metric that a run has, and which of its differences are more than noise; runs that lack it have an empty row.
+def compare_runs(runs: Mapping[str, Scores] | Sequence[str | os.PathLike[str] | Run]) -> list[RunComparison]:
+    """Rank runs by each of their metrics and test which differences are statistically significant.
 
-    Differences are between corrected values, with a normal approximation; p-values are adjusted over all pairs of runs
-    (Holm), so that the best may be chosen by looking. Images generated from the same latents err alike, which is not
-    counted: the verdict is then on the careful side.
+    Differences are taken between bias-corrected values and tested with a normal approximation. The p-values are adjusted
+    for all pairs of runs (Holm 1979), so that the best run may be selected from the same data. If runs were generated from
+    the same latents, their errors are positively correlated; this is ignored, and the tests are then conservative.
+
+    Args:
+        runs: the runs to compare, at least two: the JSON files that ``frechet score --output`` wrote, or a mapping from
+            display names to results of `frechet.score`.
+
+    Returns:
+        One `RunComparison` for each metric that any run has. A run without the metric has an empty row.
 
     Raises:
-        RequestError: fewer than two runs, or no metric in common.
-        Mismatch: they were made differently.
+        RequestError: fewer than two runs, no metric in common, or a file that is missing or not a result of
+            ``frechet score``.
+        MismatchError: the runs differ in extractor, layer, weights, preprocessing or precision.
+
+    Example:
+        >>> import numpy as np
+        >>> import frechet
+        >>> random = np.random.default_rng(0)
+        >>> reference = random.standard_normal((2000, 16))
+        >>> samples = {name: random.standard_normal((2000, 16)) + shift for name, shift in [("old", 0.4), ("new", 0.2)]}
+        >>> runs = {name: frechet.score(x, reference, features=True) for name, x in samples.items()}
+        >>> (comparison,) = frechet.compare_runs(runs)
+        >>> [(row.run, row.verdict) for row in comparison.rows]
+        [('old', 'worse than the best'), ('new', 'best')]
     """
+    runs = _open_runs(runs)
     if len(runs) < 2:
-        raise RequestError(f"{len(runs)} run is given; comparing needs at least two files of frechet score --output")
+        raise RequestError(
+            f"got {len(runs)} run{'' if len(runs) == 1 else 's'}; a comparison needs at least two. "
+            "Pass two or more files of frechet score --output"
+        )
     _require_same_spec(runs)
     metrics = list(dict.fromkeys(name for run in runs for name in run.scores))
     if not any(sum(name in run.scores for run in runs) > 1 for name in metrics):
         metrics_by_run = "; ".join(f"{escape_line(run.name)} has {', '.join(run.scores)}" for run in runs)
-        raise RequestError(f"the runs have no metric in common: {metrics_by_run}")
+        raise RequestError(
+            f"the runs have no metric in common: {metrics_by_run}. Score them with the same --metrics to compare them"
+        )
     return [
         _add_missing_runs(_compare_by_metric(name, [run for run in runs if name in run.scores]), runs)
         for name in metrics
     ]
 
 
+def _open_runs(runs: Mapping[str, Scores] | Sequence[str | os.PathLike[str] | Run]) -> list[Run]:
+    if isinstance(runs, Mapping):
+        return [Run.from_scores(name, scores) for name, scores in runs.items()]
+    paths = [run for run in runs if not isinstance(run, Run)]
+    return read_runs(paths) if paths else [run for run in runs if isinstance(run, Run)]
+
+
 def _add_missing_runs(comparison: RunComparison, runs: Sequence[Run]) -> RunComparison:
-    """A comparison of the runs that have its metric, with an empty row for each that has not."""
+    """Insert an empty row for each run without the metric of the comparison."""
     present_rows = iter(comparison.rows)
     rows = tuple(next(present_rows) if comparison.metric in run.scores else ComparisonRow(run=run.name) for run in runs)
     missing_names = ", ".join(escape_line(run.name) for run in runs if comparison.metric not in run.scores)
@@ -121,20 +159,23 @@ def _compare_by_metric(metric: str, runs: Sequence[Run]) -> RunComparison:
     shared_reference = _has_shared_reference(runs)
     estimates = [_estimate_from_score(score) for score in scores]
     known = [estimate for estimate in estimates if estimate is not None]
-    lower = METRICS[metric.partition("@")[0]].lower_is_better
-    sign = 1 if lower else -1
+    lower_is_better = METRICS[metric.partition("@")[0]].lower_is_better
+    sign = 1 if lower_is_better else -1
     notes = list(_collect_notes(scores, runs, shared_reference, known))
     values = [estimate.value for estimate in known] if len(known) == len(runs) else _comparable_values(scores)
-    if lower is None:
-        values, notes = None, [*notes, "neither direction is better: the runs are not ranked"]
+    if lower_is_better is None:
+        values, notes = (
+            None,
+            [*notes, "values of this metric are better the closer they are to 0; the runs are not ranked"],
+        )
     if len(runs) == 1:
-        values, notes = None, ["one run alone has it: there is nothing to rank"]
+        values, notes = None, ["only one run has this metric: there is nothing to rank"]
     best = None if values is None else min(range(len(runs)), key=lambda i: sign * values[i])
-    pairwise = (
+    tests = (
         _test_pairs(values, known, shared_reference, sign) if values is not None and len(known) == len(runs) else None
     )
     rows = tuple(
-        _build_row(run.name, score, i, best, values, pairwise)
+        _build_row(run.name, score, i, best, values, tests)
         for i, (run, score) in enumerate(zip(runs, scores, strict=True))
     )
     return RunComparison(
@@ -144,11 +185,11 @@ def _compare_by_metric(metric: str, runs: Sequence[Run]) -> RunComparison:
 
 @dataclass(frozen=True)
 class _PairwiseTests:
-    """Every pair: its standard error and its adjusted p-value; and the letters."""
+    """Standard error and adjusted p-value of each pair of runs, and the compact letters of each run."""
 
     errors: dict[frozenset[int], float]
-    adjusted_p_value: dict[frozenset[int], float]
-    letters: dict[int, str]
+    adjusted_p_values: dict[frozenset[int], float]
+    compact_letters: dict[int, str]
 
 
 def _test_pairs(
@@ -158,17 +199,16 @@ def _test_pairs(
     errors = [
         standard_error_of_difference(estimates[i], estimates[j], shared_reference=shared_reference) for i, j in pairs
     ]
-    adjusted_p_value = holm_correction(
-        [two_sided_p_value(values[i] - values[j], error) for (i, j), error in zip(pairs, errors, strict=True)]
-    )
+    p_values = [two_sided_p_value(values[i] - values[j], error) for (i, j), error in zip(pairs, errors, strict=True)]
+    adjusted_p_values = holm_correction(p_values)
     significant_pairs = [
-        pair for pair, p_value in zip(pairs, adjusted_p_value, strict=True) if p_value <= SIGNIFICANCE_LEVEL
+        pair for pair, p_value in zip(pairs, adjusted_p_values, strict=True) if p_value <= SIGNIFICANCE_LEVEL
     ]
     order = sorted(range(len(values)), key=lambda i: sign * values[i])
     keys = [frozenset(pair) for pair in pairs]
     return _PairwiseTests(
         dict(zip(keys, errors, strict=True)),
-        dict(zip(keys, adjusted_p_value, strict=True)),
+        dict(zip(keys, adjusted_p_values, strict=True)),
         compact_letter_display(order, significant_pairs),
     )
 
@@ -179,16 +219,16 @@ def _build_row(
     i: int,
     best: int | None,
     values: Sequence[float] | None,
-    pairwise: _PairwiseTests | None,
+    tests: _PairwiseTests | None,
 ) -> ComparisonRow:
     difference = None if best is None or values is None else values[i] - values[best]
     margin = adjusted_p_value = verdict = None
-    if i != best and pairwise is not None and best is not None:
+    if i != best and tests is not None and best is not None:
         pair = frozenset((i, best))
-        margin, adjusted_p_value = Z_95 * pairwise.errors[pair], pairwise.adjusted_p_value[pair]
+        margin, adjusted_p_value = Z_95 * tests.errors[pair], tests.adjusted_p_values[pair]
         verdict = "worse than the best" if adjusted_p_value <= SIGNIFICANCE_LEVEL else "within noise of the best"
-    if difference == 0:  # also of others that share its value
-        verdict = "best" if pairwise else "best value"
+    if difference == 0:  # also for other runs with the best value
+        verdict = "best" if tests else "best value"
     return ComparisonRow(
         run=name,
         n_generated=score.get("n_generated"),
@@ -201,21 +241,21 @@ def _build_row(
         difference_95=None if margin is None or difference is None else (difference - margin, difference + margin),
         adjusted_p_value=adjusted_p_value,
         verdict=verdict,
-        letters=pairwise.letters[i] if pairwise else "",
+        compact_letters=tests.compact_letters[i] if tests else "",
     )
 
 
 def _estimate_from_score(score: Mapping[str, Any]) -> Estimate | None:
-    """What a score says of the truth, where it says how sure it is."""
-    corrected, error = score.get("corrected_value"), score.get("standard_error")
-    if corrected is None or error is None:
+    """Return the corrected value with its error, or None if the score has no standard error."""
+    corrected_value, error = score.get("corrected_value"), score.get("standard_error")
+    if corrected_value is None or error is None:
         return None
     variance_components = _to_float_pair(score.get("variance_components")) or (0.0, error**2)
-    return Estimate(corrected, variance_components, score.get("reference_groups"))
+    return Estimate(corrected_value, variance_components, score.get("reference_groups"))
 
 
 def _comparable_values(scores: Sequence[Mapping[str, Any]]) -> list[float] | None:
-    """The classical values, where they may be ranked: of the same numbers of images."""
+    """Return the classical values, or None if sample sizes, and thus biases, differ."""
     sizes = {(score.get("n_generated"), score.get("n_reference")) for score in scores}
     return [score["value"] for score in scores] if len(sizes) == 1 else None
 
@@ -225,17 +265,20 @@ def _collect_notes(
 ) -> Iterator[str]:
     if len(known) < len(runs):
         missing = next(run.name for run, score in zip(runs, scores, strict=True) if _estimate_from_score(score) is None)
-        yield f"{escape_line(missing)} has no interval: nobody knows which differences are noise"
+        yield f"{escape_line(missing)} has no confidence interval, so differences cannot be tested"
         if _comparable_values(scores) is None:
-            yield "the numbers of images differ and the values hold their bias: they are not ranked"
+            yield "sample sizes differ, so the (biased) values are not ranked"
     if not scores[0].get("uses_reference", True):
         return
     if shared_reference:
         yield from _note_duplicate_runs(runs)
     else:
-        yield "the references differ, and their sampling counts as noise of every difference"
+        yield "the references differ; their sampling error counts towards the error of every difference"
     if shared_reference and any(estimate.groups is None and estimate.variance_components[1] for estimate in known):
-        yield ("what the reference's sampling does to all alike is not known: it counts as noise of every difference")
+        yield (
+            "the influence of the shared reference on each run is unknown; its sampling error counts towards the error of "
+            "every difference"
+        )
 
 
 def _require_same_spec(runs: Sequence[Run]) -> None:
@@ -249,14 +292,13 @@ def _require_same_spec(runs: Sequence[Run]) -> None:
         ]
         if differences:
             raise MismatchError(
-                "these runs were made differently and are not ranked: "
-                + "; ".join(differences)
-                + ". Score both with the same settings, or compare each kind for itself."
+                f"the runs were computed with different settings and are not ranked: {'; '.join(differences)}. "
+                "Score both with the same settings, or compare only runs with the same settings."
             )
 
 
 def _has_shared_reference(runs: Sequence[Run]) -> bool:
-    """Whether all were scored against the same images, to the rounding of features."""
+    """Return whether all runs were scored against the same reference images, up to the rounding of features."""
     reference_moments = [_get_moments(run.provenance.get("reference")) for run in runs]
     first = reference_moments[0]
     return first is not None and all(
@@ -267,23 +309,24 @@ def _has_shared_reference(runs: Sequence[Run]) -> bool:
 
 
 def _note_duplicate_runs(runs: Sequence[Run]) -> Iterator[str]:
-    """Runs whose generated images are the same, to the last digit of their moments."""
+    """Report runs whose generated images have exactly the same moments."""
     names_by_moments: dict[Any, list[str]] = {}
     for run in runs:
         names_by_moments.setdefault(_get_moments(run.provenance.get("generated")), []).append(escape_line(run.name))
     for moments, names in names_by_moments.items():
         if moments and len(names) > 1:
-            yield f"{' and '.join(names)} are of the same generated images: one run under several names?"
+            yield f"{' and '.join(names)} were scored on identical generated images: is this one run under several names?"
 
 
-def _get_moments(side: Any) -> tuple[float, float, float] | None:
-    if not isinstance(side, Mapping) or side.get("moments") is None:
+def _get_moments(provenance: Any) -> tuple[float, float, float] | None:
+    """Return (squared norm of the mean, trace of the covariance, n) of one input, or None if unknown."""
+    if not isinstance(provenance, Mapping) or provenance.get("moments") is None:
         return None
-    return (*side["moments"], side.get("n") or 0)
+    return (*provenance["moments"], provenance.get("n") or 0)
 
 
 def _abbreviate(value: Any) -> str:
-    text = escape_line("not said" if value is None else str(value))
+    text = escape_line("unknown" if value is None else str(value))
     return f"{text[:12]}..." if len(text) > 32 else text
 
 

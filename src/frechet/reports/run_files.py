@@ -1,37 +1,60 @@
-"""What `frechet score` wrote, read back with the suspicion that a file deserves."""
+"""Read and validate the JSON files that ``frechet score`` writes."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from reprlib import repr as short_repr
+from typing import Any, NoReturn
 
+from frechet._internal.terminal import escape_line
 from frechet.errors import RequestError
 from frechet.metrics import METRICS
+from frechet.results import JSON_SCHEMA, Scores
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What one run wrote: `Scores.to_dict()` under a name."""
+    """The scores of one run under a display name.
+
+    Attributes:
+        name: display name, for example "step-1000".
+        scores: for each metric, the fields of its `Score` as plain JSON values.
+        provenance: the settings and inputs of the run.
+    """
 
     name: str
     scores: Mapping[str, Mapping[str, Any]]
     provenance: Mapping[str, Any]
 
+    @classmethod
+    def from_scores(cls, name: str, scores: Scores) -> Run:
+        """Wrap the result of `frechet.score`."""
+        content = scores.to_dict()
+        return cls(name=name, scores=content["scores"], provenance=content["provenance"])
+
 
 def read_runs(paths: Sequence[str | os.PathLike[str]]) -> list[Run]:
-    """The JSON files that `frechet score --json` or `--output` wrote, named by file, or by path where files are named alike.
+    """Read the JSON files that ``frechet score --output`` (or ``--json``) wrote.
+
+    Args:
+        paths: the files. Runs are named after their file without its suffix, or by path if two files share a name.
+
+    Returns:
+        One run per file, in the same order.
 
     Raises:
-        RequestError: a file is missing, is given twice, or not such JSON.
+        RequestError: a file is missing, given twice, of another schema, or not such JSON.
     """
-    _require_distinct([Path(path) for path in paths])
-    names = _make_names([Path(path) for path in paths])
-    return [_read_run(Path(path), name) for path, name in zip(paths, names, strict=True)]
+    files = [Path(path) for path in paths]
+    _require_distinct(files)
+    stems = Counter(path.stem for path in files)
+    return [_read_run(path, path.stem if stems[path.stem] == 1 else str(path)) for path in files]
 
 
 def _require_distinct(paths: Sequence[Path]) -> None:
@@ -42,71 +65,107 @@ def _require_distinct(paths: Sequence[Path]) -> None:
             raise RequestError(f"{path} is the same file as {earlier}; give each run once")
 
 
-def _make_names(paths: Sequence[Path]) -> list[str]:
-    stems = Counter(path.stem for path in paths)
-    return [path.stem if stems[path.stem] == 1 else str(path) for path in paths]
-
-
 def _read_run(path: Path, name: str) -> Run:
+    content = _read_json(path)
+    if not isinstance(content, dict):
+        raise RequestError(f"{path} contains {short_repr(content)}; expected the JSON object of frechet score --output")
+    _require_schema(path, content)
+    scores, provenance = content.get("scores"), content.get("provenance")
+    if not (isinstance(scores, dict) and isinstance(provenance, dict) and scores):
+        raise RequestError(
+            f"{path} contains no scores with their provenance; expected the JSON object of frechet score --output"
+        )
+    for metric, score in scores.items():
+        _validate_score(path, metric, score)
+    for input_name in ("generated", "reference"):
+        _validate_input(path, input_name, provenance.get(input_name) or {})  # some metrics need no reference
+    return Run(name=name, scores=scores, provenance=provenance)
+
+
+def _read_json(path: Path) -> Any:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RequestError(f"no such file: {path}") from None
     except OSError as error:
         raise RequestError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:  # not UTF-8, no JSON, or a number of thousands of digits
-        raise RequestError(f"{path} is not JSON ({error}); expected what frechet score --output wrote") from None
-    scores = content.get("scores") if isinstance(content, dict) else None
-    provenance = content.get("provenance") if isinstance(content, dict) else None
-    if not (isinstance(scores, dict) and isinstance(provenance, dict) and scores):
-        raise RequestError(f"{path} holds no scores with their provenance; expected what frechet score --output wrote")
-    for metric, score in scores.items():
-        _validate_score(path, metric, score)
-    for side in ("generated", "reference"):
-        _validate_side(path, side, provenance.get(side) or {})  # metrics of one side have no reference
-    return Run(name=name, scores=scores, provenance=provenance)
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or an integer of thousands of digits
+        raise RequestError(f"{path} is not JSON ({error}); expected a file of frechet score --output") from None
 
 
-def _validate_side(path: Path, name: str, side: Any) -> None:
-    if not isinstance(side, dict) or not _is_number_list(side.get("moments", [0, 0]), 2):
-        raise RequestError(f"{path} does not say what its {name} images were; write the file anew")
-    if not isinstance(side.get("n"), (int, type(None))):
-        raise RequestError(f"{path} has no number of {name} images but {side['n']!r}; write the file anew")
+def _require_schema(path: Path, content: Mapping[str, Any]) -> None:
+    schema = content.get("schema")
+    if schema != JSON_SCHEMA:
+        found = "no schema" if schema is None else f"schema {short_repr(schema)}"
+        is_newer = isinstance(schema, int) and schema > JSON_SCHEMA
+        fix = "upgrade frechet" if is_newer else "score the images again with --output"
+        raise RequestError(
+            f'{path} has {found}; expected "schema": {JSON_SCHEMA}, which frechet score --output writes. To fix this, {fix}.'
+        )
 
 
-_NUMERIC_FIELDS = {"value": True, "corrected_value": False, "standard_error": False}  # whether it must be there
-_LIST_FIELDS = {
-    "interval_95": 2,
-    "variance_components": 2,
-    "reference_groups": None,
-}  # and of how many numbers; None: two or more
-_MAX_MAGNITUDE = 1e150  # of a number, so that its square is one
+def _validate_input(path: Path, name: str, value: Any) -> None:
+    if not isinstance(value, dict):
+        _reject(path, f"provenance.{name}", value, "an object")
+    for key, (is_valid, expected) in _INPUT_FIELDS.items():
+        if value.get(key) is not None and not is_valid(value[key]):
+            _reject(path, f"provenance.{name}.{key}", value[key], expected)
 
 
 def _validate_score(path: Path, metric: str, score: Any) -> None:
-    if metric.partition("@")[0] not in METRICS:
-        raise RequestError(
-            f"{path} holds the metric {metric!r}, which this version does not know: {', '.join(METRICS)}"
-        )
-    is_valid = isinstance(score, dict) and isinstance(score.get("label"), str)
-    is_valid = is_valid and all(
-        _is_number(score.get(key)) or (score.get(key) is None and not required)
-        for key, required in _NUMERIC_FIELDS.items()
+    key = metric.partition("@")[0]
+    if key not in METRICS:
+        near = get_close_matches(key, METRICS, 1)
+        hint = f"Did you mean {near[0]}?" if near else f"Available metrics: {', '.join(METRICS)}."
+        raise RequestError(f"{path} contains the metric {metric!r}, which this version does not support. {hint}")
+    if not isinstance(score, dict):
+        _reject(path, metric, score, "an object")
+    for name, (is_valid, expected) in _SCORE_FIELDS.items():
+        value = score.get(name)
+        if not (is_valid(value) or (value is None and name not in _REQUIRED_FIELDS)):
+            _reject(path, f"{metric}.{name}", value, expected)
+
+
+def _reject(path: Path, field_name: str, value: Any, expected: str) -> NoReturn:
+    raise RequestError(
+        f"{path}: {escape_line(field_name)} is {short_repr(value)}; expected {expected}. "
+        "To fix this, write the file again with frechet score --output."
     )
-    is_valid = is_valid and all(
-        score.get(key) is None or _is_number_list(score[key], length) for key, length in _LIST_FIELDS.items()
-    )
-    is_valid = is_valid and all(isinstance(score.get(key), (int, type(None))) for key in ("n_generated", "n_reference"))
-    is_valid = is_valid and min([score.get("standard_error") or 0, *(score.get("variance_components") or ())]) >= 0
-    if not is_valid:
-        raise RequestError(f"{path}: its {metric} is not what frechet score writes; write the file anew")
+
+
+_MAX_MAGNITUDE = 1e150  # so that the square of a number is finite
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and -_MAX_MAGNITUDE < value < _MAX_MAGNITUDE
 
 
-def _is_number_list(value: Any, length: int | None) -> bool:
-    return (
-        isinstance(value, list) and (len(value) == length if length else len(value) > 1) and all(map(_is_number, value))
-    )
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number_list(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 1 and all(map(_is_number, value))
+
+
+def _is_pair(value: Any) -> bool:
+    return _is_number_list(value) and len(value) == 2
+
+
+_Check = tuple[Callable[[Any], bool], str]  # (whether a value is valid, what is expected)
+_REQUIRED_FIELDS = ("label", "value")
+_SCORE_FIELDS: dict[str, _Check] = {
+    "label": (lambda value: isinstance(value, str), "text"),
+    "value": (_is_number, "a finite number"),
+    "corrected_value": (_is_number, "a finite number"),
+    "standard_error": (lambda value: _is_number(value) and value >= 0, "a finite number of at least 0"),
+    "interval_95": (_is_pair, "two finite numbers"),
+    "variance_components": (lambda value: _is_pair(value) and min(value) >= 0, "two finite numbers of at least 0"),
+    "reference_groups": (_is_number_list, "two or more finite numbers"),
+    "n_generated": (_is_int, "a whole number"),
+    "n_reference": (_is_int, "a whole number"),
+}
+_INPUT_FIELDS: dict[str, _Check] = {
+    "moments": (_is_pair, "two finite numbers (the squared norm of the mean, the trace of the covariance)"),
+    "n": (_is_int, "a whole number"),
+}

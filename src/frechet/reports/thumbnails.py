@@ -1,4 +1,4 @@
-"""Small pictures that lie inside a page."""
+"""Thumbnails embedded in a report page."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from frechet.images.image import ImageSource
 from frechet.images.sources.memory import DataLoaderSource
 from frechet.statistics.feature_statistics import FeatureStatistics
 
-MAX_SIDE = 160  # of the longer side
-_MAX_PNG_SIDE = 64  # up to which pixels are kept as they are
+MAX_SIZE = 160  # pixels of the longer side
+_MAX_PNG_SIZE = 64  # thumbnails up to this size are stored without loss
 
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A picture and what the user knows it by; `data` is a data: URL, or None where the picture is not at hand."""
+    """An image's label within its source, and its pixels as a data: URL (None if the image is not available)."""
 
     label: str
-    data: str | None = None
+    data_url: str | None = None
 
 
 @dataclass
 class ThumbnailCache:
-    """Pictures of one side, by the row of its statistics.
+    """Thumbnails of the generated or of the reference images, by row of `FeatureStatistics.rows`.
 
     Args:
-        statistics: the side's.
-        source: its images, where they are at hand.
-        settings: with which they were scored.
+        statistics: statistics of the images.
+        source: the images, or None if only statistics are available.
+        settings: the settings that the images were scored with.
     """
 
     statistics: FeatureStatistics
@@ -49,7 +49,7 @@ class ThumbnailCache:
         return self._thumbnails[row]
 
     def load(self, rows: Iterable[int]) -> None:
-        """Decode the pictures of these rows."""
+        """Decode the images of these rows. Images that are not available keep a thumbnail without pixels."""
         indices = self.statistics.indices
         if indices is None:
             return
@@ -57,34 +57,32 @@ class ThumbnailCache:
         labels = self.statistics.labels
         for index, row in row_of_index.items():
             self._thumbnails[row] = Thumbnail(self._short_label(labels[row]) if labels else f"image {index}")
-        if (
-            self.source is None
-            or not row_of_index
-            or (isinstance(self.source, DataLoaderSource) and not self.source.is_repeatable)
-        ):
-            return
-        source_indices = Partition.from_source(self.source, self.settings).source_indices
+        is_repeatable = not isinstance(self.source, DataLoaderSource) or self.source.is_repeatable
+        if self.source is not None and row_of_index and is_repeatable:
+            self._decode(self.source, row_of_index)
+
+    def _decode(self, source: ImageSource, row_of_index: Mapping[int, int]) -> None:
+        source_indices = Partition.from_source(source, self.settings).source_indices
         ordered = sorted(row_of_index)
-        for index, image_ref in zip(
-            ordered, self.source.iter_images([source_indices[index] for index in ordered]), strict=True
-        ):
+        image_refs = source.iter_images([source_indices[index] for index in ordered])
+        for index, image_ref in zip(ordered, image_refs, strict=True):
+            label = self._short_label(image_ref.label)
             try:
-                self._thumbnails[row_of_index[index]] = Thumbnail(
-                    self._short_label(image_ref.label), _encode_data_url(decode(image_ref).rgb)
-                )
-            except ImageDecodeError:  # it was readable a moment ago; the page shows its name
+                data_url = _encode_data_url(decode(image_ref).rgb)
+            except ImageDecodeError:  # the file changed after it was scored; the page shows its label
                 continue
+            self._thumbnails[row_of_index[index]] = Thumbnail(label, data_url)
 
     def _short_label(self, label: str) -> str:
-        """The name within the source."""
+        """Return the label without the label of the source."""
         return label.removeprefix(self.statistics.label).lstrip("/\\:") or label
 
 
 def _encode_data_url(rgb: np.ndarray) -> str:
     image = Image.fromarray(rgb)
-    image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
+    image.thumbnail((MAX_SIZE, MAX_SIZE), Image.Resampling.LANCZOS)
     out = io.BytesIO()
-    kind = "png" if max(image.size) <= _MAX_PNG_SIDE else "jpeg"
+    kind = "png" if max(image.size) <= _MAX_PNG_SIZE else "jpeg"
     image.save(out, kind, **_ENCODER_OPTIONS[kind])
     return f"data:image/{kind};base64,{base64.b64encode(out.getvalue()).decode()}"
 

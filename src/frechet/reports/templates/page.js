@@ -2,8 +2,8 @@
 const zoom = document.getElementById("zoom");
 
 function show(button) {
-  const picture = button.firstElementChild.cloneNode(true);
-  document.getElementById("zoom-picture").replaceChildren(picture);
+  const image = button.firstElementChild.cloneNode(true);
+  document.getElementById("zoom-image").replaceChildren(image);
   document.getElementById("zoom-name").textContent = button.dataset.name;
   zoom.showModal();
 }
@@ -25,10 +25,10 @@ function sort(button) {
 }
 
 async function copy(button) {
-  const from = document.getElementById(button.dataset.from);
-  getSelection().selectAllChildren(from);
+  const source = document.getElementById(button.dataset.from);
+  getSelection().selectAllChildren(source);
   const done = navigator.clipboard
-    ? await navigator.clipboard.writeText(from.textContent).then(() => true, () => false)
+    ? await navigator.clipboard.writeText(source.textContent).then(() => true, () => false)
     : document.execCommand("copy");
   button.textContent = done ? "Copied" : "Selected: press Ctrl+C";
 }
@@ -36,7 +36,7 @@ async function copy(button) {
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (!button) return;
-  if (button.matches(".picture, .plot")) show(button);
+  if (button.matches(".thumbnail, .plot")) show(button);
   else if (button.matches(".sort")) sort(button);
   else if (button.matches(".copy")) copy(button);
 });
