@@ -30,7 +30,7 @@ def test_json_is_one_object_and_numbers_go_to_stdout(image_folders, tmp_path):
     code, out, err = run_process("score", *image_folders, *OFFLINE, "--json", "--output", tmp_path / "score.json")
     assert code == 0
     result = json.loads(out)
-    assert set(result) == {"scores", "unavailable", "provenance"}
+    assert set(result) == {"schema", "scores", "unavailable", "provenance"}
     score = result["scores"]["fd"]
     assert {"label", "value", "corrected_value", "standard_error", "interval_95", "interval_method", "terms"} <= set(
         score

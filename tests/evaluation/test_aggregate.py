@@ -245,7 +245,7 @@ def test_repeated_runs_by_class_are_means_and_say_why_there_is_no_interval(folde
 def test_the_command_line_shows_classes(folders):
     code, out, _ = run("score", *folders, "--extractor", "efficientnet-lite0", "--per-class")
     assert code == 0
-    assert "by class (mean" in out
+    assert "per class (mean" in out
     assert "dog" in out
 
 

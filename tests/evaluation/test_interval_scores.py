@@ -91,7 +91,7 @@ def test_equal_sets_are_not_told_apart():
     score = frechet.score(draw(2, 60), draw(3, 70), features=True)["fd"]
     assert score.permutation_p_value > 0.05
     assert score.interval_95[0] == 0
-    assert "not told apart" in format_scores(frechet.score(draw(2, 60), draw(3, 70), features=True))
+    assert "no significant difference" in format_scores(frechet.score(draw(2, 60), draw(3, 70), features=True))
 
 
 def test_the_worst_images_are_those_whose_removal_helps_most():
@@ -116,7 +116,7 @@ def test_explain_names_files_and_keeps_their_names_tame(tmp_path):
     reference = make_image_folder(tmp_path / "b", 30, seed=2)
     code, out, _ = run("score", folder, reference, "--extractor", "efficientnet-lite0", "--explain", 5)
     assert code == 0
-    assert "images that raise it most" in out
+    assert "images that raise the score most" in out
     assert "real" in out.split("images that lower")[0]
     assert "\x1b" not in out
     code, out, _ = run("score", folder, reference, "--extractor", "efficientnet-lite0", "--explain", 5, "--json")

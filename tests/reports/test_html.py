@@ -1,4 +1,4 @@
-"""The page: what it shows, what it says is missing, and that nothing in it runs but its own script."""
+"""The HTML report: its content, its notes about missing parts, and that it executes only its own script."""
 
 import base64
 import io
@@ -36,12 +36,12 @@ EVIL = "<img src=x onerror=alert(1)>.png"
 
 
 @pytest.fixture(scope="module")
-def sides(tmp_path_factory):
-    """Photographs of two kinds; one of the first bears a name with markup, one of the second is in both."""
+def folders(tmp_path_factory):
+    """Patches of two photographs; one generated image has a name with markup, another is a copy of a reference image."""
     folder = tmp_path_factory.mktemp("report")
-    for name, image_ref in (("generated", "astronaut"), ("reference", "coffee")):
+    for name, photograph in (("generated", "astronaut"), ("reference", "coffee")):
         (folder / name).mkdir()
-        for i, tile in enumerate(make_tiles(f"skimage/data/{image_ref}.png", 20)):
+        for i, tile in enumerate(make_tiles(f"skimage/data/{photograph}.png", 20)):
             Image.fromarray(tile).save(folder / name / f"{i:02d}.png")
     (folder / "generated" / "03.png").rename(folder / "generated" / EVIL)
     shutil.copy(folder / "reference" / "07.png", folder / "generated" / "copy.png")
@@ -49,42 +49,37 @@ def sides(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def page(sides, tmp_path_factory):
+def page(folders, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "page.html"
     metrics = ["fd", "precision", "recall", "density", "coverage"]
-    write_report(*sides, path, per_class=False, metrics=metrics, **OFFLINE)
+    write_report(*folders, path, per_class=False, metrics=metrics, **OFFLINE)
     return path
 
 
-def test_the_page_is_whole_and_small(page):
+def test_page_is_self_contained_and_has_every_section(page):
     text = page.read_text()
     assert page.stat().st_size < 6_000_000
     assert not re.search(r'(?:src|href)="(?!data:|#)', text)
-    for heading in (
-        "How many images",
-        "How good, and how varied",
-        "comes from",
-        "raise the Fréchet distance most",
-        "lower the Fréchet distance most",
-        "near to",
-        "What made it",
-    ):
-        assert heading in text
+    for section in ("scores", "curve", "prdc", "terms", "raising", "lowering", "uncovered", "provenance"):
+        assert f'<section aria-labelledby="{section}">' in text
+        assert f'<h2 id="{section}">' in text
 
 
-def test_markup_in_a_name_is_text(page):
+def test_markup_in_file_names_is_escaped(page):
     text = page.read_text()
     assert EVIL not in text
     assert "&lt;img src=x onerror=alert(1)&gt;.png" in text
 
 
-def test_what_a_statistics_file_says_of_itself_is_text(tmp_path):
-    """A formula for the plot, an escape for a terminal, and a name that is not Unicode."""
+def test_metadata_of_statistics_is_escaped(tmp_path):
+    """A formula for the plot, an escape sequence for a terminal, and a name that is not valid Unicode."""
     x = np.random.default_rng(0).standard_normal((60, 4)).astype(np.float32)
     spec = FeatureSpec(extractor="evil\x1b[31m$\\frac", layer="\x1b]0;title\x07\nFID: 0", preprocessing="<b>")
-    side = replace(FeatureStatistics.from_features(x, spec=spec, label="caf\udce9"), labels=("caf\udce9/a.png",) * 60)
-    other = FeatureStatistics.from_features(x + 1, spec=spec)
-    scores = write_report(side, other, tmp_path / "page.html", metrics="fd,precision")
+    generated = replace(
+        FeatureStatistics.from_features(x, spec=spec, label="caf\udce9"), labels=("caf\udce9/a.png",) * 60
+    )
+    reference = FeatureStatistics.from_features(x + 1, spec=spec)
+    scores = write_report(generated, reference, tmp_path / "page.html", metrics="fd,precision")
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert r"caf\udce9" in text
     for shown in (text, format_scores(scores)):
@@ -93,150 +88,163 @@ def test_what_a_statistics_file_says_of_itself_is_text(tmp_path):
     assert "<b>" not in text
 
 
-def test_the_scores_are_those_of_score(sides, page, tmp_path):
-    scores = write_report(*sides, tmp_path / "again.html", **OFFLINE)
-    expected = frechet.score(*sides, **OFFLINE)
+def test_scores_equal_those_of_score(folders, page, tmp_path):
+    scores = write_report(*folders, tmp_path / "again.html", **OFFLINE)
+    expected = frechet.score(*folders, **OFFLINE)
     assert scores["fd"].value == expected["fd"].value
-    assert scores["fd"].influence is None  # listed on the page; in the score only where it is asked for
+    assert scores["fd"].influence is None  # shown on the page; part of the score only if requested
     assert json.loads(scores.to_json())["scores"]["fd"]["value"] == expected["fd"].value
     with pytest.raises(OutputError, match="exists"):
-        write_report(*sides, tmp_path / "again.html", **OFFLINE)
+        write_report(*folders, tmp_path / "again.html", **OFFLINE)
 
 
-def test_the_command_on_the_page_gives_the_number_again(sides, page, tmp_path):
+def test_command_on_the_page_reproduces_the_score(folders, page, tmp_path):
     command = re.search(r'<pre id="command"[^>]*>(.*?)</pre>', page.read_text())[1].replace("&#39;", "'")
     words = shlex.split(command)
     assert words[:2] == ["frechet", "score"]
-    code, out, _ = run(*words[1:-1], tmp_path / "third.html", "--json")
+    code, out, _ = run(*words[1:-1], tmp_path / "reproduced.html", "--json")
     assert code == 0
-    assert json.loads(out)["scores"]["fd"]["value"] == frechet.score(*sides, **OFFLINE)["fd"].value
+    assert json.loads(out)["scores"]["fd"]["value"] == frechet.score(*folders, **OFFLINE)["fd"].value
 
 
-def test_the_command_on_the_page_has_every_flag_that_made_it(sides, monkeypatch, tmp_path):
-    """Read again by the command line's own parser, it asks for the same."""
+def test_command_on_the_page_has_every_option_of_the_run(folders, monkeypatch, tmp_path):
+    """The parser of the command line reads the same options from it."""
 
-    class Reached(Exception): ...
+    class RenderedError(Exception): ...
 
-    def reached(_measured, _settings, command, _progress):
-        raise Reached(command)
+    def render(_evaluation, _settings, command, _progress):
+        raise RenderedError(command)
 
     monkeypatch.setattr("frechet.reports.html.evaluate", lambda *_, **__: None)
-    monkeypatch.setattr("frechet.reports.html.render_report_page", reached)
+    monkeypatch.setattr("frechet.reports.html.render_report_page", render)
     monkeypatch.chdir(tmp_path)
     flags = "--metrics fd,kid --splits 5,10 --interval none --explain 3 --seed 4 --num-images 20 --on-bad-image skip "
     flags += "--extractor efficientnet-lite0 --workers 1 --held-out other --report page.html --per-class --work-dir run"
-    words = [*map(str, sides), *flags.split()]
-    with pytest.raises(Reached) as told:
+    words = [*map(str, folders), *flags.split()]
+    with pytest.raises(RenderedError) as rendered:
         score.command.main(words, standalone_mode=False)
-    again = shlex.split(str(told.value))[2:]
-    assert score.command.make_context("score", again).params == score.command.make_context("score", words).params
+    shown = shlex.split(str(rendered.value))[2:]
+    assert score.command.make_context("score", shown).params == score.command.make_context("score", words).params
 
 
-@pytest.mark.parametrize("way", ["raising", "lowering"])
-def test_where_no_image_raises_or_lowers_the_distance_there_is_no_table_of_them(sides, tmp_path, monkeypatch, way):
-    def one_way(*arguments, **options):
-        found = compute_diagnostics(*arguments, **options)
-        setattr(found, way, [])
-        return found
+@pytest.mark.parametrize("empty", ["raising", "lowering"])
+def test_no_table_without_influential_images(folders, tmp_path, monkeypatch, empty):
+    def compute_one_table(*arguments, **options):
+        diagnostics = compute_diagnostics(*arguments, **options)
+        setattr(diagnostics, empty, [])
+        return diagnostics
 
-    monkeypatch.setattr("frechet.reports.html.compute_diagnostics", one_way)
-    write_report(*sides, tmp_path / "p.html", interval="none", **OFFLINE)
+    monkeypatch.setattr("frechet.reports.html.compute_diagnostics", compute_one_table)
+    write_report(*folders, tmp_path / "p.html", interval="none", **OFFLINE)
     page = (tmp_path / "p.html").read_text()
-    assert ("images that raise it" in page, "images that lower it" in page) == (way != "raising", way != "lowering")
+    assert {name for name in ("raising", "lowering") if f'id="{name}"' in page} == {"raising", "lowering"} - {empty}
 
 
-def test_the_command_hides_what_is_secret_and_names_what_is_no_path(tmp_path):
-    told = _format_command(
+def test_command_hides_credentials_and_shows_the_type_of_arrays(tmp_path):
+    command = _format_command(
         np.zeros(3), "https://me:secret@example.org/r.npz?token=1", tmp_path / "p.html", {"dims": 64, "seed": 0}
     )
-    assert told == "frechet score '<ndarray>' 'https://example.org/r.npz?...' --dims 64 --report p.html"
+    assert command == "frechet score '<ndarray>' 'https://example.org/r.npz?...' --dims 64 --report p.html"
 
 
-def test_a_copy_is_seen_beside_the_image_it_copies(sides):
-    one, other = (frechet.collect(side, **OFFLINE) for side in sides)
-    found = compute_diagnostics(one, other)
-    indices = {row.row: row.nearest[0] for row in (*found.raising, *found.lowering) if row.nearest}
+def test_nearest_reference_image_of_a_copy_is_the_original(folders):
+    generated, reference = (frechet.collect(folder, **OFFLINE) for folder in folders)
+    diagnostics = compute_diagnostics(generated, reference)
+    neighbours = {
+        image.row: image.nearest[0] for image in (*diagnostics.raising, *diagnostics.lowering) if image.nearest
+    }
     copy = 20  # "copy.png" sorts after 00 ... 19
-    nearest = indices.get(copy)
-    if nearest is None:  # it lowers the distance: no neighbours are listed there
-        assert copy in [row.row for row in found.lowering]
+    nearest = neighbours.get(copy)
+    if nearest is None:  # it lowers the distance, and no neighbours are listed for such images
+        assert copy in [image.row for image in diagnostics.lowering]
     else:
         assert nearest.row == 7
-        assert nearest.distance < 1e-3 * found.median_nn_distance
+        assert nearest.distance < 1e-3 * diagnostics.median_nn_distance
 
 
-def _whole(features):
-    """Statistics that kept all rows, as those of images have on a page."""
+def _statistics_with_all_rows(features):
+    """Statistics that kept all rows, as for a report on images."""
     return replace(FeatureStatistics.from_features(features), rows=features, indices=np.arange(len(features)))
 
 
-def test_all_generated_images_are_looked_at_for_what_is_near(monkeypatch):
-    """They come class by class: the last class may begin beyond any number of rows. And a copy is at distance 0."""
+def test_all_generated_images_are_searched_for_nearest_neighbours(monkeypatch):
+    """Images are often sorted by class, so a search among the first rows would miss the last classes. Copies have distance 0."""
     random = np.random.default_rng(0)
     x, y = (random.standard_normal((n, 4)).astype(np.float32) + np.float32(1000) for n in (6000, 200))
     x[5000:, 0] += 40
     y[150:, 0] += 40
     y[150:] = x[5900:5950]
-    y[77, 1] += 30  # nothing is near to it
-    found = compute_diagnostics(_whole(x), _whole(y), compute_intervals=False)
-    gaps = np.linalg.norm(x[None].astype(float) - y[:, None], axis=2)
+    y[77, 1] += 30  # far from all generated images
+    diagnostics = compute_diagnostics(
+        _statistics_with_all_rows(x), _statistics_with_all_rows(y), compute_intervals=False
+    )
+    distances = np.linalg.norm(x[None].astype(float) - y[:, None], axis=2)
     own = np.sort(np.linalg.norm(y[None].astype(float) - y[:, None], axis=2), axis=1)[:, 1]
-    assert found.median_nn_distance == pytest.approx(np.median(own), rel=1e-12)
-    assert [row for row, _ in found.uncovered] == [
-        i for i in np.argsort(-gaps.min(1))[:12] if gaps[i].min() > found.median_nn_distance
+    assert diagnostics.median_nn_distance == pytest.approx(np.median(own), rel=1e-12)
+    assert [row for row, _ in diagnostics.uncovered] == [
+        i for i in np.argsort(-distances.min(1))[:12] if distances[i].min() > diagnostics.median_nn_distance
     ]
-    assert found.uncovered[0][0] == 77
-    assert all(near.distance == pytest.approx(gaps[row].min(), rel=1e-12) for row, near in found.uncovered)
-    assert not any(row >= 150 for row, _ in found.uncovered)
-    near = compute_diagnostics(_whole(y), _whole(x), compute_intervals=False).raising
-    assert {one.nearest[0].distance for one in near if one.row >= 150} == {0.0}
+    assert diagnostics.uncovered[0][0] == 77
+    assert all(near.distance == pytest.approx(distances[row].min(), rel=1e-12) for row, near in diagnostics.uncovered)
+    assert not any(row >= 150 for row, _ in diagnostics.uncovered)
+    raising = compute_diagnostics(
+        _statistics_with_all_rows(y), _statistics_with_all_rows(x), compute_intervals=False
+    ).raising
+    assert {image.nearest[0].distance for image in raising if image.row >= 150} == {0.0}
     monkeypatch.setattr("frechet.reports.diagnostics._MAX_REFERENCE_ROWS", 50)
-    found = compute_diagnostics(_whole(x), _whole(y), compute_intervals=False)
-    assert found.median_nn_distance == pytest.approx(
+    diagnostics = compute_diagnostics(
+        _statistics_with_all_rows(x), _statistics_with_all_rows(y), compute_intervals=False
+    )
+    assert diagnostics.median_nn_distance == pytest.approx(
         np.median(own[np.linspace(0, 199, 50).round().astype(int)]), rel=1e-12
     )
-    assert "50 of the 200 reference images were looked at" in found.notes[0]
+    assert "50 of the 200 reference images" in diagnostics.notes[0]
 
 
-def test_nothing_is_missing_where_every_image_is_there():
-    """No image is said to be far from all generated ones that has a copy among them."""
+def test_no_uncovered_images_if_every_reference_image_was_generated():
     x = np.random.default_rng(0).standard_normal((300, 6)).astype(np.float32)
-    found = compute_diagnostics(_whole(x), _whole(x[::2]), compute_intervals=False)
-    assert found.median_nn_distance > 0
-    assert found.uncovered == []
-    assert found.notes == []
+    diagnostics = compute_diagnostics(
+        _statistics_with_all_rows(x), _statistics_with_all_rows(x[::2]), compute_intervals=False
+    )
+    assert diagnostics.median_nn_distance > 0
+    assert diagnostics.uncovered == []
+    assert diagnostics.notes == []
 
 
-def test_neighbours_among_some_of_the_reference_are_told_as_such():
+def test_note_if_only_some_reference_features_are_stored():
     random = np.random.default_rng(0)
-    x, y = (random.standard_normal((n, 4)).astype(np.float32) for n in (300, 5000))  # of 8 d images a sample is kept
-    found = compute_diagnostics(_whole(x), FeatureStatistics.from_features(y), compute_intervals=False)
-    assert "kept the features of 4,096 of its images" in found.notes[0]
+    x, y = (
+        random.standard_normal((n, 4)).astype(np.float32) for n in (300, 5000)
+    )  # from 8 d images on, only a sample of rows is kept
+    diagnostics = compute_diagnostics(
+        _statistics_with_all_rows(x), FeatureStatistics.from_features(y), compute_intervals=False
+    )
+    assert "4,096 of its images" in diagnostics.notes[0]
 
 
 @pytest.mark.parametrize(("n", "m", "d"), [(400, 300, 12), (9, 300, 24), (300, 9, 24), (700, 800, 512)])
-def test_directions_hold_the_whole_distance(n, m, d):
-    """Their shares add up to d², but for what q has where p has nothing; and along an axis of a shift they find it."""
+def test_directions_add_up_to_the_distance(n, m, d):
+    """Contributions add up to the distance, except for the part of q outside the span of p; a shift is found as a direction."""
     random = np.random.default_rng(0)
     x, y = random.standard_normal((n, d)), random.standard_normal((m, d))
     x[:, 3] += 5
     p, q = Gaussian.from_features(x), Gaussian.from_features(y)
-    told = leading_directions(p, q, optimal_coupling(p, q), d)
+    leading = leading_directions(p, q, optimal_coupling(p, q), d)
     total = frechet_terms(p, q).total
-    assert told.axes.shape == (min(n, d), d)
-    assert abs(told.axes[0, 3]) > 0.9
-    np.testing.assert_allclose(np.linalg.norm(told.axes, axis=1), 1, rtol=1e-9)
+    assert leading.axes.shape == (min(n, d), d)
+    assert abs(leading.axes[0, 3]) > 0.9
+    np.testing.assert_allclose(np.linalg.norm(leading.axes, axis=1), 1, rtol=1e-9)
     if n > d:
-        assert told.contributions.sum() == pytest.approx(total, rel=1e-9)
+        assert leading.contributions.sum() == pytest.approx(total, rel=1e-9)
     else:
-        assert told.contributions.sum() < total
-    gap = (p.mean - q.mean) @ told.axes[0]
-    assert told.contributions[0] > gap**2
+        assert leading.contributions.sum() < total
+    shift = (p.mean - q.mean) @ leading.axes[0]
+    assert leading.contributions[0] > shift**2
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
-def test_pictures_are_of_the_images_that_were_scored_or_absent(shuffle):
-    """A loader that shuffles gives others at the same places another time."""
+def test_thumbnails_show_the_scored_images_or_nothing(shuffle):
+    """A shuffling loader returns other images at the same indices the second time."""
     torch = pytest.importorskip("torch")
     images = np.arange(16, dtype=np.uint8).repeat(8 * 8 * 3).reshape(16, 8, 8, 3) * 16
 
@@ -247,28 +255,30 @@ def test_pictures_are_of_the_images_that_were_scored_or_absent(shuffle):
     loader = torch.utils.data.DataLoader([(torch.from_numpy(i).permute(2, 0, 1), 0) for i in images], shuffle=shuffle)
     settings = Settings(extractor=grey, preprocessing="beit")  # 2x/255 - 1
     evaluation = evaluate(loader, images, settings, explain=1)
-    album = ThumbnailCache(evaluation.statistics["generated"], evaluation.sources["generated"], settings)
-    album.load(range(16))
+    thumbnails = ThumbnailCache(evaluation.statistics["generated"], evaluation.sources["generated"], settings)
+    thumbnails.load(range(16))
     for row, feature in enumerate(evaluation.statistics["generated"].rows[:, 0]):
         if shuffle:
-            assert album[row].data is None
+            assert thumbnails[row].data_url is None
         else:
-            shown = Image.open(io.BytesIO(base64.b64decode(album[row].data.partition(",")[2])))
+            shown = Image.open(io.BytesIO(base64.b64decode(thumbnails[row].data_url.partition(",")[2])))
             assert np.asarray(shown).mean() == pytest.approx((feature + 1) * 255 / 2, abs=0.5)
 
 
-def test_the_curve_ends_at_the_value(sides):
-    one, other = (frechet.collect(side, **OFFLINE) for side in sides)
-    found = compute_diagnostics(one, other)
-    assert found.curve[-1].images == 21
-    assert found.curve[-1].value == pytest.approx(frechet.score_statistics(one, other)["fd"].value, rel=1e-9)
-    assert [point.images for point in found.curve] == sorted({point.images for point in found.curve})
-    assert all(point.corrected is None for point in found.curve)  # 21 images of 1,280 dimensions
+def test_curve_ends_at_the_score(folders):
+    one, other = (frechet.collect(folder, **OFFLINE) for folder in folders)
+    diagnostics = compute_diagnostics(one, other)
+    assert diagnostics.curve[-1].n_generated == 21
+    assert diagnostics.curve[-1].value == pytest.approx(frechet.score_statistics(one, other)["fd"].value, rel=1e-9)
+    assert [point.n_generated for point in diagnostics.curve] == sorted(
+        {point.n_generated for point in diagnostics.curve}
+    )
+    assert all(point.corrected_value is None for point in diagnostics.curve)  # 21 images of 1,280 dimensions
 
 
-def test_the_last_point_of_the_curve_is_the_score_and_is_not_computed_again(tmp_path, monkeypatch):
+def test_last_point_of_the_curve_is_taken_from_the_score(tmp_path, monkeypatch):
     random, computed = np.random.default_rng(0), []
-    sides = [random.standard_normal((n, 8)).astype(np.float32) for n in (300, 200)]
+    features = [random.standard_normal((n, 8)).astype(np.float32) for n in (300, 200)]
     real = frechet.reports.diagnostics.compute_frechet_interval
 
     def watched(generated, *rest):
@@ -276,7 +286,7 @@ def test_the_last_point_of_the_curve_is_the_score_and_is_not_computed_again(tmp_
         return real(generated, *rest)
 
     monkeypatch.setattr("frechet.reports.diagnostics.compute_frechet_interval", watched)
-    score = write_report(*sides, tmp_path / "page.html", features=True)["fd"]
+    score = write_report(*features, tmp_path / "page.html", features=True)["fd"]
     assert computed
     assert 300 not in computed
     row = re.search(r'data-value="300">300</td>(.*?)</tr>', (tmp_path / "page.html").read_text())[1]
@@ -284,96 +294,102 @@ def test_the_last_point_of_the_curve_is_the_score_and_is_not_computed_again(tmp_
     assert shown == [score.value, score.corrected_value, *score.interval_95]
 
 
-def test_the_curve_is_not_that_of_another_distance(tmp_path):
-    """An extrapolated distance lies on no curve of distances."""
+def test_curve_belongs_to_the_plain_distance(tmp_path):
+    """The curve does not show an extrapolated distance."""
     random = np.random.default_rng(0)
-    sides = [random.standard_normal((n, 8)).astype(np.float32) for n in (300, 200)]
-    scores = write_report(*sides, tmp_path / "page.html", features=True, metrics=["fd-infinity", "fd"])
+    features = [random.standard_normal((n, 8)).astype(np.float32) for n in (300, 200)]
+    scores = write_report(*features, tmp_path / "page.html", features=True, metrics=["fd-infinity", "fd"])
     row = re.search(r'data-value="300">300</td>(.*?)</tr>', (tmp_path / "page.html").read_text())[1]
     assert float(re.search(r'data-value="([^"]+)"', row)[1]) == scores["fd"].value
     assert scores["fd"].interval_95
     assert f'data-value="{scores["fd"].corrected_value}"' in row
 
 
-def test_the_curve_has_the_corrected_value_where_there_are_images_enough():
-    """Two Gaussians a known distance apart: d shifts of 0.3 and equal covariances. Its band holds that, the plain value does not."""
+def test_curve_has_corrected_values_if_there_are_enough_images():
+    """Two Gaussians with a known distance: d shifts of 0.3, equal covariances. Only the interval covers it."""
     random, d = np.random.default_rng(0), 32
     one, other = (random.standard_normal((n, d)).astype(np.float32) for n in (4000, 3000))
-    found = compute_diagnostics(
+    diagnostics = compute_diagnostics(
         FeatureStatistics.from_features(one + np.float32(0.3)), FeatureStatistics.from_features(other)
     )
-    truth = d * 0.3**2
-    for point in found.curve:
+    population_value = d * 0.3**2
+    for point in diagnostics.curve:
         low, high = point.interval_95
-        assert low < truth < high < point.value or point.images > 2000
-        assert low < point.corrected < high
-    widths = [high - low for low, high in (point.interval_95 for point in found.curve)]
+        assert low < population_value < high < point.value or point.n_generated > 2000
+        assert low < point.corrected_value < high
+    widths = [high - low for low, high in (point.interval_95 for point in diagnostics.curve)]
     assert widths[0] > 2 * widths[-1]
     few = compute_diagnostics(
         FeatureStatistics.from_features(one[:100] + np.float32(0.3)), FeatureStatistics.from_features(other)
     ).curve
-    assert [point.interval_95 is None for point in few] == [point.images < 1.5 * d for point in few]
+    assert [point.interval_95 is None for point in few] == [point.n_generated < 1.5 * d for point in few]
     bare = compute_diagnostics(
         FeatureStatistics.from_features(one), FeatureStatistics.from_features(other), compute_intervals=False
     )
     assert all(point.interval_95 is None for point in bare.curve)
 
 
-def test_precision_and_its_kin_have_a_picture(sides, tmp_path):
-    scores = write_report(*sides, tmp_path / "p.html", metrics=["fd", "precision", "recall", "density@prdc"], **OFFLINE)
+def test_precision_recall_and_related_metrics_have_a_plot(folders, tmp_path):
+    scores = write_report(
+        *folders, tmp_path / "p.html", metrics=["fd", "precision", "recall", "density@prdc"], **OFFLINE
+    )
     section = (tmp_path / "p.html").read_text().partition('aria-labelledby="prdc"')[2].partition("</section>")[0]
-    assert f"{scores['precision'].value:.1%} of the generated images lie" in section
-    assert f"{scores['recall'].value:.1%} of the reference images lie" in section
-    assert f"has {scores['density@prdc'].value:.2f} times" in section
+    assert f"{scores['precision'].value:.1%} of the generated images" in section
+    assert f"{scores['recall'].value:.1%} of the reference images" in section
+    assert f"{scores['density@prdc'].value:.2f} times" in section
     assert section.count("<svg") == 1
     assert "Coverage" not in section
 
 
-def test_statistics_alone_show_what_they_can(sides, tmp_path):
-    one, other = (frechet.collect(side, **OFFLINE) for side in sides)
-    for name, side in (("one", one), ("other", other)):
-        np.savez(tmp_path / f"{name}.npz", mu=side.mean, sigma=side.covariance)
+def test_statistics_without_features_give_a_partial_report(folders, tmp_path):
+    one, other = (frechet.collect(folder, **OFFLINE) for folder in folders)
+    for name, statistics in (("one", one), ("other", other)):
+        np.savez(tmp_path / f"{name}.npz", mu=statistics.mean, sigma=statistics.covariance)
     write_report(tmp_path / "one.npz", tmp_path / "other.npz", tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text()
-    assert "the curve and the images that raise or lower the distance are missing" in text
-    assert "kept no features" in text
+    for part in ("sample-size curve", "nearest reference images"):
+        assert re.search(rf"<li>[^<]*{part}[^<]*missing[^<]*Pass", text)
     assert "Leading directions" in text
-    assert "raise the Fréchet distance most" not in text
+    assert 'id="raising"' not in text
 
 
-def test_classes_have_a_table(sides, tmp_path):
-    for kind in ("dogs", "<b>cats"):
-        for side, folder in zip(("one", "other"), sides, strict=True):
-            (tmp_path / side / kind).mkdir(parents=True)
+def test_per_class_scores_have_a_table(folders, tmp_path):
+    for class_name in ("dogs", "<b>cats"):
+        for name, folder in zip(("one", "other"), folders, strict=True):
+            (tmp_path / name / class_name).mkdir(parents=True)
             for path in sorted(folder.iterdir())[:4]:
-                shutil.copy(path, tmp_path / side / kind / f"{kind[0] == '<'}{path.name[:2].strip('<')}.png")
+                prefix = class_name[0] == "<"
+                shutil.copy(path, tmp_path / name / class_name / f"{prefix}{path.name[:2].strip('<')}.png")
     scores = write_report(tmp_path / "one", tmp_path / "other", tmp_path / "page.html", per_class=True, **OFFLINE)
     text = (tmp_path / "page.html").read_text()
     assert set(scores["fd"].per_class) == {"dogs", "<b>cats"}
-    assert '<h2 id="classes">By class</h2>' in text
+    assert '<h2 id="classes">' in text
     assert "&lt;b&gt;cats" in text
     assert "<b>cats" not in text
 
 
-def test_what_cannot_be_a_page_is_refused(sides, tmp_path):
+def test_unsupported_reports_are_rejected(folders, tmp_path):
     for arguments, message in (
-        ((sides[0], None, tmp_path / "p.html"), "between two sides"),
-        ((*sides, tmp_path / "p.txt"), "should end in .html"),
+        ((folders[0], None, tmp_path / "p.html"), "got no reference"),
+        ((*folders, tmp_path / "p.txt"), "should end in .html"),
     ):
         with pytest.raises(RequestError, match=message):
             write_report(*arguments, **OFFLINE)
-    with pytest.raises(RequestError, match="repeat is 2"):
-        write_report(*sides, tmp_path / "p.html", repeat=2, **OFFLINE)
+    with pytest.raises(RequestError, match="repeat=2"):
+        write_report(*folders, tmp_path / "p.html", repeat=2, **OFFLINE)
 
 
-def test_an_interval_becomes_a_sentence():
+def test_score_is_described_in_sentences():
     random = np.random.default_rng(0)
     one, other = (
         FeatureStatistics.from_features(random.standard_normal((900, 8)).astype(np.float32)) for _ in range(2)
     )
-    sentence = describe_score(frechet.score_statistics(one, other)["fd"])
-    assert "with 900 generated and 900 reference images; without the bias of few images it is" in sentence
-    assert sentence.endswith("These images do not tell the two apart.")
+    score = frechet.score_statistics(one, other)["fd"]
+    text = describe_score(score)
+    assert "900 generated and 900 reference images" in text
+    assert f"Bias-corrected: {score.corrected_value:.4g}" in text
+    assert f"{score.interval_95[0]:.4g} to {score.interval_95[1]:.4g}" in text
+    assert "indistinguishable" in text
 
 
 @pytest.mark.parametrize("size", [(1280, 900), (390, 800)], ids=["wide", "narrow"])
@@ -397,8 +413,8 @@ def test_in_a_browser(page, tmp_path, size):
 
 
 def _require_sorting(driver):
-    button = driver.find_element("css selector", "section[aria-labelledby=worst] th:nth-child(3) button")
-    values = "return [...document.querySelectorAll('section[aria-labelledby=worst] tbody tr')].map(r => +r.cells[2].dataset.value)"
+    button = driver.find_element("css selector", "section[aria-labelledby=raising] th:nth-child(3) button")
+    values = "return [...document.querySelectorAll('section[aria-labelledby=raising] tbody tr')].map(r => +r.cells[2].dataset.value)"
     before = driver.execute_script(values)
     assert before == sorted(before)
     button.send_keys("\ue007")  # by keyboard
@@ -410,7 +426,7 @@ def _require_sorting(driver):
 
 
 def _require_zoom(driver):
-    for selector, inside in (("button.picture", "img"), ("button.plot", "svg")):
+    for selector, inside in (("button.thumbnail", "img"), ("button.plot", "svg")):
         driver.find_element("css selector", selector).send_keys("\ue007")
         shown = driver.find_element("css selector", f"dialog[open] {inside}")
         assert shown.size["width"] > 300
