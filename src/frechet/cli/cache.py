@@ -36,7 +36,10 @@ def list_() -> None:
 )
 @click.option("--all", "everything", is_flag=True, help="Delete all entries.")
 def prune_(days: float, everything: bool) -> None:
-    """Delete cached features that were not used recently, except those in use."""
+    """Delete features that were not used recently.
+
+    Features that a running process uses are kept.
+    """
     if days < 0:
         raise RequestError(f"--days is {days}; expected a number of at least 0")
     count, n_bytes = prune_cache(0 if everything else days)
