@@ -1,4 +1,4 @@
-"""How close generated images are to reference images: Fréchet Inception Distance and its kin."""
+"""Measure how close generated images are to reference images: Fréchet Inception Distance and related metrics."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from frechet.errors import FrechetError, RequestError, RunError
     from frechet.evaluation.compute import score_statistics
     from frechet.evaluation.perceptual_path_length import perceptual_path_length
-    from frechet.evaluation.run import collect, fid, influence, score
+    from frechet.evaluation.run import collect, fd, fid, influence, score
+    from frechet.reports.run_comparison import compare_runs
     from frechet.results import ImageInfluence, Score, Scores
     from frechet.statistics.feature_statistics import FeatureStatistics as Statistics
     from frechet.statistics.npz_format import read_statistics
@@ -25,6 +26,8 @@ _HOME = {
     "Scores": "results",
     "Statistics": "statistics.feature_statistics",
     "collect": "evaluation.run",
+    "compare_runs": "reports.run_comparison",
+    "fd": "evaluation.run",
     "fid": "evaluation.run",
     "influence": "evaluation.run",
     "perceptual_path_length": "evaluation.perceptual_path_length",
@@ -45,6 +48,8 @@ __all__ = [
     "Statistics",
     "__version__",
     "collect",
+    "compare_runs",
+    "fd",
     "fid",
     "influence",
     "perceptual_path_length",

@@ -35,10 +35,10 @@ __all__ = [
     "collect",
     "empty",
     "fid",
-    "merge",
-    "network",
-    "merge_across_hosts",
     "make_sharded_update",
+    "merge",
+    "merge_across_hosts",
+    "network",
     "to_statistics",
     "update",
 ]

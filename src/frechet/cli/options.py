@@ -1,4 +1,4 @@
-"""Flags that say how images become features, shared by every command that reads images."""
+"""Command-line options, derived from the fields of the request that a command builds."""
 
 from __future__ import annotations
 
@@ -6,88 +6,59 @@ import importlib.util
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import Field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import click
 
+from frechet._internal.fields import option_fields
 from frechet.errors import RequestError
+from frechet.execution.settings import Settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-_IMAGE_OPTIONS = (
-    click.option(
-        "--extractor",
-        default="inception",
-        show_default=True,
-        metavar="NAME",
-        help="inception, efficientnet-lite0, another of docs/reference.md, onnx:FILE or module:attribute.",
-    ),
-    click.option(
-        "--dims", type=int, metavar="N", help="Layer of inception: 64, 192, 768, 2048 (the default), 2023 (sFID), 1008."
-    ),
-    click.option(
-        "--preprocessing", metavar="NAME", help="pytorch-fid (the default), tensorflow, clean or torchmetrics."
-    ),
-    click.option(
-        "--weights", type=click.Path(path_type=Path), metavar="FILE", help="Weights that come before every other place."
-    ),
-    click.option("--backend", default="auto", show_default=True, metavar="NAME", help="auto, openvino, torch or jax."),
-    click.option("--device", default="auto", show_default=True, metavar="NAME", help="auto, cpu, cuda, cuda:N or mps."),
-    click.option(
-        "--precision",
-        default="float32",
-        show_default=True,
-        metavar="NAME",
-        help="float32, or bfloat16 where the processor has it.",
-    ),
-    click.option("--batch-size", type=int, metavar="N", help="Images that run together."),
-    click.option("--workers", type=int, metavar="N", help="Decoding threads; by default one for each core."),
-    click.option("--num-images", type=int, metavar="N", help="Take a seeded subset of each source of images."),
-    click.option("--cache", is_flag=True, help="Keep features: further metrics of the same images need no network."),
-    click.option(
-        "--seed", type=int, default=0, show_default=True, metavar="N", help="Of the subset and of stored rows."
-    ),
-    click.option(
-        "--on-bad-image",
-        default="stop",
-        show_default=True,
-        metavar="stop|skip",
-        help="At an image that cannot be decoded.",
-    ),
-    click.option(
-        "--work-dir",
-        type=click.Path(path_type=Path),
-        metavar="DIR",
-        help="Keep finished parts there; the same command continues after a stop.",
-    ),
-    click.option(
-        "--engine",
-        default="auto",
-        show_default=True,
-        metavar="NAME",
-        help="Who computes: local, ray, or torchrun, which auto recognises where it started this.",
-    ),
-    click.option("--ray-address", metavar="ADDRESS", help="Of a Ray cluster, as ray.init takes it."),
-)
 
-features_option = click.option(
-    "--features",
-    is_flag=True,
-    help="What is no statistics is features (n, d): an .npy, or an .npz with features, feats or arr_0.",
-)
+def options_of(request_type: type[Settings]) -> Callable[[Command], Command]:
+    """Add an option for every field of a request that `option` defined; they arrive as keywords of the same names.
+
+    The fields of the request come before those of `Settings`, which it inherits.
+    """
+    hints = get_type_hints(request_type)
+    settings = {each.name for each in fields(Settings)}
+    ordered = sorted(option_fields(request_type), key=lambda each: each.name in settings)
+
+    def decorate(command: Command) -> Command:
+        for each in reversed(ordered):
+            command = _make_option(each, hints[each.name])(command)
+        return command
+
+    return decorate
 
 
-def image_options(command: Command) -> Command:
-    """Add the flags; they arrive as keywords named like the fields of `Settings`."""
-    for option in reversed(_IMAGE_OPTIONS):
-        command = option(command)
-    return command
+def _make_option(each: Field[Any], hint: Any) -> Callable[[Command], Command]:
+    flag, description = f"--{each.name.replace('_', '-')}", each.metadata["description"]
+    if hint is bool:
+        return click.option(flag, is_flag=True, help=description)
+    types = get_args(hint) or (hint,)
+    kind = int if int in types else click.Path(path_type=Path) if Path in types else str
+    return click.option(
+        flag,
+        type=kind,
+        default=each.default,
+        show_default=each.default is not None,
+        metavar=each.metadata["metavar"],
+        help=description,
+    )
 
 
 @contextmanager
 def resolve_engine(options: dict[str, Any]) -> Iterator[dict[str, Any] | None]:
-    """The settings with the engine that is meant; None in a process that only computed for another."""
+    """Replace the engine "auto" by the one that started this process.
+
+    Yields:
+        The options; None in a process that only computes for another one.
+    """
     under_torchrun = all(name in os.environ for name in _TORCHRUN_VARIABLES)
     if options["engine"] == "auto":
         options = {**options, "engine": "torchrun" if under_torchrun else "local"}
@@ -95,9 +66,11 @@ def resolve_engine(options: dict[str, Any]) -> Iterator[dict[str, Any] | None]:
         yield options
         return
     if not under_torchrun:
-        raise RequestError("--engine torchrun is for `torchrun --nproc-per-node N -m frechet ...`")
+        raise RequestError(
+            "--engine torchrun needs a process that torchrun started; run `torchrun --nproc-per-node N -m frechet ...`"
+        )
     if importlib.util.find_spec("torch") is None:
-        raise RequestError("--engine torchrun needs PyTorch: pip install 'frechet[torch]'")
+        raise RequestError("--engine torchrun needs PyTorch; run pip install 'frechet[torch]'")
     from frechet.execution.torchrun import join_ranks, select_local_device
 
     with join_ranks() as is_coordinator:

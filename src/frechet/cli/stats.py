@@ -10,17 +10,16 @@ import click
 
 from frechet._internal.atomic_write import check_output_path
 from frechet._internal.terminal import escape_line
-from frechet.cli.options import features_option, image_options, resolve_engine
+from frechet.cli.options import options_of, resolve_engine
 from frechet.cli.progress import progress_bars
-from frechet.evaluation import run
+from frechet.evaluation.run import CollectRequest, collect
 
 
 @click.command()
 @click.argument("images")
 @click.argument("out", type=click.Path(path_type=Path))
-@image_options
-@features_option
-@click.option("--force", is_flag=True, help="Replace the output file.")
+@options_of(CollectRequest)
+@click.option("--force", is_flag=True, help="Overwrite an existing output file.")
 def command(images: str, out: Path, force: bool, **options: Any) -> None:
     """Write statistics of IMAGES to OUT (.npz), for `frechet score` and for pytorch-fid.
 
@@ -31,13 +30,13 @@ def command(images: str, out: Path, force: bool, **options: Any) -> None:
     frechet stats features.npy reference.npz --features
     """
     check_output_path(out, suffix=".npz", force=force)
-    with resolve_engine(options) as resolved_options, progress_bars() as progress:
-        if resolved_options is None:
+    with resolve_engine(options) as resolved, progress_bars() as progress:
+        if resolved is None:
             return
-        statistics = run.collect(images, progress=progress, **resolved_options)
+        statistics = collect(images, progress=progress, **resolved)
     for note in statistics.notes:
         print(f"warning: {escape_line(note)}", file=sys.stderr)
     for skipped in statistics.skipped_images:
-        print(f"warning: left out: {escape_line(skipped)}", file=sys.stderr)
+        print(f"warning: skipped: {escape_line(skipped)}", file=sys.stderr)
     statistics.save(out, force=force)
     print(f"{out}: {statistics.n:,} {'rows' if options['features'] else 'images'}, {statistics.dims} dimensions")

@@ -1,18 +1,17 @@
-"""Two statistics side by side: what the metrics of a plan say of them."""
+"""The scores of a plan, computed from statistics."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
-
-import numpy as np
+from typing import Any, TypeAlias
 
 from frechet.distances.interval import Z_95
 from frechet.errors import RequestError, StatisticsError
+from frechet.evaluation.plan import MetricPlan, MetricRequest, plan_request
 from frechet.evaluation.provenance import build_provenance, guess_spec, iter_warnings, resolve_spec
-from frechet.evaluation.request import MetricPlan, MetricRequest, parse_metric_names, plan_metrics
+from frechet.evaluation.request import ScoreRequest
 from frechet.execution.collect import ProgressCallback
 from frechet.features.spec import FeatureSpec
 from frechet.metrics import (
@@ -29,10 +28,8 @@ from frechet.metrics.frechet import compute_frechet
 from frechet.results import ImageInfluence, Score, Scores
 from frechet.statistics.feature_statistics import FeatureStatistics
 
-LayerStatistics = Mapping[
-    str, FeatureStatistics
-]  # "features" is the layer that was asked for, others bear their tap's name
-EMBEDDED_IMAGES = "samples"  # the layer that was asked for, of images that lie beside statistics of others
+LayerStatistics: TypeAlias = Mapping[str, FeatureStatistics]  # by layer; "features" is the requested one
+EMBEDDED_IMAGES = "samples"  # key of the requested layer's statistics of images that a statistics file also holds
 
 
 def score_statistics(
@@ -46,29 +43,43 @@ def score_statistics(
     explain: int = 0,
     progress: ProgressCallback | None = None,
 ) -> Scores:
-    """Scores from statistics. Arguments as in `frechet.score`.
+    """Compute scores from statistics, without any image.
+
+    Args:
+        generated, reference, held_out: statistics of the requested layer, or a mapping of layer names to statistics in which
+            "features" is the requested layer.
+        metrics, splits, interval, explain, progress: see `frechet.score`.
+
+    Returns:
+        Scores keyed by metric.
 
     Raises:
-        Mismatch: they were made differently.
-        RequestError: an unknown metric, or nothing that can be computed.
+        MismatchError: the statistics were computed with different extractors, layers, weights, preprocessing or precision.
+        RequestError: an unknown metric, or none that can be computed.
+
+    Example:
+        >>> import numpy as np, frechet
+        >>> x, y = np.random.default_rng(0).normal(size=(2, 500, 8)).astype("float32")
+        >>> generated, reference = (frechet.collect(each, features=True) for each in (x, y + 1))
+        >>> round(frechet.score_statistics(generated, reference)["fd"].value)
+        8
     """
-    validate_options(interval, explain)
     given = {"generated": generated, "reference": reference, "held-out": held_out}
-    inputs = {name: as_layers(side) for name, side in given.items() if side is not None}
-    precomputed = {name: side["features"] for name, side in inputs.items()}
-    spec = resolve_spec(*precomputed.values())
-    plan = plan_metrics(
-        parse_metric_names(metrics), spec, reference="reference" in inputs, held_out="held-out" in inputs, splits=splits
+    inputs = {name: as_layers(statistics) for name, statistics in given.items() if statistics is not None}
+    precomputed = {name: layers["features"] for name, layers in inputs.items()}
+    request = ScoreRequest(
+        precomputed["generated"], metrics=metrics, splits=splits, interval=interval, explain=explain, progress=progress
     )
-    return compute_scores(plan.restrict_to(precomputed), inputs, interval=interval, explain=explain, progress=progress)
+    plan = plan_request(request, resolve_spec(*precomputed.values()), inputs, n_explained=0).restrict_to(precomputed)
+    return compute_scores(plan, inputs, interval=interval, explain=explain, progress=progress)
 
 
-def as_layers(side: FeatureStatistics | LayerStatistics) -> LayerStatistics:
-    """A side's statistics by layer: alone, they are those of the layer that was asked for, whatever it is."""
-    if not isinstance(side, FeatureStatistics):
-        return side
-    layer = side.spec.fill_missing(guess_spec(side.dims)).layer
-    return {"features": side, **({layer: side} if layer else {})}
+def as_layers(statistics: FeatureStatistics | LayerStatistics) -> LayerStatistics:
+    """Return statistics by layer; statistics of a single layer are those of the requested one and of the layer they name."""
+    if not isinstance(statistics, FeatureStatistics):
+        return statistics
+    layer = statistics.spec.fill_missing(guess_spec(statistics.dims)).layer
+    return {"features": statistics, **({layer: statistics} if layer else {})}
 
 
 def compute_scores(
@@ -81,28 +92,27 @@ def compute_scores(
     backend: str | None = None,
     device: str | None = None,
 ) -> Scores:
-    """The scores of a plan; metrics that fail are told with the reason, unless all do.
+    """Compute the scores of a plan. A metric that fails is reported as unavailable, unless all of them fail.
 
     Args:
         plan: what to compute.
-        sides: "generated", and "reference" and "held-out" where they are given.
-        interval, explain, progress: as in `frechet.score`.
-        backend, device: what computed the features, if they were not read.
+        inputs: statistics by layer of "generated", and of "reference" and "held-out" if they are given.
+        interval, explain, progress: see `ScoreRequest`.
+        backend, device: what computed the features; None if they were read.
 
     Raises:
-        Mismatch: the sides were made differently.
-        RequestError: no metric could be computed; why the first could not.
+        MismatchError: the statistics were computed with different extractors, layers, weights, preprocessing or precision.
+        RequestError: no metric could be computed; the reason for the first one.
     """
-    statistics = {name: side["features"] for name, side in inputs.items()}
+    statistics = {name: layers["features"] for name, layers in inputs.items()}
     spec = resolve_spec(*statistics.values())
     common = _build_common_fields(
         plan, statistics, spec, explain, build_provenance(*_generated_and_reference(statistics), spec, backend, device)
     )
     listed = _list_influential_images(*_generated_and_reference(statistics), explain) if explain else None
     settings = tuple(request.settings for request in plan.requests)
-    metric_inputs: dict[
-        tuple[tuple[str, str], ...], MetricInputs
-    ] = {}  # metrics of the same layers share what they have in common
+    # metrics of the same layers share what they have in common
+    metric_inputs: dict[tuple[tuple[str, str], ...], MetricInputs] = {}
     scores: dict[str, Score] = {}
     failed = dict(plan.unavailable)
     for request in plan.requests:
@@ -141,56 +151,59 @@ def _build_common_fields(
     explain: int,
     provenance: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The fields that all scores of a plan have in common.
+    """Build the fields that all scores of a plan share.
 
     Raises:
-        RequestError: images are to be listed by a distance that is not among the metrics.
+        RequestError: influential images are requested, but no metric is the Fréchet distance that defines them.
     """
-    frechet = any(request.metric.compute is compute_frechet for request in plan.requests)
-    if explain and not frechet:
+    has_frechet = any(request.metric.compute is compute_frechet for request in plan.requests)
+    if explain and not has_frechet:
         raise RequestError(
-            "explain lists what images do to the Fréchet distance, which is not among the metrics; ask for "
-            f"{get_default_metric(spec)} as well"
+            f"explain is {explain}, but none of the metrics is a Fréchet distance, to which it applies; add "
+            f"{get_default_metric(spec)} to the metrics"
         )
-    biased = any(has_small_sample_bias(request.metric) for request in plan.requests)
+    is_biased = any(has_small_sample_bias(request.metric) for request in plan.requests)
     return {
-        "skipped_images": tuple(bad for side in statistics.values() for bad in side.skipped_images),
-        "warnings": tuple(iter_warnings(*_generated_and_reference(statistics), spec, frechet=biased)),
+        "skipped_images": tuple(skipped for each in statistics.values() for skipped in each.skipped_images),
+        "warnings": tuple(iter_warnings(*_generated_and_reference(statistics), spec, is_biased=is_biased)),
         "provenance": provenance,
     }
 
 
 def _select_layers(request: MetricRequest, inputs: Mapping[str, LayerStatistics]) -> dict[str, str]:
-    """The layer of each side that a metric is about."""
+    """Return the layer of each input that a metric uses."""
     return {
-        name: _select_layer(name, side, request.metric)
-        for name, side in inputs.items()
+        name: _select_layer(name, layers, request.metric)
+        for name, layers in inputs.items()
         if request.metric.uses_reference or name == "generated"
     }
 
 
-def _select_layer(name: str, side: LayerStatistics, metric: Metric) -> str:
-    """The layer of a side that a metric is about; where it needs every image and the side has some beside, theirs."""
-    samples = EMBEDDED_IMAGES in side and metric.layer == "features" and name in metric.full_feature_inputs
-    return EMBEDDED_IMAGES if samples else metric.layer
+def _select_layer(name: str, layers: LayerStatistics, metric: Metric) -> str:
+    """Return the layer of one input that a metric uses: embedded images for metrics that need every image."""
+    uses_embedded = EMBEDDED_IMAGES in layers and metric.layer == "features" and name in metric.full_feature_inputs
+    return EMBEDDED_IMAGES if uses_embedded else metric.layer
 
 
-def _embedded_images_note(key: str, side: FeatureStatistics) -> str:
-    return f"{key} is of the {side.n} images that {side.label} holds beside its statistics; those may be of more images"
+def _embedded_images_note(key: str, statistics: FeatureStatistics) -> str:
+    return (
+        f"{key} uses the {statistics.n} images stored in {statistics.label}; the statistics in that file may come from more "
+        "images"
+    )
 
 
-def _get_layer(side: LayerStatistics, layer: str, key: str) -> FeatureStatistics:
-    """The statistics that a metric is about.
+def _get_layer(layers: LayerStatistics, layer: str, key: str) -> FeatureStatistics:
+    """Return the statistics that a metric uses.
 
     Raises:
-        RequestError: the side is statistics of another layer.
+        RequestError: the input is statistics of another layer.
     """
-    if layer in side:
-        return side[layer]
-    precomputed = side["features"]
+    if layer in layers:
+        return layers[layer]
+    known = layers["features"]
     raise RequestError(
-        f"{key} needs the {layer} layer, and {precomputed.label} holds statistics of {precomputed.spec.layer or f'{precomputed.dims} features'} "
-        "alone; give images"
+        f"{key} needs the {layer} layer, but {known.label} holds statistics of "
+        f"{known.spec.layer or f'{known.dims} features'} only; pass images instead"
     )
 
 
@@ -202,15 +215,17 @@ def _compute_score(
     progress: ProgressCallback | None,
     common: Mapping[str, Any],
 ) -> Score:
-    """One metric's score.
+    """Compute the score of one metric.
 
     Raises:
-        RequestError: it cannot be computed of these sides.
+        RequestError: it cannot be computed from these inputs.
     """
     metric, generated = request.metric, inputs.generated
     result = metric.compute(inputs, **request.settings)
     if not math.isfinite(result.value):
-        raise StatisticsError(f"{request.key} is {result.value}: the statistics hold numbers too large to be features")
+        raise StatisticsError(
+            f"{request.key} is {result.value}: the statistics hold values too large for features; recompute the features"
+        )
     reference = inputs.reference if metric.uses_reference else None
     layer = spec if metric.layer == "features" else replace(spec, layer=metric.layer)
     return Score(
@@ -230,14 +245,6 @@ def _compute_score(
     )
 
 
-def validate_options(interval: str, explain: int) -> None:
-    """Refuse wishes that could never be met, before anything is computed."""
-    if interval not in ("auto", "none"):
-        raise RequestError(f"interval is {interval!r}; expected auto or none")
-    if not isinstance(explain, (int, np.integer)) or explain < 0:
-        raise RequestError(f"explain is {explain!r}; expected the number of images to list")
-
-
 def _compute_interval_fields(
     metric: Metric,
     result: MetricResult,
@@ -246,9 +253,9 @@ def _compute_interval_fields(
     interval: str,
     progress: ProgressCallback | None,
 ) -> dict[str, Any]:
-    """The fields of a score that say how far it is from the truth, or why that is not known."""
+    """Compute the confidence interval of a score and what belongs to it, or the reason why there is none."""
     if interval == "none":
-        return {"interval_unavailable_reason": "not asked for"}
+        return {"interval_unavailable_reason": "not requested"}
     if result.standard_error is not None:
         half = Z_95 * result.standard_error
         return {
@@ -280,16 +287,16 @@ def _compute_interval_fields(
 
 
 def compute_image_influence(generated: FeatureStatistics, reference: FeatureStatistics) -> ImageInfluence:
-    """What every generated image does to the Fréchet distance.
+    """Compute how the Fréchet distance changes if one generated image is left out, for every generated image.
 
     Raises:
-        RequestError: the generated side did not keep every image's features.
+        RequestError: the generated statistics do not hold the features of every image.
     """
     require_all_features(generated)
     assert generated.indices is not None
     found = compute_leave_one_out_changes(generated, reference)
-    names = generated.labels or tuple(f"image {place}" for place in generated.indices)
-    return ImageInfluence(names, found.mean, found.covariance)
+    labels = generated.labels or tuple(f"image {index}" for index in generated.indices)
+    return ImageInfluence(labels, found.mean, found.covariance)
 
 
 def _list_influential_images(

@@ -1,4 +1,4 @@
-"""One side of a comparison: what is given for it, opened, and what of it cannot be compared, refused."""
+"""What a request compares: image sources and statistics, opened and checked before anything is computed."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from frechet._internal.remote_files import is_url
 from frechet.errors import MismatchError, RequestError, SourceError, TooFewImagesError
 from frechet.evaluation.provenance import guess_spec
+from frechet.evaluation.request import ReferenceLike, ScoreRequest
 from frechet.execution.collect import ProgressCallback
 from frechet.execution.settings import Settings
 from frechet.features.encoders import get_qualified_name
@@ -31,27 +32,64 @@ from frechet.statistics.feature_statistics import FeatureStatistics
 from frechet.statistics.foreign_formats import is_statistics_file
 from frechet.statistics.npz_format import read_features, read_statistics
 
+Input: TypeAlias = ImageSource | FeatureStatistics
 
-def open_inputs(
-    opener: Callable[[Any], ImageSource | FeatureStatistics], generated: Any, reference: Any, held_out: Any
-) -> dict[str, ImageSource | FeatureStatistics]:
-    """The sides that are given, by name; statistics files are read at once."""
-    passed = {"generated": generated, "reference": reference, "held-out": held_out}
-    passed = {name: data for name, data in passed.items() if name == "generated" or data is not None}
+
+def open_inputs(request: ScoreRequest, *, keep_all: bool = False) -> dict[str, Input]:
+    """Open the inputs of a request concurrently; statistics files are read.
+
+    Args:
+        request: what to open.
+        keep_all: whether all rows are kept of inputs that are features.
+
+    Returns:
+        "generated", and "reference" and "held-out" if they are given.
+
+    Raises:
+        RequestError: an input cannot be read, is neither images nor statistics, or holds fewer than two images.
+    """
+    given = {"generated": request.generated, "reference": request.reference, "held-out": request.held_out}
+    given = {name: data for name, data in given.items() if name == "generated" or data is not None}
+
+    def open_one(data: ReferenceLike) -> Input:
+        return open_input(
+            data, request.settings, features=request.features, keep_all=keep_all, progress=request.progress
+        )
+
     with ThreadPoolExecutor() as readers:
-        return dict(zip(passed, readers.map(opener, passed.values()), strict=True))
+        inputs = dict(zip(given, readers.map(open_one, given.values()), strict=True))
+    if "reference" in inputs:
+        inputs["reference"] = _declare_reference(
+            inputs["reference"], request.reference_preprocessing, request.reference_size
+        )
+    return inputs
 
 
-def buffer_iterator(data: Any) -> Any:
-    """A side as it was given, or what an iterator yields, which it does once, and runs may be several."""
-    return open_objects(data) if isinstance(data, Iterator) else data
+def buffer_iterators(request: ScoreRequest) -> ScoreRequest:
+    """Read inputs that are iterators into memory: an iterator yields its images once, and there are several runs."""
+    if request.features:
+        return request
+    return _map_inputs(request, lambda data: open_objects(data) if isinstance(data, Iterator) else data)
 
 
-def make_repeatable(data: Any, settings: Settings) -> Any:
-    """A side as it was given, or the images that a function makes, for all extractors of a run."""
-    if _is_image_generator(data) and settings.num_images is not None:
-        return GeneratorSource(data, settings.num_images, cache_images=True)
-    return data
+def cache_generated_images(request: ScoreRequest) -> ScoreRequest:
+    """Keep the images that a function makes, so that each extractor of a run gets the same ones."""
+
+    def cache(data: Any) -> Any:
+        if _is_image_generator(data) and request.num_images is not None:
+            return GeneratorSource(data, request.num_images, cache_images=True)
+        return data
+
+    return _map_inputs(request, cache)
+
+
+def _map_inputs(request: ScoreRequest, change: Callable[[Any], Any]) -> ScoreRequest:
+    return replace(
+        request,
+        generated=change(request.generated),
+        reference=change(request.reference),
+        held_out=change(request.held_out),
+    )
 
 
 def _is_image_generator(data: Any) -> bool:
@@ -59,21 +97,24 @@ def _is_image_generator(data: Any) -> bool:
 
 
 def open_input(
-    data: Any,
+    data: ReferenceLike,
     settings: Settings,
     *,
     features: bool = False,
     keep_all: bool = False,
     progress: ProgressCallback | None = None,
-) -> ImageSource | FeatureStatistics:
-    """Images to be measured, or the statistics that were given instead; `score` says what may be.
+) -> Input:
+    """Open images, or read the statistics that were given instead.
 
     Args:
-        side, settings, features, progress: as there.
-        keep_all: whether all rows are kept of features that are given.
+        data: what `ScoreRequest.generated` may be.
+        settings: how images become features; their seed, layer and number of images matter here.
+        features: whether an input other than statistics is (n, d) features.
+        keep_all: whether all rows are kept of an input that is features.
+        progress: called while a file is downloaded.
 
     Raises:
-        RequestError: it is neither, cannot be read, or holds fewer than two images.
+        RequestError: the input cannot be read, is neither images nor statistics, or holds fewer than two images.
     """
 
     def read(path: Path) -> FeatureStatistics:
@@ -81,49 +122,49 @@ def open_input(
             return read_features(path, settings.seed, keep_all=keep_all)
         return read_statistics(path, settings.dims, keep_all=keep_all)
 
-    if isinstance(data, FeatureStatistics):
+    if isinstance(data, (FeatureStatistics, GeneratorSource)):
         return data
-    is_path = isinstance(data, (str, os.PathLike))
-    if is_statistics_url(data) or (features and is_url(data)):
-        found = read_remote_statistics(data, read, progress)
-    elif is_path and not is_url(data) and (features or is_statistics_file(Path(data))):
-        found = read(Path(data))
-    elif isinstance(data, GeneratorSource):
-        return data
+    if isinstance(data, (str, os.PathLike)):
+        if is_statistics_url(data) or (features and is_url(data)):
+            statistics = read_remote_statistics(str(data), read, progress)
+        elif not is_url(data) and (features or is_statistics_file(Path(data))):
+            statistics = read(Path(data))
+        else:
+            return _open_images(data)
     elif _is_image_generator(data):
         if settings.num_images is None:
-            raise RequestError("a function makes as many images as are wanted: say how many by num_images")
+            raise RequestError("the images are a function, which needs to know how many to make; pass num_images")
         return GeneratorSource(data, settings.num_images)
     elif features:
-        found = FeatureStatistics.from_features(data, seed=settings.seed, keep_all=keep_all)
+        statistics = FeatureStatistics.from_features(data, seed=settings.seed, keep_all=keep_all)
     else:
         return _open_images(data)
-    return _apply_settings(found, settings) if features and is_bare_features(found) else found
+    return _apply_settings(statistics, settings) if features and is_bare_features(statistics) else statistics
 
 
 def _open_images(data: Any) -> ImageSource:
     source = open_source(data)
     if len(source) < 2:
         for image_ref in source.iter_images(range(len(source))):
-            decode(image_ref)  # in an archive that was cut short, that is what is wrong
+            decode(image_ref)  # if an archive was cut short, this reports it
         raise TooFewImagesError(f"{source.label} holds one image; a distribution needs at least two")
     return source
 
 
 def is_bare_features(data: FeatureStatistics) -> bool:
-    """Whether all that was given is rows, by nobody who says how they were made."""
+    """Return whether the input is an array or file of features that does not record how they were made."""
     return data.rows is not None and data.made_by is None
 
 
 def _apply_settings(data: FeatureStatistics, settings: Settings) -> FeatureStatistics:
-    """Bare features, with what the settings say of them."""
+    """Record in bare features what the settings state explicitly about them."""
     recorded = settings.explicit_options()
     if {"extractor", "layer"} & set(recorded):
         row = find_extractor(settings.extractor)
         if row and data.dims not in row.layers.values():
             raise MismatchError(
-                f"{data.label} has {data.dims} features an image; {settings.extractor} gives "
-                f"{', '.join(map(str, row.layers.values()))}"
+                f"{data.label} has {data.dims} features per image; expected {', '.join(map(str, row.layers.values()))} for "
+                f"{settings.extractor}. Pass another extractor, or other features"
             )
         recorded |= {
             "extractor": get_qualified_name(settings.extractor),
@@ -132,80 +173,75 @@ def _apply_settings(data: FeatureStatistics, settings: Settings) -> FeatureStati
     return replace(data, spec=data.spec.fill_missing(FeatureSpec(**recorded)))  # type: ignore[arg-type]
 
 
-def declare_reference(
-    data: ImageSource | FeatureStatistics, preprocessing: str | None, size: int | None
-) -> ImageSource | FeatureStatistics:
-    """The reference, with what its user says of it where it does not say itself."""
+def _declare_reference(data: Input, preprocessing: str | None, size: int | None) -> Input:
+    """Complete statistics of the reference by what the caller states about them."""
     if preprocessing is None and size is None:
         return data
     if not isinstance(data, FeatureStatistics):
         raise RequestError(
-            "reference_preprocessing and reference_size are for statistics files; images follow convention"
+            "reference_preprocessing and reference_size describe a statistics file, and the reference is images; use preprocessing for those"
         )
     if preprocessing is not None:
         if preprocessing not in PREPROCESSINGS:
-            raise RequestError(f"no preprocessing {preprocessing!r}; there is {', '.join(PREPROCESSINGS)}")
+            raise RequestError(f"unknown preprocessing {preprocessing!r}; choose from {', '.join(PREPROCESSINGS)}")
         if data.spec.preprocessing not in (None, preprocessing):
             raise MismatchError(
-                f"{data.label} says it was made with preprocessing {data.spec.preprocessing}, and the reference "
-                f"preprocessing given is {preprocessing}; leave it out, or give the right file"
+                f"{data.label} was computed with preprocessing {data.spec.preprocessing}, but reference_preprocessing is "
+                f"{preprocessing}; leave the option out, or pass the right file"
             )
         data = replace(data, spec=data.spec.fill_missing(FeatureSpec(preprocessing=preprocessing)))
     if size is not None:
         if size < 2:
-            raise RequestError(f"reference_size is {size}; a covariance needs at least two images")
+            raise RequestError(f"reference_size is {size}; expected at least 2, since a covariance needs two images")
         if data.n not in (None, size):
             raise RequestError(
-                f"reference_size {size} is given, but {data.label} says it was made from {data.n} images"
+                f"reference_size is {size}, but {data.label} records {data.n} images; leave the option out, or pass the right file"
             )
         data = replace(data, n=int(size))
     return data
 
 
-def find_embedded_images(data: FeatureStatistics) -> Iterator[ImageSource]:
-    """The images that a file holds beside its statistics, as ADM's reference batches do."""
-    path = data.path
-    if (
-        path is not None
-        and data.features is None
-        and path.suffix.lower() == ".npz"
-        and is_statistics_file(path)
-        and "arr_0" in npz_keys(path)
-    ):
-        with suppress(SourceError):  # an array of something else than images
+def find_embedded_images(statistics: FeatureStatistics) -> Iterator[ImageSource]:
+    """Yield the images that the file of these statistics also holds, as ADM's reference batches do (key `arr_0`).
+
+    It makes no difference whether the file was local or downloaded: `path` is where it is now.
+    """
+    path = statistics.path
+    if statistics.features is None and path is not None and path.suffix.lower() == ".npz" and "arr_0" in npz_keys(path):
+        with suppress(SourceError):  # an array of something other than images
             yield open_source(path)
 
 
 def require_consistent_options(inputs: Mapping[str, FeatureStatistics], settings: Settings) -> None:
-    """Refuse flags that say how images become features where all sides are features already, and say otherwise."""
+    """Reject options about images if all inputs are statistics, and options that contradict those statistics."""
     explicit_options = settings.explicit_options()
     for flag, passed in (("--num-images", settings.num_images), ("--weights", settings.weights)):
         if passed is not None:
             raise RequestError(
-                f"{flag} {passed} is of images ({flag[2:].replace('-', '_')} in Python), and only statistics or features are "
-                "given; leave it out, or give images"
+                f"{flag} {passed} ({flag[2:].replace('-', '_')}= in Python) applies to images, and all inputs are statistics or "
+                "features; leave it out, or pass images"
             )
     for name, data in inputs.items():
         for what, value in explicit_options.items():
             recorded = getattr(data.spec, what) or (guess_spec(data.dims).layer if what == "layer" else None)
             if recorded not in (None, value):
                 raise MismatchError(
-                    f"{what} {value} is asked for, and the {name} statistics {data.label} have {recorded}"
+                    f"{what} is {value}, but the {name} statistics {data.label} were computed with {what} {recorded}"
                 )
 
 
 def require_same_extractor(precomputed: Mapping[str, FeatureStatistics], settings: Settings) -> None:
-    """Refuse statistics of another extractor before its weights are looked for."""
+    """Reject statistics of another extractor before its weights are searched for."""
     for data in precomputed.values():
         if data.spec.extractor not in (None, get_qualified_name(settings.extractor)):
             raise MismatchError(
-                f"{data.label} was made with {data.spec.extractor}, and these images would be measured with "
-                f"{get_qualified_name(settings.extractor)}; say --extractor {data.spec.extractor} (extractor=), or give other statistics"
+                f"{data.label} was computed with {data.spec.extractor}, but this run uses {get_qualified_name(settings.extractor)}. "
+                f"Pass --extractor {data.spec.extractor} (extractor=), or use other statistics"
             )
 
 
 def require_compatible(data: FeatureStatistics, name: str, extractor: LoadedExtractor) -> None:
-    """Refuse statistics that this extractor's features could never be compared with, before any image is read."""
+    """Reject statistics that cannot be compared with the features of this extractor, before any image is read."""
     if data.dims != extractor.dims:
         raise MismatchError(
             f"the {name} statistics {data.label} have {data.dims} dimensions; {extractor.spec.extractor} "

@@ -1,4 +1,4 @@
-"""What a user should know of two sides together, before believing their distance."""
+"""Properties of a pair of inputs that affect the distance between them."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ import numpy as np
 from frechet.images.checks import classify_compression
 from frechet.statistics.feature_statistics import FeatureStatistics
 
-_MAX_SIZE_RATIO = 5  # times as many images on one side as on the other
+_MAX_SIZE_RATIO = 5  # of the numbers of generated and reference images
 _SMALL_SAMPLE_SIZE = 10_000
 
 
 def iter_pair_notes(generated: FeatureStatistics, reference: FeatureStatistics) -> Iterator[str]:
-    """Differences that a distance is sensitive to without being about them."""
+    """Yield notes about compression, identical inputs and unequal sample sizes."""
     compressions = [classify_compression(statistics.formats, statistics.n) for statistics in (generated, reference)]
     if set(compressions) == {"lossy", "lossless"}:
         names = ("generated", "reference")
         lossy, lossless = names[compressions.index("lossy")], names[compressions.index("lossless")]
         yield (
-            f"the {lossy} images are JPEG and the {lossless} ones a format without loss: FID is sensitive to that alone "
-            "(Parmar et al. 2022, arXiv:2104.11222). Where you can, score images that were stored alike"
+            f"the {lossy} images are JPEG and the {lossless} ones use a lossless format, which affects FID by itself "
+            "(Parmar et al. 2022, arXiv:2104.11222). If possible, score images stored in the same format"
         )
     if generated.n is None or reference.n is None:
         return
     if generated.n == reference.n and np.array_equal(generated.mean, reference.mean):
         yield (
-            "both sides have the same mean to the last bit, as one set of images compared with itself has: nothing is left to "
-            "measure, and intervals and standard errors, which are those of independent sets, do not hold"
+            "the generated and reference features have bit-identical means, as if one set of images were compared with itself. "
+            "Confidence intervals and standard errors assume independent sets and do not apply"
         )
     fewer, more = sorted((("generated", generated.n), ("reference", reference.n)), key=lambda statistics: statistics[1])
     if more[1] >= _MAX_SIZE_RATIO * fewer[1] and fewer[1] < _SMALL_SAMPLE_SIZE:
         yield (
-            f"{fewer[1]:,} {fewer[0]} images against {more[1]:,} {more[0]} ones: the {fewer[0]} side limits the accuracy; "
-            "more images there help, more on the other side do not"
+            f"{fewer[1]:,} {fewer[0]} images are compared with {more[1]:,} {more[0]} images: the {fewer[0]} sample size limits the "
+            f"accuracy. Add {fewer[0]} images; more {more[0]} images do not help"
         )

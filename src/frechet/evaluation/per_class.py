@@ -1,91 +1,146 @@
-"""Which class each image of a side is of: its folder's name, or a label that lies beside the images."""
+"""The score of each class by itself."""
 
 from __future__ import annotations
 
-import re
-from contextlib import closing
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 
-from frechet._internal.remote_files import RemoteFile, is_url
 from frechet.errors import RequestError
-from frechet.images.sources.npy import npz_keys, open_npz
+from frechet.evaluation.compute import LayerStatistics, compute_scores
+from frechet.evaluation.plan import MetricPlan
+from frechet.execution.chunks import Partition
+from frechet.execution.settings import Settings
+from frechet.images.image import ImageSource
+from frechet.metrics import has_small_sample_bias
+from frechet.results import Scores
 from frechet.statistics.feature_statistics import FeatureStatistics
 
 
-def get_class_names(statistics: FeatureStatistics) -> list[str]:
-    """The class of every row: the first folder below the source, or the entry of `arr_1` in ADM's array files.
+def add_class_scores(
+    plan: MetricPlan,
+    scores: Scores,
+    inputs: Mapping[str, LayerStatistics],
+    sources: Mapping[str, ImageSource],
+    settings: Settings,
+) -> Scores:
+    """Add the value of each class to the scores, for classes with at least two images in every input.
+
+    Args:
+        plan: what was computed.
+        scores: of all classes together.
+        inputs: statistics by input and layer.
+        sources: where the images of each input are.
+        settings: how the images were chosen.
 
     Raises:
-        RequestError: the source has no classes.
+        RequestError: the generated or the reference images have no classes.
     """
-    if statistics.labels is None or statistics.indices is None:
-        raise RequestError(
-            f"{statistics.label} is statistics, which know no classes; give images in a folder for each class"
+    classes = {
+        name: _get_class_names(name, inputs, sources, settings) for name in ("generated", "reference") if name in inputs
+    }
+    everywhere = sorted(set.intersection(*map(set, classes.values())))
+    class_names = sorted(set().union(*classes.values()))
+    sizes = {
+        class_name: min(int((of_side == class_name).sum()) for of_side in classes.values()) for class_name in everywhere
+    }
+    of_held_out = {request.key for request in plan.requests if request.metric.uses_held_out}
+    held_out_problem = ""
+    if of_held_out:
+        try:
+            classes["held-out"] = _get_class_names("held-out", inputs, sources, settings)
+        except RequestError as error:
+            held_out_problem = str(error)
+    alone = {
+        class_name: _compute_class_values(class_name, plan, inputs, classes)
+        for class_name, size in sizes.items()
+        if size > 1
+    }
+    values = {key: {class_name: found[key] for class_name, found in alone.items() if key in found} for key in scores}
+    distances = {request.key for request in plan.requests if has_small_sample_bias(request.metric)}
+    small_class_warnings = tuple(_small_class_warnings(sizes, inputs["generated"]["features"].dims))
+
+    def warnings_for(key: str) -> tuple[str, ...]:
+        if held_out_problem and key in of_held_out:
+            return (f"{key} has no values by class: {held_out_problem}",)
+        return (
+            *_missing_class_warnings(key, class_names, values[key]),
+            *(small_class_warnings if key in distances else ()),
         )
-    indices = [_ARRAY_LABEL.fullmatch(name) for name in statistics.labels]
-    files = {found[1] for found in indices if found}
-    class_labels = {file: stored for file in sorted(files) if (stored := _read_class_labels(file)) is not None}
-    if class_labels and all(found and found[1] in class_labels for found in indices):
-        return [str(class_labels[found[1]][int(found[2])]) for found in indices if found]
-    folders = [_class_folder(name, statistics.label) for name in statistics.labels]
-    bare = [name for name, folder in zip(statistics.labels, folders, strict=True) if folder is None]
-    if bare:
-        raise RequestError(
-            f"{bare[0]} lies in no class folder of {statistics.label}: for scores by class give a folder for each class, or an "
-            ".npz with labels in arr_1"
-        )
-    return [folder for folder in folders if folder is not None]
+
+    combined = {
+        key: replace(score, per_class=values[key], warnings=(*score.warnings, *warnings_for(key)))
+        for key, score in scores.items()
+    }
+    return Scores(combined, scores.provenance, scores.unavailable)
 
 
-def select_class(statistics: FeatureStatistics, mask: np.ndarray, name: str) -> FeatureStatistics:
-    """The statistics of some rows alone.
+def _compute_class_values(
+    class_name: str, plan: MetricPlan, inputs: Mapping[str, LayerStatistics], classes: Mapping[str, np.ndarray]
+) -> dict[str, float]:
+    """The values that one class has alone; of metrics that want held-out images, where two are of that class."""
+    members = {name: of_side == class_name for name, of_side in classes.items()}
+    if "held-out" not in members or members["held-out"].sum() < 2:
+        members.pop("held-out", None)
+        plan = replace(plan, requests=[request for request in plan.requests if not request.metric.uses_held_out])
+    alone = {
+        name: {layer: _select_class(found, some, class_name) for layer, found in inputs[name].items()}
+        for name, some in members.items()
+    }
+    with suppress(RequestError):  # no metric is to be had of so few
+        found = compute_scores(plan, {**inputs, **alone}, interval="none") if plan.requests else {}
+        return {key: score.value for key, score in found.items()}
+    return {}
+
+
+def _get_class_names(
+    name: str, inputs: Mapping[str, LayerStatistics], sources: Mapping[str, ImageSource], settings: Settings
+) -> np.ndarray:
+    """Return the class of every image of an input, as an array of text.
 
     Raises:
-        StatisticsError: fewer than two.
+        RequestError: the input is statistics, or its images have no classes.
+    """
+    statistics = inputs[name]["features"]
+    if name not in sources or statistics.indices is None:
+        raise RequestError(
+            f"{statistics.label} holds statistics, which have no classes; pass images in one folder per class, or an .npz with "
+            "labels in arr_1"
+        )
+    source = sources[name]
+    source_indices = Partition.from_source(source, settings).source_indices
+    return np.array(source.get_class_names([source_indices[index] for index in statistics.indices]))
+
+
+def _missing_class_warnings(key: str, class_names: Sequence[str], values: Mapping[str, float]) -> Iterator[str]:
+    missing = [class_name for class_name in class_names if class_name not in values]
+    if missing:
+        yield f"{key} has no value of class {', '.join(missing)}: too few images of it, or none on one side"
+
+
+def _small_class_warnings(sizes: Mapping[str, int], dims: int) -> Iterator[str]:
+    """A word on classes whose distances are mostly bias."""
+    few = [size for size in sizes.values() if 2 <= size <= dims]
+    if few:
+        yield (
+            f"{len(few)} of {len(sizes)} classes have no more images than the {dims} dimensions, the smallest {min(few)}: their values "
+            "are far too large and only comparable with others at the same numbers of images"
+        )
+
+
+def _select_class(statistics: FeatureStatistics, mask: np.ndarray, class_name: str) -> FeatureStatistics:
+    """Compute the statistics of the rows of one class.
+
+    Raises:
+        StatisticsError: fewer than two rows.
     """
     assert statistics.features is not None
     return FeatureStatistics.from_features(
         statistics.features[mask],
         spec=statistics.spec,
-        label=f"{statistics.label} (class {name})",
+        label=f"{statistics.label} (class {class_name})",
         seed=statistics.seed,
         keep_all=True,
     )
-
-
-_ARRAY_LABEL = re.compile(r"(.*\.npz)\[(\d+)\]", re.IGNORECASE | re.DOTALL)  # the file and the place of an image
-
-
-def _read_class_labels(name: str) -> np.ndarray | None:
-    """The labels that lie beside the images of an array file, or None.
-
-    Raises:
-        RequestError: they are no labels, or not as many as images.
-    """
-    file = RemoteFile(name) if is_url(name) else Path(name)
-    if "arr_1" not in npz_keys(file):
-        return None
-    try:
-        with closing(file.open("rb")) as stream, np.load(stream, allow_pickle=False) as arrays:
-            class_labels: np.ndarray = arrays["arr_1"]
-    except Exception as error:  # damage has many names
-        raise RequestError(f"{name}: its labels arr_1 cannot be read ({error})") from error
-    n = len(open_npz(file, "arr_0"))
-    if class_labels.shape != (n,) or class_labels.dtype.kind not in "iu":
-        raise RequestError(
-            f"{name} holds arr_1 of shape {class_labels.shape} and type {class_labels.dtype}; expected ({n},): a whole number an image"
-        )
-    return class_labels
-
-
-_SHARD_LABEL = re.compile(r"\.(?:tar|zip):(.*)", re.IGNORECASE | re.DOTALL)
-
-
-def _class_folder(name: str, source: str) -> str | None:
-    """The first folder below the source, or, where that is a pattern of archives, below the image's own."""
-    shard = None if name.startswith(source) else _SHARD_LABEL.search(name)
-    below = name.removeprefix(source) if name.startswith(source) else shard[1] if shard else ""
-    inside = PurePosixPath(below.replace("\\", "/").lstrip("/:"))
-    return inside.parts[0] if len(inside.parts) > 1 else None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from frechet.distances.interval import Z_95
 from frechet.distances.latent_paths import INTERPOLATIONS, normalize_latents
 from frechet.errors import RequestError, RunError, SourceError
 from frechet.execution.collect import ProgressCallback
-from frechet.execution.settings import Settings, SettingsKwargs
+from frechet.execution.settings import Settings
 from frechet.features.encoders import get_qualified_name
 from frechet.features.extractor import LoadedExtractor
 from frechet.features.registry import find_extractor, validate_choice
@@ -20,9 +20,6 @@ from frechet.metrics import METRICS
 from frechet.preprocessing.registry import validate_value_range
 from frechet.results import Score
 from frechet.version import __version__
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 _DEFAULT_BATCH_SIZE = 32  # pairs of images
 _SUPPORTED_OPTIONS = ("extractor", "dims", "preprocessing", "weights", "backend", "device", "batch_size", "seed")
@@ -42,7 +39,7 @@ def perceptual_path_length(
     distance: Callable[[Any, Any], Any] | None = None,
     value_range: tuple[float, float] = (0.0, 1.0),
     progress: ProgressCallback | None = None,
-    **options: Unpack[SettingsKwargs],
+    **options: Any,
 ) -> Score:
     """How fast a generator's images change along the way between two latents: the mean of distance / epsilon².
 
@@ -152,7 +149,7 @@ def _center_crop(images: np.ndarray) -> np.ndarray:
 
 
 def _validate_arguments(
-    num_samples: int, latent_size: int, epsilon: float, interpolation: str, options: SettingsKwargs
+    num_samples: int, latent_size: int, epsilon: float, interpolation: str, options: Mapping[str, Any]
 ) -> Settings:
     """The settings.
 

@@ -1,4 +1,4 @@
-"""How the sides of a score were made: whether they may be compared, and what a reader should know of them."""
+"""How inputs were computed: whether they may be compared, and what a reader should know about them."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _REPORTED_FIELDS = ("extractor", "layer", "preprocessing", "precision")
 
 
 def resolve_spec(generated: FeatureStatistics, *others: FeatureStatistics) -> FeatureSpec:
-    """How all sides were made, as far as any says.
+    """Return what identifies the features of all inputs; what one input does not record is taken from the others.
 
     Raises:
-        Mismatch: they were made differently and have no distance.
+        MismatchError: the inputs differ in extractor, layer, weights, preprocessing, precision or dimension.
     """
     spec = generated.spec
     for other in others:
         if generated.dims != other.dims:
             raise MismatchError(
                 f"generated ({generated.label}) has {generated.dims} dimensions and reference ({other.label}) "
-                f"{other.dims}; they come from different layers or networks"
+                f"{other.dims}; they come from different layers or networks; use the same --dims (dims=) and extractor for both"
             )
         validate_same_spec(spec, other.spec)
         spec = spec.fill_missing(other.spec)
@@ -40,40 +40,40 @@ def resolve_spec(generated: FeatureStatistics, *others: FeatureStatistics) -> Fe
 
 
 def guess_spec(dims: int) -> FeatureSpec:
-    """What statistics that say nothing are taken for: Inception features, where Inception has such a layer."""
+    """Guess the features of statistics that record nothing: those of the Inception layer of that size, if there is one."""
     layers = [layer for layer, d in EXTRACTORS["inception"].layers.items() if d == dims]
     return FeatureSpec(extractor="inception", layer=layers[0]) if layers else FeatureSpec()
 
 
 def iter_warnings(
-    generated: FeatureStatistics, reference: FeatureStatistics | None, spec: FeatureSpec, *, frechet: bool
+    generated: FeatureStatistics, reference: FeatureStatistics | None, spec: FeatureSpec, *, is_biased: bool
 ) -> Iterator[str]:
-    """What a reader should know of the sides; `frechet` says whether a Fréchet distance is among the scores."""
-    sides = [("generated", generated)] + ([("reference", reference)] if reference is not None else [])
-    for name, side in sides:
-        if not side.spec.is_complete:
+    """Yield warnings about the inputs; `is_biased` tells whether a score with small-sample bias is among the results."""
+    inputs = [("generated", generated)] + ([("reference", reference)] if reference is not None else [])
+    for name, statistics in inputs:
+        if not statistics.spec.is_complete:
             taken = ", ".join(
                 f"{key} {value}" for key, value in asdict(spec).items() if key in _REPORTED_FIELDS and value
             )
             yield (
-                f"{side.label} does not say how it was made; taken to be {taken or 'made like the other side'}"
+                f"{statistics.label} does not record how it was computed; assuming {taken or 'the settings of the other input'}"
                 + (
                     ". If it used another preprocessing, set --reference-preprocessing (reference_preprocessing=)."
                     if name == "reference"
                     else ""
                 )
             )
-        if frechet and side.n is not None and side.n <= side.dims:
+        if is_biased and statistics.n is not None and statistics.n <= statistics.dims:
             yield (
-                f"{side.n} {name} images span at most {side.n - 1} of {side.dims} dimensions: the value is far too large "
-                "and only comparable with others at the same numbers of images"
+                f"{statistics.n} {name} images for {statistics.dims} feature dimensions: the covariance is singular and the distance strongly "
+                "biased upwards; compare only with runs of the same sample size"
             )
-        yield from (f"{name}: {note}" for note in side.notes)
-        if side.skipped_images:
-            count = len(side.skipped_images)
+        yield from (f"{name}: {note}" for note in statistics.notes)
+        if statistics.skipped_images:
+            count = len(statistics.skipped_images)
             yield (
-                f"{name}: {count} image{'s' if count > 1 else ''} left out, which could not be decoded; the first: "
-                f"{side.skipped_images[0]}"
+                f"{name}: skipped {count} image{'s' if count > 1 else ''} that could not be decoded; the first: "
+                f"{statistics.skipped_images[0]}"
             )
     if reference is not None:
         yield from iter_pair_notes(generated, reference)
@@ -86,9 +86,9 @@ def build_provenance(
     backend: str | None,
     device: str | None,
 ) -> dict[str, Any]:
-    """What a reader needs to make a score again; plain JSON."""
+    """Build what is needed to reproduce a score, as plain JSON values."""
 
-    def side(statistics: FeatureStatistics) -> dict[str, Any]:
+    def describe(statistics: FeatureStatistics) -> dict[str, Any]:
         recorded = asdict(statistics.spec)
         return {
             "label": statistics.label,
@@ -107,8 +107,8 @@ def build_provenance(
         **asdict(spec),
         "backend": backend,
         "device": device,
-        "generated": side(generated),
-        "reference": side(reference) if reference is not None else None,
+        "generated": describe(generated),
+        "reference": describe(reference) if reference is not None else None,
         "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
         "numpy": np.__version__,

@@ -1,229 +1,116 @@
-"""Which metrics a run computes, with which settings, and which of those asked for it cannot."""
+"""What a caller asks for: one object that the command line, `frechet.score` and the report writer all build."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
+import numpy as np
+
+from frechet._internal.download import ProgressCallback
+from frechet._internal.fields import option
 from frechet.errors import RequestError
-from frechet.features.registry import find_extractor
-from frechet.features.spec import FeatureSpec
-from frechet.metrics import METRICS, get_default_metric, require_all_features
-from frechet.metrics.base import Metric
+from frechet.execution.settings import Settings
+from frechet.images.image import ImagesLike
 from frechet.statistics.feature_statistics import FeatureStatistics
 
-ALL = "all"
+ReferenceLike: TypeAlias = ImagesLike | FeatureStatistics
 
 
-@dataclass(frozen=True)
-class MetricRequest:
-    """A metric to compute: its key as it was asked for ("kid@torch-fidelity"), its row and its settings."""
-
-    key: str
-    metric: Metric
-    settings: Mapping[str, Any]
-
-
-@dataclass
-class MetricPlan:
-    """What a run computes.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ScoreRequest(Settings):
+    """Generated images, what to compare them with, and what to compute.
 
     Attributes:
-        wishes: what can be computed, as far as is known before the images are read.
-        refused: why not, by key.
-        explain: how many influential images are listed.
-        per_class: whether each class is scored alone as well.
+        generated: a folder, an archive or array file of images, a statistics file or its URL, `FeatureStatistics`, an iterable
+            of images, or a function that makes as many images as it is asked for (`num_images` in all).
+        reference: the same kinds of input; None for metrics that use no reference.
+        metrics: metric names as a sequence or as one comma-separated text, each optionally with "@" and a preset
+            ("kid@torch-fidelity"); "all" for every metric that applies; None for the Fréchet distance.
+        held_out: real images that the generator was not trained on.
+        splits: numbers of splits for the Inception Score.
+        reference_preprocessing: preprocessing of a reference statistics file that does not record it.
+        reference_size: number of images behind a reference statistics file that does not record it, at least 2.
+        interval: "auto" for the bias-corrected value and its 95 % confidence interval if there are enough images, or "none".
+        explain: number of images to list that raise the score most, and of those that lower it most.
+        per_class: whether each class is also scored by itself.
+        repeat: number of repetitions, each with a different seed (seed, seed + 1, ...); values are then means.
+        features: whether inputs other than statistics are (n, d) feature arrays instead of images.
+        progress: called with (stage, images done, images in all).
     """
 
-    requests: list[MetricRequest] = field(default_factory=list)
-    unavailable: dict[str, RequestError] = field(default_factory=dict)
-    explain: int = 0
-    per_class: bool = False
+    generated: ReferenceLike = field(kw_only=False)
+    reference: ReferenceLike | None = field(default=None, kw_only=False)
+    metrics: Sequence[str] | str | None = option(
+        None,
+        "Comma-separated names from `frechet metrics`, or all (default: fid with inception, fd with another extractor).",
+        metavar="LIST",
+    )
+    held_out: ReferenceLike | None = option(
+        None, "Held-out real images (not used for training); needed by ct and fls.", metavar="IMAGES"
+    )
+    splits: Sequence[int] | str | None = option(
+        None, "Comma-separated numbers of splits for the Inception Score, e.g. 5,10,20.", metavar="LIST"
+    )
+    reference_preprocessing: str | None = option(
+        None, "Preprocessing of REFERENCE, if the statistics file does not record one.", metavar="NAME"
+    )
+    reference_size: int | None = option(
+        None, "Number of images REFERENCE was computed from, if the file does not record it.", metavar="N"
+    )
+    interval: str = option(
+        "auto", "Compute the bias-corrected value and its 95 % confidence interval: auto or none.", metavar="auto|none"
+    )
+    explain: int = option(0, "List the N images that raise the score most and the N that lower it most.", metavar="N")
+    per_class: bool = option(False, "Also score each class (sub-folder, or arr_1 of an .npz) by itself.")
+    repeat: int = option(1, "Score K times with different seeds and report mean and standard deviation.", metavar="K")
+    features: bool = option(False, "Treat .npy/.npz inputs as precomputed (n, d) feature arrays instead of images.")
+    progress: ProgressCallback | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.interval not in ("auto", "none"):
+            raise RequestError(f"interval is {self.interval!r}; expected 'auto' or 'none'")
+        if not isinstance(self.explain, (int, np.integer)) or self.explain < 0:
+            raise RequestError(f"explain is {self.explain!r}; expected the number of images to list, at least 0")
+        if not isinstance(self.repeat, (int, np.integer)) or self.repeat < 1:
+            raise RequestError(f"repeat is {self.repeat!r}; expected the number of repetitions, at least 1")
 
     @property
-    def layers(self) -> dict[str, bool]:
-        """The layers that are needed ("features" is the one asked for), and whether of every image."""
-        found = {"features": self.explain > 0 or self.per_class}
-        for request in self.requests:
-            found[request.metric.layer] = (
-                found.get(request.metric.layer, False) or bool(request.metric.full_feature_inputs) or self.per_class
-            )
-        return found
-
-    def needs_all_features_of(self, input_name: str) -> bool:
-        """Whether a metric of the layer that was asked for needs that side's every image."""
-        return any(
-            request.metric.layer == "features" and input_name in request.metric.full_feature_inputs
-            for request in self.requests
-        )
-
-    def restrict_to(
-        self, precomputed: Mapping[str, FeatureStatistics], with_images: Collection[str] = ()
-    ) -> MetricPlan:
-        """This plan, where those sides are statistics that were made before; some have images beside.
+    def metric_names(self) -> list[str] | None:
+        """The metrics by name; None for the default.
 
         Raises:
-            RequestError: nothing is left; why the first metric cannot be computed.
+            RequestError: no name, or an empty one.
         """
-        if self.explain and "generated" in precomputed:
-            require_all_features(precomputed["generated"])
-        kept, unavailable = [], dict(self.unavailable)
-        for request in self.requests:
-            incomplete = [
-                precomputed[input_name]
-                for input_name in request.metric.full_feature_inputs
-                if input_name in precomputed
-                and precomputed[input_name].features is None
-                and not (input_name in with_images and request.metric.layer == "features")
-            ]
-            if incomplete:
-                unavailable[request.key] = RequestError(
-                    f"{request.key} needs the features of every image, and {incomplete[0].label} holds statistics without them: "
-                    "give the images themselves, or their features (--features, features=True)"
-                )
-            else:
-                kept.append(request)
-        return replace(self, requests=kept, unavailable=unavailable).validate()
+        if self.metrics is None:
+            return None
+        names = (
+            [name.strip() for name in self.metrics.split(",")] if isinstance(self.metrics, str) else list(self.metrics)
+        )
+        if not names or not all(names):
+            raise RequestError(
+                f"metrics is {self.metrics!r}; expected names such as fid,kid. `frechet metrics` lists them; leave the option "
+                "out for the default"
+            )
+        return names
 
-    def drop_layers(self, layers: Sequence[str], error: RequestError) -> MetricPlan:
-        """This plan, where those layers cannot be had for that reason."""
-        kept = [request for request in self.requests if request.metric.layer not in layers]
-        lost = {request.key: error for request in self.requests if request.metric.layer in layers}
-        return replace(self, requests=kept, unavailable={**self.unavailable, **lost}).validate()
-
-    def validate(self) -> MetricPlan:
-        """This plan.
+    @property
+    def split_counts(self) -> tuple[int, ...] | None:
+        """The numbers of splits; None for the metric's own.
 
         Raises:
-            RequestError: nothing can be computed; why the first metric cannot.
+            RequestError: not whole numbers of at least 1.
         """
-        if not self.requests:
-            raise next(iter(self.unavailable.values()))
-        return self
-
-
-def parse_metric_names(metrics: Sequence[str] | str | None) -> list[str] | None:
-    """The metrics of a wish, one text with commas or a sequence; None, the default, stays.
-
-    Raises:
-        RequestError: no metric, or a name that is empty.
-    """
-    if metrics is None:
-        return None
-    names = [name.strip() for name in metrics.split(",")] if isinstance(metrics, str) else list(metrics)
-    if not names or not all(names):
-        raise RequestError(
-            f"metrics is {metrics!r}; expected names such as fid,kid (frechet metrics lists them); leave it out for the default"
-        )
-    return names
-
-
-def needs_all_features(metrics: Sequence[str] | None) -> bool:
-    """Whether one of these metrics needs the features of every image.
-
-    Raises:
-        RequestError: an unknown metric or preset.
-    """
-    return any(name == ALL or bool(_get_metric(name).full_feature_inputs) for name in metrics or ())
-
-
-def group_by_extractor(metrics: Sequence[str] | None) -> dict[str | None, list[str] | None]:
-    """The metrics that the extractor asked for gives (None), and those that bear the name of another one.
-
-    Raises:
-        RequestError: an unknown metric or preset.
-    """
-    found: dict[str | None, list[str] | None] = {}
-    for name in metrics or ():
-        group = found.setdefault(None if name == ALL else _get_metric(name).extractor, [])
-        assert group is not None
-        group.append(name)
-    return found or {None: None}
-
-
-def plan_metrics(
-    metrics: Sequence[str] | None,
-    spec: FeatureSpec,
-    *,
-    reference: bool = True,
-    held_out: bool = False,
-    splits: Sequence[int] | None = None,
-    explain: int = 0,
-    per_class: bool = False,
-) -> MetricPlan:
-    """Check the wishes against the table.
-
-    Args:
-        metrics: keys of the table, perhaps with a preset, or "all"; None for the Fréchet distance.
-        recipe: what is known of the features.
-        reference, held_out: whether those sides are given.
-        splits: of the Inception Score, if not as the table has it.
-        explain: how many images to list, for which every image's features are needed.
-        per_class: whether each class is scored alone as well.
-
-    Raises:
-        RequestError: an unknown metric or preset, or none that can be computed.
-    """
-    if splits is not None and (not splits or min(splits) < 1):
-        raise RequestError(f"splits are {tuple(splits)}; expected whole numbers of at least 1, e.g. 5,10,20")
-    plan = MetricPlan(explain=explain, per_class=per_class)
-    names = list(dict.fromkeys(metrics or [get_default_metric(spec)]))
-    for name in list(METRICS) if ALL in names else names:
-        metric = _get_metric(name)
-        key, _, preset = name.partition("@")
-        reason = _find_unavailable_reason(key, metric, spec, reference, held_out)
-        if reason is None:
-            settings = {**metric.settings, **(metric.presets[preset] if preset else {})}
-            if splits is not None and settings.get("splits") is not None:
-                settings["splits"] = tuple(map(int, splits))
-            plan.requests.append(MetricRequest(name, metric, settings))
-        elif ALL not in names:
-            plan.unavailable[name] = RequestError(reason)
-    return plan.validate()
-
-
-def _get_metric(name: str) -> Metric:
-    """The row of a metric, with or without a preset.
-
-    Raises:
-        RequestError: there is none; what exists is named.
-    """
-    key, _, preset = name.partition("@")
-    if key not in METRICS:
-        raise RequestError(f"no metric {name!r}; there is {', '.join(METRICS)}")
-    presets = METRICS[key].presets
-    if preset and preset not in presets:
-        raise RequestError(f"{key} has no preset {preset!r}; there is {', '.join(presets) or 'none'}")
-    return METRICS[key]
-
-
-def _find_unavailable_reason(
-    key: str, metric: Metric, spec: FeatureSpec, reference: bool, held_out: bool
-) -> str | None:
-    """Why these features cannot give it, or None."""
-    if metric.uses_latents:
-        return (
-            f"{key} is of a generator and its latents, which images do not show; in Python: "
-            "frechet.perceptual_path_length(generator, latent_size)"
-        )
-    extractor = find_extractor(spec.extractor)
-    if metric.extractor not in (None, spec.extractor):
-        return f"{key} is of the features of {metric.extractor}, and these are of {spec.extractor or 'an unknown extractor'}"
-    if metric.requires_inception is not None and metric.layer == "features":
-        default = get_default_metric(spec)
-        if metric.requires_inception != (spec.extractor == "inception") or default == "sfid":
-            return (
-                f"metric {key} is not for features of {spec.extractor or 'an unknown extractor'}; use {default} "
-                "(FID is the name for Inception features alone)"
+        if self.splits is None:
+            return None
+        try:
+            counts = tuple(
+                int(count) for count in (self.splits.split(",") if isinstance(self.splits, str) else self.splits)
             )
-    if metric.layer != "features" and (extractor is None or metric.layer not in extractor.layers):
-        return (
-            f"{key} needs the {metric.layer} of a network that has them, and {spec.extractor or 'an unknown extractor'} "
-            "gives none; use extractor inception"
-        )
-    if metric.uses_reference and not reference:
-        return f"{key} compares two sides, and one is given; give reference images or statistics as well"
-    if metric.uses_held_out and not held_out:
-        return f"{key} needs images that the generator never saw; give them as --held-out (held_out=; the reference being what it was trained on)"
-    return None
+        except (TypeError, ValueError):
+            counts = ()
+        if not counts or min(counts) < 1:
+            raise RequestError(f"splits is {self.splits!r}; expected whole numbers of at least 1, e.g. 5,10,20")
+        return counts

@@ -1,133 +1,142 @@
-"""Images in, scores out: the one sentence."""
+"""Images in, scores out: the sentence that the package is about."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
+from frechet._internal.fields import option, takes_fields_of
 from frechet.errors import RequestError, SourceError, WeightsError
-from frechet.evaluation.aggregate import add_class_scores, average_runs, offset_seed, run_per_extractor
+from frechet.evaluation.aggregate import average_runs, iter_repetitions, merge_extractors, split_by_extractor
 from frechet.evaluation.compute import (
     EMBEDDED_IMAGES,
     LayerStatistics,
     as_layers,
     compute_image_influence,
     compute_scores,
-    validate_options,
 )
 from frechet.evaluation.inputs import (
-    buffer_iterator,
-    declare_reference,
+    Input,
+    buffer_iterators,
+    cache_generated_images,
     find_embedded_images,
     is_bare_features,
-    make_repeatable,
     open_input,
     open_inputs,
     require_compatible,
     require_consistent_options,
     require_same_extractor,
 )
+from frechet.evaluation.per_class import add_class_scores
+from frechet.evaluation.plan import MetricPlan, needs_all_features, plan_request
 from frechet.evaluation.provenance import resolve_spec
-from frechet.evaluation.request import (
-    MetricPlan,
-    group_by_extractor,
-    needs_all_features,
-    parse_metric_names,
-    plan_metrics,
-)
+from frechet.evaluation.request import ReferenceLike, ScoreRequest
 from frechet.execution.collect import ProgressCallback, collect_layer_statistics, collect_statistics
-from frechet.execution.settings import Settings, SettingsKwargs, validate_keywords
+from frechet.execution.settings import Settings
 from frechet.features.extractor import LoadedExtractor
 from frechet.features.registry import find_extractor
-from frechet.features.spec import FeatureSpec
 from frechet.images.image import ImageSource
 from frechet.results import ImageInfluence, Score, Scores
 from frechet.statistics.feature_statistics import FeatureStatistics
 
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
-
-def score(
-    generated: Any,
-    reference: Any = None,
-    *,
-    metrics: Sequence[str] | str | None = None,
-    held_out: Any = None,
-    splits: Sequence[int] | None = None,
-    reference_preprocessing: str | None = None,
-    reference_size: int | None = None,
-    interval: str = "auto",
-    explain: int = 0,
-    per_class: bool = False,
-    repeat: int = 1,
-    features: bool = False,
-    progress: ProgressCallback | None = None,
-    **options: Unpack[SettingsKwargs],
-) -> Scores:
-    """Score generated images, against reference images where a metric compares.
+@takes_fields_of(ScoreRequest)
+def score(request: ScoreRequest) -> Scores:
+    """Compute one or more metrics for a set of generated images, optionally against a reference.
 
     Args:
-        generated, reference: each a folder, .zip, .npz with `arr_0` or .npy of images, a statistics .npz or its URL, a
-            `Statistics`, an iterable of PIL images or uint8 arrays (h, w, 3), or a function that makes as many images as it
-            is asked for (`num_images` in all). The reference may be left out for metrics of one side.
-        metrics: keys of the table of metrics (a sequence, or one text with commas), with "@" and the name of a tool for that tool's settings, or "all"; by
-            default the Fréchet distance of the extractor's features.
-        held_out: images that the generator never saw, for metrics that ask whether it repeats its training images.
+        generated, reference: each a folder, .zip, .npz with `arr_0` or .npy of images, a statistics .npz or its URL,
+            `frechet.Statistics`, an iterable of PIL images or uint8 arrays (h, w, 3), or a function that makes as many
+            images as it is asked for (`num_images` in all). Metrics that use no reference need none.
+        metrics: metric names as a sequence or one comma-separated text, each optionally with "@" and a preset; "all" for
+            every metric that applies; by default the Fréchet distance of the extractor's features.
+        held_out: real images that the generator was not trained on, for metrics of memorisation.
         splits: numbers of splits for the Inception Score.
-        reference_preprocessing: the convention of a reference statistics file that does not say.
-        reference_size: the number of images behind a reference statistics file that does not say.
-        interval: "auto" for the corrected value and its 95 % interval where there are images enough, or "none".
-        explain: how many of the images that raise the score most, and of those that lower it most, to list.
-        per_class: score each class (sub-folder, or label in ADM's `arr_1`) alone as well.
-        repeat: score so many times, with seeds that count up from `seed`: other subsets of `num_images`, other images of a
-            function, other draws of a metric. Values are then means.
-        features: each side that is no statistics is floating-point features (n, d): an array, an .npy, or an .npz with
-            `features`, `feats` or `arr_0`.
-        progress: called with (what, images done, images in all) as the work goes on.
-        **options: fields of `Settings`.
+        reference_preprocessing, reference_size: preprocessing and number of images of a reference statistics file that
+            does not record them.
+        interval: "auto" for the bias-corrected value and its 95 % confidence interval if there are enough images, or "none".
+        explain: number of images to list that raise the score most, and of those that lower it most.
+        per_class: whether each class (sub-folder, or label in ADM's `arr_1`) is also scored by itself.
+        repeat: number of repetitions, each with a different seed (seed, seed + 1, ...). Values are then means.
+        features: whether inputs other than statistics are floating-point features (n, d): an array, an .npy, or an .npz
+            with `features`, `feats` or `arr_0`.
+        progress: called with (stage, images done, images in all).
+        extractor, dims, preprocessing, weights, backend, device, precision, batch_size, workers, num_images, cache, seed,
+            on_bad_image, work_dir, engine, ray_address: see `frechet.execution.settings.Settings`.
 
     Returns:
-        The scores; `unavailable` says why metrics have none that could not be computed while others could.
+        Scores keyed by metric. `unavailable` maps each metric that could not be computed to the reason.
 
     Raises:
-        RequestError: the request cannot be done; nothing was computed.
-        RunError: an image or a feature was bad.
+        RequestError: the arguments are invalid; nothing was computed.
+        RunError: an image could not be decoded, or the network returned NaN or infinity.
+
+    Example:
+        >>> import numpy as np, frechet
+        >>> x, y = np.random.default_rng(0).normal(size=(2, 500, 8)).astype("float32")
+        >>> scores = frechet.score(x, y + 1, metrics=["fd", "mmd"], features=True)
+        >>> round(scores["fd"].value)
+        8
     """
-    validate_keywords("frechet.score", options, score)
-    settings = Settings(**options)
-    validate_options(interval, explain)
-    metrics = parse_metric_names(metrics)
-    if repeat < 1:
-        raise RequestError(f"repeat is {repeat}; expected the number of runs")
-
-    def run(passed: Sequence[Any], settings: Settings, metrics: Sequence[str] | None) -> Scores:
-        keep_all = explain > 0 or needs_all_features(metrics)
-        opener = partial(open_input, settings=settings, features=features, keep_all=keep_all, progress=progress)
-        inputs = open_inputs(opener, *passed)
-        if "reference" in inputs:
-            inputs["reference"] = declare_reference(inputs["reference"], reference_preprocessing, reference_size)
-        make_plan = partial(plan_metrics, metrics, splits=splits, explain=explain, per_class=per_class)
-        return _evaluate(inputs, settings, make_plan, interval, explain, progress).scores
-
-    inputs = (
-        [generated, reference, held_out] if features else list(map(buffer_iterator, (generated, reference, held_out)))
-    )
-    runs = [_run_once(run, inputs, offset_seed(settings, repetition), metrics) for repetition in range(repeat)]
-    return runs[0] if repeat == 1 else average_runs(runs)
+    return run(request)
 
 
-def _run_once(
-    run: Callable[[Sequence[Any], Settings, Sequence[str] | None], Scores],
-    inputs: Sequence[Any],
-    settings: Settings,
-    metrics: Sequence[str] | None,
-) -> Scores:
-    """One run, of as many extractors as the metrics name."""
-    if len(group_by_extractor(metrics)) > 1:
-        inputs = [make_repeatable(data, settings) for data in inputs]
-    return run_per_extractor(partial(run, inputs), settings, metrics)
+@takes_fields_of(ScoreRequest)
+def fid(request: ScoreRequest) -> Score:
+    """Compute the Fréchet Inception Distance. Takes the arguments of `frechet.score` except `metrics`.
+
+    Raises:
+        RequestError, RunError: see `frechet.score`.
+
+    Source: Heusel et al. 2017, arXiv:1706.08500, equation 6.
+    """
+    return _score_one(request, "fid")
+
+
+@takes_fields_of(ScoreRequest)
+def fd(request: ScoreRequest) -> Score:
+    """Compute the Fréchet distance of the features of an extractor other than Inception. Takes the arguments of `frechet.score` except `metrics`.
+
+    Raises:
+        RequestError, RunError: see `frechet.score`.
+
+    Source: Dowson & Landau 1982, equation 4, for Gaussians fitted to the features.
+
+    Example:
+        >>> import numpy as np, frechet
+        >>> x, y = np.random.default_rng(0).normal(size=(2, 500, 8)).astype("float32")
+        >>> round(float(frechet.fd(x, y + 1, features=True)))
+        8
+    """
+    return _score_one(request, "fd")
+
+
+def _score_one(request: ScoreRequest, metric: str) -> Score:
+    if request.metrics is not None:
+        raise TypeError(f"frechet.{metric}() has no keyword argument 'metrics'; use frechet.score(..., metrics=...)")
+    return run(replace(request, metrics=(metric,)))[metric]
+
+
+def run(request: ScoreRequest) -> Scores:
+    """Compute the scores that a request asks for; `frechet.score` documents what may be asked."""
+    if request.repeat == 1 and len(split_by_extractor(request)) == 1:
+        return evaluate(request).scores
+    repetitions = iter_repetitions(buffer_iterators(request))
+    return average_runs([_run_extractors(repetition) for repetition in repetitions])
+
+
+def _run_extractors(request: ScoreRequest) -> Scores:
+    """Compute the scores of one repetition, with each extractor that its metrics are defined on."""
+    requests = split_by_extractor(cache_generated_images(request))
+    return merge_extractors(request, {each: _evaluate_or_error(each) for each in requests})
+
+
+def _evaluate_or_error(request: ScoreRequest) -> Scores | RequestError:
+    try:
+        return evaluate(request).scores
+    except RequestError as error:
+        return error
 
 
 class Evaluation(NamedTuple):
@@ -135,8 +144,8 @@ class Evaluation(NamedTuple):
 
     Attributes:
         scores: the result.
-        statistics: of the layer that was asked for, by side ("generated", "reference").
-        sources: the images, of sides that were given as such.
+        statistics: of the requested layer, by input ("generated", "reference").
+        sources: the image sources of inputs that were given as images.
     """
 
     scores: Scores
@@ -144,192 +153,182 @@ class Evaluation(NamedTuple):
     sources: dict[str, ImageSource]
 
 
-def evaluate(
-    generated: Any,
-    reference: Any,
-    settings: Settings,
-    *,
-    metrics: Sequence[str] | str | None = None,
-    splits: Sequence[int] | None = None,
-    held_out: Any = None,
-    reference_preprocessing: str | None = None,
-    reference_size: int | None = None,
-    interval: str = "auto",
-    explain: int = 0,
-    per_class: bool = False,
-    features: bool = False,
-    progress: ProgressCallback | None = None,
-) -> Evaluation:
-    """As `score`, with the features that the scores come from: of every image, where images or features are given.
+def evaluate(request: ScoreRequest, *, keep_features: bool = False) -> Evaluation:
+    """Compute the scores of a single run: one seed, one extractor.
 
-    Statistics that did not keep the features of every image are scored without `explain`.
+    Args:
+        request: what to compute.
+        keep_features: whether the features of every image are kept if they are available, for a report. If they are not
+            (statistics without features), `explain` is dropped instead of rejected.
     """
-    validate_options(interval, explain)
-    inputs = open_inputs(
-        partial(open_input, settings=settings, features=features, keep_all=True, progress=progress),
-        generated,
-        reference,
-        held_out,
+    keep_all = keep_features or request.explain > 0 or needs_all_features(request.metric_names)
+    inputs = open_inputs(request, keep_all=keep_all)
+    n_kept = request.explain
+    if keep_features:
+        generated = inputs["generated"]
+        available = not isinstance(generated, FeatureStatistics) or generated.features is not None
+        request = request if available else replace(request, explain=0)
+        n_kept = max(request.explain, 1) if available else 0
+    plan, layers, extractor = _collect(request, inputs, n_kept)
+    scores = compute_scores(
+        plan,
+        layers,
+        interval=request.interval,
+        explain=request.explain,
+        progress=request.progress,
+        backend=extractor.backend if extractor else None,
+        device=extractor.device if extractor else None,
     )
-    inputs["reference"] = declare_reference(inputs["reference"], reference_preprocessing, reference_size)
-    one = inputs["generated"]
-    all_there = not isinstance(one, FeatureStatistics) or one.features is not None
-    keeps = max(explain, 1) if all_there else 0  # what images are listed by is kept, whether they are listed or not
-    make_plan = partial(plan_metrics, parse_metric_names(metrics), splits=splits, explain=keeps, per_class=per_class)
-    return _evaluate(inputs, settings, make_plan, interval, explain if all_there else 0, progress)
+    sources = {name: each for name, each in inputs.items() if not isinstance(each, FeatureStatistics)}
+    if request.per_class:
+        scores = add_class_scores(plan, scores, layers, sources, request.settings)
+    statistics = {name: each["features"] for name, each in layers.items() if name != "held-out"}
+    return Evaluation(scores, statistics, sources)
 
 
-def _evaluate(
-    inputs: Mapping[str, ImageSource | FeatureStatistics],
-    settings: Settings,
-    make_plan: Callable[..., MetricPlan],
-    interval: str,
-    explain: int,
-    progress: ProgressCallback | None,
-) -> Evaluation:
-    """Plan, collect, compute."""
-    make_plan = partial(make_plan, reference="reference" in inputs, held_out="held-out" in inputs)
-    plan, found, used = _plan_and_collect(inputs, settings, make_plan, progress)
-    runtime_info = {"backend": used.backend, "device": used.device} if used else {}
-    scores = compute_scores(plan, found, interval=interval, explain=explain, progress=progress, **runtime_info)
-    if plan.per_class:
-        scores = add_class_scores(plan, scores, found)
-    return Evaluation(
-        scores,
-        {name: layers["features"] for name, layers in found.items() if name != "held-out"},
-        {name: data for name, data in inputs.items() if not isinstance(data, FeatureStatistics)},
-    )
-
-
-def _plan_and_collect(
-    inputs: Mapping[str, ImageSource | FeatureStatistics],
-    settings: Settings,
-    make_plan: Callable[[FeatureSpec], MetricPlan],
-    progress: ProgressCallback | None,
+def _collect(
+    request: ScoreRequest, inputs: Mapping[str, Input], n_explained: int
 ) -> tuple[MetricPlan, Mapping[str, LayerStatistics], LoadedExtractor | None]:
-    """(what can be computed, statistics by layer of all sides, what computed their features)."""
-    precomputed = {name: data for name, data in inputs.items() if isinstance(data, FeatureStatistics)}
+    """Plan the metrics and collect the statistics they need: (plan, statistics by input and layer, extractor if one ran)."""
+    settings, progress = request.settings, request.progress
+    precomputed = {name: each for name, each in inputs.items() if isinstance(each, FeatureStatistics)}
     if len(precomputed) == len(inputs):
         require_consistent_options(precomputed, settings)
-        return (
-            make_plan(resolve_spec(*precomputed.values())).restrict_to(precomputed),
-            _group_by_layer(precomputed),
-            None,
-        )
+        plan = plan_request(request, resolve_spec(*precomputed.values()), inputs, n_explained)
+        return plan.restrict_to(precomputed), {name: as_layers(each) for name, each in precomputed.items()}, None
     require_same_extractor(precomputed, settings)
-    planned = make_plan(settings.spec)
-    embedded_images = {
+    plan = plan_request(request, settings.spec, inputs, n_explained)
+    embedded = {
         name: images
-        for name, data in precomputed.items()
-        if planned.needs_all_features_of(name)
-        for images in find_embedded_images(data)
+        for name, each in precomputed.items()
+        if plan.needs_all_features_of(name)
+        for images in find_embedded_images(each)
     }
-    plan, extractor = _load_extractor(planned.restrict_to(precomputed, embedded_images), settings, progress)
-    found = _collect_inputs(inputs, settings, extractor, progress, plan.layers)
-    for name, images in embedded_images.items():
+    plan, extractor = _load_extractor(plan.restrict_to(precomputed, embedded), settings, progress)
+    layers = _collect_inputs(inputs, settings, extractor, progress, plan.layers)
+    for name, images in embedded.items():
         samples = collect_statistics(images, settings, extractor, progress, name, keep_all=True)
-        found[name] = {**found[name], EMBEDDED_IMAGES: samples}
-    return plan, found, extractor
+        layers[name] = {**layers[name], EMBEDDED_IMAGES: samples}
+    return plan, layers, extractor
 
 
 def _load_extractor(
     plan: MetricPlan, settings: Settings, progress: ProgressCallback | None
 ) -> tuple[MetricPlan, LoadedExtractor]:
-    """The extractor with all layers that the plan needs, or as many as its weights have, and what is left of the plan."""
+    """Load the extractor with the layers that the plan needs; if its weights lack a head, drop the metrics of that head."""
     extra_layers = [layer for layer in plan.layers if layer != "features"]
     try:
         return plan, settings.load(progress, extra_layers)
     except WeightsError as error:
-        heads = [layer for layer in extra_layers if (row := find_extractor(settings.extractor)) and layer in row.heads]
-        left = plan.drop_layers(heads, error) if heads else plan
-        if left is plan:
+        row = find_extractor(settings.extractor)
+        heads = [layer for layer in extra_layers if row and layer in row.heads]
+        if not heads:
             raise
-        return left, settings.load(progress, [layer for layer in extra_layers if layer not in heads])
-
-
-def _group_by_layer(inputs: Mapping[str, FeatureStatistics]) -> dict[str, LayerStatistics]:
-    return {name: as_layers(data) for name, data in inputs.items()}
-
-
-def fid(generated: Any, reference: Any, **options: Any) -> Score:
-    """The Fréchet Inception Distance. Arguments as in `score`."""
-    validate_keywords("frechet.fid", options, score)
-    return score(generated, reference, metrics=("fid",), **options)["fid"]
-
-
-def influence(
-    generated: Any,
-    reference: Any,
-    *,
-    features: bool = False,
-    progress: ProgressCallback | None = None,
-    **options: Unpack[SettingsKwargs],
-) -> ImageInfluence:
-    """What every generated image does to the Fréchet distance. Arguments as in `score`.
-
-    Raises:
-        RequestError: the generated side is statistics that did not keep every image's features.
-    """
-    validate_keywords("frechet.influence", options, influence)
-    settings = Settings(**options)
-    opener = partial(open_input, settings=settings, features=features, progress=progress)
-    one, other = opener(generated, keep_all=True), opener(reference)
-    if not (isinstance(one, FeatureStatistics) and isinstance(other, FeatureStatistics)):
-        inputs = {"generated": one, "reference": other}
-        found = _collect_inputs(inputs, settings, settings.load(progress), progress, {"features": True})
-        one, other = found["generated"]["features"], found["reference"]["features"]
-    resolve_spec(one, other)
-    return compute_image_influence(one, other)
-
-
-def collect(
-    images: Any, *, features: bool = False, progress: ProgressCallback | None = None, **options: Unpack[SettingsKwargs]
-) -> FeatureStatistics:
-    """Statistics of images, for later comparisons.
-
-    Args:
-        images: a folder, .zip, .npz with `arr_0` or .npy of images, or an iterable of images.
-        features: `images` are floating-point features (n, d) instead; what `options` say of them is recorded.
-        progress: called with (what, images done, images in all).
-        **options: fields of `Settings`.
-    """
-    validate_keywords("frechet.collect", options, collect)
-    settings = Settings(**options)
-    source = open_input(images, settings, features=features, progress=progress)
-    if isinstance(source, FeatureStatistics):
-        if not (features and is_bare_features(source)):
-            raise SourceError(
-                f"{source.label} holds statistics already; expected {'features' if features else 'images'}"
-            )
-        require_consistent_options({"generated": source}, settings)
-        return source
-    return collect_statistics(source, settings, settings.load(progress), progress)
+        plan = plan.drop_layers(heads, error)
+        return plan, settings.load(progress, [layer for layer in extra_layers if layer not in heads])
 
 
 def _collect_inputs(
-    inputs: Mapping[str, ImageSource | FeatureStatistics],
+    inputs: Mapping[str, Input],
     settings: Settings,
     extractor: LoadedExtractor,
     progress: ProgressCallback | None,
-    layers: Mapping[str, bool],
+    keep_all_by_layer: Mapping[str, bool],
 ) -> dict[str, LayerStatistics]:
-    """Statistics of all sides by layer; `layers` says of which every image's features and name are kept.
+    """Collect the statistics of all inputs by layer.
+
+    Args:
+        inputs, settings, extractor, progress: what is read, and how.
+        keep_all_by_layer: for each layer, whether the features and labels of every image are kept.
 
     Raises:
-        Mismatch: a side is statistics that these features cannot be compared with.
+        MismatchError: an input is statistics that these features cannot be compared with.
     """
-    for name, data in inputs.items():
-        if isinstance(data, FeatureStatistics):
-            require_compatible(data, name, extractor)
+    for name, each in inputs.items():
+        if isinstance(each, FeatureStatistics):
+            require_compatible(each, name, extractor)
     layer = extractor.spec.layer or "features"
-    keep_all_by_layer = {**layers, "features": layers["features"] or layers.get(layer, False)}
-    found: dict[str, LayerStatistics] = {}
-    for name, data in inputs.items():
-        if isinstance(data, FeatureStatistics):
-            found[name] = as_layers(data)
+    keep = {**keep_all_by_layer, "features": keep_all_by_layer["features"] or keep_all_by_layer.get(layer, False)}
+    layers: dict[str, LayerStatistics] = {}
+    for name, each in inputs.items():
+        if isinstance(each, FeatureStatistics):
+            layers[name] = as_layers(each)
         else:
-            collected = collect_layer_statistics(
-                data, settings, extractor, progress, name, keep_all_by_layer=keep_all_by_layer
+            collected = collect_layer_statistics(each, settings, extractor, progress, name, keep_all_by_layer=keep)
+            layers[name] = {layer: collected["features"], **collected}
+    return layers
+
+
+@takes_fields_of(ScoreRequest)
+def influence(request: ScoreRequest) -> ImageInfluence:
+    """Compute how the Fréchet distance changes if one generated image is left out, for every generated image.
+
+    Takes the arguments of `frechet.score` that say what the images are and how they become features.
+
+    Returns:
+        The exact leave-one-out change for each image, in the order of the images.
+
+    Raises:
+        RequestError: no reference, or the generated input is statistics without the features of every image.
+
+    Example:
+        >>> import numpy as np, frechet
+        >>> x, y = np.random.default_rng(0).normal(size=(2, 100, 4)).astype("float32")
+        >>> x[7] += 10  # an outlier
+        >>> int(frechet.influence(x, y, features=True).change.argmin())
+        7
+    """
+    inputs = open_inputs(request, keep_all=True)
+    _, layers, _ = _collect(replace(request, metrics=None), inputs, n_explained=1)
+    generated, reference = (layers[name]["features"] for name in ("generated", "reference"))
+    resolve_spec(generated, reference)
+    return compute_image_influence(generated, reference)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CollectRequest(Settings):
+    """Images or features whose statistics are to be collected.
+
+    Attributes:
+        images: as `generated` in `ScoreRequest`.
+        features: whether `images` are (n, d) features.
+        progress: called with (stage, images done, images in all).
+    """
+
+    images: ReferenceLike = field(kw_only=False)
+    features: bool = option(False, "Treat .npy/.npz inputs as precomputed (n, d) feature arrays instead of images.")
+    progress: ProgressCallback | None = None
+
+
+@takes_fields_of(CollectRequest)
+def collect(request: CollectRequest) -> FeatureStatistics:
+    """Collect statistics of images, for later comparisons.
+
+    Args:
+        images: a folder, .zip, .npz with `arr_0` or .npy of images, or an iterable of images.
+        features: whether `images` are floating-point features (n, d) instead; what the settings state is recorded.
+        progress: called with (stage, images done, images in all).
+        extractor, dims, ...: see `frechet.execution.settings.Settings`.
+
+    Returns:
+        Mean, covariance and a sample of the features. Save them with `.save(path)`.
+
+    Raises:
+        RequestError: the arguments are invalid, or the input already holds statistics.
+        RunError: an image could not be decoded, or the network returned NaN or infinity.
+
+    Example:
+        >>> import numpy as np, frechet
+        >>> frechet.collect(np.ones((10, 4), "float32"), features=True).n
+        10
+    """
+    settings = request.settings
+    source = open_input(request.images, settings, features=request.features, progress=request.progress)
+    if isinstance(source, FeatureStatistics):
+        if not (request.features and is_bare_features(source)):
+            raise SourceError(
+                f"{source.label} already holds statistics; expected {'features' if request.features else 'images'}"
             )
-            found[name] = {layer: collected["features"], **collected}
-    return found
+        require_consistent_options({"generated": source}, settings)
+        return source
+    return collect_statistics(source, settings, settings.load(request.progress), request.progress)

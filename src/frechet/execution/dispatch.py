@@ -88,7 +88,7 @@ def _compute_chunks(
     chunk_indices: Sequence[int],
 ) -> Generator[Chunk, None, None]:
     """These parts, by whoever the settings name."""
-    if settings.engine == "local":
+    if settings.engine in ("auto", "local"):
         is_unshareable = partition.source.location is None or not isinstance(settings.extractor, str)
         channels = () if is_unshareable else start_workers(list_extra_devices(settings.device))
         if not channels:

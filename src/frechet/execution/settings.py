@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
-from inspect import Parameter, signature
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from frechet._internal.download import ProgressCallback
+from frechet._internal.fields import option
 from frechet.errors import RequestError
 from frechet.features.encoders import ENCODERS, get_qualified_name, is_custom_extractor
 from frechet.features.extractor import LoadedExtractor
@@ -25,48 +24,66 @@ from frechet.features.registry import (
 )
 from frechet.features.spec import FeatureSpec
 
-ENGINES = ("local", "torchrun", "ray")
+ENGINES = ("auto", "local", "torchrun", "ray")
+ExtractorLike: TypeAlias = str | Callable[..., Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How images become features.
+    """How images become features. Every field is a keyword of `frechet.score` and an option of the commands that read images.
 
     Attributes:
-        extractor: name in the tables of extractors and encoders, `onnx:FILE`, `module:attribute`, or a function or
-            torch.nn.Module itself: (n, 3, h, w) -> (n, d).
-        dims: the layer, by its number of features; None is the extractor's default.
-        convention: resize and normalisation; None is the extractor's default.
-        weights: a weights file that comes before every other place.
-        backend, device: "auto", or a name.
-        precision: "float32", "bfloat16" or (torch) "float16".
-        batch_size: images that run through the network together; None is what suits the backend.
-        workers: decoding threads; None is one for each core.
-        num_images: score a seeded subset of this size.
-        seed: of the subset and of the sample of rows that statistics keep.
+        extractor: name in the table of extractors, ``onnx:FILE``, ``module:attribute``, or a function or
+            torch.nn.Module: (n, 3, h, w) -> (n, d).
+        dims: the layer, by its number of features; None for the extractor's default.
+        preprocessing: crop, resize and normalisation by name; None for the extractor's default.
+        weights: a weights file that takes precedence over FRECHET_WEIGHTS and the caches.
+        backend: "auto", "openvino", "torch" or "jax".
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        precision: "float32", "bfloat16" or, with torch, "float16".
+        batch_size: images that pass through the network together; None for a size that suits the backend.
+        workers: number of decoding threads; None for one per core.
+        num_images: size of a seeded random subset of each image source; None for all images.
+        cache: whether features are cached, so that later metrics on the same images skip the network. Not with `work_dir`.
+        seed: of the subset and of the sample of features that statistics keep.
         on_bad_image: "stop" or "skip".
-        work_dir: a folder that keeps finished parts, so that the same run continues where it was stopped.
-        cache: keep features in the user's cache, where a later run finds them; not with a work_dir.
-        engine: who computes: "local", or "ray"; "torchrun" is for the command line.
-        ray_address: of a Ray cluster; None starts or finds one as Ray does.
+        work_dir: checkpoint directory; the same call resumes from it.
+        engine: "auto", "local", "torchrun" or "ray"; "auto" is "torchrun" for a command started by torchrun, else "local".
+        ray_address: address of a Ray cluster, as `ray.init` takes it.
     """
 
-    extractor: Any = "inception"
-    dims: int | None = None
-    preprocessing: str | None = None
-    weights: str | Path | None = None
-    backend: str = "auto"
-    device: str = "auto"
-    precision: str = "float32"
-    batch_size: int | None = None
-    workers: int | None = None
-    num_images: int | None = None
-    seed: int = 0
-    on_bad_image: str = "stop"
-    work_dir: str | Path | None = None
-    cache: bool = False
-    engine: str = "local"
-    ray_address: str | None = None
+    extractor: ExtractorLike = option(
+        "inception",
+        "Feature extractor: inception, efficientnet-lite0, another name listed by `frechet extractors`, onnx:FILE or module:attribute.",
+        metavar="NAME",
+    )
+    dims: int | None = option(
+        None, "Layer of inception by its size: 64, 192, 768, 2048 (the default), 2023 (sFID) or 1008.", metavar="N"
+    )
+    preprocessing: str | None = option(
+        None,
+        "Resize and normalisation: pytorch-fid (the default), tensorflow, clean or torchmetrics.",
+        metavar="NAME",
+    )
+    weights: str | Path | None = option(
+        None, "Path to the weights file (overrides FRECHET_WEIGHTS and the caches).", metavar="FILE"
+    )
+    backend: str = option("auto", "Library that runs the network: auto, openvino, torch or jax.", metavar="NAME")
+    device: str = option("auto", "Device that runs the network: auto, cpu, cuda, cuda:N or mps.", metavar="NAME")
+    precision: str = option(
+        "float32", "Number format of the network: float32, or bfloat16 if the processor supports it.", metavar="NAME"
+    )
+    batch_size: int | None = option(None, "Batch size for the feature extractor.", metavar="N")
+    workers: int | None = option(None, "Number of decoding threads (default: one per core).", metavar="N")
+    num_images: int | None = option(None, "Use a seeded random subset of N images of each image source.", metavar="N")
+    cache: bool = option(False, "Cache extracted features so that later metrics on the same images skip the network.")
+    seed: int = option(0, "Random seed for subsampling (--num-images) and for the stored feature sample.", metavar="N")
+    on_bad_image: str = option(
+        "stop", "What to do with an image that cannot be decoded: stop, or skip it and list it.", metavar="stop|skip"
+    )
+    work_dir: str | Path | None = option(None, "Checkpoint directory; rerun the same command to resume.", metavar="DIR")
+    engine: str = option("auto", "Execution engine: auto, local, torchrun or ray.", metavar="NAME")
+    ray_address: str | None = option(None, "Ray cluster address, passed to ray.init().", metavar="ADDRESS")
 
     def __post_init__(self) -> None:
         for name, least in (("batch_size", 1), ("workers", 1), ("num_images", 2), ("seed", 0)):
@@ -79,12 +96,17 @@ class Settings:
             raise RequestError(f"on_bad_image is {self.on_bad_image!r}; expected stop or skip")
 
         if not is_custom_extractor(self.extractor):
-            validate_choice(self.extractor, {**EXTRACTORS, **ENCODERS}, "extractor")
+            validate_choice(str(self.extractor), {**EXTRACTORS, **ENCODERS}, "extractor")
         validate_choice(self.precision, PRECISIONS, "precision")
         validate_choice(self.engine, ENGINES, "engine")
 
+    @property
+    def settings(self) -> Settings:
+        """These settings without the fields that a subclass adds: plain values that can be sent to another process."""
+        return Settings(**{each.name: getattr(self, each.name) for each in fields(Settings)})
+
     def explicit_options(self) -> dict[str, str]:
-        """What these settings say of features beyond the defaults, by the field of the recipe."""
+        """Return the fields of `FeatureSpec` that these settings set to another value than the default."""
         explicit = {
             "extractor": None if self.extractor == "inception" else get_qualified_name(self.extractor),
             "layer": None if self.dims is None else self.spec.layer,
@@ -95,13 +117,18 @@ class Settings:
 
     @property
     def spec(self) -> FeatureSpec:
-        """What is known of the features before anything is loaded."""
+        """What identifies the features as far as it is known before the extractor is loaded."""
         row = find_extractor(self.extractor)
         layer = resolve_layer(row, self.dims) if row else str(self.dims) if self.dims else None
         return FeatureSpec(extractor=get_qualified_name(self.extractor), layer=layer)
 
     def load(self, progress: ProgressCallback | None = None, extra_layers: Sequence[str] = ()) -> LoadedExtractor:
-        """The extractor that these settings describe, with further taps; `progress` hears of a download of its weights."""
+        """Load the extractor that these settings describe.
+
+        Args:
+            progress: called while weights are downloaded.
+            extra_layers: further layers of the network to return features of.
+        """
         return load_extractor(
             self.extractor,
             dims=self.dims,
@@ -113,39 +140,3 @@ class Settings:
             progress=progress,
             extra_layers=extra_layers,
         )
-
-
-def validate_keywords(name: str, keywords: Iterable[str], function: Callable[..., Any]) -> None:
-    """Refuse keywords that are neither a function's own nor fields of `Settings`, as `name` is known to its caller.
-
-    Raises:
-        TypeError: names the keyword that comes nearest, or all of them.
-    """
-    own = [each.name for each in signature(function).parameters.values() if each.kind is Parameter.KEYWORD_ONLY]
-    known = [*own, *(field.name for field in fields(Settings))]
-    for keyword in keywords:
-        if keyword not in known:
-            near = get_close_matches(keyword, known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(known)}"
-            raise TypeError(f"{name} has no keyword {keyword!r}; {hint}")
-
-
-class SettingsKwargs(TypedDict, total=False):
-    """The fields of `Settings`, as keywords."""
-
-    extractor: Any
-    dims: int | None
-    preprocessing: str | None
-    weights: str | Path | None
-    backend: str
-    device: str
-    precision: str
-    batch_size: int | None
-    workers: int | None
-    num_images: int | None
-    seed: int
-    on_bad_image: str
-    work_dir: str | Path | None
-    cache: bool
-    engine: str
-    ray_address: str | None

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image
 
 ImageLike = Image.Image | np.ndarray
+ImagesLike = Any  # temporary
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from torchmetrics import Metric
 from frechet.distances.gaussian import FLOAT64_EPS
 from frechet.errors import NonFiniteFeaturesError, RequestError, TooFewImagesError
 from frechet.evaluation.compute import as_layers, compute_scores
-from frechet.evaluation.request import MetricPlan, plan_metrics
+from frechet.evaluation.plan import MetricPlan, plan_metrics
 from frechet.features.registry import EXTRACTORS, validate_choice
 from frechet.losses.reference import load_reference, validate_reference
 from frechet.losses.torch_features import ImageFeatures

@@ -9,19 +9,17 @@ import json
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
-from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
 from frechet._internal.atomic_write import atomic_write, check_output_path
+from frechet._internal.fields import option_fields
 from frechet._internal.remote_files import is_url, redact_url
 from frechet._internal.terminal import escape_line
 from frechet.distances.interval import SIGNIFICANCE_LEVEL
 from frechet.errors import RequestError
+from frechet.evaluation.request import ScoreRequest
 from frechet.evaluation.run import Evaluation, evaluate
-from frechet.execution.collect import ProgressCallback
-from frechet.execution.settings import Settings
 from frechet.metrics import METRICS
 from frechet.reports.comparison_formats import build_tables
 from frechet.reports.diagnostics import NEIGHBOURHOOD_METRICS, CurvePoint, Diagnostics, compute_diagnostics
@@ -45,78 +43,58 @@ def require_packages() -> None:
             raise RequestError(f"an HTML report needs {package}. To fix this, run: pip install 'frechet[report]'")
 
 
-def write_report(
-    generated: Any,
-    reference: Any,
-    path: Path,
-    *,
-    force: bool = False,
-    repeat: int = 1,
-    progress: ProgressCallback | None = None,
-    **score_options: Any,
-) -> Scores:
-    """Score generated images as `frechet.score` does, and write an HTML report.
+def write_report(request: ScoreRequest, path: Path, *, force: bool = False) -> Scores:
+    """Compute the scores of a request and write an HTML page about them.
 
     Args:
-        generated, reference: as in `frechet.score`; the reference is required.
-        path: path of the report, which must end in .html.
-        force: whether to overwrite an existing file.
-        repeat: must be 1.
-        progress: as in `frechet.score`.
-        **score_options: further arguments of `frechet.score`.
+        request: what to score. It needs a reference; it may neither be repeated nor use several extractors.
+        path: the page to write, ending in .html.
+        force: whether an existing file is overwritten.
 
     Returns:
         The scores, as `frechet.score` returns them.
 
     Raises:
-        RequestError: the reference is missing, `repeat` is not 1, a required package is not installed, or as in
-            `frechet.score`.
-        OutputError: the report cannot be written to `path`.
+        RequestError: the request has no reference or is repeated, or a package that draws the page is missing.
+        OutputError: the page cannot be written to `path`.
     """
     require_packages()
     check_output_path(path, suffix=".html", force=force)
-    if reference is None:
-        raise RequestError("a report compares generated with reference images; got no reference. Pass reference images")
-    if repeat != 1:
-        raise RequestError(f"a report describes a single run; got repeat={repeat}. Omit --repeat or --report")
-    command = _format_command(generated, reference, path, score_options)
-    settings = Settings(**{name: score_options.pop(name) for name in _SETTINGS_FIELDS & score_options.keys()})
-    evaluation = evaluate(generated, reference, settings, progress=progress, **score_options)
-    page = render_report_page(evaluation, settings, command, progress or (lambda *_: None))
+    if request.reference is None:
+        raise RequestError(
+            "a report compares generated images with a reference, and no reference is given; pass reference images"
+        )
+    if request.repeat != 1:
+        raise RequestError(
+            f"a report describes a single run, but repeat is {request.repeat}; leave out the report or --repeat"
+        )
+    evaluation = evaluate(request, keep_features=True)
+    page = render_report_page(evaluation, request, _format_command(request, path))
     with atomic_write(path, suffix=".html", force=force) as temporary_path:
-        # Names of files may contain bytes that are not valid Unicode.
-        temporary_path.write_text(page, encoding="utf-8", errors="backslashreplace")
+        temporary_path.write_text(page, encoding="utf-8", errors="backslashreplace")  # file names need not be Unicode
     return evaluation.scores
 
 
-_SETTINGS_FIELDS = {field.name for field in fields(Settings)}
-_DEFAULTS = {field.name: field.default for field in fields(Settings)} | {
-    parameter.name: parameter.default
-    for parameter in signature(evaluate).parameters.values()
-    if parameter.kind is Parameter.KEYWORD_ONLY
-}
-
-
-def _format_command(generated: Any, reference: Any, path: Path, score_options: Mapping[str, Any]) -> str:
-    """Format the command line that computes the same scores. Objects in memory are shown as <type>."""
-    words = ["frechet", "score", _format_argument(generated), _format_argument(reference)]
-    for name, value in score_options.items():
-        flag = f"--{name.replace('_', '-')}"
+def _format_command(request: ScoreRequest, path: Path) -> str:
+    """Return the command line that computes the same; an input that is not a path or URL is shown by its type."""
+    words = ["frechet", "score", _format_argument(request.generated), _format_argument(request.reference)]
+    for each in option_fields(type(request)):
+        value, flag = getattr(request, each.name), f"--{each.name.replace('_', '-')}"
         if value is True:
             words.append(flag)
-        elif value not in (None, False, _DEFAULTS.get(name)):
+        elif value not in (None, False, each.default):
             words += [flag, ",".join(map(str, value)) if isinstance(value, (list, tuple)) else _format_argument(value)]
     return shlex.join([*words, "--report", path.name])
 
 
-def _format_argument(value: Any) -> str:
+def _format_argument(value: object) -> str:
     if is_url(value):
-        return redact_url(value)
+        return redact_url(str(value))
     return str(value) if isinstance(value, (str, os.PathLike, int)) else f"<{type(value).__name__}>"
 
 
-def render_report_page(evaluation: Evaluation, settings: Settings, command: str, progress: ProgressCallback) -> str:
-    """Render the report of one run.
+def render_report_page(evaluation: Evaluation, request: ScoreRequest, command: str) -> str:
+    """The page about one run.
 
     Args:
         evaluation: scores and statistics of generated and reference images.
@@ -127,10 +105,27 @@ def render_report_page(evaluation: Evaluation, settings: Settings, command: str,
     from frechet.reports.plots import render_curve, render_prdc  # imports matplotlib, an optional dependency
 
     scores = list(evaluation.scores.values())
-    distance = next((s for s in scores if _is_curve_metric(s, evaluation.statistics["generated"])), None)
-    diagnostics = _diagnose(evaluation, distance, settings, progress)
-    thumbnails = _load_thumbnails(evaluation, settings, diagnostics)
-    prdc = [(score, row) for score in scores if (row := NEIGHBOURHOOD_METRICS.get(score.metric.partition("@")[0]))]
+    distance = next((score for score in scores if _is_curve_metric(score, generated)), None)
+    has_interval = distance is not None and distance.interval_95 is not None
+    full_point = (
+        CurvePoint(generated.n, distance.value, distance.corrected_value, distance.interval_95)
+        if distance and generated.n
+        else None
+    )
+    diagnostics = compute_diagnostics(
+        generated,
+        reference,
+        seed=request.seed,
+        compute_intervals=has_interval,
+        full_point=full_point,
+        progress=request.progress or (lambda *_: None),
+    )
+    thumbnails = {
+        side: ThumbnailCache(s, evaluation.sources.get(side), request.settings)
+        for side, s in evaluation.statistics.items()
+    }
+    _load_thumbnails(thumbnails, diagnostics)
+    prdc = [score for score in scores if score.metric.partition("@")[0] in NEIGHBOURHOOD_METRICS]
     return _render_template(
         "report.html",
         title=scores[0].label,

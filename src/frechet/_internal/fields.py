@@ -1,0 +1,79 @@
+"""Dataclasses as the one definition of a request: keywords of a function, options of a command, and their descriptions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import Field, field, fields
+from difflib import get_close_matches
+from functools import wraps
+from inspect import signature
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+Request = TypeVar("Request")
+Result = TypeVar("Result")
+
+
+def option(default: Any, description: str, *, metavar: str | None = None) -> Any:
+    """Define a dataclass field that is also a command-line option.
+
+    Args:
+        default: the field's default.
+        description: the option's help: complete on its own, starting with a verb or a noun.
+        metavar: the name of the value in the help; None for a flag.
+    """
+    return field(default=default, metadata={"description": description, "metavar": metavar})
+
+
+def option_fields(request_type: type) -> list[Field[Any]]:
+    """Return the fields of a dataclass that were defined by `option`, in order."""
+    return [each for each in fields(request_type) if "description" in each.metadata]
+
+
+def takes_fields_of(
+    request_type: Callable[P, Request],
+) -> Callable[[Callable[[Request], Result]], Callable[P, Result]]:
+    """Let a function of one request object be called with the fields of that request.
+
+    The decorated function has the signature of the dataclass's constructor, for type checkers as well as for `help()`.
+
+    Args:
+        request_type: the dataclass.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @dataclass
+        ... class Sum:
+        ...     a: int
+        ...     b: int = 1
+        >>> @takes_fields_of(Sum)
+        ... def add(request: Sum) -> int:
+        ...     return request.a + request.b
+        >>> add(2, b=3)
+        5
+    """
+
+    def decorate(function: Callable[[Request], Result]) -> Callable[P, Result]:
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> Result:
+            validate_keywords(f"frechet.{function.__name__}", kwargs, signature(request_type).parameters)
+            return function(request_type(*args, **kwargs))
+
+        call.__signature__ = signature(request_type)  # type: ignore[attr-defined]
+        return call
+
+    return decorate
+
+
+def validate_keywords(function_name: str, keywords: Iterable[str], known: Iterable[str]) -> None:
+    """Reject keywords that a function does not have.
+
+    Raises:
+        TypeError: names the unknown keyword and the closest known one, or all of them.
+    """
+    names = list(known)
+    for keyword in keywords:
+        if keyword not in names:
+            closest = get_close_matches(keyword, names, 1)
+            hint = f"did you mean {closest[0]!r}?" if closest else f"choose from {', '.join(names)}"
+            raise TypeError(f"{function_name}() got an unexpected keyword argument {keyword!r}; {hint}")

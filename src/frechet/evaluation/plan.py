@@ -1,0 +1,251 @@
+"""The metrics that a run computes with their settings, and the reasons why it cannot compute others."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from typing import Any
+
+from frechet.errors import RequestError
+from frechet.evaluation.request import ScoreRequest
+from frechet.features.registry import find_extractor
+from frechet.features.spec import FeatureSpec
+from frechet.metrics import METRICS, get_default_metric, require_all_features
+from frechet.metrics.base import Metric
+from frechet.statistics.feature_statistics import FeatureStatistics
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class MetricRequest:
+    """A metric to compute.
+
+    Attributes:
+        key: its name as requested ("kid@torch-fidelity").
+        metric: its row in the table.
+        settings: keyword arguments of its function.
+    """
+
+    key: str
+    metric: Metric
+    settings: Mapping[str, Any]
+
+
+@dataclass
+class MetricPlan:
+    """What a run computes.
+
+    Attributes:
+        requests: metrics that can be computed, as far as is known before the images are read.
+        unavailable: for each other requested metric, the reason.
+        explain: number of influential images to list.
+        per_class: whether each class is also scored by itself.
+    """
+
+    requests: list[MetricRequest] = field(default_factory=list)
+    unavailable: dict[str, RequestError] = field(default_factory=dict)
+    explain: int = 0
+    per_class: bool = False
+
+    @property
+    def layers(self) -> dict[str, bool]:
+        """For each layer that is needed ("features" is the requested one), whether the features of every image are kept."""
+        found = {"features": self.explain > 0 or self.per_class}
+        for request in self.requests:
+            found[request.metric.layer] = (
+                found.get(request.metric.layer, False) or bool(request.metric.full_feature_inputs) or self.per_class
+            )
+        return found
+
+    def needs_all_features_of(self, input_name: str) -> bool:
+        """Return whether a metric of the requested layer needs the features of every image of an input."""
+        return any(
+            request.metric.layer == "features" and input_name in request.metric.full_feature_inputs
+            for request in self.requests
+        )
+
+    def restrict_to(
+        self, precomputed: Mapping[str, FeatureStatistics], with_images: Collection[str] = ()
+    ) -> MetricPlan:
+        """Drop the metrics that precomputed statistics cannot give.
+
+        Args:
+            precomputed: inputs that are statistics.
+            with_images: names of those whose file also holds images.
+
+        Raises:
+            RequestError: no metric is left; the reason for the first one.
+        """
+        if self.explain and "generated" in precomputed:
+            require_all_features(precomputed["generated"])
+        kept, unavailable = [], dict(self.unavailable)
+        for request in self.requests:
+            incomplete = [
+                precomputed[input_name]
+                for input_name in request.metric.full_feature_inputs
+                if input_name in precomputed
+                and precomputed[input_name].features is None
+                and not (input_name in with_images and request.metric.layer == "features")
+            ]
+            if incomplete:
+                unavailable[request.key] = RequestError(
+                    f"{request.key} needs the features of every image, but {incomplete[0].label} holds statistics without them; "
+                    "pass the images, or their features (--features, features=True)"
+                )
+            else:
+                kept.append(request)
+        return replace(self, requests=kept, unavailable=unavailable).validate()
+
+    def drop_layers(self, layers: Sequence[str], error: RequestError) -> MetricPlan:
+        """Drop the metrics of layers that are not available, for the given reason."""
+        kept = [request for request in self.requests if request.metric.layer not in layers]
+        lost = {request.key: error for request in self.requests if request.metric.layer in layers}
+        return replace(self, requests=kept, unavailable={**self.unavailable, **lost}).validate()
+
+    def validate(self) -> MetricPlan:
+        """Return this plan if it computes anything.
+
+        Raises:
+            RequestError: nothing can be computed; the reason for the first metric.
+        """
+        if not self.requests:
+            raise next(iter(self.unavailable.values()))
+        return self
+
+
+def needs_all_features(metrics: Sequence[str] | None) -> bool:
+    """Return whether one of these metrics needs the features of every image.
+
+    Raises:
+        RequestError: an unknown metric or preset.
+    """
+    return any(name == ALL or bool(_get_metric(name).full_feature_inputs) for name in metrics or ())
+
+
+def group_by_extractor(metrics: Sequence[str] | None) -> dict[str | None, list[str] | None]:
+    """Group metrics by the extractor that they are defined on; None stands for the requested one.
+
+    Raises:
+        RequestError: an unknown metric or preset.
+    """
+    found: dict[str | None, list[str] | None] = {}
+    for name in metrics or ():
+        group = found.setdefault(None if name == ALL else _get_metric(name).extractor, [])
+        assert group is not None
+        group.append(name)
+    return found or {None: None}
+
+
+def plan_metrics(
+    metrics: Sequence[str] | None,
+    spec: FeatureSpec,
+    *,
+    has_reference: bool = True,
+    has_held_out: bool = False,
+    splits: Sequence[int] | None = None,
+    explain: int = 0,
+    per_class: bool = False,
+) -> MetricPlan:
+    """Check the requested metrics against the table.
+
+    Args:
+        metrics: names in the table, optionally with a preset, or "all"; None for the Fréchet distance.
+        spec: what is known of the features.
+        has_reference, has_held_out: whether there is a reference, and held-out images.
+        splits: numbers of splits of the Inception Score; None for the metric's own.
+        explain: number of influential images to list, for which the features of every image are needed.
+        per_class: whether each class is also scored by itself.
+
+    Raises:
+        RequestError: an unknown metric or preset, or none that can be computed.
+    """
+    plan = MetricPlan(explain=explain, per_class=per_class)
+    names = list(dict.fromkeys(metrics or [get_default_metric(spec)]))
+    for name in list(METRICS) if ALL in names else names:
+        metric = _get_metric(name)
+        key, _, preset = name.partition("@")
+        reason = _find_unavailable_reason(key, metric, spec, has_reference, has_held_out)
+        if reason is None:
+            settings = {**metric.settings, **(metric.presets[preset] if preset else {})}
+            if splits is not None and settings.get("splits") is not None:
+                settings["splits"] = tuple(map(int, splits))
+            plan.requests.append(MetricRequest(name, metric, settings))
+        elif ALL not in names:
+            plan.unavailable[name] = RequestError(reason)
+    return plan.validate()
+
+
+def plan_request(request: ScoreRequest, spec: FeatureSpec, inputs: Collection[str], n_explained: int) -> MetricPlan:
+    """Plan the metrics of a request.
+
+    Args:
+        request: what to compute.
+        spec: what is known of the features.
+        inputs: names of the inputs that are there: "generated", "reference", "held-out".
+        n_explained: number of influential images to list, for which every image's features are needed.
+    """
+    return plan_metrics(
+        request.metric_names,
+        spec,
+        has_reference="reference" in inputs,
+        has_held_out="held-out" in inputs,
+        splits=request.split_counts,
+        explain=n_explained,
+        per_class=request.per_class,
+    )
+
+
+def _get_metric(name: str) -> Metric:
+    """Return the row of a metric, named with or without a preset.
+
+    Raises:
+        RequestError: the metric or the preset is unknown; the known ones are named.
+    """
+    key, _, preset = name.partition("@")
+    if key not in METRICS:
+        raise RequestError(f"unknown metric {name!r}{_suggest(key, METRICS)}; choose from {', '.join(METRICS)}")
+    presets = METRICS[key].presets
+    if preset and preset not in presets:
+        raise RequestError(f"{key} has no preset {preset!r}; choose from {', '.join(presets) or '(none)'}")
+    return METRICS[key]
+
+
+def _find_unavailable_reason(
+    key: str, metric: Metric, spec: FeatureSpec, has_reference: bool, has_held_out: bool
+) -> str | None:
+    """Return why a metric cannot be computed from these features and inputs, or None."""
+    if metric.uses_latents:
+        return (
+            f"{key} needs a generator and its latents, not images; use frechet.perceptual_path_length(generator, latent_size) in "
+            "Python"
+        )
+    extractor = find_extractor(spec.extractor)
+    if metric.extractor not in (None, spec.extractor):
+        return (
+            f"{key} is defined on features of {metric.extractor}, and these come from {spec.extractor or 'an unknown extractor'}; "
+            f"use extractor {metric.extractor}"
+        )
+    if metric.requires_inception is not None and metric.layer == "features":
+        default = get_default_metric(spec)
+        if metric.requires_inception != (spec.extractor == "inception") or default == "sfid":
+            return (
+                f"metric {key} does not apply to features of {spec.extractor or 'an unknown extractor'}; use {default} "
+                "(the name FID is reserved for Inception features)"
+            )
+    if metric.layer != "features" and (extractor is None or metric.layer not in extractor.layers):
+        return (
+            f"{key} needs the {metric.layer} layer, which {spec.extractor or 'an unknown extractor'} does not have; use extractor "
+            "inception"
+        )
+    if metric.uses_reference and not has_reference:
+        return f"{key} compares generated images with a reference, and no reference is given; pass reference images or statistics"
+    if metric.uses_held_out and not has_held_out:
+        return f"{key} needs real images that the generator was not trained on; pass them as --held-out (held_out=), and its training images as the reference"
+    return None
+
+
+def _suggest(name: str, known: Iterable[str]) -> str:
+    closest = get_close_matches(name, list(known), 1)
+    return f" (did you mean {closest[0]}?)" if closest else ""
