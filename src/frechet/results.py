@@ -1,4 +1,4 @@
-"""A metric's value with all that a reader needs in order to trust and repeat it."""
+"""What callers get back: scores, with what is needed to interpret and reproduce them, and their JSON form (schema 2)."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ JSON_SCHEMA = 2  # of the JSON objects that `frechet score` and `frechet compare
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """One number and what it means. `float(score)` is its classical value.
+    """The value of a metric and what is needed to interpret and reproduce it. `float(score)` is the value.
 
     Attributes:
-        metric: its key.
-        label: its name in public.
-        value: the classical value, comparable with the literature at the same number of images.
-        corrected_value: without the bias of few images, or None.
-        standard_error: of the corrected value, or None.
-        interval_95: (low, high) or None.
-        interval_method: how the interval was found, or None.
-        interval_reason: why there is none, or None.
-        variances: what the sampling of the generated and of the reference images adds to the squared standard error, or None.
-        reference_groups: the reference's influence averaged over groups of its images, by which `frechet compare` finds how
-            much two scores against one reference err alike, or None.
-        p_equal: p-value of both sides having one distribution, where that was in question, or None.
-        halved_by: (generated, reference) images that would about halve the interval, or None.
-        influence: the images that raise and that lower the value most, where that was asked for, or None.
-        terms: parts of the value, or further numbers, by name.
-        deviation: between splits, subsets or repeated runs, where there are such, or None.
-        splits: of the Inception Score, for each number of splits n, `{"n", "mean", "std"}` over the splits.
-        per_class: its value for each class alone, where that was asked for; classes that have none are absent.
-        repeats: its values in runs that were repeated with other seeds; `value` is then their mean, `deviation` their spread.
-        settings: the metric's own (splits, neighbours, subsets ...), by name.
-        lower_is_better: the direction; None where neither is.
-        compares: whether a reference is part of it.
-        n_generated, n_reference: images a side; None where a file does not say, or no such side counts.
-        bad_images: images left out, with the reason.
-        warnings: what a reader should know.
-        provenance: everything that made it.
+        metric: name of the metric, e.g. "fid".
+        label: display name, e.g. "FID".
+        value: the classical value, comparable with published ones at the same number of images.
+        corrected_value: the bias-corrected value, or None.
+        standard_error: standard error of the corrected value, or None.
+        interval_95: (low, high) of the 95 % confidence interval, or None.
+        interval_method: how the interval was computed, or None.
+        interval_unavailable_reason: why there is no interval, or None.
+        variance_components: the contributions of the generated and the reference sample to the squared standard error, or None.
+        reference_groups: mean influence of groups of reference images, from which `frechet compare` computes how the errors of
+            two scores with the same reference are correlated, or None.
+        permutation_p_value: p-value of the hypothesis that both inputs have the same distribution, if it was tested, or None.
+        n_to_halve_interval: (generated, reference) numbers of images that would about halve the interval, or None.
+        influence: the images that raise the value most and those that lower it most, if requested, or None.
+        terms: parts of the value or further numbers, by name.
+        std: standard deviation between splits, subsets or repetitions, or None.
+        splits: for each number of splits n of the Inception Score, {"n", "mean", "std"}, if several were requested.
+        per_class: value of each class by itself, if requested; classes with too few images are absent.
+        repeats: value of each repetition; `value` is then their mean and `std` their standard deviation.
+        settings: settings of the metric (splits, neighbours, subsets, ...), by name.
+        lower_is_better: the direction of the metric; None if neither direction is better.
+        uses_reference: whether the metric compares with a reference.
+        n_generated, n_reference: numbers of images; None if a file does not record it, or the metric does not use the input.
+        skipped_images: images that could not be decoded, with the reason.
+        warnings: human-readable caveats.
+        provenance: everything that is needed to reproduce the score.
     """
 
     metric: str
@@ -84,18 +84,18 @@ class Score:
         return format(self.value, format_spec) if format_spec else str(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, without the provenance, which scores share."""
+        """Return plain values for JSON, without the metric name and the provenance, which all scores of a run share."""
         return {key: value for key, value in asdict(self).items() if key not in ("metric", "provenance")}
 
 
 @dataclass(frozen=True, eq=False)
 class ImageInfluence:
-    """What each generated image does to a Fréchet distance.
+    """The influence of each generated image on a Fréchet distance.
 
     Attributes:
-        names: (n,) what the user knows the images by.
-        mean, covariance: (n,) float64, the change of the distance if the image were removed, through the difference of
-            the means and through the covariances: negative for images that raise the distance.
+        labels: (n,) display names of the images.
+        mean, covariance: (n,) float64, change of the distance if the image is left out, through the difference of the means and
+            through the covariances; negative for images that raise the distance.
     """
 
     labels: tuple[str, ...]
@@ -104,19 +104,19 @@ class ImageInfluence:
 
     @property
     def change(self) -> np.ndarray:
-        """(n,) both."""
+        """(n,) float64, total change of the distance if the image is left out."""
         return self.mean + self.covariance
 
     def top_raising(self, count: int) -> list[dict[str, Any]]:
-        """The images that raise the distance most, worst first, as {"image", "change", "mean", "covariance"}."""
+        """Return the `count` images that raise the distance most, worst first, as {"image", "change", "mean", "covariance"}."""
         return [self._as_row(index) for index in self.rank_images()[0][:count]]
 
     def top_lowering(self, count: int) -> list[dict[str, Any]]:
-        """The images that lower the distance most, best first."""
+        """Return the `count` images that lower the distance most, best first."""
         return [self._as_row(index) for index in self.rank_images()[1][:count]]
 
     def rank_images(self) -> tuple[np.ndarray, np.ndarray]:
-        """Indices of the images that raise the distance, worst first, and of those that lower it, best first."""
+        """Return the indices of the images that raise the distance, worst first, and of those that lower it, best first."""
         change = self.change
         worst, best = np.argsort(change, kind="stable"), np.argsort(-change, kind="stable")
         return worst[change[worst] < 0], best[change[best] > 0]
@@ -131,17 +131,17 @@ class ImageInfluence:
 
 
 class ScoreUnavailableError(RequestError, KeyError):
-    """A metric of the run that could not be computed; the text says why."""
+    """Access to a metric that the run could not compute; the message gives the reason."""
 
     __str__ = Exception.__str__  # KeyError would quote it
 
 
 class Scores(Mapping[str, Score]):
-    """Scores of one comparison by the metric's key, with their common provenance.
+    """The scores of a run by metric, with their common provenance.
 
     Attributes:
-        provenance: everything that made them.
-        unavailable: why the other metrics of the run have no score, by their key. Asking for one raises `NoScore`.
+        provenance: everything that is needed to reproduce the scores.
+        unavailable: for each requested metric that could not be computed, the reason. Accessing one raises `ScoreUnavailableError`.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class Scores(Mapping[str, Score]):
         if metric in self.unavailable:
             raise ScoreUnavailableError(self.unavailable[metric])
         if metric not in self._scores:
-            raise ScoreUnavailableError(f"no score {metric!r}; there is {', '.join(self)}")
+            raise ScoreUnavailableError(f"no score {metric!r} in this run; choose from {', '.join(self)}")
         return self._scores[metric]
 
     def __repr__(self) -> str:
@@ -168,7 +168,7 @@ class Scores(Mapping[str, Score]):
         return len(self._scores)
 
     def to_dict(self) -> dict[str, Any]:
-        """{"schema": 2, "scores": {key: ...}, "unavailable": {key: reason}, "provenance": ...}."""
+        """Return {"schema": 2, "scores": {metric: ...}, "unavailable": {metric: reason}, "provenance": ...}."""
         return {
             "schema": JSON_SCHEMA,
             "scores": {key: score.to_dict() for key, score in self.items()},
@@ -177,5 +177,5 @@ class Scores(Mapping[str, Score]):
         }
 
     def to_json(self) -> str:
-        """One JSON object; NaN and infinity never occur in it."""
+        """Return one JSON object. It never contains NaN or infinity."""
         return json.dumps(self.to_dict(), indent=2, allow_nan=False)

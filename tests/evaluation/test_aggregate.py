@@ -44,7 +44,7 @@ def test_each_class_is_what_it_is_alone(folders):
         assert scores["fd"].per_class[name] == pytest.approx(float(alone), rel=1e-9)
     assert float(scores["fd"]) == pytest.approx(float(frechet.score(*folders, **TOY)["fd"]), rel=1e-9)
     assert scores["vendi"].per_class["cat"] > 1
-    assert any("fd has no value of class cow, fox, hen" in warning for warning in scores["fd"].warnings)
+    assert any("fd has no value for class cow, fox, hen" in warning for warning in scores["fd"].warnings)
     assert not any("classes have no more images" in warning for warning in scores["fd"].warnings)
 
 
@@ -61,7 +61,7 @@ def test_held_out_images_of_a_class_stand_beside_that_class(tmp_path):
             assert scores[key].per_class[name] == pytest.approx(float(score), rel=1e-9)
     bare = frechet.score(a, b, held_out=held_out / "cat", metrics=["ct", "mmd"], per_class=True, **TOY)
     assert bare["ct"].per_class == {}
-    assert any("ct has no values by class" in warning and "class folder" in warning for warning in bare["ct"].warnings)
+    assert any("ct has no values per class" in warning and "class folder" in warning for warning in bare["ct"].warnings)
     assert bare["mmd"].per_class == scores["mmd"].per_class
 
 
@@ -79,22 +79,22 @@ def test_a_class_of_many_images_has_metrics_of_every_image(folders, monkeypatch)
     assert found == expected
 
 
-def test_classes_of_fewer_images_than_dimensions_are_told(folders):
+def test_a_warning_counts_classes_with_fewer_images_than_dimensions(folders):
     scores = frechet.score(*folders, metrics=["fd", "vendi"], per_class=True, extractor="efficientnet-lite0")
-    told = [warning for warning in scores["fd"].warnings if "classes have no more images" in warning]
-    assert told[0].startswith("2 of 3 classes have no more images than the 1280 dimensions, the smallest 12")
+    small = [warning for warning in scores["fd"].warnings if "classes have no more images" in warning]
+    assert small[0].startswith("2 of 3 classes have no more images than the 1280 feature dimensions (the smallest has 12)")
     assert not any("classes have no more images" in warning for warning in scores["vendi"].warnings)
 
 
-def test_what_a_reader_should_know_of_a_later_score_is_told(folders, tmp_path):
+def test_warnings_of_later_scores_reach_the_terminal_and_the_page(folders, tmp_path):
     pytest.importorskip("jinja2")
     page = tmp_path / "page.html"
     asked = ["--metrics", "vendi,fd", "--per-class", "--extractor", "efficientnet-lite0", "--report", page]
-    code, _, told = run("score", *folders, *asked)
+    code, _, err = run("score", *folders, *asked)
     assert code == 0
-    for text, before in ((told, "warning: "), (page.read_text(), "<li>")):
-        assert text.count(f"{before}2 of 3 classes have no more images than the 1280 dimensions") == 1
-        assert text.count(f"{before}fd has no value of class cow, fox, hen") == 1
+    for text, before in ((err, "warning: "), (page.read_text(), "<li>")):
+        assert text.count(f"{before}2 of 3 classes have no more images than the 1280 feature dimensions") == 1
+        assert text.count(f"{before}fd has no value for class cow, fox, hen") == 1
 
 
 def test_labels_of_adms_files_are_classes(tmp_path):
@@ -108,12 +108,12 @@ def test_labels_of_adms_files_are_classes(tmp_path):
     np.savez(tmp_path / "bad.npz", arr_0=images, arr_1=labels.astype(float))
     np.savez(tmp_path / "short.npz", arr_0=images, arr_1=labels[:-1])
     np.savez(tmp_path / "objects.npz", arr_0=images, arr_1=labels.astype(object))
-    for name, told in (
-        ("bad", "a whole number an image"),
+    for name, message in (
+        ("bad", "float64.*integer"),
         ("short", r"expected \(30,\)"),
         ("objects", "cannot be read"),
     ):
-        with pytest.raises(RequestError, match=told):
+        with pytest.raises(RequestError, match=message):
             frechet.score(tmp_path / f"{name}.npz", tmp_path / "b.npz", per_class=True, **TOY)
 
 
@@ -158,10 +158,10 @@ def test_classes_of_shards_are_folders_in_them(folders, tmp_path):
 
 def test_images_without_classes_have_none(folders, tmp_path):
     flat = make_image_folder(tmp_path / "flat")
-    with pytest.raises(RequestError, match=r"000\.png lies in no class folder"):
+    with pytest.raises(RequestError, match=r"000\.png.*folder"):
         frechet.score(flat, folders[1], per_class=True, **TOY)
     known = frechet.collect(folders[0], **TOY)
-    with pytest.raises(RequestError, match="statistics, which know no classes"):
+    with pytest.raises(RequestError, match="statistics, which have no classes; pass images"):
         frechet.score(known, folders[1], per_class=True, **TOY)
 
 
@@ -198,14 +198,14 @@ def test_a_function_may_make_tensors_and_reuse_their_memory():
         frechet.collect(lambda count: torch.rand(count, 3, 6, 6), num_images=20, **TOY)
 
 
-def test_tensors_whose_channels_come_last_are_told_in_their_own_shape():
+def test_tensors_with_channels_last_are_reported_in_their_own_shape():
     images = torch.zeros((3, 8, 9, 3), dtype=torch.uint8)
     with pytest.raises(ImageDecodeError, match=r"a tensor of shape \(8, 9, 3\); expected \(3, h, w\)"):
         frechet.collect(images, **TOY)
 
 
 def test_a_function_needs_a_number_and_keeps_to_it():
-    with pytest.raises(RequestError, match="say how many by num_images"):
+    with pytest.raises(RequestError, match="pass num_images"):
         frechet.collect(Maker(), **TOY)
     with pytest.raises(GeneratorError, match="asked for 20 images and gave 19"):
         frechet.collect(lambda count: Maker()(count - 1), num_images=20, **TOY)
@@ -220,7 +220,7 @@ def test_a_function_that_raises_is_no_bad_image():
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
-def test_repeated_runs_are_told_by_mean_and_spread(folders):
+def test_repeated_runs_report_mean_and_standard_deviation(folders):
     score = frechet.score(*folders, num_images=20, repeat=3, seed=4, **TOY)["fd"]
     alone = [float(frechet.score(*folders, num_images=20, seed=seed, **TOY)["fd"]) for seed in (4, 5, 6)]
     assert score.repeats == pytest.approx(alone, rel=1e-9)

@@ -50,8 +50,8 @@ def test_numpys_whole_numbers_are_as_good_as_pythons(tmp_path):
 def test_it_can_be_left_out_and_says_so():
     score = frechet.score(draw(0, 60), draw(1, 70), features=True, interval="none")["fd"]
     assert score.interval_95 is None
-    assert score.interval_unavailable_reason == "not asked for"
-    with pytest.raises(RequestError, match="auto or none"):
+    assert score.interval_unavailable_reason == "not requested"
+    with pytest.raises(RequestError, match="'auto' or 'none'"):
         frechet.score(draw(0, 60), draw(1, 70), features=True, interval="yes")
 
 
@@ -81,13 +81,13 @@ def test_a_peers_file_counts_with_the_size_its_user_gives(tmp_path):
     x, y = draw(0, 200), draw(1, 300, 1.5)
     np.savez(tmp_path / "y.npz", mu=y.mean(0, dtype=np.float64), sigma=np.cov(y, rowvar=False))
     silent = frechet.score(x, tmp_path / "y.npz", features=True)["fd"]
-    told = frechet.score(x, tmp_path / "y.npz", features=True, reference_size=300)["fd"]
+    score = frechet.score(x, tmp_path / "y.npz", features=True, reference_size=300)["fd"]
     assert silent.interval_method.endswith("sampling left out (reference)")
-    assert told.interval_method.endswith("as if Gaussian (reference)")
-    assert told.standard_error > silent.standard_error
+    assert score.interval_method.endswith("as if Gaussian (reference)")
+    assert score.standard_error > silent.standard_error
 
 
-def test_equal_sets_are_not_told_apart():
+def test_equal_sets_do_not_differ_significantly():
     score = frechet.score(draw(2, 60), draw(3, 70), features=True)["fd"]
     assert score.permutation_p_value > 0.05
     assert score.interval_95[0] == 0
@@ -140,7 +140,7 @@ def test_only_images_that_raise_are_listed_as_raising():
 
 @pytest.mark.parametrize("evil", ["a\nb", "a\tb", "a\x1bb", "a\x85b", "a\u2028b", "a\u202eb"])
 def test_a_name_never_leaves_its_line(evil, tmp_path):
-    """In the table of images, and in what is told on stderr."""
+    """In the table of images, and in the warnings on stderr."""
     folder, other = make_image_folder(tmp_path / "a", 6), make_image_folder(tmp_path / "b", 6, seed=1)
     for name in ("000.png", "001.png"):  # the same image twice, and transparent
         Image.new("RGBA", (8, 8), (250, 0, 0, 9)).save(folder / f"{evil}{name}")
@@ -160,9 +160,9 @@ def test_a_name_never_leaves_its_line(evil, tmp_path):
 def test_statistics_without_every_images_features_cannot_be_explained(tmp_path):
     x = draw(0, 5000)
     np.savez(tmp_path / "x.npz", mu=x.mean(0, dtype=np.float64), sigma=np.cov(x, rowvar=False))
-    with pytest.raises(RequestError, match="give the images themselves"):
+    with pytest.raises(RequestError, match="pass the images"):
         frechet.score(tmp_path / "x.npz", draw(1, 50), features=True, explain=3)
-    with pytest.raises(RequestError, match="give the images"):
+    with pytest.raises(RequestError, match="pass the images"):
         frechet.score(tmp_path / "x.npz", draw(1, 50), features=True, metrics=["fd-infinity"])
 
 
@@ -225,12 +225,12 @@ def test_infinity_and_explain_keep_what_they_need_however_many_images_there_are(
     assert len(listed["raise"]) + len(listed["lower"]) == 8
     small = frechet.collect(sides[0], **options)
     assert small.features is None
-    with pytest.raises(RequestError, match="give the images themselves"):  # before the reference is looked at
+    with pytest.raises(RequestError, match="pass the images"):  # before the reference is looked at
         frechet.score(small, [np.zeros((2, 2, 3), np.uint8), None], metrics=["fd-infinity"], **options)
 
 
 def test_wishes_are_looked_at_before_any_file():
-    with pytest.raises(RequestError, match="auto or none"):
+    with pytest.raises(RequestError, match="'auto' or 'none'"):
         frechet.score("nowhere", "nowhere else", interval="yes")
     with pytest.raises(RequestError, match="explain is -1"):
         frechet.score("nowhere", "nowhere else", explain=-1)

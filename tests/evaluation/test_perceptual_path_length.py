@@ -84,7 +84,7 @@ def test_the_latents_are_torch_fidelitys():
     np.testing.assert_allclose(one, first, rtol=1e-6)
     np.testing.assert_allclose(other, (first + second) / 2, rtol=1e-5)
     assert score.value == pytest.approx(((first - second) ** 2).sum(1).mean(), rel=1e-5)  # so few keep their ends
-    assert score.label.startswith("PPL by test_path_length:")
+    assert score.label.startswith("PPL by test_perceptual_path_length:")
 
 
 def test_images_of_another_size_and_eight_bits():

@@ -69,7 +69,7 @@ def test_mu_and_sigma_alone_give_the_same_number(sides, tmp_path):
     score = frechet.score(sides[0], tmp_path / "peer.npz", reference_size=24, **OFFLINE)["fd"]
     assert float(score) == pytest.approx(float(frechet.score(*sides, **OFFLINE)["fd"]), rel=1e-6)
     assert score.n_reference == 24
-    assert any("does not say how it was made" in warning for warning in score.warnings)
+    assert any("does not record how it was computed" in warning for warning in score.warnings)
     assert "weights" in score.provenance["reference"]["assumed"]
 
 
@@ -103,7 +103,7 @@ def test_a_subset_is_seeded_and_nested(sides):
     assert indices(8, 0) == indices(8, 0)
     assert indices(8, 0) < indices(12, 0)
     assert indices(8, 0) != indices(8, 1)
-    with pytest.raises(TooFewImagesError, match="holds 20 images; 21 were asked for"):
+    with pytest.raises(TooFewImagesError, match=r"20 images; .*21.*num_images"):
         frechet.collect(sides[0], num_images=21, **OFFLINE)
 
 
@@ -112,7 +112,7 @@ def test_a_score_says_everything_that_made_it(sides):
     assert score.label == "FD-EfficientNet-Lite0"
     assert float(score) == pytest.approx(sum(score.terms.values()))
     assert (score.n_generated, score.n_reference) == (20, 24)
-    assert any("20 generated images span at most 19 of 1280 dimensions" in warning for warning in score.warnings)
+    assert any("20 generated images for 1280 feature dimensions" in warning for warning in score.warnings)
     made = score.provenance
     assert made["extractor"] == made["preprocessing"] == "efficientnet-lite0"
     assert (made["layer"], made["precision"], made["is_official"]) == ("1280", "float32", True)
@@ -125,10 +125,10 @@ def test_remarks_are_gathered_into_one_warning(tmp_path):
     for index in range(3):
         Image.new("RGBA", (9, 9), (index, 2, 3, 4)).save(folder / f"alpha{index}.png")
     warnings = frechet.score(folder, folder, **OFFLINE)["fd"].warnings
-    told = [warning for warning in warnings if "alpha" in warning]
-    assert len(told) == 2  # one a side
-    assert "in 3 images" in told[0]
-    assert "alpha0.png" in told[0]
+    alpha = [warning for warning in warnings if "alpha" in warning]
+    assert len(alpha) == 2  # one per input
+    assert "in 3 images" in alpha[0]
+    assert "alpha0.png" in alpha[0]
 
 
 def test_bad_images_stop_or_are_listed(sides, tmp_path):
@@ -223,24 +223,24 @@ def test_official_weights_on_one_side_are_official():
 
 
 def test_what_is_asked_of_two_statistics_must_be_what_they_are():
-    with pytest.raises(MismatchError, match="layer 192 is asked for"):
+    with pytest.raises(MismatchError, match="layer is 192, .* layer 64"):
         frechet.score(stored(), stored(), dims=192)
-    with pytest.raises(MismatchError, match="preprocessing clean is asked for"):
+    with pytest.raises(MismatchError, match="preprocessing is clean, .* tensorflow"):
         frechet.score(stored(), stored(), preprocessing="clean")
-    with pytest.raises(RequestError, match=r"^--num-images 5 is of images"):
+    with pytest.raises(RequestError, match=r"^--num-images 5 \(num_images= in Python\) .* leave it out"):
         frechet.score(stored(), stored(), num_images=5)
     assert frechet.score(stored(), stored(), dims=64, preprocessing="tensorflow")["fid"].label.startswith("FID-64")
 
 
-def test_a_reference_that_does_not_say_can_be_told():
+def test_a_reference_that_records_no_preprocessing_can_be_completed():
     silent = stored(**dict.fromkeys(FULL))
-    told = frechet.score(stored(), silent, reference_preprocessing="tensorflow")["fid"]
-    assert told.provenance["preprocessing"] == "tensorflow"
+    score = frechet.score(stored(), silent, reference_preprocessing="tensorflow")["fid"]
+    assert score.provenance["preprocessing"] == "tensorflow"
     with pytest.raises(MismatchError, match="preprocessing"):
         frechet.score(stored(), silent, reference_preprocessing="pytorch-fid")
-    with pytest.raises(MismatchError, match="says it was made with preprocessing tensorflow"):
+    with pytest.raises(MismatchError, match=r"stored\.npz .* tensorflow, but reference_preprocessing is .*; leave the option out"):
         frechet.score(silent, stored(), reference_preprocessing="pytorch-fid")
-    with pytest.raises(RequestError, match="no convention 'nonsense'"):
+    with pytest.raises(RequestError, match="preprocessing 'nonsense'; choose from pytorch-fid"):
         frechet.score(stored(), silent, reference_preprocessing="nonsense")
 
 
@@ -283,32 +283,32 @@ def test_an_indefinite_covariance_is_refused_where_few_images_do_not_show_it(met
     [
         (
             {"extractor": "nonsense"},
-            "no extractor 'nonsense'; there is inception, inception-torchvision, vgg16, efficientnet-lite0",
+            "extractor 'nonsense'.*inception, .*efficientnet-lite0",
         ),
-        ({"dims": 100}, "no dims of EfficientNet-Lite0 '100'; there is 1280"),
-        ({"preprocessing": "tensorflow"}, "no convention of efficientnet-lite0 'tensorflow'"),
-        ({"precision": "float7"}, "no precision 'float7'"),
-        ({"backend": "tpu"}, "no backend 'tpu'"),
-        ({"backend": "openvino", "device": "cuda"}, "no device of the openvino backend 'cuda'"),
+        ({"dims": 100}, "dims.*100.*1280"),
+        ({"preprocessing": "tensorflow"}, "efficientnet-lite0.*'tensorflow'"),
+        ({"precision": "float7"}, "precision 'float7'.*float32"),
+        ({"backend": "tpu"}, "backend 'tpu'.*openvino"),
+        ({"backend": "openvino", "device": "cuda"}, "openvino.*'cuda'.*cpu"),
         ({"batch_size": 0}, "batch_size is 0; expected a whole number of at least 1"),
         ({"workers": -1}, "workers is -1"),
         ({"num_images": 1}, "num_images is 1"),
         ({"seed": 2**64}, "seed is"),
         ({"on_bad_image": "ignore"}, "expected stop or skip"),
-        ({"metrics": ["nonsense"]}, "no metric 'nonsense'; there is fid"),
-        ({"metrics": ["fid"]}, "FID is the name for Inception features alone"),
-        ({"metrics": "is", "splits": [5, 0]}, r"splits are \(5, 0\); expected whole numbers of at least 1"),
-        ({"metrics": "kid", "explain": 3}, "explain lists what images do to the Fréchet distance"),
+        ({"metrics": ["nonsense"]}, "metric 'nonsense'.*fid"),
+        ({"metrics": ["fid"]}, "fid .*efficientnet-lite0; use fd"),
+        ({"metrics": "is", "splits": [5, 0]}, r"splits is \[5, 0\]; expected whole numbers of at least 1"),
+        ({"metrics": "kid", "explain": 3}, "explain is 3, .* add fd to the metrics"),
     ],
 )
-def test_wishes_that_cannot_be_met_say_what_can(sides, options, message):
+def test_invalid_options_name_the_valid_ones(sides, options, message):
     with pytest.raises(RequestError, match=message):
         frechet.score(*sides, **{**OFFLINE, **options})
 
 
 def test_statistics_are_no_images(sides, tmp_path):
     frechet.collect(sides[0], **OFFLINE).save(tmp_path / "a.npz")
-    with pytest.raises(SourceError, match="holds statistics already"):
+    with pytest.raises(SourceError, match=r"a\.npz already holds statistics; expected images"):
         frechet.collect(tmp_path / "a.npz", **OFFLINE)
 
 
@@ -348,7 +348,7 @@ def test_bfloat16_is_computed_or_refused(sides):
 def test_a_reference_of_another_extractor_is_refused_before_weights_are_looked_for(sides, tmp_path, no_weights):
     frechet.collect(sides[1], extractor="efficientnet-lite0").save(tmp_path / "r.npz")
     with pytest.raises(
-        MismatchError, match=r"r\.npz was made with efficientnet-lite0, and .* say --extractor efficientnet-lite0"
+        MismatchError, match=r"r\.npz .* efficientnet-lite0, but .* inception\. Pass --extractor efficientnet-lite0"
     ):
         frechet.score(sides[0], tmp_path / "r.npz")
 
@@ -364,8 +364,8 @@ def test_only_a_frechet_distance_warns_of_few_images_and_lists_influences(sides)
     assert scores["fd"].influence
     assert scores["kid"].influence is None
     alone = frechet.score(*sides, metrics="kid", extractor="efficientnet-lite0")["kid"]
-    assert not any("span at most" in warning for warning in alone.warnings)
-    assert any("span at most" in warning for warning in scores["fd"].warnings)
+    assert not any("feature dimensions" in warning for warning in alone.warnings)
+    assert any("feature dimensions" in warning for warning in scores["fd"].warnings)
 
 
 @pytest.mark.parametrize(("metric", "dims"), [("fd-infinity", 1280), ("mifid", 1280), ("rfid", 2048)])
@@ -375,7 +375,7 @@ def test_whatever_is_made_of_frechet_distances_warns_of_few_images(metric, dims)
     extractor = "inception" if dims == 2048 else "efficientnet-lite0"
     score = frechet.score(x, y, features=True, metrics=metric, extractor=extractor)[metric]
     assert score.value > 100  # of equal distributions
-    assert any(f"span at most 19 of {dims} dimensions" in warning for warning in score.warnings)
+    assert any(f"for {dims} feature dimensions" in warning for warning in score.warnings)
 
 
 @pytest.mark.parametrize("name", ["score", "fid", "collect", "influence"])
@@ -386,7 +386,7 @@ def test_a_keyword_that_is_mistyped_is_named_with_its_function_and_the_nearest(n
         ("feature", "did you mean features"),
         ("x", "there is"),
     ):
-        with pytest.raises(TypeError, match=rf"^frechet\.{name} has no keyword '{wrong}'; {advice}"):
+        with pytest.raises(TypeError, match=rf"^frechet\.{name}\(\) .*'{wrong}'; {advice}"):
             getattr(frechet, name)(*sides, **{wrong: 1})
-    with pytest.raises(TypeError, match="did you mean metrics"):
+    with pytest.raises(TypeError, match="did you mean 'metrics'"):
         frechet.score("nowhere", "nowhere", metric="fid")

@@ -21,6 +21,7 @@ from frechet.distances.frechet import frechet_terms
 from frechet.distances.gaussian import Gaussian
 from frechet.distances.transport import leading_directions, optimal_coupling
 from frechet.errors import OutputError, RequestError
+from frechet.evaluation.request import ScoreRequest
 from frechet.evaluation.run import evaluate
 from frechet.execution.settings import Settings
 from frechet.features.spec import FeatureSpec
@@ -52,7 +53,7 @@ def folders(tmp_path_factory):
 def page(folders, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "page.html"
     metrics = ["fd", "precision", "recall", "density", "coverage"]
-    write_report(*folders, path, per_class=False, metrics=metrics, **OFFLINE)
+    write_report(ScoreRequest(*folders, per_class=False, metrics=metrics, **OFFLINE), path)
     return path
 
 
@@ -79,7 +80,7 @@ def test_metadata_of_statistics_is_escaped(tmp_path):
         FeatureStatistics.from_features(x, spec=spec, label="caf\udce9"), labels=("caf\udce9/a.png",) * 60
     )
     reference = FeatureStatistics.from_features(x + 1, spec=spec)
-    scores = write_report(generated, reference, tmp_path / "page.html", metrics="fd,precision")
+    scores = write_report(ScoreRequest(generated, reference, metrics="fd,precision"), tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert r"caf\udce9" in text
     for shown in (text, format_scores(scores)):
@@ -89,13 +90,13 @@ def test_metadata_of_statistics_is_escaped(tmp_path):
 
 
 def test_scores_equal_those_of_score(folders, page, tmp_path):
-    scores = write_report(*folders, tmp_path / "again.html", **OFFLINE)
+    scores = write_report(ScoreRequest(*folders, **OFFLINE), tmp_path / "again.html")
     expected = frechet.score(*folders, **OFFLINE)
     assert scores["fd"].value == expected["fd"].value
     assert scores["fd"].influence is None  # shown on the page; part of the score only if requested
     assert json.loads(scores.to_json())["scores"]["fd"]["value"] == expected["fd"].value
     with pytest.raises(OutputError, match="exists"):
-        write_report(*folders, tmp_path / "again.html", **OFFLINE)
+        write_report(ScoreRequest(*folders, **OFFLINE), tmp_path / "again.html")
 
 
 def test_command_on_the_page_reproduces_the_score(folders, page, tmp_path):
@@ -135,7 +136,7 @@ def test_no_table_without_influential_images(folders, tmp_path, monkeypatch, emp
         return diagnostics
 
     monkeypatch.setattr("frechet.reports.html.compute_diagnostics", compute_one_table)
-    write_report(*folders, tmp_path / "p.html", interval="none", **OFFLINE)
+    write_report(ScoreRequest(*folders, interval="none", **OFFLINE), tmp_path / "p.html")
     page = (tmp_path / "p.html").read_text()
     assert {name for name in ("raising", "lowering") if f'id="{name}"' in page} == {"raising", "lowering"} - {empty}
 
@@ -254,7 +255,7 @@ def test_thumbnails_show_the_scored_images_or_nothing(shuffle):
     grey.pixels = 8
     loader = torch.utils.data.DataLoader([(torch.from_numpy(i).permute(2, 0, 1), 0) for i in images], shuffle=shuffle)
     settings = Settings(extractor=grey, preprocessing="beit")  # 2x/255 - 1
-    evaluation = evaluate(loader, images, settings, explain=1)
+    evaluation = evaluate(ScoreRequest(loader, images, extractor=grey, preprocessing="beit", explain=1), keep_features=True)
     thumbnails = ThumbnailCache(evaluation.statistics["generated"], evaluation.sources["generated"], settings)
     thumbnails.load(range(16))
     for row, feature in enumerate(evaluation.statistics["generated"].rows[:, 0]):
@@ -286,7 +287,7 @@ def test_last_point_of_the_curve_is_taken_from_the_score(tmp_path, monkeypatch):
         return real(generated, *rest)
 
     monkeypatch.setattr("frechet.reports.diagnostics.compute_frechet_interval", watched)
-    score = write_report(*features, tmp_path / "page.html", features=True)["fd"]
+    score = write_report(ScoreRequest(*features, features=True), tmp_path / "page.html")["fd"]
     assert computed
     assert 300 not in computed
     row = re.search(r'data-value="300">300</td>(.*?)</tr>', (tmp_path / "page.html").read_text())[1]
@@ -298,7 +299,7 @@ def test_curve_belongs_to_the_plain_distance(tmp_path):
     """The curve does not show an extrapolated distance."""
     random = np.random.default_rng(0)
     features = [random.standard_normal((n, 8)).astype(np.float32) for n in (300, 200)]
-    scores = write_report(*features, tmp_path / "page.html", features=True, metrics=["fd-infinity", "fd"])
+    scores = write_report(ScoreRequest(*features, features=True, metrics=["fd-infinity", "fd"]), tmp_path / "page.html")
     row = re.search(r'data-value="300">300</td>(.*?)</tr>', (tmp_path / "page.html").read_text())[1]
     assert float(re.search(r'data-value="([^"]+)"', row)[1]) == scores["fd"].value
     assert scores["fd"].interval_95
@@ -331,7 +332,7 @@ def test_curve_has_corrected_values_if_there_are_enough_images():
 
 def test_precision_recall_and_related_metrics_have_a_plot(folders, tmp_path):
     scores = write_report(
-        *folders, tmp_path / "p.html", metrics=["fd", "precision", "recall", "density@prdc"], **OFFLINE
+        ScoreRequest(*folders, metrics=["fd", "precision", "recall", "density@prdc"], **OFFLINE), tmp_path / "p.html"
     )
     section = (tmp_path / "p.html").read_text().partition('aria-labelledby="prdc"')[2].partition("</section>")[0]
     assert f"{scores['precision'].value:.1%} of the generated images" in section
@@ -345,7 +346,7 @@ def test_statistics_without_features_give_a_partial_report(folders, tmp_path):
     one, other = (frechet.collect(folder, **OFFLINE) for folder in folders)
     for name, statistics in (("one", one), ("other", other)):
         np.savez(tmp_path / f"{name}.npz", mu=statistics.mean, sigma=statistics.covariance)
-    write_report(tmp_path / "one.npz", tmp_path / "other.npz", tmp_path / "page.html")
+    write_report(ScoreRequest(tmp_path / "one.npz", tmp_path / "other.npz"), tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text()
     for part in ("sample-size curve", "nearest reference images"):
         assert re.search(rf"<li>[^<]*{part}[^<]*missing[^<]*Pass", text)
@@ -360,7 +361,9 @@ def test_per_class_scores_have_a_table(folders, tmp_path):
             for path in sorted(folder.iterdir())[:4]:
                 prefix = class_name[0] == "<"
                 shutil.copy(path, tmp_path / name / class_name / f"{prefix}{path.name[:2].strip('<')}.png")
-    scores = write_report(tmp_path / "one", tmp_path / "other", tmp_path / "page.html", per_class=True, **OFFLINE)
+    scores = write_report(
+        ScoreRequest(tmp_path / "one", tmp_path / "other", per_class=True, **OFFLINE), tmp_path / "page.html"
+    )
     text = (tmp_path / "page.html").read_text()
     assert set(scores["fd"].per_class) == {"dogs", "<b>cats"}
     assert '<h2 id="classes">' in text
@@ -374,9 +377,9 @@ def test_unsupported_reports_are_rejected(folders, tmp_path):
         ((*folders, tmp_path / "p.txt"), "should end in .html"),
     ):
         with pytest.raises(RequestError, match=message):
-            write_report(*arguments, **OFFLINE)
+            write_report(ScoreRequest(**OFFLINE), *arguments)
     with pytest.raises(RequestError, match="repeat=2"):
-        write_report(*folders, tmp_path / "p.html", repeat=2, **OFFLINE)
+        write_report(ScoreRequest(*folders, repeat=2, **OFFLINE), tmp_path / "p.html")
 
 
 def test_score_is_described_in_sentences():

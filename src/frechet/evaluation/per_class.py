@@ -44,7 +44,7 @@ def add_class_scores(
     everywhere = sorted(set.intersection(*map(set, classes.values())))
     class_names = sorted(set().union(*classes.values()))
     sizes = {
-        class_name: min(int((of_side == class_name).sum()) for of_side in classes.values()) for class_name in everywhere
+        class_name: min(int((of_input == class_name).sum()) for of_input in classes.values()) for class_name in everywhere
     }
     of_held_out = {request.key for request in plan.requests if request.metric.uses_held_out}
     held_out_problem = ""
@@ -64,7 +64,7 @@ def add_class_scores(
 
     def warnings_for(key: str) -> tuple[str, ...]:
         if held_out_problem and key in of_held_out:
-            return (f"{key} has no values by class: {held_out_problem}",)
+            return (f"{key} has no values per class: {held_out_problem}",)
         return (
             *_missing_class_warnings(key, class_names, values[key]),
             *(small_class_warnings if key in distances else ()),
@@ -80,8 +80,8 @@ def add_class_scores(
 def _compute_class_values(
     class_name: str, plan: MetricPlan, inputs: Mapping[str, LayerStatistics], classes: Mapping[str, np.ndarray]
 ) -> dict[str, float]:
-    """The values that one class has alone; of metrics that want held-out images, where two are of that class."""
-    members = {name: of_side == class_name for name, of_side in classes.items()}
+    """Compute the values of one class; metrics of held-out images need two held-out images of that class."""
+    members = {name: of_input == class_name for name, of_side in classes.items()}
     if "held-out" not in members or members["held-out"].sum() < 2:
         members.pop("held-out", None)
         plan = replace(plan, requests=[request for request in plan.requests if not request.metric.uses_held_out])
@@ -89,7 +89,7 @@ def _compute_class_values(
         name: {layer: _select_class(found, some, class_name) for layer, found in inputs[name].items()}
         for name, some in members.items()
     }
-    with suppress(RequestError):  # no metric is to be had of so few
+    with suppress(RequestError):  # no metric can be computed from so few images
         found = compute_scores(plan, {**inputs, **alone}, interval="none") if plan.requests else {}
         return {key: score.value for key, score in found.items()}
     return {}
@@ -117,16 +117,16 @@ def _get_class_names(
 def _missing_class_warnings(key: str, class_names: Sequence[str], values: Mapping[str, float]) -> Iterator[str]:
     missing = [class_name for class_name in class_names if class_name not in values]
     if missing:
-        yield f"{key} has no value of class {', '.join(missing)}: too few images of it, or none on one side"
+        yield f"{key} has no value for class {', '.join(missing)}: too few images, or none in one of the inputs"
 
 
 def _small_class_warnings(sizes: Mapping[str, int], dims: int) -> Iterator[str]:
-    """A word on classes whose distances are mostly bias."""
+    """Yield a warning if distances of some classes are dominated by small-sample bias."""
     few = [size for size in sizes.values() if 2 <= size <= dims]
     if few:
         yield (
-            f"{len(few)} of {len(sizes)} classes have no more images than the {dims} dimensions, the smallest {min(few)}: their values "
-            "are far too large and only comparable with others at the same numbers of images"
+            f"{len(few)} of {len(sizes)} classes have no more images than the {dims} feature dimensions (the smallest has "
+            f"{min(few)}): their values are strongly biased upwards; compare only with runs of the same sample size"
         )
 
 

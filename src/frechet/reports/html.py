@@ -8,7 +8,7 @@ import importlib.util
 import json
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from frechet.distances.interval import SIGNIFICANCE_LEVEL
 from frechet.errors import RequestError
 from frechet.evaluation.request import ScoreRequest
 from frechet.evaluation.run import Evaluation, evaluate
+from frechet.execution.settings import Settings
 from frechet.metrics import METRICS
 from frechet.reports.comparison_formats import build_tables
 from frechet.reports.diagnostics import NEIGHBOURHOOD_METRICS, CurvePoint, Diagnostics, compute_diagnostics
@@ -94,38 +95,20 @@ def _format_argument(value: object) -> str:
 
 
 def render_report_page(evaluation: Evaluation, request: ScoreRequest, command: str) -> str:
-    """The page about one run.
+    """Render the report of one run.
 
     Args:
         evaluation: scores and statistics of generated and reference images.
-        settings: the settings of the run.
+        request: what was scored.
         command: the command line that computes the same scores.
-        progress: called with (stage, done, total).
     """
     from frechet.reports.plots import render_curve, render_prdc  # imports matplotlib, an optional dependency
 
     scores = list(evaluation.scores.values())
-    distance = next((score for score in scores if _is_curve_metric(score, generated)), None)
-    has_interval = distance is not None and distance.interval_95 is not None
-    full_point = (
-        CurvePoint(generated.n, distance.value, distance.corrected_value, distance.interval_95)
-        if distance and generated.n
-        else None
-    )
-    diagnostics = compute_diagnostics(
-        generated,
-        reference,
-        seed=request.seed,
-        compute_intervals=has_interval,
-        full_point=full_point,
-        progress=request.progress or (lambda *_: None),
-    )
-    thumbnails = {
-        side: ThumbnailCache(s, evaluation.sources.get(side), request.settings)
-        for side, s in evaluation.statistics.items()
-    }
-    _load_thumbnails(thumbnails, diagnostics)
-    prdc = [score for score in scores if score.metric.partition("@")[0] in NEIGHBOURHOOD_METRICS]
+    distance = next((s for s in scores if _is_curve_metric(s, evaluation.statistics["generated"])), None)
+    diagnostics = _diagnose(evaluation, distance, request)
+    thumbnails = _load_thumbnails(evaluation, request.settings, diagnostics)
+    prdc = [(score, row) for score in scores if (row := NEIGHBOURHOOD_METRICS.get(score.metric.partition("@")[0]))]
     return _render_template(
         "report.html",
         title=scores[0].label,
@@ -151,9 +134,7 @@ def _is_curve_metric(score: Score, generated: FeatureStatistics) -> bool:
     return row.interval is not None and row.layer in ("features", generated.spec.layer)
 
 
-def _diagnose(
-    evaluation: Evaluation, distance: Score | None, settings: Settings, progress: ProgressCallback
-) -> Diagnostics:
+def _diagnose(evaluation: Evaluation, distance: Score | None, request: ScoreRequest) -> Diagnostics:
     generated, reference = evaluation.statistics["generated"], evaluation.statistics["reference"]
     full_point = (
         CurvePoint(generated.n, distance.value, distance.corrected_value, distance.interval_95)
@@ -163,10 +144,10 @@ def _diagnose(
     return compute_diagnostics(
         generated,
         reference,
-        seed=settings.seed,
+        seed=request.seed,
         compute_intervals=distance is not None and distance.interval_95 is not None,
         full_point=full_point,
-        progress=progress,
+        progress=request.progress or (lambda *_: None),
     )
 
 
