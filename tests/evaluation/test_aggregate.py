@@ -82,7 +82,9 @@ def test_a_class_of_many_images_has_metrics_of_every_image(folders, monkeypatch)
 def test_a_warning_counts_classes_with_fewer_images_than_dimensions(folders):
     scores = frechet.score(*folders, metrics=["fd", "vendi"], per_class=True, extractor="efficientnet-lite0")
     small = [warning for warning in scores["fd"].warnings if "classes have no more images" in warning]
-    assert small[0].startswith("2 of 3 classes have no more images than the 1280 feature dimensions (the smallest has 12)")
+    assert small[0].startswith(
+        "2 of 3 classes have no more images than the 1280 feature dimensions (the smallest has 12)"
+    )
     assert not any("classes have no more images" in warning for warning in scores["vendi"].warnings)
 
 
@@ -302,3 +304,11 @@ def test_an_iterator_is_read_once_for_all_runs(two_extractors):
     expected = frechet.score(one, other, metrics=two_extractors, repeat=2, **TOY)
     assert not scores.unavailable
     assert [float(score) for score in scores.values()] == pytest.approx([float(s) for s in expected.values()], rel=1e-9)
+
+
+def test_class_names_are_plain_text(tmp_path):
+    images, labels = np.random.default_rng(0).integers(0, 256, (30, 9, 9, 3), np.uint8), np.repeat([3, 7], 15)
+    for name in "ab":
+        np.savez(tmp_path / f"{name}.npz", arr_0=images if name == "a" else 255 - images, arr_1=labels)
+    score = frechet.score(tmp_path / "a.npz", tmp_path / "b.npz", per_class=True, **TOY)["fd"]
+    assert [type(key) for key in score.per_class] == [str, str]

@@ -52,7 +52,9 @@ def test_arrays_files_and_statistics_mix_freely(sides, expected, tmp_path):
         score = frechet.score(a, other, features=True)["fid"]
         assert float(score) == pytest.approx(expected, rel=1e-6)
         assert score.label == "FID-64"  # as for any statistics of such a size that do not say
-        assert any("does not record how it was computed; assuming extractor inception" in warning for warning in score.warnings)
+        assert any(
+            "does not record how it was computed; assuming extractor inception" in warning for warning in score.warnings
+        )
         assert (score.n_generated, score.n_reference) in ((300, 200), (300, None))
 
 
@@ -166,7 +168,7 @@ def test_a_file_is_refused_by_its_name(tmp_path, sides):
 def test_flags_about_images_are_held_against_the_features(sides):
     assert frechet.score(*sides, features=True, dims=64)["fid"].label == "FID-64"
     for wishes, message in (
-        ({"dims": 192}, "layer 192 is asked for, and the generated statistics"),
+        ({"dims": 192}, "layer is 192, but the generated statistics"),
         ({"weights": "w.pth"}, "^--weights w.pth is of images"),
         ({"num_images": 5}, "^--num-images 5 is of images"),
         ({"extractor": "efficientnet-lite0"}, "has 64 features an image; efficientnet-lite0 gives 1280"),
@@ -177,9 +179,7 @@ def test_flags_about_images_are_held_against_the_features(sides):
 
 def test_what_is_said_of_features_is_held_against_the_other_side(sides):
     made = FeatureStatistics.from_features(sides[1], spec=FeatureSpec(preprocessing="clean"), label="made")
-    with pytest.raises(
-        MismatchError, match="preprocessing is tensorflow, .* reference statistics made .* clean"
-    ):
+    with pytest.raises(MismatchError, match=r"preprocessing is tensorflow, .* reference statistics made .* clean"):
         frechet.score(sides[0], made, features=True, preprocessing="tensorflow")
     score = frechet.score(sides[0], made, features=True, preprocessing="clean")["fid"]
     assert score.provenance["preprocessing"] == "clean"
@@ -197,7 +197,7 @@ def test_stats_of_features_are_stored_with_what_is_said_of_them(tmp_path, sides,
     assert json.loads(out)["scores"]["fid"]["value"] == pytest.approx(expected, rel=1e-6)
     code, _, err = run("stats", b, tmp_path / "t.npz", "--features", "--dims", "2048")
     assert code == 2
-    assert "layer 2048 is asked for" in err
+    assert "layer is 2048, but" in err
 
 
 def test_statistics_are_no_features_to_make_statistics_of(tmp_path, sides):

@@ -223,9 +223,9 @@ def test_official_weights_on_one_side_are_official():
 
 
 def test_what_is_asked_of_two_statistics_must_be_what_they_are():
-    with pytest.raises(MismatchError, match="layer is 192, .* layer 64"):
+    with pytest.raises(MismatchError, match=r"layer is 192, .* layer 64"):
         frechet.score(stored(), stored(), dims=192)
-    with pytest.raises(MismatchError, match="preprocessing is clean, .* tensorflow"):
+    with pytest.raises(MismatchError, match=r"preprocessing is clean, .* tensorflow"):
         frechet.score(stored(), stored(), preprocessing="clean")
     with pytest.raises(RequestError, match=r"^--num-images 5 \(num_images= in Python\) .* leave it out"):
         frechet.score(stored(), stored(), num_images=5)
@@ -238,7 +238,9 @@ def test_a_reference_that_records_no_preprocessing_can_be_completed():
     assert score.provenance["preprocessing"] == "tensorflow"
     with pytest.raises(MismatchError, match="preprocessing"):
         frechet.score(stored(), silent, reference_preprocessing="pytorch-fid")
-    with pytest.raises(MismatchError, match=r"stored\.npz .* tensorflow, but reference_preprocessing is .*; leave the option out"):
+    with pytest.raises(
+        MismatchError, match=r"stored\.npz .* tensorflow, but reference_preprocessing is .*; leave the option out"
+    ):
         frechet.score(silent, stored(), reference_preprocessing="pytorch-fid")
     with pytest.raises(RequestError, match="preprocessing 'nonsense'; choose from pytorch-fid"):
         frechet.score(stored(), silent, reference_preprocessing="nonsense")
@@ -382,7 +384,7 @@ def test_whatever_is_made_of_frechet_distances_warns_of_few_images(metric, dims)
 def test_a_keyword_that_is_mistyped_is_named_with_its_function_and_the_nearest(name):
     sides = ["nowhere"] if name == "collect" else ["nowhere", "nowhere"]
     for wrong, advice in (
-        ("batchsize", "did you mean batch_size"),
+        ("batchsize", "did you mean 'batch_size'"),
         ("feature", "did you mean features"),
         ("x", "there is"),
     ):

@@ -209,7 +209,9 @@ def find_embedded_images(statistics: FeatureStatistics) -> Iterator[ImageSource]
     path = statistics.path
     if statistics.features is None and path is not None and path.suffix.lower() == ".npz" and "arr_0" in npz_keys(path):
         with suppress(SourceError):  # an array of something other than images
-            yield open_source(path)
+            source = open_source(path)
+            source.label = statistics.label
+            yield source
 
 
 def require_consistent_options(inputs: Mapping[str, FeatureStatistics], settings: Settings) -> None:

@@ -41,10 +41,11 @@ def add_class_scores(
     classes = {
         name: _get_class_names(name, inputs, sources, settings) for name in ("generated", "reference") if name in inputs
     }
-    everywhere = sorted(set.intersection(*map(set, classes.values())))
-    class_names = sorted(set().union(*classes.values()))
+    everywhere = sorted(set.intersection(*(set(each.tolist()) for each in classes.values())))
+    class_names = sorted(set().union(*(each.tolist() for each in classes.values())))
     sizes = {
-        class_name: min(int((of_input == class_name).sum()) for of_input in classes.values()) for class_name in everywhere
+        class_name: min(int((of_input == class_name).sum()) for of_input in classes.values())
+        for class_name in everywhere
     }
     of_held_out = {request.key for request in plan.requests if request.metric.uses_held_out}
     held_out_problem = ""
@@ -81,7 +82,7 @@ def _compute_class_values(
     class_name: str, plan: MetricPlan, inputs: Mapping[str, LayerStatistics], classes: Mapping[str, np.ndarray]
 ) -> dict[str, float]:
     """Compute the values of one class; metrics of held-out images need two held-out images of that class."""
-    members = {name: of_input == class_name for name, of_side in classes.items()}
+    members = {name: of_input == class_name for name, of_input in classes.items()}
     if "held-out" not in members or members["held-out"].sum() < 2:
         members.pop("held-out", None)
         plan = replace(plan, requests=[request for request in plan.requests if not request.metric.uses_held_out])

@@ -41,31 +41,42 @@ def perceptual_path_length(
     progress: ProgressCallback | None = None,
     **options: Any,
 ) -> Score:
-    """How fast a generator's images change along the way between two latents: the mean of distance / epsilon².
+    """Compute the perceptual path length: how much images change along the path between two latents.
 
-    Latents z0 and z1 are drawn from a normal distribution as torch-fidelity draws them; the images at z0 and at the point
-    `epsilon` of the way to z1 are compared, and the mean is of the distances between the 1st and the 99th percentile.
-    PPL in the literature is by LPIPS, which is left to its libraries (torchmetrics' and lpips'): give it as `distance`.
-    Without, the distance is the squared Euclidean one of an extractor's features, and the label says so.
+    The value is the mean of distance / epsilon² over pairs of images whose latents are a step of `epsilon` apart. The ends of
+    each path are drawn from a standard normal distribution in torch-fidelity's order; distances outside the 1st to 99th
+    percentile are left out. Published values use LPIPS as the distance: pass `distance`, for example from torchmetrics or lpips.
+    Without it, the distance is the squared Euclidean distance between features of an extractor, and the label says so.
 
     Args:
-        generator: (n, latent_size) float32 -> n images, the same for the same latents: floating point (n, h, w, 3) in
-            `value_range`, an array or a tensor; or, with `distance`, whatever that takes.
-        latent_size: z.
-        num_samples: pairs of latents, at least 2.
-        interpolation: "lerp", "slerp_any", or "slerp_unit" (latents of length 1).
-        epsilon: the step, in 0..1.
-        distance: (images, images) -> (n,) distances that are quadratic in small steps, as LPIPS is.
-        value_range: what stands for black and white in images of floating point.
-        progress: called with (what, pairs done, pairs in all).
-        **options: of `Settings`: extractor, dims, convention, weights, backend, device, batch_size, seed.
+        generator: maps (n, latent_size) float32 latents to n images, the same for the same latents: floating point
+            (n, h, w, 3) in `value_range`, as an array or tensor; or whatever `distance` takes.
+        latent_size: dimension of the latents, at least 1.
+        num_samples: number of pairs of latents, at least 2.
+        interpolation: "lerp", "slerp_any", or "slerp_unit" (latents of unit length).
+        epsilon: length of the step, in (0, 1].
+        distance: maps (images, images) to (n,) distances that are quadratic in small steps, as LPIPS is.
+        value_range: values of black and white in floating-point images.
+        progress: called with (stage, pairs done, pairs in all).
+        **options: extractor, dims, preprocessing, weights, backend, device, batch_size and seed of
+            `frechet.execution.settings.Settings`.
 
     Returns:
-        A score, its standard error that of the trimmed mean.
+        The score with the standard error of the trimmed mean.
 
     Raises:
-        RequestError: a wish that cannot be met, or images of another kind.
+        RequestError: invalid arguments, or images of the wrong type, shape or range.
         RunError: a distance is not finite.
+
+    Source: Karras et al. 2019, arXiv:1812.04948, equation 2.
+
+    Example:
+        >>> import numpy as np, frechet
+        >>> def distance(x, y):
+        ...     return ((x - y) ** 2).sum(axis=1)
+        >>> score = frechet.perceptual_path_length(lambda z: z, 4, num_samples=2000, distance=distance)
+        >>> 7 < float(score) < 9  # E|z1 - z0|² = 2 · 4, with tails left out
+        True
     """
     value_range = validate_value_range(value_range)
     settings = _validate_arguments(num_samples, latent_size, epsilon, interpolation, options)
@@ -99,13 +110,17 @@ def _make_score(
         lower_is_better=True,
         uses_reference=False,
         n_generated=len(distances),
-        warnings=(_ROUNDING_WARNING,) if getattr(distance_fn, "eight_bits", False) else (),
+        warnings=(_ROUNDING_WARNING,) if getattr(distance_fn, "has_uint8_images", False) else (),
         provenance=_build_provenance(distance_fn, settings),
     )
 
 
 class _FeatureDistance:
-    """The squared distance of features; `eight_bits` remembers that images were rounded."""
+    """The squared Euclidean distance between features.
+
+    Attributes:
+        has_uint8_images: whether the generator returned images that were rounded to 8 bits.
+    """
 
     def __init__(self, extractor: LoadedExtractor, value_range: tuple[float, float]) -> None:
         self.extractor, self.value_range = extractor, value_range
@@ -121,14 +136,15 @@ class _FeatureDistance:
         fit = images.ndim == 4 and images.shape[3] == 3 and images.size
         if not fit or (images.dtype.kind != "f" and images.dtype != np.uint8):
             raise SourceError(
-                f"the generator gave {images.dtype} of shape {images.shape}; expected floating point (n, h, w, 3), channels last"
+                f"the generator returned {images.dtype} of shape {images.shape}; expected floating point (n, h, w, 3), channels last. For "
+                "(n, 3, h, w), return x.transpose(0, 2, 3, 1)"
             )
         low, high = self.value_range if images.dtype.kind == "f" else (0, 255)
         slack = 0.01 * (high - low)
         if not (images.min() >= low - slack and images.max() <= high + slack):
             raise SourceError(
                 f"the generator's images range from {images.min():.4g} to {images.max():.4g}; expected {low:g} to {high:g}. "
-                "Clip them, or say value_range=(black, white), for instance (-1, 1)"
+                "Clamp them, or pass value_range=(low, high), e.g. (-1, 1)"
             )
         self.has_uint8_images = self.has_uint8_images or images.dtype == np.uint8
         return self._resize((images.astype(float) - low) * (255 / (high - low)))
@@ -158,14 +174,15 @@ def _validate_arguments(
     """
     for name, value, least in (("num_samples", num_samples, 2), ("latent_size", latent_size, 1)):
         if not isinstance(value, (int, np.integer)) or value < least:
-            raise RequestError(f"{name} is {value!r}; expected a whole number of at least {least}")
+            raise RequestError(f"{name} is {value!r}; expected an integer of at least {least}")
     if not 0 < epsilon <= 1:
-        raise RequestError(f"epsilon is {epsilon!r}; expected a share of the way, more than 0 and at most 1")
+        raise RequestError(f"epsilon is {epsilon!r}; expected a fraction of the path, in (0, 1]")
     validate_choice(interpolation, INTERPOLATIONS, "interpolation")
     unsupported = [name for name in options if name not in _SUPPORTED_OPTIONS]
     if unsupported:
         raise RequestError(
-            f"a path length has no use for {', '.join(unsupported)}; it takes {', '.join(_SUPPORTED_OPTIONS)} (features are float32)"
+            f"perceptual_path_length does not support {', '.join(unsupported)}; choose from {', '.join(_SUPPORTED_OPTIONS)} (features are "
+            "computed in float32)"
         )
     return Settings(**options)
 

@@ -48,6 +48,8 @@ class ImageSource(Protocol):
     def iter_images(self, source_indices: Sequence[int]) -> Iterator[ImageRef]:
         """The pictures at these places (ascending), numbered anew from 0."""
 
+    def get_class_names(self, source_indices: Sequence[int]) -> list[str]: ...
+
     def fingerprints(self, source_indices: Sequence[int]) -> Iterator[str]:
         """For each of these images, what tells it from another that may take its place: name, size, time.
 

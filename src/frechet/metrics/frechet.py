@@ -76,7 +76,7 @@ def require_all_features(statistics: FeatureStatistics) -> None:
     if statistics.features is None:
         raise RequestError(
             f"{statistics.label} contains statistics without the features of every image, which the influence of images and FID∞ need: "
-            "give the images themselves as the generated input"
+            "pass the images themselves as the generated input"
         )
 
 

@@ -68,7 +68,6 @@ class FeatureStatistics:
     formats: Mapping[str, int] = field(default_factory=dict)
     sha256: str | None = None
     made_by: str | None = None
-    path: Path | None = None
     covariance_eps: float = float(np.finfo(np.float64).eps)
 
     @classmethod
