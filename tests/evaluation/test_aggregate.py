@@ -36,7 +36,7 @@ def folders(tmp_path_factory):
     return folder / "a", folder / "b"
 
 
-def test_each_class_is_what_it_is_alone(folders):
+def test_the_score_of_a_class_is_that_of_its_images(folders):
     scores = frechet.score(*folders, metrics=["fd", "vendi"], per_class=True, **TOY)
     assert set(scores["fd"].per_class) == {"cat", "dog"}
     for name in ("cat", "dog"):
@@ -48,7 +48,7 @@ def test_each_class_is_what_it_is_alone(folders):
     assert not any("classes have no more images" in warning for warning in scores["fd"].warnings)
 
 
-def test_held_out_images_of_a_class_stand_beside_that_class(tmp_path):
+def test_a_class_is_compared_with_held_out_images_of_that_class(tmp_path):
     """C_T of a class beside held-out images of all kinds calls every generator a copier: those lie far from the class."""
     for seed, side in enumerate(("a", "b", "h")):
         for name in ("cat", "dog"):
@@ -65,7 +65,7 @@ def test_held_out_images_of_a_class_stand_beside_that_class(tmp_path):
     assert bare["mmd"].per_class == scores["mmd"].per_class
 
 
-def test_a_class_of_many_images_has_metrics_of_every_image(folders, monkeypatch):
+def test_large_classes_have_metrics_that_need_every_image(folders, monkeypatch):
     """Of 8 d images or more a sample is kept where nothing else is asked: of one dimension, 12 are more than 8 d."""
 
     def means(images):
@@ -99,7 +99,7 @@ def test_warnings_of_later_scores_reach_the_terminal_and_the_page(folders, tmp_p
         assert text.count(f"{before}fd has no value for class cow, fox, hen") == 1
 
 
-def test_labels_of_adms_files_are_classes(tmp_path):
+def test_classes_come_from_arr_1_of_adm_files(tmp_path):
     random = np.random.default_rng(0)
     images, labels = random.integers(0, 256, (30, 9, 9, 3), np.uint8), np.repeat([3, 7], 15)
     np.savez(tmp_path / "a.npz", arr_0=images, arr_1=labels)
@@ -120,7 +120,7 @@ def test_labels_of_adms_files_are_classes(tmp_path):
 
 
 @pytest.mark.parametrize("sharded", ["{a-0,a-1}.npz", "a-*.npz"])
-def test_labels_of_sharded_files_are_those_of_each(tmp_path, sharded):
+def test_sharded_files_use_their_own_class_labels(tmp_path, sharded):
     random = np.random.default_rng(0)
     images, labels = random.integers(0, 256, (30, 9, 9, 3), np.uint8), np.tile([3, 7, 7], 10)
     np.savez(tmp_path / "a-0.npz", arr_0=images[:11], arr_1=labels[:11])
@@ -133,7 +133,7 @@ def test_labels_of_sharded_files_are_those_of_each(tmp_path, sharded):
     assert set(found) == {"3", "7"}
 
 
-def test_labels_of_a_file_in_a_store_are_classes(tmp_path):
+def test_classes_come_from_arr_1_of_remote_files(tmp_path):
     fsspec = pytest.importorskip("fsspec")
     images, labels = np.random.default_rng(0).integers(0, 256, (30, 9, 9, 3), np.uint8), np.repeat([3, 7], 15)
     np.savez(tmp_path / "a.npz", arr_0=images, arr_1=labels)
@@ -145,7 +145,7 @@ def test_labels_of_a_file_in_a_store_are_classes(tmp_path):
     assert frechet.score(*sides, per_class=True, **TOY)["fd"].per_class == expected
 
 
-def test_classes_of_shards_are_folders_in_them(folders, tmp_path):
+def test_classes_of_shards_are_member_folders(folders, tmp_path):
     """Not the folder that the shards lie in."""
     for side, folder in zip("ab", folders, strict=True):
         for shard in range(2):
@@ -158,7 +158,7 @@ def test_classes_of_shards_are_folders_in_them(folders, tmp_path):
     assert found == {name: pytest.approx(value, rel=1e-9) for name, value in expected.items()}
 
 
-def test_images_without_classes_have_none(folders, tmp_path):
+def test_per_class_is_rejected_without_classes(folders, tmp_path):
     flat = make_image_folder(tmp_path / "flat")
     with pytest.raises(RequestError, match=r"000\.png.*folder"):
         frechet.score(flat, folders[1], per_class=True, **TOY)
@@ -178,7 +178,7 @@ class Maker:
         return self.random.integers(0, 256, (count, 6, 6, 3), np.uint8)
 
 
-def test_a_function_is_scored_as_the_images_that_it_makes():
+def test_a_function_gets_the_score_of_its_images():
     maker = Maker()
     found = frechet.collect(maker, num_images=150, **TOY)
     assert maker.asked == [64, 64, 22]
@@ -206,14 +206,14 @@ def test_tensors_with_channels_last_are_reported_in_their_own_shape():
         frechet.collect(images, **TOY)
 
 
-def test_a_function_needs_a_number_and_keeps_to_it():
+def test_a_function_needs_num_images_and_must_return_as_many():
     with pytest.raises(RequestError, match="pass num_images"):
         frechet.collect(Maker(), **TOY)
     with pytest.raises(GeneratorError, match="asked for 20 images and gave 19"):
         frechet.collect(lambda count: Maker()(count - 1), num_images=20, **TOY)
 
 
-def test_a_function_that_raises_is_no_bad_image():
+def test_an_exception_of_a_function_is_not_a_bad_image():
     def broken(_count):
         raise ZeroDivisionError("a division that nobody foresaw")
 
@@ -233,7 +233,7 @@ def test_repeated_runs_report_mean_and_standard_deviation(folders):
         frechet.score(*folders, repeat=0, **TOY)
 
 
-def test_repeated_runs_by_class_are_means_and_say_why_there_is_no_interval(folders):
+def test_repeated_runs_average_classes_and_explain_missing_intervals(folders):
     options = {"metrics": ["fd", "vendi"], "num_images": 30, "per_class": True, **TOY}
     found = frechet.score(*folders, repeat=2, seed=4, **options)
     alone = [frechet.score(*folders, seed=seed, **options) for seed in (4, 5)]
@@ -267,7 +267,7 @@ def two_extractors(monkeypatch):
     return ["fd", "fd-dinov2"]
 
 
-def test_a_function_makes_its_images_once_for_all_extractors(two_extractors):
+def test_all_extractors_get_the_same_generated_images(two_extractors):
     """As many images in a list are scored alike; a function's next images would be others."""
     maker, reference = Maker(), np.random.default_rng(1).integers(0, 256, (90, 6, 6, 3), np.uint8)
     scores = frechet.score(maker, reference, metrics=two_extractors, num_images=90, **TOY)
@@ -281,14 +281,14 @@ def test_a_function_makes_its_images_once_for_all_extractors(two_extractors):
     }
 
 
-def test_each_repeated_run_has_images_of_its_own_from_a_function(two_extractors):
+def test_each_repetition_generates_its_own_images(two_extractors):
     maker, reference = Maker(), Maker()(90)
     found = frechet.score(maker, reference, metrics=two_extractors, num_images=90, repeat=2, **TOY)
     assert maker.asked == [64, 26] * 2
     assert all(score.std > 0 for score in found.values())
 
 
-def test_images_of_pil_are_kept_as_they_are(two_extractors):
+def test_pil_images_are_not_modified(two_extractors):
     """Of every kind: a palette's indices are no colours."""
     arrays = Maker()(30)
     pictures = [Image.fromarray(array) for array in arrays]

@@ -77,7 +77,7 @@ def test_more_rows_than_a_block_give_the_moments_of_all():
 
 
 @pytest.mark.parametrize("how", ["arrays", "npy", "clean-fid", "torch-fidelity"])
-def test_of_many_features_every_one_counts_where_a_metric_asks(tmp_path, monkeypatch, how):
+def test_metrics_that_need_every_row_get_every_row(tmp_path, monkeypatch, how):
     """From 8 d rows on a sample is kept of them; of 4,096 once, and KID, FID-infinity and the influences were refused."""
     monkeypatch.setattr(row_sample, "MAX_SAMPLE_ROWS", 50)
     random = np.random.default_rng(0)
@@ -134,12 +134,12 @@ def at(place, value, n=5000):
         (object(), "dtype object and shape"),
     ],
 )
-def test_what_is_no_features_is_refused_with_what_was_given(features, message):
+def test_invalid_features_are_rejected_with_dtype_and_shape(features, message):
     with pytest.raises(StatisticsError, match=message):
         frechet.score(features, features, features=True)
 
 
-def test_a_file_is_refused_by_its_name(tmp_path, sides):
+def test_unreadable_feature_files_are_rejected_by_name(tmp_path, sides):
     a, _ = saved(tmp_path, sides)
     np.save(tmp_path / "nan.npy", at(17, np.nan))
     np.savez(tmp_path / "two.npz", arr_0=sides[0], features=sides[0])
@@ -165,7 +165,7 @@ def test_a_file_is_refused_by_its_name(tmp_path, sides):
         assert str(tmp_path / name) in str(caught.value)
 
 
-def test_flags_about_images_are_held_against_the_features(sides):
+def test_image_options_are_rejected_for_features(sides):
     assert frechet.score(*sides, features=True, dims=64)["fid"].label == "FID-64"
     for wishes, message in (
         ({"dims": 192}, "layer is 192, but the generated statistics"),
@@ -177,7 +177,7 @@ def test_flags_about_images_are_held_against_the_features(sides):
             frechet.score(*sides, features=True, **wishes)
 
 
-def test_what_is_said_of_features_is_held_against_the_other_side(sides):
+def test_declared_features_must_match_the_reference(sides):
     made = FeatureStatistics.from_features(sides[1], spec=FeatureSpec(preprocessing="clean"), label="made")
     with pytest.raises(MismatchError, match=r"preprocessing is tensorflow, .* reference statistics made .* clean"):
         frechet.score(sides[0], made, features=True, preprocessing="tensorflow")
@@ -186,7 +186,7 @@ def test_what_is_said_of_features_is_held_against_the_other_side(sides):
     assert "convention" not in score.provenance["generated"]["assumed"]
 
 
-def test_stats_of_features_are_stored_with_what_is_said_of_them(tmp_path, sides, expected):
+def test_stored_features_record_their_declared_settings(tmp_path, sides, expected):
     a, b = saved(tmp_path, sides)
     code, out, _ = run("stats", b, tmp_path / "s.npz", "--features", "--preprocessing", "clean", "--dims", "64")
     assert (code, out) == (0, f"{tmp_path / 's.npz'}: 200 rows, 64 dimensions\n")
@@ -200,7 +200,7 @@ def test_stats_of_features_are_stored_with_what_is_said_of_them(tmp_path, sides,
     assert "layer is 2048, but" in err
 
 
-def test_statistics_are_no_features_to_make_statistics_of(tmp_path, sides):
+def test_collect_rejects_statistics_as_features(tmp_path, sides):
     FeatureStatistics.from_features(sides[0]).save(tmp_path / "own.npz")
     np.savez(tmp_path / "peer.npz", mu=np.zeros(3), sigma=np.eye(3))
     for name in ("own.npz", "peer.npz"):
@@ -208,7 +208,7 @@ def test_statistics_are_no_features_to_make_statistics_of(tmp_path, sides):
             frechet.collect(tmp_path / name, features=True)
 
 
-def test_features_without_the_flag_are_not_taken_for_images(tmp_path, sides):
+def test_features_are_not_mistaken_for_images(tmp_path, sides):
     a, b = saved(tmp_path, sides)
     for side, message in ((a, r"float32 of shape \(300, 64\)"), (b, "has no images"), (sides[0], "array of shape")):
         with pytest.raises(SourceError, match=message) as caught:

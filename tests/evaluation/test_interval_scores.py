@@ -24,7 +24,7 @@ def draw(seed, n, scale=1.0, shift=0.0):
     return (np.random.default_rng(seed).standard_normal((n, D)) * scale + shift).astype(np.float32)
 
 
-def test_a_score_shows_plain_corrected_and_interval_side_by_side():
+def test_a_score_has_plain_and_corrected_value_and_interval():
     score = frechet.score(draw(0, 60), draw(1, 70, 1.5, 0.5), features=True)["fd"]
     low, high = score.interval_95
     assert low < score.corrected_value < high
@@ -37,7 +37,7 @@ def test_a_score_shows_plain_corrected_and_interval_side_by_side():
     assert "240 generated, 280 reference" in text
 
 
-def test_numpys_whole_numbers_are_as_good_as_pythons(tmp_path):
+def test_numpy_integers_are_accepted(tmp_path):
     """A seed out of `np.arange`, a size out of an array's shape: all of it goes into JSON."""
     y = frechet.Statistics.from_features(draw(1, 70))
     np.savez(tmp_path / "peer.npz", mu=y.mean, sigma=y.covariance)
@@ -47,7 +47,7 @@ def test_numpys_whole_numbers_are_as_good_as_pythons(tmp_path):
     frechet.collect(draw(0, 60), features=True, seed=np.int64(3)).save(tmp_path / "x.npz")
 
 
-def test_it_can_be_left_out_and_says_so():
+def test_interval_none_is_recorded():
     score = frechet.score(draw(0, 60), draw(1, 70), features=True, interval="none")["fd"]
     assert score.interval_95 is None
     assert score.interval_unavailable_reason == "not requested"
@@ -65,7 +65,7 @@ def test_stored_statistics_give_the_interval_of_the_features(tmp_path):
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 60])
-def test_few_rows_of_many_images_are_no_ground_for_an_interval(count):
+def test_too_few_stored_rows_give_no_interval(count):
     """As a side keeps of which nearly all images could not be decoded: the same as of none."""
     full, y = frechet.Statistics.from_features(draw(0, 300)), frechet.Statistics.from_features(draw(1, 300, 1.5))
     few, none = (
@@ -77,7 +77,7 @@ def test_few_rows_of_many_images_are_no_ground_for_an_interval(count):
     assert few.corrected_value == none.corrected_value
 
 
-def test_a_peers_file_counts_with_the_size_its_user_gives(tmp_path):
+def test_reference_size_widens_the_interval_of_a_foreign_file(tmp_path):
     x, y = draw(0, 200), draw(1, 300, 1.5)
     np.savez(tmp_path / "y.npz", mu=y.mean(0, dtype=np.float64), sigma=np.cov(y, rowvar=False))
     silent = frechet.score(x, tmp_path / "y.npz", features=True)["fd"]
@@ -94,7 +94,7 @@ def test_equal_sets_do_not_differ_significantly():
     assert "no significant difference" in format_scores(frechet.score(draw(2, 60), draw(3, 70), features=True))
 
 
-def test_the_worst_images_are_those_whose_removal_helps_most():
+def test_influential_images_are_those_whose_removal_changes_most():
     x, y = draw(0, 400), draw(1, 500)
     x[[7, 90]] += 4
     found = frechet.influence(x, y, features=True)
@@ -108,7 +108,7 @@ def test_the_worst_images_are_those_whose_removal_helps_most():
     assert listed["raise"][0]["change"] == listed["raise"][0]["mean"] + listed["raise"][0]["covariance"]
 
 
-def test_explain_names_files_and_keeps_their_names_tame(tmp_path):
+def test_explain_lists_files_with_escaped_names(tmp_path):
     folder = make_image_folder(tmp_path / "a", 20, seed=1)
     for index, image in enumerate(make_tiles("skimage/data/astronaut.png", 20)):
         Image.fromarray(np.asarray(image)).save(folder / f"real {index:02d}.png")
@@ -139,7 +139,7 @@ def test_only_images_that_raise_are_listed_as_raising():
 
 
 @pytest.mark.parametrize("evil", ["a\nb", "a\tb", "a\x1bb", "a\x85b", "a\u2028b", "a\u202eb"])
-def test_a_name_never_leaves_its_line(evil, tmp_path):
+def test_file_names_never_break_a_line(evil, tmp_path):
     """In the table of images, and in the warnings on stderr."""
     folder, other = make_image_folder(tmp_path / "a", 6), make_image_folder(tmp_path / "b", 6, seed=1)
     for name in ("000.png", "001.png"):  # the same image twice, and transparent
@@ -185,7 +185,7 @@ def test_infinity_finds_the_intercept_of_the_bias():
     assert abs(np.mean(infinite) - truth) < 0.4 * (np.mean(plain) - truth)
 
 
-def test_infinity_is_fitted_to_the_sizes_that_there_were(monkeypatch):
+def test_infinity_is_fitted_to_available_sizes(monkeypatch):
     """A distance of exactly 3 + 5 (1/n + 1/m) has the intercept 3, whatever a quarter of the images is rounded to."""
     sizes = []
 
@@ -214,7 +214,7 @@ def test_infinity_is_seeded_and_labelled():
     assert "FID∞" in one.interval_unavailable_reason
 
 
-def test_infinity_and_explain_keep_what_they_need_however_many_images_there_are(monkeypatch, tmp_path):
+def test_infinity_and_explain_keep_every_row(monkeypatch, tmp_path):
     monkeypatch.setattr(
         "frechet.statistics.accumulator.row_sample_size", lambda n, dims: 4
     )  # as if there were more than 8 d
@@ -229,13 +229,13 @@ def test_infinity_and_explain_keep_what_they_need_however_many_images_there_are(
         frechet.score(small, [np.zeros((2, 2, 3), np.uint8), None], metrics=["fd-infinity"], **options)
 
 
-def test_wishes_are_looked_at_before_any_file():
+def test_options_are_validated_before_any_file_is_read():
     with pytest.raises(RequestError, match="'auto' or 'none'"):
         frechet.score("nowhere", "nowhere else", interval="yes")
     with pytest.raises(RequestError, match="explain is -1"):
         frechet.score("nowhere", "nowhere else", explain=-1)
 
 
-def test_infinity_bears_another_label_than_the_distance():
+def test_infinity_has_its_own_label():
     scores = frechet.score(draw(0, 60), draw(1, 70), features=True, metrics=["fd", "fd-infinity"])
     assert len({score.label for score in scores.values()}) == 2

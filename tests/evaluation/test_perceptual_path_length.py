@@ -36,7 +36,7 @@ def length(generator=linear, size=2, **options):
     )
 
 
-def test_a_straight_way_through_a_linear_generator():
+def test_lerp_through_a_linear_generator():
     """|z1 - z0|² of two dimensions is 4 Exp(1); by parts, its mean between the 1st and 99th percentiles."""
     ends = -np.log(0.99), -np.log(0.01)
     expected = GREYS**2 * 4 * ((ends[0] + 1) * 0.99 - (ends[1] + 1) * 0.01) / 0.98
@@ -49,7 +49,7 @@ def test_a_straight_way_through_a_linear_generator():
     assert score.lower_is_better
 
 
-def test_an_arc_between_latents_of_length_one():
+def test_slerp_between_unit_latents():
     """In the plane the angle is uniform up to pi, and the chord of a small step is epsilon times the angle."""
     expected = GREYS**2 * np.pi**2 * (0.99**3 - 0.01**3) / (3 * 0.98)
     score = length(epsilon=1e-3, interpolation="slerp_unit")
@@ -62,14 +62,14 @@ def test_slerp_by_hand():
     np.testing.assert_allclose(slerp(a, b, 0.5), half, atol=1e-12)
 
 
-def test_the_ends_are_left_out():
+def test_the_mean_is_trimmed():
     """Of 0 to 199 the 1st percentile is at 1.99 and the 99th at 197.01, so 1 to 198 stay, as torch-fidelity counts."""
     values = np.arange(200.0)
     values[199] = 1e9
     assert trimmed_mean(values, 1, 99).mean == 99.5
 
 
-def test_the_latents_are_torch_fidelitys():
+def test_latents_are_drawn_as_in_torch_fidelity():
     """RandomState: all first ends, then all second ones."""
     random = np.random.RandomState(7)
     first, second = random.randn(5, 3), random.randn(5, 3)
@@ -114,19 +114,19 @@ def test_images_of_another_size_and_eight_bits():
         ({"generator": lambda z: linear(z)[:1]}, RequestError, r"of 500 pairs gave \(1,\)"),
     ],
 )
-def test_wishes_that_cannot_be_met(wrong, error, match):
+def test_invalid_arguments_are_rejected(wrong, error, match):
     with pytest.raises(error, match=match):
         length(**wrong)
 
 
-def test_the_command_line_says_where_it_is():
+def test_the_command_line_points_to_the_function():
     with pytest.raises(RequestError, match=r"frechet\.perceptual_path_length"):
         frechet.score_statistics(frechet.Statistics.from_features(np.eye(4, dtype=np.float32)), metrics=["ppl"])
 
 
 @pytest.mark.parametrize("size", [(80, 60), (224, 224), (40, 40)])
 @pytest.mark.parametrize("name", ["imagenet-float", "imagenet-middle", "clip", "clean"])
-def test_the_matrices_are_the_decoders_resize(name, size):
+def test_resize_matrices_match_the_decoder(name, size):
     """On images that both can take: of whole numbers, of which only the central square counts where one does."""
     preprocessing = PREPROCESSINGS[name]
     smooth = np.add.outer(np.linspace(20, 120, size[0]), np.linspace(10, 110, size[1])).round().astype(np.uint8)

@@ -35,13 +35,13 @@ def values(score):
     return pytest.approx(float(score), rel=1e-6)
 
 
-def test_batch_size_and_workers_do_not_move_the_number(sides):
+def test_batch_size_and_workers_do_not_change_the_score(sides):
     expected = frechet.score(*sides, **OFFLINE)["fd"]
     for batch_size, workers in ((1, 1), (7, 4), (64, 2)):
         assert float(frechet.score(*sides, batch_size=batch_size, workers=workers, **OFFLINE)["fd"]) == values(expected)
 
 
-def test_folder_zip_npz_and_lists_give_the_same_number(sides, tmp_path):
+def test_folder_zip_npz_and_lists_give_the_same_score(sides, tmp_path):
     a = make_image_folder(tmp_path / "a", 10)
     images = [np.asarray(Image.open(path)) for path in sorted(a.iterdir())]
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
@@ -53,7 +53,7 @@ def test_folder_zip_npz_and_lists_give_the_same_number(sides, tmp_path):
         assert float(frechet.score(source, sides[1], **OFFLINE)["fd"]) == float(expected)
 
 
-def test_saved_statistics_give_the_same_number(sides, tmp_path):
+def test_saved_statistics_give_the_same_score(sides, tmp_path):
     frechet.collect(sides[1], **OFFLINE).save(tmp_path / "b.npz")
     direct = frechet.score(*sides, **OFFLINE)["fd"]
     stored = frechet.score(sides[0], tmp_path / "b.npz", **OFFLINE)["fd"]
@@ -63,7 +63,7 @@ def test_saved_statistics_give_the_same_number(sides, tmp_path):
     assert float(frechet.score(tmp_path / "a.npz", tmp_path / "b.npz")["fd"]) == values(direct)
 
 
-def test_mu_and_sigma_alone_give_the_same_number(sides, tmp_path):
+def test_mu_and_sigma_alone_give_the_same_score(sides, tmp_path):
     statistics = frechet.collect(sides[1], **OFFLINE)
     np.savez(tmp_path / "peer.npz", mu=statistics.mean, sigma=statistics.covariance)
     score = frechet.score(sides[0], tmp_path / "peer.npz", reference_size=24, **OFFLINE)["fd"]
@@ -73,7 +73,7 @@ def test_mu_and_sigma_alone_give_the_same_number(sides, tmp_path):
     assert "weights" in score.provenance["reference"]["assumed"]
 
 
-def test_the_number_does_not_depend_on_parts(monkeypatch):
+def test_the_score_does_not_depend_on_chunks(monkeypatch):
     """More images than one part holds, and a part without a single good image."""
     random = np.random.default_rng(0)
     images = [random.integers(0, 256, (8, 8, 3), np.uint8) for _ in range(CHUNK_SIZE * 2 + 10)]
@@ -107,7 +107,7 @@ def test_a_subset_is_seeded_and_nested(sides):
         frechet.collect(sides[0], num_images=21, **OFFLINE)
 
 
-def test_a_score_says_everything_that_made_it(sides):
+def test_provenance_records_how_a_score_was_computed(sides):
     score = frechet.score(*sides, seed=3, **OFFLINE)["fd"]
     assert score.label == "FD-EfficientNet-Lite0"
     assert float(score) == pytest.approx(sum(score.terms.values()))
@@ -120,7 +120,7 @@ def test_a_score_says_everything_that_made_it(sides):
     assert len(made["weights"]) == 64
 
 
-def test_remarks_are_gathered_into_one_warning(tmp_path):
+def test_notes_on_images_are_summarised_per_input(tmp_path):
     folder = make_image_folder(tmp_path / "a")
     for index in range(3):
         Image.new("RGBA", (9, 9), (index, 2, 3, 4)).save(folder / f"alpha{index}.png")
@@ -131,7 +131,7 @@ def test_remarks_are_gathered_into_one_warning(tmp_path):
     assert "alpha0.png" in alpha[0]
 
 
-def test_bad_images_stop_or_are_listed(sides, tmp_path):
+def test_bad_images_stop_the_run_or_are_listed(sides, tmp_path):
     folder = make_image_folder(tmp_path / "a")
     (folder / "003.png").write_bytes((folder / "003.png").read_bytes()[:90])
     with pytest.raises(ImageDecodeError, match=r"003\.png"):
@@ -142,7 +142,7 @@ def test_bad_images_stop_or_are_listed(sides, tmp_path):
     assert "003.png" in score.skipped_images[0]
 
 
-def test_fewer_than_two_images_have_no_score(sides, tmp_path):
+def test_fewer_than_two_images_are_rejected(sides, tmp_path):
     one = make_image_folder(tmp_path / "one", 1)
     with pytest.raises(TooFewImagesError, match="one image"):
         frechet.score(one, sides[1], **OFFLINE)
@@ -152,7 +152,7 @@ def test_fewer_than_two_images_have_no_score(sides, tmp_path):
         frechet.score(two, sides[1], on_bad_image="skip", **OFFLINE)
 
 
-def test_features_that_are_not_finite_name_their_image(sides, monkeypatch):
+def test_non_finite_features_name_their_image(sides, monkeypatch):
     class Broken:
         batch_size = 8
 
@@ -205,24 +205,24 @@ def stored(d=64, n=100, **changes):
         ("precision", "bfloat16"),
     ],
 )
-def test_sides_made_differently_are_refused_and_both_are_named(field, value):
+def test_inputs_computed_differently_are_rejected(field, value):
     with pytest.raises(MismatchError, match=field) as caught:
         frechet.score(stored(**{field: value}), stored())
     assert value[:12] in str(caught.value)
     assert FULL[field][:12] in str(caught.value)
 
 
-def test_sides_of_other_size_are_refused():
+def test_inputs_of_different_dimension_are_rejected():
     with pytest.raises(MismatchError, match=r"64 dimensions and reference .* 192"):
         frechet.score(stored(), stored(d=192, n=300, layer="192"))
 
 
-def test_official_weights_on_one_side_are_official():
+def test_official_weights_in_one_input_are_official():
     for one, other in ((False, True), (True, False)):
         assert frechet.score(stored(is_official=one), stored(is_official=other))["fid"].label == "FID-64"
 
 
-def test_what_is_asked_of_two_statistics_must_be_what_they_are():
+def test_options_must_match_statistics():
     with pytest.raises(MismatchError, match=r"layer is 192, .* layer 64"):
         frechet.score(stored(), stored(), dims=192)
     with pytest.raises(MismatchError, match=r"preprocessing is clean, .* tensorflow"):
@@ -246,7 +246,7 @@ def test_a_reference_that_records_no_preprocessing_can_be_completed():
         frechet.score(stored(), silent, reference_preprocessing="nonsense")
 
 
-def test_two_silent_statistics_of_an_unknown_size_are_not_called_fid():
+def test_unknown_features_are_not_labelled_fid():
     x = np.random.default_rng(0).standard_normal((100, 7))
     silent = FeatureStatistics(
         mean=x.mean(0), covariance=np.cov(x, rowvar=False), n=None, spec=FeatureSpec(), label="s"
@@ -254,7 +254,7 @@ def test_two_silent_statistics_of_an_unknown_size_are_not_called_fid():
     assert frechet.score(silent, silent)["fd"].label == "FD (unknown features, d = 7)"
 
 
-def test_an_indefinite_covariance_has_no_distance():
+def test_an_indefinite_covariance_is_rejected():
     wrong = stored()
     sigma = np.eye(64)
     sigma[0, 1] = sigma[1, 0] = 5
@@ -264,7 +264,7 @@ def test_an_indefinite_covariance_has_no_distance():
 
 
 @pytest.mark.parametrize("metrics", [["fid"], ["fid-infinity"]])
-def test_an_indefinite_covariance_is_refused_where_few_images_do_not_show_it(metrics):
+def test_an_indefinite_covariance_is_rejected_for_few_images(metrics):
     """Its negative direction, (1, -1, 0, ...), is one along which no image differs from another."""
     wrong, rows = stored(), np.random.default_rng(1).standard_normal((9, 64))
     rows[:, :2] = 1.0
@@ -308,13 +308,13 @@ def test_invalid_options_name_the_valid_ones(sides, options, message):
         frechet.score(*sides, **{**OFFLINE, **options})
 
 
-def test_statistics_are_no_images(sides, tmp_path):
+def test_collect_rejects_statistics(sides, tmp_path):
     frechet.collect(sides[0], **OFFLINE).save(tmp_path / "a.npz")
     with pytest.raises(SourceError, match=r"a\.npz already holds statistics; expected images"):
         frechet.collect(tmp_path / "a.npz", **OFFLINE)
 
 
-def test_one_array_is_not_taken_for_many_images():
+def test_a_single_image_array_is_rejected():
     with pytest.raises(SourceError, match=r"expected \(n, h, w, c\)"):
         frechet.fid(np.zeros((299, 299, 3), np.uint8), np.zeros((4, 8, 8, 3), np.uint8))
 
@@ -324,7 +324,7 @@ def test_the_same_lazy_image_may_come_twice(sides):
     assert frechet.collect([lazy] * 30, workers=8, **OFFLINE).n == 30
 
 
-def test_a_generator_may_use_its_memory_again():
+def test_a_generator_may_reuse_its_buffer():
     buffer = np.zeros((8, 8, 3), np.uint8)
 
     def images():
@@ -335,7 +335,7 @@ def test_a_generator_may_use_its_memory_again():
     assert frechet.collect(images(), **OFFLINE).covariance.trace() > 0.1
 
 
-def test_bfloat16_is_computed_or_refused(sides):
+def test_bfloat16_is_computed_or_rejected(sides):
     import openvino
 
     if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
@@ -347,7 +347,7 @@ def test_bfloat16_is_computed_or_refused(sides):
             frechet.collect(sides[0], precision="bfloat16", **OFFLINE)
 
 
-def test_a_reference_of_another_extractor_is_refused_before_weights_are_looked_for(sides, tmp_path, no_weights):
+def test_a_reference_of_another_extractor_is_rejected_before_loading_weights(sides, tmp_path, no_weights):
     frechet.collect(sides[1], extractor="efficientnet-lite0").save(tmp_path / "r.npz")
     with pytest.raises(
         MismatchError, match=r"r\.npz .* efficientnet-lite0, but .* inception\. Pass --extractor efficientnet-lite0"
@@ -361,7 +361,7 @@ def test_an_empty_path_is_not_the_current_folder(sides, monkeypatch):
         frechet.score(sides[0], "", extractor="efficientnet-lite0")
 
 
-def test_only_a_frechet_distance_warns_of_few_images_and_lists_influences(sides):
+def test_only_frechet_distances_warn_about_few_images_and_list_influence(sides):
     scores = frechet.score(*sides, metrics="fd,kid", explain=2, extractor="efficientnet-lite0")
     assert scores["fd"].influence
     assert scores["kid"].influence is None
@@ -371,7 +371,7 @@ def test_only_a_frechet_distance_warns_of_few_images_and_lists_influences(sides)
 
 
 @pytest.mark.parametrize(("metric", "dims"), [("fd-infinity", 1280), ("mifid", 1280), ("rfid", 2048)])
-def test_whatever_is_made_of_frechet_distances_warns_of_few_images(metric, dims):
+def test_metrics_based_on_frechet_distances_warn_about_few_images(metric, dims):
     """A line through distances that hold little but bias is no less biased."""
     x, y = np.random.default_rng(0).standard_normal((2, 20, dims)).astype(np.float32)
     extractor = "inception" if dims == 2048 else "efficientnet-lite0"
@@ -381,7 +381,7 @@ def test_whatever_is_made_of_frechet_distances_warns_of_few_images(metric, dims)
 
 
 @pytest.mark.parametrize("name", ["score", "fid", "collect", "influence"])
-def test_a_keyword_that_is_mistyped_is_named_with_its_function_and_the_nearest(name):
+def test_a_mistyped_keyword_gets_a_suggestion(name):
     sides = ["nowhere"] if name == "collect" else ["nowhere", "nowhere"]
     for wrong, advice in (
         ("batchsize", "did you mean 'batch_size'"),
