@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from helpers import run
+from helpers import run, run_process
 
 from frechet._internal import download as module
 from frechet._internal.download import download
@@ -154,9 +154,10 @@ def test_two_processes_fetch_once(serve, tmp_path):
     assert len(server.ranges) == 1
 
 
+@pytest.mark.subprocess
 def test_a_proxy_is_taken_from_the_environment(tmp_path):
     home = {name: str(tmp_path) for name in ("HOME", "XDG_CACHE_HOME", "TORCH_HOME")}
-    code, _, err = run("weights", "fetch", **home, FRECHET_WEIGHTS="", https_proxy="http://127.0.0.1:9", no_proxy="")
+    code, _, err = run_process("weights", "fetch", **home, FRECHET_WEIGHTS="", https_proxy="http://127.0.0.1:9", no_proxy="")
     assert code == 2
     assert "Connection refused" in err
     assert " bytes" not in err, "an address that was never reached gave nothing to count"
