@@ -1,4 +1,4 @@
-"""What the documentation says is so: its commands run, its links lead somewhere, its figures are the benchmarks'."""
+"""The documentation is true: its commands run, its links resolve, its figures are those of the benchmarks."""
 
 import contextlib
 import functools
@@ -30,20 +30,19 @@ SCRIPTS = sorted(path for path in (ROOT / "benchmarks").glob("*.*") if path.suff
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
-def test_every_benchmark_is_explained(path):
-    if path.name != "_internal/cpu.py":  # no script: what they share
-        assert path.name in (ROOT / "benchmarks" / "README.md").read_text()
+def test_benchmarks_are_explained(path):
+    assert path.name in (ROOT / "benchmarks" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.name)
-def test_every_result_says_what_it_was_measured_on_and_names_no_place_on_that_machine(path):
+def test_results_describe_the_machine_without_paths(path):
     result = json.loads(path.read_text())
     assert {"date", "processor", "cores", "versions"} <= result["machine"].keys()
     assert not re.search(r'"(/|~|[A-Z]:\\)', path.read_text())
 
 
 @pytest.mark.skipif(not RESULTS, reason="a source distribution has no benchmarks")
-def test_the_precision_page_quotes_its_result():
+def test_precision_page_quotes_its_result():
     page = (ROOT / "docs" / "precision.md").read_text()
     pairs = json.loads((ROOT / "benchmarks" / "results" / "precision.json").read_text())["pairs"]
     for result in pairs.values():
@@ -58,7 +57,7 @@ def test_the_precision_page_quotes_its_result():
 @pytest.mark.parametrize(
     ("section", "result"), [("Photographs", "what_sees_what-photographs-128"), ("Thumbnails", "what_sees_what")]
 )
-def test_the_page_of_metrics_quotes_its_results(section: str, result: str):
+def test_metrics_page_quotes_its_results(section: str, result: str):
     page = (ROOT / "docs" / "metrics.md").read_text().partition(f"### {section}")[2].partition("\n##")[0]
     measured = json.loads((ROOT / "benchmarks" / "results" / f"{result}.json").read_text())["metrics"]
     lines = {line.split("`")[1]: line for line in page.splitlines() if "| `" in line}
@@ -68,13 +67,13 @@ def test_the_page_of_metrics_quotes_its_results(section: str, result: str):
             assert f"{', '.join(f'{value:.3g}' for value in cell['values'][1:])}: {cell['way']}" in lines[key]
 
 
-def test_the_page_of_metrics_lists_them_all():
+def test_metrics_page_lists_all_metrics():
     page = (ROOT / "docs" / "metrics.md").read_text()
     assert set(METRICS) == set(re.findall(r"^\| `([^`]*)`", page.partition("## Which")[0], re.MULTILINE))
 
 
 @pytest.mark.skipif(not RESULTS, reason="a source distribution has no benchmarks")
-def test_the_coming_from_pages_quote_their_agreement():
+def test_migration_pages_quote_their_agreement():
     tools = json.loads((ROOT / "benchmarks" / "results" / "agreement.json").read_text())["tools"]
     pages = {path.stem: path.read_text() for path in (ROOT / "docs" / "coming-from").glob("*.md")}
     assert tools.keys() == pages.keys() | {"jax-fid-parallel"}
@@ -88,15 +87,15 @@ def test_the_coming_from_pages_quote_their_agreement():
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if path.name != "cli.md"]
 PAGES = [path for path in PAGES if {"sh", "python"} & {language for language, _ in FENCE.findall(path.read_text())}]
-SKIPPED = {  # how a line begins that is not run -> why
-    "pip install": "what a page says first, and whoever runs this has done",
-    "make ": "builds an environment; `make test` is this",
+SKIPPED = {  # start of a line that is not run -> reason
+    "pip install": "the environment of the tests is installed already",
+    "make ": "builds an environment; `make test` runs these tests",
 }
-OPTIONAL = ("tensorboard", "mlflow", "wandb")  # loggers: a snippet that imports one runs where it is installed
-BEFORE = {  # page -> what its Python takes for granted: the reader's own things, small
+OPTIONAL = ("tensorboard", "mlflow", "wandb")  # loggers: a snippet that imports one runs if it is installed
+BEFORE = {  # page -> code before its Python: the reader's own model and data, small
     "reference.md": """
 import functools, frechet, torch, torchmetrics.functional.image
-# torchmetrics' LPIPS has its VGG16 from torchvision, which does not work beside every build of PyTorch
+# LPIPS of torchmetrics takes its VGG16 from torchvision, which does not work with every build of PyTorch
 torchmetrics.functional.image.learned_perceptual_image_patch_similarity = lambda a, b, net, reduction: (a - b).square().mean((1, 2, 3))
 frechet.perceptual_path_length = functools.partial(frechet.perceptual_path_length, num_samples=8)
 model = lambda latents: latents[:, :192].reshape(-1, 3, 8, 8)
@@ -123,7 +122,7 @@ my_share_of_the_batches = [np.full((4, 24, 24, 3), 9, np.uint8)]
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory, weights_with_head):
-    """A folder that has what the pages speak of: images and statistics; and seeded weights instead of the official ones."""
+    """A folder with the images and statistics that the pages use, and an environment with seeded weights."""
     folder = tmp_path_factory.mktemp("desk")
     for seed, name in enumerate(("samples", "reference", "other-samples", "photos")):
         make_image_folder(folder / name, 11, seed=seed, size=(20, 24))
@@ -137,18 +136,18 @@ def desk(tmp_path_factory, weights_with_head):
             shard.add(files[number % 11], f"{number}.png")
     environment = {**os.environ, "FRECHET_WEIGHTS": str(weights_with_head), "PYTHONWARNINGS": "ignore"}
     environment |= {"PYTHONPATH": str(ROOT / "src"), "XDG_CACHE_HOME": str(folder / "cache")}
-    run_code("frechet stats reference/ reference.npz", "sh", folder, environment)
+    run_fences([("sh", "frechet stats reference/ reference.npz")], "", folder, environment)
     with np.load(folder / "reference.npz") as arrays:
         np.savez(folder / "theirs.npz", mu=arrays["mu"], sigma=arrays["sigma"])
         np.save(folder / "features.npy", arrays["rows"] + np.float32(0.01))
     score = "frechet score features.npy reference.npz --features --output step-"
-    run_code("\n".join(f"{score}{step}.json" for step in (1, 2)), "sh", folder, environment)
+    run_fences([("sh", f"{score}{step}.json") for step in (1, 2)], "", folder, environment)
     return folder, environment
 
 
 @pytest.fixture(scope="module")
 def site(desk):
-    """The address under which the folder can be had, instead of https://example.org/."""
+    """The URL of a server for the folder, instead of https://example.org/."""
     handler = functools.partial(_Quiet, directory=str(desk[0]))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -161,13 +160,14 @@ class _Quiet(SimpleHTTPRequestHandler):
         pass
 
     def copyfile(self, *files):
-        with contextlib.suppress(BrokenPipeError):  # the client looked at the head alone
+        with contextlib.suppress(BrokenPipeError):  # the client has read the header and needs no more
             super().copyfile(*files)
 
 
 RUNNER = """
 import json, runpy, sys
-for words in json.loads(sys.argv[1]):
+commands, python = json.loads(sys.argv[1])
+for words in commands:
     print(*words, file=sys.stderr)
     sys.argv = words
     try:
@@ -175,28 +175,33 @@ for words in json.loads(sys.argv[1]):
     except SystemExit as end:
         if end.code:
             raise
+exec(compile(python, "the Python of the page", "exec"))
 """
 
 
-def run_code(code, language, folder, environment):
-    """A fence's commands, one after the other in one process, which spares them the start; or its Python."""
-    command = [sys.executable, "-c", code]
-    if language == "sh":
-        lines = [line for line in code.splitlines() if line and not line.startswith(("#", *SKIPPED))]
-        words = [list(_words(line.removeprefix("python -m "), folder)) for line in lines]
-        command = [sys.executable, "-c", RUNNER, json.dumps(words)]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
+def run_fences(fences, before, folder, environment):
+    """Run the commands of a page, and then its Python, in one process: loading the libraries takes most of the time."""
+    lines = [line for language, code in fences if language == "sh" for line in code.splitlines()]
+    lines = [line for line in lines if line and not line.startswith(("#", *SKIPPED))]
+    commands = [list(_words(line.removeprefix("python -m "), folder)) for line in lines]
+    python = "\n".join(code for language, code in fences if language == "python" and not _lacks_a_logger(code))
+    code = json.dumps([commands, before + python if python else ""])
+    done = subprocess.run(
+        [sys.executable, "-c", RUNNER, code], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 
 def _words(line, folder):
-    """As a shell splits them."""
+    """Split a line as a shell does, and expand its patterns."""
     for word in shlex.split(line, comments=True):
         yield from sorted(path.name for path in folder.glob(word)) if "*" in word else [word]
 
 
+@pytest.mark.slow
+@pytest.mark.subprocess
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
-def test_what_a_page_says_to_run_runs(path, desk, site, tmp_path):
+def test_commands_and_snippets_run(path, desk, site, tmp_path):
     folder, environment = desk
     text = path.read_text().replace("https://example.org/", site).replace("{000..127}", "{000..007}")
     for word, package in (("torch", "torchmetrics"), ("jax.", "jax"), ("--report", "jinja2")):
@@ -204,26 +209,21 @@ def test_what_a_page_says_to_run_runs(path, desk, site, tmp_path):
             pytest.importorskip(package)
     here = tmp_path / "here"
     shutil.copytree(folder, here)
-    fences = FENCE.findall(text)
     if "\nfrechet stats reference/ reference.npz" in text:
         (here / "reference.npz").unlink()
-    for code in (code for language, code in fences if language == "sh"):
-        run_code(code, "sh", here, environment)
-    python = "\n".join(code for language, code in fences if language == "python" and not _lacks_a_logger(code))
-    if python:
-        run_code(BEFORE.get(path.name, "") + python, "python", here, environment)
+    run_fences(FENCE.findall(text), BEFORE.get(path.name, ""), here, environment)
 
 
-FOREIGN = ("--nproc-per-node", "--nnodes", "--rdzv")  # torchrun's
-TOLD = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if path.name != "cli.md"]
+FOREIGN = ("--nproc-per-node", "--nnodes", "--rdzv")  # flags of torchrun
+PROSE = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if path.name != "cli.md"]
 
 
-@pytest.mark.parametrize("path", TOLD, ids=lambda path: path.stem)
-def test_commands_and_flags_within_sentences_exist(path):
+@pytest.mark.parametrize("path", PROSE, ids=lambda path: path.stem)
+def test_commands_and_flags_in_sentences_exist(path):
     commands = {name: frechet.get_command(None, name) for name in frechet.list_commands(None)}
     flags = {
         flag
-        for command in _with_those_below(commands.values())
+        for command in _iter_with_subcommands(commands.values())
         for parameter in command.params
         for flag in parameter.opts
     }
@@ -235,37 +235,39 @@ def test_commands_and_flags_within_sentences_exist(path):
             assert name[1] in commands, code
 
 
-def _with_those_below(commands):
+def _iter_with_subcommands(commands):
     for command in commands:
         yield command
-        yield from _with_those_below(getattr(command, "commands", {}).values())
+        yield from _iter_with_subcommands(getattr(command, "commands", {}).values())
 
 
 def _lacks_a_logger(code):
     return any(name in code and importlib.util.find_spec(name) is None for name in OPTIONAL)
 
 
-def test_the_page_of_commands_is_what_help_says():
-    assert help_pages.PAGE.read_text() == help_pages.render_help_page(), "run python tests/help_pages.py"
+def test_command_page_equals_help():
+    assert help_pages.PAGE.read_text() == help_pages.render_help_page(), "run python tests/support/help_pages.py"
 
 
-def test_links_within_the_docs_lead_somewhere():
+def test_links_within_the_docs_resolve():
     for path in (ROOT / "docs").rglob("*.md"):
         for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
             if not target.startswith(("http", "#")):
                 assert (path.parent / target.partition("#")[0]).exists(), f"{path.name}: {target}"
 
 
-def test_the_questions_of_users_are_all_answered():
-    """The 46 demands that were gathered from other tools' issues."""
+def test_faq_answers_every_question():
+    """The 46 requests collected from the issues of other tools."""
     numbers = re.findall(r"^\*\*(\d+)\. ", (ROOT / "docs" / "faq.md").read_text(), re.MULTILINE)
     assert sorted(map(int, numbers)) == list(range(1, 47))
 
 
+@pytest.mark.slow
+@pytest.mark.subprocess
 @pytest.mark.skipif(
     importlib.util.find_spec("mkdocs") is None, reason="mkdocs is not installed (dependency group docs)"
 )
-def test_the_docs_build_without_a_warning(tmp_path):
+def test_docs_build_without_a_warning(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
         cwd=ROOT,
