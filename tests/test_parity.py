@@ -30,6 +30,8 @@ from frechet.execution.collect import collect_layer_statistics
 from frechet.execution.settings import Settings
 from frechet.images.sources.registry import open_source
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("preprocessing", PEERS)

@@ -12,6 +12,8 @@ from frechet.distances.frechet import frechet_terms
 from frechet.distances.gaussian import Gaussian
 from frechet.errors import RequestError
 
+pytestmark = pytest.mark.slow
+
 OFFLINE = {"extractor": "efficientnet-lite0", "backend": "torch"}
 
 

@@ -13,6 +13,8 @@ from frechet.compat.fastfid import fastfid
 from frechet.errors import RequestError, TooFewImagesError, WeightsError
 from frechet.features.registry import load_network
 
+pytestmark = pytest.mark.slow
+
 ASTRONAUT, CHINA = "skimage/data/astronaut.png", "sklearn/datasets/images/china.jpg"
 
 

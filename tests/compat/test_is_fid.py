@@ -11,6 +11,8 @@ import frechet  # noqa: E402
 from frechet.compat.is_fid import fid, inception_score  # noqa: E402
 from frechet.errors import RequestError  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def images():

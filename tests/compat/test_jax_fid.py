@@ -11,6 +11,8 @@ from frechet.compat.jax_fid import compute_frechet_distance, compute_statistics,
 from frechet.errors import MismatchError, RequestError, SourceError
 from frechet.preprocessing.resize import bilinear_half_pixel
 
+pytestmark = pytest.mark.slow
+
 
 def gaussians(d=6):
     random = np.random.default_rng(0)

@@ -13,6 +13,8 @@ from PIL import Image
 from frechet.compat import pytorch_fid
 from frechet.errors import MismatchError, OutputError, RequestError, SourceError, StatisticsError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def official(weights, monkeypatch):

@@ -125,7 +125,7 @@ def desk(tmp_path_factory, weights_with_head):
     """A folder with the images and statistics that the pages use, and an environment with seeded weights."""
     folder = tmp_path_factory.mktemp("desk")
     for seed, name in enumerate(("samples", "reference", "other-samples", "photos")):
-        make_image_folder(folder / name, 11, seed=seed, size=(20, 24))
+        make_image_folder(folder / name, 6, seed=seed, size=(20, 24))
     files = sorted((folder / "samples").iterdir())
     np.savez(folder / "samples.npz", arr_0=np.stack([np.asarray(Image.open(path)) for path in files]))
     for side in ("samples", "reference"):
@@ -133,7 +133,7 @@ def desk(tmp_path_factory, weights_with_head):
     (folder / "shards").mkdir()
     for number in range(8):
         with tarfile.open(folder / "shards" / f"{number:03d}.tar", "w") as shard:
-            shard.add(files[number % 11], f"{number}.png")
+            shard.add(files[number % len(files)], f"{number}.png")
     environment = {**os.environ, "FRECHET_WEIGHTS": str(weights_with_head), "PYTHONWARNINGS": "ignore"}
     environment |= {"PYTHONPATH": str(ROOT / "src"), "XDG_CACHE_HOME": str(folder / "cache")}
     run_fences([("sh", "frechet stats reference/ reference.npz")], "", folder, environment)

@@ -15,7 +15,10 @@ from frechet.losses.torch import FIDLoss
 EXAMPLES = ROOT / "examples"
 NOTEBOOK = EXAMPLES / "train_on_fd.ipynb"
 
-pytestmark = pytest.mark.skipif(not EXAMPLES.exists(), reason="a source distribution has no examples")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not EXAMPLES.exists(), reason="a source distribution has no examples"),
+]
 
 
 @pytest.fixture(autouse=True)

@@ -34,6 +34,8 @@ from frechet.images.loader import CHUNK_SIZE
 from frechet.images.sources.registry import open_source
 from frechet.statistics.npz_format import read_statistics
 
+pytestmark = pytest.mark.subprocess
+
 CORNER = {"extractor": "toy_network:corner", "convention": "pytorch-fid"}
 FLAGS = ("--preprocessing", "pytorch-fid", "--extractor")
 

@@ -16,7 +16,7 @@ from frechet.images.sources.registry import open_source
 
 pytest.importorskip("s3fs")
 pytest.importorskip("moto")
-pytestmark = pytest.mark.filterwarnings("ignore")  # theirs
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 SLOW_DOWN = b'<?xml version="1.0"?><Error><Code>SlowDown</Code><Message>Reduce your request rate</Message></Error>'
 

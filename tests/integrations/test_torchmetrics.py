@@ -23,7 +23,7 @@ from torchmetrics import MetricCollection
 from frechet.integrations.torchmetrics import FID, KID, ImageMetric, InceptionScore, PrecisionRecall
 
 # torchmetrics' own, where a state was not made by update
-pytestmark = pytest.mark.filterwarnings("ignore:The ``compute`` method of metric")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:The ``compute`` method of metric")]
 
 OFFLINE = {"extractor": "efficientnet-lite0"}
 

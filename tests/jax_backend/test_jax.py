@@ -22,6 +22,8 @@ from frechet.errors import MismatchError, NonFiniteFeaturesError, RequestError, 
 from frechet.features.registry import load_network
 from frechet.preprocessing.registry import PREPROCESSINGS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(params=[False, True], ids=["x32", "x64"])
 def either(request):

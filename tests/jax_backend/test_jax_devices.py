@@ -13,6 +13,8 @@ from golden_images import make_tiles
 
 import frechet
 
+pytestmark = [pytest.mark.slow, pytest.mark.subprocess]
+
 SCRIPT = """
 import json, os, sys
 rank, world, port, weights, tests = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4], sys.argv[5]

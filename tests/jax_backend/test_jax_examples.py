@@ -11,7 +11,11 @@ from jax_toy import noise
 import frechet
 
 EXAMPLES = ROOT / "examples"
-pytestmark = pytest.mark.skipif(not EXAMPLES.is_dir(), reason="a source distribution has no examples")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.subprocess,
+    pytest.mark.skipif(not EXAMPLES.is_dir(), reason="a source distribution has no examples"),
+]
 
 
 def lines_of(name, *arguments):

@@ -26,6 +26,8 @@ from frechet.losses.jax import (
 )
 from frechet.statistics.feature_statistics import FeatureStatistics
 
+pytestmark = pytest.mark.slow
+
 
 def real(name="astronaut", count=12, size=32):
     """(n, size, size, 3) in [0, 1]: real patches, and the uint8 arrays that they are."""

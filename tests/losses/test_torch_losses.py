@@ -17,6 +17,8 @@ from frechet.features.registry import EXTRACTORS
 from frechet.losses.torch import FIDLoss, ISLoss, KIDLoss, frechet_distance
 from frechet.preprocessing.registry import PREPROCESSINGS
 
+pytestmark = pytest.mark.slow
+
 OFFLINE = {"extractor": "efficientnet-lite0"}
 
 
