@@ -251,6 +251,7 @@ def described(**metadata):
         (lambda a: a["sigma"].__setitem__((0, 0), np.inf), "sigma contains NaN or infinity"),
         (lambda a: a.update(sigma=np.eye(4)), r"shape \(5,\) and sigma \(4, 4\)"),
         (lambda a: a.update(mu=np.zeros((2, 5))), r"shape \(2, 5\) and sigma \(5, 5\)"),
+        (lambda a: a.update(mu=np.zeros((2, 5)), sigma=np.eye(2)), r"shape \(2, 5\) and sigma \(2, 2\)"),
         (lambda a: a.update(mu=np.zeros(0), sigma=np.zeros((0, 0))), r"shape \(0,\) and sigma \(0, 0\)"),
         (lambda a: a["sigma"].__setitem__((0, 1), 9.0), "not a covariance"),
         (lambda a: a["sigma"].__setitem__((0, 0), -1.0), "not a covariance"),
@@ -325,6 +326,14 @@ def test_rows_without_indices_are_ignored(tmp_path, missing):
     assert (read.rows, read.indices) == (None, None)
 
 
+def test_rows_of_an_unknown_number_of_images_and_labels_without_rows_are_ignored(tmp_path):
+    make_statistics(make_rows(), n=None).save(tmp_path / "s.npz")
+    assert read_statistics(tmp_path / "s.npz").rows is None
+    make_statistics(make_rows(), rows=None).save(tmp_path / "s.npz", force=True)
+    add_arrays(tmp_path / "s.npz", labels=np.array(["a.png"] * 50))
+    assert read_statistics(tmp_path / "s.npz").labels is None
+
+
 def test_asymmetry_and_negative_variance_within_rounding_are_accepted(tmp_path):
     """float32 rounds to 1.2e-7; a hundred times that is the tolerance, relative to the largest variance."""
     sigma = np.diag([1.0, 0.0]).astype(np.float32)
@@ -337,6 +346,12 @@ def test_asymmetry_and_negative_variance_within_rounding_are_accepted(tmp_path):
         else:
             with pytest.raises(StatisticsError, match="not a covariance"):
                 read_statistics(tmp_path / "s.npz")
+
+
+def test_a_covariance_of_zero_is_read(tmp_path):
+    """Constant features have one."""
+    np.savez(tmp_path / "s.npz", mu=np.ones(3), sigma=np.zeros((3, 3)))
+    np.testing.assert_array_equal(read_statistics(tmp_path / "s.npz").covariance, np.zeros((3, 3)))
 
 
 def test_tensorflows_mean_of_shape_1_d_is_read(tmp_path):
