@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from helpers import run
 
 import frechet
@@ -17,6 +16,8 @@ from frechet.statistics import row_sample
 from frechet.statistics.feature_statistics import FeatureStatistics
 from frechet.statistics.npz_format import read_statistics
 from frechet.statistics.row_sample import MAX_SAMPLE_ROWS
+
+torch = pytest.importorskip("torch")
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 from helpers import DATA, make_image_folder, run
+from parity_kit import BACKENDS
 
 import frechet
 from frechet.distances import kernel
@@ -35,7 +36,7 @@ def sides():
     return [FeatureStatistics.from_features(side) for side in rows.values()]
 
 
-@pytest.mark.parametrize("backend", ["openvino", "torch"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_seven_metrics_run_the_network_once(folders, backend, monkeypatch):
     images = []
     real = load_extractor(backend=backend, extra_layers=["logits"], name="efficientnet-lite0").runner.__class__.map

@@ -5,7 +5,6 @@ import pickle
 
 import numpy as np
 import pytest
-import torch
 from toy import PIXELS, TOY, first_six_values
 
 import frechet
@@ -108,6 +107,7 @@ def test_edm2(tmp_path, x, protocol):
 
 
 def test_torch_fidelity_cache(tmp_path, x):
+    torch = pytest.importorskip("torch")
     mu, sigma = moments(x)
     torch.save({"mu": mu.astype(np.float32), "sigma": sigma}, tmp_path / "stat.pt")
     torch.save(torch.from_numpy(x), tmp_path / "features.pt")
@@ -124,6 +124,7 @@ class Bomb:
 
 
 def test_no_format_executes_pickled_code(tmp_path):
+    torch = pytest.importorskip("torch")
     bomb = {"fid": {"mu": Bomb(tmp_path / "owned"), "sigma": np.eye(3)}, "mu": Bomb(tmp_path / "owned")}
     (tmp_path / "a.pkl").write_bytes(pickle.dumps(bomb))
     torch.save(bomb, tmp_path / "zip.pt")

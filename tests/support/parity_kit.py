@@ -1,5 +1,6 @@
 """Where the parity kit is, and the numbers that other tools give on it."""
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -28,7 +29,8 @@ KIT_KID = (-0.00018401145935058593, 0.00047363115426285116)  # torch-fidelity, 5
 KIT_PRECISION_RECALL = (0.8359375, 0.8984375)  # torch-fidelity, k = 3
 KIT_PRDC = {"precision": 0.921875, "recall": 0.953125, "density": 0.9625, "coverage": 0.97265625}  # prdc 0.2, k = 5
 
-BACKENDS = ["openvino", "torch"]
+needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
+BACKENDS = ["openvino", pytest.param("torch", marks=needs_torch)]
 PEERS = {
     "pytorch-fid": "pytorch_fid",
     "tensorflow": "torch_fidelity",
