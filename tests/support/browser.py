@@ -1,4 +1,4 @@
-"""Debian's Chromium, alone: no profile, no network, what it tried to fetch and what it complained of."""
+"""Chromium without a profile or network access: what a page requested, and what its console reported."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ AXE_SCRIPTS = [Path("/usr/share/javascript/axe-core/axe.min.js"), Path("node_mod
 
 @contextmanager
 def chromium(folder, *, size=(1280, 900)):
-    """A driver with an empty profile in `folder`; skipped where there is no Chromium."""
+    """Yield a driver with an empty profile in `folder`. Skip the test if Chromium or its driver is not installed."""
     webdriver = pytest.importorskip("selenium.webdriver")
     binary, server = shutil.which("chromium"), shutil.which("chromedriver")
     if not binary or not server:
@@ -31,7 +31,7 @@ def chromium(folder, *, size=(1280, 900)):
         "--disable-sync",
         "--metrics-recording-only",
         "--no-first-run",
-        "--proxy-server=127.0.0.1:9",  # nothing gets out
+        "--proxy-server=127.0.0.1:9",  # no request leaves this machine
         f"--user-data-dir={folder}",
         f"--window-size={size[0]},{size[1]}",
     ):
@@ -49,25 +49,25 @@ def chromium(folder, *, size=(1280, 900)):
 
 
 def set_color_scheme(driver, *, dark):
-    """As a user sees it who prefers dark, or light."""
+    """Show pages as to a user who prefers dark (or light) colours."""
     feature = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
 
 
 def get_requested_urls(driver):
-    """The addresses that pages asked for since the last call, but for what lies inside them or inside Chromium."""
+    """Return the URLs requested since the last call, except those inside the page (data:) or inside Chromium."""
     events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
     sent = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
     return [url for url in sent if not url.startswith(("data:", "chrome:", "chrome-untrusted:", "about:"))]
 
 
 def get_console_messages(driver):
-    """What the console said."""
+    """Return the messages on the console."""
     return [entry["message"] for entry in driver.get_log("browser")]
 
 
 def run_axe(driver, *, impacts=("serious", "critical")):
-    """axe-core's findings of these impacts; skipped where axe-core is not installed (npm install axe-core)."""
+    """Return {rule: [HTML]} of the accessibility problems that axe-core finds. Skip the test if it is not installed."""
     script = next((path for path in AXE_SCRIPTS if path.exists()), None)
     if script is None:
         pytest.skip("no axe-core (npm install axe-core)")
