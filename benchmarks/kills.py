@@ -28,7 +28,7 @@ def start_run(images, out, work_dir):
 
 def list_finished_chunks(work_dir):
     """Name of each finished part -> (inode, time of writing)."""
-    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in work_dir.glob("images/part-*.npz")}
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in work_dir.glob("images/chunk-*.npz")}
 
 
 def run_with_kills(images, directory, max_seconds, kills, seed):

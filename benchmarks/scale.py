@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,16 +27,15 @@ from throughput import run_measured_with_load, write
 
 from frechet._internal.cpu import process_cpu_count
 from frechet.errors import RequestError
-from frechet.execution.chunks import LARGE_CHUNK_SIZE, LARGE_CHUNK_THRESHOLD, read_chunk
+from frechet.execution.chunks import LARGE_CHUNK_SIZE, LARGE_CHUNK_THRESHOLD, Chunk, read_chunk
 from frechet.execution.reduce import MergedChunks
 from frechet.execution.settings import Settings
 from frechet.execution.workers import encode_chunk
-from frechet.features.extract import FeatureChunk
 from frechet.images.checks import IMAGE_CHECK, check_image
 from frechet.images.decode import decode
 from frechet.images.loader import CHUNK_SIZE
 from frechet.images.sources.registry import open_source
-from frechet.statistics.accumulator import Accumulator
+from frechet.statistics.accumulator import Accumulator, LayerSummary
 
 SAMPLE, BATCH = 64, 4
 DIMS = {"efficientnet-lite0": 1280, "inception": 2048}
@@ -49,7 +49,7 @@ def measure_stages(folder, settings):
     """
     extractor = settings.load()
     source = open_source(folder)
-    pictures = list(source.pictures(range(SAMPLE)))
+    pictures = list(source.iter_images(range(SAMPLE)))
     pixels = np.empty((SAMPLE, extractor.input_size, extractor.input_size, 3), np.float32)
     images = [decode(image_ref).rgb for image_ref in pictures]
 
@@ -67,14 +67,14 @@ def measure_stages(folder, settings):
     run_network()
     network = measure_core_seconds(run_network) / SAMPLE
     features = np.tile(run_network(), (-(-CHUNK_SIZE // SAMPLE), 1))[:CHUNK_SIZE]
-    part = FeatureChunk(np.arange(CHUNK_SIZE), features, np.zeros(CHUNK_SIZE, IMAGE_CHECK), [], [])
-    accumulator = Accumulator(slice(0, extractor.total_dims), 10 * CHUNK_SIZE, 0, keep_all=False)
+    part = make_small_chunk(0, features)
+    accumulator = Accumulator(extractor.total_dims, 10 * CHUNK_SIZE, 0, keep_all=False)
     return {
         "read": reading,
         "decode": max(0.0, decoding - reading),
         "resize": resizing,
         "network": network,
-        "statistic": measure_core_seconds(lambda: accumulator.update(part.indices, part.features)),
+        "statistic": measure_core_seconds(lambda: accumulator.merge(part.layers["features"])),
         "gather": measure_core_seconds(lambda: read_chunk(io.BytesIO(encode_chunk(part)))),
     }
 
@@ -86,38 +86,39 @@ def measure_large_chunk_stages(dims):
     """
     random = np.random.default_rng(0)
     parts = [
-        FeatureChunk(
-            np.arange(start, start + CHUNK_SIZE),
-            random.random((CHUNK_SIZE, dims), np.float32),
-            np.zeros(CHUNK_SIZE, IMAGE_CHECK),
-            [],
-            [],
-        )
+        make_small_chunk(start, random.random((CHUNK_SIZE, dims), np.float32))
         for start in range(0, LARGE_CHUNK_SIZE, CHUNK_SIZE)
     ]
 
     def make_accumulator():
-        return MergedChunks({"features": Accumulator(slice(0, dims), LARGE_CHUNK_THRESHOLD, 0, keep_all=False)})
+        return MergedChunks({"features": Accumulator(dims, LARGE_CHUNK_THRESHOLD, 0, keep_all=False)})
 
     def condensed():
         merged = make_accumulator()
         for part in parts:
             merged.add(part)
-        return merged.condensed()
+        return merged.to_chunk()
 
     part = condensed()
     data, accumulator, summary = encode_chunk(part), make_accumulator().layers["features"], part.layers["features"]
     for number in range(LARGE_CHUNK_THRESHOLD // LARGE_CHUNK_SIZE):  # or its sample would still grow
-        accumulator.merge(summary._replace(indices=summary.indices + number * LARGE_CHUNK_SIZE))
+        accumulator.merge(replace(summary, indices=summary.indices + number * LARGE_CHUNK_SIZE))
     return {
         "condense": measure_core_seconds(condensed),
         "send": measure_core_seconds(lambda: encode_chunk(part)),
         "receive": measure_core_seconds(lambda: read_chunk(io.BytesIO(data))),
         "merge": measure_core_seconds(
-            lambda: accumulator.merge(summary._replace(indices=summary.indices + LARGE_CHUNK_THRESHOLD))
+            lambda: accumulator.merge(replace(summary, indices=summary.indices + LARGE_CHUNK_THRESHOLD))
         ),
         "bytes": len(data),
     }
+
+
+def make_small_chunk(start, features):
+    indices = np.arange(start, start + len(features))
+    layers = {"features": LayerSummary(indices=indices, rows=features)}
+    checks = np.zeros(len(features), IMAGE_CHECK)
+    return Chunk(indices=indices, layers=layers, image_checks=checks, notes=[], skipped_images=[])
 
 
 def time_in_threads(call, *items):
@@ -315,10 +316,10 @@ def main():
     parser.add_argument("--earlier", type=Path, help="a result whose stages of images and whole runs are taken")
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
-    if bool(args.weights) == bool(args.previous):
+    if bool(args.weights) == bool(args.earlier):
         parser.error("give --weights, to measure everything, or --earlier")
-    if args.previous:
-        previous = json.loads(args.previous.read_text())
+    if args.earlier:
+        previous = json.loads(args.earlier.read_text())
         result = {key: previous[key] for key in ("machine", "core_seconds", "checked")}
     else:
         result = measure_networks(args.weights, map(int, args.images.split(",")), args.place)

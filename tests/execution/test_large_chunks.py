@@ -1,10 +1,11 @@
-"""Beyond a number of images, large parts that hold the statistic: the same numbers from a fraction of the bytes.
+"""Runs of many images use large chunks, which hold moments: the same results from a fraction of the bytes.
 
-Here more than a thousand images are many, a large part is one of 512, and a hundred rows are kept.
+In these tests chunks are large above 1,000 images and have 512 images, and row samples have 100 rows.
 """
 
 import io
 import json
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -16,19 +17,18 @@ from toy import PIXELS, TOY, first_six_values
 import frechet
 from frechet.errors import RequestError
 from frechet.execution import chunks
-from frechet.execution.chunks import Partition, SummaryChunk, read_chunk, write_chunk
+from frechet.execution.chunks import Chunk, Partition, read_chunk, write_chunk
 from frechet.execution.collect import collect_layer_statistics, collect_statistics
 from frechet.execution.feature_cache import list_cache_entries
 from frechet.execution.reduce import MergedChunks
 from frechet.execution.settings import Settings
 from frechet.features import extract
-from frechet.features.extract import FeatureChunk
 from frechet.features.extractor import Layer
 from frechet.images.checks import IMAGE_CHECK
 from frechet.images.loader import CHUNK_SIZE
 from frechet.images.sources.registry import open_source
 from frechet.statistics import row_sample
-from frechet.statistics.accumulator import Accumulator
+from frechet.statistics.accumulator import Accumulator, LayerSummary
 from frechet.statistics.row_sample import priorities
 
 ROWS = 100
@@ -43,7 +43,7 @@ def few_rows(monkeypatch):
 
 @pytest.fixture
 def large(monkeypatch):
-    """A thousand are many."""
+    """Use large chunks of 512 images above 1,000 images."""
     monkeypatch.setattr(chunks, "LARGE_CHUNK_THRESHOLD", 1000)
     monkeypatch.setattr(chunks, "LARGE_CHUNK_SIZE", 2 * CHUNK_SIZE)
 
@@ -55,14 +55,14 @@ def images():
 
 @pytest.fixture(scope="module")
 def many(images, tmp_path_factory):
-    """Five large parts and a short one."""
+    """Five large chunks and a short one."""
     path = tmp_path_factory.mktemp("many") / "many.npy"
     np.save(path, images)
     return path
 
 
-class Uncounted:
-    """A source of a length."""
+class SourceOfLength:
+    """A source that only knows its length."""
 
     def __init__(self, count):
         self.count = count
@@ -71,15 +71,15 @@ class Uncounted:
         return self.count
 
 
-def test_more_than_a_million_images_make_large_parts_of_16384():
-    assert len(Partition.from_source(Uncounted(10**6), Settings())) == 3907
-    assert len(Partition.from_source(Uncounted(10**6 + 1), Settings())) == 62
-    assert Partition.from_source(Uncounted(10**6 + 1), Settings()).chunk_range(61) == range(61 * 16_384, 10**6 + 1)
-    assert len(Partition.from_source(Uncounted(10**6 + 1), Settings(num_images=10**6))) == 3907
-    assert len(Partition.from_source(Uncounted(10**6 + 1), Settings(), keep_all=True)) == 3907
+def test_more_than_a_million_images_use_chunks_of_16384():
+    assert len(Partition.from_source(SourceOfLength(10**6), Settings())) == 3907
+    assert len(Partition.from_source(SourceOfLength(10**6 + 1), Settings())) == 62
+    assert Partition.from_source(SourceOfLength(10**6 + 1), Settings()).chunk_range(61) == range(61 * 16_384, 10**6 + 1)
+    assert len(Partition.from_source(SourceOfLength(10**6 + 1), Settings(num_images=10**6))) == 3907
+    assert len(Partition.from_source(SourceOfLength(10**6 + 1), Settings(), keep_all=True)) == 3907
 
 
-def test_they_give_the_statistics_and_the_sample_of_the_images(many, images, large, tmp_path):
+def test_large_chunks_give_the_statistics_and_the_row_sample_of_the_images(many, images, large, tmp_path):
     found = collect_statistics(open_source(many), Settings(seed=3, work_dir=tmp_path), TOY)
     assert len(list_chunk_files(tmp_path)) == 6
     features = first_six_values(images)
@@ -90,7 +90,7 @@ def test_they_give_the_statistics_and_the_sample_of_the_images(many, images, lar
     np.testing.assert_array_equal(found.rows, features[chosen])
 
 
-def test_they_give_the_statistics_of_small_parts(many, large, monkeypatch):
+def test_large_chunks_give_the_statistics_of_small_chunks(many, large, monkeypatch):
     found = collect_statistics(open_source(many), Settings(), TOY)
     monkeypatch.setattr(chunks, "LARGE_CHUNK_THRESHOLD", COUNT)
     expected = collect_statistics(open_source(many), Settings(), TOY)
@@ -98,11 +98,11 @@ def test_they_give_the_statistics_of_small_parts(many, large, monkeypatch):
     np.testing.assert_allclose(found.covariance, expected.covariance, rtol=1e-12)
     np.testing.assert_array_equal(found.indices, expected.indices)
     np.testing.assert_array_equal(found.rows, expected.rows)
-    told = ("n", "recipe", "names", "n_source", "seed", "bad_images", "remarks", "formats")
-    assert [getattr(found, name) for name in told] == [getattr(expected, name) for name in told]
+    metadata = ("n", "spec", "labels", "n_source", "seed", "skipped_images", "notes", "formats")
+    assert [getattr(found, name) for name in metadata] == [getattr(expected, name) for name in metadata]
 
 
-def test_every_layer_has_its_own(many, images, large, tmp_path):
+def test_each_layer_has_its_own_statistics(many, images, large, tmp_path):
     once, again = (
         collect_layer_statistics(open_source(many), Settings(work_dir=tmp_path), SEVERAL, keep_all_by_layer={})
         for _ in range(2)
@@ -117,7 +117,7 @@ def test_every_layer_has_its_own(many, images, large, tmp_path):
     assert once["a/layer"].spec.layer == "other"
 
 
-def test_where_all_features_are_kept_parts_stay_small(many, images, large, tmp_path):
+def test_chunks_stay_small_if_all_features_are_kept(many, images, large, tmp_path):
     found = collect_layer_statistics(
         open_source(many), Settings(work_dir=tmp_path), SEVERAL, keep_all_by_layer={"a/layer": True}
     )
@@ -125,32 +125,34 @@ def test_where_all_features_are_kept_parts_stay_small(many, images, large, tmp_p
     np.testing.assert_array_equal(found["a/layer"].features, first_six_values(images)[:, 4:])
 
 
-def test_a_finished_run_is_read_back_and_what_is_missing_or_damaged_computed(many, large, tmp_path, extracted_counts):
+def test_a_finished_run_is_read_back_and_missing_or_damaged_chunks_are_recomputed(
+    many, large, tmp_path, extracted_counts
+):
     undisturbed = collect_statistics(open_source(many), Settings(), TOY)
     settings = Settings(work_dir=tmp_path)
     for _ in range(2):
         assert_same_statistics(collect_statistics(open_source(many), settings, TOY), undisturbed)
-    one, other = (tmp_path / "images" / f"part-0000000{number}.npz" for number in (1, 5))
-    one.unlink()
-    content = bytearray(other.read_bytes())
+    damaged, missing = (tmp_path / "images" / f"chunk-0000000{index}.npz" for index in (1, 5))
+    missing.unlink()
+    content = bytearray(damaged.read_bytes())
     content[len(content) // 2] ^= 1
-    other.write_bytes(content)
+    damaged.write_bytes(content)
     assert_same_statistics(collect_statistics(open_source(many), settings, TOY), undisturbed)
     assert extracted_counts == [COUNT, COUNT, 0, 2 * CHUNK_SIZE + 40]
 
 
-def test_stopped_within_a_large_part_it_continues_with_the_same_bits(many, large, tmp_path, monkeypatch):
+def test_a_run_stopped_within_a_large_chunk_resumes_with_the_same_bits(many, large, tmp_path, monkeypatch):
     undisturbed = collect_statistics(open_source(many), Settings(), TOY)
 
     def stopped(*args, **options):
-        for number, part in enumerate(extract.extract(*args, **options)):
-            if number == 7:
+        for batch in extract.extract(*args, **options):
+            if batch.chunk_index == 7:
                 raise KeyboardInterrupt
-            yield part
+            yield batch
 
     with monkeypatch.context() as patched:
         patched.setattr("frechet.execution.workers.extract", stopped)
-        with pytest.raises(KeyboardInterrupt, match="finished parts are kept"):
+        with pytest.raises(KeyboardInterrupt, match="finished chunks are kept"):
             collect_statistics(open_source(many), Settings(work_dir=tmp_path), TOY)
     kept = list_chunk_files(tmp_path)
     assert len(kept) == 3
@@ -158,43 +160,56 @@ def test_stopped_within_a_large_part_it_continues_with_the_same_bits(many, large
     assert kept.items() <= list_chunk_files(tmp_path).items()
 
 
-def test_rows_of_another_seed_are_another_run(many, large, tmp_path):
+def test_a_work_dir_with_rows_of_another_seed_is_rejected(many, large, tmp_path):
     collect_statistics(open_source(many), Settings(work_dir=tmp_path), TOY)
-    told = "what a part holds was statistics and rows of seed 0, and is statistics and rows of seed 1"
-    with pytest.raises(RequestError, match=told):
+    with pytest.raises(RequestError, match="sample_seed was 0 and is 1"):
         collect_statistics(open_source(many), Settings(work_dir=tmp_path, seed=1), TOY)
 
 
-def test_features_and_statistics_are_not_taken_for_each_other(many, large, tmp_path):
+def test_a_work_dir_with_chunks_of_another_size_is_rejected(many, large, tmp_path):
     collect_statistics(open_source(many), Settings(work_dir=tmp_path / "large"), TOY)
-    with pytest.raises(RequestError, match=r"statistics and rows of seed 0, and is features; images in a part was 512"):
+    with pytest.raises(RequestError, match="chunk_size was 512 and is 256; sample_seed was 0 and is None"):
         collect_statistics(open_source(many), Settings(work_dir=tmp_path / "large"), TOY, keep_all=True)
     collect_statistics(open_source(many), Settings(work_dir=tmp_path / "small"), TOY, keep_all=True)
-    with pytest.raises(RequestError, match="what a part holds was features, and is statistics and rows of seed 0"):
+    with pytest.raises(RequestError, match="chunk_size was 256 and is 512; sample_seed was None and is 0"):
         collect_statistics(open_source(many), Settings(work_dir=tmp_path / "small"), TOY)
 
 
-def test_a_plan_of_small_parts_says_what_it_always_said(many, tmp_path):
-    """The keys of version 0.2.0, whose work-dirs and caches go on."""
-    collect_statistics(open_source(many), Settings(work_dir=tmp_path), TOY)
-    assert list(json.loads((tmp_path / "images" / "plan.json").read_text())) == [
-        *("format", "images in a part", "extractor", "layer", "weights", "convention", "precision", "features"),
-        *("backend", "on_bad_image", "images in the source", "images to score", "seed of the subset", "parts"),
+def test_the_plan_file_has_the_keys_of_format_2(many, large, tmp_path):
+    collect_statistics(open_source(many), Settings(work_dir=tmp_path, num_images=1500), TOY)
+    plan = json.loads((tmp_path / "images" / "plan.json").read_text())
+    assert all(key.isidentifier() and key.islower() for key in plan)
+    assert list(plan) == [
+        *(
+            "format",
+            "chunk_size",
+            "sample_seed",
+            "extractor",
+            "layer",
+            "weights",
+            "preprocessing",
+            "precision",
+            "layers",
+        ),
+        *("backend", "on_bad_image", "n_source", "n_images", "subset_seed", "image_fingerprints"),
     ]
+    assert (plan["format"], plan["chunk_size"], plan["n_source"], plan["n_images"]) == (2, 512, COUNT, 1500)
+    assert plan["layers"] == {"features": 6}
+    assert len(plan["image_fingerprints"]) == 3
 
 
-def test_the_cache_keeps_them(many, large, monkeypatch, tmp_path, extracted_counts):
+def test_large_chunks_are_cached(many, large, monkeypatch, tmp_path, extracted_counts):
     for variable in ("HOME", "XDG_CACHE_HOME"):
         monkeypatch.setenv(variable, str(tmp_path / "home"))
     once, again = (collect_statistics(open_source(many), Settings(cache=True), TOY) for _ in range(2))
     assert_same_statistics(once, again)
     (entry,) = list_cache_entries()
-    assert len(list(entry.folder.glob("part-*"))) == 6
+    assert len(list(entry.folder.glob("chunk-*"))) == 6
     assert extracted_counts == [COUNT, 0]
 
 
-def test_bad_images_are_left_out(large, tmp_path, monkeypatch):
-    """All of a small part's, and one of another's."""
+def test_images_that_cannot_be_decoded_are_skipped(large, tmp_path, monkeypatch):
+    """All images of one small chunk, and one of another."""
     bad = {*range(CHUNK_SIZE, 2 * CHUNK_SIZE), 1000}
     random = np.random.default_rng(5)
     for place in range(1100):
@@ -225,41 +240,126 @@ def test_bad_images_are_left_out(large, tmp_path, monkeypatch):
         np.testing.assert_array_equal(one.rows, expected.rows)
 
 
-def test_progress_moves_within_a_large_part(many, large):
-    told = []
-    collect_statistics(open_source(many), Settings(batch_size=64), TOY, lambda *what: told.append(what))
-    done = [images for _, images, _ in told]
+def test_progress_advances_within_a_large_chunk(many, large):
+    calls = []
+    collect_statistics(open_source(many), Settings(batch_size=64), TOY, lambda *args: calls.append(args))
+    done = [n_images for _, n_images, _ in calls]
     assert done[0] == 0
     assert done[-1] == COUNT
     assert max(np.diff(done)) <= 64
 
 
-def test_a_large_parts_bytes_do_not_grow_with_its_images():
-    """But for 33 bytes an image of place and signs, and the few rows that a sample of a billion may need."""
-    dims, random = 300, np.random.default_rng(0)
-
-    def size_of(count):
-        merged = MergedChunks({"features": Accumulator(slice(0, dims), 10**9, 0, keep_all=False)})
-        for start in range(0, count, CHUNK_SIZE):
-            rows = random.random((CHUNK_SIZE, dims), np.float32)
-            merged.add(
-                FeatureChunk(np.arange(start, start + CHUNK_SIZE), rows, np.zeros(CHUNK_SIZE, IMAGE_CHECK), [], [])
-            )
-        stream = io.BytesIO()
-        write_chunk(merged.condensed(), stream)
-        stream.seek(0)
-        part = read_chunk(stream)
-        assert isinstance(part, SummaryChunk)
-        assert part.layers["features"].moments.n == count
-        return len(stream.getvalue())
-
-    small, big = size_of(2 * CHUNK_SIZE), size_of(32 * CHUNK_SIZE)
-    assert big - small < 30 * CHUNK_SIZE * 34
-    assert big < 8 * dims**2 + 32 * CHUNK_SIZE * 34 + 5000
+def make_small_chunk(start, rows):
+    indices = np.arange(start, start + len(rows))
+    return Chunk(
+        indices=indices,
+        layers={"features": LayerSummary(indices=indices, rows=rows)},
+        image_checks=np.zeros(len(rows), IMAGE_CHECK),
+        notes=[("has an alpha channel", "a.png")],
+        skipped_images=["b.png: is truncated"],
+    )
 
 
-def test_a_score_of_large_parts(many, large, tmp_path):
-    """From the top: two sides, with an interval."""
+def make_large_chunk(n, dims):
+    """Merge small chunks of random features, as a part of a run with a billion images."""
+    merged, random = MergedChunks({"features": Accumulator(dims, 10**9, 0, keep_all=False)}), np.random.default_rng(0)
+    for start in range(0, n, CHUNK_SIZE):
+        merged.add(make_small_chunk(start, random.random((CHUNK_SIZE, dims), np.float32)))
+    return merged.to_chunk()
+
+
+def encode(chunk):
+    stream = io.BytesIO()
+    write_chunk(chunk, stream)
+    return stream.getvalue()
+
+
+def test_the_size_of_a_large_chunk_does_not_grow_with_its_images():
+    """Except for the index and image check of each image, and the few rows that a sample of a billion may need."""
+    dims = 300
+    small, big = (encode(make_large_chunk(n_small_chunks * CHUNK_SIZE, dims)) for n_small_chunks in (2, 32))
+    assert read_chunk(io.BytesIO(big)).layers["features"].stored_moments.n == 32 * CHUNK_SIZE
+    bytes_per_image = 8 + IMAGE_CHECK.itemsize
+    assert len(big) - len(small) < 30 * CHUNK_SIZE * (bytes_per_image + 1) + 30 * 100
+    assert len(big) < 8 * dims**2 + 32 * CHUNK_SIZE * (bytes_per_image + 1) + 32 * 100 + 5000
+
+
+def assert_same_chunk(one, other):
+    assert (one.notes, one.skipped_images) == (other.notes, other.skipped_images)
+    np.testing.assert_array_equal(one.indices, other.indices)
+    np.testing.assert_array_equal(one.image_checks, other.image_checks)
+    assert one.layers.keys() == other.layers.keys()
+    for name, layer in one.layers.items():
+        np.testing.assert_array_equal(layer.indices, other.layers[name].indices)
+        np.testing.assert_array_equal(layer.rows, other.layers[name].rows)
+        assert (layer.stored_moments is None) == (other.layers[name].stored_moments is None)
+        ours, theirs = layer.compute_moments(), other.layers[name].compute_moments()
+        assert ours.n == theirs.n
+        np.testing.assert_array_equal(ours.mean, theirs.mean)
+        np.testing.assert_array_equal(ours.scatter, theirs.scatter)
+
+
+CHUNKS = {
+    "small": make_small_chunk(7, np.arange(12, dtype=np.float32).reshape(4, 3)),
+    "large": make_large_chunk(2 * CHUNK_SIZE, 3),
+    "empty": make_small_chunk(0, np.empty((0, 3), np.float32)),
+}
+
+
+@pytest.mark.parametrize("kind", CHUNKS)
+def test_a_chunk_is_read_back_as_it_was_written(kind):
+    assert_same_chunk(read_chunk(io.BytesIO(encode(CHUNKS[kind]))), CHUNKS[kind])
+
+
+@pytest.mark.parametrize("damage", [lambda byte: byte ^ 1, lambda byte: byte ^ 0xFF])
+def test_any_damaged_byte_of_a_chunk_is_detected_or_without_effect(damage):
+    """Zip archives contain a few redundant bytes, such as a second copy of each file name."""
+    content = encode(CHUNKS["small"])
+    n_detected = 0
+    for position in range(len(content)):
+        damaged = bytearray(content)
+        damaged[position] = damage(damaged[position])
+        try:
+            chunk = read_chunk(io.BytesIO(damaged))
+        except Exception:
+            n_detected += 1
+        else:
+            assert_same_chunk(chunk, CHUNKS["small"])
+    assert n_detected > 0.8 * len(content)
+
+
+def test_a_truncated_chunk_is_detected():
+    content = encode(CHUNKS["small"])
+    for size in range(len(content)):
+        with pytest.raises((zipfile.BadZipFile, ValueError)):
+            read_chunk(io.BytesIO(content[:size]))
+
+
+def test_a_chunk_whose_arrays_come_from_different_chunks_is_detected():
+    """Each array is intact, so only the checksum of the whole chunk shows it."""
+    one, other = (
+        zipfile.ZipFile(io.BytesIO(encode(make_small_chunk(0, np.full((4, 3), value, np.float32))))) for value in (1, 2)
+    )
+    mixed = io.BytesIO()
+    with zipfile.ZipFile(mixed, "w") as archive:
+        for name in one.namelist():
+            archive.writestr(name, (other if "rows" in name else one).read(name))
+        archive.comment = one.comment
+    with pytest.raises(ValueError, match="checksum"):
+        read_chunk(mixed)
+
+
+def test_unknown_arrays_in_a_chunk_are_ignored():
+    """A later version may add optional arrays to format 2."""
+    stream, labels = io.BytesIO(encode(CHUNKS["small"])), io.BytesIO()
+    np.save(labels, np.arange(4))
+    with zipfile.ZipFile(stream, "a") as archive:
+        archive.writestr("labels.npy", labels.getvalue())
+        archive.comment = chunks._compute_checksum(archive)
+    assert_same_chunk(read_chunk(stream), CHUNKS["small"])
+
+
+def test_a_score_with_an_interval_does_not_depend_on_the_chunk_size(many, large, tmp_path):
     torch = pytest.importorskip("torch")
 
     def corner(batch):
@@ -268,10 +368,10 @@ def test_a_score_of_large_parts(many, large, tmp_path):
     corner.pixels = 4
     other = tmp_path / "other.npy"
     np.save(other, np.random.default_rng(1).integers(0, 200, (1500, 4, 4, 3), np.uint8))
-    options = {"extractor": corner, "convention": "pytorch-fid"}
+    options = {"extractor": corner, "preprocessing": "pytorch-fid"}
     found = frechet.score(str(many), str(other), work_dir=tmp_path / "work", **options)["fd"]
-    assert len(list((tmp_path / "work" / "generated").glob("part-*"))) == 6
-    assert len(list((tmp_path / "work" / "reference").glob("part-*"))) == 3
+    assert len(list((tmp_path / "work" / "generated").glob("chunk-*"))) == 6
+    assert len(list((tmp_path / "work" / "reference").glob("chunk-*"))) == 3
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(chunks, "LARGE_CHUNK_THRESHOLD", 10**6)
         expected = frechet.score(str(many), str(other), **options)["fd"]

@@ -1,4 +1,4 @@
-"""A run that was stopped continues: what is finished is kept, what differs is refused, the numbers are the same."""
+"""A run with a work directory resumes after an interruption, with the same bits; a different run is rejected."""
 
 import errno
 import os
@@ -30,7 +30,7 @@ OFFLINE = {"extractor": "efficientnet-lite0"}
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
-    """Images of three parts, the last one short."""
+    """Images of three chunks, the last one short."""
     path = tmp_path_factory.mktemp("many") / "many.npy"
     np.save(path, np.random.default_rng(0).integers(0, 256, (2 * CHUNK_SIZE + 40, 8, 8, 3), np.uint8))
     return path
@@ -47,9 +47,9 @@ def test_a_finished_run_is_read_back_without_the_network(many, undisturbed, tmp_
     assert extracted_counts == [2 * CHUNK_SIZE + 40, 0]
 
 
-def test_missing_and_damaged_parts_alone_are_computed(many, undisturbed, tmp_path, extracted_counts):
+def test_only_missing_and_damaged_chunks_are_recomputed(many, undisturbed, tmp_path, extracted_counts):
     collect_statistics(open_source(many), Settings(work_dir=tmp_path), TOY)
-    one, other = (tmp_path / "images" / f"part-0000000{number}.npz" for number in (0, 2))
+    one, other = (tmp_path / "images" / f"chunk-0000000{number}.npz" for number in (0, 2))
     one.unlink()
     other.write_bytes(other.read_bytes()[:-100])
     assert_same_statistics(collect_statistics(open_source(many), Settings(work_dir=tmp_path), TOY), undisturbed)
@@ -62,24 +62,24 @@ def test_missing_and_damaged_parts_alone_are_computed(many, undisturbed, tmp_pat
 
 
 @pytest.mark.parametrize(("kind", "files"), [("small", 21), ("large", 11)])
-def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path, kind, files):
-    """A part that is there is never written again, so only those in flight are computed twice."""
+def test_a_run_killed_at_random_moments_ends_with_the_same_bits(tmp_path, kind, files):
+    """A finished chunk is never written again, so only unfinished ones are computed twice."""
     images = np.random.default_rng(1).integers(0, 256, (20 * CHUNK_SIZE + 3, PIXELS, PIXELS, 3), np.uint8)
     np.save(tmp_path / "toy.npy", images)
 
-    def life(work_dir, out):
+    def start(work_dir, out):
         command = [sys.executable, toy.__file__, tmp_path / "toy.npy", work_dir, out, kind]
         process = subprocess.Popen(command, stdout=subprocess.PIPE)
-        assert process.stdout.readline() == b"begun\n"
+        assert process.stdout.readline() == b"started\n"
         return process
 
-    moments, kept, deaths = random.Random(7), {}, 0
+    rng, kept, n_kills = random.Random(7), {}, 0
     while True:
-        process = life(tmp_path / "work", tmp_path / "killed.npz")
-        if deaths < 20:
-            time.sleep(moments.uniform(0, 0.12))
+        process = start(tmp_path / "work", tmp_path / "killed.npz")
+        if n_kills < 20:
+            time.sleep(rng.uniform(0, 0.12))
             process.kill()
-            deaths += 1
+            n_kills += 1
         process.communicate()
         now = list_chunk_files(tmp_path / "work")
         assert kept.items() <= now.items()
@@ -87,96 +87,115 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(tmp_path, kind, fil
         if process.returncode == 0:
             break
         assert process.returncode == -signal.SIGKILL
-    assert deaths == 20
+    assert n_kills == 20
     assert len(kept) == files
-    undisturbed = life(tmp_path / "other", tmp_path / "undisturbed.npz")
+    undisturbed = start(tmp_path / "other", tmp_path / "undisturbed.npz")
     undisturbed.communicate()
     assert undisturbed.returncode == 0
     with np.load(tmp_path / "killed.npz") as found, np.load(tmp_path / "undisturbed.npz") as expected:
-        np.testing.assert_array_equal(found["rows"], first_six_values(images)[found["places"]])
+        np.testing.assert_array_equal(found["rows"], first_six_values(images)[found["indices"]])
         np.testing.assert_allclose(found["mean"], first_six_values(images).mean(0, dtype=float), rtol=1e-12)
         for name in expected:
             np.testing.assert_array_equal(found[name], expected[name])
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "expected"),
     [
-        ({"num_images": CHUNK_SIZE}, "images to score was 552, and is 256"),
-        ({"on_bad_image": "skip"}, "on_bad_image was stop, and is skip"),
-        ({"extractor": "other"}, "extractor was toy, and is other"),
+        ({"num_images": CHUNK_SIZE}, "n_images was 552 and is 256"),
+        ({"on_bad_image": "skip"}, "on_bad_image was stop and is skip"),
+        ({"extractor": "other"}, "extractor was toy and is other"),
     ],
 )
-def test_another_run_is_refused_and_the_difference_named(many, tmp_path, change, told):
+def test_the_work_dir_of_another_run_is_rejected_and_the_difference_named(many, tmp_path, change, expected):
     extractor = TOY
     collect_statistics(open_source(many), Settings(work_dir=tmp_path), extractor)
     if "extractor" in change:
         extractor, change = replace(TOY, spec=replace(TOY.spec, **change)), {}
-    with pytest.raises(RequestError, match=f"parts of another run: .*{told}.*delete"):
+    with pytest.raises(RequestError, match=f"chunks of another run: .*{expected}.*--work-dir .*delete"):
         collect_statistics(open_source(many), Settings(work_dir=tmp_path, **change), extractor)
 
 
-def test_batches_and_threads_make_no_other_run(many, tmp_path):
+def test_batch_size_and_threads_may_differ_when_resuming(many, tmp_path):
     one = collect_statistics(open_source(many), Settings(work_dir=tmp_path), TOY)
     assert_same_statistics(
         collect_statistics(open_source(many), Settings(work_dir=tmp_path, batch_size=3, workers=1), TOY), one
     )
 
 
-def test_other_layers_are_another_run_and_each_is_read_back(tmp_path, weights):
+def test_the_work_dir_of_other_layers_is_rejected(tmp_path, weights):
     sides = make_image_folder(tmp_path / "a", 5), make_image_folder(tmp_path / "b", 5, seed=1)
     settings = {"weights": weights, "work_dir": tmp_path / "work", "interval": "none"}
     once, again = (frechet.score(*sides, metrics=["fid", "sfid"], **settings) for _ in range(2))
     assert {key: float(score) for key, score in once.items()} == {key: float(score) for key, score in again.items()}
-    with pytest.raises(RequestError, match="features was features 2048, spatial 2023, and is features 2048"):
+    with pytest.raises(
+        RequestError, match=r"layers was \{'features': 2048, 'spatial': 2023\} and is \{'features': 2048\}"
+    ):
         frechet.score(*sides, metrics=["fid"], **settings)
 
 
-def test_repeated_subsets_have_folders_of_their_own(tmp_path):
+def test_each_repetition_has_its_own_folder(tmp_path):
     sides = make_image_folder(tmp_path / "a", 6), make_image_folder(tmp_path / "b", 6, seed=1)
-    wish = {"num_images": 4, "repeat": 2, "work_dir": tmp_path / "work", **OFFLINE}
-    once, again = (frechet.score(*sides, **wish)["fd"] for _ in range(2))
+    options = {"num_images": 4, "repeat": 2, "work_dir": tmp_path / "work", **OFFLINE}
+    once, again = (frechet.score(*sides, **options)["fd"] for _ in range(2))
     assert once.repeats == again.repeats
     assert {path.name for path in (tmp_path / "work").iterdir()} == {"generated", "reference", "seed-1"}
 
 
-def test_a_changed_image_is_found(tmp_path):
+def test_a_changed_image_is_detected(tmp_path):
     folder = make_image_folder(tmp_path / "a")
     collect_statistics(open_source(folder), Settings(work_dir=tmp_path / "work"), TOY)
     os.utime(folder / "002.png", (1, 1))
-    with pytest.raises(RequestError, match=r"images differ.*among .*000\.png \.\.\. .*005\.png"):
+    with pytest.raises(RequestError, match=r"images differ.*one of .*000\.png \.\.\. .*005\.png"):
         collect_statistics(open_source(folder), Settings(work_dir=tmp_path / "work"), TOY)
 
 
-def test_a_subset_of_another_seed_is_another_run(many, tmp_path):
+def test_the_work_dir_of_a_subset_with_another_seed_is_rejected(many, tmp_path):
     settings = {"work_dir": tmp_path, "num_images": 300}
     collect_statistics(open_source(many), Settings(**settings), TOY)
-    with pytest.raises(RequestError, match="seed of the subset was 0, and is 1"):
+    with pytest.raises(RequestError, match="subset_seed was 0 and is 1"):
         collect_statistics(open_source(many), Settings(seed=1, **settings), TOY)
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("damage", "expected"),
     [
         (lambda folder: (folder / "plan.json").write_text("{"), "plan.json cannot be read"),
-        (lambda folder: (folder / "plan.json").write_text('{"format": 0}'), "format was 0, and is 1"),
-        (lambda folder: (folder / "plan.json").unlink(), "no work-dir of frechet's: it holds part-00000000.npz"),
+        (lambda folder: (folder / "plan.json").write_text("[2]"), "plan.json cannot be read"),
+        (lambda folder: (folder / "plan.json").write_text('{"format": 3}'), "format 3; .* requires format 2"),
+        (
+            lambda folder: (folder / "plan.json").unlink(),
+            "not a frechet work directory: it contains chunk-00000000.npz",
+        ),
     ],
 )
-def test_a_folder_that_is_not_this_runs_is_left_alone(many, tmp_path, spoil, told):
+def test_a_folder_that_is_not_a_valid_work_dir_is_left_alone(many, tmp_path, damage, expected):
     collect_statistics(open_source(many), Settings(work_dir=tmp_path), TOY)
-    spoil(tmp_path / "images")
+    damage(tmp_path / "images")
     before = list_chunk_files(tmp_path)
-    with pytest.raises(RequestError, match=told):
+    with pytest.raises(RequestError, match=f"{expected}.*--work-dir .*delete"):
         collect_statistics(open_source(many), Settings(work_dir=tmp_path), TOY)
     assert list_chunk_files(tmp_path) == before
 
 
-def test_a_strangers_file_is_left_where_it_is(many, tmp_path):
+def test_a_work_dir_of_format_1_is_rejected_and_left_alone(many, tmp_path):
+    """As version 0.2.0 wrote it."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (folder / "plan.json").write_text('{"format": 1, "images in a part": 256, "parts": ["0123456789abcdef"]}')
+    (folder / "part-00000000.npz").write_bytes(b"")
+    with pytest.raises(
+        RequestError, match=r"images has work directory format 1; .* format 2\. Pass another --work-dir"
+    ):
+        collect_statistics(open_source(many), Settings(work_dir=tmp_path), TOY)
+    assert {path.name for path in folder.iterdir()} == {".lock", "plan.json", "part-00000000.npz"}
+
+
+def test_files_of_other_programs_are_left_alone(many, tmp_path):
     (tmp_path / "images").mkdir()
     precious = tmp_path / "images" / ".thesis.doc.partial"
     precious.write_text("precious")
-    with pytest.raises(RequestError, match=r"holds \.thesis\.doc\.partial"):
+    with pytest.raises(RequestError, match=r"contains \.thesis\.doc\.partial"):
         collect_statistics(open_source(many), Settings(work_dir=tmp_path), TOY)
     assert precious.read_text() == "precious"
 
@@ -190,27 +209,27 @@ def test_two_runs_do_not_share_a_work_dir(many, tmp_path):
     collect_statistics(open_source(many), Settings(work_dir=tmp_path), TOY)
 
 
-def test_a_full_disk_is_told_and_keeps_what_is_finished(many, tmp_path, monkeypatch):
-    def full(part, stream):
+def test_a_full_disk_is_reported_and_keeps_finished_chunks(many, tmp_path, monkeypatch):
+    def write_until_full(chunk, stream):
         if len(list_chunk_files(tmp_path)) == 1:
             raise OSError(errno.ENOSPC, "No space left on device")
-        write_chunk(part, stream)
+        write_chunk(chunk, stream)
 
-    monkeypatch.setattr(work_dir, "write_chunk", full)
-    with pytest.raises(RunError, match=r"disk is full.*finished parts are kept in .*make room"):
+    monkeypatch.setattr(work_dir, "write_chunk", write_until_full)
+    with pytest.raises(RunError, match=r"disk is full.*finished chunks are kept in .*free some space"):
         collect_statistics(open_source(many), Settings(work_dir=tmp_path), TOY)
-    assert list(list_chunk_files(tmp_path)) == ["part-00000000.npz"]
+    assert list(list_chunk_files(tmp_path)) == ["chunk-00000000.npz"]
     assert not [path for path in (tmp_path / "images").iterdir() if path.name.endswith(".partial")]
 
 
-def test_a_bad_image_keeps_what_is_finished_and_remarks_survive(tmp_path):
+def test_an_undecodable_image_keeps_finished_chunks_and_notes_are_read_back(tmp_path):
     folder = tmp_path / "a"
     folder.mkdir()
     for place in range(2 * CHUNK_SIZE):
         Image.new("RGB", (4, 4)).save(folder / f"{place:04d}.ppm")
     Image.new("RGBA", (4, 4)).save(folder / "0000.png")
     (folder / "9999.png").write_text("broken")
-    with pytest.raises(ImageDecodeError, match=r"9999\.png.*finished parts are kept"):
+    with pytest.raises(ImageDecodeError, match=r"9999\.png.*finished chunks are kept"):
         collect_statistics(open_source(folder), Settings(work_dir=tmp_path / "work"), TOY)
     assert len(list_chunk_files(tmp_path / "work")) == 1
     skipping = Settings(work_dir=tmp_path / "skip", on_bad_image="skip")
@@ -221,18 +240,18 @@ def test_a_bad_image_keeps_what_is_finished_and_remarks_survive(tmp_path):
     assert any("alpha" in note for note in once.notes)
 
 
-def test_what_cannot_be_told_apart_later_has_no_work_dir(tmp_path):
+def test_images_in_memory_cannot_have_a_work_dir(tmp_path):
     with pytest.raises(RequestError, match="images in memory have no name"):
         frechet.collect([np.zeros((4, 4, 3), np.uint8)] * 2, work_dir=tmp_path, **OFFLINE)
 
 
-def test_a_work_dir_that_cannot_be_made_is_told(many, tmp_path):
+def test_a_work_dir_that_cannot_be_created_is_reported(many, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match=r"work-dir .* cannot be written"):
+    with pytest.raises(OutputError, match=r"work directory .*file.* cannot be written .*--work-dir"):
         collect_statistics(open_source(many), Settings(work_dir=tmp_path / "file"), TOY)
 
 
-def test_ctrl_c_says_where_to_go_on(many, tmp_path):
+def test_ctrl_c_reports_how_to_resume(many, tmp_path):
     command = [sys.executable, "-m", "frechet", "stats", many, tmp_path / "s.npz", "--work-dir", tmp_path / "work"]
     process = subprocess.Popen(
         [*command, "--extractor", "efficientnet-lite0"], stderr=subprocess.PIPE, text=True, preexec_fn=restore_sigint
@@ -242,7 +261,7 @@ def test_ctrl_c_says_where_to_go_on(many, tmp_path):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert "interrupted; finished parts are kept in" in err
+    assert "interrupted; finished chunks are kept in" in err
     assert "Traceback" not in err
     code, out, err = run(
         "stats", many, tmp_path / "s.npz", "--work-dir", tmp_path / "work", "--extractor", "efficientnet-lite0"
@@ -251,21 +270,21 @@ def test_ctrl_c_says_where_to_go_on(many, tmp_path):
     assert "552 images" in out
 
 
-def test_where_no_part_was_finished_none_is_said_to_be_kept(many, tmp_path, monkeypatch):
-    def stopped(*_, **__):
-        raise stop
+def test_no_chunk_is_reported_as_kept_if_none_was_finished(many, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise error
         yield
 
-    monkeypatch.setattr("frechet.execution.workers.extract", stopped)
-    stop = KeyboardInterrupt()
-    with pytest.raises(KeyboardInterrupt, match=r"^; no part was finished"):
+    monkeypatch.setattr("frechet.execution.workers.extract", fail)
+    error = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt, match=r"^; no chunk was finished"):
         collect_statistics(open_source(many), Settings(work_dir=tmp_path), TOY)
-    stop = ImageDecodeError("broken")
+    error = ImageDecodeError("broken")
     with pytest.raises(ImageDecodeError, match=r"^broken$"):
         collect_statistics(open_source(many), Settings(work_dir=tmp_path), TOY)
 
 
-def test_both_sides_of_a_score_have_folders_of_their_own(tmp_path, extracted_counts):
+def test_each_input_of_a_score_has_its_own_folder(tmp_path, extracted_counts):
     sides = make_image_folder(tmp_path / "a", 5), make_image_folder(tmp_path / "b", 7, seed=1)
     scores = [frechet.score(*sides, work_dir=tmp_path / "work", **OFFLINE)["fd"] for _ in range(2)]
     assert float(scores[0]) == float(scores[1]) == float(frechet.score(*sides, **OFFLINE)["fd"])

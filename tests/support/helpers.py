@@ -22,13 +22,13 @@ DATA = ROOT / "tests" / "data"
 def assert_same_statistics(one, other):
     """Assert that two statistics have the same bits."""
     assert one.n == other.n
-    for name in ("mean", "covariance", "rows", "places"):
+    for name in ("mean", "covariance", "rows", "indices"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
 def list_chunk_files(folder):
-    """Return what identifies the file of each finished chunk in a work directory."""
-    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.glob("images/part-*.npz")}
+    """Return inode and modification time of each finished chunk in a work directory, by file name."""
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.glob("images/chunk-*.npz")}
 
 
 def make_image_folder(path, count=6, seed=0, size=(40, 32)):

@@ -1,4 +1,7 @@
-"""An extractor without a network: an image's first six values. As a program: statistics of an array file, resumably, in small or large parts."""
+"""An extractor without a network: its features are the first six values of an image.
+
+As a program: collect the statistics of an array file with a work directory, in small or large chunks.
+"""
 
 import sys
 import time
@@ -37,16 +40,16 @@ TOY = LoadedExtractor(
 
 
 def first_six_values(images):
-    """The features of (n, PIXELS, PIXELS, 3) uint8, by hand."""
+    """Return the features of (n, PIXELS, PIXELS, 3) uint8 images, computed independently."""
     return images.reshape(len(images), -1)[:, :6].astype(np.float32)
 
 
 if __name__ == "__main__":
-    sys.stdout.write("begun\n")
+    sys.stdout.write("started\n")
     sys.stdout.flush()
-    source, folder, out, large = sys.argv[1:]
-    if large == "large":
-        import toy_large_chunks  # noqa: F401, cuts this run into large parts
+    source, folder, out, chunk_kind = sys.argv[1:]
+    if chunk_kind == "large":
+        import toy_large_chunks  # noqa: F401, lowers the threshold of large chunks
     statistics = collect_statistics(open_source(source), Settings(work_dir=folder), TOY)
     np.savez(
         out, mean=statistics.mean, covariance=statistics.covariance, rows=statistics.rows, indices=statistics.indices

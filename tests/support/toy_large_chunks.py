@@ -1,4 +1,4 @@
-"""As toy_network, where more than a thousand images are cut into large parts of 512, in whichever process loads it."""
+"""The extractor of toy_network; a process that imports this module uses large chunks of 512 images above 1,000 images."""
 
 import toy_network
 

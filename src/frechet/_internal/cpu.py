@@ -1,4 +1,4 @@
-"""What this process may use of the machine."""
+"""Processor cores that this process may use."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import os
 
 
 def process_cpu_count() -> int:
-    """Processor cores that this process may run on."""
+    """Return the number of cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def set_cpu_affinity(index: int, count: int) -> None:
-    """Keep this process to its share of the cores, where `count` processes divide them: neighbours, so that memory is near.
+    """Restrict this process to its share of the cores, as process `index` of `count` on this machine.
 
-    With more processes than cores several share one. Threads that run already stay where they are.
+    A share consists of neighbouring cores, which are near the same memory. If there are more processes than cores, several
+    processes share a core. Threads that are already running keep their affinity.
     """
     if count > 1 and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))

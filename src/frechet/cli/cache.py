@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import click
 
 from frechet.errors import RequestError
+from frechet.execution.chunks import FORMAT_VERSION
 from frechet.execution.feature_cache import get_feature_cache_dir, list_cache_entries, prune_cache
 
 
@@ -21,13 +23,16 @@ def list_() -> None:
     total = 0
     for entry in list_cache_entries():
         days = (time.time() - entry.last_used) / 86_400
-        fingerprint = entry.fingerprint
-        click.echo(
-            f"{entry.n_bytes / 1e6:8.1f} MB  {days:5.1f} days ago  {fingerprint.get('images to score'):>8,} images  "
-            f"{fingerprint.get('extractor')}, {fingerprint.get('features')}, {fingerprint.get('convention')}"
-        )
+        click.echo(f"{entry.n_bytes / 1e6:8.1f} MB  {days:5.1f} days ago  {_describe_plan(entry.plan)}")
         total += entry.n_bytes
     click.echo(f"{total / 1e6:.1f} MB in {get_feature_cache_dir()}")
+
+
+def _describe_plan(plan: dict[str, Any]) -> str:
+    if plan.get("format") != FORMAT_VERSION:
+        return f"format {plan.get('format')}, which this version does not read; delete it with `frechet cache prune`"
+    layers = ", ".join(f"{name} {dims}" for name, dims in plan["layers"].items())
+    return f"{plan['n_images']:>8,} images  {plan.get('extractor')}, {layers}, {plan.get('preprocessing')}"
 
 
 @command.command("prune")

@@ -1,4 +1,4 @@
-"""A run as a list of parts: which images each has, what could change its numbers, and its bytes on a disk or a wire."""
+"""Chunks of consecutive images: which images belong to each, what is kept of them, and their format in files and messages."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
-from typing import IO, Any, TypeAlias
+from typing import IO, Any
+from zipfile import ZipFile
 
 import numpy as np
+from numpy.lib import format as npy_format
 
 from frechet.errors import TooFewImagesError
 from frechet.execution.settings import Settings
-from frechet.features.extract import FeatureChunk
 from frechet.features.extractor import LoadedExtractor
 from frechet.images.image import ImageRef, ImageSource
 from frechet.images.loader import CHUNK_SIZE
@@ -21,21 +22,27 @@ from frechet.statistics.accumulator import LayerSummary
 from frechet.statistics.moments import RunningMoments
 from frechet.statistics.row_sample import priorities
 
-FORMAT_VERSION = 1  # of a part's bytes and of the fingerprint
-LARGE_CHUNK_SIZE = 64 * CHUNK_SIZE  # images of a large part
-LARGE_CHUNK_THRESHOLD = (
-    10**6
-)  # images beyond which a side is cut into large parts, unless the features of all are wanted
-_CONTENT_KEY = "what a part holds"  # a key of the fingerprint, left out where it is features
+FORMAT_VERSION = 2  # of plan.json and of chunk files
+LARGE_CHUNK_SIZE = 64 * CHUNK_SIZE
+LARGE_CHUNK_THRESHOLD = 10**6  # number of images above which chunks are large, unless all features are needed
 
 
-@dataclass
-class SummaryChunk:
-    """What stands for up to 16,384 consecutive images: a statistic of each layer in place of features.
+@dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """Everything that a run keeps of consecutive images: the unit of work, transport and resuming.
+
+    All chunks merge in the same way, whatever their size, because only `LayerSummary` decides how a layer is represented.
+    A chunk of up to 256 images holds the features of all of them: at d = 2048 these are 2 MB, whereas a scatter matrix
+    would be 34 MB. A large chunk is the merge of 64 such chunks. It holds moments and the rows that the sample of the
+    whole run may need: at most 35 MB in place of 134 MB, and two matrix additions instead of 64 products for the process
+    that merges chunks. Metrics that need the features of every image are therefore computed from small chunks.
 
     Attributes:
-        layers: what stands for the features, by layer.
-        places, signs, remarks, bad: as those of a `Part`.
+        indices: (k,) int64 index of each image among those to score, without images that could not be decoded.
+        layers: the features of these images by layer; "features" is the main one.
+        image_checks: (k,) of dtype `frechet.images.checks.IMAGE_CHECK`.
+        notes: (note, label of the image) pairs, e.g. about an alpha channel that was removed.
+        skipped_images: label and reason of each image that could not be decoded.
     """
 
     indices: np.ndarray
@@ -44,18 +51,20 @@ class SummaryChunk:
     notes: list[tuple[str, str]]
     skipped_images: list[str]
 
-
-Chunk: TypeAlias = FeatureChunk | SummaryChunk
+    @property
+    def n_images(self) -> int:
+        """Number of images, including those that could not be decoded."""
+        return len(self.indices) + len(self.skipped_images)
 
 
 @dataclass(frozen=True)
 class Partition:
-    """What is scored of a source, cut into parts of consecutive images.
+    """The images of a source that are scored, split into chunks of consecutive images.
 
     Attributes:
-        source: where the images are.
-        chosen: their places in it, ascending.
-        size: images in a part: 256, or a multiple of it where the parts are large ones.
+        source: the source of the images.
+        source_indices: position in the source of each image to score, ascending.
+        chunk_size: number of images per chunk, a multiple of 256.
     """
 
     source: ImageSource
@@ -64,146 +73,181 @@ class Partition:
 
     @classmethod
     def from_source(cls, source: ImageSource, settings: Settings, *, keep_all: bool = False) -> Partition:
-        """All of a source, or a seeded subset; in large parts if there are many and not every image's features are kept."""
-        source_indices = _select_indices(source, settings)
-        return cls(
-            source,
-            source_indices,
-            LARGE_CHUNK_SIZE if len(source_indices) > LARGE_CHUNK_THRESHOLD and not keep_all else CHUNK_SIZE,
-        )
+        """Split all images of a source, or the seeded subset that the settings describe.
 
-    @property
-    def has_large_chunks(self) -> bool:
-        """Whether its parts are large ones."""
-        return self.chunk_size > CHUNK_SIZE
+        Args:
+            source: the source of the images.
+            settings: their `num_images` and `seed` determine the subset.
+            keep_all: use small chunks, because the features of every image are needed.
+
+        Raises:
+            TooFewImagesError: the source has fewer than `num_images` images.
+        """
+        source_indices = _select_indices(source, settings)
+        is_large = len(source_indices) > LARGE_CHUNK_THRESHOLD and not keep_all
+        return cls(source, source_indices, LARGE_CHUNK_SIZE if is_large else CHUNK_SIZE)
 
     def __len__(self) -> int:
-        """How many parts."""
+        """Return the number of chunks."""
         return -(-len(self.source_indices) // self.chunk_size)
 
     def chunk_range(self, chunk_index: int) -> range:
-        """Indices, among the chosen, of a part's images."""
+        """Return the indices, among the images to score, of a chunk's images."""
         return range(chunk_index * self.chunk_size, min((chunk_index + 1) * self.chunk_size, len(self.source_indices)))
 
     def iter_images(self, chunk_indices: Sequence[int]) -> Iterator[ImageRef]:
-        """The pictures of these parts (ascending numbers), each with its index among all that are chosen."""
-        indices = self._indices(chunk_indices)
+        """Yield the images of these chunks (ascending), each with its index among the images to score."""
+        indices = self._image_indices(chunk_indices)
         if isinstance(indices, range):
             source_indices = self.source_indices[indices.start : indices.stop]
         else:
             source_indices = [self.source_indices[index] for index in indices]
-        found = self.source.iter_images(source_indices)
-        for index, image_ref in zip(indices, found, strict=True):
+        image_refs = self.source.iter_images(source_indices)
+        for index, image_ref in zip(indices, image_refs, strict=True):
             yield replace(image_ref, index=index)
 
-    def _indices(self, chunk_indices: Sequence[int]) -> range | list[int]:
-        """Indices of the images in these parts; no list of them where one part follows the other."""
+    def _image_indices(self, chunk_indices: Sequence[int]) -> range | list[int]:
+        """Return the indices of the images in these chunks, as a range (which needs no memory) if chunks are consecutive."""
         if chunk_indices and chunk_indices[-1] - chunk_indices[0] == len(chunk_indices) - 1:
             return range(self.chunk_range(chunk_indices[0]).start, self.chunk_range(chunk_indices[-1]).stop)
         return [index for chunk_index in chunk_indices for index in self.chunk_range(chunk_index)]
 
     def get_labels(self, indices: Sequence[int]) -> list[str]:
-        """What the user knows these of the chosen images by."""
+        """Return the labels of images, given their indices among the images to score."""
         return [self.source.get_label(self.source_indices[index]) for index in indices]
 
 
 def _select_indices(source: ImageSource, settings: Settings) -> Sequence[int]:
-    """All places, or a seeded subset: that of a smaller size is part of that of a larger one."""
-    wanted = settings.num_images
-    if wanted is None:
+    """Return all positions, or a seeded subset; with the same seed, smaller subsets are contained in larger ones."""
+    num_images = settings.num_images
+    if num_images is None:
         return range(len(source))
-    if wanted > len(source):
+    if num_images > len(source):
         raise TooFewImagesError(
-            f"{source.label} holds {len(source)} images; {wanted} were asked for (--num-images, num_images=)"
+            f"{source.label} has {len(source)} images; num_images is {num_images}, expected at most {len(source)}. "
+            "Pass a smaller --num-images (num_images=), or add images"
         )
     ranks = priorities(np.arange(len(source)), settings.seed)
-    return [int(source_index) for source_index in np.sort(np.argsort(ranks, kind="stable")[:wanted])]
+    return [int(source_index) for source_index in np.sort(np.argsort(ranks, kind="stable")[:num_images])]
 
 
-def compute_fingerprint(partition: Partition, settings: Settings, extractor: LoadedExtractor) -> dict[str, Any]:
-    """Everything that can change a part's numbers: images, settings, format; not batches, threads, or who computes.
+def make_plan(partition: Partition, settings: Settings, extractor: LoadedExtractor) -> dict[str, Any]:
+    """Describe everything that determines the contents of a run's chunks, as plain JSON.
+
+    Batch size, threads and engine are not part of it. A key that is absent means None, so that a later version can add
+    keys for optional contents and still continue the runs that do not have them.
 
     Raises:
-        RequestError: the source's images cannot be told from others of tomorrow.
+        RequestError: the source cannot identify its images, e.g. because they are in memory.
     """
     fingerprints = partition.source.fingerprints(partition.source_indices)
-    return {
+    holds_all_rows = partition.chunk_size == CHUNK_SIZE
+    plan = {
         "format": FORMAT_VERSION,
-        "images in a part": partition.chunk_size,
-        **({_CONTENT_KEY: f"statistics and rows of seed {settings.seed}"} if partition.has_large_chunks else {}),
+        "chunk_size": partition.chunk_size,
+        "sample_seed": None if holds_all_rows else settings.seed,
         **{key: value for key, value in asdict(extractor.spec).items() if key != "is_official"},
-        "features": ", ".join(f"{name} {layer.stop - layer.start}" for name, layer in extractor.layer_slices.items()),
+        "layers": {name: columns.stop - columns.start for name, columns in extractor.layer_slices.items()},
         "backend": extractor.backend,
         "on_bad_image": settings.on_bad_image,
-        "images in the source": len(partition.source),
-        "images to score": len(partition.source_indices),
-        "seed of the subset": settings.seed if settings.num_images is not None else None,
-        "parts": [
+        "n_source": len(partition.source),
+        "n_images": len(partition.source_indices),
+        "subset_seed": settings.seed if settings.num_images is not None else None,
+        "image_fingerprints": [
             _digest_fingerprints(islice(fingerprints, len(partition.chunk_range(chunk_index))))
             for chunk_index in range(len(partition))
         ],
     }
+    return {key: value for key, value in plan.items() if value is not None}
 
 
-def describe_differences(previous: dict[str, Any], current: dict[str, Any], partition: Partition) -> list[str]:
-    """What differs between two fingerprints, in words."""
-    previous, current = ({_CONTENT_KEY: "features", **plan} for plan in (previous, current))
-    found = [
-        f"{key} was {previous.get(key)}, and is {current.get(key)}"
-        for key in current
-        if key != "parts" and previous.get(key) != current[key]
+def describe_differences(recorded: dict[str, Any], current: dict[str, Any], partition: Partition) -> list[str]:
+    """Describe how two plans differ, one message per key."""
+    differences = [
+        f"{key} was {recorded.get(key)} and is {current.get(key)}"
+        for key in {**current, **recorded}
+        if key != "image_fingerprints" and recorded.get(key) != current.get(key)
     ]
-    if not found and previous.get("parts") != current["parts"]:
-        pairs = enumerate(zip(previous["parts"], current["parts"], strict=True))
+    if not differences and recorded["image_fingerprints"] != current["image_fingerprints"]:
+        pairs = enumerate(zip(recorded["image_fingerprints"], current["image_fingerprints"], strict=True))
         images = partition.chunk_range(next(chunk_index for chunk_index, (before, after) in pairs if before != after))
         first, last = partition.get_labels([images[0], images[-1]])
-        found.append(f"images differ in name, size or time, the first of them among {first} ... {last}")
-    return found
-
-
-def write_chunk(chunk: Chunk, stream: IO[bytes]) -> None:
-    """A part's bytes: an .npz without any Python object in it."""
-    words, arrays = [chunk.notes, chunk.skipped_images], {"places": chunk.indices, "signs": chunk.image_checks}
-    if isinstance(chunk, FeatureChunk):
-        arrays["features"] = chunk.features
-    else:
-        words.append(list(chunk.layers))
-        for layer_index, (moments, indices, rows) in enumerate(chunk.layers.values()):
-            found = {"mean": moments.mean, "scatter": moments.scatter, "places": indices, "rows": rows}
-            arrays |= {f"{name} {layer_index}": array for name, array in found.items()}
-    arrays["words"] = np.frombuffer(json.dumps(words).encode(), np.uint8)
-    np.savez(stream, allow_pickle=False, **arrays)
-
-
-def read_chunk(stream: IO[bytes]) -> Chunk:
-    """The part of such bytes.
-
-    Raises:
-        Exception: they are damaged or cut short; zipfile's and NumPy's errors have many names.
-    """
-    with np.load(stream, allow_pickle=False) as arrays:
-        notes, skipped_images, *layers = json.loads(arrays["words"].tobytes())
-        common = {
-            "indices": arrays["places"],
-            "image_checks": arrays["signs"],
-            "notes": [(note, name) for note, name in notes],
-            "skipped_images": skipped_images,
-        }
-        if not layers:
-            return FeatureChunk(features=arrays["features"], **common)
-        n = len(common["indices"])
-        return SummaryChunk(
-            layers={name: _read_summary(arrays, n, layer_index) for layer_index, name in enumerate(layers[0])}, **common
-        )
-
-
-def _read_summary(arrays: Mapping[str, np.ndarray], n: int, layer_index: int) -> LayerSummary:
-    mean, scatter, indices, rows = (arrays[f"{name} {layer_index}"] for name in ("mean", "scatter", "places", "rows"))
-    return LayerSummary(RunningMoments(n, mean, scatter), indices, rows)
+        differences.append(f"images differ in name, size or time; the first of them is one of {first} ... {last}")
+    return differences
 
 
 def _digest_fingerprints(fingerprints: Iterator[str]) -> str:
     digest = hashlib.sha256()
-    for image_fingerprint in fingerprints:
-        digest.update(f"{image_fingerprint}\n".encode("utf-8", "surrogateescape"))
+    for fingerprint in fingerprints:
+        digest.update(f"{fingerprint}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]
+
+
+def write_chunk(chunk: Chunk, stream: IO[bytes]) -> None:
+    """Write a chunk as an .npz archive without Python objects, with a checksum as the archive's comment.
+
+    Arrays: `indices`; `image_checks`; `metadata` (JSON as uint8: names of layers, notes, skipped images); and for layer 0,
+    1, ...: `layer0_indices`, `layer0_rows` and, unless they follow from the rows, `layer0_mean` and `layer0_scatter`.
+    Readers ignore arrays that they do not know, so optional ones can be added, e.g. moments by group, labels, thumbnails.
+    """
+    metadata = {"layers": list(chunk.layers), "notes": chunk.notes, "skipped_images": chunk.skipped_images}
+    arrays = {
+        "metadata": np.frombuffer(json.dumps(metadata).encode(), np.uint8),
+        "indices": chunk.indices,
+        "image_checks": chunk.image_checks,
+    }
+    for position, layer in enumerate(chunk.layers.values()):
+        arrays |= {f"layer{position}_indices": layer.indices, f"layer{position}_rows": layer.rows}
+        if moments := layer.stored_moments:
+            arrays |= {f"layer{position}_mean": moments.mean, f"layer{position}_scatter": moments.scatter}
+    with ZipFile(stream, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                npy_format.write_array(member, array, allow_pickle=False)
+        archive.comment = _compute_checksum(archive)
+
+
+def read_chunk(stream: IO[bytes]) -> Chunk:
+    """Read a chunk that `write_chunk` wrote, and verify its checksum.
+
+    Raises:
+        Exception: the bytes are damaged or truncated; zipfile, json and NumPy raise errors of many types.
+    """
+    with ZipFile(stream) as archive:
+        if archive.comment != _compute_checksum(archive):
+            raise ValueError("the checksum of the chunk does not match")
+        arrays = {name.removesuffix(".npy"): _read_array(archive, name) for name in archive.namelist()}
+    metadata = json.loads(arrays["metadata"].tobytes())
+    return Chunk(
+        indices=arrays["indices"],
+        layers={name: _read_layer(arrays, position) for position, name in enumerate(metadata["layers"])},
+        image_checks=arrays["image_checks"],
+        notes=[(note, label) for note, label in metadata["notes"]],
+        skipped_images=metadata["skipped_images"],
+    )
+
+
+def _read_array(archive: ZipFile, name: str) -> np.ndarray:
+    with archive.open(name) as member:
+        return npy_format.read_array(member, allow_pickle=False)
+
+
+def _read_layer(arrays: Mapping[str, np.ndarray], position: int) -> LayerSummary:
+    indices, rows, mean, scatter = (
+        arrays.get(f"layer{position}_{name}") for name in ("indices", "rows", "mean", "scatter")
+    )
+    assert indices is not None
+    assert rows is not None
+    n = len(arrays["indices"])
+    moments = None if mean is None or scatter is None else RunningMoments(n, mean, scatter)
+    return LayerSummary(indices=indices, rows=rows, stored_moments=moments)
+
+
+def _compute_checksum(archive: ZipFile) -> bytes:
+    """Digest the archive's directory.
+
+    The directory holds the CRC-32 of each array, which zipfile verifies when the array is read. Together they detect any
+    damage, and a large chunk is not read twice.
+    """
+    directory = [(member.filename, member.file_size, member.CRC) for member in archive.infolist()]
+    return hashlib.sha256(json.dumps(directory).encode()).hexdigest().encode()

@@ -1,4 +1,4 @@
-"""Parts to statistics: whoever computed them, they are merged in their order."""
+"""Collect the statistics of a source of images: compute its chunks and merge them in order."""
 
 from __future__ import annotations
 
@@ -30,16 +30,25 @@ def collect_statistics(
     *,
     keep_all: bool = False,
 ) -> FeatureStatistics:
-    """Statistics of a source by an extractor that is loaded already; `keep_all` keeps every image's features and name.
+    """Compute the statistics of the main layer's features.
+
+    Args:
+        source: the images.
+        settings: subset, seed, batch size, engine, work directory and so on.
+        extractor: the loaded extractor.
+        progress: called with `input_name` and the numbers of images processed and in total.
+        input_name: name of the input for `progress`, and of its folder in the work directory.
+        keep_all: keep the features and labels of all images instead of a sample.
 
     Raises:
-        TooFewImages: fewer than two could be decoded.
-        BadImage, BadFeatures: see `collect`.
+        TooFewImagesError: fewer than two images could be decoded.
+        ImageDecodeError: an image cannot be decoded and `settings.on_bad_image` is "stop".
+        NonFiniteFeaturesError: the network returned NaN or infinity.
     """
-    keep_all_by_layer = {"features": keep_all}
-    return collect_layer_statistics(
-        source, settings, extractor, progress, input_name, keep_all_by_layer=keep_all_by_layer
-    )["features"]
+    by_layer = collect_layer_statistics(
+        source, settings, extractor, progress, input_name, keep_all_by_layer={"features": keep_all}
+    )
+    return by_layer["features"]
 
 
 def collect_layer_statistics(
@@ -51,11 +60,23 @@ def collect_layer_statistics(
     *,
     keep_all_by_layer: Mapping[str, bool],
 ) -> dict[str, FeatureStatistics]:
-    """The same of every layer of the extractor: "features" is the one that was asked for, others bear their tap's name.
+    """Compute the statistics of each layer of an extractor, in one pass.
 
     Args:
-        source, settings, extractor, progress, what: as above.
-        keep: by layer, whether every image's features and name are kept.
+        source: the images.
+        settings: subset, seed, batch size, engine, work directory and so on.
+        extractor: the loaded extractor.
+        progress: called with `input_name` and the numbers of images processed and in total.
+        input_name: name of the input for `progress`, and of its folder in the work directory.
+        keep_all_by_layer: whether to keep the features and labels of all images, by layer; absent means False.
+
+    Returns:
+        Statistics by layer; "features" is the main one.
+
+    Raises:
+        TooFewImagesError: fewer than two images could be decoded.
+        ImageDecodeError: an image cannot be decoded and `settings.on_bad_image` is "stop".
+        NonFiniteFeaturesError: the network returned NaN or infinity.
     """
     keep_all = any(keep_all_by_layer.values())
     partition = Partition.from_source(source, settings, keep_all=keep_all)
@@ -82,13 +103,13 @@ def _require_two_images(source: ImageSource, merged: MergedChunks) -> None:
     n, skipped_images = merged.layers["features"].moments.n, merged.skipped_images
     if n < 2:
         raise TooFewImagesError(
-            f"{source.label}: {n} usable images; at least two are needed ({len(skipped_images)} could not be decoded"
-            f"{f', the first: {skipped_images[0]}' if skipped_images else ''})"
+            f"{source.label} has {n} usable images; expected at least 2. {len(skipped_images)} could not be decoded"
+            f"{f', the first: {skipped_images[0]}' if skipped_images else ''}"
         )
 
 
 def _describe_collection(partition: Partition, merged: MergedChunks) -> dict[str, Any]:
-    """How the statistics of all layers were made."""
+    """Return the metadata that the statistics of all layers share."""
     image_checks, scored = np.concatenate(merged.image_checks), np.concatenate(merged.indices)
 
     def get_labels(indices: Sequence[int]) -> list[str]:
@@ -109,10 +130,11 @@ def _describe_collection(partition: Partition, merged: MergedChunks) -> dict[str
 
 
 def _summarize_notes(notes: Iterable[tuple[str, str]]) -> Iterator[str]:
-    first: dict[str, str] = {}
+    """Yield each distinct note with the number of images and the label of the first one."""
+    first_labels: dict[str, str] = {}
     counts: Counter[str] = Counter()
-    for note, name in notes:
-        first.setdefault(note, name)
+    for note, label in notes:
+        first_labels.setdefault(note, label)
         counts[note] += 1
     for note, count in counts.items():
-        yield f"{note} in {count} image{'s' if count > 1 else ''} (the first: {first[note]})"
+        yield f"{note} in {count} image{'s' if count > 1 else ''} (the first: {first_labels[note]})"

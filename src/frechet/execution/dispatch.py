@@ -1,16 +1,15 @@
-"""Who computes the parts of a run, and where finished ones are kept."""
+"""Choose what computes the chunks of a run, and where finished chunks are kept."""
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from functools import partial
 from pathlib import Path
 from threading import Lock
 
 from frechet.errors import RequestError
-from frechet.execution.chunks import Chunk, Partition, compute_fingerprint
+from frechet.execution.chunks import Chunk, Partition, make_plan
 from frechet.execution.feature_cache import open_cache_entry
 from frechet.execution.settings import Settings
 from frechet.execution.subprocess_workers import list_extra_devices, start_workers
@@ -18,7 +17,7 @@ from frechet.execution.work_dir import WorkDir, WorkDirInUseError, open_work_dir
 from frechet.execution.workers import collect_from_workers, extract_chunks
 from frechet.features.extractor import LoadedExtractor
 
-ProgressCallback = Callable[[str, int, int], None]  # (what, images done, images in all)
+ProgressCallback = Callable[[str, int, int], None]  # (name of the input, images processed, images in total)
 
 
 @contextmanager
@@ -29,17 +28,31 @@ def open_chunks(
     progress: ProgressCallback | None,
     input_name: str,
 ) -> Iterator[Iterator[Chunk]]:
-    """Every part in order; with a work-dir those that are finished come from there, and the others go there."""
+    """Give all chunks in order; finished ones come from the work directory or the cache, if the settings name one.
+
+    Args:
+        partition: the images.
+        settings: engine, work directory, cache, and how features are computed.
+        extractor: the loaded extractor.
+        progress: called with the input's name and the numbers of images processed and in total.
+        input_name: name of the input for `progress`, and of its folder in the work directory.
+
+    Raises:
+        RequestError: the work directory belongs to another run, or the engine is not available.
+        RunError: a chunk cannot be computed or written.
+    """
     done, lock = 0, Lock()
 
-    def on_batch(images: int) -> None:
+    def on_batch(n_images: int) -> None:
         nonlocal done
-        with lock:  # of several processes, this one's batches are counted in another thread
-            done += images
+        with lock:  # with several processes, the batches of this one are counted in another thread
+            done += n_images
             if progress:
                 progress(input_name, done, len(partition.source_indices))
 
-    compute = partial(_compute_chunks, partition, settings, extractor, on_batch)
+    def compute(chunk_indices: Sequence[int]) -> Generator[Chunk, None, None]:
+        return _compute_chunks(partition, settings, extractor, on_batch, chunk_indices)
+
     on_batch(0)
     with ExitStack() as stack:
         work_dir = _enter_work_dir(stack, partition, settings, extractor, input_name)
@@ -52,31 +65,19 @@ def open_chunks(
 def _enter_work_dir(
     stack: ExitStack, partition: Partition, settings: Settings, extractor: LoadedExtractor, input_name: str
 ) -> WorkDir | None:
-    """Where finished parts are kept, or None: nobody wants them, or another run is filling the same place of the cache."""
-    folder = _locate_work_dir(partition, settings, extractor, input_name)
-    if folder is None:
-        return None
-    try:
-        return stack.enter_context(
-            open_work_dir(folder, partition, compute_fingerprint(partition, settings, extractor))
-        )
-    except WorkDirInUseError:
-        if settings.work_dir is not None:
-            raise
-        return None
-
-
-def _locate_work_dir(
-    partition: Partition, settings: Settings, extractor: LoadedExtractor, input_name: str
-) -> Path | None:
-    """The folder of finished parts: the work-dir, the user's cache where that is wished for, or none."""
+    """Open the work directory or the cache entry of the run; None if there is none."""
     if settings.work_dir is not None:
-        return Path(settings.work_dir) / input_name
+        plan = make_plan(partition, settings, extractor)
+        return stack.enter_context(open_work_dir(Path(settings.work_dir) / input_name, partition, plan))
     if not settings.cache:
         return None
     try:
-        return open_cache_entry(compute_fingerprint(partition, settings, extractor))
-    except RequestError:  # images in memory, which nothing tells from others of tomorrow
+        plan = make_plan(partition, settings, extractor)
+    except RequestError:  # the source cannot identify its images, so an entry could never be found again
+        return None
+    try:
+        return stack.enter_context(open_work_dir(open_cache_entry(plan), partition, plan))
+    except WorkDirInUseError:  # another run is filling this entry; compute without it
         return None
 
 
@@ -87,7 +88,7 @@ def _compute_chunks(
     on_batch: Callable[[int], None],
     chunk_indices: Sequence[int],
 ) -> Generator[Chunk, None, None]:
-    """These parts, by whoever the settings name."""
+    """Compute chunks with the engine that the settings name."""
     if settings.engine in ("auto", "local"):
         is_unshareable = partition.source.location is None or not isinstance(settings.extractor, str)
         channels = () if is_unshareable else start_workers(list_extra_devices(settings.device))
@@ -99,7 +100,7 @@ def _compute_chunks(
 
         return collect_from_workers(partition, chunk_indices, settings, extractor, connect_worker_ranks(), on_batch)
     if importlib.util.find_spec("ray") is None:
-        raise RequestError("--engine ray needs Ray: pip install 'frechet[ray]'")
+        raise RequestError("--engine ray (engine=) needs Ray, which is not installed: pip install 'frechet[ray]'")
     from frechet.execution.ray import collect_from_actors
 
     return _report_chunks(collect_from_actors(partition, chunk_indices, settings, extractor), on_batch)
@@ -110,5 +111,5 @@ def _report_chunks(
 ) -> Generator[Chunk, None, None]:
     with closing(chunks):
         for chunk in chunks:
-            on_batch(len(chunk.indices) + len(chunk.skipped_images))
+            on_batch(chunk.n_images)
             yield chunk

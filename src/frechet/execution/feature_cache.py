@@ -1,4 +1,4 @@
-"""The user's cache of features: a work-dir for every run, found by what the run is."""
+"""The user's cache of features: one work directory per run, found by a hash of the run's plan."""
 
 from __future__ import annotations
 
@@ -12,66 +12,70 @@ from pathlib import Path
 from typing import Any
 
 from frechet.errors import OutputError
-
-_PLAN_FILE = "plan.json"
+from frechet.execution.work_dir import CHUNK_FILES, PLAN_FILE
 
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """The features of one side in one run's settings.
+    """The features of one input, computed with one run's settings.
 
     Attributes:
-        folder: where they are.
-        plan: what the run was.
-        size: bytes.
-        used: when they were last made or read, in seconds since the epoch.
+        folder: the work directory.
+        plan: what determines its contents (see `frechet.execution.chunks.make_plan`), possibly of an older format.
+        n_bytes: size of all files.
+        last_used: when the entry was last read or written, in seconds since the epoch.
     """
 
     folder: Path
-    fingerprint: dict[str, Any]
+    plan: dict[str, Any]
     n_bytes: int
     last_used: float
 
 
 def get_feature_cache_dir() -> Path:
-    """The user's cache folder for features."""
-    import platformdirs  # here, since most runs need none
+    """Return the user's cache folder for features."""
+    import platformdirs  # most runs do not need it
 
     return Path(platformdirs.user_cache_dir("frechet"), "features")
 
 
-def open_cache_entry(fingerprint: dict[str, Any]) -> Path:
-    """The folder of a run with this fingerprint; it counts as used now. One that no longer says what it is begins anew."""
-    folder = get_feature_cache_dir() / hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()[:32]
+def open_cache_entry(plan: dict[str, Any]) -> Path:
+    """Return the folder of the run with this plan and mark it as used now; clear it if its own plan is damaged."""
+    folder = get_feature_cache_dir() / hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:32]
     try:
-        json.loads((folder / _PLAN_FILE).read_text(encoding="utf-8"))
-        (folder / _PLAN_FILE).touch()
+        json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))
+        (folder / PLAN_FILE).touch()
     except (OSError, ValueError):
-        if (folder / _PLAN_FILE).exists() or any(folder.glob("part-*.npz")):  # a plan is whole before the first part is
+        # the plan is written before the first chunk, so chunks without a plan cannot be trusted either
+        if (folder / PLAN_FILE).exists() or any(folder.glob(CHUNK_FILES)):
             shutil.rmtree(folder, ignore_errors=True)
     return folder
 
 
 def list_cache_entries() -> Iterator[CacheEntry]:
-    """What the cache holds, the last used first; folders that are none of its own are left out."""
-    found = []
-    for path in get_feature_cache_dir().glob(f"*/{_PLAN_FILE}"):
+    """Yield the entries of the cache, most recently used first; other folders are ignored."""
+    entries = []
+    for path in get_feature_cache_dir().glob(f"*/{PLAN_FILE}"):
         try:
-            recorded, last_used = json.loads(path.read_text(encoding="utf-8")), path.stat().st_mtime
+            plan, last_used = json.loads(path.read_text(encoding="utf-8")), path.stat().st_mtime
             n_bytes = sum(file.stat().st_size for file in path.parent.iterdir())
-        except (OSError, ValueError):  # another run prunes it, or it was cut short
+        except (OSError, ValueError):  # deleted by another process, or truncated
             continue
-        found.append(CacheEntry(path.parent, recorded, n_bytes, last_used))
-    yield from sorted(found, key=lambda entry: -entry.last_used)
+        if isinstance(plan, dict):
+            entries.append(CacheEntry(path.parent, plan, n_bytes, last_used))
+    yield from sorted(entries, key=lambda entry: -entry.last_used)
 
 
 def prune_cache(days: float) -> tuple[int, int]:
-    """Delete what was not used for so many days, nor is by a run under way: (entries, bytes).
+    """Delete the entries that were not used for a number of days and that no run is using.
+
+    Returns:
+        Number of deleted entries, and their size in bytes.
 
     Raises:
-        OutputError: something cannot be deleted.
+        OutputError: an entry cannot be deleted.
     """
-    from filelock import FileLock, Timeout  # here, since most runs need none
+    from filelock import FileLock, Timeout  # most runs do not need it
 
     sizes = []
     for entry in list_cache_entries():
@@ -84,6 +88,8 @@ def prune_cache(days: float) -> tuple[int, int]:
         except Timeout:
             continue
         except OSError as error:
-            raise OutputError(f"{entry.folder} cannot be deleted: {error.strerror or error}") from error
+            raise OutputError(
+                f"{entry.folder} cannot be deleted ({error.strerror or error}); delete it by hand"
+            ) from error
         sizes.append(entry.n_bytes)
     return len(sizes), sum(sizes)

@@ -1,4 +1,4 @@
-"""A Ray cluster: actors that keep their network loaded, a part at a time, and others in the place of those that are lost."""
+"""A Ray cluster: actors keep their network loaded and compute one chunk at a time; actors that are lost are replaced."""
 
 from __future__ import annotations
 
@@ -16,15 +16,13 @@ from frechet.execution.settings import Settings
 from frechet.execution.workers import encode_chunk, extract_chunks, make_job, open_job
 from frechet.features.extractor import LoadedExtractor
 
-_CHUNKS_PER_ACTOR = 2  # parts that an actor has: one it computes, one it finds waiting
-_REORDER_WINDOW = (
-    4  # parts for each actor that may be finished out of turn; with their size that bounds the object store
-)
-_MAX_LOSSES = 3  # of one part, with the actor that computed it
+_CHUNKS_PER_ACTOR = 2  # one that is being computed and one that waits
+_REORDER_WINDOW = 4  # chunks per actor that may be finished out of order; bounds the size of the object store
+_MAX_LOSSES = 3  # how often one chunk may be lost together with its actor
 
 
 class Worker:
-    """An actor: a network that stays loaded, and a source that stays open."""
+    """A Ray actor that keeps its network loaded and its source open."""
 
     def __init__(self, job: dict[str, Any]) -> None:
         self.settings = Settings(**job["settings"])
@@ -32,24 +30,24 @@ class Worker:
         self.partition = open_job(job, self.extractor)
 
     def ready(self) -> None:
-        """Done as soon as the actor is there."""
+        """Return as soon as the actor has started."""
 
     def compute_chunk(self, chunk_index: int) -> bytes:
-        """The bytes of a part."""
-        (compute_chunk,) = extract_chunks(self.partition, [chunk_index], self.settings, self.extractor)
-        return encode_chunk(compute_chunk)
+        """Return the bytes of a chunk."""
+        (chunk,) = extract_chunks(self.partition, [chunk_index], self.settings, self.extractor)
+        return encode_chunk(chunk)
 
 
 @dataclass
 class _ActorPool:
-    """The actors of a run, and what each of them is asked for.
+    """The actors of a run and their pending requests.
 
     Attributes:
-        job: what they are made with.
-        idle: for each actor that is there, how many more parts it takes.
-        asked: an answer that is awaited -> (its actor, the part's number; None where it is the actor itself).
-        losses: how often each part was lost.
-        demands: actor -> what Ray must have for it.
+        job: describes the run to new actors.
+        free_slots: number of further chunks that each actor accepts.
+        pending: actor and chunk index of each pending result; the index is None while the actor starts.
+        loss_counts: how often each chunk was lost.
+        actor_resources: the resources that Ray reserves for each actor.
     """
 
     job: dict[str, Any]
@@ -59,13 +57,13 @@ class _ActorPool:
     actor_resources: dict[Any, dict[str, float]] = field(default_factory=dict)
 
     def start(self, resources: dict[str, float]) -> None:
-        """Ask for one more actor; it is there when Ray finds a place for it."""
+        """Request one more actor; it starts when the cluster has free resources for it."""
         actor = ray.remote(Worker).options(**resources).remote(self.job)
         self.pending[actor.ready.remote()] = actor, None
         self.actor_resources[actor] = resources
 
     def submit(self, queue: deque[int], limit: int) -> None:
-        """Give actors that can take more the next parts, up to this number."""
+        """Submit the chunks at the head of the queue, with indices below `limit`, to actors with free slots."""
         for actor in self.free_slots:
             while self.free_slots[actor] and queue and queue[0] < limit:
                 self.free_slots[actor] -= 1
@@ -73,11 +71,15 @@ class _ActorPool:
                 self.pending[actor.compute_chunk.remote(chunk_index)] = actor, chunk_index
 
     def wait_for_result(self) -> tuple[list[int], int | None, bytes]:
-        """Wait for what comes next: (parts that were lost and are to be asked for again, a part's number, its bytes).
+        """Wait for the next result.
+
+        Returns:
+            Indices of the chunks that were lost and must be submitted again; index and bytes of a finished chunk, or None
+            and no bytes.
 
         Raises:
-            FrechetError: what an actor raised.
-            Unreachable: a part is lost again and again.
+            FrechetError: whatever an actor raised.
+            UnreachableError: a chunk was lost too often.
         """
         (reference, *_), _ = ray.wait(list(self.pending), num_returns=1)
         actor, chunk_index = self.pending.pop(reference)
@@ -91,7 +93,7 @@ class _ActorPool:
         return [], chunk_index, data or b""
 
     def _replace_actor(self, actor: Any, chunk_index: int | None, error: Exception) -> list[int]:
-        """Another actor in the place of one that is gone; gives the parts that it had."""
+        """Start another actor in place of a lost one; return the chunks that it had."""
         gone = {reference: other for reference, (owner, other) in self.pending.items() if owner == actor}
         for reference in gone:
             del self.pending[reference]
@@ -100,15 +102,16 @@ class _ActorPool:
         for each in lost:
             self.loss_counts[each] += 1
             if self.loss_counts[each] > _MAX_LOSSES:
-                what = "workers" if each is None else f"part {each}"
+                subject = "workers" if each is None else f"chunk {each} and its worker"
                 raise UnreachableError(
-                    f"{what} of the Ray cluster were lost {_MAX_LOSSES + 1} times: {error}"
+                    f"{subject} of the Ray cluster were lost {_MAX_LOSSES + 1} times ({error}). "
+                    "See Ray's logs for the reason, e.g. too little memory"
                 ) from error
         self.start(self.actor_resources.pop(actor))
         return [each for each in lost if each is not None]
 
     def stop(self) -> None:
-        """Let the actors go."""
+        """Stop all actors."""
         for actor in self.actor_resources:
             ray.kill(actor)
 
@@ -116,12 +119,18 @@ class _ActorPool:
 def collect_from_actors(
     partition: Partition, chunk_indices: Sequence[int], settings: Settings, extractor: LoadedExtractor
 ) -> Generator[Chunk, None, None]:
-    """These parts in order, by an actor on each accelerator of the cluster, or on each node that has none.
+    """Compute chunks with one actor per accelerator, or per node without accelerators, and yield them in order.
+
+    Args:
+        partition: the images.
+        chunk_indices: the chunks to compute, ascending.
+        settings: sent to the actors; `ray_address` locates the cluster.
+        extractor: the loaded extractor of this process, whose weights the actors must have.
 
     Raises:
-        RequestError: no such cluster, or a source that its workers could not open.
-        FrechetError: what an actor raised.
-        Unreachable: a part was lost with its actor again and again.
+        RequestError: the cluster cannot be reached, or an actor cannot open the source.
+        FrechetError: whatever an actor raised.
+        UnreachableError: a chunk was lost too often.
     """
     if not chunk_indices:
         return
@@ -150,12 +159,15 @@ def _connect(address: str | None) -> None:
         return
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except Exception as error:  # Ray's and gRPC's errors have many names
-        raise RequestError(f"no Ray cluster at {address or 'this machine'}: {error}") from error
+    except Exception as error:  # Ray and gRPC raise errors of many types
+        raise RequestError(
+            f"cannot connect to a Ray cluster at {address or 'this machine'} ({error}). "
+            "Start one with `ray start --head`, or pass its address as --ray-address (ray_address=)"
+        ) from error
 
 
 def _plan_actor_resources() -> list[dict[str, float]]:
-    """What each actor needs: an accelerator and its share of the cores, or all cores of a node that has none."""
+    """Return each actor's resources: one accelerator and its share of the cores, or all cores of a node without any."""
     actor_resources = list[dict[str, float]]()
     for node in ray.nodes():
         cores = int(node["Resources"].get("CPU", 0)) if node["Alive"] else 0
@@ -164,7 +176,7 @@ def _plan_actor_resources() -> list[dict[str, float]]:
         if cores:
             actor_resources += [{"num_cpus": max(1, cores // count), "num_gpus": min(1, accelerators)}] * count
     if not actor_resources:
-        raise RequestError("the Ray cluster has no node with cores")
+        raise RequestError("the Ray cluster has no node with CPU cores; add one, or start nodes with --num-cpus")
     return actor_resources
 
 

@@ -1,4 +1,4 @@
-"""More processes on this machine, one for each accelerator but the first; they stay, with their networks, for other sides."""
+"""Worker processes on this machine, one for each accelerator but the first; they stay loaded for further inputs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HEADER = struct.Struct("<BQ")  # kind and size of a message
 
 
 class PipeChannel:
-    """A `Channel` over two streams of bytes."""
+    """A `Channel` over two byte streams."""
 
     def __init__(self, name: str, incoming: IO[bytes], outgoing: IO[bytes]) -> None:
         self.name = name
@@ -43,17 +43,17 @@ class PipeChannel:
         return data
 
 
-@cache  # until this process ends
+@cache  # workers live until this process ends
 def start_workers(devices: tuple[str, ...]) -> Sequence[Channel]:
-    """A process for each of these devices."""
+    """Start one worker process per device and return the connections to them."""
     return [_start_worker(device) for device in devices]
 
 
 def list_extra_devices(device: str) -> tuple[str, ...]:
-    """The accelerators beside the first, where all of them are meant ("cuda")."""
+    """Return all accelerators but the first if `device` names all of them ("cuda"), else nothing."""
     if device != "cuda":
         return ()
-    import torch  # who names CUDA has it
+    import torch  # only the PyTorch backend has this device
 
     return tuple(f"cuda:{index}" for index in range(1, torch.cuda.device_count()))
 
@@ -63,7 +63,7 @@ def _start_worker(device: str) -> PipeChannel:
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603, this package
     assert process.stdin
     assert process.stdout
-    channel = PipeChannel(f"the process on {device}", process.stdout, process.stdin)
+    channel = PipeChannel(f"the worker on {device}", process.stdout, process.stdin)
     atexit.register(_stop_worker, process, channel)
     return channel
 
@@ -72,17 +72,17 @@ def _stop_worker(process: subprocess.Popen[bytes], channel: PipeChannel) -> None
     with suppress(OSError):
         channel.send(END, b"")
         channel.outgoing.close()
-    channel.incoming.close()  # or a process that still has something to say would wait
+    channel.incoming.close()  # otherwise a worker that is still sending would block forever
     process.wait()
 
 
 def _main(device: str) -> None:
-    """Serve the process at the other end of stdin and stdout; whatever else is printed goes to stderr."""
+    """Serve the coordinator at the other end of stdin and stdout; redirect all other output to stderr."""
     outgoing = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    with suppress(FrechetError, KeyboardInterrupt):  # the first process says it
+    with suppress(FrechetError, KeyboardInterrupt):  # the coordinator reports it
         serve(
-            PipeChannel("the first process", sys.stdin.buffer, outgoing),
+            PipeChannel("the coordinator", sys.stdin.buffer, outgoing),
             lambda settings: replace(settings, device=device),
         )
 

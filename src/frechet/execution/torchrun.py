@@ -1,6 +1,6 @@
-"""Ranks that torchrun started: the first prints, all of them compute. Bytes go by gloo, whatever the devices are.
+"""Ranks that torchrun started: all of them compute, and the first one collects and prints.
 
-Features are on the host when they are gathered, so NCCL would have nothing to carry.
+Chunks are in host memory when they are sent, so they travel by gloo on every device; NCCL would not help.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from frechet._internal.cpu import set_cpu_affinity
 from frechet.errors import RequestError
 from frechet.execution.workers import END, Channel, serve
 
-_TIMEOUT = timedelta(days=30)  # a rank that is gone is noticed by its closed connection, not by a clock
+_TIMEOUT = timedelta(days=30)  # a lost rank is detected by its closed connection, not by a timeout
 
 
 @dataclass(frozen=True)
 class _RankChannel:
-    """Another rank, as a `Channel`."""
+    """A `Channel` to another rank."""
 
     rank: int
 
@@ -49,21 +49,24 @@ class _RankChannel:
 
 @cache
 def connect_worker_ranks() -> tuple[Channel, ...]:
-    """All ranks but the first, connected.
+    """Return a connection to each rank but the first.
 
     Raises:
-        RequestError: this process is not the first of those that torchrun started.
+        RequestError: this process was not started by torchrun.
     """
     if not dist.is_initialized():
-        raise RequestError("--engine torchrun is for `torchrun --nproc-per-node N -m frechet ...`")
+        raise RequestError(
+            "--engine torchrun needs processes that torchrun started. "
+            "Run `torchrun --nproc-per-node N -m frechet ...`, or use --engine local (engine=)"
+        )
     return tuple(_RankChannel(rank) for rank in range(1, dist.get_world_size()))
 
 
 @contextmanager
 def join_ranks() -> Iterator[bool]:
-    """Join the other ranks, with a share of the machine's cores each; gives whether this is the first one.
+    """Join the other ranks, with a share of the machine's cores each.
 
-    The others serve until the first is done, and are done then themselves.
+    Yields True in the first rank. In the others it serves until the first rank is done, and then yields False.
     """
     set_cpu_affinity(int(os.environ["LOCAL_RANK"]), int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     dist.init_process_group("gloo", timeout=_TIMEOUT)
@@ -81,7 +84,7 @@ def join_ranks() -> Iterator[bool]:
 
 
 def select_local_device(device: str) -> str:
-    """This rank's accelerator, where any would do."""
+    """Return this rank's accelerator for "auto" and "cuda", and any other device unchanged."""
     if device in ("auto", "cuda") and torch.cuda.is_available():
         return f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
     return device

@@ -1,4 +1,4 @@
-"""A folder of finished parts, from which the same run continues after it was stopped."""
+"""A folder of finished chunks, from which an interrupted run resumes."""
 
 from __future__ import annotations
 
@@ -11,18 +11,27 @@ from typing import Any
 
 from frechet._internal.atomic_write import atomic_write
 from frechet.errors import OutputError, RequestError, RunError
-from frechet.execution.chunks import Chunk, Partition, describe_differences, read_chunk, write_chunk
+from frechet.execution.chunks import (
+    FORMAT_VERSION,
+    Chunk,
+    Partition,
+    describe_differences,
+    read_chunk,
+    write_chunk,
+)
 
-_PLAN_FILE = "plan.json"
+PLAN_FILE = "plan.json"
+CHUNK_FILES = "chunk-*.npz"  # glob pattern; a chunk is finished if its file exists and is intact
+_FIX = "Pass another --work-dir (work_dir=), or delete this folder to start again"
 
 
 class WorkDir:
-    """The finished parts of one side; a part is finished when its file is there.
+    """The finished chunks of one input of a run.
 
     Attributes:
-        folder: where they are; nobody else writes there meanwhile.
-        cut: the images.
-        finished: numbers of the parts that are there whole.
+        folder: where the chunk files are; locked by this run.
+        partition: the images of the run.
+        finished: indices of the chunks whose files are intact.
     """
 
     def __init__(self, folder: Path, partition: Partition) -> None:
@@ -35,25 +44,26 @@ class WorkDir:
     def iter_chunks(
         self, compute: Callable[[Sequence[int]], Generator[Chunk, None, None]]
     ) -> Generator[Chunk, None, None]:
-        """Every part in order: finished ones as they are, the others by `compute`, which are finished then."""
-        with closing(
-            compute([chunk_index for chunk_index in range(len(self.partition)) if chunk_index not in self.finished])
-        ) as fresh:
+        """Yield all chunks in order: finished ones from their files, the others computed and then written.
+
+        Args:
+            compute: yields the chunks with the given indices (ascending).
+
+        Raises:
+            RunError: a finished chunk was damaged or deleted during the run, or a chunk cannot be written.
+        """
+        missing = [chunk_index for chunk_index in range(len(self.partition)) if chunk_index not in self.finished]
+        with closing(compute(missing)) as computed:
             for chunk_index in range(len(self.partition)):
                 if chunk_index in self.finished:
-                    chunk = self._read_chunk(chunk_index)
-                    if chunk is None:
-                        raise RunError(
-                            f"{self._chunk_path(chunk_index)} was there when this run began, and is damaged or gone now"
-                        )
-                    yield chunk
+                    yield self._reread_chunk(chunk_index)
                 else:
-                    chunk = next(fresh)
+                    chunk = next(computed)
                     self._write_chunk(chunk_index, chunk)
                     yield chunk
 
     def _chunk_path(self, chunk_index: int) -> Path:
-        return self.folder / f"part-{chunk_index:08d}.npz"
+        return self.folder / f"chunk-{chunk_index:08d}.npz"
 
     def _write_chunk(self, chunk_index: int, chunk: Chunk) -> None:
         with (
@@ -63,33 +73,43 @@ class WorkDir:
             write_chunk(chunk, file)
 
     def _read_chunk(self, chunk_index: int) -> Chunk | None:
-        """The part, or None where it is missing or damaged (a machine that lost power may leave half a file)."""
+        """Read a chunk, or return None if its file is missing or damaged, e.g. by a power failure."""
         try:
             with open(self._chunk_path(chunk_index), "rb") as file:
                 return read_chunk(file)
-        except Exception:  # damage has many names, and the remedy is the same: compute it
+        except Exception:  # damaged files raise errors of many types; the chunk is computed again in each case
             return None
+
+    def _reread_chunk(self, chunk_index: int) -> Chunk:
+        chunk = self._read_chunk(chunk_index)
+        if chunk is None:
+            raise RunError(
+                f"{self._chunk_path(chunk_index)} was intact when this run started and is damaged or missing now. "
+                "Run the same command again to compute it"
+            )
+        return chunk
 
 
 class WorkDirInUseError(RequestError):
-    """Another run has the folder."""
+    """Another run is using the work directory."""
 
 
 @contextmanager
-def open_work_dir(folder: Path, partition: Partition, fingerprint: dict[str, Any]) -> Iterator[WorkDir]:
-    """The work-dir of a run, locked, and new if there is none.
+def open_work_dir(folder: Path, partition: Partition, plan: dict[str, Any]) -> Iterator[WorkDir]:
+    """Lock the work directory of a run; create it if it does not exist.
 
     Args:
-        folder: of one side.
-        cut: its images.
-        plan: the run's fingerprint.
+        folder: the folder of one input of the run.
+        partition: the images of that input.
+        plan: what determines the contents of the chunks (see `make_plan`).
 
     Raises:
-        RequestError: it belongs to another run (what differs is named), or another format.
-        InUse: another run is under way in it.
-        OutputError: it cannot be written.
+        RequestError: the folder belongs to another run (the message lists the differences), has another format, or
+            is not a work directory.
+        WorkDirInUseError: another run is using the folder.
+        OutputError: the folder cannot be created or written.
     """
-    from filelock import FileLock, Timeout  # here, since most runs need none
+    from filelock import FileLock, Timeout  # most runs do not need it
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -97,60 +117,75 @@ def open_work_dir(folder: Path, partition: Partition, fingerprint: dict[str, Any
         lock.acquire(blocking=False)
     except Timeout:
         raise WorkDirInUseError(
-            f"another run is using {folder}; wait for its end, or give another --work-dir (work_dir=)"
+            f"another run is using {folder}; wait until it ends, or pass another --work-dir (work_dir=)"
         ) from None
     except OSError as error:
-        raise OutputError(f"the work-dir {folder} cannot be written: {error.strerror or error}") from error
+        raise OutputError(
+            f"the work directory {folder} cannot be written ({error.strerror or error}). "
+            "Pass another --work-dir (work_dir=), or change the permissions"
+        ) from error
     try:
-        _require_same_run(folder, fingerprint, partition)
+        _delete_partial_files(folder)
+        _record_or_validate_plan(folder, plan, partition)
         with _add_resume_hint(folder):
             yield WorkDir(folder, partition)
     finally:
         lock.release()
 
 
-def _require_same_run(folder: Path, fingerprint: dict[str, Any], partition: Partition) -> None:
-    """Refuse the folder of another run; say in a new one whose it is."""
-    advice = "Give another --work-dir (work_dir=), or delete that folder to begin anew"
-    for ours in (".part-*.npz.*.partial", f".{_PLAN_FILE}.*.partial"):
-        for left in folder.glob(ours):  # by a run that was killed while it wrote
-            left.unlink()
-    path = folder / _PLAN_FILE
+def _delete_partial_files(folder: Path) -> None:
+    """Delete files that a killed run was writing; any other file is left alone."""
+    for pattern in (f".{CHUNK_FILES}.*.partial", f".{PLAN_FILE}.*.partial"):
+        for path in folder.glob(pattern):
+            path.unlink()
+
+
+def _record_or_validate_plan(folder: Path, plan: dict[str, Any], partition: Partition) -> None:
+    """Write the plan into a new work directory; require that an existing one has the same plan."""
+    path = folder / PLAN_FILE
     if not path.exists():
-        if stranger := next((entry for entry in sorted(folder.iterdir()) if entry.name != ".lock"), None):
+        if other := next((entry for entry in sorted(folder.iterdir()) if entry.name != ".lock"), None):
             raise RequestError(
-                f"{folder} is no work-dir of frechet's: it holds {stranger.name} and no {_PLAN_FILE}. {advice}"
+                f"{folder} is not a frechet work directory: it contains {other.name} but no {PLAN_FILE}. {_FIX}"
             )
         with atomic_write(path) as temporary_path:
-            temporary_path.write_text(json.dumps(fingerprint, indent=0), encoding="utf-8")
+            temporary_path.write_text(json.dumps(plan, indent=0), encoding="utf-8")
         return
     try:
-        previous = json.loads(path.read_text(encoding="utf-8"))
-        differing = describe_differences(previous, fingerprint, partition)
+        recorded = json.loads(path.read_text(encoding="utf-8"))
+        recorded_format = recorded["format"]
+        differences = describe_differences(recorded, plan, partition) if recorded_format == FORMAT_VERSION else []
     except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
-        raise RequestError(f"{path} cannot be read ({error}). {advice}") from error
-    if differing:
-        raise RequestError(f"{folder} holds parts of another run: {'; '.join(differing)}. {advice}")
+        raise RequestError(f"{path} cannot be read ({type(error).__name__}: {error}). {_FIX}") from error
+    if recorded_format != FORMAT_VERSION:
+        raise RequestError(
+            f"{folder} has work directory format {recorded_format}; this version of frechet requires format "
+            f"{FORMAT_VERSION}. {_FIX}"
+        )
+    if differences:
+        raise RequestError(f"{folder} contains the chunks of another run: {'; '.join(differences)}. {_FIX}")
 
 
 @contextmanager
 def _add_resume_hint(folder: Path) -> Iterator[None]:
-    """Say of whatever stops the run that what is finished is kept, where anything is."""
+    """Add to the error that ends a run whether finished chunks are kept and how to resume."""
     try:
         yield
-    except KeyboardInterrupt as stop:
+    except KeyboardInterrupt as interrupt:
         if not _has_finished_chunks(folder):
-            raise KeyboardInterrupt(f"{stop}; no part was finished, so the same command begins anew") from None
+            raise KeyboardInterrupt(
+                f"{interrupt}; no chunk was finished, so the same command starts from the beginning"
+            ) from None
         raise KeyboardInterrupt(
-            f"{stop}; finished parts are kept in {folder}: the same command continues from there"
+            f"{interrupt}; finished chunks are kept in {folder}, and the same command resumes from there"
         ) from None
     except RunError as error:
         if not _has_finished_chunks(folder):
             raise
-        full = isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOSPC
-        remedy = "make room, and the" if full else "the"
-        raise type(error)(f"{error} (finished parts are kept in {folder}: {remedy} same command continues)") from error
+        is_disk_full = isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.ENOSPC
+        fix = "free some space, and the" if is_disk_full else "the"
+        raise type(error)(f"{error} (finished chunks are kept in {folder}: {fix} same command resumes)") from error
 
 
 def _has_finished_chunks(folder: Path) -> bool:
-    return any(folder.glob("part-*.npz"))
+    return any(folder.glob(CHUNK_FILES))

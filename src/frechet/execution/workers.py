@@ -1,6 +1,6 @@
-"""Several processes at one run: each computes every k-th part, and the first gathers them all in order.
+"""Several processes compute one run: each computes every k-th chunk, and the coordinator collects all chunks in order.
 
-How they are started, and what carries their bytes, is the engine's business: it gives a `Channel` for each of the others.
+How worker processes start and how bytes reach them is up to the engine, which provides a `Channel` to each worker.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from frechet._internal.cpu import process_cpu_count
 from frechet._internal.remote_files import is_url
 from frechet.errors import FrechetError, MismatchError, RequestError, RunError, UnreachableError
 from frechet.execution.chunks import Chunk, Partition, read_chunk, write_chunk
-from frechet.execution.reduce import summarize_chunks
+from frechet.execution.reduce import build_small_chunks, merge_small_chunks
 from frechet.execution.settings import Settings
 from frechet.features.extract import extract
 from frechet.features.extractor import LoadedExtractor
@@ -30,24 +30,24 @@ from frechet.images.sources.registry import open_source
 Item = TypeVar("Item")
 
 JOB, CHUNK, ERROR, END = range(4)  # kinds of messages
-_PREFETCH = 2  # parts that wait to be sent or merged
+_PREFETCH = 2  # chunks that are computed before they are sent or merged
 
 
 class Channel(Protocol):
-    """A way to another process.
+    """A connection to another process.
 
     Attributes:
-        name: of the other end, for messages.
+        name: name of the other process in error messages.
     """
 
     @property
     def name(self) -> str: ...
 
     def send(self, kind: int, data: bytes) -> None:
-        """Hand over a message; raises OSError or RuntimeError if the other end is gone."""
+        """Send a message; raises OSError or RuntimeError if the other process is gone."""
 
     def receive(self) -> tuple[int, bytes]:
-        """The next message; raises EOFError, OSError or RuntimeError if the other end is gone."""
+        """Wait for the next message; raises EOFError, OSError or RuntimeError if the other process is gone."""
 
 
 def extract_chunks(
@@ -57,20 +57,24 @@ def extract_chunks(
     extractor: LoadedExtractor,
     on_batch: Callable[[int], None] = lambda _: None,
 ) -> Generator[Chunk, None, None]:
-    """These parts, by this process; `on_batch` hears how many images each batch had."""
-    chunks = extract(
+    """Compute chunks in this process.
+
+    Args:
+        partition: the images.
+        chunk_indices: the chunks to compute, ascending.
+        settings: batch size, threads, seed, and what to do with images that cannot be decoded.
+        extractor: the loaded extractor.
+        on_batch: called with the number of images of each batch.
+    """
+    batches = extract(
         partition.iter_images(chunk_indices),
         extractor,
         batch_size=settings.batch_size or extractor.runner.batch_size,
         workers=settings.workers or process_cpu_count(),
         skip_bad_images=settings.on_bad_image == "skip",
-        on_batch=on_batch,
     )
-    return (
-        summarize_chunks(chunks, partition, chunk_indices, settings.seed, extractor)
-        if partition.has_large_chunks
-        else chunks
-    )
+    small_chunks = build_small_chunks(batches, extractor.layer_slices, on_batch)
+    return merge_small_chunks(small_chunks, partition, chunk_indices, settings.seed, extractor)
 
 
 def collect_from_workers(
@@ -81,32 +85,44 @@ def collect_from_workers(
     channels: Sequence[Channel],
     on_batch: Callable[[int], None] = lambda _: None,
 ) -> Generator[Chunk, None, None]:
-    """These parts in order, by this process and the others, dealt out in turn.
+    """Compute chunks in this process and in the workers, round robin, and yield them in order.
 
-    `on_batch` hears, from several threads, how many images each batch of this process had, and each part of the others.
+    Args:
+        partition: the images.
+        chunk_indices: the chunks to compute, ascending.
+        settings: sent to the workers.
+        extractor: the loaded extractor of this process.
+        channels: one connection to each worker.
+        on_batch: called, from several threads, with the number of images of each batch of this process and of each chunk
+            of a worker.
 
     Raises:
-        RequestError: the source is none that another process could open.
-        Unreachable: another process is gone.
-        FrechetError: what another process raised.
+        RequestError: another process cannot open the source or load the extractor.
+        UnreachableError: a worker is gone.
+        FrechetError: whatever a worker raised.
     """
     n_processes = len(channels) + 1
     job = make_job(partition, settings, extractor)
     for rank, channel in enumerate(channels, start=1):
         with _require_reachable(channel):
-            channel.send(JOB, json.dumps({**job, "numbers": list(chunk_indices[rank::n_processes])}).encode())
+            channel.send(JOB, json.dumps({**job, "chunk_indices": list(chunk_indices[rank::n_processes])}).encode())
     with prefetch(extract_chunks(partition, chunk_indices[::n_processes], settings, extractor, on_batch)) as own:
         for round_robin_index in range(len(chunk_indices)):
             if round_robin_index % n_processes == 0:
                 yield next(own)
             else:
                 chunk = _receive_chunk(channels[round_robin_index % n_processes - 1])
-                on_batch(len(chunk.indices) + len(chunk.skipped_images))
+                on_batch(chunk.n_images)
                 yield chunk
 
 
 def serve(channel: Channel, adapt_settings: Callable[[Settings], Settings] = lambda settings: settings) -> None:
-    """Compute what the first process asks for, until it says that this was all; `prepare` adapts its settings."""
+    """Compute the chunks that the coordinator requests until it sends END.
+
+    Args:
+        channel: connection to the coordinator.
+        adapt_settings: adapts the coordinator's settings to this process, e.g. its device.
+    """
     extractors: dict[str, LoadedExtractor] = {}
     while True:
         with _require_reachable(channel):
@@ -118,7 +134,7 @@ def serve(channel: Channel, adapt_settings: Callable[[Settings], Settings] = lam
             key = json.dumps([job["settings"], job["extra_layers"]], sort_keys=True)
             if key not in extractors:
                 extractors[key] = adapt_settings(Settings(**job["settings"])).load(None, job["extra_layers"])
-            for chunk in compute_job_chunks(job, job["numbers"], extractors[key]):
+            for chunk in compute_job_chunks(job, job["chunk_indices"], extractors[key]):
                 with _require_reachable(channel):
                     channel.send(CHUNK, encode_chunk(chunk))
         except UnreachableError:
@@ -129,23 +145,28 @@ def serve(channel: Channel, adapt_settings: Callable[[Settings], Settings] = lam
 
 
 def make_job(partition: Partition, settings: Settings, extractor: LoadedExtractor) -> dict[str, Any]:
-    """What another process needs to compute parts of this run, and to see that they are the same; plain JSON.
+    """Describe a run for another process, as plain JSON: how to compute chunks, and how to verify that inputs match.
 
     Raises:
-        RequestError: the images or the extractor are in this process alone.
+        RequestError: only this process has the images or the extractor.
     """
     if not isinstance(settings.extractor, str):
-        raise RequestError("several processes need an extractor that each can load: give its name, not an object")
+        raise RequestError(
+            f"the extractor is an object ({type(settings.extractor).__name__}), which other processes cannot load. "
+            "Pass the name of an extractor, e.g. module:attribute"
+        )
     if partition.source.location is None:
-        raise RequestError("several processes need images that each can open: give a path or a URL, not Python objects")
+        raise RequestError(
+            f"{partition.source.label} exists only in this process, so other processes cannot open it. Pass a path or a URL"
+        )
     plain = replace(settings, work_dir=None, cache=False, engine="local")
     return {
         "source": partition.source.location,
         "settings": {
             key: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in asdict(plain).items()
         },
-        "images": _digest_partition(partition),
-        "images in a part": partition.chunk_size,
+        "image_digest": _digest_partition(partition),
+        "chunk_size": partition.chunk_size,
         "spec": asdict(extractor.spec),
         "extra_layers": list(extractor.extra_layers),
     }
@@ -154,7 +175,11 @@ def make_job(partition: Partition, settings: Settings, extractor: LoadedExtracto
 def compute_job_chunks(
     job: dict[str, Any], chunk_indices: Sequence[int], extractor: LoadedExtractor
 ) -> Iterator[Chunk]:
-    """Parts of a job, computed ahead of whoever takes them. Raises as `opened_job`."""
+    """Compute chunks of a job, some of them ahead of their use.
+
+    Raises:
+        MismatchError: this process has other images or weights than the coordinator.
+    """
     if not chunk_indices:
         return
     partition = open_job(job, extractor)
@@ -163,28 +188,28 @@ def compute_job_chunks(
 
 
 def open_job(job: dict[str, Any], extractor: LoadedExtractor) -> Partition:
-    """The images of a job, as this process sees them.
+    """Open the images of a job in this process.
 
     Raises:
-        Mismatch: it sees other images or other weights than the one whose job it is.
+        MismatchError: this process has other images or weights than the coordinator.
     """
     partition = replace(
-        Partition.from_source(open_source(job["source"]), Settings(**job["settings"])),
-        chunk_size=job["images in a part"],
+        Partition.from_source(open_source(job["source"]), Settings(**job["settings"])), chunk_size=job["chunk_size"]
     )
-    for what, mine, theirs in (
-        ("images", _digest_partition(partition), job["images"]),
+    for subject, own, expected in (
+        ("images", _digest_partition(partition), job["image_digest"]),
         ("weights or settings", asdict(extractor.spec), job["spec"]),
     ):
-        if mine != theirs:
+        if own != expected:
             raise MismatchError(
-                f"this process sees other {what} than the first one at {partition.source.label}; give all the same"
+                f"this process has other {subject} than the coordinator for {partition.source.label}. "
+                "Make the same files available to all processes"
             )
     return partition
 
 
 def encode_chunk(chunk: Chunk) -> bytes:
-    """As it is written to files."""
+    """Return the bytes of a chunk, the same as in a work directory."""
     stream = io.BytesIO()
     write_chunk(chunk, stream)
     return stream.getvalue()
@@ -192,14 +217,14 @@ def encode_chunk(chunk: Chunk) -> bytes:
 
 @contextmanager
 def prefetch(items: Generator[Item, None, None]) -> Iterator[Iterator[Item]]:
-    """The items, made in a thread, so that this one may wait for something else meanwhile."""
-    ended: Any = object()
-    pool = ThreadPoolExecutor(1, thread_name_prefix="parts")
-    waiting = deque(pool.submit(next, items, ended) for _ in range(_PREFETCH))
+    """Run a generator in a thread, a few items ahead, while this thread waits for something else."""
+    exhausted: Any = object()
+    pool = ThreadPoolExecutor(1, thread_name_prefix="chunks")
+    waiting = deque(pool.submit(next, items, exhausted) for _ in range(_PREFETCH))
 
     def iterate() -> Iterator[Item]:
-        while (item := waiting.popleft().result()) is not ended:
-            waiting.append(pool.submit(next, items, ended))
+        while (item := waiting.popleft().result()) is not exhausted:
+            waiting.append(pool.submit(next, items, exhausted))
             yield item
 
     try:
@@ -226,22 +251,21 @@ def _require_reachable(channel: Channel) -> Iterator[None]:
     except (OSError, RuntimeError, EOFError) as error:
         if isinstance(error, FrechetError):
             raise
-        raise UnreachableError(f"{channel.name} is gone, and its parts with it; see what it said last") from error
+        raise UnreachableError(
+            f"{channel.name} ended unexpectedly, and its chunks are lost; see its last output for the reason"
+        ) from error
 
 
 def _digest_partition(partition: Partition) -> str:
-    """Of how many images there are, and of the names of the first and the last of each part, from whichever folder a path counts."""
+    """Digest the number of images and the absolute labels of the first and last image of each chunk."""
     digest = hashlib.sha256(f"{len(partition.source)} {len(partition.source_indices)}".encode())
     for chunk_index in range(len(partition)):
         images = partition.chunk_range(chunk_index)
-        digest.update(
-            "\n".join(map(_absolute_name, partition.get_labels([images[0], images[-1]]))).encode(
-                "utf-8", "surrogateescape"
-            )
-        )
+        labels = partition.get_labels([images[0], images[-1]])
+        digest.update("\n".join(map(_make_absolute, labels)).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
-def _absolute_name(name: str) -> str:
-    """A name that begins with a path, from the root: the others open the whole path."""
-    return name if is_url(name) else os.path.abspath(name)  # noqa: PTH100, links in it stay
+def _make_absolute(label: str) -> str:
+    """Make the path in a label absolute: workers open the absolute path, so their labels start with it."""
+    return label if is_url(label) else os.path.abspath(label)  # noqa: PTH100, resolve() would follow links

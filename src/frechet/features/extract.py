@@ -1,12 +1,11 @@
-"""Images to features, part by part."""
+"""Run images through an extractor, batch by batch."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import groupby
 
 import numpy as np
 
@@ -16,18 +15,20 @@ from frechet.images.image import ImageRef
 from frechet.images.loader import Batch, load_batches
 
 
-@dataclass
-class FeatureChunk:
-    """The features of up to 256 consecutive images.
+@dataclass(frozen=True, kw_only=True)
+class FeatureBatch:
+    """The features of one batch of images, without their pixels.
 
     Attributes:
-        places: (k,) int64 places of the images in what was scored; images that could not be decoded are absent.
-        features: (k, width) float32: of several layers, the columns of each after those of the one before.
-        signs: (k,) of `frechet.images.checks.SIGN`, what was noticed of each image.
-        remarks: (remark, name of the image).
-        bad: names and reasons of images left out.
+        chunk_index: position in the stream of the 256 consecutive images that the batch belongs to.
+        indices: (k,) int64 index of each image among those to process, without images that could not be decoded.
+        features: (k, d) float32; with several layers, the columns of one layer follow those of the previous one.
+        image_checks: (k,) of dtype `frechet.images.checks.IMAGE_CHECK`.
+        notes: (note, label of the image) pairs, e.g. about an alpha channel that was removed.
+        skipped_images: label and reason of each image that could not be decoded.
     """
 
+    chunk_index: int
     indices: np.ndarray
     features: np.ndarray
     image_checks: np.ndarray
@@ -42,13 +43,19 @@ def extract(
     batch_size: int,
     workers: int,
     skip_bad_images: bool,
-    on_batch: Callable[[int], None],
-) -> Generator[FeatureChunk, None, None]:
-    """Features of all pictures, one part after the other; `on_batch` hears how many images each batch had.
+) -> Generator[FeatureBatch, None, None]:
+    """Compute the features of images in order.
+
+    Args:
+        image_refs: the images.
+        extractor: network and preprocessing.
+        batch_size: maximum number of images per batch.
+        workers: number of decoding threads.
+        skip_bad_images: skip images that cannot be decoded instead of raising.
 
     Raises:
-        BadImage: an image cannot be decoded and `skip_bad` is false.
-        BadFeatures: the network gave NaN or infinity; the image is named.
+        ImageDecodeError: an image cannot be decoded and `skip_bad_images` is False.
+        NonFiniteFeaturesError: the network returned NaN or infinity; names the image.
     """
     batches = load_batches(
         image_refs,
@@ -58,60 +65,45 @@ def extract(
         workers=workers,
         skip_bad_images=skip_bad_images,
     )
-    with closing(batches), closing(_run_network(batches, extractor.runner, extractor.total_dims)) as results:
-        for _, group in groupby(results, key=lambda result: result[0]):
-            pieces = []
-            for _, piece, images in group:
-                pieces.append(piece)
-                on_batch(images)
-            yield _concatenate(pieces)
+    with closing(batches):
+        yield from _run_network(batches, extractor.runner, extractor.total_dims)
 
 
-def _run_network(
-    batches: Iterable[Batch], runner: Runner, dims: int
-) -> Generator[tuple[int, FeatureChunk, int], None, None]:
-    """(part, what came of a batch, its images): each batch paired with its features, though the runner reads ahead."""
+def _run_network(batches: Iterable[Batch], runner: Runner, dims: int) -> Iterator[FeatureBatch]:
+    """Pair each batch with its features, although the runner reads several batches ahead."""
     waiting: deque[Batch] = deque()
+    no_features = np.empty((0, dims), np.float32)  # of a batch none of whose images could be decoded
 
-    def pixels() -> Iterator[np.ndarray]:
+    def iter_pixels() -> Iterator[np.ndarray]:
         for batch in batches:
             waiting.append(batch)
             if batch.image_refs:
                 yield batch.pixels
 
-    for features in runner.map(pixels()):
-        while not waiting[0].image_refs:  # none of its images could be decoded
-            yield _make_piece(waiting.popleft(), np.empty((0, dims), np.float32))
-        yield _make_piece(waiting.popleft(), features)
+    for features in runner.map(iter_pixels()):
+        while not waiting[0].image_refs:
+            yield _make_feature_batch(waiting.popleft(), no_features)
+        yield _make_feature_batch(waiting.popleft(), features)
     for batch in waiting:
-        yield _make_piece(batch, np.empty((0, dims), np.float32))
+        yield _make_feature_batch(batch, no_features)
 
 
-def _make_piece(batch: Batch, features: np.ndarray) -> tuple[int, FeatureChunk, int]:
-    """What is kept of a batch; its pixels are not."""
+def _make_feature_batch(batch: Batch, features: np.ndarray) -> FeatureBatch:
     _validate_finite(batch, features)
-    indices = np.array([image_ref.index for image_ref in batch.image_refs], np.int64)
-    return (
-        batch.chunk_index,
-        FeatureChunk(indices, features, batch.image_checks, batch.notes, batch.skipped_images),
-        len(batch.image_refs) + len(batch.skipped_images),
+    return FeatureBatch(
+        chunk_index=batch.chunk_index,
+        indices=np.array([image_ref.index for image_ref in batch.image_refs], np.int64),
+        features=features,
+        image_checks=batch.image_checks,
+        notes=batch.notes,
+        skipped_images=batch.skipped_images,
     )
 
 
 def _validate_finite(batch: Batch, features: np.ndarray) -> None:
-    wrong = ~np.isfinite(features).all(axis=1)
-    if wrong.any():
+    is_wrong = ~np.isfinite(features).all(axis=1)
+    if is_wrong.any():
         raise NonFiniteFeaturesError(
-            f"the network gave NaN or infinity for {batch.image_refs[int(wrong.argmax())].label}; "
-            "the weights may be damaged, or half precision overflowed (use precision float32)"
+            f"the network returned NaN or infinity for {batch.image_refs[int(is_wrong.argmax())].label}; expected finite "
+            "features. Check the weights, or use --precision float32 (precision=) if half precision overflowed"
         )
-
-
-def _concatenate(pieces: list[FeatureChunk]) -> FeatureChunk:
-    return FeatureChunk(
-        indices=np.concatenate([piece.indices for piece in pieces]),
-        features=np.concatenate([piece.features for piece in pieces]),
-        image_checks=np.concatenate([piece.image_checks for piece in pieces]),
-        notes=[note for piece in pieces for note in piece.notes],
-        skipped_images=[skipped_images for piece in pieces for skipped_images in piece.skipped_images],
-    )

@@ -1,4 +1,4 @@
-"""An extractor ready to run, whoever loaded it."""
+"""An extractor that is ready to run."""
 
 from __future__ import annotations
 
@@ -14,16 +14,32 @@ from frechet.preprocessing.registry import Preprocessing
 
 
 class Runner(Protocol):
-    """A network on a device: batches in, features out; `batch_size` is what suits it."""
+    """A network on a device.
+
+    Attributes:
+        batch_size: default number of images per batch on this device.
+    """
 
     batch_size: int
 
     def map(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """(n, h, w, 3) float32 in 0..255 -> (n, d) float32, in order, several batches in flight."""
+        """Compute the features of each batch, in order, with several batches in flight.
+
+        Args:
+            batches: (n, h, w, 3) float32 pixels in [0, 255].
+
+        Returns:
+            (n, d) float32 features of each batch.
+        """
 
 
 class Layer(NamedTuple):
-    """A layer beside the one that was asked for."""
+    """An extra layer whose features are computed in the same pass.
+
+    Attributes:
+        dims: number of features.
+        spec: identifies the features.
+    """
 
     dims: int
     spec: FeatureSpec
@@ -31,16 +47,17 @@ class Layer(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedExtractor:
-    """An extractor ready to run.
+    """A network on its device, with its preprocessing.
 
     Attributes:
         runner: the network on its device.
-        convention: how images enter.
-        pixels: height and width of the input.
-        dims: d, of the layer that was asked for.
-        recipe: what that layer's features must share with others.
-        backend, device: their names.
-        further: taps whose columns follow those of that layer.
+        preprocessing: resize and normalisation.
+        input_size: height and width of the network's input, in pixels.
+        dims: number of features d of the main layer.
+        spec: identifies the features of the main layer.
+        backend: name of the backend, e.g. "openvino".
+        device: name of the device, e.g. "cuda:0".
+        extra_layers: further layers by name; their columns follow those of the main layer.
     """
 
     runner: Runner
@@ -54,11 +71,11 @@ class LoadedExtractor:
 
     @property
     def total_dims(self) -> int:
-        """Columns of all layers together."""
+        """Number of columns that the runner returns, all layers together."""
         return self.dims + sum(layer.dims for layer in self.extra_layers.values())
 
     @property
     def layer_slices(self) -> dict[str, slice]:
-        """Where each layer's columns are: "features" is the one that was asked for."""
+        """The columns of each layer in the runner's output; "features" is the main layer."""
         ends = list(accumulate([0, self.dims, *(layer.dims for layer in self.extra_layers.values())]))
         return {name: slice(*pair) for name, pair in zip(["features", *self.extra_layers], pairwise(ends), strict=True)}

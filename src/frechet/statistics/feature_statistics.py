@@ -127,7 +127,7 @@ class FeatureStatistics:
             raise StatisticsError(f"{label} ({type(features).__name__}) cannot become an array: {error}") from error
         _require_features(features, label)
         n, d = features.shape
-        accumulator = Accumulator(slice(0, d), n, seed, keep_all=keep_all)
+        accumulator = Accumulator(d, n, seed, keep_all=keep_all)
         for start in range(0, n, _BLOCK_ROWS):
             block = features[start : start + _BLOCK_ROWS]
             with np.errstate(over="ignore"):

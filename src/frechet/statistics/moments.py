@@ -1,4 +1,4 @@
-"""Mean and covariance of features, streamed: centred, in float64, merged pairwise (Chan, Golub & LeVeque 1983)."""
+"""Mean and covariance of a stream of features: centred, in float64, merged pairwise (Chan, Golub & LeVeque 1983)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class RunningMoments:
-    """What is kept of n features of d dimensions.
+    """Count, mean and scatter of n feature vectors of dimension d.
 
     Attributes:
-        n: how many.
+        n: number of feature vectors.
         mean: (d,) float64.
         scatter: (d, d) float64, the sum of (x - mean)(x - mean)ᵀ.
     """
@@ -23,12 +23,12 @@ class RunningMoments:
 
     @classmethod
     def empty(cls, dims: int) -> RunningMoments:
-        """The identity of `merge`."""
+        """Return the identity of `merge` for d = `dims`."""
         return cls(0, np.zeros(dims), np.zeros((dims, dims)))
 
     @classmethod
     def from_features(cls, features: np.ndarray) -> RunningMoments:
-        """The statistic of (n, d) features."""
+        """Compute the moments of (n, d) features in float64."""
         if not len(features):
             return cls.empty(features.shape[1])
         rows = features.astype(np.float64)
@@ -37,11 +37,11 @@ class RunningMoments:
         return cls(len(rows), mean, rows.T @ rows)
 
     def update(self, features: np.ndarray) -> RunningMoments:
-        """This statistic with (k, d) more features."""
+        """Return the moments of these and of (k, d) further features."""
         return self.merge(RunningMoments.from_features(features))
 
     def merge(self, other: RunningMoments) -> RunningMoments:
-        """The statistic of both sets of features."""
+        """Return the moments of both sets of features together."""
         if not self.n:
             return other
         if not other.n:
@@ -55,5 +55,5 @@ class RunningMoments:
 
     @property
     def covariance(self) -> np.ndarray:
-        """(d, d) float64, divided by n - 1."""
+        """(d, d) float64, unbiased: the scatter divided by n - 1."""
         return self.scatter / (self.n - 1)

@@ -1,7 +1,7 @@
-"""A seeded sample of feature rows, the same whoever gathers it and in whatever order.
+"""A seeded sample of feature rows that does not depend on the order in which rows arrive or on who processes them.
 
-Every image has a priority that depends on the seed and its place alone; the rows with the smallest are kept. Merging
-keeps the smallest of both, so it is associative and commutative.
+Each image has a priority that depends only on the seed and on its index, and the rows with the smallest priorities are kept
+(bottom-k sampling, Cohen & Kaplan 2007). Merging keeps the smallest of both samples, so it is associative and commutative.
 """
 
 from __future__ import annotations
@@ -10,23 +10,23 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-MAX_SAMPLE_ROWS = 4096  # rows: enough for the means that error bars need
+MAX_SAMPLE_ROWS = 4096  # enough rows for the means that standard errors need
 
 
 def row_sample_size(n: int, dims: int) -> int:
-    """How many rows of n images to keep: all where the jackknife will leave some of them out (n < 8 d), else a sample."""
+    """Return how many rows of n images to keep: all while the jackknife needs them (n < 8 d), else `MAX_SAMPLE_ROWS`."""
     return n if n < 8 * dims else min(n, MAX_SAMPLE_ROWS)
 
 
 @dataclass(frozen=True)
 class RowSample:
-    """At most `limit` rows of features.
+    """A sample of at most `limit` feature rows.
 
     Attributes:
-        seed: what the choice depends on.
-        places: (k,) int64, ascending: which images the rows belong to.
+        seed: seed of the priorities.
+        indices: (k,) int64, ascending; the images that the rows belong to.
         rows: (k, d) float32.
-        limit: the most rows that are kept.
+        limit: maximum number of rows.
     """
 
     seed: int
@@ -36,41 +36,41 @@ class RowSample:
 
     @classmethod
     def empty(cls, dims: int, seed: int, limit: int = MAX_SAMPLE_ROWS) -> RowSample:
-        """The identity of `merge`."""
+        """Return the identity of `merge` for d = `dims`."""
         return cls(seed, np.empty(0, np.int64), np.empty((0, dims), np.float32), limit)
 
     def update(self, indices: np.ndarray, rows: np.ndarray) -> RowSample:
-        """This sample of a set that has these rows as well."""
+        """Return the sample of these images and of others with indices (m,) and rows (m, d)."""
         return self.merge(RowSample(self.seed, indices, rows, self.limit))
 
     def merge(self, other: RowSample) -> RowSample:
-        """The sample of both sets; their places must not overlap."""
+        """Return the sample of both sets of images, which must be disjoint."""
         indices = np.concatenate([self.indices, other.indices])
         kept = np.arange(len(indices))
         if len(indices) > self.limit:
             kept = np.argpartition(priorities(indices, self.seed), self.limit)[: self.limit]
         kept = kept[np.argsort(indices[kept])]
-        mine = len(self.indices)
+        n_own = len(self.indices)
         rows = np.empty((len(kept), self.rows.shape[1]), np.float32)
-        ours = kept < mine
-        rows[ours], rows[~ours] = self.rows[kept[ours]], other.rows[kept[~ours] - mine]
+        is_own = kept < n_own
+        rows[is_own], rows[~is_own] = self.rows[kept[is_own]], other.rows[kept[~is_own] - n_own]
         return RowSample(self.seed, indices[kept], rows, self.limit)
 
     def prefilter(self, n: int) -> RowSample:
-        """Those rows that a sample of n images may need, of which these are some: about 2 limit / n of them.
+        """Return only the rows that a sample of n images, these among them, may need: about a share of 2 limit / n.
 
-        Below that share of the priorities the sample is complete, unless more than half of the n have no features; it is
-        a smaller one then, and as uniform.
+        The sample of all n images is then complete unless more than half of them have no features (because they could
+        not be decoded); in that case it is smaller, but still uniform.
         """
         share = 2 * self.limit / n
         if share >= 1:
             return self
-        few = priorities(self.indices, self.seed) < np.uint64(share * 2**64)
-        return replace(self, indices=self.indices[few], rows=self.rows[few])
+        may_be_sampled = priorities(self.indices, self.seed) < np.uint64(share * 2**64)
+        return replace(self, indices=self.indices[may_be_sampled], rows=self.rows[may_be_sampled])
 
 
 def priorities(indices: np.ndarray, seed: int) -> np.ndarray:
-    """A uint64 for every place, uniform and independent for practical purposes (splitmix64: Steele et al. 2014)."""
+    """Return one uint64 for each index, uniform and independent for practical purposes (splitmix64; Steele et al. 2014)."""
     with np.errstate(over="ignore"):
         mixed = _splitmix64(np.full(len(indices), seed, np.uint64)) + indices.astype(np.uint64) * np.uint64(
             0x9E3779B97F4A7C15
