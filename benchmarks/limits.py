@@ -20,7 +20,7 @@ from openvino import opset13 as opset
 from frechet.backends.openvino import compile_network
 from frechet.execution.collect import collect_statistics
 from frechet.execution.settings import Settings
-from frechet.features.registry import LoadedExtractor
+from frechet.features.extractor import LoadedExtractor
 from frechet.features.spec import FeatureSpec
 from frechet.images.sources.registry import open_source
 from frechet.networks import inception

@@ -28,7 +28,7 @@ from frechet.errors import MismatchError, RequestError
 from frechet.evaluation.compute import score_statistics
 from frechet.execution.collect import collect_statistics
 from frechet.execution.settings import Settings
-from frechet.features.registry import load_extractor
+from frechet.features.loading import load_extractor
 from frechet.images.decode import decode
 from frechet.images.sources.registry import open_source
 from frechet.statistics.moments import RunningMoments

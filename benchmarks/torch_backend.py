@@ -23,7 +23,7 @@ from throughput import torch_home
 
 from frechet._internal.cpu import process_cpu_count
 from frechet.backends.torch import disable_tf32
-from frechet.features.registry import load_extractor
+from frechet.features.loading import load_extractor
 
 
 def load_pytorch_fid_network(weights, device):

@@ -1,4 +1,4 @@
-"""The torch backend beside OpenVINO, and what it does to the process's settings."""
+"""The torch backend compared with OpenVINO, and its effect on global settings."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 OFFLINE = {"extractor": "efficientnet-lite0", "backend": "torch"}
 
 
-def test_half_precision_is_another_recipe_and_close(tmp_path):
+def test_half_precision_is_close_and_recorded(tmp_path):
     images = (
         make_tiles("skimage/data/astronaut.png", 8),
         make_tiles("skimage/data/coffee.png", 8),
@@ -30,7 +30,7 @@ def test_half_precision_is_another_recipe_and_close(tmp_path):
         assert float(half) != float(full)
 
 
-def test_what_was_global_is_restored():
+def test_global_tf32_settings_are_restored():
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     with disable_tf32():
         assert not torch.backends.cudnn.allow_tf32
@@ -44,26 +44,26 @@ def test_provenance_names_backend_and_device(tmp_path):
     assert (made["backend"], made["device"]) == ("torch", "cpu")
 
 
-def test_statistics_of_both_backends_may_be_compared(tmp_path):
+def test_statistics_of_two_backends_can_be_compared(tmp_path):
     folder = make_image_folder(tmp_path / "a", 20)
     one = frechet.collect(folder, **OFFLINE)
     other = frechet.collect(folder, extractor="efficientnet-lite0", backend="openvino")
     assert abs(float(frechet.score_statistics(one, other)["fd"])) < 1e-6 * one.covariance.trace()
 
 
-@pytest.mark.parametrize("wish", ["nonsense", "xpu", "cuda:99"])
-def test_a_device_that_is_not_there_is_refused(wish):
+@pytest.mark.parametrize("name", ["nonsense", "xpu", "cuda:99"])
+def test_unavailable_device_is_rejected(name):
     with pytest.raises(RequestError, match="device"):
-        choose_device(wish)
+        choose_device(name)
 
 
-def test_float16_is_not_for_openvino(tmp_path):
+def test_openvino_rejects_float16(tmp_path):
     with pytest.raises(RequestError, match="use backend torch"):
         frechet.collect(make_image_folder(tmp_path / "a"), extractor="efficientnet-lite0", precision="float16")
 
 
 @pytest.mark.parametrize(("n", "m"), [(20, 30), (200, 30), (200, 300)])
-def test_the_distance_of_torch_tensors_is_that_of_arrays(n, m):
+def test_distance_of_torch_tensors_equals_that_of_numpy_arrays(n, m):
     random = np.random.default_rng(0)
     x, y = random.standard_normal((n, 64)), random.standard_normal((m, 64)) * 1.2
     arrays = frechet_terms(Gaussian.from_features(x), Gaussian.from_features(y))
@@ -71,7 +71,7 @@ def test_the_distance_of_torch_tensors_is_that_of_arrays(n, m):
     np.testing.assert_allclose(tensors, arrays, rtol=1e-9)
 
 
-def test_singular_torch_covariances_are_as_exact():
+def test_distance_of_singular_torch_covariances_equals_that_of_numpy_arrays():
     random = np.random.default_rng(0)
     x, y = random.standard_normal((20, 64)), random.standard_normal((300, 64))
     p, q = (Gaussian(z.mean(0), covariance=np.cov(z, rowvar=False)) for z in (x, y))
@@ -80,7 +80,7 @@ def test_singular_torch_covariances_are_as_exact():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_cuda_gives_the_processors_number(tmp_path):
+def test_cuda_score_equals_cpu_score(tmp_path):
     images = (
         make_tiles("skimage/data/astronaut.png", 8),
         make_tiles("skimage/data/coffee.png", 8),

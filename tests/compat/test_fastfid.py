@@ -11,7 +11,7 @@ import frechet
 from frechet.compat import fastfid as module
 from frechet.compat.fastfid import fastfid
 from frechet.errors import RequestError, TooFewImagesError, WeightsError
-from frechet.features.registry import load_network
+from frechet.features.loading import load_network
 
 pytestmark = pytest.mark.slow
 

@@ -21,7 +21,7 @@ def colours(images):
     return torch.cat([images.mean((2, 3)), images.std((2, 3))], dim=1)
 
 
-colours.pixels = 8
+colours.input_size = 8
 TOY = {"extractor": colours}
 
 
@@ -71,7 +71,7 @@ def test_large_classes_have_metrics_that_need_every_image(folders, monkeypatch):
     def means(images):
         return images.mean((2, 3))[:, :1]
 
-    means.pixels = 8
+    means.input_size = 8
     expected = frechet.score(*folders, metrics=["kid"], per_class=True, extractor=means)["kid"].per_class
     monkeypatch.setattr(row_sample, "MAX_SAMPLE_ROWS", 5)
     found = frechet.score(*folders, metrics=["kid"], per_class=True, extractor=means)["kid"].per_class
@@ -256,7 +256,7 @@ def mean_colour(images):
     return images.mean((2, 3))
 
 
-mean_colour.pixels = 8
+mean_colour.input_size = 8
 
 
 @pytest.fixture

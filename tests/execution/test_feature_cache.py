@@ -20,7 +20,7 @@ def colours(images):
     return torch.cat([images.mean((2, 3)), images.std((2, 3))], dim=1)
 
 
-colours.pixels = 8
+colours.input_size = 8
 CACHED = {"extractor": colours, "cache": True}
 
 

@@ -365,7 +365,7 @@ def test_a_score_with_an_interval_does_not_depend_on_the_chunk_size(many, large,
     def corner(batch):
         return torch.flatten(batch, 1)[:, :6]
 
-    corner.pixels = 4
+    corner.input_size = 4
     other = tmp_path / "other.npy"
     np.save(other, np.random.default_rng(1).integers(0, 200, (1500, 4, 4, 3), np.uint8))
     options = {"extractor": corner, "preprocessing": "pytorch-fid"}

@@ -1,4 +1,4 @@
-"""The jax backend beside other tools and OpenVINO, and the statistic that stays on the devices."""
+"""The jax backend compared with other tools and OpenVINO, and statistics that stay on the devices."""
 
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,7 +19,6 @@ from frechet.backends.jax import JaxRunner, choose_devices
 from frechet.distances.frechet import frechet_terms
 from frechet.distances.gaussian import Gaussian
 from frechet.errors import MismatchError, NonFiniteFeaturesError, RequestError, TooFewImagesError
-from frechet.features.registry import load_network
 from frechet.preprocessing.registry import PREPROCESSINGS
 
 pytestmark = pytest.mark.slow
@@ -27,14 +26,14 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(params=[False, True], ids=["x32", "x64"])
 def either(request):
-    """x64 off, then on."""
+    """Run the test with x64 disabled and enabled."""
     with x64(request.param):
         yield request.param
 
 
 @contextmanager
 def compilations():
-    """How many programs the compiler is given meanwhile."""
+    """Collect the durations of all compilations inside the block."""
     found = []
 
     def listen(event, duration, **_):
@@ -48,18 +47,18 @@ def compilations():
         jax.monitoring.unregister_event_duration_listener(listen)
 
 
-# The network where features go to the host ---------------------------------------------------------------------------
+# Features are copied to the host -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dims", [64, 192, 768])
-def test_features_are_pytorch_fids(weights, golden, dims):
+def test_features_equal_pytorch_fids(weights, golden, dims):
     ours = frechet.collect(photographs(), dims=dims, weights=weights, backend="jax").rows
     assert_close(ours, golden[f"pytorch_fid_{dims}"])
 
 
 @pytest.mark.parametrize("preprocessing", PEERS)
-def test_features_of_every_convention_are_the_peers_and_openvinos(weights, golden, preprocessing):
-    settings = {"convention": preprocessing, "weights": weights}
+def test_features_of_every_preprocessing_equal_other_tools_and_openvinos(weights, golden, preprocessing):
+    settings = {"preprocessing": preprocessing, "weights": weights}
     with x64(preprocessing == "tensorflow"):
         ours = frechet.collect(photographs(), backend="jax", **settings).rows
     assert_close(ours, golden[f"{PEERS[preprocessing]}_2048"])
@@ -68,32 +67,32 @@ def test_features_of_every_convention_are_the_peers_and_openvinos(weights, golde
 
 
 @pytest.mark.parametrize(("dims", "key"), [(1008, "torch_fidelity_logits_unbiased"), (2023, "adm_spatial")])
-def test_logits_and_the_spatial_tap_are_the_peers(weights_with_head, golden, dims, key):
-    settings = {"dims": dims, "convention": "tensorflow", "weights": weights_with_head}
+def test_logits_and_spatial_layer_equal_other_tools(weights_with_head, golden, dims, key):
+    settings = {"dims": dims, "preprocessing": "tensorflow", "weights": weights_with_head}
     assert_close(frechet.collect(photographs(), backend="jax", **settings).rows, golden[key])
 
 
-def test_efficientnet_gives_the_features_of_another_implementation():
+def test_efficientnet_features_equal_another_implementation():
     with np.load(DATA / "efficientnet.npz") as archive:
         theirs = archive["features"]
     assert_close(frechet.collect(photographs(), extractor="efficientnet-lite0", backend="jax").rows, theirs)
 
 
-def test_fid_of_more_images_than_dimensions_is_pytorch_fids(weights, golden):
-    sides = make_tiles("skimage/data/astronaut.png"), make_tiles("sklearn/datasets/images/china.jpg")
-    score = frechet.fid(*sides, dims=64, weights=weights, backend="jax")
+def test_fid_of_more_images_than_dimensions_equals_pytorch_fids(weights, golden):
+    image_sets = make_tiles("skimage/data/astronaut.png"), make_tiles("sklearn/datasets/images/china.jpg")
+    score = frechet.fid(*image_sets, dims=64, weights=weights, backend="jax")
     assert float(score) == pytest.approx(float(golden["pytorch_fid_tiles_fid_64"]), rel=1e-5)
     assert (score.provenance["backend"], score.provenance["device"]) == ("jax", "cpu")
 
 
 @needs_kit
-def test_kit_photographs(weights):
+def test_fid_of_kit_photographs_equals_pytorch_fids(weights):
     images = [Image.open(file) for file in sorted((KIT / "photos").iterdir())]
     score = frechet.fid(images[:20], images[20:], weights=weights, backend="jax")
     assert float(score) == pytest.approx(KIT_PHOTOS["pytorch-fid"], rel=1e-5)
 
 
-def test_the_command_line_has_the_backend(tmp_path, weights):
+def test_command_line_accepts_the_backend(tmp_path, weights):
     folder = make_image_folder(tmp_path / "a", 5)
     code, out, _ = run(
         "score", folder, folder, "--backend", "jax", "--dims", 64, "--weights", weights, "--interval", "none"
@@ -102,21 +101,19 @@ def test_the_command_line_has_the_backend(tmp_path, weights):
     assert "FID-64" in out
 
 
-def test_short_batches_compile_nothing_and_keep_their_length(weights):
-    loaded = load_network(weights=weights, dims=64)
-    runner = JaxRunner(loaded.network, loaded.weights, jax.local_devices()[:1], "float32")
-    random = np.random.default_rng(0)
-    batches = [random.uniform(0, 255, (n, 299, 299, 3)).astype(np.float32) for n in (3, 3, 2, 1)]
+def test_short_batches_compile_nothing_and_keep_their_length():
+    runner = JaxRunner(TOY.run, MIX, jax.local_devices()[:1], "float32")
+    images = noise(9).astype(np.float32)
+    batches = [images[:3], images[3:6], images[6:8], images[8:]]
     first = list(runner.map(batches[:1]))
     with compilations() as found:
         rest = list(runner.map(batches[1:]))
     assert not found
     assert [len(features) for features in first + rest] == [3, 3, 2, 1]
-    alone = JaxRunner(loaded.network, loaded.weights, jax.local_devices()[:1], "float32")
-    np.testing.assert_allclose(next(alone.map(batches[3:])), rest[2], rtol=1e-5)
+    np.testing.assert_allclose(np.concatenate(first + rest), toy_features(noise(9)), rtol=1e-5)
 
 
-def test_half_precision_is_another_recipe_and_close(weights):
+def test_half_precision_is_close_and_cannot_be_compared(weights):
     images = make_tiles("skimage/data/astronaut.png", 4)
     full = frechet.collect(images, dims=64, weights=weights, backend="jax")
     half = frechet.collect(images, dims=64, weights=weights, backend="jax", precision="bfloat16")
@@ -126,14 +123,14 @@ def test_half_precision_is_another_recipe_and_close(weights):
         frechet.score_statistics(half, full)
 
 
-@pytest.mark.parametrize("wish", ["nonsense", "cuda:99", "cpu:99", "cpu:x"])
-def test_a_device_that_is_not_there_is_refused(wish):
+@pytest.mark.parametrize("name", ["nonsense", "cuda:99", "cpu:99", "cpu:x"])
+def test_unavailable_device_is_rejected(name):
     with pytest.raises(RequestError, match="Use device auto"):
-        choose_devices(wish)
+        choose_devices(name)
 
 
 @pytest.mark.parametrize(("n", "m"), [(20, 30), (200, 30), (200, 300)])
-def test_the_distance_of_jax_arrays_is_that_of_arrays(n, m):
+def test_distance_of_jax_arrays_equals_that_of_numpy_arrays(n, m):
     random = np.random.default_rng(0)
     x, y = random.standard_normal((n, 64)), random.standard_normal((m, 64)) * 1.2
     arrays = frechet_terms(Gaussian.from_features(x), Gaussian.from_features(y))
@@ -142,10 +139,10 @@ def test_the_distance_of_jax_arrays_is_that_of_arrays(n, m):
     np.testing.assert_allclose(found, arrays, rtol=1e-9)
 
 
-# The statistic that stays on the devices -----------------------------------------------------------------------------
+# Statistics stay on the devices --------------------------------------------------------------------------------------
 
 
-def test_the_statistic_of_uneven_batches_is_that_of_all_images(either):
+def test_statistics_of_uneven_batches_equal_those_of_all_images(either):
     images = noise(90)
     stats = fj.collect([images[:32], images[32:39], images[39:90], images[:0]], TOY, MIX)
     found, features = fj.to_statistics(stats), toy_features(images)
@@ -154,8 +151,8 @@ def test_the_statistic_of_uneven_batches_is_that_of_all_images(either):
     np.testing.assert_allclose(found.covariance, np.cov(features, rowvar=False), rtol=1e-5, atol=1e-4)
 
 
-def test_float32_sums_lose_nothing_over_many_batches():
-    """Features far from zero, 2,000 batches: plain float32 sums of squares would be off in the second digit."""
+def test_float32_sums_keep_their_precision_over_many_batches():
+    """With features far from zero and 2,000 batches, plain float32 sums of squares are wrong in the second digit."""
     random = np.random.default_rng(0)
     rows = (1000 + random.standard_normal((2000, 16, 3))).astype(np.float32)
 
@@ -168,7 +165,7 @@ def test_float32_sums_lose_nothing_over_many_batches():
     np.testing.assert_allclose(found.covariance, np.cov(exact, rowvar=False), rtol=0, atol=2e-6)
 
 
-def test_merging_is_gathering_at_once(either):
+def test_merged_statistics_equal_those_of_all_images(either):
     images = noise(60)
     step = jax.jit(fj.update)
     parts = [step(fj.empty(TOY), MIX, images[at]) for at in (slice(0, 20), slice(20, 60))]
@@ -179,8 +176,8 @@ def test_merging_is_gathering_at_once(either):
     assert int(fj.merge(parts[0], fj.empty(TOY)).n) == 20
 
 
-def test_the_in_loop_distance_is_that_of_all_features_in_float64(either):
-    """n = 2 d and 3 d of d = 64 rectified mixtures of pixels. (Of a whole network: test_jax_devices.py.)"""
+def test_in_loop_distance_equals_that_of_all_features_in_float64(either):
+    """n = 2 d and 3 d with d = 64 rectified linear combinations of pixels; test_jax_devices.py uses a whole network."""
     random = np.random.default_rng(0)
     mix = random.standard_normal((192, 64)).astype(np.float32) / 1000
     mixed = replace(
@@ -189,14 +186,14 @@ def test_the_in_loop_distance_is_that_of_all_features_in_float64(either):
         dims=64,
         spec=replace(TOY.spec, layer="64"),
     )
-    sides = [noise(n, seed=n) // shade for n, shade in ((128, 1), (192, 2))]
-    stats = [fj.collect([images[:50], images[50:70], images[70:]], mixed, {"mix": (mix,)}) for images in sides]
-    rows = [np.maximum(images.reshape(-1, 192) @ mix.astype(np.float64), 0) for images in sides]
+    image_sets = [noise(n, seed=n) // shade for n, shade in ((128, 1), (192, 2))]
+    stats = [fj.collect([images[:50], images[50:70], images[70:]], mixed, {"mix": (mix,)}) for images in image_sets]
+    rows = [np.maximum(images.reshape(-1, 192) @ mix.astype(np.float64), 0) for images in image_sets]
     expected = frechet_terms(*map(Gaussian.from_features, rows)).total
     assert float(fj.fid(*stats)) == pytest.approx(expected, rel=1e-5 if either else 1e-3)
 
 
-def test_nothing_compiles_after_the_first_two_shapes():
+def test_known_image_sizes_compile_nothing():
     step, stats = fj.make_sharded_update(MIX), fj.empty(TOY)
     for images in (noise(16), noise(16, size=12)):
         stats = step(stats, images)
@@ -207,7 +204,7 @@ def test_nothing_compiles_after_the_first_two_shapes():
     assert int(stats.n) == 2 * (16 + 16 + 3 + 40 + 1 + 16)
 
 
-def test_images_that_are_not_counted_change_nothing():
+def test_masked_images_are_ignored():
     images = noise(10)
     counted = np.arange(10) < 7
     found = fj.to_statistics(jax.jit(fj.update)(fj.empty(TOY), MIX, images, counted))
@@ -225,14 +222,14 @@ def test_mixed_sizes_are_resized_on_the_host(weights):
         fj.collect([[noise(3), np.arange(3)]], TOY, MIX)
 
 
-def test_floats_are_read_in_their_range():
+def test_floats_are_interpreted_in_value_range():
     images = noise(12)
     signed = replace(TOY, value_range=(-1.0, 1.0))
     found = fj.to_statistics(fj.collect([(images / 127.5 - 1).astype(np.float32)], signed, MIX))
     np.testing.assert_allclose(found.mean, toy_features(images).mean(axis=0), rtol=1e-5)
 
 
-def test_a_reference_made_on_devices_serves_everywhere(tmp_path):
+def test_saved_device_statistics_are_a_reference(tmp_path):
     fj.to_statistics(fj.collect([noise(30)], TOY, MIX)).save(tmp_path / "reference.npz")
     stats = fj.collect([noise(30, seed=1)], TOY, MIX)
     x, y = toy_features(noise(30, seed=1)), toy_features(noise(30))
@@ -240,10 +237,10 @@ def test_a_reference_made_on_devices_serves_everywhere(tmp_path):
     assert float(fj.fid(stats, tmp_path / "reference.npz")) == pytest.approx(expected, rel=1e-3)
 
 
-def test_a_reference_of_another_convention_is_refused():
+def test_statistics_of_another_preprocessing_are_rejected():
     other = replace(TOY, preprocessing=PREPROCESSINGS["clean"], spec=replace(TOY.spec, preprocessing="clean"))
     one, two = (fj.collect([noise(9)], toy, MIX) for toy in (TOY, other))
-    with pytest.raises(MismatchError, match="convention"):
+    with pytest.raises(MismatchError, match="preprocessing"):
         fj.fid(one, two)
     with pytest.raises(RequestError, match="different networks"):
         fj.merge(one, two)
@@ -258,14 +255,14 @@ def test_a_reference_of_another_convention_is_refused():
         (np.zeros((4, 8, 8, 3), np.int32), "int32; expected uint8"),
     ],
 )
-def test_wrong_images_are_refused(images, message):
+def test_images_of_wrong_shape_or_dtype_are_rejected(images, message):
     with pytest.raises(RequestError, match=message):
         fj.collect([images], TOY, MIX)
     with pytest.raises(RequestError, match=message):
         jax.jit(fj.update)(fj.empty(TOY), MIX, images)
 
 
-def test_values_out_of_range_never_become_a_number():
+def test_values_out_of_range_are_rejected_or_nan():
     with pytest.raises(RequestError, match="range from 0 to 255; expected 0 to 1"):
         TOY(MIX, np.asarray([[[[0.0, 255.0, 0.0]]]], np.float32))
     stats = fj.collect([np.full((4, 8, 8, 3), 255, np.float32)], TOY, MIX)
@@ -273,13 +270,15 @@ def test_values_out_of_range_never_become_a_number():
         fj.fid(stats, stats)
 
 
-def test_one_image_has_no_distribution():
+def test_statistics_of_one_image_are_rejected():
     with pytest.raises(TooFewImagesError, match="1 were gathered"):
         fj.to_statistics(fj.collect([noise(1)], TOY, MIX))
 
 
-def test_the_weights_are_arguments_and_not_constants_of_the_program(weights):
+def test_weights_are_arguments_of_the_compiled_program(weights):
     apply, params = fj.network(dims=64, weights=weights)
     program = jax.jit(fj.update).lower(fj.empty(apply), params, noise(2, 32)).as_text()
     assert "dense_resource" not in program
-    assert max(map(len, program.splitlines())) < 400_000  # the largest kernel alone would be longer
+    assert (
+        max(map(len, program.splitlines())) < 400_000
+    )  # a program with the largest kernel as a constant would be longer

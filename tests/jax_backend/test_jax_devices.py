@@ -1,4 +1,4 @@
-"""Eight devices give the number of one, and two processes that of one, whatever their shares."""
+"""Eight devices, and two processes with any share of the images, compute the value of one device."""
 
 import json
 import os
@@ -26,9 +26,9 @@ if world > 1:
     jax.distributed.initialize(f"localhost:{port}", world, rank)
 import numpy as np
 import frechet, frechet.jax as fj
-from golden_images import tiles
+from golden_images import make_tiles
 from frechet.losses.jax import fid_loss, reference_of
-one, other = tiles("skimage/data/astronaut.png", 133), tiles("sklearn/datasets/images/china.jpg", 128)
+one, other = make_tiles("skimage/data/astronaut.png", 133), make_tiles("sklearn/datasets/images/china.jpg", 128)
 apply, params = fj.network(dims=64, weights=weights)
 found = {"devices": jax.local_device_count()}
 if world == 1:
@@ -47,9 +47,9 @@ else:
     mine = [one[:100], one[100:111]] if rank == 0 else [one[111:]]         # uneven images and uneven batches
     theirs = [other[:20]] if rank == 0 else [other[20:90], other[90:]]
     stats, reference = (fj.over_hosts(fj.collect(share, apply, params, batch_size=40)) for share in (mine, theirs))
-    nobody = fj.over_hosts(fj.collect([one[:9]] if rank else [], apply, params, batch_size=40))
+    partly_empty = fj.over_hosts(fj.collect([one[:9]] if rank else [], apply, params, batch_size=40))
     found["all"] = [int(stats.n), float(fj.fid(stats, reference))]
-    found["n where one process has no images"] = int(nobody.n)
+    found["n where one process has no images"] = int(partly_empty.n)
     by_image = jax.sharding.NamedSharding(
         jax.sharding.Mesh(np.asarray(jax.devices()), ("data",)), jax.sharding.PartitionSpec("data"))
     images = jax.make_array_from_process_local_data(by_image, one[20 * rank : 20 * (rank + 1)])
@@ -88,7 +88,7 @@ def one_device(weights):
     return result(start(weights, 1))
 
 
-def test_eight_devices_give_the_number_of_one(weights, one_device):
+def test_eight_devices_compute_the_value_of_one(weights, one_device):
     eight = result(start(weights, 8))
     assert (one_device["devices"], eight["devices"]) == (1, 8)
     assert eight["n"] == one_device["n"] == [128, 133]
@@ -99,7 +99,7 @@ def test_eight_devices_give_the_number_of_one(weights, one_device):
     )
 
 
-def test_two_processes_give_the_number_of_one(weights):
+def test_two_processes_compute_the_value_of_one(weights):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]

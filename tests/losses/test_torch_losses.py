@@ -252,7 +252,7 @@ def test_kid_is_unbiased_mmd_by_its_definition(reference):
 
 def test_is_of_known_probabilities(weights_with_head):
     images = real()[0][:4].requires_grad_()
-    with pytest.raises(RequestError, match="no extractor 'inceptoin'"):
+    with pytest.raises(RequestError, match="unknown extractor 'inceptoin'; did you mean inception"):
         ISLoss(extractor="inceptoin")
     assert ISLoss(**OFFLINE).dims == 1000
     inception = ISLoss(weights=weights_with_head)

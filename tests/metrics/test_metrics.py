@@ -12,7 +12,7 @@ import frechet
 from frechet.distances import kernel
 from frechet.distances.inception_score import legacy_permutation, split_inception_scores
 from frechet.errors import FrechetError, RequestError, WeightsError
-from frechet.features.registry import load_extractor
+from frechet.features.loading import load_extractor
 from frechet.metrics import METRICS
 from frechet.results import ScoreUnavailableError
 from frechet.statistics import accumulator

@@ -1,12 +1,12 @@
-"""VGG16 beside the same network written as torch modules; narrow, since the whole has half a gigabyte of weights."""
+"""VGG16 compared with the same network made of torch modules; narrow, because the full one has 0.5 GB of weights."""
 
 import numpy as np
 import pytest
 
 from frechet.backends.openvino import compile_network
 from frechet.errors import WeightsError
-from frechet.networks.vgg import conv_layers, vgg16
-from frechet.networks.weights import VGG16, fold_batch_norms, load_weights
+from frechet.networks.vgg import WEIGHTS, conv_layers, vgg16
+from frechet.networks.weights import fold_batch_norms, load_weights
 
 torch = pytest.importorskip("torch")
 PLAN = (4, 4, "pool", 6, 6, "pool", 8, 8, 8, "pool", 8, 8, 8, "pool", 8, 8, 8, "pool")  # torchvision's cfg "D", narrow
@@ -14,7 +14,7 @@ PLAN = (4, 4, "pool", 6, 6, "pool", 8, 8, 8, "pool", 8, 8, 8, "pool", 8, 8, 8, "
 
 @pytest.fixture(scope="module")
 def plain():
-    """Torchvision's layout: features, classifier with dropouts between, which do nothing here."""
+    """A network in torchvision's layout; the dropout in the classifier is inactive in evaluation mode."""
     torch.manual_seed(3)
     modules, channels = [], 3
     for width in PLAN:
@@ -34,7 +34,7 @@ def plain():
 
 
 @pytest.mark.parametrize("backend", ["openvino", "torch"])
-def test_features_are_those_of_torch_modules(plain, backend):
+def test_features_equal_those_of_torch_modules(plain, backend):
     images = np.random.default_rng(0).standard_normal((2, 224, 224, 3)).astype(np.float32)
     weights = fold_batch_norms({name: tensor.numpy() for name, tensor in plain.state_dict().items()}, conv_layers())
     with torch.inference_mode():
@@ -51,13 +51,13 @@ def test_features_are_those_of_torch_modules(plain, backend):
     assert np.abs(ours - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
-def test_the_real_layout_has_that_many_numbers():
+def test_full_network_has_138_million_parameters():
     """Simonyan & Zisserman 2014, table 2: 138 million with the last layer (4,096,000 + 1,000) and all biases."""
     biases = 2 * 64 + 2 * 128 + 3 * 256 + 6 * 512 + 2 * 4096
-    assert VGG16.values + biases + 4096 * 1000 + 1000 == 138_357_544
+    assert WEIGHTS.n_kernel_values + biases + 4096 * 1000 + 1000 == 138_357_544
 
 
-def test_weights_of_another_network_are_refused(plain, tmp_path):
+def test_weights_of_another_network_are_rejected(plain, tmp_path):
     torch.save(plain.state_dict(), tmp_path / "narrow.pth")
-    with pytest.raises(WeightsError, match="numbers in its kernels, expected 134,248,128"):
-        load_weights(VGG16, conv_layers, tmp_path / "narrow.pth")
+    with pytest.raises(WeightsError, match="values, expected 134,248,128"):
+        load_weights(WEIGHTS, conv_layers, tmp_path / "narrow.pth")

@@ -1,4 +1,4 @@
-"""Weights: read without running a pickle, found in their places, told apart by their tensors."""
+"""Weights: read without executing a pickle, found in the search paths, identified by their tensors."""
 
 import os
 import pickle
@@ -12,7 +12,8 @@ from seeded_weights import make_seeded_state_dict, write_pth
 from frechet.errors import WeightsError
 from frechet.networks import inception
 from frechet.networks.checkpoint import read_state_dict
-from frechet.networks.weights import INCEPTION_2015, find_weights, fold_batch_norms, hash_tensors, load_weights
+from frechet.networks.inception import WEIGHTS
+from frechet.networks.weights import find_weights, fold_batch_norms, hash_tensors, load_weights
 
 
 @pytest.mark.parametrize("layout", ["zip", "legacy"])
@@ -35,7 +36,7 @@ class Bomb:
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 5])
-def test_a_pickle_that_would_run_something_is_refused_by_name(tmp_path, protocol):
+def test_pickle_that_would_execute_code_is_rejected_by_name(tmp_path, protocol):
     bomb = pickle.dumps({"a": Bomb(tmp_path / "owned")}, protocol)
     (tmp_path / "bare.pth").write_bytes(bomb)
     with zipfile.ZipFile(tmp_path / "zip.pth", "w") as archive:
@@ -47,15 +48,15 @@ def test_a_pickle_that_would_run_something_is_refused_by_name(tmp_path, protocol
 
 
 @pytest.mark.parametrize("layout", ["zip", "legacy"])
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
-def test_a_file_cut_short_is_refused(tmp_path, layout, share):
+@pytest.mark.parametrize("fraction", [0.0, 0.3, 0.9])
+def test_truncated_file_is_rejected(tmp_path, layout, fraction):
     whole = (DATA / f"{layout}.pth").read_bytes()
-    (tmp_path / "cut.pth").write_bytes(whole[: int(len(whole) * share)])
+    (tmp_path / "truncated.pth").write_bytes(whole[: int(len(whole) * fraction)])
     with pytest.raises(WeightsError):
-        read_state_dict(tmp_path / "cut.pth")
+        read_state_dict(tmp_path / "truncated.pth")
 
 
-def test_a_tensor_that_reaches_outside_its_storage_is_refused(tmp_path):
+def test_tensor_larger_than_its_storage_is_rejected(tmp_path):
     path = write_pth(tmp_path / "w.pth", {"a": np.ones((2, 3), np.float32)})
     with zipfile.ZipFile(path) as archive:
         data = {name: archive.read(name) for name in archive.namelist()}
@@ -69,13 +70,13 @@ def test_a_tensor_that_reaches_outside_its_storage_is_refused(tmp_path):
         read_state_dict(path)
 
 
-def test_something_else_entirely_is_refused(tmp_path):
+def test_file_of_another_kind_is_rejected(tmp_path):
     (tmp_path / "w.pth").write_text("<html>404</html>")
     with pytest.raises(WeightsError, match="cannot be read as a PyTorch state dict"):
         read_state_dict(tmp_path / "w.pth")
 
 
-def test_the_network_and_the_test_kit_agree_on_every_layer():
+def test_seeded_state_dict_has_every_layer_of_the_network():
     assert len(list(inception.conv_layers())) == 94
     state = make_seeded_state_dict(2015)
     assert {f"{layer}.conv.weight" for layer, *_ in inception.conv_layers()} == {
@@ -83,7 +84,7 @@ def test_the_network_and_the_test_kit_agree_on_every_layer():
     }
 
 
-def test_folding_is_the_batch_norm_it_replaces():
+def test_folded_convolution_equals_convolution_and_batch_norm():
     state = make_seeded_state_dict(2015)
     name = "Mixed_5b.branch1x1"
     kernel, bias = fold_batch_norms(state, inception.conv_layers())[name]
@@ -94,43 +95,43 @@ def test_folding_is_the_batch_norm_it_replaces():
     np.testing.assert_allclose(kernel[:, :, 0, 0] @ x + bias, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_digest_is_of_tensors_not_of_files():
+def test_digest_depends_on_names_shapes_and_values_only():
     tensors = {"b": np.ones(3, np.float32), "a": np.zeros((2, 2), np.float32)}
     assert hash_tensors(tensors) == hash_tensors(dict(reversed(tensors.items())))
     assert hash_tensors(tensors) != hash_tensors({**tensors, "b": np.full(3, 1 + 1e-6, np.float32)})
     assert hash_tensors(tensors) != hash_tensors({"b": tensors["b"], "a": np.zeros(4, np.float32)})
 
 
-def test_weights_of_another_network_are_refused(tmp_path):
+def test_weights_of_another_network_are_rejected(tmp_path):
     path = write_pth(tmp_path / "w.pth", {"conv1.weight": np.ones((2, 3), np.float32)})
     with pytest.raises(WeightsError, match="another network"):
-        load_weights(INCEPTION_2015, inception.conv_layers, path)
+        load_weights(WEIGHTS, inception.conv_layers, path)
 
 
-def test_damaged_weights_are_refused(tmp_path):
+def test_weights_with_nan_are_rejected(tmp_path):
     state = dict(make_seeded_state_dict(2015))
     state["Mixed_7c.branch1x1.bn.bias"] = np.full(320, np.nan, np.float32)
-    with pytest.raises(WeightsError, match=r"Mixed_7c.branch1x1.bn.bias holds NaN"):
-        load_weights(INCEPTION_2015, inception.conv_layers, write_pth(tmp_path / "w.pth", state))
+    with pytest.raises(WeightsError, match=r"Mixed_7c.branch1x1.bn.bias contains NaN"):
+        load_weights(WEIGHTS, inception.conv_layers, write_pth(tmp_path / "w.pth", state))
 
 
-def test_weights_are_found_in_order(no_weights, monkeypatch, tmp_path):
-    hub = no_weights / "hub" / "checkpoints" / INCEPTION_2015.name
-    cache = no_weights / "frechet" / "weights" / INCEPTION_2015.name
-    named = tmp_path / "named" / INCEPTION_2015.name
+def test_weights_search_order(no_weights, monkeypatch, tmp_path):
+    hub = no_weights / "hub" / "checkpoints" / WEIGHTS.name
+    cache = no_weights / "frechet" / "weights" / WEIGHTS.name
+    named = tmp_path / "named" / WEIGHTS.name
     for path in (hub, cache, named):
         path.parent.mkdir(parents=True)
         path.touch()
         if path is named:
             monkeypatch.setenv("FRECHET_WEIGHTS", str(path.parent))
-        assert find_weights(INCEPTION_2015) == path
+        assert find_weights(WEIGHTS) == path
     monkeypatch.setenv("FRECHET_WEIGHTS", str(hub))
-    assert find_weights(INCEPTION_2015) == hub
-    assert find_weights(INCEPTION_2015, tmp_path / "given.pth") == tmp_path / "given.pth"
+    assert find_weights(WEIGHTS) == hub
+    assert find_weights(WEIGHTS, tmp_path / "given.pth") == tmp_path / "given.pth"
 
 
-def test_missing_weights_say_where_they_belong(no_weights):
+def test_missing_weights_error_names_paths_source_and_alternative(no_weights):
     with pytest.raises(WeightsError) as caught:
-        find_weights(INCEPTION_2015)
-    for part in (INCEPTION_2015.urls[0], INCEPTION_2015.name, str(no_weights), "--weights", "efficientnet-lite0"):
+        find_weights(WEIGHTS)
+    for part in (WEIGHTS.urls[0], WEIGHTS.name, str(no_weights), "--weights", "efficientnet-lite0"):
         assert part in str(caught.value)

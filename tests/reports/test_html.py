@@ -252,7 +252,7 @@ def test_thumbnails_show_the_scored_images_or_nothing(shuffle):
     def grey(pixels):
         return pixels.mean((2, 3))[:, :2] + torch.tensor([0.0, 1.0])
 
-    grey.pixels = 8
+    grey.input_size = 8
     loader = torch.utils.data.DataLoader([(torch.from_numpy(i).permute(2, 0, 1), 0) for i in images], shuffle=shuffle)
     settings = Settings(extractor=grey, preprocessing="beit")  # 2x/255 - 1
     evaluation = evaluate(ScoreRequest(loader, images, extractor=grey, preprocessing="beit", explain=1), keep_features=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from frechet.execution.collect import collect_statistics
 from frechet.execution.settings import Settings
-from frechet.features.registry import LoadedExtractor
+from frechet.features.extractor import LoadedExtractor
 from frechet.features.spec import FeatureSpec
 from frechet.images.sources.registry import open_source
 from frechet.preprocessing.registry import PREPROCESSINGS

@@ -1,8 +1,8 @@
-"""Read pickles that hold arrays, and run nothing of what they name.
+"""Read pickles that contain arrays without executing any code they refer to.
 
-A pickle is a program; this reader interprets it with every name replaced by a harmless stand-in of ours and refuses any
-other. What comes out is made of dicts, lists, plain values and NumPy arrays. Sizes are held against the bytes that are
-there before anything is allocated.
+A pickle is a program. This reader interprets it with the classes and functions that arrays need replaced by harmless
+stubs, and rejects any other name. The result consists of dicts, lists, plain values and NumPy arrays. Sizes are compared
+with the bytes in the file before memory is allocated.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _NUMERIC_TYPE_CODES = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4
 
 
 class _Stub:
-    """What a pickle may build; it cannot be altered by the pickle's BUILD instruction unless it says so itself."""
+    """Base class of the objects that a pickle may create; subclasses decide whether the BUILD instruction may set state."""
 
     def __setstate__(self, _state: Any) -> None:
-        raise UnsafeFileError("its pickle tries to alter a tensor; it was refused")
+        raise UnsafeFileError("its pickle modifies a tensor, which state dicts never do; it was rejected")
 
 
 class StorageStub(_Stub):
-    """PyTorch's flat array, whose bytes a container brings separately."""
+    """Stub for a PyTorch storage: a flat array whose bytes are stored separately in the file."""
 
     def __init__(self, dtype: str, count: int) -> None:
         self.dtype = np.dtype(dtype)
@@ -47,7 +47,7 @@ class StorageStub(_Stub):
 
 
 class TensorStub(_Stub):
-    """The stand-in for torch._utils._rebuild_tensor_v2: a view into a storage, resolved once its bytes are there."""
+    """Stub for torch._utils._rebuild_tensor_v2: a view of a storage, resolved when the bytes have been read."""
 
     def __init__(self, storage: StorageStub, offset: int, shape: Any, strides: Any, *_unused: Any) -> None:
         self.storage, self.offset = storage, int(offset)
@@ -56,14 +56,14 @@ class TensorStub(_Stub):
 
     @classmethod
     def from_parameter(cls, data: TensorStub, *_unused: Any) -> TensorStub:
-        """The stand-in for torch._utils._rebuild_parameter."""
+        """Stub for torch._utils._rebuild_parameter."""
         return data
 
     def resolve(self) -> np.ndarray:
-        """The tensor as an array.
+        """Return the tensor as an array.
 
         Raises:
-            UnsafeFile: it reaches outside its storage.
+            UnsafeFileError: the tensor exceeds its storage.
         """
         if min((*self.shape, *self.strides, self.offset, 0)) < 0:
             raise UnsafeFileError("a tensor has a negative size, stride or offset; the file is damaged")
@@ -71,7 +71,7 @@ class TensorStub(_Stub):
             raise UnsafeFileError("a tensor is larger than its storage; the file is damaged")
         last = self.offset + sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
         if math.prod(self.shape) and last >= self.storage.data.size:
-            raise UnsafeFileError("a tensor reaches outside its storage; the file is damaged")
+            raise UnsafeFileError("a tensor exceeds its storage; the file is damaged")
         item = self.storage.data.itemsize
         strides = tuple(stride * item for stride in self.strides)
         view = np.lib.stride_tricks.as_strided(self.storage.data[self.offset :], self.shape, strides, writeable=False)
@@ -79,61 +79,60 @@ class TensorStub(_Stub):
 
 
 class _DTypeStub(_Stub):
-    """The stand-in for numpy.dtype: numbers only."""
+    """Stub for numpy.dtype, for numeric types only."""
 
     def __init__(self, code: Any, *_unused: Any) -> None:
         if code not in _NUMERIC_TYPE_CODES:
-            raise UnsafeFileError(f"it holds an array of type {code!r}; expected numbers")
+            raise UnsafeFileError(f"it contains an array of type {code!r}; expected numbers")
         self.code, self.order = code, "<"
 
     def __setstate__(self, state: Any) -> None:
         self.order = state[1] if state[1] in ("<", ">", "|") else "<"
 
-    @property
-    def numpy(self) -> np.dtype[Any]:
-        """The real dtype."""
+    def to_numpy(self) -> np.dtype[Any]:
+        """Return the NumPy dtype."""
         return np.dtype(self.order.replace("|", "") + self.code)
 
 
 class _ArrayStub(_Stub):
-    """The stand-in for numpy.ndarray, filled by the pickle's BUILD instruction."""
+    """Stub for numpy.ndarray, filled by the BUILD instruction."""
 
     def __init__(self) -> None:
         self.value = np.empty(0)
 
     @classmethod
     def reconstruct(cls, *_unused: Any) -> _ArrayStub:
-        """The stand-in for numpy's _reconstruct."""
+        """Stub for numpy's _reconstruct."""
         return cls()
 
     @classmethod
     def from_buffer(cls, raw: Any, dtype: _DTypeStub, shape: Any, order: str) -> _ArrayStub:
-        """The stand-in for numpy's _frombuffer (pickle protocol 5)."""
+        """Stub for numpy's _frombuffer (pickle protocol 5)."""
         array = cls()
         array.__setstate__((1, shape, dtype, order == "F", raw))
         return array
 
     @classmethod
     def from_scalar(cls, dtype: _DTypeStub, raw: Any) -> _ArrayStub:
-        """The stand-in for numpy's scalar."""
+        """Stub for numpy's scalar."""
         return cls.from_buffer(raw, dtype, (), "C")
 
     def __setstate__(self, state: Any) -> None:
         _version, shape, dtype, fortran, raw = state
         if not isinstance(dtype, _DTypeStub) or not isinstance(raw, (bytes, bytearray)):
-            raise UnsafeFileError("it holds an array of Python objects; expected numbers")
-        flat = np.frombuffer(bytes(raw), dtype.numpy)
+            raise UnsafeFileError("it contains an array of Python objects; expected numbers")
+        flat = np.frombuffer(bytes(raw), dtype.to_numpy())
         self.value = flat.reshape(tuple(int(size) for size in shape), order="F" if fortran else "C")
 
 
 class _CodecStub:
-    """The stand-in for _codecs.encode, by which old protocols write bytes."""
+    """Stub for _codecs.encode, which old protocols use to store bytes."""
 
     @classmethod
     def encode(cls, text: str, encoding: str) -> bytes:
-        """Latin-1 only."""
+        """Encode text as Latin-1, the only encoding that is supported."""
         if encoding != "latin1":
-            raise UnsafeFileError(f"its pickle asks for the encoding {encoding!r}")
+            raise UnsafeFileError(f"its pickle uses the encoding {encoding!r}; expected latin1")
         return text.encode("latin1")
 
 
@@ -156,12 +155,14 @@ _ALLOWED_GLOBALS = {
 }
 
 
-class RestrictedUnpickler(pickle._Unpickler):  # the one in Python: the one in C reserves memory as the file bids
-    """An unpickler that can build plain containers and arrays, and nothing else.
+class RestrictedUnpickler(
+    pickle._Unpickler
+):  # written in Python; the one in C allocates as much memory as the file claims to need
+    """An unpickler that can create plain containers and arrays only.
 
     Args:
-        file: where the pickle is read.
-        storages: PyTorch storages by key; those that the pickle mentions are added, empty.
+        file: the open binary file that contains the pickle.
+        storages: PyTorch storages by key; empty ones are added for those that the pickle refers to.
     """
 
     def __init__(self, file: Any, storages: dict[str, StorageStub] | None = None) -> None:
@@ -174,22 +175,23 @@ class RestrictedUnpickler(pickle._Unpickler):  # the one in Python: the one in C
         if module in ("torch", "torch.storage") and name.endswith("Storage"):
             if name in _STORAGE_DTYPES:
                 return _STORAGE_DTYPES[name]
-            raise UnsafeFileError(f"it holds tensors of {name}, which are not read; save them as float32")
+            raise UnsafeFileError(f"it contains tensors of type {name}, which is not supported; save them as float32")
         raise UnsafeFileError(
-            f"its pickle asks for {module}.{name}, and only arrays are read; it was refused and nothing was run"
+            f"its pickle refers to {module}.{name}, but only arrays are supported; it was rejected and no code was executed"
         )
 
     def persistent_load(self, pid: Any) -> StorageStub:
         kind, dtype, key, _location, count = pid[:5]
         if kind != "storage" or dtype not in _STORAGE_DTYPES.values() or not isinstance(count, int) or count < 0:
-            raise UnsafeFileError(f"unknown reference {kind!r} in its pickle")
+            raise UnsafeFileError(f"its pickle contains an invalid storage reference {kind!r}; the file is damaged")
         return self.storages.setdefault(str(key), StorageStub(dtype, count))
 
 
 def resolve_stubs(value: Any) -> Any:
-    """What an `ArraysOnly` built, with every stand-in replaced by its array.
+    """Replace every stub in the result of a `RestrictedUnpickler` by its array.
 
-    What the pickle holds once and names in several places is made once: doubled often enough it would fill any memory.
+    An object to which the pickle refers several times is converted once. Otherwise a small file with nested references
+    could fill any memory.
     """
     resolved: dict[int, Any] = {}
 

@@ -1,4 +1,4 @@
-"""The ops as JAX calls: on any of its devices, under any of its transformations, with x64 on or off."""
+"""The ops as JAX calls, for every device and transformation of JAX, with x64 enabled or disabled."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from frechet.errors import RequestError
 from frechet.networks.ops import NO_PADDING, Activation, Array, Padding
 from frechet.preprocessing.registry import Scalars
 
-HALF_DTYPES = {"float32": None, "bfloat16": jnp.bfloat16, "float16": jnp.float16}  # by name of the precision
+HALF_DTYPES = {"float32": None, "bfloat16": jnp.bfloat16, "float16": jnp.float16}  # by precision
 Params = dict[str, tuple[jax.Array, ...]]  # layer -> (kernel OIHW, bias O); a head -> (matrix,)
 
 _LAYOUT = ("NHWC", "OIHW", "NHWC")
 
 
 class JaxOps:
-    """Inside, arrays are NHWC, and weights are cast to the dtype of what they meet.
+    """The operations of a network in JAX. Feature maps are NHWC; weights are cast to the dtype of the features.
 
     Args:
-        half: bfloat16 or float16, in which the network computes; None leaves normalised images as they are.
-        precision: of the products in float32. What JAX takes by itself is bfloat16 on a TPU and TF32 on a GPU, which
-            move a Fréchet distance in the third digit.
-        recompute: gradient checkpointing: a segment's insides are forgotten and computed again in the backward pass.
+        half_dtype: bfloat16 or float16, the dtype in which the network computes; None keeps the dtype of the images.
+        precision: precision of products of float32 arrays. JAX's default is bfloat16 on a TPU and TF32 on a GPU, which
+            change the third digit of a Fréchet distance.
+        gradient_checkpointing: whether to recompute the activations of each segment in the backward pass, which saves
+            memory.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class JaxOps:
         return lax.reduce_window(x, -jnp.inf, lax.max, *_window_arguments(size, stride, padding))
 
     def avg_pool(self, x: Array, *, size: int, stride: int, padding: int = 0, count_include_pad: bool = False) -> Array:
-        wide = jnp.promote_types(x.dtype, jnp.float32)  # nine halves do not add up in half precision
+        wide = jnp.promote_types(x.dtype, jnp.float32)  # a sum of nine values loses digits in half precision
         sums = lax.reduce_window(x.astype(wide), 0.0, lax.add, *_window_arguments(size, stride, padding))
         if count_include_pad:
             return (sums / size**2).astype(x.dtype)
@@ -109,12 +110,12 @@ class JaxOps:
 
 
 class JaxRunner:
-    """A network with its weights on devices, among which the images of a batch are shared out.
+    """Run a network on one or more devices, with the images of each batch sharded across them.
 
     Args:
-        network: (ops, images, weights) -> features.
+        network: (ops, images (n, h, w, 3), weights) -> features (n, d).
         weights: layer -> its arrays.
-        devices: of one kind.
+        devices: devices of one kind.
         precision: "float32", "bfloat16" or "float16".
     """
 
@@ -137,10 +138,10 @@ class JaxRunner:
         self.rows = len(devices)
 
     def map(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """(n, h, w, 3) float32 in 0..255 -> (n, d) float32, in order; one batch runs while the next is made.
+        """Yield the features (n, d) float32 of batches (n, h, w, 3) float32 in 0..255, in order.
 
-        A batch that is shorter than one before it is filled up with black images, whose features are cut off: what was
-        compiled once serves again.
+        One batch runs while the next is prepared. A batch shorter than an earlier one is padded with black images, whose
+        features are discarded, so that nothing is compiled again.
         """
         pending: tuple[Array, int] | None = None
         for batch in batches:
@@ -155,23 +156,23 @@ class JaxRunner:
 
 
 def to_jax_params(weights: Mapping[str, Sequence[np.ndarray]]) -> Params:
-    """Weights as a pytree of float32 arrays."""
+    """Convert weights to a pytree of float32 arrays."""
     return {name: tuple(jnp.asarray(array, jnp.float32) for array in arrays) for name, arrays in weights.items()}
 
 
 def make_shardings(devices: Sequence[jax.Device]) -> tuple[NamedSharding, NamedSharding]:
-    """Arrays whose first axis is shared out among the devices, and arrays that each of them has whole."""
+    """Return two shardings: the first axis split across the devices, and the array replicated on each of them."""
     mesh = Mesh(np.asarray(devices), ("images",))
     return NamedSharding(mesh, PartitionSpec("images")), NamedSharding(mesh, PartitionSpec())
 
 
 def round_up_to_multiple(n: int, multiple: int) -> int:
-    """The smallest multiple that is no less than n."""
+    """Return the smallest multiple of `multiple` that is at least n."""
     return -(-n // multiple) * multiple
 
 
 def pad_batch(batch: Any, rows: int) -> Any:
-    """The batch with rows of zeros after it; an array that is on devices stays there."""
+    """Append zeros to a batch until it has `rows` rows; an array on devices stays there."""
     missing = rows - batch.shape[0]
     if not missing:
         return batch
@@ -180,32 +181,36 @@ def pad_batch(batch: Any, rows: int) -> Any:
 
 
 def choose_devices(name: str) -> list[jax.Device]:
-    """The devices of that name; "auto" is all that this process has of JAX's default kind.
+    """Return the devices with a name.
+
+    Args:
+        name: a platform ("cpu", "cuda", "tpu") for its first device, a platform with an index ("cuda:1"), or "auto" for
+            all devices of JAX's default platform that are local to this process.
 
     Raises:
-        RequestError: there is no such device here.
+        RequestError: this machine has no such device; the message lists the available ones.
     """
     if name == "auto":
         return jax.local_devices()
     kind, _, number = name.partition(":")
     try:
-        found = jax.local_devices(backend=kind)
-        return found[:1] if not number else [found[int(number)]]
+        devices = jax.local_devices(backend=kind)
+        return devices[:1] if not number else [devices[int(number)]]
     except (RuntimeError, ValueError, IndexError):
         available = ", ".join(sorted({device.platform for device in jax.local_devices()}))
         raise RequestError(
-            f"JAX {jax.__version__} has no device {name} here; there is {available}. Use device auto, or install JAX for it "
-            "(pip install 'jax[cuda]')"
+            f"device {name!r} is not available to JAX {jax.__version__}; expected auto or one of {available}. "
+            "Use device auto, or install JAX for the device (pip install 'jax[cuda]')"
         ) from None
 
 
 def _window_arguments(size: int, stride: int, padding: int) -> tuple[Any, Any, Any]:
-    """Size, stride and padding of square windows over the middle two axes."""
+    """Return window sizes, strides and padding of square windows over the middle two axes."""
     pads = (padding, padding)
     return (1, size, size, 1), (1, stride, stride, 1), ((0, 0), pads, pads, (0, 0))
 
 
 def _count_valid_pixels(length: int, size: int, stride: int, padding: int) -> np.ndarray:
-    """How many pixels of each window lie inside, along one axis."""
+    """Return the number of pixels of each window that are inside the image, along one axis."""
     first = np.arange(-padding, length + padding - size + 1, stride)
     return np.minimum(first + size, length) - np.maximum(first, 0)

@@ -1,4 +1,4 @@
-"""The ops as an OpenVINO graph, and the graph as a function from batches to features."""
+"""The ops as nodes of an OpenVINO graph, and a runner for the compiled graph."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PRECISION_HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
 
 class OpenVINOOps:
-    """Each operation adds a node; kernels and biases become constants. Inside, the layout is NCHW."""
+    """The operations of a network as nodes of a graph; kernels and biases are constants, feature maps are NCHW."""
 
     def from_nhwc(self, images: Array) -> Array:
         return opset.transpose(images, np.array([0, 3, 1, 2]))
@@ -90,19 +90,19 @@ class OpenVINOOps:
 
 
 class OpenVINORunner:
-    """A compiled graph with as many requests in flight as keep the processor busy."""
+    """Run a compiled graph with enough inference requests in flight to keep the processor busy."""
 
-    batch_size = 4  # a stream a core: larger batches are no faster, and the last ones would leave cores idle
+    batch_size = 4  # one stream per core: larger batches are not faster, and the last ones would leave cores idle
 
     def __init__(self, compiled: ov.CompiledModel) -> None:
         streams = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-        # results are awaited in order, so a stream that finishes out of turn needs its next batch queued already
+        # results are awaited in order, so a stream that finishes early needs a batch that is already queued
         self.requests = [compiled.create_infer_request() for _ in range(2 * streams)]
 
     def map(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """(n, h, w, 3) float32 in 0..255 -> (n, d) float32, in order.
+        """Yield the features (n, d) float32 of batches (n, h, w, 3) float32 in 0..255, in order.
 
-        Batches are read ahead of the results that are handed out, by as many as are in flight.
+        Batches are read ahead of the yielded results by the number of requests in flight.
         """
         idle = list(self.requests)
         running: deque[tuple[ov.InferRequest, np.ndarray]] = deque()
@@ -114,7 +114,9 @@ class OpenVINORunner:
                     yield request.get_output_tensor().data.copy()
                     idle.append(request)
                 request = idle.pop()
-                running.append((request, batch))  # the batch's memory is used where it lies, so it is kept until done
+                running.append(
+                    (request, batch)
+                )  # its memory is shared with the request, so keep a reference until it is done
                 request.set_input_tensor(ov.Tensor(batch, shared_memory=True))
                 request.start_async()
             while running:
@@ -129,72 +131,91 @@ class OpenVINORunner:
 def compile_network(
     network: Callable[[OpenVINOOps, Array], Array], *, input_size: int, precision: str
 ) -> OpenVINORunner:
-    """Build the graph and compile it for this machine's processor.
+    """Build a network's graph and compile it for this machine's processor.
 
     Args:
-        network: ops and images (n, h, w, 3) in 0..255 -> (n, d).
-        pixels: height and width of the images; the number of images is left open.
-        precision: "float32", or "bfloat16" where the processor computes in it.
+        network: (ops, images (n, h, w, 3) in 0..255) -> features (n, d).
+        input_size: height and width of the images in pixels; the number of images n is dynamic.
+        precision: "float32", or "bfloat16" if the processor supports it.
 
     Raises:
-        RequestError: the processor has no bfloat16 arithmetic (emulated, it would be slower than float32).
+        RequestError: the precision is unsupported, or the processor has no bfloat16 arithmetic (emulated, it would be
+            slower than float32).
     """
     images = opset.parameter([-1, input_size, input_size, 3], np.float32)
     return _compile_model(ov.Model([network(OpenVINOOps(), images)], [images]), precision)
 
 
 def compile_onnx(path: Path, scale: Scalars, shift: Scalars, precision: str) -> tuple[OpenVINORunner, int, int]:
-    """(the network of an ONNX file, d, height and width of its images): one input (n, 3, h, h) or (n, h, h, 3), one output.
+    """Compile the network of an ONNX file with one input (n, 3, h, h) or (n, h, h, 3) and one output (n, d).
 
     Args:
         path: the file.
-        scale, shift: what is done to images in 0..255 before they enter, by channel.
-        precision: as above.
+        scale, shift: normalisation of images in 0..255 before the network, a number or one number per channel.
+        precision: "float32", or "bfloat16" if the processor supports it.
+
+    Returns:
+        The runner, the number of features d, and the height and width h of the input in pixels.
 
     Raises:
-        RequestError: it cannot be read, or has another input or output.
+        RequestError: the file cannot be read, or the network has another input or output.
     """
     try:
         model = ov.Core().read_model(path)
     except RuntimeError as error:
-        raise RequestError(f"{path} cannot be read as an ONNX network: {error}") from error
+        raise RequestError(
+            f"{path} cannot be read as an ONNX network: {error}. Export the network again, or check it with onnx.checker"
+        ) from error
+    is_channels_last, input_size = _read_input_layout(model, path)
+    model.reshape([-1, input_size, input_size, 3] if is_channels_last else [-1, 3, input_size, input_size])
+    images = opset.parameter([-1, input_size, input_size, 3], np.float32)
+    network_input = OpenVINOOps().scale_shift(images, scale, shift)
+    if not is_channels_last:
+        network_input = opset.transpose(network_input, np.array([0, 3, 1, 2]))
+    model.inputs[0].node.output(0).replace(opset.convert(network_input, np.float32).output(0))
+    features = model.outputs[0].node.input_value(0)
+    if features.partial_shape.rank.get_length() > 2:  # e.g. (n, d, 1, 1)
+        features = opset.reshape(features, np.array([0, -1]), special_zero=True).output(0)
+    normalised_model = ov.Model([features], [images])
+    d = normalised_model.outputs[0].partial_shape[1]
+    if not d.is_static:
+        raise RequestError(
+            f"{path} returns {normalised_model.outputs[0].partial_shape}; expected (n, d) with a fixed d. "
+            "Export the network with a fixed number of features"
+        )
+    return _compile_model(normalised_model, precision), d.get_length(), input_size
+
+
+def _read_input_layout(model: ov.Model, path: Path) -> tuple[bool, int]:
+    """Return whether the channels of the network's input are last, and its height and width."""
     shape = [size.get_length() if size.is_static else -1 for size in model.inputs[0].partial_shape]
-    last = shape[-1:] == [3]
-    spatial_shape = shape[1:3] if last else shape[2:4]
+    is_channels_last = shape[-1:] == [3]
+    spatial_shape = shape[1:3] if is_channels_last else shape[2:4]
     if (
         len(model.inputs) != 1
         or len(shape) != 4
-        or (not last and shape[1] != 3)
+        or (not is_channels_last and shape[1] != 3)
         or spatial_shape[0] != spatial_shape[1]
         or spatial_shape[0] < 1
     ):
-        raise RequestError(f"{path} takes {shape}; expected one input (n, 3, h, h) or (n, h, h, 3) with h known")
-    input_size = spatial_shape[0]
-    model.reshape([-1, *shape[1:]])
-    images = opset.parameter([-1, input_size, input_size, 3], np.float32)
-    network_input = OpenVINOOps().scale_shift(images, scale, shift)
-    network_input = network_input if last else opset.transpose(network_input, np.array([0, 3, 1, 2]))
-    model.inputs[0].node.output(0).replace(opset.convert(network_input, np.float32).output(0))
-    found = model.outputs[0].node.input_value(0)
-    if found.partial_shape.rank.get_length() > 2:  # (n, d, 1, 1) and the like
-        found = opset.reshape(found, np.array([0, -1]), special_zero=True).output(0)
-    whole = ov.Model([found], [images])
-    d = whole.outputs[0].partial_shape[1]
-    if not d.is_static:
-        raise RequestError(f"{path} gives {whole.outputs[0].partial_shape}; expected (n, d) with d known")
-    return _compile_model(whole, precision), d.get_length(), input_size
+        raise RequestError(
+            f"{path} has an input of shape {shape}; expected one input (n, 3, h, h) or (n, h, h, 3) with a fixed h. "
+            "Export the network with such an input"
+        )
+    return is_channels_last, spatial_shape[0]
 
 
 def _compile_model(model: ov.Model, precision: str) -> OpenVINORunner:
     core = ov.Core()
     if precision not in _PRECISION_HINTS:
         raise RequestError(
-            f"the openvino backend computes in {' or '.join(_PRECISION_HINTS)}, not {precision}; use backend torch"
+            f"precision is {precision!r}, but the openvino backend computes in {' or '.join(_PRECISION_HINTS)}; "
+            "use backend torch"
         )
     if precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise RequestError(
-            "precision bfloat16 needs a processor with bfloat16 arithmetic (AMX or AVX512-BF16), and this one has none; "
-            "use precision float32"
+            "precision bfloat16 needs a processor with bfloat16 arithmetic (AMX or AVX512-BF16), which this one does not "
+            "have; use precision float32"
         )
     compiled = core.compile_model(
         model,

@@ -1,4 +1,4 @@
-"""The ops as PyTorch calls: on a CPU, on CUDA, on Apple's MPS; differentiable where gradients are asked for."""
+"""The ops as PyTorch calls on a CPU, CUDA or Apple's MPS; differentiable with respect to the images."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ from frechet.errors import RequestError
 from frechet.networks.ops import NO_PADDING, Activation, Array, Padding
 from frechet.preprocessing.registry import Scalars
 
-CPU_BATCH_SIZE = 8  # images at a time: what a layer makes of more leaves the caches, and is new memory every time
+CPU_BATCH_SIZE = (
+    8  # with more images, the activations of a layer do not fit into the caches and are newly allocated for every batch
+)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class TorchOps:
-    """Inside, tensors are NCHW by name and NHWC in memory (channels last): images enter without being moved.
+    """The operations of a network in PyTorch. Feature maps are NCHW in channels-last memory, so images are not copied.
 
     Args:
-        recompute: gradient checkpointing: a segment's insides are forgotten and computed again in the backward pass.
+        gradient_checkpointing: whether to recompute the activations of each segment in the backward pass, which saves
+            memory.
     """
 
     def __init__(self, *, gradient_checkpointing: bool = False) -> None:
@@ -88,7 +91,14 @@ class TorchOps:
 
 
 class TorchRunner:
-    """A network with its weights on a device."""
+    """Run a network on a device.
+
+    Args:
+        network: (ops, images (n, h, w, 3), weights) -> features (n, d).
+        weights: layer -> its arrays.
+        device: the device.
+        precision: "float32", "bfloat16" or "float16"; the last two run under autocast.
+    """
 
     def __init__(
         self,
@@ -104,14 +114,17 @@ class TorchRunner:
         self.weights = to_torch_tensors(weights, device)
 
     def map(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """(n, h, w, 3) float32 in 0..255 -> (n, d) float32, in order; on CUDA a batch is copied while another runs."""
+        """Yield the features (n, d) float32 of batches (n, h, w, 3) float32 in 0..255, in order.
+
+        On CUDA, a batch is copied while the previous one runs.
+        """
         pending: torch.Tensor | None = None
         for batch in batches:
             features = self._forward(batch)
             if pending is not None:
                 yield pending.cpu().numpy()
             pending = features
-            if self.device.type == "cpu":  # nothing runs by itself there, so nothing is gained by waiting
+            if self.device.type == "cpu":  # a CPU computes synchronously, so there is nothing to overlap
                 yield pending.numpy()
                 pending = None
         if pending is not None:
@@ -134,7 +147,7 @@ class TorchRunner:
 def to_torch_tensors(
     weights: Mapping[str, Sequence[np.ndarray]], device: torch.device
 ) -> dict[str, tuple[torch.Tensor, ...]]:
-    """Weights as tensors on a device, kernels channels last."""
+    """Copy weights to tensors on a device, with kernels in channels-last memory."""
     tensors_by_name = {}
     for name, arrays in weights.items():
         tensors = [torch.tensor(array, device=device) for array in arrays]  # a copy: files are mapped read-only
@@ -146,7 +159,7 @@ def to_torch_tensors(
 
 @contextmanager
 def disable_tf32() -> Iterator[None]:
-    """TF32 off: its ten bits of mantissa move a Fréchet distance in the third digit. What was set before is restored."""
+    """Disable TF32, whose ten-bit mantissa changes the third digit of a Fréchet distance, and restore it afterwards."""
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     try:
@@ -156,22 +169,25 @@ def disable_tf32() -> Iterator[None]:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name; "auto" is CUDA, else MPS, else the CPU.
+    """Return the device with a name.
+
+    Args:
+        name: "cpu", "cuda", "cuda:N", "mps", or "auto" for the first available of CUDA, MPS and the CPU.
 
     Raises:
-        RequestError: there is no such device here.
+        RequestError: this machine has no such device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise RequestError(f"no device {name!r}; expected auto, cpu, cuda, cuda:N or mps") from None
+        raise RequestError(f"unknown device {name!r}; expected auto, cpu, cuda, cuda:N or mps") from None
     available = {
         "cpu": True,
         "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
         "mps": torch.backends.mps.is_available(),
     }
     if not available.get(device.type, False):
-        raise RequestError(f"this PyTorch ({torch.__version__}) sees no device {name}; use device auto")
+        raise RequestError(f"device {name!r} is not available to PyTorch {torch.__version__}; use device auto")
     return device

@@ -1,4 +1,4 @@
-"""Whole PyTorch modules as extractors: those of the transformers library, and whatever a user brings."""
+"""PyTorch modules and functions as extractors: models of the transformers library, and those of users."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from frechet.errors import NonFiniteFeaturesError, RequestError, WeightsError
 
 
 class ModuleRunner:
-    """A function of image tensors on a device.
+    """Run a function of image tensors on a device.
 
     Args:
         function: (n, 3, h, w) float32 -> (n, d) tensor.
-        scale, shift: (3,) by channel: what it is given is x * scale + shift of x in 0..255.
+        device: the device of its input.
+        precision: "float32", "bfloat16" or "float16"; the last two run under autocast.
+        scale, shift: normalisation: the input is x * scale + shift with x in 0..255; a number or one number per channel.
     """
 
     batch_size = 16
@@ -30,7 +32,7 @@ class ModuleRunner:
         self.scale, self.shift = (torch.tensor(np.broadcast_to(x, 3).reshape(3, 1, 1).copy()) for x in (scale, shift))
 
     def map(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """(n, h, w, 3) float32 in 0..255 -> (n, d) float32, in order."""
+        """Yield the features (n, d) float32 of batches (n, h, w, 3) float32 in 0..255, in order."""
         for batch in batches:
             images = torch.from_numpy(batch).permute(0, 3, 1, 2)
             images = (images * self.scale.float() + self.shift.float()).to(self.device)
@@ -41,34 +43,38 @@ class ModuleRunner:
 
 
 def validate_features(features: Any, n: int) -> np.ndarray:
-    """(n, d) float32 of what an extractor gave.
+    """Convert the result of an extractor for n images to an array (n, d) float32.
 
     Raises:
-        BadFeatures: it is of another shape.
+        NonFiniteFeaturesError: the features have another shape.
     """
-    found = features.float().cpu().numpy() if isinstance(features, torch.Tensor) else np.asarray(features, np.float32)
-    if found.ndim != 2 or len(found) != n:
+    array = features.float().cpu().numpy() if isinstance(features, torch.Tensor) else np.asarray(features, np.float32)
+    if array.ndim != 2 or len(array) != n:
         raise NonFiniteFeaturesError(
-            f"the extractor gave features of shape {found.shape} for {n} images; expected ({n}, d)"
+            f"the extractor returned features of shape {array.shape} for {n} images; expected ({n}, d). "
+            "Return one row per image"
         )
-    return found
+    return array
 
 
 def load_pretrained(
     model_class: str, output_field: str, name_or_path: str, device: str, model_kwargs: Mapping[str, Any]
 ) -> tuple[Callable[[Any], Any], torch.device, torch.nn.Module]:
-    """(images -> features, device, module) of a model of the transformers library; no pickle is read.
+    """Load a model of the transformers library from safetensors, without reading a pickle.
 
     Args:
-        model: the library's class.
-        output: the field of its output that is the features; of tokens (n, t, d), the first one.
-        source: a folder in the library's format, or the model's name on its hub.
-        device: as in `choose_device`.
-        wishes: what the library is asked for beyond its defaults.
+        model_class: name of the class in the library.
+        output_field: the field of its output that contains the features; of tokens (n, t, d), the first one is used.
+        name_or_path: name of the model on huggingface.co, or a folder in the library's format.
+        device: name of the device, as in `choose_device`.
+        model_kwargs: keyword arguments of `from_pretrained`.
+
+    Returns:
+        The function (n, 3, h, w) -> (n, d), the device and the module.
 
     Raises:
         RequestError: the library is not installed.
-        WeightsError: there is no such model here, and it cannot be downloaded.
+        WeightsError: the model is neither on this machine nor can it be downloaded.
     """
     try:
         import transformers
@@ -82,21 +88,21 @@ def load_pretrained(
             .eval()
             .to(torch_device)
         )
-    except Exception as error:  # the library's and its hub's errors have many names
+    except Exception as error:  # the errors of the library and of its HTTP client have no common base class
         raise WeightsError(
-            f"{name_or_path} cannot be loaded ({type(error).__name__}: {error}). Give a folder with its config.json and "
-            "model.safetensors as --weights (weights=), or let it be downloaded from huggingface.co"
+            f"{name_or_path} cannot be loaded ({type(error).__name__}: {error}). Pass a folder with its config.json and "
+            "model.safetensors as --weights (weights=), or allow a download from huggingface.co"
         ) from error
 
     def features(images: torch.Tensor) -> torch.Tensor:
-        found = getattr(module(pixel_values=images, **_make_patch_noise(module, images)), output_field)
-        return found if found.ndim == 2 else found[:, 0]
+        output = getattr(module(pixel_values=images, **_make_patch_noise(module, images)), output_field)
+        return output if output.ndim == 2 else output[:, 0]
 
     return features, torch_device, module
 
 
 def _make_patch_noise(module: Any, images: torch.Tensor) -> dict[str, torch.Tensor]:
-    """What a masked autoencoder would draw at random: here the patches stay in order (none is masked)."""
+    """Return the noise that a masked autoencoder sorts patches by: increasing, so that the patches stay in order."""
     if not hasattr(module.config, "mask_ratio"):
         return {}
     patches = module.embeddings.patch_embeddings.num_patches
@@ -104,7 +110,7 @@ def _make_patch_noise(module: Any, images: torch.Tensor) -> dict[str, torch.Tens
 
 
 def hash_state_dict(module: torch.nn.Module) -> str:
-    """sha256 (hex) over the module's tensors in order of name."""
+    """Return the sha256 (hex) over names, shapes and float32 values of a module's tensors, sorted by name."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name}{tuple(tensor.shape)}".encode())
@@ -113,5 +119,5 @@ def hash_state_dict(module: torch.nn.Module) -> str:
 
 
 def is_module(obj: Any) -> bool:
-    """Whether it is a PyTorch module."""
+    """Return whether an object is a PyTorch module."""
     return isinstance(obj, torch.nn.Module)

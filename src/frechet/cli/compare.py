@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from frechet._internal.atomic_write import atomic_write, check_output_path
-from frechet.features.registry import validate_choice
+from frechet._internal.choices import validate_choice
 from frechet.reports.comparison_formats import FORMATTERS
 from frechet.reports.html import render_comparison_page
 from frechet.reports.run_comparison import compare_runs

@@ -20,6 +20,7 @@ _COMMANDS = {
     "compare": "Put many runs side by side, and say which differ.",
     "demo": "See FID rise on real photographs, offline, in about a minute.",
     "metrics": "List the metrics, what each sees and needs.",
+    "extractors": "List the extractors, their dimensions, backends and weights.",
     "cache": "List or prune the features that --cache kept.",
     "weights": "List, fetch or verify the networks' weights.",
     "doctor": "Say what works on this machine, and how to mend what does not.",

@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812, its usual name
 from frechet.backends.torch import TorchOps, disable_tf32
 from frechet.errors import RequestError
 from frechet.networks import inception
-from frechet.networks.weights import INCEPTION_2015, load_weights
+from frechet.networks.weights import load_weights
 
 
 class InceptionV3(torch.nn.Module):
@@ -53,7 +53,7 @@ class InceptionV3(torch.nn.Module):
         self.normalize_input = normalize_input
         self.output_blocks = sorted(output_blocks)
         self.last_needed_block = max(output_blocks)
-        loaded = load_weights(INCEPTION_2015, inception.conv_layers, Path(weights) if weights is not None else None)
+        loaded = load_weights(inception.WEIGHTS, inception.conv_layers, Path(weights) if weights is not None else None)
         self.layers = torch.nn.ParameterDict(
             {
                 f"{name.replace('.', '/')}:{part}": torch.nn.Parameter(_as_tensor(array), requires_grad=requires_grad)

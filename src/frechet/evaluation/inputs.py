@@ -16,10 +16,9 @@ from frechet.evaluation.provenance import guess_spec
 from frechet.evaluation.request import ReferenceLike, ScoreRequest
 from frechet.execution.collect import ProgressCallback
 from frechet.execution.settings import Settings
-from frechet.features.encoders import get_qualified_name
 from frechet.features.extractor import LoadedExtractor
 from frechet.features.registry import find_extractor, resolve_layer
-from frechet.features.spec import FeatureSpec, validate_same_spec
+from frechet.features.spec import FeatureSpec, get_qualified_name, validate_same_spec
 from frechet.images.decode import decode
 from frechet.images.image import ImageSource
 from frechet.images.sources.generator import GeneratorSource

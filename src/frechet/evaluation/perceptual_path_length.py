@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from frechet._internal.choices import validate_choice
 from frechet.distances.interval import Z_95
 from frechet.distances.latent_paths import INTERPOLATIONS, normalize_latents
 from frechet.errors import RequestError, RunError, SourceError
 from frechet.execution.collect import ProgressCallback
 from frechet.execution.settings import Settings
-from frechet.features.encoders import get_qualified_name
 from frechet.features.extractor import LoadedExtractor
-from frechet.features.registry import find_extractor, validate_choice
+from frechet.features.registry import find_extractor
+from frechet.features.spec import get_qualified_name
 from frechet.metrics import METRICS
 from frechet.preprocessing.registry import validate_value_range
 from frechet.results import Score

@@ -221,7 +221,7 @@ def _load_extractor(
         return plan, settings.load(progress, extra_layers)
     except WeightsError as error:
         row = find_extractor(settings.extractor)
-        heads = [layer for layer in extra_layers if row and layer in row.heads]
+        heads = [layer for layer in extra_layers if row and layer in row.model.heads]
         if not heads:
             raise
         plan = plan.drop_layers(heads, error)

@@ -9,20 +9,14 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from frechet._internal.choices import validate_choice
 from frechet._internal.download import ProgressCallback
 from frechet._internal.fields import option
 from frechet.errors import RequestError
-from frechet.features.encoders import ENCODERS, get_qualified_name, is_custom_extractor
 from frechet.features.extractor import LoadedExtractor
-from frechet.features.registry import (
-    EXTRACTORS,
-    PRECISIONS,
-    find_extractor,
-    load_extractor,
-    resolve_layer,
-    validate_choice,
-)
-from frechet.features.spec import FeatureSpec
+from frechet.features.loading import load_extractor
+from frechet.features.registry import EXTRACTORS, PRECISIONS, find_extractor, is_custom_extractor, resolve_layer
+from frechet.features.spec import FeatureSpec, get_qualified_name
 
 ENGINES = ("auto", "local", "torchrun", "ray")
 ExtractorLike: TypeAlias = str | Callable[..., Any]
@@ -96,7 +90,7 @@ class Settings:
             raise RequestError(f"on_bad_image is {self.on_bad_image!r}; expected stop or skip")
 
         if not is_custom_extractor(self.extractor):
-            validate_choice(str(self.extractor), {**EXTRACTORS, **ENCODERS}, "extractor")
+            validate_choice(str(self.extractor), EXTRACTORS, "extractor")
         validate_choice(self.precision, PRECISIONS, "precision")
         validate_choice(self.engine, ENGINES, "engine")
 

@@ -1,4 +1,4 @@
-"""A network of the table as a pure JAX function of its weights and of images of any one size."""
+"""An extractor as a pure JAX function of its weights and of images of any size."""
 
 from __future__ import annotations
 
@@ -14,27 +14,29 @@ from jax import lax
 
 from frechet.backends.jax import HALF_DTYPES, JaxOps, Params, to_jax_params
 from frechet.errors import RequestError
-from frechet.features.registry import load_network
+from frechet.features.loading import load_network
 from frechet.features.spec import FeatureSpec
 from frechet.preprocessing.registry import Preprocessing, validate_value_range
 
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """(params, images) -> features: pure, under `jit`, `grad`, `vmap` and on sharded arrays.
+    """A pure function (params, images) -> features that supports `jit`, `grad`, `vmap` and sharded arrays.
 
-    It is hashable and holds no array, so it may be a static argument; its weights are the pytree that it is given.
+    It is hashable and contains no arrays, so it may be a static argument; the weights are the pytree `params`.
 
     Attributes:
-        convention: how images become the network's input.
-        pixels: height and width of that input.
-        dims: d.
-        recipe: what its features must share with others.
-        value_range: the values that stand for black and white in floating-point images.
-        checkpoint: gradient checkpointing: about a third more time, a fraction of the memory.
+        run: (ops, resized images in 0..255, params) -> features.
+        preprocessing: how images become the network's input.
+        input_size: height and width of that input in pixels.
+        dims: number of features d.
+        spec: what identifies the features.
+        value_range: the values of black and white in floating-point images.
+        gradient_checkpointing: whether to recompute activations in the backward pass, which takes about a third more time
+            and a fraction of the memory.
     """
 
-    run: Callable[[Any, Any, Any], Any] = field(repr=False, compare=False)  # equal recipes run alike
+    run: Callable[[Any, Any, Any], Any] = field(repr=False, compare=False)  # equal specs have equal functions
     preprocessing: Preprocessing = field(repr=False)
     input_size: int
     dims: int
@@ -43,34 +45,33 @@ class Network:
     gradient_checkpointing: bool = False
 
     def __call__(self, params: Params, images: Any) -> jax.Array:
-        """Features of images.
+        """Compute features of images.
 
         Args:
-            params: as `load_jax_network` gave them.
-            images: (n, h, w, 3), uint8, or floating point in `value_range`. Any height and width; each pair of them is
-                compiled for anew.
+            params: the weights that `load_jax_network` returned.
+            images: (n, h, w, 3), uint8, or floating point in `value_range`, of any height and width; each new pair of
+                height and width triggers a compilation.
 
         Returns:
-            (n, d) float32 (float64 for float64 images). Images outside `value_range` have NaN features where they are
-            traced, since nothing can be raised there.
+            (n, d) float32, or float64 for float64 images. In traced code, which cannot raise, images outside
+            `value_range` have NaN features.
 
         Raises:
-            RequestError: images of another shape or dtype, or, outside of `jit`, of another range.
+            RequestError: images have another shape or dtype, or, outside of `jit`, values outside `value_range`.
         """
         validate_images(images)
         low, high = self.value_range
         if images.dtype == jnp.uint8:
-            work: Any = jnp.float32
-            x, out_of_range = images.astype(work), None
+            x, out_of_range = images.astype(jnp.float32), None
         else:
-            work = jnp.promote_types(images.dtype, jnp.float32)
+            dtype = jnp.promote_types(images.dtype, jnp.float32)
             out_of_range = _find_out_of_range(images, low, high)
-            x = (images.astype(work) - low) * (255 / (high - low))
+            x = (images.astype(dtype) - low) * (255 / (high - low))
         features = _apply_network(self, params, x)
         return features if out_of_range is None else jnp.where(out_of_range[:, None], jnp.nan, features)
 
     def _resize(self, x: jax.Array) -> jax.Array:
-        """By the convention's resize, as two matrix products."""
+        """Resize images to the input size with two matrix products."""
         for axis, product in ((1, "ih,nhwc->niwc"), (2, "jw,nhwc->nhjc")):
             if x.shape[axis] != self.input_size:
                 resize_matrix = jnp.asarray(self.preprocessing.resize_matrix(x.shape[axis], self.input_size), x.dtype)
@@ -80,7 +81,7 @@ class Network:
 
 @partial(jax.jit, static_argnums=0)
 def _apply_network(network: Network, params: Params, x: jax.Array) -> jax.Array:
-    """Features of images in 0..255; compiled as one also where the caller is not."""
+    """Compute features of images in 0..255, compiled as one program even if the caller is not."""
     ops = JaxOps(
         half_dtype=HALF_DTYPES[str(network.spec.precision)], gradient_checkpointing=network.gradient_checkpointing
     )
@@ -95,8 +96,23 @@ def load_jax_network(
     weights: str | Path | None = None,
     **options: Any,
 ) -> tuple[Network, Params]:
-    """A network of the table and its weights. Other arguments and errors as in `extractors.load_network`."""
-    validated_range = validate_value_range(value_range)  # first: what is mistyped should not cost a download
+    """Load a network and its weights.
+
+    Args:
+        name: name in the table of extractors.
+        value_range: the values of black and white in floating-point images.
+        gradient_checkpointing: whether to recompute activations in the backward pass.
+        weights: path of a weights file that replaces the published one.
+        **options: further keyword arguments of `frechet.features.loading.load_network`.
+
+    Returns:
+        The network, and its weights as a pytree of float32 arrays.
+
+    Raises:
+        RequestError: an unknown name or an unsupported combination.
+        WeightsError: the weights are missing or damaged.
+    """
+    validated_range = validate_value_range(value_range)  # before a possible download
     loaded = load_network(name, weights=Path(weights) if weights is not None else None, **options)
     network = Network(
         run=loaded.network,
@@ -111,10 +127,10 @@ def load_jax_network(
 
 
 def validate_images(images: Any) -> None:
-    """Refuse what cannot be a batch of images.
+    """Raise an error unless the array is a batch of images (n, h, w, 3), uint8 or floating point.
 
     Raises:
-        RequestError: another shape, or neither uint8 nor floating point; says how to mend it.
+        RequestError: another shape or dtype; the message contains the fix.
     """
     if images.ndim != 4 or images.shape[-1] != 3 or 0 in images.shape[1:3]:
         hint = ""
@@ -124,26 +140,28 @@ def validate_images(images: Any) -> None:
             hint = ": repeat the grey channel, images.repeat(3, axis=-1)"
         raise RequestError(f"images have shape {images.shape}; expected (n, h, w, 3){hint}")
     if images.dtype != jnp.uint8 and not jnp.issubdtype(images.dtype, jnp.floating):
-        raise RequestError(f"images are {images.dtype}; expected uint8 in 0..255, or floating point in value_range")
+        raise RequestError(
+            f"images have dtype {images.dtype}; expected uint8 in 0..255, or floating point in value_range"
+        )
 
 
 def is_traced(array: Any) -> bool:
-    """Whether the values of an array cannot be looked at, inside of `jit` or `grad`."""
+    """Return whether an array is traced by `jit` or `grad`, so that its values are unknown."""
     return isinstance(array, jax.core.Tracer)
 
 
 def _find_out_of_range(images: Any, low: float, high: float) -> jax.Array:
-    """(n,) which images leave the range of values by more than a hundredth of it.
+    """Return for each image (n,) whether it exceeds the range of values by more than 1 % of the range.
 
     Raises:
-        RequestError: some do, and can be looked at.
+        RequestError: some images do, and the array is not traced.
     """
     slack = 0.01 * (high - low)
-    least, most = images.min(axis=(1, 2, 3)), images.max(axis=(1, 2, 3))
-    out_of_range = (least < low - slack) | (most > high + slack)
+    minima, maxima = images.min(axis=(1, 2, 3)), images.max(axis=(1, 2, 3))
+    out_of_range = (minima < low - slack) | (maxima > high + slack)
     if not is_traced(out_of_range) and bool(out_of_range.any()):
         raise RequestError(
-            f"images range from {float(least.min()):.4g} to {float(most.max()):.4g}; expected {low:g} to {high:g}. Clamp "
-            "them, or say value_range=(black, white), for instance (-1, 1)"
+            f"images range from {float(minima.min()):.4g} to {float(maxima.max()):.4g}; expected {low:g} to {high:g}. "
+            "Clamp them, or pass value_range=(low, high), e.g. (-1, 1)"
         )
     return out_of_range

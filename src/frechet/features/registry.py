@@ -1,301 +1,286 @@
-"""The table of extractors, and a row of it made ready to run."""
+"""The table of extractors: every network that has a name, and how to add one."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from frechet._internal.download import ProgressCallback
+from frechet._internal.choices import validate_choice
+from frechet._internal.registry import Registry
 from frechet.errors import RequestError
-from frechet.features.encoders import ENCODERS, EncoderConfig, load_encoder
-from frechet.features.extractor import Layer, LoadedExtractor, Runner
+from frechet.features.models import Model
+from frechet.features.ops_model import OpsModel
 from frechet.features.spec import FeatureSpec
+from frechet.features.whole_models import TransformersModel
 from frechet.networks import efficientnet_lite, inception, vgg
-from frechet.networks.weights import (
-    EFFICIENTNET_LITE0,
-    INCEPTION_2015,
-    INCEPTION_TORCHVISION,
-    VGG16,
-    ConvLayer,
-    FoldedWeights,
-    WeightsFile,
-    load_weights,
-)
-from frechet.preprocessing.registry import PREPROCESSINGS, Preprocessing, Scalars
 
 PRECISIONS = ("float32", "bfloat16", "float16")
-BACKENDS = ("openvino", "torch", "jax")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractorConfig:
-    """A network and what is needed to run it.
+class Extractor:
+    """A network that turns images into features, as an entry of the table.
 
     Attributes:
-        title: its name in labels.
-        network: (ops, images, weights, taps) -> (n, width), the columns of each tap after those of the one before.
-        layers: its convolutions, for reading weights.
-        taps: tap -> d, all different.
-        default_tap: the tap that is meant where none is said.
-        heads: taps that need one more layer of the weights, and which.
-        pixels: height and width of its input.
-        conventions: names of the conventions it is used with; the first is the default.
-        weights: its published weights file.
+        title: display name in score labels, e.g. "DINOv2-ViT-B/14".
+        model: the network, its weights and the backends that can run it.
+        layers: layer -> number of features d; all d differ, because users select a layer by its d.
+        default_layer: the layer that is used unless the user selects one.
+        input_size: height and width of the input in pixels.
+        preprocessings: names of the preprocessings it may be used with; the first is the default.
+        licence: licence of the weights.
+        paper: authors, year and identifier of the paper that introduced the network.
     """
 
     title: str
-    network: Callable[..., Any]
-    conv_layers: Callable[[], Iterator[ConvLayer]]
+    model: Model
     layers: dict[str, int]
     default_layer: str
-    heads: dict[str, str] = field(default_factory=dict)
     input_size: int
     preprocessings: tuple[str, ...]
-    weights: WeightsFile
+    licence: str = "not stated"
+    paper: str = "not stated"
+
+    def __post_init__(self) -> None:
+        if self.default_layer not in self.layers:
+            raise RequestError(f"default_layer is {self.default_layer!r}; expected one of {', '.join(self.layers)}")
+        if len(set(self.layers.values())) != len(self.layers):
+            raise RequestError(f"layers is {self.layers}; expected layers with different numbers of features")
+        if not self.preprocessings:
+            raise RequestError("preprocessings is empty; expected at least one name, of which the first is the default")
+
+    @property
+    def backends(self) -> tuple[str, ...]:
+        """The backends that can run it."""
+        return self.model.backends
+
+    @property
+    def dims(self) -> int:
+        """Number of features of the default layer."""
+        return self.layers[self.default_layer]
 
 
-EXTRACTORS = {
-    "inception": ExtractorConfig(
-        title="Inception",
-        network=inception.inception,
-        conv_layers=inception.conv_layers,
-        layers=inception.LAYERS,
-        default_layer="2048",
-        heads={"logits": "fc"},
-        input_size=inception.INPUT_SIZE,
-        preprocessings=("pytorch-fid", "tensorflow", "clean", "torchmetrics"),
-        weights=INCEPTION_2015,
-    ),
-    "inception-torchvision": ExtractorConfig(
-        title="Inception-torchvision",
-        network=inception.inception_torchvision,
-        conv_layers=inception.conv_layers,
-        layers=inception.TORCHVISION_LAYERS,
-        default_layer="2048",
-        heads={"logits": "fc"},
-        input_size=inception.INPUT_SIZE,
-        preprocessings=("pytorch-fid", "fastfid"),
-        weights=INCEPTION_TORCHVISION,
-    ),
-    "vgg16": ExtractorConfig(
-        title="VGG16",
-        network=vgg.vgg16,
-        conv_layers=vgg.conv_layers,
-        layers=vgg.LAYERS,
-        default_layer="4096",
-        input_size=vgg.INPUT_SIZE,
-        preprocessings=("tensorflow-imagenet", "imagenet"),
-        weights=VGG16,
-    ),
-    "efficientnet-lite0": ExtractorConfig(
-        title="EfficientNet-Lite0",
-        network=efficientnet_lite.efficientnet_lite0,
-        conv_layers=efficientnet_lite.conv_layers,
-        layers=efficientnet_lite.LAYERS,
-        default_layer="1280",
-        heads={"logits": "_fc"},
-        input_size=efficientnet_lite.INPUT_SIZE,
-        preprocessings=("efficientnet-lite0",),
-        weights=EFFICIENTNET_LITE0,
-    ),
-}
+def _make_dinov2(size: str, hub_size: str, dims: int) -> Extractor:
+    return Extractor(
+        title=f"DINOv2-ViT-{size}/14",
+        model=TransformersModel(
+            hub_name=f"facebook/dinov2-{hub_size}",
+            model_class="Dinov2Model",
+            output_field="pooler_output",  # the class token after the last layer norm, as in dgm-eval
+        ),
+        layers={str(dims): dims},
+        default_layer=str(dims),
+        input_size=224,
+        preprocessings=("imagenet", "imagenet-crop"),
+        licence="Apache-2.0",
+        paper="Oquab et al. 2023, arXiv:2304.07193",
+    )
 
 
-@dataclass(frozen=True, kw_only=True)
-class LoadedNetwork:
-    """A network with its weights, for any backend.
-
-    Attributes:
-        network: (ops, images (n, h, w, 3) in 0..255 of `pixels` a side, weights) -> (n, width).
-        weights: layer -> its arrays.
-        convention: how images enter.
-        pixels: height and width of the input.
-        dims: d, of the layer that was asked for.
-        recipe: what that layer's features must share with others.
-        further: taps whose columns follow.
-    """
-
-    network: Callable[[Any, Any, Any], Any]
-    weights: FoldedWeights
-    preprocessing: Preprocessing
-    input_size: int
-    dims: int
-    spec: FeatureSpec
-    extra_layers: Mapping[str, Layer] = field(default_factory=dict)
+def _make_clip(title: str, hub_suffix: str, dims: int, input_size: int = 224) -> Extractor:
+    return Extractor(
+        title=f"CLIP-{title}",
+        model=TransformersModel(
+            hub_name=f"openai/clip-{hub_suffix}",
+            model_class="CLIPVisionModelWithProjection",
+            output_field="image_embeds",
+        ),
+        layers={str(dims): dims},
+        default_layer=str(dims),
+        input_size=input_size,
+        preprocessings=("clip", "clip-stretch"),
+        licence="MIT",
+        paper="Radford et al. 2021, arXiv:2103.00020",
+    )
 
 
-def load_network(
-    name: str = "inception",
-    *,
-    dims: int | None = None,
-    preprocessing: str | None = None,
-    weights: Path | None = None,
-    precision: str = "float32",
-    progress: ProgressCallback | None = None,
-    extra_layers: Sequence[str] = (),
-) -> LoadedNetwork:
-    """Check the wishes against the table and load the weights; `further` names taps beside the one of `dims`.
+EXTRACTORS: Registry[Extractor] = Registry(
+    "extractor",
+    Extractor,
+    "frechet.extractors",
+    {
+        "inception": Extractor(
+            title="Inception",
+            model=OpsModel(
+                function=inception.inception,
+                conv_layers=inception.conv_layers,
+                weights_file=inception.WEIGHTS,
+                heads={"logits": "fc"},
+            ),
+            layers=inception.LAYERS,
+            default_layer="2048",
+            input_size=inception.INPUT_SIZE,
+            preprocessings=("pytorch-fid", "tensorflow", "clean", "torchmetrics"),
+            licence="Apache-2.0 (TensorFlow's inception-2015-12-05, converted by the pytorch-fid project)",
+            paper="Szegedy et al. 2015, arXiv:1512.00567",
+        ),
+        "inception-torchvision": Extractor(
+            title="Inception-torchvision",
+            model=OpsModel(
+                function=inception.inception_torchvision,
+                conv_layers=inception.conv_layers,
+                weights_file=inception.TORCHVISION_WEIGHTS,
+                heads={"logits": "fc"},
+            ),
+            layers=inception.TORCHVISION_LAYERS,
+            default_layer="2048",
+            input_size=inception.INPUT_SIZE,
+            preprocessings=("pytorch-fid", "fastfid"),
+            licence="BSD-3-Clause (torchvision's IMAGENET1K_V1, ported from TensorFlow)",
+            paper="Szegedy et al. 2015, arXiv:1512.00567",
+        ),
+        "vgg16": Extractor(
+            title="VGG16",
+            model=OpsModel(function=vgg.vgg16, conv_layers=vgg.conv_layers, weights_file=vgg.WEIGHTS),
+            layers=vgg.LAYERS,
+            default_layer="4096",
+            input_size=vgg.INPUT_SIZE,
+            preprocessings=("tensorflow-imagenet", "imagenet"),
+            licence="BSD-3-Clause (torchvision's IMAGENET1K_V1)",
+            paper="Simonyan & Zisserman 2014, arXiv:1409.1556",
+        ),
+        "efficientnet-lite0": Extractor(
+            title="EfficientNet-Lite0",
+            model=OpsModel(
+                function=efficientnet_lite.efficientnet_lite0,
+                conv_layers=efficientnet_lite.conv_layers,
+                weights_file=efficientnet_lite.WEIGHTS,
+                heads={"logits": "_fc"},
+            ),
+            layers=efficientnet_lite.LAYERS,
+            default_layer="1280",
+            input_size=efficientnet_lite.INPUT_SIZE,
+            preprocessings=("efficientnet-lite0",),
+            licence="Apache-2.0 for TensorFlow's EfficientNet-Lite0; the package with the conversion states none",
+            paper="Tan & Le 2019, arXiv:1905.11946",
+        ),
+        "dinov2-vits14": _make_dinov2("S", "small", 384),
+        "dinov2-vitb14": _make_dinov2("B", "base", 768),
+        "dinov2-vitl14": _make_dinov2("L", "large", 1024),
+        "dinov2-vitg14": _make_dinov2("g", "giant", 1536),
+        "clip-vit-b-32": _make_clip("ViT-B/32", "vit-base-patch32", 512),
+        "clip-vit-b-16": _make_clip("ViT-B/16", "vit-base-patch16", 512),
+        "clip-vit-l-14": _make_clip("ViT-L/14", "vit-large-patch14", 768),
+        "clip-vit-l-14-336": _make_clip("ViT-L/14-336", "vit-large-patch14-336", 768, input_size=336),
+        "mae-vit-l-16": Extractor(
+            title="MAE-ViT-L/16",
+            model=TransformersModel(
+                hub_name="facebook/vit-mae-large",
+                model_class="ViTMAEModel",
+                output_field="last_hidden_state",
+                model_kwargs={"mask_ratio": 0.0},
+            ),
+            layers={"1024": 1024},
+            default_layer="1024",
+            input_size=224,
+            preprocessings=("imagenet-float", "imagenet"),
+            licence="CC-BY-NC-4.0",
+            paper="He et al. 2021, arXiv:2111.06377",
+        ),
+        "data2vec-vit-l-16": Extractor(
+            title="data2vec-ViT-L/16",
+            model=TransformersModel(
+                hub_name="facebook/data2vec-vision-large",
+                model_class="Data2VecVisionModel",
+                output_field="pooler_output",
+                model_kwargs={"add_pooling_layer": True},
+            ),
+            layers={"1024": 1024},
+            default_layer="1024",
+            input_size=224,
+            preprocessings=("beit",),
+            licence="Apache-2.0",
+            paper="Baevski et al. 2022, arXiv:2202.03555",
+        ),
+        "convnext-l": Extractor(
+            title="ConvNeXt-L",
+            model=TransformersModel(
+                hub_name="facebook/convnext-large-224-22k",
+                model_class="ConvNextModel",
+                output_field="pooler_output",
+            ),
+            layers={"1536": 1536},
+            default_layer="1536",
+            input_size=224,
+            preprocessings=("imagenet-middle", "imagenet"),
+            licence="Apache-2.0",
+            paper="Liu et al. 2022, arXiv:2201.03545",
+        ),
+    },
+)
+
+
+def register_extractor(name: str, extractor: Extractor) -> None:
+    """Add an extractor to the table, so that `frechet.score(..., extractor=name)` finds it.
+
+    Only this process knows the extractor. An installed package makes one known to the command line and to worker
+    processes with an entry point in the group ``frechet.extractors``, whose value is an `Extractor`.
+
+    Args:
+        name: its name, made of letters, digits and ``-_.``.
+        extractor: its entry.
 
     Raises:
-        RequestError: an unknown name, or a combination that does not exist; what exists is named.
-        WeightsError: the weights are missing or wrong.
+        RequestError: the name is invalid or already registered.
     """
-    base_spec = build_spec(name, dims=dims, preprocessing=preprocessing, precision=precision)
-    extractor, layer, chosen = EXTRACTORS[name], str(base_spec.layer), PREPROCESSINGS[str(base_spec.preprocessing)]
-    layers = list(dict.fromkeys([layer, *extra_layers]))
-    head = next((extractor.heads[name] for name in layers if name in extractor.heads), None)
-    found = load_weights(extractor.weights, extractor.conv_layers, weights, head=head, progress=progress)
+    EXTRACTORS.register(name, extractor)
 
-    specs = [
-        replace(
-            base_spec,
-            layer=one,
-            weights=found.head_digest if one in extractor.heads else found.digest,
-            is_official=found.is_official,
+
+def find_extractor(extractor: Any) -> Extractor | None:
+    """Return the entry of a name in the table; None for any other object."""
+    return EXTRACTORS.get(extractor) if isinstance(extractor, str) and not is_custom_extractor(extractor) else None
+
+
+def is_custom_extractor(extractor: Any) -> bool:
+    """Return whether this is an extractor outside the table: "onnx:FILE", "module:attribute", or a callable."""
+    return callable(extractor) or (isinstance(extractor, str) and ":" in extractor)
+
+
+def iter_extractors() -> Iterator[tuple[str, Extractor | RequestError]]:
+    """Yield (name, entry) of the whole table; the error in place of an entry that an installed package fails to load."""
+    for name in EXTRACTORS:
+        try:
+            yield name, EXTRACTORS[name]
+        except RequestError as error:
+            yield name, error
+
+
+def resolve_layer(extractor: Extractor, dims: int | None) -> str:
+    """Return the layer with `dims` features, or the default layer if `dims` is None.
+
+    Raises:
+        RequestError: no layer has that many features; the message lists the valid numbers.
+    """
+    if dims is None:
+        return extractor.default_layer
+    by_dims = {d: layer for layer, d in extractor.layers.items()}
+    if dims not in by_dims:
+        raise RequestError(
+            f"dims is {dims!r}, but {extractor.title} has no such layer; expected one of {', '.join(map(str, by_dims))}"
         )
-        for one in layers
-    ]
-    return LoadedNetwork(
-        network=partial(_run_normalised, extractor.network, chosen.scale, chosen.shift, layers),
-        weights=found.conv_layers,
-        preprocessing=chosen,
-        input_size=extractor.input_size,
-        dims=extractor.layers[layer],
-        spec=specs[0],
-        extra_layers={one: Layer(extractor.layers[one], spec) for one, spec in zip(layers[1:], specs[1:], strict=True)},
-    )
+    return by_dims[dims]
 
 
 def build_spec(
     name: str, *, dims: int | None = None, preprocessing: str | None = None, precision: str = "float32"
 ) -> FeatureSpec:
-    """What is known of features before the weights are: of an extractor of the table, with its defaults.
+    """Return the spec of an extractor's features as far as it is known without the weights.
+
+    Args:
+        name: name in the table.
+        dims: number of features, which selects a layer; None selects the default.
+        preprocessing: name of the preprocessing; None selects the default.
+        precision: a name in `PRECISIONS`.
 
     Raises:
-        RequestError: an unknown name, or a combination that does not exist; what exists is named.
+        RequestError: an unknown name or an unsupported combination; the message lists the valid names.
     """
     validate_choice(name, EXTRACTORS, "extractor")
     extractor = EXTRACTORS[name]
     preprocessing = preprocessing or extractor.preprocessings[0]
-    validate_choice(preprocessing, extractor.preprocessings, f"convention of {name}")
+    validate_choice(preprocessing, extractor.preprocessings, f"preprocessing of {name}")
     validate_choice(precision, PRECISIONS, "precision")
     return FeatureSpec(
         extractor=name, layer=resolve_layer(extractor, dims), preprocessing=preprocessing, precision=precision
     )
-
-
-def _run_normalised(
-    network: Callable[..., Any],
-    scale: Scalars,
-    shift: Scalars,
-    layers: Sequence[str],
-    ops: Any,
-    images: Any,
-    conv_layers: Any,
-) -> Any:
-    """A network of the table, from images in 0..255; not a closure, so that what holds it can be pickled."""
-    return network(ops, ops.scale_shift(images, scale, shift), conv_layers, layers)
-
-
-def load_extractor(
-    name: Any = "inception", *, backend: str = "auto", device: str = "auto", **options: Any
-) -> LoadedExtractor:
-    """A network of the tables, or a user's own, on a backend's device. Other arguments and errors as in `load_network`."""
-    validate_choice(backend, ("auto", *BACKENDS), "backend")
-    if not isinstance(name, str) or name not in EXTRACTORS:
-        return load_encoder(name, backend=backend, device=device, **options)
-    backend = _choose_backend(device) if backend == "auto" else backend
-    loaded = load_network(name, **options)
-    assert loaded.spec.precision is not None
-    runner, used_device = _RUNNER_FACTORIES[backend](
-        loaded.network, loaded.weights, loaded.input_size, loaded.spec.precision, device
-    )
-    return LoadedExtractor(
-        runner=runner,
-        device=used_device,
-        preprocessing=loaded.preprocessing,
-        input_size=loaded.input_size,
-        dims=loaded.dims,
-        spec=loaded.spec,
-        backend=backend,
-        extra_layers=loaded.extra_layers,
-    )
-
-
-def _choose_backend(device: str) -> str:
-    """OpenVINO on a processor, torch where a device is named or an accelerator may be there."""
-    if device not in ("auto", "cpu"):
-        return "torch"
-    maybe = device == "auto" and (Path("/dev/nvidiactl").exists() or sys.platform == "darwin")
-    if maybe and importlib.util.find_spec("torch"):
-        from frechet.backends.torch import choose_device
-
-        return "openvino" if choose_device("auto").type == "cpu" else "torch"
-    return "openvino"
-
-
-def _make_openvino_runner(
-    network: Any, conv_layers: FoldedWeights, input_size: int, precision: str, device: str
-) -> tuple[Runner, str]:
-    from frechet.backends.openvino import compile_network  # here, so that reading statistics loads no backend
-
-    validate_choice(device, ("auto", "cpu"), "device of the openvino backend")
-    runner = compile_network(
-        lambda ops, images: network(ops, images, conv_layers), input_size=input_size, precision=precision
-    )
-    return runner, "cpu"
-
-
-def _make_torch_runner(
-    network: Any, conv_layers: FoldedWeights, _pixels: int, precision: str, device: str
-) -> tuple[Runner, str]:
-    if importlib.util.find_spec("torch") is None:
-        raise RequestError("the torch backend needs PyTorch: pip install 'frechet[torch]'; or use backend openvino")
-    from frechet.backends.torch import TorchRunner, choose_device
-
-    chosen = choose_device(device)
-    return TorchRunner(network, conv_layers, chosen, precision), str(chosen)
-
-
-def _make_jax_runner(
-    network: Any, conv_layers: FoldedWeights, _pixels: int, precision: str, device: str
-) -> tuple[Runner, str]:
-    if importlib.util.find_spec("jax") is None:
-        raise RequestError("the jax backend needs JAX: pip install 'frechet[jax]'; or use backend openvino")
-    from frechet.backends.jax import JaxRunner, choose_devices
-
-    chosen = choose_devices(device)
-    used_device = chosen[0].platform if len(chosen) == 1 else f"{len(chosen)} x {chosen[0].platform}"
-    return JaxRunner(network, conv_layers, chosen, precision), used_device
-
-
-_RUNNER_FACTORIES = {"openvino": _make_openvino_runner, "torch": _make_torch_runner, "jax": _make_jax_runner}
-
-
-def find_extractor(name: Any) -> ExtractorConfig | EncoderConfig | None:
-    """What the tables of extractors and encoders say of a name, or None."""
-    return (EXTRACTORS.get(name) or ENCODERS.get(name)) if isinstance(name, str) else None
-
-
-def resolve_layer(extractor: ExtractorConfig | EncoderConfig, dims: int | None) -> str:
-    """The tap with that many features.
-
-    Raises:
-        RequestError: there is none; those that exist are named.
-    """
-    if dims is None:
-        return extractor.default_layer
-    by_dims = {str(d): layer for layer, d in extractor.layers.items()}
-    validate_choice(str(dims), by_dims, f"dims of {extractor.title}")
-    return by_dims[str(dims)]
-
-
-def validate_choice(name: str, choices: Collection[str], kind: str) -> None:
-    """Refuse a name that is not among the choices, and name these."""
-    if name not in choices:
-        raise RequestError(f"no {kind} {name!r}; there is {', '.join(choices)}")

@@ -1,22 +1,23 @@
-"""What two statistics must share before they have a distance."""
+"""What identifies features: two statistics are comparable only if they share it."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 from frechet.errors import MismatchError
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureSpec:
-    """How features were made. `None` means that a file does not say.
+    """How features were computed. `None` means that a file does not record it.
 
     Attributes:
-        extractor: name in the table of extractors.
-        layer: the tap, as text ("2048").
-        weights: sha256 of the weights' tensors.
-        official: whether those are the published weights.
-        convention: name in the table of conventions.
+        extractor: name in the table of extractors, or the qualified name of a function.
+        layer: name of the layer, e.g. "2048".
+        weights: sha256 (hex) of the tensors of the weights.
+        is_official: whether these are the published weights.
+        preprocessing: name in the table of preprocessings.
         precision: "float32", "bfloat16" or "float16".
     """
 
@@ -29,32 +30,41 @@ class FeatureSpec:
 
     @property
     def is_complete(self) -> bool:
-        """Whether everything is said."""
+        """Whether every field is known."""
         return all(value is not None for value in asdict(self).values())
 
     def fill_missing(self, other: FeatureSpec) -> FeatureSpec:
-        """This recipe, with what it does not say taken from `other`."""
+        """Return this spec with unknown fields taken from `other`."""
         gaps = {name: value for name, value in asdict(other).items() if getattr(self, name) is None}
         return replace(self, **gaps)
 
 
 def validate_same_spec(generated: FeatureSpec, reference: FeatureSpec) -> None:
-    """Refuse two recipes that contradict each other; what one does not say contradicts nothing.
+    """Raise an error if two specs contradict each other; an unknown field contradicts nothing.
 
     Raises:
-        Mismatch: names every difference, with both values.
+        MismatchError: lists every difference with both values.
     """
     differences = []
     for field in fields(FeatureSpec):
-        one, other = getattr(generated, field.name), getattr(reference, field.name)
-        if field.name != "is_official" and None not in (one, other) and one != other:
-            differences.append(f"{field.name} {_abbreviate(one)} (generated) and {_abbreviate(other)} (reference)")
+        first, second = getattr(generated, field.name), getattr(reference, field.name)
+        if field.name != "is_official" and None not in (first, second) and first != second:
+            differences.append(f"{field.name} {_abbreviate(first)} (generated) and {_abbreviate(second)} (reference)")
     if differences:
         raise MismatchError(
-            "the two sides were made differently and have no distance: "
+            "the generated and reference features were computed differently and cannot be compared: "
             + "; ".join(differences)
-            + ". Make both with the same settings (frechet stats takes the flags of frechet score, frechet.collect its keywords)."
+            + ". Compute both with the same settings (frechet stats accepts the flags of frechet score, and "
+            "frechet.collect its keyword arguments)."
         )
+
+
+def get_qualified_name(extractor: Any) -> str:
+    """Return the name that identifies an extractor in a `FeatureSpec`: a string itself, or module:qualname."""
+    if isinstance(extractor, str):
+        return extractor
+    owner = extractor if hasattr(extractor, "__qualname__") else type(extractor)
+    return f"{owner.__module__}:{owner.__qualname__}"
 
 
 def _abbreviate(value: str) -> str:

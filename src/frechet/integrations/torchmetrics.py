@@ -20,11 +20,12 @@ import torch
 import torch.distributed as dist
 from torchmetrics import Metric
 
+from frechet._internal.choices import validate_choice
 from frechet.distances.gaussian import FLOAT64_EPS
 from frechet.errors import NonFiniteFeaturesError, RequestError, TooFewImagesError
 from frechet.evaluation.compute import as_layers, compute_scores
 from frechet.evaluation.plan import MetricPlan, plan_metrics
-from frechet.features.registry import EXTRACTORS, validate_choice
+from frechet.features.registry import EXTRACTORS
 from frechet.losses.reference import load_reference, validate_reference
 from frechet.losses.torch_features import ImageFeatures
 from frechet.preprocessing.registry import validate_value_range

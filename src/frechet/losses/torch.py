@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from frechet._internal.choices import validate_choice
 from frechet.distances.gaussian import Gaussian
 from frechet.distances.inception_score import inception_score
 from frechet.distances.kernel import polynomial_mmd
@@ -29,7 +30,7 @@ from frechet.distances.transport import (
     squared_frechet_distance,
 )
 from frechet.errors import NonFiniteFeaturesError, RequestError, TooFewImagesError
-from frechet.features.registry import EXTRACTORS, validate_choice
+from frechet.features.registry import EXTRACTORS
 from frechet.losses.reference import load_reference, validate_count, validate_reference
 from frechet.losses.torch_features import ImageFeatures
 from frechet.metrics import fit_gaussian

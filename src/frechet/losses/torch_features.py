@@ -11,7 +11,7 @@ import torch
 
 from frechet.backends.torch import CPU_BATCH_SIZE, DTYPES, TorchOps, disable_tf32, to_torch_tensors
 from frechet.errors import RequestError
-from frechet.features.registry import load_network
+from frechet.features.loading import load_network
 from frechet.features.spec import FeatureSpec
 from frechet.preprocessing.registry import validate_value_range
 

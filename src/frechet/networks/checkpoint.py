@@ -1,6 +1,6 @@
-"""Read what torch.save wrote, with numpy alone; nothing in the file is ever executed (see `frechet._internal.restricted_pickle`).
+"""Read files written by torch.save with NumPy only; nothing in the file is executed (see `restricted_pickle`).
 
-Both layouts are read: the zip of torch >= 1.6, and the older run of pickles followed by raw storages.
+Both layouts are supported: the zip archive of torch >= 1.6, and the older sequence of pickles followed by raw storages.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
 
 def read_state_dict(path: Path) -> dict[str, np.ndarray]:
-    """Tensors of a .pth file by name.
+    """Read the tensors of a .pth file.
 
     Args:
         path: a file written by `torch.save(module.state_dict(), path)`, in either layout.
@@ -28,30 +28,34 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
         name -> array of the stored shape and dtype.
 
     Raises:
-        WeightsError: not such a file, cut short, or its pickle names anything but tensors (the name is told).
+        WeightsError: the file is of another kind or truncated, or its pickle refers to anything but tensors (the message
+            gives that name).
     """
     try:
         state = read_torch_file(path)
         if not isinstance(state, dict):
-            raise UnsafeFileError(f"holds a {type(state).__name__}; expected a state dict (name -> tensor)")
+            raise UnsafeFileError(f"contains a {type(state).__name__}; expected a state dict (name -> tensor)")
     except FileNotFoundError:
-        raise WeightsError(f"no weights file at {path}") from None
+        raise WeightsError(f"weights file {path} does not exist; check the path") from None
     except UnsafeFileError as error:
         raise WeightsError(f"{path}: {error}") from None
-    except Exception as error:  # a damaged pickle or zip can fail in any way at all
+    except Exception as error:  # a damaged pickle or zip archive can raise any exception
         raise WeightsError(
             f"{path} cannot be read as a PyTorch state dict ({type(error).__name__}: {error}). "
-            "It may be cut short or be another kind of file; fetch it again."
+            "It may be truncated or another kind of file; download it again."
         ) from error
     return {str(name): value for name, value in state.items() if isinstance(value, np.ndarray)}
 
 
 def read_torch_file(path: Path) -> Any:
-    """Whatever torch.save wrote of dicts, lists, plain values, tensors and NumPy arrays; the last two as arrays.
+    """Read a file written by torch.save that contains dicts, lists, plain values, tensors and NumPy arrays.
+
+    Returns:
+        The stored object, with tensors and arrays as NumPy arrays and tuples as lists.
 
     Raises:
-        UnsafeFile: the file asks for anything else.
-        Exception: a damaged file may fail in any way; callers say so in their own words.
+        UnsafeFileError: the file refers to anything else.
+        Exception: a damaged file can raise any exception; callers convert it.
     """
     with open(path, "rb") as file:
         return _read_zip(file) if zipfile.is_zipfile(file) else _read_legacy(file)
@@ -61,16 +65,22 @@ def _read_zip(file: BinaryIO) -> Any:
     with zipfile.ZipFile(file) as archive:
         pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
         if len(pickles) != 1:
-            raise UnsafeFileError("is a zip without the one data.pkl of a PyTorch file")
+            raise UnsafeFileError(
+                "is a zip archive that does not contain exactly one data.pkl; expected a PyTorch file"
+            )
         if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-            raise UnsafeFileError("is compressed inside, which PyTorch's files never are")
+            raise UnsafeFileError(
+                "contains compressed members; expected a PyTorch file, whose members are stored uncompressed"
+            )
         folder = pickles[0].removesuffix("data.pkl")
         storages: dict[str, StorageStub] = {}
         state = RestrictedUnpickler(io.BytesIO(archive.read(pickles[0])), storages).load()
         for key, storage in storages.items():
             member = archive.getinfo(f"{folder}data/{key}")
             if member.file_size != storage.count * storage.dtype.itemsize:
-                raise UnsafeFileError(f"storage {key} has {member.file_size} bytes; the file is damaged")
+                raise UnsafeFileError(
+                    f"storage {key} has {member.file_size} bytes, expected {storage.count * storage.dtype.itemsize}; the file is damaged"
+                )
             storage.data = np.frombuffer(archive.read(member), storage.dtype)
     return resolve_stubs(state)
 
@@ -83,7 +93,7 @@ def _read_legacy(file: BinaryIO) -> Any:
         return RestrictedUnpickler(file, storages).load()
 
     if load() != _LEGACY_MAGIC:
-        raise UnsafeFileError("is not a PyTorch file (its first value is not PyTorch's mark)")
+        raise UnsafeFileError("is not a PyTorch file (its first value is not PyTorch's magic number)")
     _protocol, _system = load(), load()
     state = load()
     for key in load():
@@ -93,6 +103,6 @@ def _read_legacy(file: BinaryIO) -> Any:
             raise UnsafeFileError(f"storage {key} has {count} values, expected {storage.count}; the file is damaged")
         data = file.read(storage.count * storage.dtype.itemsize)
         if len(data) != storage.count * storage.dtype.itemsize:
-            raise UnsafeFileError("ends in the middle of a tensor; it was cut short. Fetch it again.")
+            raise UnsafeFileError("ends in the middle of a tensor; it is truncated. Download it again.")
         storage.data = np.frombuffer(data, storage.dtype)
     return resolve_stubs(state)

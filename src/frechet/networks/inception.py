@@ -1,8 +1,8 @@
-"""Inception-2015: the network that FID is defined on, once, over any backend's ops; and torchvision's Inception v3.
+"""Inception-2015, the network that FID is defined on, and torchvision's Inception v3, over the ops of any backend.
 
-The graph is TensorFlow's `inception-2015-12-05` (Heusel et al. 2017, Salimans et al. 2016) in the layer names of the
-PyTorch conversion. Torchvision's differs in the pool branches: its average pools count the padding, and that of
-`Mixed_7c` averages where FID's takes maxima. Its weights are others, so its distances are not FID.
+The graph is TensorFlow's `inception-2015-12-05` (Heusel et al. 2017, Salimans et al. 2016) with the layer names of the
+PyTorch conversion. Torchvision's graph differs in the pool branches: its average pools include the padding, and the one
+in `Mixed_7c` is an average pool, where FID's is a max pool. Its weights differ too, so its distances are not FID.
 """
 
 from __future__ import annotations
@@ -12,43 +12,76 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from frechet.networks.ops import Activation, Array, Ops
+from frechet.networks.weights import WeightsFile
 
-# tap -> features (d): pytorch-fid's four, ADM's spatial tap for sFID, and the class scores behind the Inception Score
+# layer -> d: pytorch-fid's four layers, ADM's spatial layer for sFID, and the class scores for the Inception Score
 LAYERS = {"64": 64, "192": 192, "768": 768, "2048": 2048, "spatial": 17 * 17 * 7, "logits": 1008}
 TORCHVISION_LAYERS = {"64": 64, "192": 192, "768": 768, "2048": 2048, "logits": 1000}
 INPUT_SIZE = 299
+WEIGHTS = WeightsFile(
+    name="pt_inception-2015-12-05-6726825d.pth",
+    size=95_628_359,
+    sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+    urls=(
+        "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+        "https://github.com/w86763777/pytorch-image-generation-metrics/releases/download/v0.1.0/"
+        "pt_inception-2015-12-05-6726825d.pth",
+    ),
+    n_kernel_values=21_751_136,
+    n_classes=1008,
+    env_variable="FRECHET_WEIGHTS",
+)
+TORCHVISION_WEIGHTS = WeightsFile(
+    name="inception_v3_google-0cc3c7bd.pth",
+    sha256="0cc3c7bd",
+    urls=("https://download.pytorch.org/models/inception_v3_google-0cc3c7bd.pth",),
+    n_kernel_values=21_751_136,
+    n_classes=1000,
+    has_head_bias=True,
+)
 
 ConvFunction = Any  # (x, layer, stride, padding, activation) -> x
 PoolBranch = Callable[[Ops, Any, Array, str], Array]  # (ops, conv, x, layer) -> x
 
 
 class PoolBranches(NamedTuple):
-    """What the pool branches of the mixed blocks do: of all of them, and of the last block."""
+    """The pool branch of the mixed blocks (`default`), and the one of the last block (`last`)."""
 
     default: PoolBranch
     last: PoolBranch
 
 
 def inception(ops: Ops, images: Array, weights: Mapping[str, Any], layers: Sequence[str]) -> Array:
-    """Run the network up to the last of `taps` and average each over positions.
+    """Run the network up to the last of `layers` and average each layer over positions.
 
-    "spatial" is the 1x1 branch of `Mixed_6d` (TensorFlow's `mixed_6/conv`), its first 7 channels at every position, in the
-    order height, width, channel; "logits" is without bias, as Salimans et al. 2016 and ADM have it.
+    "spatial" consists of the first 7 channels of the 1x1 branch of `Mixed_6d` (TensorFlow's `mixed_6/conv`) at every
+    position, in the order height, width, channel. "logits" has no bias, as in Salimans et al. 2016 and ADM.
 
     Args:
         ops: a backend's operations.
         images: (n, 299, 299, 3), already normalised to about [-1, 1].
         weights: layer name -> (kernel OIHW, bias O), batch norm folded in; "fc" -> ((2048, 1008),) for the logits.
-        taps: keys of `TAPS`.
+        layers: keys of `LAYERS`.
 
     Returns:
-        (n, d) features, the columns of each tap after those of the one before.
+        (n, d) features: the columns of the requested layers, concatenated in the order of `layers`.
     """
     return _run_inception(ops, images, weights, layers, FID_POOL_BRANCHES)
 
 
 def inception_torchvision(ops: Ops, images: Array, weights: Mapping[str, Any], layers: Sequence[str]) -> Array:
-    """The same of torchvision's `inception_v3`; its "logits" have a bias, as everybody who used them had it."""
+    """Run torchvision's `inception_v3` up to the last of `layers` and average each layer over positions.
+
+    Args:
+        ops: a backend's operations.
+        images: (n, 299, 299, 3), already normalised to about [-1, 1].
+        weights: layer name -> (kernel OIHW, bias O), batch norm folded in; "fc" -> ((2048, 1000), (1000,)) for the logits,
+            which include the bias.
+        layers: keys of `TORCHVISION_LAYERS`.
+
+    Returns:
+        (n, d) features: the columns of the requested layers, concatenated in the order of `layers`.
+    """
     return _run_inception(ops, images, weights, layers, TORCHVISION_POOL_BRANCHES)
 
 
@@ -70,18 +103,24 @@ def _run_inception(
 
 
 def compute_logits(ops: Ops, features: Array, head: Sequence[Any]) -> Array:
-    """(n, classes) by a head of a matrix, or of a matrix and a bias."""
+    """Compute class scores (n, k) from features (n, c).
+
+    Args:
+        ops: a backend's operations.
+        features: (n, c).
+        head: the matrix (c, k), and optionally the bias (k,).
+    """
     scores = ops.matmul(features, head[0])
     return ops.add(scores, head[1]) if len(head) > 1 else scores
 
 
 def concat_layers(ops: Ops, features: Mapping[str, Array], layers: Sequence[str]) -> Array:
-    """The columns of each tap after those of the one before."""
+    """Concatenate the columns of the requested layers in the order of `layers`."""
     return features[layers[0]] if len(layers) == 1 else ops.concat([features[layer] for layer in layers])
 
 
 def iter_stages(ops: Ops, conv: Any, x: Array, pool_branches: PoolBranches) -> Iterator[tuple[str, Array]]:
-    """(name, feature map) of every place where features are taken, each computed when it is asked for."""
+    """Yield (name, feature map) of every stage at which features are taken, each computed on demand."""
 
     def downsample(x: Array) -> Array:
         return ops.max_pool(x, size=3, stride=2)
@@ -115,7 +154,7 @@ def iter_stages(ops: Ops, conv: Any, x: Array, pool_branches: PoolBranches) -> I
 
 
 def make_conv(ops: Ops, weights: Mapping[str, Any]) -> ConvFunction:
-    """A function that runs a named layer, by default with its ReLU."""
+    """Return a function that runs the convolution of a named layer, by default followed by a ReLU."""
 
     def conv(
         x: Array, name: str, stride: int = 1, padding: tuple[int, int] = (0, 0), activation: Activation = "relu"
@@ -129,7 +168,7 @@ def make_conv(ops: Ops, weights: Mapping[str, Any]) -> ConvFunction:
 
 
 def conv_layers() -> Iterator[tuple[str, str, str]]:
-    """(layer, key of its kernel, prefix of its batch norm) of every convolution in a state dict."""
+    """Yield (layer, key of its kernel, prefix of its batch norm) of every convolution in a state dict."""
     blocks = (f"{block}.branch{branch}" for block, branches in _BRANCHES.items() for branch in branches.split())
     for name in (*_STEM_LAYERS, *blocks):
         yield name, f"{name}.conv.weight", f"{name}.bn"
@@ -149,15 +188,16 @@ _BRANCHES = {
 
 
 def _average_pool_branch(ops: Ops, conv: Any, x: Array, name: str) -> Array:
-    """Average, then 1x1 convolution and ReLU; in the order that is cheaper, since means and 1x1 convolutions commute.
+    """Apply an average pool, a 1x1 convolution and a ReLU.
 
-    They do so because the padding is not counted: the mean of a constant bias is the bias.
+    The convolution runs first, which is cheaper. The two commute because the pool excludes the padding: the mean of a
+    constant bias is the bias.
     """
     return ops.relu(ops.avg_pool(conv(x, name, activation="none"), size=3, stride=1, padding=1))
 
 
 def _padded_average_pool_branch(ops: Ops, conv: Any, x: Array, name: str) -> Array:
-    """Torchvision's: zeros beyond the edge count, so the order matters."""
+    """Apply an average pool that includes the padding (so the order matters), a 1x1 convolution and a ReLU."""
     return conv(ops.avg_pool(x, size=3, stride=1, padding=1, count_include_pad=True), name)
 
 

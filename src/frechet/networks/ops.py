@@ -1,4 +1,4 @@
-"""The operations a network may use. A backend supplies them; a network names no axis and no memory layout."""
+"""The operations a network may use. A backend implements them; a network does not depend on axes or memory layout."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ NO_PADDING: Padding = ((0, 0), (0, 0))
 
 
 class Ops(Protocol):
-    """What every backend can do. Kernels are OIHW, biases O; everything between `enter` and the exits is opaque."""
+    """The operations that every backend implements.
+
+    Kernels have the layout OIHW and biases O. Feature maps, from the result of `from_nhwc` to the argument of
+    `global_average_pool` or `flatten`, have a layout that only the backend knows.
+    """
 
     def from_nhwc(self, images: Array) -> Array:
-        """(n, h, w, c) images into the backend's own layout."""
+        """Convert images (n, h, w, c) to the backend's own layout."""
 
     def conv(
         self,
@@ -30,37 +34,37 @@ class Ops(Protocol):
         groups: int = 1,
         activation: Activation = "none",
     ) -> Array:
-        """Cross-correlation plus bias, then the activation."""
+        """Compute the cross-correlation, add the bias and apply the activation."""
 
     def run_segment(self, function: Callable[[Array], Array], x: Array) -> Array:
-        """part(x); a differentiating backend may forget what is inside and compute it again when gradients come."""
+        """Return function(x); with gradient checkpointing, its activations are recomputed in the backward pass."""
 
     def max_pool(self, x: Array, *, size: int, stride: int, padding: int = 0) -> Array:
-        """Maximum over square windows; the padding never wins."""
+        """Compute maxima over square windows, excluding the padding."""
 
     def avg_pool(self, x: Array, *, size: int, stride: int, padding: int = 0, count_include_pad: bool = False) -> Array:
-        """Mean over square windows; the padding is zeros that are `counted`, or not."""
+        """Compute means over square windows; the padding counts as zeros if `count_include_pad` is true."""
 
     def add(self, x: Array, y: Array) -> Array:
-        """x + y."""
+        """Return x + y."""
 
     def relu(self, x: Array) -> Array:
-        """max(x, 0)."""
+        """Return max(x, 0)."""
 
     def concat(self, tensors: Sequence[Array]) -> Array:
-        """Join along channels."""
+        """Concatenate along channels."""
 
     def scale_shift(self, images: Array, scale: Scalars, shift: Scalars) -> Array:
-        """images * scale + shift, before they enter: (n, h, w, c), by one number or one for each channel."""
+        """Return images (n, h, w, c) * scale + shift, where both are a number or one number per channel."""
 
     def slice_channels(self, x: Array, start: int, stop: int) -> Array:
-        """Channels start to stop - 1."""
+        """Return channels start to stop - 1."""
 
     def global_average_pool(self, x: Array) -> Array:
-        """Mean over positions: (n, c), an exit."""
+        """Compute the mean over positions, (n, c)."""
 
     def flatten(self, x: Array) -> Array:
-        """Every position's channels, in the order height, width, channel: (n, h * w * c), an exit."""
+        """Flatten to (n, h * w * c), in the order height, width, channel."""
 
     def matmul(self, x: Array, matrix: Array) -> Array:
-        """(n, c) features times a (c, k) matrix."""
+        """Multiply features (n, c) by a matrix (c, k)."""

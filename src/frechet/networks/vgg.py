@@ -1,4 +1,7 @@
-"""VGG16 up to its second fully connected layer, whose features precision and recall were defined on, over any backend's ops."""
+"""VGG16 (Simonyan & Zisserman 2014) up to its second fully connected layer, over the ops of any backend.
+
+Precision and recall (Kynkäänniemi et al. 2019) are defined on the features of this layer.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +10,27 @@ from functools import partial
 from typing import Any
 
 from frechet.networks.ops import Array, Ops
+from frechet.networks.weights import WeightsFile
 
-LAYERS = {"4096": 4096}  # tap -> features (d)
+LAYERS = {"4096": 4096}  # layer -> d
 INPUT_SIZE = 224
+WEIGHTS = WeightsFile(
+    name="vgg16-397923af.pth",
+    sha256="397923af",
+    urls=("https://download.pytorch.org/models/vgg16-397923af.pth",),
+    n_kernel_values=134_248_128,
+)
 _STAGES = (2, 2, 3, 3, 3)  # convolutions before each max pool
 
 
 def vgg16(ops: Ops, images: Array, weights: Mapping[str, Any], layers: Sequence[str]) -> Array:  # noqa: ARG001
-    """Run the network to its second fully connected layer, with its ReLU.
+    """Run the network up to and including the ReLU of its second fully connected layer.
 
     Args:
         ops: a backend's operations.
-        images: (n, 224, 224, 3), standardised by ImageNet's mean and deviation.
-        weights: layer name -> (kernel OIHW, bias O); the fully connected layers are kernels over the whole map.
-        taps: the key of `TAPS`; there is one.
+        images: (n, 224, 224, 3), standardised with ImageNet's mean and standard deviation.
+        weights: layer name -> (kernel OIHW, bias O); the fully connected layers are kernels as large as the feature map.
+        layers: the key of `LAYERS`; the network has only one layer.
 
     Returns:
         (n, 4096) features.
@@ -42,13 +52,13 @@ def vgg16(ops: Ops, images: Array, weights: Mapping[str, Any], layers: Sequence[
 
 
 def conv_layers() -> Iterator[tuple[str, str, str]]:
-    """(layer, key of its kernel, "": a bias in place of a batch norm) of every layer in torchvision's state dict."""
+    """Yield (layer, key of its kernel, "") of every layer in torchvision's state dict; the layers have no batch norm."""
     for name in (*(name for names in _iter_stages() for name in names), "classifier.0", "classifier.3"):
         yield name, f"{name}.weight", ""
 
 
 def _iter_stages() -> Iterator[list[str]]:
-    """The names of the convolutions before each pool; torchvision counts their ReLUs and the pools too."""
+    """Yield the names of the convolutions before each pool; torchvision's numbers also count ReLUs and pools."""
     index = 0
     for count in _STAGES:
         yield [f"features.{index + 2 * i}" for i in range(count)]

