@@ -202,9 +202,13 @@ def test_full_output_device_exits_with_3():
     assert "No space left" in done.stderr
 
 
-def test_doctor_lists_extractors_and_reports_unusable_weights(tmp_path):
-    code, out, _ = run("doctor")
-    assert code == 0
+def test_doctor_lists_extractors_and_reports_unusable_weights(tmp_path, weights):
+    assert run("doctor", FRECHET_WEIGHTS=str(weights))[0] == 0
+    home = {name: str(tmp_path) for name in ("HOME", "XDG_CACHE_HOME", "TORCH_HOME")}
+    code, out, err = run("doctor", **home, FRECHET_WEIGHTS="")
+    assert code == 2  # the default score needs a download
+    assert "frechet weights fetch inception" in err
+    assert "--extractor efficientnet-lite0" in err
     assert re.search(r"^ *ok .*efficientnet-lite0", out, re.MULTILINE)
     (tmp_path / "junk.pth").write_text("junk")
     out = run("doctor", FRECHET_WEIGHTS=str(tmp_path / "junk.pth"))[1]
