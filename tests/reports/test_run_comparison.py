@@ -380,34 +380,6 @@ def test_runs_with_equal_values_are_all_best(checkpoints, interval):
     assert {row.difference for row in comparison.rows} == {0}
 
 
-@pytest.mark.parametrize(("metrics", "shown"), [("", "''"), ([], r"\[\]"), ("fd,", "'fd,'"), ([""], r"\[''\]")])
-def test_empty_metric_names_are_rejected(metrics, shown):
-    random = np.random.default_rng(0)
-    one, other = make_statistics(random, n=40), make_statistics(random, n=40)
-    for score in (frechet.score_statistics, frechet.score):
-        with pytest.raises(RequestError, match=f"{shown}.*expected"):
-            score(one, other, metrics=metrics)
-    assert list(frechet.score_statistics(one, other, metrics="fd, kid")) == ["fd", "kid"]
-
-
-@pytest.mark.parametrize("explain", [2.5, "2", -1])
-def test_explain_must_be_a_number_of_images(explain):
-    random = np.random.default_rng(0)
-    for score in (frechet.score_statistics, frechet.score):
-        with pytest.raises(RequestError, match=f"explain.*{explain!r}.*expected"):
-            score(make_statistics(random, n=40), make_statistics(random, n=40), explain=explain)
-
-
-@pytest.mark.parametrize(
-    ("flag", "options"), [("--num-images 10", {"num_images": 10}), ("--weights w", {"weights": "w"})]
-)
-def test_image_options_are_rejected_for_features_under_their_own_name(flag, options):
-    features = np.random.default_rng(0).standard_normal((30, 5)).astype(np.float32)
-    with pytest.raises(RequestError, match=f"{flag}") as caught:
-        frechet.score(features, features, features=True, **options)
-    assert ("weights" in str(caught.value)) == ("weights" in options)
-
-
 @pytest.mark.skipif(not hasattr(frechet, "compare_runs"), reason="needs the public name")
 def test_example_in_the_docstring_runs():
     failed, attempted = doctest.testmod(run_comparison)

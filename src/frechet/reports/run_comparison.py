@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from typing import Any
 
 from frechet._internal.terminal import escape_line
 from frechet.distances.interval import SIGNIFICANCE_LEVEL, Z_95
-from frechet.errors import MismatchError, RequestError
+from frechet.errors import RequestError
 from frechet.metrics import METRICS
 from frechet.reports.multiple_testing import (
     Estimate,
@@ -20,12 +19,8 @@ from frechet.reports.multiple_testing import (
     standard_error_of_difference,
     two_sided_p_value,
 )
-from frechet.reports.run_files import Run, read_runs
+from frechet.reports.run_files import Run, find_duplicate_runs, has_shared_reference, read_runs, require_same_spec
 from frechet.results import Scores
-
-_SPEC_FIELDS = ("extractor", "layer", "weights", "preprocessing", "precision")
-# Two references with the same images have moments that agree up to the rounding of features on different hardware.
-_MOMENTS_RTOL = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +117,7 @@ def compare_runs(runs: Mapping[str, Scores] | Sequence[str | os.PathLike[str] | 
             f"got {len(runs)} run{'' if len(runs) == 1 else 's'}; a comparison needs at least two. "
             "Pass two or more files of frechet score --output"
         )
-    _require_same_spec(runs)
+    require_same_spec(runs)
     metrics = list(dict.fromkeys(name for run in runs for name in run.scores))
     if not any(sum(name in run.scores for run in runs) > 1 for name in metrics):
         metrics_by_run = "; ".join(f"{escape_line(run.name)} has {', '.join(run.scores)}" for run in runs)
@@ -156,7 +151,7 @@ def _add_missing_runs(comparison: RunComparison, runs: Sequence[Run]) -> RunComp
 
 def _compare_by_metric(metric: str, runs: Sequence[Run]) -> RunComparison:
     scores = [run.scores[metric] for run in runs]
-    shared_reference = _has_shared_reference(runs)
+    shared_reference = has_shared_reference(runs)
     estimates = [_estimate_from_score(score) for score in scores]
     known = [estimate for estimate in estimates if estimate is not None]
     lower_is_better = METRICS[metric.partition("@")[0]].lower_is_better
@@ -271,7 +266,8 @@ def _collect_notes(
     if not scores[0].get("uses_reference", True):
         return
     if shared_reference:
-        yield from _note_duplicate_runs(runs)
+        for names in find_duplicate_runs(runs):
+            yield f"{' and '.join(names)} were scored on identical generated images: is this one run under several names?"
     else:
         yield "the references differ; their sampling error counts towards the error of every difference"
     if shared_reference and any(estimate.groups is None and estimate.variance_components[1] for estimate in known):
@@ -279,55 +275,6 @@ def _collect_notes(
             "the influence of the shared reference on each run is unknown; its sampling error counts towards the error of "
             "every difference"
         )
-
-
-def _require_same_spec(runs: Sequence[Run]) -> None:
-    first = runs[0]
-    for run in runs[1:]:
-        differences = [
-            f"{field_name} {_abbreviate(first.provenance.get(field_name))} ({escape_line(first.name)}) and "
-            f"{_abbreviate(run.provenance.get(field_name))} ({escape_line(run.name)})"
-            for field_name in _SPEC_FIELDS
-            if first.provenance.get(field_name) != run.provenance.get(field_name)
-        ]
-        if differences:
-            raise MismatchError(
-                f"the runs were computed with different settings and are not ranked: {'; '.join(differences)}. "
-                "Score both with the same settings, or compare only runs with the same settings."
-            )
-
-
-def _has_shared_reference(runs: Sequence[Run]) -> bool:
-    """Return whether all runs were scored against the same reference images, up to the rounding of features."""
-    reference_moments = [_get_moments(run.provenance.get("reference")) for run in runs]
-    first = reference_moments[0]
-    return first is not None and all(
-        moments is not None
-        and all(math.isclose(a, b, rel_tol=_MOMENTS_RTOL) for a, b in zip(first, moments, strict=True))
-        for moments in reference_moments
-    )
-
-
-def _note_duplicate_runs(runs: Sequence[Run]) -> Iterator[str]:
-    """Report runs whose generated images have exactly the same moments."""
-    names_by_moments: dict[Any, list[str]] = {}
-    for run in runs:
-        names_by_moments.setdefault(_get_moments(run.provenance.get("generated")), []).append(escape_line(run.name))
-    for moments, names in names_by_moments.items():
-        if moments and len(names) > 1:
-            yield f"{' and '.join(names)} were scored on identical generated images: is this one run under several names?"
-
-
-def _get_moments(provenance: Any) -> tuple[float, float, float] | None:
-    """Return (squared norm of the mean, trace of the covariance, n) of one input, or None if unknown."""
-    if not isinstance(provenance, Mapping) or provenance.get("moments") is None:
-        return None
-    return (*provenance["moments"], provenance.get("n") or 0)
-
-
-def _abbreviate(value: Any) -> str:
-    text = escape_line("unknown" if value is None else str(value))
-    return f"{text[:12]}..." if len(text) > 32 else text
 
 
 def _to_float_pair(value: Any) -> tuple[float, float] | None:

@@ -1,8 +1,9 @@
-"""Read and validate the JSON files that ``frechet score`` writes."""
+"""Read and validate the JSON files that ``frechet score`` writes, and compare their provenance."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -13,9 +14,13 @@ from reprlib import repr as short_repr
 from typing import Any, NoReturn
 
 from frechet._internal.terminal import escape_line
-from frechet.errors import RequestError
+from frechet.errors import MismatchError, RequestError
 from frechet.metrics import METRICS
 from frechet.results import JSON_SCHEMA, Scores
+
+_SPEC_FIELDS = ("extractor", "layer", "weights", "preprocessing", "precision")
+# Two references with the same images have moments that agree up to the rounding of features on different hardware.
+_MOMENTS_RTOL = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +60,58 @@ def read_runs(paths: Sequence[str | os.PathLike[str]]) -> list[Run]:
     _require_distinct(files)
     stems = Counter(path.stem for path in files)
     return [_read_run(path, path.stem if stems[path.stem] == 1 else str(path)) for path in files]
+
+
+def require_same_spec(runs: Sequence[Run]) -> None:
+    """Reject runs whose features were computed with different settings.
+
+    Raises:
+        MismatchError: names the settings that differ, with both values.
+    """
+    first = runs[0]
+    for run in runs[1:]:
+        differences = [
+            f"{field_name} {_abbreviate(first.provenance.get(field_name))} ({escape_line(first.name)}) and "
+            f"{_abbreviate(run.provenance.get(field_name))} ({escape_line(run.name)})"
+            for field_name in _SPEC_FIELDS
+            if first.provenance.get(field_name) != run.provenance.get(field_name)
+        ]
+        if differences:
+            raise MismatchError(
+                f"the runs were computed with different settings and are not ranked: {'; '.join(differences)}. "
+                "Score both with the same settings, or compare only runs with the same settings."
+            )
+
+
+def has_shared_reference(runs: Sequence[Run]) -> bool:
+    """Return whether all runs were scored against the same reference images, up to the rounding of features."""
+    reference_moments = [_get_moments(run.provenance.get("reference")) for run in runs]
+    first = reference_moments[0]
+    return first is not None and all(
+        moments is not None
+        and all(math.isclose(a, b, rel_tol=_MOMENTS_RTOL) for a, b in zip(first, moments, strict=True))
+        for moments in reference_moments
+    )
+
+
+def find_duplicate_runs(runs: Sequence[Run]) -> list[list[str]]:
+    """Return the escaped names of runs whose generated images have exactly the same moments, grouped."""
+    names_by_moments: dict[Any, list[str]] = {}
+    for run in runs:
+        names_by_moments.setdefault(_get_moments(run.provenance.get("generated")), []).append(escape_line(run.name))
+    return [names for moments, names in names_by_moments.items() if moments and len(names) > 1]
+
+
+def _get_moments(provenance: Any) -> tuple[float, float, float] | None:
+    """Return (squared norm of the mean, trace of the covariance, n) of one input, or None if unknown."""
+    if not isinstance(provenance, Mapping) or provenance.get("moments") is None:
+        return None
+    return (*provenance["moments"], provenance.get("n") or 0)
+
+
+def _abbreviate(value: Any) -> str:
+    text = escape_line("unknown" if value is None else str(value))
+    return f"{text[:12]}..." if len(text) > 32 else text
 
 
 def _require_distinct(paths: Sequence[Path]) -> None:
