@@ -380,7 +380,6 @@ def test_runs_with_equal_values_are_all_best(checkpoints, interval):
     assert {row.difference for row in comparison.rows} == {0}
 
 
-@pytest.mark.skipif(not hasattr(frechet, "compare_runs"), reason="needs the public name")
 def test_example_in_the_docstring_runs():
     failed, attempted = doctest.testmod(run_comparison)
     assert attempted
