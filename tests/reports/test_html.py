@@ -255,7 +255,9 @@ def test_thumbnails_show_the_scored_images_or_nothing(shuffle):
     grey.input_size = 8
     loader = torch.utils.data.DataLoader([(torch.from_numpy(i).permute(2, 0, 1), 0) for i in images], shuffle=shuffle)
     settings = Settings(extractor=grey, preprocessing="beit")  # 2x/255 - 1
-    evaluation = evaluate(ScoreRequest(loader, images, extractor=grey, preprocessing="beit", explain=1), keep_features=True)
+    evaluation = evaluate(
+        ScoreRequest(loader, images, extractor=grey, preprocessing="beit", explain=1), keep_features=True
+    )
     thumbnails = ThumbnailCache(evaluation.statistics["generated"], evaluation.sources["generated"], settings)
     thumbnails.load(range(16))
     for row, feature in enumerate(evaluation.statistics["generated"].rows[:, 0]):
