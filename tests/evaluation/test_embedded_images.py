@@ -17,7 +17,7 @@ def mean_color(images):
     return images.mean((2, 3))
 
 
-mean_color.pixels = SIZE
+mean_color.input_size = SIZE
 OPTIONS = {"extractor": mean_color, "preprocessing": "pytorch-fid", "backend": "torch"}
 
 
