@@ -12,22 +12,19 @@ from frechet.distances.frechet import frechet_terms
 from frechet.distances.gaussian import Gaussian
 from frechet.errors import RequestError
 
-pytestmark = pytest.mark.slow
-
 OFFLINE = {"extractor": "efficientnet-lite0", "backend": "torch"}
 
 
-def test_half_precision_is_close_and_recorded(tmp_path):
-    images = (
-        make_tiles("skimage/data/astronaut.png", 8),
-        make_tiles("skimage/data/coffee.png", 8),
-    )  # slow on a processor
-    full = frechet.score(*images, **OFFLINE)["fd"]
-    for precision in ("bfloat16", "float16"):
-        half = frechet.score(*images, precision=precision, **OFFLINE)["fd"]
-        assert half.provenance["precision"] == precision
-        assert float(half) == pytest.approx(float(full), rel=0.05)
-        assert float(half) != float(full)
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_is_close_and_recorded(toy_options, precision):
+    images = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), np.uint8)
+    full, half = (
+        frechet.score(images, images // 2, **toy_options, backend="torch", precision=name)["fd"]
+        for name in ("float32", precision)
+    )
+    assert half.provenance["precision"] == precision
+    assert float(half) == pytest.approx(float(full), rel=0.05)
+    assert float(half) != float(full)
 
 
 def test_global_tf32_settings_are_restored():
@@ -38,12 +35,12 @@ def test_global_tf32_settings_are_restored():
     assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == before
 
 
-def test_provenance_names_backend_and_device(tmp_path):
-    folder = make_image_folder(tmp_path / "a")
-    made = frechet.score(folder, folder, device="cpu", **OFFLINE)["fd"].provenance
-    assert (made["backend"], made["device"]) == ("torch", "cpu")
+def test_provenance_names_backend_and_device(toy_options, folder):
+    provenance = frechet.score(folder, folder, device="cpu", backend="torch", **toy_options)["fd"].provenance
+    assert (provenance["backend"], provenance["device"]) == ("torch", "cpu")
 
 
+@pytest.mark.slow
 def test_statistics_of_two_backends_can_be_compared(tmp_path):
     folder = make_image_folder(tmp_path / "a", 20)
     one = frechet.collect(folder, **OFFLINE)
@@ -57,9 +54,9 @@ def test_unavailable_device_is_rejected(name):
         choose_device(name)
 
 
-def test_openvino_rejects_float16(tmp_path):
-    with pytest.raises(RequestError, match="use backend torch"):
-        frechet.collect(make_image_folder(tmp_path / "a"), extractor="efficientnet-lite0", precision="float16")
+def test_openvino_rejects_float16(toy_options, folder):
+    with pytest.raises(RequestError, match=r"'float16'.*float32 or bfloat16; use backend torch"):
+        frechet.collect(folder, **toy_options, backend="openvino", precision="float16")
 
 
 @pytest.mark.parametrize(("n", "m"), [(20, 30), (200, 30), (200, 300)])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from helpers import make_image_folder
 from PIL import Image
-from seeded_weights import write_pth
+from toy_extractor import TOY_EXTRACTOR, compute_toy_features
 
 import frechet
 from frechet.distances.frechet import frechet_terms
@@ -17,40 +17,8 @@ from frechet.distances.gaussian import Gaussian
 from frechet.errors import RequestError
 from frechet.features.loading import load_extractor
 from frechet.features.models import BACKENDS
-from frechet.features.ops_model import OpsModel
 from frechet.features.registry import EXTRACTORS, Extractor, register_extractor
-from frechet.networks.weights import WeightsFile
 from frechet.preprocessing.registry import PREPROCESSINGS
-
-KERNEL = np.random.default_rng(0).standard_normal((5, 3, 1, 1)).astype(np.float32)
-BIAS = np.arange(5, dtype=np.float32)
-
-
-def run_toy(ops, images, weights, layers):
-    """A 1x1 convolution and a mean over positions: a network in the form that every backend runs."""
-    return ops.global_average_pool(ops.conv(ops.from_nhwc(images), *weights["mix"]))
-
-
-TOY = Extractor(
-    title="Toy",
-    model=OpsModel(
-        function=run_toy,
-        conv_layers=lambda: iter([("mix", "mix.weight", "")]),
-        weights_file=WeightsFile(name="toy.pth", sha256="0"),
-    ),
-    layers={"5": 5},
-    default_layer="5",
-    input_size=8,
-    preprocessings=("pytorch-fid",),
-    paper="none",
-)
-
-
-@pytest.fixture
-def table(monkeypatch):
-    """The table, restored after the test."""
-    monkeypatch.setattr(EXTRACTORS, "_entries", dict(EXTRACTORS._entries))
-    return EXTRACTORS
 
 
 @pytest.fixture
@@ -58,19 +26,11 @@ def folders(tmp_path):
     return make_image_folder(tmp_path / "a", 12, size=(8, 8)), make_image_folder(tmp_path / "b", 12, 1, size=(8, 8))
 
 
-def compute_toy_features(folder):
-    """Return the features of TOY in float64, computed with NumPy."""
-    images = np.stack([np.asarray(Image.open(path), np.float64) for path in sorted(folder.iterdir())])
-    return (2 * images.mean((1, 2)) / 255 - 1) @ KERNEL[:, :, 0, 0].T.astype(np.float64) + BIAS
-
-
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_registered_extractor_scores_by_name(table, folders, tmp_path, backend):
+def test_registered_extractor_scores_by_name(toy_options, folders, backend):
     if backend != "openvino":
         pytest.importorskip(backend)
-    weights = write_pth(tmp_path / "toy.pth", {"mix.weight": KERNEL, "mix.bias": BIAS})
-    register_extractor("toy-name", TOY)
-    score = frechet.score(*folders, extractor="toy-name", weights=weights, backend=backend)["fd"]
+    score = frechet.score(*folders, **toy_options, backend=backend)["fd"]
     expected = frechet_terms(*(Gaussian.from_features(compute_toy_features(folder)) for folder in folders)).total
     assert float(score) == pytest.approx(expected, rel=1e-4)
     assert score.label.startswith("FD-Toy")
@@ -108,7 +68,7 @@ def plugin(tmp_path):
     return folder
 
 
-def test_extractor_of_an_installed_package_scores_by_name(table, folders, plugin, monkeypatch):
+def test_extractor_of_an_installed_package_scores_by_name(extractor_table, folders, plugin, monkeypatch):
     pytest.importorskip("torch")
     monkeypatch.syspath_prepend(plugin)
     score = frechet.score(*folders, extractor="mean-colour")["fd"]
@@ -136,11 +96,11 @@ def test_command_line_uses_the_extractor_of_an_installed_package(folders, plugin
     assert "absent_module" in listed.stderr
 
 
-def test_registering_a_name_twice_is_rejected(table):
-    register_extractor("toy-name", TOY)
+def test_registering_a_name_twice_is_rejected(extractor_table):
+    register_extractor("toy-name", TOY_EXTRACTOR)
     for name in ("toy-name", "inception"):
         with pytest.raises(RequestError, match=f"'{name}' is already registered"):
-            register_extractor(name, TOY)
+            register_extractor(name, TOY_EXTRACTOR)
 
 
 @pytest.mark.parametrize(
@@ -152,16 +112,16 @@ def test_registering_a_name_twice_is_rejected(table):
     ],
 )
 def test_invalid_entries_are_rejected(fields, message):
-    values = {name: getattr(TOY, name) for name in TOY.__dataclass_fields__}
+    values = {name: getattr(TOY_EXTRACTOR, name) for name in TOY_EXTRACTOR.__dataclass_fields__}
     with pytest.raises(RequestError, match=message):
         Extractor(**values | fields)
 
 
-def test_entry_with_a_wrong_number_of_features_is_rejected_on_loading(table):
+def test_entry_with_a_wrong_number_of_features_is_rejected_on_loading(extractor_table):
     pytest.importorskip("torch")
     from frechet.features.whole_models import FunctionModel
 
-    values = {name: getattr(TOY, name) for name in TOY.__dataclass_fields__}
+    values = {name: getattr(TOY_EXTRACTOR, name) for name in TOY_EXTRACTOR.__dataclass_fields__}
     register_extractor("wrong", Extractor(**values | {"model": FunctionModel(function=lambda x: x.mean((2, 3)))}))
     with pytest.raises(RequestError, match=r"wrong returns 3 features.* states 5; correct `layers`"):
         load_extractor("wrong")

@@ -21,8 +21,6 @@ from frechet.distances.gaussian import Gaussian
 from frechet.errors import MismatchError, NonFiniteFeaturesError, RequestError, TooFewImagesError
 from frechet.preprocessing.registry import PREPROCESSINGS
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(params=[False, True], ids=["x32", "x64"])
 def either(request):
@@ -50,12 +48,14 @@ def compilations():
 # Features are copied to the host -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dims", [64, 192, 768])
 def test_features_equal_pytorch_fids(weights, golden, dims):
     ours = frechet.collect(photographs(), dims=dims, weights=weights, backend="jax").rows
     assert_close(ours, golden[f"pytorch_fid_{dims}"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preprocessing", PEERS)
 def test_features_of_every_preprocessing_equal_other_tools_and_openvinos(weights, golden, preprocessing):
     settings = {"preprocessing": preprocessing, "weights": weights}
@@ -66,18 +66,21 @@ def test_features_of_every_preprocessing_equal_other_tools_and_openvinos(weights
         assert_close(ours, frechet.collect(photographs(), backend="openvino", **settings).rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dims", "key"), [(1008, "torch_fidelity_logits_unbiased"), (2023, "adm_spatial")])
 def test_logits_and_spatial_layer_equal_other_tools(weights_with_head, golden, dims, key):
     settings = {"dims": dims, "preprocessing": "tensorflow", "weights": weights_with_head}
     assert_close(frechet.collect(photographs(), backend="jax", **settings).rows, golden[key])
 
 
+@pytest.mark.slow
 def test_efficientnet_features_equal_another_implementation():
     with np.load(DATA / "efficientnet.npz") as archive:
         theirs = archive["features"]
     assert_close(frechet.collect(photographs(), extractor="efficientnet-lite0", backend="jax").rows, theirs)
 
 
+@pytest.mark.slow
 def test_fid_of_more_images_than_dimensions_equals_pytorch_fids(weights, golden):
     image_sets = make_tiles("skimage/data/astronaut.png"), make_tiles("sklearn/datasets/images/china.jpg")
     score = frechet.fid(*image_sets, dims=64, weights=weights, backend="jax")
@@ -85,6 +88,7 @@ def test_fid_of_more_images_than_dimensions_equals_pytorch_fids(weights, golden)
     assert (score.provenance["backend"], score.provenance["device"]) == ("jax", "cpu")
 
 
+@pytest.mark.slow
 @needs_kit
 def test_fid_of_kit_photographs_equals_pytorch_fids(weights):
     images = [Image.open(file) for file in sorted((KIT / "photos").iterdir())]
@@ -92,6 +96,7 @@ def test_fid_of_kit_photographs_equals_pytorch_fids(weights):
     assert float(score) == pytest.approx(KIT_PHOTOS["pytorch-fid"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_command_line_accepts_the_backend(tmp_path, weights):
     folder = make_image_folder(tmp_path / "a", 5)
     code, out, _ = run(
@@ -113,10 +118,9 @@ def test_short_batches_compile_nothing_and_keep_their_length():
     np.testing.assert_allclose(np.concatenate(first + rest), toy_features(noise(9)), rtol=1e-5)
 
 
-def test_half_precision_is_close_and_cannot_be_compared(weights):
-    images = make_tiles("skimage/data/astronaut.png", 4)
-    full = frechet.collect(images, dims=64, weights=weights, backend="jax")
-    half = frechet.collect(images, dims=64, weights=weights, backend="jax", precision="bfloat16")
+def test_half_precision_is_close_and_cannot_be_compared(toy_options, folder):
+    full = frechet.collect(folder, **toy_options, backend="jax")
+    half = frechet.collect(folder, **toy_options, backend="jax", precision="bfloat16")
     gap = np.abs(half.rows - full.rows).max() / np.abs(full.rows).max()
     assert 1e-5 < gap < 0.05
     with pytest.raises(MismatchError, match="precision"):
@@ -212,11 +216,11 @@ def test_masked_images_are_ignored():
     np.testing.assert_allclose(found.mean, toy_features(images[:7]).mean(axis=0), rtol=1e-6)
 
 
-def test_mixed_sizes_are_resized_on_the_host(weights):
-    apply, params = fj.network(dims=64, weights=weights)
+def test_mixed_sizes_are_resized_on_the_host(toy_options):
+    apply, params = fj.network(toy_options["extractor"], weights=toy_options["weights"])
     images = [np.asarray(image.convert("RGB")) for image in photographs()[-4:]]
     found = fj.to_statistics(fj.collect([images], apply, params))
-    expected = frechet.collect(images, dims=64, weights=weights)
+    expected = frechet.collect(images, **toy_options)
     np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-4, atol=1e-6)
     with pytest.raises(RequestError, match="take the images"):
         fj.collect([[noise(3), np.arange(3)]], TOY, MIX)
@@ -275,6 +279,7 @@ def test_statistics_of_one_image_are_rejected():
         fj.to_statistics(fj.collect([noise(1)], TOY, MIX))
 
 
+@pytest.mark.slow
 def test_weights_are_arguments_of_the_compiled_program(weights):
     apply, params = fj.network(dims=64, weights=weights)
     program = jax.jit(fj.update).lower(fj.empty(apply), params, noise(2, 32)).as_text()

@@ -13,7 +13,8 @@ from frechet.errors import WeightsError
 from frechet.networks import inception
 from frechet.networks.checkpoint import read_state_dict
 from frechet.networks.inception import WEIGHTS
-from frechet.networks.weights import find_weights, fold_batch_norms, hash_tensors, load_weights
+from frechet.networks.weights import fold_batch_norms, hash_tensors, load_weights
+from frechet.networks.weights_file import find_weights
 
 
 @pytest.mark.parametrize("layout", ["zip", "legacy"])

@@ -13,7 +13,7 @@ import click
 from frechet._internal.cpu import process_cpu_count
 from frechet.errors import RequestError, WeightsError
 from frechet.features.registry import Extractor, iter_extractors
-from frechet.networks.weights import weights_cache
+from frechet.networks.weights_file import weights_cache
 from frechet.version import __version__
 
 _DEFAULT_EXTRACTOR = "inception"

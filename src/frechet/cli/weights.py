@@ -11,7 +11,7 @@ from frechet._internal.download import compute_sha256
 from frechet.cli.progress import progress_bars
 from frechet.errors import RequestError, WeightsError
 from frechet.features.registry import EXTRACTORS, Extractor, iter_extractors
-from frechet.networks.weights import find_weights, is_official_file
+from frechet.networks.weights_file import find_weights, is_official_file
 
 
 @click.group()

@@ -12,7 +12,7 @@ from typing import ClassVar
 from frechet._internal.download import ProgressCallback
 from frechet.features.extractor import LoadedExtractor
 from frechet.features.spec import FeatureSpec
-from frechet.networks.weights import WeightsFile
+from frechet.networks.weights_file import WeightsFile
 from frechet.preprocessing.registry import Preprocessing
 
 BACKENDS = ("openvino", "torch", "jax")

@@ -16,7 +16,8 @@ from frechet.errors import RequestError
 from frechet.features.extractor import Layer, LoadedExtractor, Runner
 from frechet.features.models import BACKENDS, LoadRequest, Model
 from frechet.features.spec import FeatureSpec
-from frechet.networks.weights import ConvLayer, FoldedWeights, WeightsFile, fetch_weights, find_weights, load_weights
+from frechet.networks.weights import ConvLayer, FoldedWeights, load_weights
+from frechet.networks.weights_file import WeightsFile, fetch_weights, find_weights
 from frechet.preprocessing.registry import Preprocessing, Scalars
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from frechet.networks.inception import compute_logits, concat_layers
 from frechet.networks.ops import Array, Ops, Padding
-from frechet.networks.weights import WeightsFile
+from frechet.networks.weights_file import WeightsFile
 
 LAYERS = {"1280": 1280, "logits": 1000}  # layer -> d
 INPUT_SIZE = 224

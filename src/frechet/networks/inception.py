@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from frechet.networks.ops import Activation, Array, Ops
-from frechet.networks.weights import WeightsFile
+from frechet.networks.weights_file import WeightsFile
 
 # layer -> d: pytorch-fid's four layers, ADM's spatial layer for sFID, and the class scores for the Inception Score
 LAYERS = {"64": 64, "192": 192, "768": 768, "2048": 2048, "spatial": 17 * 17 * 7, "logits": 1008}

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from frechet.networks.ops import Array, Ops
-from frechet.networks.weights import WeightsFile
+from frechet.networks.weights_file import WeightsFile
 
 LAYERS = {"4096": 4096}  # layer -> d
 INPUT_SIZE = 224
