@@ -1,16 +1,17 @@
-"""FID inside JAX: a network as a pure function, and a running statistic that never leaves the devices.
+"""FID inside JAX programs: networks as pure functions, and running statistics that stay on the devices.
 
     apply, params = frechet.jax.network()
     stats = frechet.jax.empty(apply)
     stats = frechet.jax.update(stats, params, images)       # inside your own jit
     frechet.jax.fid(stats, "reference.npz")                 # once, on the host, in float64
 
-`collect` does the loop for any iterator of batches, over all local devices; `over_hosts` joins what several processes
-gathered after `jax.distributed.initialize()`.
+`collect` is this loop for any iterator of batches, over all local devices. `merge_across_hosts` combines the statistics of
+several processes after `jax.distributed.initialize()`.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,21 +44,21 @@ __all__ = [
     "update",
 ]
 
-Batch = Any  # (n, h, w, 3) uint8 or floating point; or a list of (h, w, 3) uint8 of mixed sizes
+Batch = Any  # (n, h, w, 3), uint8 or floating point, or a list of (h, w, 3) uint8 of mixed sizes
 
 
 @dataclass(frozen=True)
 class Moments:
-    """What is kept of n features: a pytree of arrays on devices, each number as the sum of two.
+    """Running mean and scatter matrix of n features: a pytree of arrays on the devices.
 
-    The second of each pair holds what rounding took from the first (Knuth's two-sum), so that sums of millions are as
-    exact in float32 as one.
+    Each sum is a pair of arrays whose second element holds the rounding error of the first (Knuth's two-sum; The Art of
+    Computer Programming, vol. 2, section 4.2.2), so that float32 is accurate enough for millions of images.
 
     Attributes:
-        n: () int32, how many.
-        mean: 2 x (d,), float64 where x64 is on, else float32.
-        scatter: 2 x (d, d), the sum of (x - mean)(x - mean)ᵀ.
-        network: how the features were made; not an array.
+        n: number of images, () int32.
+        mean: pair of arrays (d,), float64 if x64 is on and float32 otherwise.
+        scatter: pair of arrays (d, d), the sum of (x - mean)(x - mean)ᵀ, with the dtype of the mean.
+        network: the network of the features; not an array.
     """
 
     n: jax.Array
@@ -70,26 +71,37 @@ jax.tree_util.register_dataclass(Moments, ["n", "mean", "scatter"], ["network"])
 
 
 def network(extractor: str = "inception", **options: Any) -> tuple[Network, Params]:
-    """A network of the table as a pure function, and its weights.
+    """Load a feature extractor as a pure function and its weights.
 
     Args:
-        extractor: name in the table of extractors.
-        **options: `dims`, `convention`, `weights` and `precision` as in `frechet.score`; `value_range`, the values that
-            stand for black and white in floating-point images; `checkpoint`, gradient checkpointing.
+        extractor: name of the extractor, see `frechet extractors`.
+        **options: `dims`, `preprocessing`, `weights` and `precision` as in `frechet.score`; `value_range`, the pixel
+            values (black, white) of floating-point images, by default (0, 1); `gradient_checkpointing`, whether
+            activations are recomputed in the backward pass.
 
     Returns:
-        apply, params: `apply(params, images)` gives (n, d) features of (n, h, w, 3) images, uint8 or floating point, of any
-        one size. Give params to a jitted function as an argument; what it closes over is compiled into it.
+        apply, params: `apply(params, images)` computes features (n, d) from images (n, h, w, 3), uint8 or floating point
+        in `value_range`. Pass params to a jitted function as an argument: an array that a jitted function closes over
+        is compiled into the program.
 
     Raises:
-        RequestError: an unknown name; what exists is named.
-        WeightsError: the weights cannot be had.
+        RequestError: a name is unknown, or `value_range` is not an increasing pair of numbers.
+        WeightsError: the weights are missing or damaged.
+
+    Example:
+        >>> apply, params = network("efficientnet-lite0")
+        >>> apply(params, np.zeros((2, 32, 32, 3), np.uint8)).shape
+        (2, 1280)
     """
     return load_jax_network(extractor, **options)
 
 
 def empty(apply: Network) -> Moments:
-    """The statistic of no images; the identity of `merge`."""
+    """Return the statistics of zero images, the identity element of `merge`.
+
+    Args:
+        apply: the network, from `network`.
+    """
     d = apply.dims
 
     def zero(*shape: int) -> jax.Array:
@@ -99,29 +111,50 @@ def empty(apply: Network) -> Moments:
 
 
 def update(stats: Moments, params: Params, images: Any, mask: Any = None) -> Moments:
-    """The statistic with more images. Pure, for use inside `jit`, on sharded arrays too.
+    """Return statistics to which a batch of images is added. Pure, for use inside `jit` and on sharded arrays.
 
     Args:
-        stats: from `empty`, or an earlier `update`.
-        params: the network's weights.
-        images: (n, h, w, 3), as `Network.__call__` takes them.
-        counted: (n,) bool, which of them count; None: all. For batches that were filled up.
+        stats: the result of `empty` or of an earlier `update`.
+        params: the weights, from `network`.
+        images: (n, h, w, 3), uint8, or floating point in the network's `value_range`. Inside of `jit`, where no error
+            can be raised, images out of this range make the statistics NaN, which `fid` rejects.
+        mask: (n,) bool, False for rows that are not counted, such as those that pad a batch; None counts all rows.
+
+    Returns:
+        The statistics of the earlier and the new images.
 
     Raises:
-        RequestError: images of another shape or dtype.
+        RequestError: the images have another shape or dtype or, outside of `jit`, another range of values.
+
+    Example:
+        >>> apply, params = network("efficientnet-lite0")
+        >>> stats = update(empty(apply), params, np.zeros((2, 32, 32, 3), np.uint8))
+        >>> int(stats.n)
+        2
     """
     features = stats.network(params, images)
     return merge(stats, _compute_moments(features, mask, stats.network))
 
 
 def merge(one: Moments, other: Moments) -> Moments:
-    """The statistic of both sets of images (Chan, Golub & LeVeque 1983). Pure.
+    """Combine the statistics of two sets of images. Pure.
+
+    Source: Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance".
+
+    Args:
+        one, other: statistics of features of the same network.
+
+    Returns:
+        The statistics of both sets together.
 
     Raises:
-        RequestError: their features were made differently.
+        RequestError: the networks differ.
     """
     if one.network != other.network:
-        raise RequestError(f"two statistics of different networks: {one.network.spec} and {other.network.spec}")
+        raise RequestError(
+            f"cannot merge statistics of different networks, {one.network.spec} and {other.network.spec}; use one network "
+            "for both"
+        )
     n = one.n + other.n
     dtype = one.mean[0].dtype
     weight = other.n.astype(dtype) / jnp.maximum(n, 1).astype(dtype)
@@ -132,17 +165,22 @@ def merge(one: Moments, other: Moments) -> Moments:
 
 
 def fid(stats: Moments, reference: str | Path | FeatureStatistics | Moments) -> Score:
-    """The Fréchet distance of what was gathered to a reference: FID with Inception features.
+    """Compute the Fréchet distance between the collected images and a reference; with Inception features this is FID.
 
-    Everything is fetched to the host, once, and computed there in float64.
+    The statistics are copied to the host, where the distance is computed in float64.
 
     Args:
-        stats: of at least two images.
-        reference: a statistics file, `Statistics`, or another `Moments`.
+        stats: statistics of at least two images.
+        reference: the path of a statistics file, `frechet.Statistics`, or `Moments`.
+
+    Returns:
+        The score, without an interval; `frechet.score_statistics(to_statistics(stats), reference)` can compute one if
+        the statistics hold feature rows.
 
     Raises:
-        Mismatch: the reference was made with another extractor, layer, convention, precision or weights.
-        TooFewImages, BadFeatures: as in `to_statistics`.
+        MismatchError: the reference has another extractor, layer, preprocessing, precision or other weights.
+        TooFewImagesError: there are fewer than two images.
+        NonFiniteFeaturesError: a feature is NaN or infinite.
     """
     if isinstance(reference, Moments):
         reference = to_statistics(reference)
@@ -153,41 +191,49 @@ def fid(stats: Moments, reference: str | Path | FeatureStatistics | Moments) -> 
 
 
 def to_statistics(stats: Moments, label: str = "images on devices") -> FeatureStatistics:
-    """`frechet.Statistics` of what was gathered: to save as a reference (`.save("reference.npz")`) or to compare.
+    """Convert to `frechet.Statistics`, e.g. to save a reference with `.save("reference.npz")`.
 
     Args:
-        stats: of at least two images.
-        source: what they are known by.
+        stats: statistics of at least two images.
+        label: display name of the images.
+
+    Returns:
+        Mean (d,) and unbiased covariance (d, d) in float64, without feature rows.
 
     Raises:
-        TooFewImages: fewer than two.
-        BadFeatures: NaN or infinity among the features: images out of range, or an overflow of half precision.
+        TooFewImagesError: there are fewer than two images.
+        NonFiniteFeaturesError: a feature is NaN or infinite, because images were out of range or half precision
+            overflowed.
     """
     n = int(stats.n)
     if n < 2:
-        raise TooFewImagesError(f"a covariance needs at least two images; {n} were gathered")
+        raise TooFewImagesError(f"a covariance needs at least two images; {n} were collected")
     mean, scatter = (
         np.asarray(pair[0], np.float64) + np.asarray(pair[1], np.float64) for pair in (stats.mean, stats.scatter)
     )
     if not (np.isfinite(mean).all() and np.isfinite(scatter).all()):
         raise NonFiniteFeaturesError(
-            "the network gave NaN or infinity for some image; look for NaN in the images, for floating-point images out of "
-            f"value_range {stats.network.value_range}, or for an overflow of half precision"
+            "the network returned NaN or infinity for an image; check the images for NaN and for values out of value_range "
+            f"{stats.network.value_range}, or use precision='float32' if half precision overflowed"
         )
     covariance = (scatter + scatter.T) / (2 * (n - 1))
     return FeatureStatistics(mean=mean, covariance=covariance, n=n, spec=stats.network.spec, label=label)
 
 
 def make_sharded_update(params: Params, *, batch_size: int | None = None) -> Callable[[Moments, Batch], Moments]:
-    """A function (stats, images) -> stats that shares images out among all local devices.
+    """Return a function (stats, images) -> stats that distributes images over all local devices.
 
-    It is compiled for one number of images of each size: a longer batch runs in several steps, a shorter one is filled
-    up, and what it was filled up with is not counted. Nothing waits for the devices. The statistic it is given is used
-    up (its memory is the next one's).
+    It is compiled once for each size of images: a longer batch runs in several steps and a shorter one is padded with
+    rows that are not counted. The call returns before the devices finish. The memory of the statistics passed in is
+    reused, so they are not valid after the call.
 
     Args:
-        params: the network's weights.
-        batch_size: images of one step, rounded up to a multiple of the devices; None is that of the first batch.
+        params: the weights, from `network`.
+        batch_size: number of images per step, rounded up to a multiple of the number of devices; by default that of the
+            first batch.
+
+    Returns:
+        The function, which takes batches as `collect` does. It raises RequestError for images of another shape or dtype.
     """
     sharded, replicated = make_shardings(jax.local_devices())
     params = jax.device_put(params, replicated)
@@ -211,19 +257,29 @@ def make_sharded_update(params: Params, *, batch_size: int | None = None) -> Cal
 
 
 def collect(batches: Iterable[Batch], apply: Network, params: Params, *, batch_size: int | None = None) -> Moments:
-    """The statistic of all images that an iterator gives (tfds, grain, a PyTorch loader of arrays ...), on all local devices.
+    """Compute the statistics of all images of an iterator (tfds, grain, a PyTorch loader of arrays) on all local devices.
 
-    After `jax.distributed.initialize()` each process gives its own share, however many images and batches that is, and
-    `over_hosts` joins them.
+    After `jax.distributed.initialize()` each process passes its own share of the images, of any size, and
+    `merge_across_hosts` combines the results.
 
     Args:
-        batches: (n, h, w, 3) uint8 each (or floating point in the network's `value_range`), of any n; or lists of
-            (h, w, 3) uint8 images of mixed sizes, which are resized on the host.
-        apply, params: from `network`.
-        batch_size: images of one step; None is that of the first batch.
+        batches: iterable of arrays (n, h, w, 3), uint8 or floating point in the network's `value_range`, n may vary; or
+            of lists of (h, w, 3) uint8 images of mixed sizes, which are resized on the host.
+        apply, params: the network and its weights, from `network`.
+        batch_size: number of images per step; by default that of the first batch.
+
+    Returns:
+        The statistics of all images of this process.
 
     Raises:
-        RequestError: images of another shape or dtype.
+        RequestError: images have another shape or dtype.
+
+    Example:
+        >>> apply, params = network("efficientnet-lite0")
+        >>> images = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), np.uint8)
+        >>> stats = collect([images[:4], images[4:]], apply, params)
+        >>> to_statistics(stats).n
+        6
     """
     step, stats = make_sharded_update(params, batch_size=batch_size), empty(apply)
     for images in batches:
@@ -232,22 +288,25 @@ def collect(batches: Iterable[Batch], apply: Network, params: Params, *, batch_s
 
 
 def merge_across_hosts(stats: Moments) -> Moments:
-    """The statistic of all processes' images, the same on each of them; every process must call it."""
+    """Combine the statistics of all processes of `jax.distributed`. Every process must call it.
+
+    Args:
+        stats: the statistics of this process.
+
+    Returns:
+        The statistics of the images of all processes, the same on each of them.
+    """
     if jax.process_count() == 1:
         return stats
     gathered = multihost_utils.process_allgather(jax.tree.map(np.asarray, stats))
-    parts = [
-        jax.tree.map(lambda array, place=place: jnp.asarray(array[place]), gathered)
-        for place in range(jax.process_count())
+    by_process = [
+        jax.tree.map(lambda array, rank=rank: jnp.asarray(array[rank]), gathered) for rank in range(jax.process_count())
     ]
-    total = parts[0]
-    for part in parts[1:]:
-        total = merge(total, part)
-    return total
+    return functools.reduce(merge, by_process)
 
 
 def _compute_moments(features: jax.Array, mask: Any, apply: Network) -> Moments:
-    """Of (n, d) features: centred first, so that nothing large is subtracted from anything large."""
+    """Compute moments of features (n, d), centred before squaring so that large means do not cost digits."""
     rows = features.astype(jnp.result_type(float))
     if mask is None:
         mask = jnp.ones(rows.shape[0], bool)
@@ -255,7 +314,7 @@ def _compute_moments(features: jax.Array, mask: Any, apply: Network) -> Moments:
     rows = jnp.where(mask[:, None], rows, 0)
     mean = rows.sum(axis=0) / jnp.maximum(n, 1).astype(rows.dtype)
     centered = jnp.where(mask[:, None], rows - mean, 0)
-    rest = centered.sum(axis=0) / jnp.maximum(n, 1).astype(rows.dtype)  # what rounding left out of the mean
+    rest = centered.sum(axis=0) / jnp.maximum(n, 1).astype(rows.dtype)  # the rounding error of the mean
     scatter = jnp.matmul(centered.T, centered, precision=jax.lax.Precision.HIGHEST)
     return Moments(n, (mean, rest), (scatter, jnp.zeros_like(scatter)), apply)
 
@@ -263,7 +322,7 @@ def _compute_moments(features: jax.Array, mask: Any, apply: Network) -> Moments:
 def _add_compensated(
     one: tuple[jax.Array, jax.Array], other: tuple[jax.Array, jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
-    """The sum of two numbers that are pairs, as a pair: first the rounded sum, then what rounding took from it."""
+    """Add two numbers given as pairs (rounded value, rounding error), by Knuth's two-sum."""
     a, b = one[0], other[0]
     total = a + b
     shadow = total - a
@@ -274,19 +333,19 @@ def _add_compensated(
 
 
 def _as_single_array(images: Batch, apply: Network) -> Any:
-    """A batch as one array; images of mixed sizes are resized here, on the host, and then need no resize on the devices."""
+    """Convert a batch to one array; a list of images of mixed sizes is resized to the input size on the host."""
     if not isinstance(images, (list, tuple)):
         images = images if isinstance(images, jax.Array) else np.asarray(images)
         validate_images(images)
         return images
     low, high = apply.value_range
     out = np.empty((len(images), apply.input_size, apply.input_size, 3), np.float32)
-    for given, place in zip(images, out, strict=True):
+    for given, resized in zip(images, out, strict=True):
         image = np.asarray(given)
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise RequestError(
-                f"an image of a list has shape {image.shape} and dtype {image.dtype}; expected (h, w, 3) uint8. Where a loader "
-                "gives (images, labels), take the images"
+                f"an image of a list has shape {image.shape} and dtype {image.dtype}; expected (h, w, 3) uint8. If a loader "
+                "yields (images, labels), pass only the images"
             )
-        apply.preprocessing.resize(image, place)
+        apply.preprocessing.resize(image, resized)
     return out * ((high - low) / 255) + low

@@ -1,4 +1,4 @@
-"""The ancestor's two numbers, beside the same computed plainly with torch."""
+"""The functions of IS-FID-PyTorch against direct computations with torch and SciPy."""
 
 import numpy as np
 import pytest
@@ -16,13 +16,13 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def images():
-    """Tensors (3, h, w) in [-1, 1] with labels, as a dataset gives them."""
+    """Return (image, label) pairs with tensors (3, h, w) in [-1, 1], like a dataset."""
     stack = make_tiles("skimage/data/astronaut.png", 7).transpose(0, 3, 1, 2)
     return [(torch.from_numpy(image.copy()).float() / 127.5 - 1, 0) for image in stack]
 
 
-def test_the_score_is_sbarratts(images, weights_with_head):
-    """n // splits images a split, the rest dropped; entropies by SciPy as there."""
+def test_inception_score_equals_its_definition_over_consecutive_splits(images, weights_with_head):
+    """Splits have n // splits images, the rest is dropped; the entropy is computed by SciPy as in the original."""
     scipy = pytest.importorskip("scipy.stats")
     logits = frechet.collect(
         make_tiles("skimage/data/astronaut.png", 7), dims=1008, weights=weights_with_head, backend="torch"
@@ -36,14 +36,14 @@ def test_the_score_is_sbarratts(images, weights_with_head):
     assert found == pytest.approx((np.mean(expected), np.std(expected)), rel=1e-5)
 
 
-def test_fid_is_the_score(images, weights):
-    some = [make_tiles("skimage/data/astronaut.png", 7)[:3], make_tiles("skimage/data/astronaut.png", 7)[3:]]
-    expected = frechet.fid(*some, weights=weights, backend="torch")
+def test_fid_equals_the_score(images, weights):
+    halves = [make_tiles("skimage/data/astronaut.png", 7)[:3], make_tiles("skimage/data/astronaut.png", 7)[3:]]
+    expected = frechet.fid(*halves, weights=weights, backend="torch")
     assert fid(images[:3], images[3:], resize=True, weights=weights) == pytest.approx(float(expected), rel=1e-5)
 
 
-def test_small_images_are_not_taken_unresized(images, weights):
-    with pytest.raises(RequestError, match="set resize=True"):
+def test_images_of_another_size_and_unknown_extractors_are_rejected(images, weights):
+    with pytest.raises(RequestError, match="resize=True"):
         fid(images[:3], images[3:], weights=weights)
-    with pytest.raises(RequestError, match="no extractor 'vgg16'"):
+    with pytest.raises(RequestError, match=r"'vgg16'; .*inception-torchvision"):
         fid(images, images, extractor="vgg16")

@@ -1,4 +1,4 @@
-"""The names of jax-fid-parallel and jax-fid, and the numbers they stand for."""
+"""The functions of jax-fid-parallel and jax-fid against their formulas."""
 
 import jax
 import numpy as np
@@ -14,35 +14,37 @@ from frechet.preprocessing.resize import bilinear_half_pixel
 pytestmark = pytest.mark.slow
 
 
-def gaussians(d=6):
+def make_gaussians(d=6):
     random = np.random.default_rng(0)
     rows = random.standard_normal((40, d)), 0.4 + 1.3 * random.standard_normal((50, d))
     return [part for z in rows for part in (z.mean(axis=0), np.cov(z, rowvar=False))]
 
 
-def by_square_root(mu1, sigma1, mu2, sigma2, ridge=0.0):
-    """jax-fid-parallel's formula, with the eigenvalues of the product for its matrix square root."""
+def distance_by_eigenvalues(mu1, sigma1, mu2, sigma2, ridge=0.0):
+    """Compute the formula of jax-fid-parallel from the eigenvalues of the product of the covariances."""
     offset = ridge * np.eye(len(sigma1))
     roots = np.sqrt(np.linalg.eigvals((sigma1 + offset) @ (sigma2 + offset)).real)
     return (mu1 - mu2) @ (mu1 - mu2) + np.trace(sigma1 + sigma2) - 2 * roots.sum()
 
 
 @pytest.mark.parametrize("ridge", [0.0, 1e-6, 1e-2])
-def test_fid_from_stats_is_exact_or_has_their_ridge(ridge):
-    four = gaussians()
-    assert fid_from_stats(*four, ridge=ridge) == pytest.approx(by_square_root(*four, ridge), rel=1e-9)
+def test_fid_from_stats_equals_the_formula_with_ridge(ridge):
+    arguments = make_gaussians()
+    assert fid_from_stats(*arguments, ridge=ridge) == pytest.approx(
+        distance_by_eigenvalues(*arguments, ridge), rel=1e-9
+    )
 
 
-def test_jax_fids_order_has_the_means_first():
-    mu1, sigma1, mu2, sigma2 = gaussians()
-    expected = by_square_root(mu1, sigma1, mu2, sigma2)
+def test_compute_frechet_distance_takes_both_means_first():
+    mu1, sigma1, mu2, sigma2 = make_gaussians()
+    expected = distance_by_eigenvalues(mu1, sigma1, mu2, sigma2)
     assert compute_frechet_distance(mu1, mu2, sigma1, sigma2) == pytest.approx(expected, rel=1e-9)
-    with pytest.raises(MismatchError, match="expected equal ones"):
+    with pytest.raises(MismatchError, match="expected equal shapes"):
         compute_frechet_distance(mu1, mu2[:3], sigma1, sigma2)
 
 
-def test_the_network_gives_pytorch_fids_activations(weights, golden):
-    """It is handed images that pytorch-fid's resize made, in [-1, 1], with and without the axis of devices."""
+def test_network_reproduces_the_activations_of_pytorch_fid(weights, golden):
+    """The images are resized as in pytorch-fid and passed with and without the axis of devices."""
     images = np.empty((3, 299, 299, 3), np.float32)
     for photograph, out in zip(photographs(), images, strict=False):
         bilinear_half_pixel(np.asarray(photograph.convert("RGB")), out)
@@ -53,24 +55,24 @@ def test_the_network_gives_pytorch_fids_activations(weights, golden):
         np.testing.assert_allclose(np.reshape(found, (3, 2048)), expected, rtol=0, atol=2e-5 * expected.max())
 
 
-def test_the_network_refuses_what_is_not_prepared(weights):
+def test_network_rejects_images_that_are_not_prepared(weights):
     network = get_fid_network(weights)
     for images, message in (
-        (np.zeros((2, 256, 256, 3), np.float32), "resizes by convention"),
+        (np.zeros((2, 256, 256, 3), np.float32), r"\(2, 256, 256, 3\); .*frechet.jax.network"),
         (np.zeros((2, 299, 299, 3), np.uint8), "images / 127.5 - 1"),
-        (np.zeros((jax.local_device_count() + 1, 2, 299, 299, 3), np.float32), "expected one each"),
+        (np.zeros((jax.local_device_count() + 1, 2, 299, 299, 3), np.float32), "expected one batch per device"),
     ):
         with pytest.raises(RequestError, match=message):
             network(images)
 
 
-def mean_colour(params, images):
+def mean_color(params, images):
     return params * images.mean(axis=(1, 2))[:, None, None, :]
 
 
-def test_statistics_of_a_folder_count_the_last_batch(tmp_path):
+def test_statistics_of_a_folder_include_the_last_batch(tmp_path):
     folder = make_image_folder(tmp_path / "a", 7)
-    mu, sigma = compute_statistics(folder, 3.0, mean_colour, batch_size=4)
+    mu, sigma = compute_statistics(folder, 3.0, mean_color, batch_size=4)
     pixels = np.stack([np.asarray(Image.open(file)) for file in sorted(folder.iterdir())])
     rows = 3 * (2 * (pixels / 255) - 1).mean(axis=(1, 2))
     np.testing.assert_allclose(mu, rows.mean(axis=0), rtol=1e-4, atol=1e-6)
@@ -79,11 +81,11 @@ def test_statistics_of_a_folder_count_the_last_batch(tmp_path):
     np.testing.assert_array_equal(compute_statistics(tmp_path / "stored.npz", None, None)[1], sigma)
 
 
-def test_images_of_several_sizes_need_one(tmp_path):
+def test_images_of_several_sizes_need_img_size(tmp_path):
     folder = make_image_folder(tmp_path / "a", 2)
     Image.new("RGB", (20, 30), "red").save(folder / "z.png")
     with pytest.raises(SourceError, match="img_size"):
-        compute_statistics(folder, 1.0, mean_colour, batch_size=4)
+        compute_statistics(folder, 1.0, mean_color, batch_size=4)
     seen = []
-    compute_statistics(folder, 1.0, lambda params, x: seen.append(x.shape) or mean_colour(params, x), 4, (24, 16))
+    compute_statistics(folder, 1.0, lambda params, x: seen.append(x.shape) or mean_color(params, x), 4, (24, 16))
     assert seen == [(3, 16, 24, 3)]

@@ -1,4 +1,4 @@
-"""pytorch-fid's functions, flags and module over this engine."""
+"""The functions, the command and the module of pytorch-fid."""
 
 import subprocess
 import sys
@@ -18,23 +18,23 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def official(weights, monkeypatch):
-    """The environment of someone who has weights."""
+    """Set FRECHET_WEIGHTS to the weights of the tests."""
     monkeypatch.setenv("FRECHET_WEIGHTS", str(weights))
     return weights
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    sides = []
+    paths = []
     for name in ("skimage/data/astronaut.png", "sklearn/datasets/images/china.jpg"):
-        folder = tmp_path_factory.mktemp("side")
+        folder = tmp_path_factory.mktemp("images")
         for index, tile in enumerate(make_tiles(name)):
             Image.fromarray(tile).save(folder / f"{index:03d}.png")
-        sides.append(folder)
-    return sides
+        paths.append(folder)
+    return paths
 
 
-def test_calculate_frechet_distance_is_scipys_where_scipy_is_right():
+def test_calculate_frechet_distance_equals_scipy_for_regular_covariances():
     random = np.random.default_rng(0)
     x, y = random.standard_normal((500, 40)), random.standard_normal((500, 40)) * 1.1 + 0.1
     moments = [(z.mean(0), np.cov(z, rowvar=False)) for z in (x, y)]
@@ -48,12 +48,12 @@ def test_calculate_frechet_distance_is_scipys_where_scipy_is_right():
     for broken in ((np.full(3, np.nan), np.eye(3)), (np.zeros(3), np.full((3, 3), np.inf))):
         with pytest.raises(StatisticsError, match="NaN or infinity"):
             pytorch_fid.calculate_frechet_distance(*broken, np.zeros(3), np.eye(3))
-    with pytest.raises(MismatchError, match="expected equal ones"):
+    with pytest.raises(MismatchError, match="expected equal shapes"):
         pytorch_fid.calculate_frechet_distance(mu1, sigma1, mu2[:5], sigma2)
 
 
-def test_a_program_of_pytorch_fids_functions_gives_its_number(official, folders, golden):
-    """pytorch-fid's own sequence of calls; the number is what pytorch-fid gave for these tiles."""
+def test_functions_of_pytorch_fid_reproduce_its_value(official, folders, golden):
+    """The calls are those of pytorch-fid; the expected value is the output of pytorch-fid for these tiles."""
     block = pytorch_fid.InceptionV3.BLOCK_INDEX_BY_DIM[64]
     model = pytorch_fid.InceptionV3([block]).to("cpu")
     statistics = []
@@ -75,7 +75,8 @@ def test_calculate_fid_given_paths_and_saved_statistics(official, folders, golde
         pytorch_fid.save_fid_stats([paths[1], str(tmp_path / "saved.npz")], 50, "cpu", 64)
 
 
-def test_the_command_prints_pytorch_fids_line(weights, folders, golden, tmp_path):
+@pytest.mark.subprocess
+def test_the_command_prints_the_line_of_pytorch_fid(weights, folders, golden, tmp_path):
     import os
 
     command = [
@@ -99,13 +100,13 @@ def test_the_command_prints_pytorch_fids_line(weights, folders, golden, tmp_path
     assert "Invalid path: absent" in done.stderr
 
 
-def test_the_folder_is_flat_and_lower_case_as_there(official, tmp_path):
+def test_subfolders_are_rejected(official, tmp_path):
     make_image_folder(tmp_path / "outer" / "inner")
-    with pytest.raises(SourceError, match="frechet score looks further"):
+    with pytest.raises(SourceError, match=r"no subfolders.*frechet score"):
         pytorch_fid.calculate_fid_given_paths([tmp_path / "outer", tmp_path / "outer"], 50, "cpu", 64)
 
 
-def test_the_modules_maps_have_pytorch_fids_shapes_and_values(official, golden):
+def test_feature_maps_equal_those_of_pytorch_fid(official, golden):
     model = pytorch_fid.InceptionV3([0, 1, 2, 3])
     image = photographs()[2]
     batch = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None].float() / 255
@@ -118,11 +119,11 @@ def test_the_modules_maps_have_pytorch_fids_shapes_and_values(official, golden):
         (1, 2048, 1, 1),
     ]
     for dims, map_ in zip((64, 192, 768, 2048), maps, strict=True):
-        theirs = golden[f"pytorch_fid_{dims}"]
-        assert np.abs(map_.mean((2, 3))[0].numpy() - theirs[2]).max() <= 2e-5 * np.abs(theirs).max()
+        expected = golden[f"pytorch_fid_{dims}"]
+        assert np.abs(map_.mean((2, 3))[0].numpy() - expected[2]).max() <= 2e-5 * np.abs(expected).max()
 
 
-def test_gradients_reach_the_images_and_the_weights_only_when_asked(official):
+def test_weights_have_gradients_only_with_requires_grad(official):
     for requires_grad in (False, True):
         model = pytorch_fid.InceptionV3([0], requires_grad=requires_grad)
         images = torch.rand(1, 3, 40, 40, requires_grad=True)
@@ -131,6 +132,6 @@ def test_gradients_reach_the_images_and_the_weights_only_when_asked(official):
         assert any(parameter.grad is not None for parameter in model.parameters()) == requires_grad
 
 
-def test_torchvisions_weights_are_refused(official):
+def test_weights_of_torchvision_are_rejected(official):
     with pytest.raises(RequestError, match="not FID"):
         pytorch_fid.InceptionV3(use_fid_inception=False)

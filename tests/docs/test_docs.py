@@ -107,7 +107,7 @@ dataset = list(torch.rand(10, 3, 32, 32) * 2 - 1)
 import functools, types, jax, numpy as np, frechet, frechet.jax, frechet.losses.jax
 frechet.Statistics.save = functools.partialmethod(frechet.Statistics.save, force=True)
 frechet.jax.network = functools.partial(frechet.jax.network, dims=64)       # the whole network takes a minute to compile
-frechet.losses.jax.reference_of = functools.partial(frechet.losses.jax.reference_of, dims=64)
+frechet.losses.jax.make_reference = functools.partial(frechet.losses.jax.make_reference, dims=64)
 frechet.collect("reference/", dims=64).save("reference.npz", force=True)
 jax.distributed.initialize = lambda *_: None                                # one process is all hosts
 n, steps = 25_000, 1                                                        # so that there are two rounds, of 4 images each

@@ -1,4 +1,4 @@
-"""torchmetrics' interface: the numbers of `frechet score`, alone, over ranks, through checkpoints and pickles."""
+"""The torchmetrics interface: values of `frechet score`, alone, over ranks, and after checkpoints and pickles."""
 
 import copy
 import json
@@ -22,7 +22,7 @@ from torchmetrics import MetricCollection
 
 from frechet.integrations.torchmetrics import FID, KID, ImageMetric, InceptionScore, PrecisionRecall
 
-# torchmetrics' own, where a state was not made by update
+# a warning of torchmetrics about states that update did not set
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:The ``compute`` method of metric")]
 
 OFFLINE = {"extractor": "efficientnet-lite0"}
@@ -30,7 +30,7 @@ OFFLINE = {"extractor": "efficientnet-lite0"}
 
 @pytest.fixture(scope="module")
 def images():
-    """(generated, real) as (n, h, w, 3) uint8."""
+    """Return (generated, real) images, each (n, h, w, 3) uint8."""
     return make_tiles("skimage/data/astronaut.png", 13), make_tiles("skimage/data/coffee.png", 11)
 
 
@@ -40,58 +40,58 @@ def expected(images):
 
 
 @pytest.fixture(scope="module")
-def counted(images):
-    """A metric that has seen both sides, in batches of five; copies of it are taken apart by the tests."""
+def updated_metric(images):
+    """Return a metric updated with both sets of images in batches of five; tests modify copies of it."""
     metric = FID(**OFFLINE)
-    for real, side in enumerate(images):
-        for batch in tensors(side).split(5):
+    for real, image_set in enumerate(images):
+        for batch in to_tensor(image_set).split(5):
             metric.update(batch, real=bool(real))
     return metric
 
 
-def tensors(side):
-    return torch.from_numpy(side).permute(0, 3, 1, 2)
+def to_tensor(images):
+    return torch.from_numpy(images).permute(0, 3, 1, 2)
 
 
-def like(score):
+def approx(score):
     return pytest.approx(float(score), rel=1e-6)
 
 
-def test_the_value_is_the_scores(counted, expected):
-    assert float(counted.compute()) == like(expected)
-    assert counted.compute().dtype == torch.float64
+def test_fid_equals_the_score(updated_metric, expected):
+    assert float(updated_metric.compute()) == approx(expected)
+    assert updated_metric.compute().dtype == torch.float64
 
 
-def test_the_score_has_interval_and_provenance(counted, expected):
-    found = counted.score()
-    assert float(found) == like(expected)
+def test_score_has_interval_and_provenance(updated_metric, expected):
+    found = updated_metric.score()
+    assert float(found) == approx(expected)
     assert (found.n_generated, found.n_reference) == (13, 11)
     assert found.interval_unavailable_reason == expected.interval_unavailable_reason
     assert found.provenance["weights"] == expected.provenance["weights"]
     assert found.provenance["backend"] == "torch"
 
 
-def test_the_other_metrics_are_the_scores_too(images):
-    told = frechet.score(*images, metrics=["kid", "precision", "recall", "is"], **OFFLINE)
+def test_other_metrics_equal_the_scores(images):
+    expected = frechet.score(*images, metrics=["kid", "precision", "recall", "is"], **OFFLINE)
     metrics = {"kid": KID(**OFFLINE), "is": InceptionScore(**OFFLINE), "pr": PrecisionRecall(**OFFLINE)}
     for metric in metrics.values():
-        metric.update(tensors(images[0]))
+        metric.update(to_tensor(images[0]))
         if metric is not metrics["is"]:
-            metric.update(tensors(images[1]), real=True)
-    assert float(metrics["kid"].compute()) == like(told["kid"])
-    assert metrics["kid"].score().interval_95 == pytest.approx(told["kid"].interval_95, rel=1e-4)
-    assert float(metrics["is"].compute()) == like(told["is"])
+            metric.update(to_tensor(images[1]), real=True)
+    assert float(metrics["kid"].compute()) == approx(expected["kid"])
+    assert metrics["kid"].score().interval_95 == pytest.approx(expected["kid"].interval_95, rel=1e-4)
+    assert float(metrics["is"].compute()) == approx(expected["is"])
     assert {name: float(value) for name, value in metrics["pr"].compute().items()} == {
-        name: like(told[name]) for name in ("precision", "recall")
+        name: approx(expected[name]) for name in ("precision", "recall")
     }
-    with pytest.raises(RequestError, match="of generated images alone"):
-        metrics["is"].update(tensors(images[1]), real=True)
+    with pytest.raises(RequestError, match=r"real=True.*use none"):
+        metrics["is"].update(to_tensor(images[1]), real=True)
 
 
-def test_metrics_of_another_layer_or_without_features_are_refused(images, tmp_path):
-    with pytest.raises(RequestError, match="is is of the logits layer, these features of 1280"):
+def test_metrics_of_another_layer_or_without_features_are_rejected(images, tmp_path):
+    with pytest.raises(RequestError, match=r"is needs the logits layer, .* 1280.*InceptionScore"):
         ImageMetric(metrics=["fd", "is"], **OFFLINE)
-    with pytest.raises(RequestError, match="no metric 'nonsense'"):
+    with pytest.raises(RequestError, match="'nonsense'"):
         ImageMetric(metrics=["nonsense"], **OFFLINE)
     stored = frechet.collect(images[1], **OFFLINE)
     np.savez(tmp_path / "moments.npz", mu=stored.mean, sigma=stored.covariance)
@@ -100,24 +100,24 @@ def test_metrics_of_another_layer_or_without_features_are_refused(images, tmp_pa
 
 
 @pytest.mark.parametrize("value_range", [(0.0, 1.0), (-1.0, 1.0)])
-def test_floats_are_what_their_bytes_are(images, expected, value_range):
+def test_floating_point_images_give_the_value_of_uint8(images, expected, value_range):
     low, high = value_range
     metric = FID(value_range=value_range, **OFFLINE)
-    for real, side in enumerate(images):
-        metric.update(tensors(side).float() / 255 * (high - low) + low, real=bool(real))
-    assert float(metric.compute()) == like(expected)
+    for real, image_set in enumerate(images):
+        metric.update(to_tensor(image_set).float() / 255 * (high - low) + low, real=bool(real))
+    assert float(metric.compute()) == approx(expected)
 
 
-def test_a_stored_reference(images, expected, tmp_path):
+def test_a_stored_reference_gives_the_same_value(images, expected, tmp_path):
     stored = frechet.collect(images[1], **OFFLINE)
     stored.save(tmp_path / "reference.npz")
     for reference in (stored, tmp_path / "reference.npz"):
         metric = FID(reference, **OFFLINE)
-        metric(tensors(images[0]))
-        assert float(metric.compute()) == like(expected)
-        with pytest.raises(RequestError, match="stored already"):
-            metric.update(tensors(images[1]), real=True)
-    nowhere = tmp_path / "nowhere.pth"  # no weights are needed to see any of this
+        metric(to_tensor(images[0]))
+        assert float(metric.compute()) == approx(expected)
+        with pytest.raises(RequestError, match=r"real=True.*created with a reference"):
+            metric.update(to_tensor(images[1]), real=True)
+    nowhere = tmp_path / "nowhere.pth"  # the checks below do not need weights
     with pytest.raises(MismatchError, match=r"extractor inception \(generated\) and efficientnet-lite0 \(reference\)"):
         FID(stored, dims=64, weights=nowhere)
     with pytest.raises(MismatchError, match="precision bfloat16"):
@@ -129,56 +129,56 @@ def test_a_stored_reference(images, expected, tmp_path):
         FID(others, **OFFLINE)
 
 
-def test_what_a_sampler_repeated_can_be_left_out(images, expected):
+def test_a_mask_leaves_images_out(images, expected):
     metric = FID(**OFFLINE)
-    generated, real = map(tensors, images)
+    generated, real = map(to_tensor, images)
     metric.update(torch.cat([generated, generated[:3]]), mask=torch.arange(16) < 13)
     metric.update(real[:0], real=True)
     metric.update(real, real=True, mask=torch.ones(11, dtype=torch.bool))
     metric.update(real, real=True, mask=torch.zeros(11, dtype=torch.bool))
-    assert float(metric.compute()) == like(expected)
+    assert float(metric.compute()) == approx(expected)
     for wrong in (torch.ones(11), torch.ones(3, dtype=torch.bool)):
         with pytest.raises(RequestError, match="expected bool of shape"):
             metric.update(real, mask=wrong)
 
 
-def test_reset_forgets_the_real_ones_only_where_asked(counted, images, expected):
-    metric = copy.deepcopy(counted)
+def test_reset_discards_real_images_only_if_reset_real_features(updated_metric, images, expected):
+    metric = copy.deepcopy(updated_metric)
     metric.reset_real_features = False
     metric.reset()
     with pytest.raises(TooFewImagesError, match="0 generated images"):
         metric.compute()
-    metric.update(tensors(images[0]))
-    assert float(metric.compute()) == like(expected)
+    metric.update(to_tensor(images[0]))
+    assert float(metric.compute()) == approx(expected)
     metric.reset_real_features = True
     metric.reset()
-    metric.update(tensors(images[0]))
-    with pytest.raises(TooFewImagesError, match=r"0 real images were counted.*real=True"):
+    metric.update(to_tensor(images[0]))
+    with pytest.raises(TooFewImagesError, match=r"0 real images; .*real=True"):
         metric.compute()
 
 
-def test_a_checkpoint_and_a_pickle_hold_the_state(counted, expected):
-    again = pickle.loads(pickle.dumps(counted))
-    assert float(again.compute()) == like(expected)
-    assert not counted.state_dict()  # as all of torchmetrics: unless it is asked for
-    again.persistent(True)
+def test_pickle_and_state_dict_restore_the_state(updated_metric, expected):
+    restored = pickle.loads(pickle.dumps(updated_metric))
+    assert float(restored.compute()) == approx(expected)
+    assert not updated_metric.state_dict()  # as in torchmetrics: only if persistent
+    restored.persistent(True)
     fresh = FID(**OFFLINE)
     fresh.persistent(True)
-    fresh.load_state_dict(again.state_dict())
-    assert float(fresh.compute()) == like(expected)
+    fresh.load_state_dict(restored.state_dict())
+    assert float(fresh.compute()) == approx(expected)
 
 
-def test_no_dtype_moves_the_number(counted, expected):
-    metric = copy.deepcopy(counted).half().set_dtype(torch.float16)
+def test_conversions_to_half_leave_the_value_unchanged(updated_metric, expected):
+    metric = copy.deepcopy(updated_metric).half().set_dtype(torch.float16)
     torch.nn.ModuleList([metric]).half()
     torch.nn.ModuleList([metric]).to(torch.float16)  # as Lightning does with precision="16-true"
-    assert float(metric.compute()) == like(expected)
+    assert float(metric.compute()) == approx(expected)
     assert metric.generated_outer.dtype == torch.float64
     assert metric.generated_rows[0].dtype == torch.float32
 
 
-def test_rows_are_thinned_out_to_what_an_interval_needs(monkeypatch):
-    """With a layer of 64, 8 d are 512 rows; the sample kept is that of `frechet.Statistics` on the same features."""
+def test_rows_are_subsampled_to_what_an_interval_needs(monkeypatch):
+    """The sample kept equals that of `frechet.Statistics` from the same features."""
     random = np.random.default_rng(0)
     features = random.standard_normal((9000, 64)).astype(np.float32)
     metric = FID(**OFFLINE)
@@ -189,14 +189,14 @@ def test_rows_are_thinned_out_to_what_an_interval_needs(monkeypatch):
     for batch in torch.from_numpy(features).split(700):
         metric._accumulate("generated", batch)
     assert sum(map(len, metric.generated_rows)) < 8192
-    found, told = metric._collect_statistics("generated"), frechet.Statistics.from_features(features)
-    np.testing.assert_array_equal(found.indices, told.indices)
-    np.testing.assert_array_equal(found.rows, told.rows)
-    np.testing.assert_allclose(found.covariance, told.covariance, rtol=1e-9, atol=1e-12)
+    found, expected = metric._collect_statistics("generated"), frechet.Statistics.from_features(features)
+    np.testing.assert_array_equal(found.indices, expected.indices)
+    np.testing.assert_array_equal(found.rows, expected.rows)
+    np.testing.assert_allclose(found.covariance, expected.covariance, rtol=1e-9, atol=1e-12)
 
 
-def test_a_generator_that_makes_one_image_only_has_a_score(monkeypatch):
-    """Its sums leave nothing of the covariance but rounding, of either sign."""
+def test_a_collapsed_generator_has_a_score(monkeypatch):
+    """The covariance from its sums consists of rounding errors of either sign."""
     random = np.random.default_rng(0)
     features = np.tile(random.random(64).astype(np.float32), (300, 1))
     reference = frechet.Statistics.from_features(random.random((400, 64)).astype(np.float32))
@@ -208,27 +208,27 @@ def test_a_generator_that_makes_one_image_only_has_a_score(monkeypatch):
         metric._accumulate("generated", batch)
     collapsed = replace(metric._collect_statistics("generated"), spec=reference.spec)
     assert np.linalg.eigvalsh(collapsed.covariance).min() < 0
-    found, told = (
-        frechet.score_statistics(side, reference)["fid"]
-        for side in (collapsed, frechet.Statistics.from_features(features))
+    found, expected = (
+        frechet.score_statistics(statistics, reference)["fid"]
+        for statistics in (collapsed, frechet.Statistics.from_features(features))
     )
-    assert found.value == pytest.approx(told.value, rel=1e-6)
-    assert found.corrected_value == pytest.approx(told.corrected_value, rel=1e-4)
-    assert found.interval_95 == pytest.approx(told.interval_95, rel=1e-4)
+    assert found.value == pytest.approx(expected.value, rel=1e-6)
+    assert found.corrected_value == pytest.approx(expected.corrected_value, rel=1e-4)
+    assert found.interval_95 == pytest.approx(expected.interval_95, rel=1e-4)
 
 
-def test_bad_input_is_refused(images):
+def test_invalid_images_are_rejected(images):
     metric = FID(**OFFLINE)
-    batch = tensors(images[0])
+    batch = to_tensor(images[0])
     for wrong, message in (
-        (batch[0], r"\(3, .*expected a tensor \(n, 3, h, w\)"),
-        (batch[:, :1], "Grey ones"),
+        (batch[0], r"shape \(3, .*expected \(n, 3, h, w\)"),
+        (batch[:, :1], r"images.expand\(-1, 3, -1, -1\)"),
         (batch[:, :, :0], r"\(13, 3, 0, 64\); expected"),
         (images[0], "ndarray"),
         (batch.int(), "torch.int32; expected uint8"),
         (batch.float(), "images range from .* to 2.*; expected 0 to 1"),
         (torch.full((2, 3, 8, 8), torch.nan), "images range from nan"),
-        (batch.to("meta"), "on meta and the metric on cpu"),
+        (batch.to("meta"), "on meta and the network is on cpu"),
     ):
         with pytest.raises(RequestError, match=message):
             metric.update(wrong)
@@ -239,21 +239,21 @@ def test_bad_input_is_refused(images):
         metric.update(batch)
 
 
-def test_a_collection_counts_once(images, expected, monkeypatch):
-    """torchmetrics finds that two metrics have one state, and updates the first alone."""
+def test_a_collection_updates_equal_metrics_once(images, expected, monkeypatch):
+    """torchmetrics merges metrics with equal states and updates only the first."""
     collection = MetricCollection({"one": FID(**OFFLINE), "other": ImageMetric(**OFFLINE)})
-    for real, side in enumerate(images):
-        collection.update(tensors(side), real=bool(real))
+    for real, image_set in enumerate(images):
+        collection.update(to_tensor(image_set), real=bool(real))
     assert len(collection.compute_groups) == 1
     found = collection.compute()
-    assert float(found["one"]) == like(expected)
+    assert float(found["one"]) == approx(expected)
 
 
-def test_a_collection_takes_no_two_metrics_for_one_that_will_differ(weights, monkeypatch):
-    """FID keeps a sample of the rows, KID all; and of an empty batch all conventions have the same sums."""
+def test_a_collection_does_not_merge_different_metrics(weights, monkeypatch):
+    """FID keeps a sample of the rows and KID all; after an empty batch the sums of any two metrics are equal."""
     monkeypatch.setattr("frechet.integrations.torchmetrics.MAX_SAMPLE_ROWS", 8)
-    thin_out = ImageMetric._subsample_rows
-    monkeypatch.setattr(ImageMetric, "_subsample_rows", lambda metric, side, _dims: thin_out(metric, side, 2))
+    subsample = ImageMetric._subsample_rows
+    monkeypatch.setattr(ImageMetric, "_subsample_rows", lambda metric, image_set, _: subsample(metric, image_set, 2))
     batches = torch.randint(0, 256, (6, 7, 3, 24, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
     def metrics():
@@ -262,8 +262,8 @@ def test_a_collection_takes_no_two_metrics_for_one_that_will_differ(weights, mon
 
     def update(metric):
         metric.update(batches[0, :0])
-        for place, batch in enumerate(batches):
-            metric.update(batch, real=place % 2 == 1)
+        for index, batch in enumerate(batches):
+            metric.update(batch, real=index % 2 == 1)
         return metric.compute()
 
     alone = {name: float(update(metric)) for name, metric in metrics().items()}
@@ -279,19 +279,20 @@ store, rank, shares = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
 dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
 metric = FID(extractor="efficientnet-lite0")
 for real, name in enumerate(("generated", "real")):
-    side = torch.from_numpy(np.load(f"{store}.{name}.npy")).permute(0, 3, 1, 2)
+    images = torch.from_numpy(np.load(f"{store}.{name}.npy")).permute(0, 3, 1, 2)
     start, stop = shares[name][rank]
-    for batch in side[start:stop].split(4):
+    for batch in images[start:stop].split(4):
         metric.update(batch, real=bool(real))
 first = float(metric.compute())
-mine = int(metric.generated_n)
-again = float(metric.score())
+n_local = int(metric.generated_n)
+score = float(metric.score())
 metric._computed = None
-print(json.dumps([first, again, float(metric.compute()), mine]))
+print(json.dumps([first, score, float(metric.compute()), n_local]))
 dist.destroy_process_group()
 """
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize(
     "shares",
     [
@@ -300,9 +301,9 @@ dist.destroy_process_group()
     ],
     ids=["uneven", "empty rank"],
 )
-def test_two_processes_give_the_number_of_one(images, expected, tmp_path, shares):
-    for name, side in zip(("generated", "real"), images, strict=True):
-        np.save(tmp_path / f"store.{name}.npy", side)
+def test_two_processes_give_the_value_of_one(images, expected, tmp_path, shares):
+    for name, image_set in zip(("generated", "real"), images, strict=True):
+        np.save(tmp_path / f"store.{name}.npy", image_set)
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", RANKS, str(tmp_path / "store"), str(rank), json.dumps(shares)],
@@ -314,16 +315,18 @@ def test_two_processes_give_the_number_of_one(images, expected, tmp_path, shares
     outputs = [process.communicate(timeout=300)[0] for process in processes]
     for rank, (process, out) in enumerate(zip(processes, outputs, strict=True)):
         assert process.returncode == 0
-        *values, mine = json.loads(out.splitlines()[-1])
-        assert values == [like(expected)] * 3  # synchronised once each time, never added twice
+        *values, n_local = json.loads(out.splitlines()[-1])
+        assert values == [approx(expected)] * 3  # each call synchronises the original states
         start, stop = shares["generated"][rank]
-        assert mine == stop - start  # and each rank has its own state back
+        assert n_local == stop - start  # each rank has its own state back
 
 
-def test_a_lightning_trainer_logs_it(images, expected, tmp_path):
+def test_a_lightning_trainer_logs_the_value(images, expected, tmp_path):
     pytest.importorskip("lightning")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Lightning's advice on workers and loggers, and what its own imports deprecate
+        warnings.simplefilter(
+            "ignore"
+        )  # Lightning advises on workers and loggers, and its imports raise deprecation warnings
         import lightning
 
         class Model(lightning.LightningModule):
@@ -331,7 +334,7 @@ def test_a_lightning_trainer_logs_it(images, expected, tmp_path):
                 super().__init__()
                 self.layer = torch.nn.Linear(2, 1)
                 self.fid = FID(reset_real_features=False, **OFFLINE)
-                self.fid.update(tensors(images[1]), real=True)
+                self.fid.update(to_tensor(images[1]), real=True)
 
             def training_step(self, batch, _):
                 return self.layer(torch.ones(1, 2)).sum() + 0 * batch.float().sum()
@@ -347,7 +350,7 @@ def test_a_lightning_trainer_logs_it(images, expected, tmp_path):
             def configure_optimizers(self):
                 return torch.optim.SGD(self.parameters(), lr=0.1)
 
-        loader = torch.utils.data.DataLoader(list(tensors(images[0])), batch_size=5)
+        loader = torch.utils.data.DataLoader(list(to_tensor(images[0])), batch_size=5)
         trainer = lightning.Trainer(
             max_epochs=2,
             accelerator="cpu",
@@ -358,13 +361,14 @@ def test_a_lightning_trainer_logs_it(images, expected, tmp_path):
             default_root_dir=tmp_path,
         )
         trainer.fit(Model(), loader, loader)
-    assert float(trainer.callback_metrics["fid"]) == like(expected)
+    assert float(trainer.callback_metrics["fid"]) == approx(expected)
     assert float(trainer.callback_metrics["fid_n"]) == 13
 
 
 EXAMPLES = ROOT / "examples"
 
 
+@pytest.mark.subprocess
 @pytest.mark.skipif(not EXAMPLES.is_dir(), reason="a source distribution has no examples")
 @pytest.mark.parametrize(
     ("name", "arguments"),
@@ -388,20 +392,20 @@ def test_the_examples_run(images, tmp_path, name, arguments):
     assert "FD-EfficientNet-Lite0: " in done.stdout or "'fid': " in done.stdout
 
 
-def test_a_reference_is_looked_at_before_weights(tmp_path):
+def test_a_reference_is_validated_before_weights_are_loaded(tmp_path):
     with pytest.raises(RequestError, match=r"nope\.npz"):
         FID(tmp_path / "nope.npz", weights=tmp_path / "nowhere.pth")
     with pytest.raises(RequestError, match=r"value_range is \(1, -1\); expected \(black, white\)"):
         FID(value_range=(1, -1), weights=tmp_path / "nowhere.pth")
 
 
-def test_a_metric_reset_in_inference_mode_counts_outside_of_it(images, expected):
-    """Validation runs in inference mode, and a loop of one's own perhaps not."""
+def test_a_metric_reset_in_inference_mode_can_be_updated_outside_of_it(images, expected):
+    """Lightning validates in inference mode, a training loop often does not."""
     metric = FID(**OFFLINE)
     for mode in (torch.inference_mode, torch.no_grad):
         with mode():
-            metric.update(tensors(images[0]))
-            metric.update(tensors(images[1]), real=True)
-            assert float(metric.compute()) == like(expected)
+            metric.update(to_tensor(images[0]))
+            metric.update(to_tensor(images[1]), real=True)
+            assert float(metric.compute()) == approx(expected)
         with torch.inference_mode():
             metric.reset()

@@ -27,7 +27,7 @@ if world > 1:
 import numpy as np
 import frechet, frechet.jax as fj
 from golden_images import make_tiles
-from frechet.losses.jax import fid_loss, reference_of
+from frechet.losses.jax import fid_loss, make_reference
 one, other = make_tiles("skimage/data/astronaut.png", 133), make_tiles("sklearn/datasets/images/china.jpg", 128)
 apply, params = fj.network(dims=64, weights=weights)
 found = {"devices": jax.local_device_count()}
@@ -40,14 +40,14 @@ if world == 1:
     host = fj.to_statistics(dividing)
     images = jax.device_put(one[:16].astype(np.float32) / 255, jax.sharding.NamedSharding(
         jax.sharding.Mesh(np.asarray(jax.devices()), ("data",)), jax.sharding.PartitionSpec("data")))
-    loss, gradient = jax.jit(jax.value_and_grad(fid_loss))(images, reference_of(host, dims=64, weights=weights))
+    loss, gradient = jax.jit(jax.value_and_grad(fid_loss))(images, make_reference(host, dims=64, weights=weights))
     found["loss"], found["gradient"] = float(loss), [float(x) for x in np.asarray(gradient).sum((1, 2, 3))]
     print(json.dumps(found))
 else:
     mine = [one[:100], one[100:111]] if rank == 0 else [one[111:]]         # uneven images and uneven batches
     theirs = [other[:20]] if rank == 0 else [other[20:90], other[90:]]
-    stats, reference = (fj.over_hosts(fj.collect(share, apply, params, batch_size=40)) for share in (mine, theirs))
-    partly_empty = fj.over_hosts(fj.collect([one[:9]] if rank else [], apply, params, batch_size=40))
+    stats, reference = (fj.merge_across_hosts(fj.collect(share, apply, params, batch_size=40)) for share in (mine, theirs))
+    partly_empty = fj.merge_across_hosts(fj.collect([one[:9]] if rank else [], apply, params, batch_size=40))
     found["all"] = [int(stats.n), float(fj.fid(stats, reference))]
     found["n where one process has no images"] = int(partly_empty.n)
     by_image = jax.sharding.NamedSharding(

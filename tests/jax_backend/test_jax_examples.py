@@ -1,4 +1,4 @@
-"""The examples run, on little."""
+"""The JAX examples run on small inputs."""
 
 import subprocess
 import sys
@@ -18,40 +18,42 @@ pytestmark = [
 ]
 
 
-def lines_of(name, *arguments):
+def run_example(name, *arguments):
     command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
 
-def test_adm_files_are_evaluated_on_a_trial(tmp_path, weights):
-    """What it prints is what the statistics in the file it made are from."""
-    head, fid, sfid = lines_of("adm_reference.py", "--trial", tmp_path, "--weights", weights, "--backend", "openvino")
-    assert head.split() == ["here", "published"]
+def test_adm_reference_evaluates_trial_files(tmp_path, weights):
+    """The printed values equal the scores of the images in the trial files."""
+    header, fid, sfid = run_example(
+        "adm_reference.py", "--trial", tmp_path, "--weights", weights, "--backend", "openvino"
+    )
+    assert header.split() == ["here", "published"]
     with np.load(tmp_path / "reference.npz") as reference, np.load(tmp_path / "samples.npz") as samples:
         arrays = samples["arr_0"], reference["arr_0"]
     for line, dims in ((fid, 2048), (sfid, 2023)):
-        name, here, published = line.split()
+        name, value, published = line.split()
         expected = frechet.score(*arrays, dims=dims, preprocessing="tensorflow", weights=weights)[name]
-        assert float(here) == pytest.approx(float(expected), rel=1e-3)
+        assert float(value) == pytest.approx(float(expected), rel=1e-3)
         assert published == "unknown"
 
 
-def test_a_reference_is_made_of_an_iterator(tmp_path):
+def test_jax_reference_writes_the_statistics_of_an_npy_file(tmp_path):
     images = noise(21, size=20)
     np.save(tmp_path / "images.npy", images)
     settings = ["--extractor", "efficientnet-lite0", "--batch", 8]
-    lines_of("jax_reference.py", tmp_path / "images.npy", tmp_path / "reference.npz", *settings)
+    run_example("jax_reference.py", tmp_path / "images.npy", tmp_path / "reference.npz", *settings)
     made = frechet.read_statistics(tmp_path / "reference.npz")
     expected = frechet.collect(images, extractor="efficientnet-lite0")
     assert made.n == 21
     np.testing.assert_allclose(made.mean, expected.mean, rtol=0, atol=1e-4 * expected.mean.max())
 
 
-def test_a_denoiser_gets_nearer_to_clean_images():
+def test_jax_training_loop_lowers_the_distance():
     pytest.importorskip("flax")
     pytest.importorskip("optax")
-    lines = lines_of("jax_training_loop.py", "--steps", 40, "--every", 40, "--images", 24, "--batch", 16)
+    lines = run_example("jax_training_loop.py", "--steps", 40, "--every", 40, "--images", 24, "--batch", 16)
     before, after = (float(line.rpartition(" ")[2]) for line in lines)
     assert after < before

@@ -1,4 +1,4 @@
-"""Losses in PyTorch: their values are the scores', their gradients those of differences, their errors clear."""
+"""Losses in PyTorch: values against the scores, gradients against finite differences, and error messages."""
 
 import subprocess
 import sys
@@ -22,15 +22,15 @@ pytestmark = pytest.mark.slow
 OFFLINE = {"extractor": "efficientnet-lite0"}
 
 
-def real(name="astronaut", count=12, size=32):
-    """(n, 3, size, size) in [0, 1]: real patches, and the uint8 arrays that they are."""
+def load_tiles(name="astronaut", count=12, size=32):
+    """Return tiles of a photograph as a tensor (n, 3, size, size) in [0, 1] and as a list of uint8 arrays."""
     arrays = [np.asarray(image)[:size, :size] for image in make_tiles(f"skimage/data/{name}.png", count)]
     return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2) / 255, arrays
 
 
 @pytest.fixture(scope="module")
 def reference():
-    return real("coffee", 16)
+    return load_tiles("coffee", 16)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def loss(reference):
 
 @pytest.fixture
 def shallow(weights, reference):
-    """The loss on Inception's first tap: quick enough for float64."""
+    """Return the loss on the first layer of Inception, which is fast enough for float64."""
     return FIDLoss(reference[0].double(), weights=weights, dims=64)
 
 
@@ -49,7 +49,7 @@ EXACT = sorted({name for row in EXTRACTORS.values() for name in row.preprocessin
 
 @pytest.mark.parametrize("name", EXACT)
 @pytest.mark.parametrize(("height", "width"), [(32, 48), (299, 299), (400, 310), (150, 700)])
-def test_a_conventions_matrices_are_its_decoders_resize(name, height, width):
+def test_resize_matrices_reproduce_the_resize_of_the_preprocessing(name, height, width):
     preprocessing = PREPROCESSINGS[name]
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     out = np.empty((299, 299, 3), np.float32)
@@ -60,8 +60,8 @@ def test_a_conventions_matrices_are_its_decoders_resize(name, height, width):
     assert np.abs(found - out).max() <= 1e-3  # of 255
 
 
-def test_where_a_decoder_rounds_to_bytes_its_matrices_come_near():
-    """Pillow keeps 8 bits between its two passes; on a photograph that is a grey level or two."""
+def test_resize_matrices_are_close_to_a_resize_that_rounds_to_bytes():
+    """Pillow rounds to 8 bits between its two passes, which changes a photograph by up to two grey levels."""
     preprocessing = PREPROCESSINGS["imagenet"]
     image = np.asarray(make_tiles("skimage/data/astronaut.png", 1)[0])
     out = np.empty((224, 224, 3), np.float32)
@@ -72,21 +72,21 @@ def test_where_a_decoder_rounds_to_bytes_its_matrices_come_near():
     assert np.abs(found - out).mean() <= 0.5
 
 
-def test_the_value_is_the_scores(loss, reference):
-    images, arrays = real()
+def test_fid_loss_equals_the_score(loss, reference):
+    images, arrays = load_tiles()
     expected = frechet.score(arrays, reference[1], **OFFLINE)["fd"]
     assert float(loss(images)) == pytest.approx(float(expected), rel=1e-4)
 
 
-def test_a_stored_reference_gives_the_same_value(loss, reference, tmp_path):
+def test_a_statistics_file_as_reference_gives_the_same_value(loss, reference, tmp_path):
     stored = frechet.collect(reference[1], **OFFLINE)
     stored.save(tmp_path / "reference.npz")
-    images = real()[0]
+    images = load_tiles()[0]
     assert float(FIDLoss(tmp_path / "reference.npz", **OFFLINE)(images)) == pytest.approx(float(loss(images)), rel=1e-4)
 
 
 @pytest.mark.parametrize(("n", "m"), [(4, 9), (4, 30), (30, 4), (30, 40)])
-def test_autograd_agrees_with_differences_on_both_sides(n, m):
+def test_gradients_with_respect_to_both_arguments_pass_gradcheck(n, m):
     random = torch.Generator().manual_seed(0)
     x = torch.randn(n, 7, generator=random, dtype=torch.float64, requires_grad=True)
     y = (1.5 * torch.randn(m, 7, generator=random, dtype=torch.float64)).requires_grad_()
@@ -95,16 +95,16 @@ def test_autograd_agrees_with_differences_on_both_sides(n, m):
 
 @pytest.mark.parametrize("stored", [True, False])
 @pytest.mark.parametrize("n", [24, 25])
-def test_as_many_images_as_dimensions_have_the_gradient_of_differences(n, stored):
-    """Deviations from 1 to 3e-4: of the smallest roots eigenvalues of squares hold no digit, and the gradient was off by 4e-4."""
+def test_gradient_with_as_many_images_as_dimensions_equals_finite_differences(n, stored):
+    """Standard deviations from 1 to 3e-4: the smallest roots are below the resolution of eigenvalues of squares."""
     random = np.random.default_rng(0)
     x, y = (random.standard_normal((k, 24)) * np.logspace(-3.5, 0, 24) for k in (n, 40))
     roots = (y - y.mean(axis=0)) / 39**0.5
 
     def by_singular_values(x):
         own = (x - x.mean(axis=0)) / (n - 1) ** 0.5
-        gap, mixed = x.mean(axis=0) - y.mean(axis=0), np.linalg.svd(own @ roots.T, compute_uv=False).sum()
-        return gap @ gap + (own**2).sum() + (roots**2).sum() - 2 * mixed
+        mean_difference, mixed = x.mean(axis=0) - y.mean(axis=0), np.linalg.svd(own @ roots.T, compute_uv=False).sum()
+        return mean_difference @ mean_difference + (own**2).sum() + (roots**2).sum() - 2 * mixed
 
     steps = 1e-7 * np.eye(x.size).reshape(-1, *x.shape)
     expected = (
@@ -117,25 +117,27 @@ def test_as_many_images_as_dimensions_have_the_gradient_of_differences(n, stored
     assert np.linalg.norm(features.grad.numpy() - expected) <= 1e-5 * np.linalg.norm(expected)
 
 
-def test_few_images_on_both_sides_are_decomposed_once(monkeypatch):
-    """Without a covariance nothing was squared: small roots are singular values already."""
-    asked = []
-    real = transport._coupling_from_singular_values
-    monkeypatch.setattr(transport, "_coupling_from_singular_values", lambda *factors: asked.append(1) or real(*factors))
+def test_two_small_samples_need_one_decomposition(monkeypatch):
+    """Without a covariance nothing is squared, so the roots are singular values already."""
+    calls = []
+    original = transport._coupling_from_singular_values
+    monkeypatch.setattr(
+        transport, "_coupling_from_singular_values", lambda *factors: calls.append(1) or original(*factors)
+    )
     random = np.random.default_rng(0)
     x, y = (torch.from_numpy(random.standard_normal((n, 24)) * np.logspace(-6, 0, 24)) for n in (20, 22))
     frechet_distance(x.requires_grad_(), y).backward()
-    assert len(asked) == 1
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize("stored", [True, False])
-def test_single_precision_features_have_the_distance_of_doubles(stored):
-    """Deviations from 1 to 1e-4: their squares lie within float32's rounding of the largest."""
+def test_float32_features_give_the_distance_of_float64(stored):
+    """Standard deviations from 1 to 1e-4, whose squares are below float32 rounding of the largest."""
     random = torch.Generator().manual_seed(0)
     scale = torch.logspace(-4, 0, 32)
     x, y = (torch.randn(n, 32, generator=random) * scale for n in (200, 300))
     given = Gaussian.from_features(y.double()) if stored else y
-    expected = [side.double().requires_grad_() for side in (x, y)]
+    expected = [features.double().requires_grad_() for features in (x, y)]
     value = frechet_distance(*expected)
     value.backward()
     x.requires_grad_()
@@ -146,8 +148,8 @@ def test_single_precision_features_have_the_distance_of_doubles(stored):
     assert (x.grad - expected[0].grad).norm() < 1e-5 * expected[0].grad.norm()
 
 
-def test_the_gradient_at_pixels_is_that_of_differences(shallow):
-    """Noise has no ties in the max pools; the short step keeps most ReLUs on their side of the kink."""
+def test_gradient_at_pixels_equals_finite_differences(shallow):
+    """Noise has no ties in the max pools, and with a short step few ReLUs change sign."""
     random = torch.Generator().manual_seed(0)
     images = (0.2 + 0.6 * torch.rand(5, 3, 40, 40, generator=random, dtype=torch.float64)).requires_grad_()
     shallow(images).backward()
@@ -159,10 +161,10 @@ def test_the_gradient_at_pixels_is_that_of_differences(shallow):
     assert float((images.grad * direction).sum()) == pytest.approx(expected, rel=1e-3)
 
 
-def test_checkpointing_changes_nothing_but_memory(reference, weights):
+def test_gradient_checkpointing_leaves_value_and_gradient_unchanged(reference, weights):
     found = []
     for gradient_checkpointing in (False, True):
-        images = real()[0][:3].requires_grad_()
+        images = load_tiles()[0][:3].requires_grad_()
         value = FIDLoss(reference[0], weights=weights, dims=192, gradient_checkpointing=gradient_checkpointing)(images)
         value.backward()
         found.append((float(value.detach()), images.grad))
@@ -170,8 +172,8 @@ def test_checkpointing_changes_nothing_but_memory(reference, weights):
     torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-5, atol=1e-12)
 
 
-def test_microbatches_give_the_gradient_of_the_whole(loss):
-    latent = real()[0].clone().requires_grad_()
+def test_microbatches_give_the_gradient_of_the_whole_batch(loss):
+    latent = load_tiles()[0].clone().requires_grad_()
     whole = loss(latent * 0.9)
     whole.backward()
     expected = latent.grad.clone()
@@ -181,35 +183,35 @@ def test_microbatches_give_the_gradient_of_the_whole(loss):
     assert (latent.grad - expected).norm() <= 1e-5 * expected.norm()
 
 
-def test_microbatches_under_the_callers_autocast_have_the_same_gradient(loss):
+def test_microbatches_ignore_autocast_of_the_caller(loss):
     found = []
     for inside in (False, True):
-        latent = real()[0].clone().requires_grad_()
+        latent = load_tiles()[0].clone().requires_grad_()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=inside):
             loss.backward_in_microbatches(lambda start, stop, z=latent: z[start:stop], len(latent), size=5)
         found.append(latent.grad)
     torch.testing.assert_close(found[1], found[0], rtol=0, atol=0)
 
 
-def test_images_that_change_between_the_passes_are_refused(loss):
+def test_make_images_must_be_repeatable_and_return_the_requested_number(loss):
     leaf = torch.zeros(1, requires_grad=True)
-    with pytest.raises(RequestError, match="second time"):
+    with pytest.raises(RequestError, match="different images the second time"):
         loss.backward_in_microbatches(lambda start, stop: torch.rand(stop - start, 3, 32, 32) + 0 * leaf, 4, size=2)
-    with pytest.raises(RequestError, match="gave 4 images; expected 2"):
-        loss.backward_in_microbatches(lambda *_: real()[0][:4], 4, size=2)
+    with pytest.raises(RequestError, match="4 images; expected 2"):
+        loss.backward_in_microbatches(lambda *_: load_tiles()[0][:4], 4, size=2)
 
 
-def test_microbatches_of_images_without_a_gradient_are_refused(loss):
-    images = real()[0][:4]
-    with pytest.raises(RequestError, match=r"no gradient flows through the images of make_images\(0, 2\)"):
+def test_microbatches_of_images_without_a_gradient_are_rejected(loss):
+    images = load_tiles()[0][:4]
+    with pytest.raises(RequestError, match=r"make_images\(0, 2\) have no gradient; .*requires_grad=True"):
         loss.backward_in_microbatches(lambda start, stop: images[start:stop], 4, size=2)
     images.requires_grad_()
-    with torch.no_grad(), pytest.raises(RequestError, match="no gradient flows under"):
+    with torch.no_grad(), pytest.raises(RequestError, match=r"gradients disabled; .*outside of torch.no_grad"):
         loss.backward_in_microbatches(lambda start, stop: images[start:stop], 4, size=2)
 
 
-def test_half_precision_comes_near_and_its_distance_is_not_half(reference, weights):
-    images = real()[0].requires_grad_()
+def test_bfloat16_changes_the_value_slightly_and_returns_float32(reference, weights):
+    images = load_tiles()[0].requires_grad_()
     half, full = (FIDLoss(reference[0], weights=weights, dims=64, precision=name) for name in ("bfloat16", "float32"))
     value = half(images)
     assert value.dtype == torch.float32
@@ -219,24 +221,24 @@ def test_half_precision_comes_near_and_its_distance_is_not_half(reference, weigh
     assert torch.isfinite(images.grad).all()
 
 
-def test_doubles_run_in_half_precision_too_where_that_is_asked_for(reference, weights):
-    """Autocast leaves doubles alone: their features would be of another precision than the reference's."""
+def test_float64_images_run_in_the_requested_half_precision(reference, weights):
+    """Autocast does not convert float64, so the features would have another precision than the reference."""
     half = FIDLoss(reference[0], weights=weights, dims=64, precision="bfloat16")
-    images = real()[0]
+    images = load_tiles()[0]
     features = half.features(images.double())
     assert features.dtype == torch.float64
     torch.testing.assert_close(features.float(), half.features(images), rtol=1e-2, atol=1e-3)
     assert float(half(images.double())) == pytest.approx(float(half(images)), rel=1e-3)
 
 
-def test_a_module_that_becomes_half_keeps_its_loss_exact(reference, loss):
-    images = real()[0]
+def test_half_on_the_module_leaves_the_loss_unchanged(reference, loss):
+    images = load_tiles()[0]
     before = float(loss(images))
     assert float(loss.half()(images)) == before
 
 
-def test_kid_is_unbiased_mmd_by_its_definition(reference):
-    images = real()[0][:6].requires_grad_()
+def test_kid_equals_the_definition_of_the_unbiased_mmd(reference):
+    images = load_tiles()[0][:6].requires_grad_()
     kid = KIDLoss(reference[0], **OFFLINE)
     value = kid(images)
     x, y = kid.features(images).detach().double().numpy(), kid.reference_rows.numpy()
@@ -250,9 +252,9 @@ def test_kid_is_unbiased_mmd_by_its_definition(reference):
     assert images.grad.abs().sum() > 0
 
 
-def test_is_of_known_probabilities(weights_with_head):
-    images = real()[0][:4].requires_grad_()
-    with pytest.raises(RequestError, match="unknown extractor 'inceptoin'; did you mean inception"):
+def test_inception_score_equals_its_definition(weights_with_head):
+    images = load_tiles()[0][:4].requires_grad_()
+    with pytest.raises(RequestError, match="'inceptoin'; did you mean inception"):
         ISLoss(extractor="inceptoin")
     assert ISLoss(**OFFLINE).dims == 1000
     inception = ISLoss(weights=weights_with_head)
@@ -272,47 +274,47 @@ def test_is_of_known_probabilities(weights_with_head):
         (torch.zeros(4, 3, 0, 8), r"shape \(4, 3, 0, 8\); expected \(n, 3, h, w\)"),
         (torch.full((4, 3, 8, 8), -1.0), "range from -1 to -1; expected 0 to 1"),
         (torch.full((4, 3, 8, 8), 200.0), "range from 200 to 200"),
-        (torch.zeros(4, 3, 8, 8, device="meta"), "on meta and the network on cpu"),
+        (torch.zeros(4, 3, 8, 8, device="meta"), "on meta and the network is on cpu"),
     ],
 )
-def test_wrong_images_are_refused(loss, images, message):
+def test_invalid_images_are_rejected(loss, images, message):
     with pytest.raises(RequestError, match=message):
         loss(images)
 
 
-def test_a_reference_on_another_device_is_refused():
-    with pytest.raises(RequestError, match="x is on cpu and y on meta; move one of them"):
+def test_a_reference_on_another_device_is_rejected():
+    with pytest.raises(RequestError, match=r"x is on cpu and y is on meta; move one of them"):
         frechet_distance(torch.zeros(4, 3), torch.zeros(4, 3, device="meta"))
 
 
-def test_one_image_has_no_distribution(loss):
+def test_one_image_is_rejected(loss):
     with pytest.raises(TooFewImagesError, match="got 1"):
         loss(torch.zeros(1, 3, 8, 8))
 
 
-def test_nan_names_the_image(loss):
-    images = real()[0].clone()
+def test_nan_in_an_image_is_reported_with_its_index(loss):
+    images = load_tiles()[0].clone()
     images[3, 0, 0, 0] = torch.nan
     with pytest.raises((NonFiniteFeaturesError, RequestError), match=r"image 3|NaN|nan"):
         loss(images)
 
 
-def test_a_reference_made_otherwise_is_refused(weights, tmp_path, reference):
+def test_a_reference_of_other_features_is_rejected_before_weights_are_loaded(weights, tmp_path, reference):
     made = frechet.collect(reference[1], weights=weights, dims=64, preprocessing="tensorflow")
-    with pytest.raises(MismatchError, match="convention"):
+    with pytest.raises(MismatchError, match="preprocessing"):
         FIDLoss(made, weights=weights, dims=64)
     with pytest.raises(MismatchError, match=r"extractor efficientnet-lite0 \(generated\) and inception \(reference\)"):
         FIDLoss(made, **OFFLINE)
-    nowhere = tmp_path / "nowhere.pth"  # no weights are needed to see any of this
+    nowhere = tmp_path / "nowhere.pth"  # the checks below do not need weights
     for loss in (FIDLoss, KIDLoss):
-        with pytest.raises(MismatchError, match="convention"):
+        with pytest.raises(MismatchError, match="preprocessing"):
             loss(made, weights=nowhere, dims=64)
         with pytest.raises(MismatchError, match="64 dimensions"):
             loss(made, weights=nowhere, preprocessing="tensorflow")
         with pytest.raises(RequestError, match="statistics file"):
             loss([1, 2, 3], weights=nowhere)
     bare = frechet.Statistics(mean=made.mean, covariance=made.covariance, n=16, spec=made.spec, label="here")
-    with pytest.raises(RequestError, match="KID needs some"):
+    with pytest.raises(RequestError, match=r"holds no features.*frechet stats"):
         KIDLoss(bare, weights=nowhere, dims=64, preprocessing="tensorflow")
     others = replace(made, spec=replace(made.spec, weights=64 * "0"))
     with pytest.raises(MismatchError, match="weights"):
@@ -321,7 +323,7 @@ def test_a_reference_made_otherwise_is_refused(weights, tmp_path, reference):
         FIDLoss([1, 2, 3], **OFFLINE)
 
 
-def test_the_loss_adds_nothing_to_a_models_state(loss):
+def test_the_loss_has_no_parameters_and_no_state(loss):
     assert not loss.state_dict()
     assert not list(loss.parameters())
 
@@ -331,33 +333,34 @@ import os, sys, torch, torch.distributed as dist
 from frechet.losses.torch import FIDLoss
 rank, world, store, out = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
 torch.manual_seed(0)
-torch.set_default_dtype(torch.float64)  # rounding moves no ReLU across its kink then
+torch.set_default_dtype(torch.float64)  # in float64 rounding changes the sign of no ReLU
 latents, reference = 3 * torch.randn(7, 5), torch.rand(6, 3, 32, 32)
 generator = torch.nn.Sequential(torch.nn.Linear(5, 3 * 8 * 8), torch.nn.Sigmoid(), torch.nn.Unflatten(1, (3, 8, 8)))
 loss = FIDLoss(reference, weights=sys.argv[5], dims=64)
-mine = latents
+own = latents
 if world > 1:
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
-    mine = latents[:4] if rank == 0 else latents[4:]
+    own = latents[:4] if rank == 0 else latents[4:]
     generator = torch.nn.parallel.DistributedDataParallel(generator)
-value = loss(generator(mine))
+value = loss(generator(own))
 value.backward()
 grads = torch.cat([p.grad.flatten() for p in generator.parameters()])
 generator.zero_grad()
 model = generator.module if world > 1 else generator
-loss.backward_in_microbatches(lambda a, b: model(mine[a:b]), len(mine), size=3)
-again = torch.cat([p.grad.flatten() for p in model.parameters()])
+loss.backward_in_microbatches(lambda a, b: model(own[a:b]), len(own), size=3)
+microbatch = torch.cat([p.grad.flatten() for p in model.parameters()])
 if world > 1:
-    dist.all_reduce(again)
-    again /= world
+    dist.all_reduce(microbatch)
+    microbatch /= world
 if rank == 0:
-    torch.save({"value": value.detach(), "grads": grads, "again": again}, out)
-if world > 1:  # DistributedDataParallel keeps gloo's threads; a tensor that they free while Python ends aborts the process
+    torch.save({"value": value.detach(), "grads": grads, "microbatch": microbatch}, out)
+if world > 1:  # threads of gloo that free tensors while Python exits would abort the process
     dist.barrier()
     os._exit(0)
 """
 
 
+@pytest.mark.subprocess
 def test_two_processes_give_the_loss_and_gradient_of_one(tmp_path, weights):
     found = []
     for world in (1, 2):
@@ -372,18 +375,18 @@ def test_two_processes_give_the_loss_and_gradient_of_one(tmp_path, weights):
         found.append(torch.load(out, weights_only=True))
     one, two = found
     assert float(two["value"]) == pytest.approx(float(one["value"]), rel=1e-6)
-    for kind in ("grads", "again"):
+    for kind in ("grads", "microbatch"):
         assert (two[kind] - one["grads"]).norm() <= 1e-6 * one["grads"].norm()
 
 
-def test_under_the_callers_autocast_the_value_is_the_same(loss):
-    images = real()[0]
+def test_autocast_of_the_caller_leaves_the_value_unchanged(loss):
+    images = load_tiles()[0]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = float(loss(images))
     assert inside == float(loss(images))
 
 
-def test_a_second_derivative_is_refused_and_never_zero():
+def test_a_second_derivative_raises_instead_of_being_zero():
     x = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
     (gradient,) = torch.autograd.grad(frechet_distance(x.tanh(), torch.randn(5, 3).double()), x, create_graph=True)
     assert gradient.isfinite().all()  # a graph alone costs nothing
@@ -391,45 +394,45 @@ def test_a_second_derivative_is_refused_and_never_zero():
         gradient.square().sum().backward()
 
 
-def test_a_folder_as_reference_says_how_to_make_statistics_of_it(tmp_path):
+def test_a_folder_as_reference_is_rejected_with_the_command_that_makes_statistics(tmp_path):
     with pytest.raises(RequestError, match=r"is a folder; .* frechet stats"):
         FIDLoss(tmp_path, **OFFLINE)
 
 
-def test_what_can_be_no_images_or_spans_is_refused_with_words(loss):
+def test_invalid_types_and_counts_are_rejected(loss):
     with pytest.raises(RequestError, match=r"images are ndarray; expected a tensor \(n, 3, h, w\)"):
-        loss(real()[0].numpy())
-    for wrong, told in (
+        loss(load_tiles()[0].numpy())
+    for wrong, message in (
         ({"size": 0}, "size is 0; .* at least 1"),
         ({"n": -1}, "n is -1; .* at least 0"),
         ({"n": 2.5}, "n is 2.5; expected a whole number"),
     ):
-        with pytest.raises(RequestError, match=told):
-            loss.backward_in_microbatches(lambda start, stop: real()[0][start:stop], **{"n": 12, **wrong})
+        with pytest.raises(RequestError, match=message):
+            loss.backward_in_microbatches(lambda start, stop: load_tiles()[0][start:stop], **{"n": 12, **wrong})
     with pytest.raises(TooFewImagesError, match="got 0"):
-        loss.backward_in_microbatches(lambda start, stop: real()[0][start:stop], 0)
+        loss.backward_in_microbatches(lambda start, stop: load_tiles()[0][start:stop], 0)
     with pytest.raises(RequestError, match=r"batch_size is 0; .* at least 1"):
-        FIDLoss(real()[0], batch_size=0, weights="nowhere.pth")
+        FIDLoss(load_tiles()[0], batch_size=0, weights="nowhere.pth")
 
 
 @pytest.mark.parametrize("wrong", [(1, -1), (0, 0), (0, float("nan")), (0, float("inf")), (0, 1, 2), 255, "01"])
-def test_a_value_range_is_two_numbers_that_rise(wrong):
+def test_an_invalid_value_range_is_rejected(wrong):
     with pytest.raises(RequestError, match=r"value_range is .*; expected \(black, white\)"):
-        FIDLoss(real()[0], value_range=wrong, weights="nowhere.pth")
+        FIDLoss(load_tiles()[0], value_range=wrong, weights="nowhere.pth")
 
 
-def test_a_reference_is_looked_at_before_weights(tmp_path):
+def test_a_missing_reference_is_reported_before_weights_are_loaded(tmp_path):
     with pytest.raises(RequestError, match=r"nope\.npz"):
         FIDLoss(tmp_path / "nope.npz", weights=tmp_path / "nowhere.pth")
     with pytest.raises(RequestError, match=r"nope\.npz"):
         KIDLoss(tmp_path / "nope.npz", weights=tmp_path / "nowhere.pth")
 
 
-def test_a_loss_made_in_inference_mode_trains_outside_of_it(reference, loss):
-    """As fastfid's network is, which is kept, where evaluating came first."""
+def test_a_loss_created_in_inference_mode_has_gradients_outside_of_it(reference, loss):
+    """The cached network of fastfid may be loaded in inference mode."""
     with torch.inference_mode():
         made = FIDLoss(reference[0], **OFFLINE)
-    images = real()[0].requires_grad_()
+    images = load_tiles()[0].requires_grad_()
     value = made(images)
     value.backward()
     assert float(value.detach()) == float(loss(images.detach()))

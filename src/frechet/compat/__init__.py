@@ -1,1 +1,1 @@
-"""The names of older tools, over this engine."""
+"""The interfaces of other tools, computed by this package."""

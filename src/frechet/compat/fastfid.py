@@ -1,4 +1,4 @@
-"""FastFID's function over this engine: the distance of two small batches of images, with gradients, on any device."""
+"""The function of FastFID: the differentiable Fréchet distance between two small batches of images."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from functools import lru_cache
 
 import torch
 
-from frechet.errors import RequestError, TooFewImagesError
+from frechet.errors import RequestError
+from frechet._internal.choices import validate_choice
 from frechet.losses.torch import frechet_distance
-from frechet.losses.torch_features import ImageFeatures
+from frechet.losses.torch_features import ImageFeatures, validate_image_tensor
+from frechet.losses.validation import validate_sample_size
 
 PREPROCESSINGS = {"inception": "pytorch-fid", "inception-torchvision": "fastfid"}
 INPUT_SIZE = 299
@@ -24,31 +26,31 @@ def fastfid(
     extractor: str = "inception",
     weights: str | None = None,
 ) -> torch.Tensor:
-    """The Fréchet distance between two batches of images, differentiable in whichever of them asks for a gradient.
+    """Compute the Fréchet distance between two batches of images, differentiable in those that require a gradient.
 
-    Which number it is: by default FID's network with its official weights, as pytorch-fid has it: *not* FastFID's figures.
-    `extractor="inception-torchvision"` gives FastFID's own (Mathiasen & Hvilshøj 2020, arXiv:2009.14075): torchvision's
-    network and weights, and torchvision's input transform on top of 2x - 1. Those are not FID, and FastFID's singular values
-    are float32's where these are float64's.
+    By default the network and weights are those of FID, as in pytorch-fid, so that the result is FID but not the figure
+    of FastFID. `extractor="inception-torchvision"` gives the figure of FastFID (Mathiasen & Hvilshøj 2020,
+    arXiv:2009.14075), which uses the network and weights of torchvision, with the input transform of torchvision applied
+    to 2x - 1. That figure is not FID. FastFID computes singular values in float32, this function in float64.
 
     Args:
-        imagesA, imagesB: (n, 3, h, w) and (m, 3, h, w), floating point in [0, 1], on one device. n and m may differ.
-        batch_size: images that run through the network together; -1 for all of them. It need not divide n.
-        preprocess: resize to 299 x 299 (bilinear, half-pixel centres); if false they must have that size.
-        gradient_checkpointing: a fraction of the memory for about a third more time.
+        imagesA, imagesB: (n, 3, h, w) and (m, 3, h, w), floating point in [0, 1], on one device, n, m >= 2.
+        batch_size: number of images per forward pass, which need not divide n; -1 for all images.
+        preprocess: whether to resize to 299 x 299 (bilinear, half-pixel centres); if False, images must have that size.
+        gradient_checkpointing: recompute activations in the backward pass, which takes about a third more time and a
+            fraction of the memory.
         extractor: "inception" or "inception-torchvision".
-        weights: a weights file that comes before every other place.
+        weights: path of a weights file; if None, the usual locations are searched and missing weights are downloaded.
 
     Returns:
-        A scalar float32 (float64 for float64 images).
+        A scalar, float64 for float64 images and float32 otherwise.
 
     Raises:
-        RequestError: images of another shape, dtype, range or device; an unknown extractor.
-        TooFewImages: fewer than two on a side.
-        WeightsError: the weights cannot be had.
+        RequestError: the images have another type, shape, dtype, device or range of values; or the extractor is unknown.
+        TooFewImagesError: there are fewer than two images in a batch.
+        WeightsError: the weights are missing or damaged.
     """
-    if extractor not in PREPROCESSINGS:
-        raise RequestError(f"no extractor {extractor!r} for fastfid; there is {', '.join(PREPROCESSINGS)}")
+    validate_choice(extractor, PREPROCESSINGS, "extractor of fastfid")
     if batch_size != -1 and batch_size < 1:
         raise RequestError(f"batch_size is {batch_size}; expected -1 (all images) or at least 1")
     for images in (imagesA, imagesB):
@@ -61,21 +63,20 @@ def fastfid(
 
 
 def _validate_batch(images: torch.Tensor, preprocess: bool) -> None:
-    """Refuse what can be no batch, before any weights are loaded."""
-    if not isinstance(images, torch.Tensor):
-        raise RequestError(f"images are {type(images).__name__}; expected a tensor (n, 3, h, w)")
-    if images.shape[0] < 2:
-        raise TooFewImagesError(f"a distribution needs at least two images; got {images.shape[0]}")
+    """Check type, shape and number of images before any weights are loaded."""
+    validate_image_tensor(images)
+    validate_sample_size(images.shape[0])
     if not preprocess and tuple(images.shape[2:]) != (INPUT_SIZE, INPUT_SIZE):
         raise RequestError(
-            f"images are {tuple(images.shape[2:])}; with preprocess=False expected ({INPUT_SIZE}, {INPUT_SIZE})"
+            f"images have size {tuple(images.shape[2:])}; with preprocess=False expected ({INPUT_SIZE}, {INPUT_SIZE}). "
+            "Use preprocess=True to resize them"
         )
 
 
 def _extract_features(network: ImageFeatures, images: torch.Tensor, batch_size: int) -> torch.Tensor:
     with torch.set_grad_enabled(torch.is_grad_enabled() and images.requires_grad):
         batches = images.split(images.shape[0] if batch_size == -1 else batch_size)
-        return torch.cat([network.features(piece) for piece in batches])
+        return torch.cat([network.features(batch) for batch in batches])
 
 
 @lru_cache(maxsize=4)

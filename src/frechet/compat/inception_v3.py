@@ -1,4 +1,4 @@
-"""pytorch-fid's `InceptionV3` module: its arguments, its output blocks, this project's network."""
+"""The `InceptionV3` module of pytorch-fid, with its arguments and output blocks."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from frechet.networks.weights import load_weights
 
 
 class InceptionV3(torch.nn.Module):
-    """Feature maps of FID's Inception.
+    """Feature maps of the Inception network of FID.
 
     Args:
-        output_blocks: which maps are returned, in ascending order: 0 after the first max pool (64 channels), 1 after
-            the second (192), 2 before the auxiliary classifier's place (768), 3 the pooled features (2048).
-        resize_input: bring images to 299 x 299 first (bilinear, half-pixel centres).
-        normalize_input: bring images from [0, 1] to [-1, 1] first.
-        requires_grad: whether the weights want gradients. Gradients reach the images either way.
-        use_fid_inception: must be true: torchvision's weights are not FID's.
-        weights: a weights file that comes before every other place.
+        output_blocks: indices of the maps to return: 0 after the first max pool (64 channels), 1 after the second (192),
+            2 before the auxiliary classifier (768), 3 the pooled features (2048).
+        resize_input: whether to resize images to 299 x 299 (bilinear, half-pixel centres).
+        normalize_input: whether to scale images from [0, 1] to [-1, 1].
+        requires_grad: whether the weights require gradients. Gradients with respect to the images are always available.
+        use_fid_inception: must be True, since the weights of torchvision are not those of FID.
+        weights: path of a weights file; if None, the usual locations are searched and missing weights are downloaded.
 
     Raises:
-        RequestError: unknown blocks, or torchvision's weights are asked for.
-        WeightsError: the weights cannot be had.
+        RequestError: a block is unknown, or `use_fid_inception` is False.
+        WeightsError: the weights are missing or damaged.
     """
 
     DEFAULT_BLOCK_INDEX = 3
@@ -46,9 +46,12 @@ class InceptionV3(torch.nn.Module):
     ) -> None:
         super().__init__()
         if not use_fid_inception:
-            raise RequestError("use_fid_inception=False asks for torchvision's weights, whose distances are not FID")
+            raise RequestError(
+                "use_fid_inception=False selects the weights of torchvision, whose distances are not FID; use the default, or "
+                "frechet.compat.fastfid with extractor='inception-torchvision'"
+            )
         if not output_blocks or not set(output_blocks) <= {0, 1, 2, 3}:
-            raise RequestError(f"output_blocks are {tuple(output_blocks)}; expected some of 0, 1, 2, 3")
+            raise RequestError(f"output_blocks are {tuple(output_blocks)}; expected a non-empty subset of (0, 1, 2, 3)")
         self.resize_input = resize_input
         self.normalize_input = normalize_input
         self.output_blocks = sorted(output_blocks)
@@ -63,7 +66,14 @@ class InceptionV3(torch.nn.Module):
         )
 
     def forward(self, inp: torch.Tensor) -> list[torch.Tensor]:
-        """(n, 3, h, w) in [0, 1] -> the maps of `output_blocks`, each (n, c, h, w)."""
+        """Compute feature maps.
+
+        Args:
+            inp: images (n, 3, h, w), floating point in [0, 1].
+
+        Returns:
+            The maps of `output_blocks`, in ascending order of the block, each (n, c, h, w).
+        """
         x = inp
         if self.resize_input:
             x = F.interpolate(

@@ -1,6 +1,7 @@
-"""IS-FID-PyTorch's two numbers over this engine: the Inception Score of a dataset of tensors, and FID of two of them.
+"""The functions of IS-FID-PyTorch: the Inception Score of a dataset of tensors and the FID of two datasets.
 
-Its Inception Score is, by its own README, that of sbarratt/inception-score-pytorch, whose arguments and splits these are.
+According to the README of IS-FID-PyTorch, its Inception Score is that of sbarratt/inception-score-pytorch; the arguments
+and splits are the same here.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from frechet.distances.frechet import frechet_terms
 from frechet.distances.gaussian import Gaussian
 from frechet.distances.inception_score import split_inception_scores
 from frechet.errors import RequestError
+from frechet._internal.choices import validate_choice
 from frechet.losses.torch_features import ImageFeatures
 
 N_CLASSES = {"inception": 1008, "inception-torchvision": 1000}
@@ -32,28 +34,31 @@ def inception_score(
     extractor: str = "inception",
     weights: str | None = None,
 ) -> tuple[float, float]:
-    """Mean and deviation (n in the denominator) of the Inception Score over splits, in the order of the images.
+    """Compute the mean and standard deviation of the Inception Score over consecutive splits of a dataset.
 
-    Which number it is: by default that of the official weights, 1008 class scores without bias. The table in
-    IS-FID-PyTorch's README (9.3701 ± 0.1496 for CIFAR-10) was made with torchvision's weights:
-    `extractor="inception-torchvision"`.
+    By default the logits are those of the official weights, 1008 classes without bias. The table in the README of
+    IS-FID-PyTorch (9.3701 ± 0.1496 for CIFAR-10) was computed with the weights of torchvision, which
+    `extractor="inception-torchvision"` selects. Source: Salimans et al. 2016, arXiv:1606.03498.
 
     Args:
-        imgs: a dataset of (3, h, w) tensors or arrays in [-1, 1], or of (image, label) pairs.
-        cuda: compute on CUDA if there is such a device.
-        batch_size: images that run through the network together.
-        resize: resize to 299 x 299 (bilinear, half-pixel centres); if false they must have that size.
-        splits: how many; what is left over of n / splits at the end is dropped.
+        imgs: dataset of tensors or arrays (3, h, w) in [-1, 1], or of (image, label) pairs.
+        cuda: whether to use a CUDA device if there is one.
+        batch_size: number of images per forward pass.
+        resize: whether to resize to 299 x 299 (bilinear, half-pixel centres); if False, images must have that size.
+        splits: number of splits of n // splits images; the remaining images are dropped.
         extractor: "inception" or "inception-torchvision".
-        weights: a weights file that comes before every other place.
+        weights: path of a weights file; if None, the usual locations are searched and missing weights are downloaded.
+
+    Returns:
+        Mean and standard deviation (with the number of splits in the denominator) of the score.
 
     Raises:
-        RequestError: images of another shape or range, fewer than `splits`, an unknown extractor.
-        WeightsError: the weights cannot be had, or have no class scores.
+        RequestError: images have another shape or range of values, there are fewer images than splits, or the extractor
+            is unknown.
+        WeightsError: the weights are missing, damaged or have no classifier.
     """
-    if extractor not in N_CLASSES:
-        raise RequestError(f"no extractor {extractor!r} for is_fid; there is {', '.join(N_CLASSES)}")
-    logits = _extract_features(imgs, N_CLASSES[extractor], cuda, batch_size, resize, extractor, weights)
+    network = _load_network(extractor, N_CLASSES.get(extractor), cuda, weights)
+    logits = _extract_features(network, imgs, batch_size, resize)
     scores = split_inception_scores(logits[: len(logits) // splits * splits], splits)
     return scores.mean, scores.std
 
@@ -68,30 +73,53 @@ def fid(
     extractor: str = "inception",
     weights: str | None = None,
 ) -> float:
-    """The Fréchet distance of two datasets' 2048 features, exact where there are fewer images than these. Arguments as above."""
-    if extractor not in N_CLASSES:
-        raise RequestError(f"no extractor {extractor!r} for is_fid; there is {', '.join(N_CLASSES)}")
-    features = [_extract_features(imgs, 2048, cuda, batch_size, resize, extractor, weights) for imgs in (imgs1, imgs2)]
+    """Compute FID, the Fréchet distance between the 2048 features of two datasets.
+
+    Unlike a matrix square root, this is exact also for fewer images than dimensions. Source: Heusel et al. 2017,
+    arXiv:1706.08500.
+
+    Args:
+        imgs1, imgs2: datasets of tensors or arrays (3, h, w) in [-1, 1], or of (image, label) pairs.
+        cuda: whether to use a CUDA device if there is one.
+        batch_size: number of images per forward pass.
+        resize: whether to resize to 299 x 299 (bilinear, half-pixel centres); if False, images must have that size.
+        extractor: "inception" or "inception-torchvision".
+        weights: path of a weights file; if None, the usual locations are searched and missing weights are downloaded.
+
+    Returns:
+        The distance.
+
+    Raises:
+        RequestError: images have another shape or range of values, a dataset is empty, or the extractor is unknown.
+        TooFewImagesError: a dataset has one image.
+        WeightsError: the weights are missing or damaged.
+    """
+    network = _load_network(extractor, 2048, cuda, weights)
+    features = [_extract_features(network, imgs, batch_size, resize) for imgs in (imgs1, imgs2)]
     return float(frechet_terms(*(Gaussian.from_features(rows.astype(np.float64)) for rows in features)).total)
 
 
-def _extract_features(
-    imgs: Any, dims: int, cuda: bool, batch_size: int, resize: bool, extractor: str, weights: str | None
-) -> np.ndarray:
+def _load_network(extractor: str, dims: int | None, cuda: bool, weights: str | None) -> ImageFeatures:
+    validate_choice(extractor, N_CLASSES, "extractor of is_fid")
     network = ImageFeatures(
         extractor=extractor, dims=dims, preprocessing="pytorch-fid", weights=weights, value_range=(-1.0, 1.0)
-    ).to("cuda" if cuda and torch.cuda.is_available() else "cpu")
+    )
+    return network.to("cuda" if cuda and torch.cuda.is_available() else "cpu")
+
+
+def _extract_features(network: ImageFeatures, imgs: Any, batch_size: int, resize: bool) -> np.ndarray:
     batch_features = []
     with torch.inference_mode():
         for batch in _iter_batches(imgs, batch_size):
             images = torch.stack([torch.as_tensor(image).float() for image in batch]).to(network.device)
             if not resize and tuple(images.shape[2:]) != (INPUT_SIZE, INPUT_SIZE):
                 raise RequestError(
-                    f"images are {tuple(images.shape[2:])}; with resize=False expected ({INPUT_SIZE}, {INPUT_SIZE}): set resize=True"
+                    f"images have size {tuple(images.shape[2:])}; with resize=False expected ({INPUT_SIZE}, {INPUT_SIZE}). "
+                    "Use resize=True to resize them"
                 )
             batch_features.append(network.features(images).cpu().numpy())
     if not batch_features:
-        raise RequestError("got an empty dataset")
+        raise RequestError("the dataset is empty; expected at least two images")
     return np.concatenate(batch_features)
 
 

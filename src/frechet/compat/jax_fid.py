@@ -1,10 +1,10 @@
-"""The functions of jax-fid-parallel and of jax-fid, over this engine.
+"""The functions of jax-fid-parallel and jax-fid.
 
     from frechet.compat.jax_fid import get_fid_network, fid_from_stats      # jax-fid-parallel's fid.py
     from frechet.compat.jax_fid import compute_frechet_distance, compute_statistics   # jax-fid's fid.py
 
-The features are those of the official weights that both have as a pickle, read from the official file. Means and
-covariances come in two orders, as there: `fid_from_stats(mu1, sigma1, mu2, sigma2)`, but
+Both tools distribute the official weights as a pickle; here they are read from the official file. As in these tools, the
+order of the arguments differs: `fid_from_stats(mu1, sigma1, mu2, sigma2)`, but
 `compute_frechet_distance(mu1, mu2, sigma1, sigma2)`.
 """
 
@@ -30,21 +30,22 @@ _INPUT_SHAPE = (299, 299, 3)
 
 
 def get_fid_network(weights: str | Path | None = None) -> Callable[[Any], Any]:
-    """jax-fid-parallel's network: images in, activations out, on all local devices.
+    """Load the network of jax-fid-parallel, which maps images to activations on all local devices.
 
-    It reproduces that network's activations in float32 products (there JAX's default, bfloat16 on a TPU and TF32 on a
-    GPU). The images are taken as they are: how they were resized decides the number (half-pixel `jax.image.resize` gives
-    ADM 11.05, TensorFlow's resize the published 10.94); `frechet.jax` resizes by convention.
+    Matrix products are computed in float32, whereas jax-fid-parallel uses the default of JAX (bfloat16 on a TPU, TF32 on
+    a GPU). The images are not resized, and the resize decides the value: for ADM, `jax.image.resize` with half-pixel
+    centres gives 11.05, the resize of TensorFlow the published 10.94. `frechet.jax.network` resizes images itself.
 
     Args:
-        weights: a weights file that comes before every other place.
+        weights: path of a weights file; if None, the usual locations are searched and missing weights are downloaded.
 
     Returns:
-        images (n, 299, 299, 3) -> (n, 1, 1, 2048); or, with a leading axis of as many devices,
-        (devices, n, 299, 299, 3) -> (devices, n, 1, 1, 2048). Floating point in [-1, 1].
+        A function of images, floating point in [-1, 1]: (n, 299, 299, 3) -> (n, 1, 1, 2048) or, with a leading axis of
+        devices, (devices, n, 299, 299, 3) -> (devices, n, 1, 1, 2048). It raises RequestError for images of another
+        shape, dtype or range of values, and for another number of devices.
 
     Raises:
-        RequestError: images of another shape, dtype or range, or another number of devices.
+        WeightsError: the weights are missing or damaged.
     """
     import jax
 
@@ -69,16 +70,24 @@ def get_fid_network(weights: str | Path | None = None) -> Callable[[Any], Any]:
 
 
 def fid_from_stats(mu1: Any, sigma1: Any, mu2: Any, sigma2: Any, *, ridge: float = 0.0) -> float:
-    """jax-fid-parallel's distance of two Gaussians, without its ridge: the exact squared Fréchet distance.
+    """Compute the squared Fréchet distance between two Gaussians, with the signature of jax-fid-parallel.
 
     Args:
-        mu1, mu2: (d,).
-        sigma1, sigma2: (d, d).
-        ridge: added to the diagonals under the root; 1e-6 reproduces jax-fid-parallel's own number, which is smaller by about
-            twice the ridge's share of that trace.
+        mu1, mu2: means (d,).
+        sigma1, sigma2: covariances (d, d).
+        ridge: number that is added to the diagonals under the matrix square root. The default gives the exact distance;
+            1e-6 reproduces jax-fid-parallel, whose value is slightly smaller.
+
+    Returns:
+        The distance.
 
     Raises:
-        Mismatch: the shapes differ.
+        MismatchError: the shapes differ.
+        StatisticsError: an array holds NaN or infinity.
+
+    Example:
+        >>> fid_from_stats(np.zeros(2), np.eye(2), np.ones(2), np.eye(2))
+        2.0
     """
     mu1, sigma1, mu2, sigma2 = (np.asarray(array, np.float64) for array in (mu1, sigma1, mu2, sigma2))
     ridge_matrix = ridge * np.eye(len(sigma1))
@@ -87,15 +96,25 @@ def fid_from_stats(mu1: Any, sigma1: Any, mu2: Any, sigma2: Any, *, ridge: float
 
 
 def compute_frechet_distance(mu1: Any, mu2: Any, sigma1: Any, sigma2: Any, eps: float = 1e-6) -> float:
-    """jax-fid's distance, both means first; exact where its matrix square root is not (singular covariances).
+    """Compute the squared Fréchet distance between two Gaussians, with the signature of jax-fid (both means first).
+
+    The result is exact also for singular covariances, for which the matrix square root of jax-fid is not.
 
     Args:
-        mu1, mu2: (d,).
-        sigma1, sigma2: (d, d).
-        eps: accepted and not used: nothing is added to a diagonal here.
+        mu1, mu2: means (d,).
+        sigma1, sigma2: covariances (d, d).
+        eps: ignored; nothing is added to the diagonals.
+
+    Returns:
+        The distance.
 
     Raises:
-        Mismatch: the shapes differ.
+        MismatchError: the shapes differ.
+        StatisticsError: an array holds NaN or infinity.
+
+    Example:
+        >>> compute_frechet_distance(np.zeros(2), np.ones(2), np.eye(2), np.eye(2))
+        2.0
     """
     return calculate_frechet_distance(mu1, sigma1, mu2, sigma2, eps)
 
@@ -107,18 +126,24 @@ def compute_statistics(
     batch_size: int = 1,
     img_size: tuple[int, int] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """jax-fid's mean and covariance of a folder, but for its last, shorter batch: jax-fid drops it, here it counts.
+    """Compute the mean and covariance of the features of a folder, with the signature of jax-fid.
+
+    jax-fid drops the last batch if it is shorter than `batch_size`; here its images are counted.
 
     Args:
-        path: a folder of images of one size (or of any, with `img_size`), or an .npz with mu and sigma.
-        params: what `apply_fn` takes first.
-        apply_fn: (params, images (n, h, w, 3) float32 in [-1, 1]) -> activations, n first; for instance
-            `frechet.jax.network(value_range=(-1, 1))` gives both.
-        batch_size: images that run together.
-        img_size: resize by Pillow's bilinear filter to this (width, height) and round, as jax-fid does.
+        path: folder of images of one size (of any sizes with `img_size`), or an .npz file with mu and sigma.
+        params: first argument of `apply_fn`.
+        apply_fn: function (params, images) -> activations with n as first axis, for images (n, h, w, 3), float32 in
+            [-1, 1]. `frechet.jax.network(value_range=(-1, 1))` returns both.
+        batch_size: number of images per call of `apply_fn`.
+        img_size: (width, height) to which images are resized, with the bilinear filter of Pillow and rounding to 8 bits,
+            as in jax-fid; None for no resize.
+
+    Returns:
+        Mean (d,) and unbiased covariance (d, d), float64.
 
     Raises:
-        SourceError: images of several sizes without `img_size`, or no images at all.
+        SourceError: the folder has no images, or images of several sizes and `img_size` is None.
     """
     if str(path).endswith(".npz"):
         stored = read_statistics(Path(path))
@@ -129,7 +154,9 @@ def compute_statistics(
     for start in range(0, len(image_refs), batch_size):
         images = [_resize(decode(image_ref).rgb, img_size) for image_ref in image_refs[start : start + batch_size]]
         if len({image.shape for image in images}) != 1:
-            raise SourceError(f"{path} holds images of several sizes; say img_size=(width, height)")
+            raise SourceError(
+                f"{path} holds images of several sizes; expected one. Pass img_size=(width, height) to resize them"
+            )
         batch = 2 * (np.stack(images) / np.float32(255)) - 1
         features = np.asarray(apply_fn(params, batch)).reshape(len(batch), -1)
         moments = (moments or RunningMoments.empty(features.shape[1])).update(features)
@@ -146,10 +173,12 @@ def _resize(rgb: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
 def _validate_images(images: Any, devices: int) -> None:
     if images.ndim not in (4, 5) or tuple(images.shape[-3:]) != _INPUT_SHAPE:
         raise RequestError(
-            f"images have shape {tuple(images.shape)}; expected (n, 299, 299, 3) or (devices, n, 299, 299, 3). frechet.jax "
-            "resizes by convention"
+            f"images have shape {tuple(images.shape)}; expected (n, 299, 299, 3) or (devices, n, 299, 299, 3). "
+            "Resize them, or use frechet.jax.network, which resizes images itself"
         )
     if np.dtype(images.dtype).kind in "iub":
-        raise RequestError(f"images are {images.dtype}; expected floating point in [-1, 1]: images / 127.5 - 1")
+        raise RequestError(f"images are {images.dtype}; expected floating point in [-1, 1]. Pass images / 127.5 - 1")
     if images.ndim == 5 and images.shape[0] != devices:
-        raise RequestError(f"the leading axis has {images.shape[0]} parts for {devices} devices; expected one each")
+        raise RequestError(
+            f"the leading axis has length {images.shape[0]}, but there are {devices} devices; expected one batch per device"
+        )

@@ -1,10 +1,10 @@
-"""pytorch-fid's command and functions, over this engine.
+"""The command and functions of pytorch-fid.
 
-    python -m frechet.compat.pytorch_fid PATH PATH [pytorch-fid's flags]
+    python -m frechet.compat.pytorch_fid PATH PATH [flags of pytorch-fid]
 
-A program written for `pytorch_fid.fid_score` and `pytorch_fid.inception` runs with this module imported in their place.
-It gives pytorch-fid's number, but for one thing: where covariances are singular it gives the exact distance, from which
-pytorch-fid's matrix square root differs by up to 1e-4 of its value.
+A program written for `pytorch_fid.fid_score` and `pytorch_fid.inception` can import this module instead. The values are
+those of pytorch-fid, with one exception: for singular covariances the distance is exact, and the matrix square root of
+pytorch-fid differs from it by up to 1e-4 of the value.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ IMAGE_EXTENSIONS = {"bmp", "jpg", "jpeg", "pgm", "png", "ppm", "tif", "tiff", "w
 
 
 def __getattr__(name: str) -> Any:
-    if name == "InceptionV3":  # a torch module: torch is loaded for those who ask for it
+    if name == "InceptionV3":  # imported on first use, since it needs torch
         from frechet.compat.inception_v3 import InceptionV3
 
         return InceptionV3
@@ -54,26 +54,37 @@ def __getattr__(name: str) -> Any:
 
 
 def calculate_frechet_distance(mu1: Any, sigma1: Any, mu2: Any, sigma2: Any, eps: float = 1e-6) -> float:  # noqa: ARG001
-    """The squared Fréchet distance of two Gaussians.
+    """Compute the squared Fréchet distance between two Gaussians.
+
+    Source: Dowson & Landau 1982; Heusel et al. 2017, arXiv:1706.08500.
 
     Args:
-        mu1, mu2: (d,).
-        sigma1, sigma2: (d, d).
-        eps: accepted and not used: nothing is added to a diagonal here.
+        mu1, mu2: means (d,).
+        sigma1, sigma2: covariances (d, d).
+        eps: ignored; nothing is added to the diagonals.
+
+    Returns:
+        The distance.
 
     Raises:
-        Mismatch: the shapes differ.
-        StatisticsError: a number is not finite, or a covariance none.
+        MismatchError: the shapes differ.
+        StatisticsError: an array holds NaN or infinity, or is not a covariance matrix.
+
+    Example:
+        >>> calculate_frechet_distance(np.zeros(2), np.eye(2), np.ones(2), np.eye(2))
+        2.0
     """
     means = [np.atleast_1d(np.asarray(mu, np.float64)) for mu in (mu1, mu2)]
     covariances = [np.atleast_2d(np.asarray(sigma, np.float64)) for sigma in (sigma1, sigma2)]
     if means[0].shape != means[1].shape or covariances[0].shape != covariances[1].shape:
         raise MismatchError(
-            f"means of shape {means[0].shape} and {means[1].shape}, covariances of shape {covariances[0].shape} and "
-            f"{covariances[1].shape}; expected equal ones"
+            f"the means have shapes {means[0].shape} and {means[1].shape}, the covariances {covariances[0].shape} and "
+            f"{covariances[1].shape}; expected equal shapes. Compute both from features of the same layer"
         )
     if not all(np.isfinite(array).all() for array in (*means, *covariances)):
-        raise StatisticsError("a mean or covariance holds NaN or infinity; look for images without finite features")
+        raise StatisticsError(
+            "a mean or covariance holds NaN or infinity; check the features for images that are not finite"
+        )
     return frechet_terms(*(Gaussian(mu, covariance=sigma) for mu, sigma in zip(means, covariances, strict=True))).total
 
 
@@ -85,10 +96,22 @@ def get_activations(
     device: str | torch.device = "cpu",
     num_workers: int = 1,
 ) -> np.ndarray:
-    """Features of image files by a model that returns maps.
+    """Compute the features of image files with a model that returns feature maps, averaged over pixels.
+
+    Args:
+        files: paths of n image files.
+        model: module whose first output is a map (batch, dims, h, w), such as `InceptionV3`.
+        batch_size: number of images per forward pass; images of different sizes run one by one.
+        dims: number of features d.
+        device: device of the model.
+        num_workers: number of decoding threads.
 
     Returns:
-        (n, dims) float64.
+        Features (n, dims), float64.
+
+    Raises:
+        SourceError: a file is missing.
+        ImageDecodeError: a file cannot be decoded.
     """
     from concurrent.futures import ThreadPoolExecutor
 
@@ -102,8 +125,8 @@ def get_activations(
         for start in range(0, len(image_refs), batch_size):
             decoded = pool.map(decode, image_refs[start : start + batch_size])
             images = [torch.tensor(image.rgb).permute(2, 0, 1).float().div_(255) for image in decoded]
-            same = len({image.shape for image in images}) == 1
-            batches = [torch.stack(images)] if same else [image[None] for image in images]
+            has_one_size = len({image.shape for image in images}) == 1
+            batches = [torch.stack(images)] if has_one_size else [image[None] for image in images]
             maps = [model(batch.to(device))[0].mean((2, 3)) for batch in batches]
             features[start : start + batch_size] = torch.cat(maps).cpu().numpy()
     return features
@@ -117,7 +140,23 @@ def calculate_activation_statistics(
     device: str | torch.device = "cpu",
     num_workers: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (dims,) and covariance (dims, dims) of the features of image files."""
+    """Compute the mean and covariance of the features of image files.
+
+    Args:
+        files: paths of n image files.
+        model: module whose first output is a map (batch, dims, h, w), such as `InceptionV3`.
+        batch_size: number of images per forward pass.
+        dims: number of features d.
+        device: device of the model.
+        num_workers: number of decoding threads.
+
+    Returns:
+        Mean (dims,) and unbiased covariance (dims, dims), float64.
+
+    Raises:
+        SourceError: a file is missing.
+        ImageDecodeError: a file cannot be decoded.
+    """
     features = get_activations(files, model, batch_size, dims, device, num_workers)
     return features.mean(axis=0), np.cov(features, rowvar=False)
 
@@ -129,7 +168,23 @@ def calculate_fid_given_paths(
     dims: int = 2048,
     num_workers: int | None = 1,
 ) -> float:
-    """FID of two paths, each a flat folder or an .npz with mu and sigma."""
+    """Compute FID between two paths.
+
+    Args:
+        paths: two paths, each a folder with images directly in it, or an .npz file with mu and sigma.
+        batch_size: number of images per forward pass; None chooses it.
+        device: device such as "cpu" or "cuda:0"; None chooses it.
+        dims: number of features: 64, 192, 768 or 2048.
+        num_workers: number of decoding threads; 0 or None for one per core.
+
+    Returns:
+        The distance.
+
+    Raises:
+        SourceError: a path does not exist or holds no images.
+        TooFewImagesError: a folder holds one image.
+        WeightsError: the weights are missing or damaged.
+    """
     inputs = [_open_input(path) for path in paths]
     settings: dict[str, Any] = {
         "batch_size": batch_size,
@@ -148,7 +203,20 @@ def save_fid_stats(
     dims: int = 2048,
     num_workers: int | None = 1,
 ) -> None:
-    """Write statistics of the folder paths[0] to paths[1] (.npz is added where it lacks)."""
+    """Compute statistics of a folder and write them to a file.
+
+    Args:
+        paths: a folder with images directly in it, and the output file; the suffix .npz is added if it is missing.
+        batch_size: number of images per forward pass; None chooses it.
+        device: device such as "cpu" or "cuda:0"; None chooses it.
+        dims: number of features: 64, 192, 768 or 2048.
+        num_workers: number of decoding threads; 0 or None for one per core.
+
+    Raises:
+        OutputError: the output file exists.
+        SourceError: the folder does not exist or holds no images.
+        WeightsError: the weights are missing or damaged.
+    """
     folder, out = Path(paths[0]), Path(paths[1])
     out = out if out.suffix == ".npz" else out.with_name(f"{out.name}.npz")
     if out.exists():
@@ -168,21 +236,35 @@ def _open_input(path: str | Path) -> ImageSource | Any:
     files = sorted(file for extension in IMAGE_EXTENSIONS for file in path.glob(f"*.{extension}"))
     if not files:
         raise SourceError(
-            f"{path} has no images directly in it: pytorch-fid looks in one flat folder for {', '.join(sorted(IMAGE_EXTENSIONS))} "
-            "in lower case. frechet score looks further."
+            f"{path} has no images directly in it; pytorch-fid reads only files with the extensions "
+            f"{', '.join(sorted(IMAGE_EXTENSIONS))}, in lower case, and no subfolders. Use frechet score, which reads other images too"
         )
     return FolderSource.from_files(files, str(path))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """pytorch-fid's command line."""
-    parser = argparse.ArgumentParser(prog="python -m frechet.compat.pytorch_fid", description="FID of two paths.")
-    parser.add_argument("--batch-size", type=int, default=None, help="images that run together (pytorch-fid: 50)")
-    parser.add_argument("--num-workers", type=int, default=process_cpu_count(), help="decoding threads")
-    parser.add_argument("--device", default=None, help="like cuda, cuda:0 or cpu")
-    parser.add_argument("--dims", type=int, default=2048, choices=[64, 192, 768, 2048], help="which layer's features")
-    parser.add_argument("--save-stats", action="store_true", help="save statistics of the first path to the second")
-    parser.add_argument("path", nargs=2, help="a flat folder of images, or an .npz with mu and sigma")
+    """Run the command line of pytorch-fid.
+
+    Args:
+        argv: arguments; those of the process if None.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m frechet.compat.pytorch_fid", description="Compute FID between two paths."
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=None, help="Number of images per forward pass (pytorch-fid: 50)."
+    )
+    parser.add_argument("--num-workers", type=int, default=process_cpu_count(), help="Number of decoding threads.")
+    parser.add_argument("--device", default=None, help="Device, such as cuda, cuda:0 or cpu.")
+    parser.add_argument(
+        "--dims",
+        type=int,
+        default=2048,
+        choices=[64, 192, 768, 2048],
+        help="Number of features, which selects the layer.",
+    )
+    parser.add_argument("--save-stats", action="store_true", help="Write statistics of the first path to the second.")
+    parser.add_argument("path", nargs=2, help="Folder of images without subfolders, or .npz file with mu and sigma.")
     args = parser.parse_args(argv)
     if args.save_stats:
         save_fid_stats(args.path, args.batch_size, args.device, args.dims, args.num_workers)

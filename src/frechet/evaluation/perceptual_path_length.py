@@ -19,6 +19,7 @@ from frechet.features.registry import find_extractor
 from frechet.features.spec import get_qualified_name
 from frechet.metrics import METRICS
 from frechet.preprocessing.registry import validate_value_range
+from frechet.preprocessing.value_range import is_out_of_range, make_range_error
 from frechet.results import Score
 from frechet.version import __version__
 
@@ -141,12 +142,9 @@ class _FeatureDistance:
                 "(n, 3, h, w), return x.transpose(0, 2, 3, 1)"
             )
         low, high = self.value_range if images.dtype.kind == "f" else (0, 255)
-        slack = 0.01 * (high - low)
-        if not (images.min() >= low - slack and images.max() <= high + slack):
-            raise SourceError(
-                f"the generator's images range from {images.min():.4g} to {images.max():.4g}; expected {low:g} to {high:g}. "
-                "Clamp them, or pass value_range=(low, high), e.g. (-1, 1)"
-            )
+        lowest, highest = float(images.min()), float(images.max())
+        if np.isnan(lowest) or is_out_of_range(lowest, highest, (low, high)):
+            raise SourceError(f"the generator's {make_range_error(lowest, highest, (low, high))}")
         self.has_uint8_images = self.has_uint8_images or images.dtype == np.uint8
         return self._resize((images.astype(float) - low) * (255 / (high - low)))
 

@@ -17,6 +17,7 @@ from frechet.errors import RequestError
 from frechet.features.loading import load_network
 from frechet.features.spec import FeatureSpec
 from frechet.preprocessing.registry import Preprocessing, validate_value_range
+from frechet.preprocessing.value_range import is_out_of_range, make_range_error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,12 +157,8 @@ def _find_out_of_range(images: Any, low: float, high: float) -> jax.Array:
     Raises:
         RequestError: some images do, and the array is not traced.
     """
-    slack = 0.01 * (high - low)
-    minima, maxima = images.min(axis=(1, 2, 3)), images.max(axis=(1, 2, 3))
-    out_of_range = (minima < low - slack) | (maxima > high + slack)
+    lowest, highest = images.min(axis=(1, 2, 3)), images.max(axis=(1, 2, 3))
+    out_of_range: jax.Array = is_out_of_range(lowest, highest, (low, high))
     if not is_traced(out_of_range) and bool(out_of_range.any()):
-        raise RequestError(
-            f"images range from {float(minima.min()):.4g} to {float(maxima.max()):.4g}; expected {low:g} to {high:g}. "
-            "Clamp them, or pass value_range=(low, high), e.g. (-1, 1)"
-        )
+        raise make_range_error(float(lowest.min()), float(highest.max()), (low, high))
     return out_of_range

@@ -1,15 +1,17 @@
-"""Metrics of training loops: torchmetrics' interface, this engine's numbers.
+"""Metrics for PyTorch training loops with the interface of torchmetrics.
 
-    fid = FID("reference.npz")                                 # a statistics file, or update(images, real=True)
+    fid = FID("reference.npz")                                 # a statistics file; without one, update(images, real=True)
     for images in batches:
-        fid.update(images)                                     # (n, 3, h, w), uint8 or floats in [0, 1]
-    fid.compute(), fid.score()                                 # a tensor; the same with interval and provenance
+        fid.update(images)                                     # (n, 3, h, w), uint8 or floating point in [0, 1]
+    fid.compute(), fid.score()                                 # a tensor; a Score with interval and provenance
 
-Floats are rounded to 8 bits first, as if the images had been saved, so that the numbers are those of `frechet score`.
+Floating-point images are rounded to 8 bits first, as if they had been saved to files, so that the values equal those of
+`frechet score`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -22,13 +24,14 @@ from torchmetrics import Metric
 
 from frechet._internal.choices import validate_choice
 from frechet.distances.gaussian import FLOAT64_EPS
-from frechet.errors import NonFiniteFeaturesError, RequestError, TooFewImagesError
+from frechet.errors import RequestError, TooFewImagesError
 from frechet.evaluation.compute import as_layers, compute_scores
 from frechet.evaluation.plan import MetricPlan, plan_metrics
 from frechet.features.registry import EXTRACTORS
 from frechet.losses.reference import load_reference, validate_reference
-from frechet.losses.torch_features import ImageFeatures
+from frechet.losses.torch_features import ImageFeatures, validate_finite_features, validate_image_tensor
 from frechet.preprocessing.registry import validate_value_range
+from frechet.preprocessing.value_range import is_out_of_range, make_range_error
 from frechet.results import Score, Scores
 from frechet.statistics.feature_statistics import FeatureStatistics
 from frechet.statistics.moments import RunningMoments
@@ -37,24 +40,33 @@ from frechet.version import __version__
 
 
 class ImageMetric(Metric):
-    """Metrics of generated images against real ones, from one pass of the network.
+    """Metrics of generated images, against real images if a metric needs them, from one pass of the network.
+
+    The states are sums (added over ranks) and feature rows (concatenated over ranks, any number on each). All rows are kept
+    if a metric needs them; otherwise a sample of at most max(8 d, 8192) rows is kept for the interval. The sums are float64;
+    on MPS, which has no float64, they stay on the CPU.
 
     Args:
-        reference: a statistics file or `Statistics` of the real images; without it they come by `update(..., real=True)`.
-        metrics: keys of the table of metrics; by default the Fréchet distance of the extractor's features.
-        extractor, dims, convention, weights, precision: as in `frechet.score`.
-        value_range: the values that stand for black and white in images of floats.
-        reset_real_features: whether `reset` forgets the real images too.
-        **options: torchmetrics' own, such as `sync_on_compute` or `process_group`.
-
-    The states are sums (added over ranks) and feature rows (gathered over ranks, of any number on each, also none). Rows
-    are kept of every image where a metric needs them, else of at most 8 d (and 8,192 of few dimensions); the sums are float64,
-    on MPS on the processor.
+        reference: the path of a statistics file, or `frechet.Statistics`, of the real images. If None, the real images are
+            passed by `update(images, real=True)`.
+        metrics: names of metrics as in `frechet.score`; by default the Fréchet distance of the extractor's features.
+        extractor, dims, preprocessing, weights, precision: as in `frechet.score`.
+        value_range: pixel values (black, white) of floating-point images.
+        reset_real_features: whether `reset` also discards the real images.
+        **options: arguments of `torchmetrics.Metric`, such as `sync_on_compute` or `process_group`.
 
     Raises:
-        RequestError: an unknown name; what exists is named.
-        Mismatch: the reference was made in another way.
-        WeightsError: the weights cannot be had.
+        RequestError: a name is unknown, or a metric cannot be computed from these features or this reference.
+        MismatchError: the reference has another extractor, layer, preprocessing, precision or other weights.
+        WeightsError: the weights are missing or damaged.
+
+    Example:
+        >>> metric = ImageMetric(metrics=["kid", "precision"], extractor="efficientnet-lite0")
+        >>> images = torch.randint(0, 256, (2, 8, 3, 32, 32), dtype=torch.uint8)
+        >>> metric.update(images[0])
+        >>> metric.update(images[1], real=True)
+        >>> sorted(metric.compute())
+        ['kid', 'precision']
     """
 
     full_state_update = False
@@ -78,22 +90,23 @@ class ImageMetric(Metric):
     ) -> None:
         super().__init__(**options)
         self.value_range = validate_value_range(value_range)
-        extractor_options: Any = {
+        feature_options: Any = {
             "extractor": extractor,
             "dims": dims,
             "preprocessing": preprocessing,
             "precision": precision,
         }
-        reference = _load_reference(reference, extractor_options)  # first: what is mistyped should not cost a download
-        network = ImageFeatures(**extractor_options, weights=weights, value_range=(0.0, 255.0))
-        # not a submodule: DistributedDataParallel would send its weights around at every step
+        # before the network, so that a wrong reference does not cost a download
+        loaded = None if reference is None else load_reference(reference, **feature_options)
+        network = ImageFeatures(**feature_options, weights=weights, value_range=(0.0, 255.0))
+        # not a submodule: DistributedDataParallel would broadcast its weights at every step
         object.__setattr__(self, "_network", network.eval())
         self.spec = network.spec
         self.metrics = None if metrics is None else tuple(metrics)
         self.reset_real_features = reset_real_features
-        self.reference = reference
-        if reference is not None:
-            validate_reference(reference, network.spec, network.dims)
+        self.reference: FeatureStatistics | None = loaded
+        if self.reference is not None:
+            validate_reference(self.reference, network.spec, network.dims)
         plan = self._make_plan()
         self._keeps_all_rows = any(plan.layers.values())
         self._add_identity_state()
@@ -102,24 +115,21 @@ class ImageMetric(Metric):
             self._add_states(image_set, network.dims)
 
     def update(self, images: torch.Tensor, real: bool = False, mask: torch.Tensor | None = None) -> None:
-        """Count a batch.
+        """Add a batch of images.
 
         Args:
-            images: (n, 3, h, w), uint8 or floating point in `value_range`, on this metric's device; n may be 0.
-            real: whether they are real ones.
-            valid: (n,) bool; False leaves an image out, such as one that a sampler repeated to fill a batch.
+            images: (n, 3, h, w), uint8 or floating point in `value_range`, on the metric's device; n may be 0.
+            real: whether the images are real rather than generated.
+            mask: (n,) bool, False for images that are not counted, such as those a sampler repeats to fill a batch.
 
         Raises:
-            RequestError: images of another shape, dtype, range or device, or real ones beside a stored reference.
-            BadFeatures: NaN or infinity came out of the network.
+            RequestError: the images have another shape, dtype, device or range of values, or real images are passed
+                although the metric uses none or has a reference.
+            NonFiniteFeaturesError: the network returned NaN or infinity; the message names the image by its index.
         """
         if real and "real_n" not in self._defaults:
-            reason = (
-                "the metric is of generated images alone"
-                if self.reference is None
-                else "the reference is stored already"
-            )
-            raise RequestError(f"real images are given, but {reason}; leave them out")
+            reason = "its metrics use none" if self.reference is None else "it was created with a reference"
+            raise RequestError(f"update was called with real=True, but this metric takes no real images: {reason}")
         pixels = self._quantize(images)
         if mask is not None:
             pixels = pixels[_validate_mask(mask, len(images)).to(pixels.device)]
@@ -127,49 +137,63 @@ class ImageMetric(Metric):
             self._accumulate(_IMAGE_SETS[real], self._extract_features(pixels))
 
     def forward(self, *args: Any, **kwargs: Any) -> None:
-        """Count a batch. Nothing comes back: a batch alone has no distance worth a decomposition."""
+        """Add a batch of images, as `update` does, and return None. Call `compute` for the value."""
         self.update(*args, **kwargs)
 
     def compute(self) -> Any:
-        """{metric: its value}, of the images of all ranks; float64 where the device has it.
+        """Compute the metrics of the images of all ranks.
+
+        Returns:
+            Mapping from the name of each metric to its value, a scalar tensor, float64 (float32 on MPS).
 
         Raises:
-            TooFewImages: fewer than two on a side.
+            TooFewImagesError: there are fewer than two generated, or fewer than two real images.
         """
         return {name: self._as_tensor(score.value) for name, score in self._compute_scores("none").items()}
 
     def scores(self, *, interval: str = "auto") -> Scores:
-        """The same with intervals and provenance, as `frechet.score` gives them. Every rank must call it."""
+        """Compute the metrics with confidence intervals and provenance. Every rank must call it.
+
+        Args:
+            interval: method of the confidence interval, as in `frechet.score`; "none" for no interval.
+
+        Returns:
+            The scores of the images of all ranks.
+
+        Raises:
+            TooFewImagesError: there are fewer than two generated, or fewer than two real images.
+        """
         with self.sync_context(
             dist_sync_fn=self.dist_sync_fn, should_sync=self._to_sync, should_unsync=self._should_unsync
         ):
             return self._compute_scores(interval)
 
     def reset(self) -> None:
-        """Forget the images; the real ones only if `reset_real_features`."""
+        """Discard the images; the real ones only if `reset_real_features` is set."""
         names = () if self.reset_real_features else [name for name in self._defaults if name.startswith("real_")]
         kept = {name: _copy_state(getattr(self, name)) for name in names}
-        with torch.inference_mode(False):  # else nothing could be added outside of it any more
-            super().reset()  # which empties lists in place
+        with torch.inference_mode(False):  # inference tensors could not be updated in place outside of inference mode
+            super().reset()  # clears lists in place
         for name, state in kept.items():
             setattr(self, name, state)
 
     def set_dtype(self, dst_type: str | torch.dtype) -> ImageMetric:  # noqa: ARG002, torchmetrics' signature
-        """Nothing: sums of fewer bits would be another number."""
+        """Return the metric unchanged, since sums of lower precision would change its value."""
         return self
 
     def _make_plan(self) -> MetricPlan:
-        """What to compute.
+        """Plan the metrics.
 
         Raises:
-            RequestError: a metric is unknown, or not for these features, or needs more than the reference holds.
+            RequestError: a metric is unknown, needs another layer, or needs more than the reference holds.
         """
         plan = plan_metrics(self.metrics, self.spec)
         plan = plan.restrict_to({"reference": self.reference}) if self.reference is not None else plan
         for request in plan.requests:
             if request.metric.layer not in ("features", self.spec.layer):
                 raise RequestError(
-                    f"{request.key} is of the {request.metric.layer} layer, these features of {self.spec.layer}"
+                    f"{request.key} needs the {request.metric.layer} layer, but the features are from layer {self.spec.layer}; "
+                    "use a metric object of its own for it (InceptionScore for 'is')"
                 )
         if plan.unavailable:
             raise next(iter(plan.unavailable.values()))
@@ -185,52 +209,40 @@ class ImageMetric(Metric):
         return compute_scores(self._make_plan(), layers, interval=interval, backend="torch", device=str(self.device))
 
     def _add_identity_state(self) -> None:
-        """Tell what the other states are of: a `MetricCollection` takes metrics whose states are equal after the first batch for
-        one, and never updates the second again. Equal they are after an empty batch, and as long as no rows are thinned out.
+        """Add a state that identifies what the other states were computed from.
+
+        A `MetricCollection` merges metrics whose states are equal after the first batch and then updates only one of them.
+        After an empty batch, or before rows are subsampled, the other states of different metrics can be equal.
         """
         identity = repr((self.spec, self._keeps_all_rows, self.value_range, self.reset_real_features))
-        self.add_state("kind", torch.tensor(list(sha256(identity.encode()).digest()), dtype=torch.uint8), "max")
+        self.add_state("identity", torch.tensor(list(sha256(identity.encode()).digest()), dtype=torch.uint8), "max")
 
     def _add_states(self, image_set: str, dims: int) -> None:
         self.add_state(f"{image_set}_n", torch.zeros((), dtype=torch.int64), "sum")
         self.add_state(f"{image_set}_total", torch.zeros(dims, dtype=torch.float64), "sum")
         self.add_state(f"{image_set}_outer", torch.zeros(dims, dims, dtype=torch.float64), "sum")
         self.add_state(f"{image_set}_rows", [], "cat")
-        self.add_state(f"{image_set}_places", [], "cat")
+        self.add_state(f"{image_set}_indices", [], "cat")
 
     def _quantize(self, images: torch.Tensor) -> torch.Tensor:
-        """(n, 3, h, w) float32 whole numbers in 0..255."""
-        if not isinstance(images, torch.Tensor) or images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape[2:]:
-            given = tuple(images.shape) if isinstance(images, torch.Tensor) else type(images).__name__
-            raise RequestError(
-                f"images are {given}; expected a tensor (n, 3, h, w). Grey ones: images.expand(-1, 3, -1, -1)"
-            )
-        if images.device != self.device:
-            raise RequestError(
-                f"images are on {images.device} and the metric on {self.device}; move it: metric.to(...)"
-            )
+        """Validate images and convert them to float32 whole numbers in 0..255."""
+        validate_image_tensor(images, self.device)
         if images.dtype == torch.uint8:
             return images.float()
         if not images.is_floating_point():
-            raise RequestError(f"images are {images.dtype}; expected uint8, or floats in {self.value_range}")
+            raise RequestError(f"images are {images.dtype}; expected uint8, or floating point in {self.value_range}")
         low, high = self.value_range
         x = images.float()
-        slack = 0.01 * (high - low)
-        if len(x) and not bool(((x >= low - slack) & (x <= high + slack)).all()):
-            raise RequestError(
-                f"images range from {float(x.min()):.4g} to {float(x.max()):.4g}; expected {low:g} to {high:g}. Clamp them, "
-                "or say value_range=(black, white), for instance (-1, 1)"
-            )
+        if len(x):
+            lowest, highest = (float(value) for value in torch.aminmax(x))
+            if math.isnan(lowest) or is_out_of_range(lowest, highest, self.value_range):
+                raise make_range_error(lowest, highest, self.value_range)
         return ((x - low) * (255 / (high - low))).clamp(0, 255).round()
 
     def _extract_features(self, images: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
             features: torch.Tensor = self._network.features(images)
-        is_nonfinite = ~torch.isfinite(features).all(dim=1)
-        if bool(is_nonfinite.any()):
-            raise NonFiniteFeaturesError(
-                f"the network gave NaN or infinity for image {int(is_nonfinite.int().argmax())} of the batch"
-            )
+        validate_finite_features(features)
         return features
 
     def _accumulate(self, image_set: str, features: torch.Tensor) -> None:
@@ -240,31 +252,33 @@ class ImageMetric(Metric):
         outer.addmm_(wide.T, wide)
         first = int(n)
         n += len(features)
-        rank, world = (dist.get_rank(), dist.get_world_size()) if _is_distributed() else (0, 1)
-        indices = (first + torch.arange(len(features), device=features.device)) * world + rank
+        is_distributed = dist.is_available() and dist.is_initialized()
+        rank, world_size = (dist.get_rank(), dist.get_world_size()) if is_distributed else (0, 1)
+        indices = (first + torch.arange(len(features), device=features.device)) * world_size + rank
         getattr(self, f"{image_set}_rows").append(features)
-        getattr(self, f"{image_set}_places").append(indices)
+        getattr(self, f"{image_set}_indices").append(indices)
         self._subsample_rows(image_set, features.shape[1])
 
     def _subsample_rows(self, image_set: str, dims: int) -> None:
-        """Keep no more rows than an interval needs, where no metric needs them all."""
+        """Keep only as many rows as an interval needs, unless a metric needs them all."""
         kept = getattr(self, f"{image_set}_rows")
         if self._keeps_all_rows or sum(map(len, kept)) < max(8 * dims, 2 * MAX_SAMPLE_ROWS):
             return
         sample = self._sample_rows(image_set, MAX_SAMPLE_ROWS)
         setattr(self, f"{image_set}_rows", [torch.from_numpy(sample.rows).to(self.device)])
-        setattr(self, f"{image_set}_places", [torch.from_numpy(sample.indices).to(self.device)])
+        setattr(self, f"{image_set}_indices", [torch.from_numpy(sample.indices).to(self.device)])
 
     def _sample_rows(self, image_set: str, limit: int) -> RowSample:
-        rows, indices = (_concatenate_state(getattr(self, f"{image_set}_{name}")) for name in ("rows", "places"))
+        rows, indices = (_concatenate_state(getattr(self, f"{image_set}_{name}")) for name in ("rows", "indices"))
         return RowSample.empty(rows.shape[1], 0, limit).update(indices.cpu().numpy(), rows.cpu().numpy())
 
     def _collect_statistics(self, image_set: str) -> FeatureStatistics:
-        """What this rank (or all, once synchronised) has seen of a side."""
+        """Return statistics of one set of images, of this rank or, once synchronised, of all ranks."""
         n, dims = int(getattr(self, f"{image_set}_n")), self._network.dims
         if n < 2:
             raise TooFewImagesError(
-                f"{n} {image_set} images were counted; a distribution needs at least two: update(images, real={image_set == 'real'})"
+                f"got {n} {image_set} images; a distribution needs at least two. Pass them to "
+                f"update(images, real={image_set == 'real'})"
             )
         total, outer = (getattr(self, f"{image_set}_{name}").cpu().numpy() for name in ("total", "outer"))
         mean = total / n
@@ -279,9 +293,9 @@ class ImageMetric(Metric):
         )
 
     def _sync_dist(self, *args: Any, **kwargs: Any) -> None:
-        """As torchmetrics does it, after making sure that a rank without images has rows of the right width too."""
+        """Synchronise as torchmetrics does, with rows of the right width also on ranks that have no images."""
         for name in self._defaults:
-            if name.endswith(("_rows", "_places")) and not getattr(self, name):
+            if name.endswith(("_rows", "_indices")) and not getattr(self, name):
                 shape = (0, self._network.dims) if name.endswith("_rows") else (0,)
                 dtype = torch.float32 if name.endswith("_rows") else torch.int64
                 setattr(self, name, [torch.empty(shape, dtype=dtype, device=self.device)])
@@ -292,7 +306,7 @@ class ImageMetric(Metric):
         return torch.tensor(value, dtype=dtype, device=self.device)
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], exclude_state: Sequence[str] = "") -> Any:
-        """Move the network too, but keep dtypes (`.to(torch.float16)` would change sums); float64 stays where it can be."""
+        """Move the states and the network but keep their dtypes; float64 states stay on a device that supports them."""
         self._network._apply(fn)
 
         def move(tensor: torch.Tensor) -> torch.Tensor:
@@ -304,38 +318,91 @@ class ImageMetric(Metric):
 
 
 class _SingleMetric(ImageMetric):
-    def __init__(self, reference: str | Path | FeatureStatistics | None = None, **options: Any) -> None:
-        super().__init__(reference, metrics=self._metrics, **options)
+    """An `ImageMetric` whose `compute` and `score` return one value instead of a mapping."""
 
     _metrics: tuple[str, ...] | None = None
 
+    def __init__(self, reference: str | Path | FeatureStatistics | None = None, **options: Any) -> None:
+        super().__init__(reference, metrics=self._metrics, **options)
+
     def compute(self) -> torch.Tensor:
-        """The classical value. Errors as in `ImageMetric.compute`."""
+        """Compute the classical value of the images of all ranks.
+
+        Returns:
+            A scalar tensor, float64 (float32 on MPS).
+
+        Raises:
+            TooFewImagesError: there are fewer than two generated, or fewer than two real images.
+        """
         (value,) = super().compute().values()
         return value
 
     def score(self, *, interval: str = "auto") -> Score:
-        """The value with its interval and provenance. Every rank must call it."""
+        """Compute the score with its confidence interval and provenance. Every rank must call it.
+
+        Args:
+            interval: method of the confidence interval, as in `frechet.score`; "none" for no interval.
+
+        Returns:
+            The score of the images of all ranks.
+
+        Raises:
+            TooFewImagesError: there are fewer than two generated, or fewer than two real images.
+        """
         (score,) = self.scores(interval=interval).values()
         return score
 
 
 class FID(_SingleMetric):
-    """The Fréchet distance: FID with Inception's features. Arguments as in `ImageMetric`, without `metrics`."""
+    """Fréchet distance; with Inception features this is FID (Heusel et al. 2017, arXiv:1706.08500).
+
+    Args:
+        reference: the path of a statistics file, or `frechet.Statistics`, of the real images; None if they are passed by
+            `update(images, real=True)`.
+        **options: other arguments of `ImageMetric`, except `metrics`.
+
+    Raises:
+        RequestError, MismatchError, WeightsError: as in `ImageMetric`.
+
+    Example:
+        >>> fid = FID(extractor="efficientnet-lite0")
+        >>> images = torch.randint(0, 256, (2, 8, 3, 32, 32), dtype=torch.uint8)
+        >>> fid.update(images[0])
+        >>> fid.update(images[1], real=True)
+        >>> fid.compute() > 0
+        tensor(True)
+    """
 
     higher_is_better = False
 
 
 class KID(_SingleMetric):
-    """The kernel distance of all images, unbiased, with a standard error. Arguments as in `ImageMetric`, without `metrics`."""
+    """Kernel distance: the unbiased squared MMD of all images (Bińkowski et al. 2018, arXiv:1801.01401).
+
+    All pairs of rows are used, not subsets; the standard error is a bias-corrected delete-one jackknife.
+
+    Args:
+        reference: the path of a statistics file, or `frechet.Statistics`, of the real images, with feature rows; None if
+            they are passed by `update(images, real=True)`.
+        **options: other arguments of `ImageMetric`, except `metrics`.
+
+    Raises:
+        RequestError, MismatchError, WeightsError: as in `ImageMetric`.
+    """
 
     higher_is_better = False
     _metrics = ("kid",)
 
 
 class InceptionScore(_SingleMetric):
-    """The Inception Score of ten splits, of generated images alone. Arguments as in `ImageMetric`, without `metrics`, `dims`
-    and `reference`.
+    """Inception Score of generated images, the mean over ten splits (Salimans et al. 2016, arXiv:1606.03498).
+
+    Args:
+        extractor: name of an extractor with a classifier.
+        **options: other arguments of `ImageMetric`, except `metrics`, `dims` and `reference`.
+
+    Raises:
+        RequestError, WeightsError: as in `ImageMetric`.
     """
 
     higher_is_better = True
@@ -347,9 +414,17 @@ class InceptionScore(_SingleMetric):
 
 
 class PrecisionRecall(ImageMetric):
-    """{"precision", "recall"}: shares of images within the other side's neighbourhoods (Kynkäänniemi et al. 2019).
+    """Precision and recall: fractions of images within the neighbourhoods of the other set (Kynkäänniemi et al. 2019).
 
-    Arguments as in `ImageMetric`, without `metrics`.
+    `compute` returns {"precision": ..., "recall": ...}. Source: arXiv:1904.06991.
+
+    Args:
+        reference: the path of a statistics file, or `frechet.Statistics`, of the real images, with feature rows; None if
+            they are passed by `update(images, real=True)`.
+        **options: other arguments of `ImageMetric`, except `metrics`.
+
+    Raises:
+        RequestError, MismatchError, WeightsError: as in `ImageMetric`.
     """
 
     higher_is_better = True
@@ -361,28 +436,18 @@ class PrecisionRecall(ImageMetric):
 _IMAGE_SETS = ("generated", "real")
 
 
-def _is_distributed() -> bool:
-    return dist.is_available() and dist.is_initialized()
-
-
-def _load_reference(reference: Any, options: dict[str, Any]) -> FeatureStatistics | None:
-    found = load_reference(reference, **options)
-    if found is not None and not isinstance(found, FeatureStatistics):
-        raise RequestError(
-            f"the reference is a {type(found).__name__}; expected a statistics file or Statistics (frechet.collect(images))"
-        )
-    return found
-
-
 def _validate_mask(mask: Any, n: int) -> torch.Tensor:
     mask = torch.as_tensor(mask)
     if mask.dtype != torch.bool or mask.shape != (n,):
-        raise RequestError(f"valid is {mask.dtype} of shape {tuple(mask.shape)}; expected bool of shape ({n},)")
+        raise RequestError(f"mask is {mask.dtype} of shape {tuple(mask.shape)}; expected bool of shape ({n},)")
     return mask
 
 
 def _compute_resolution(moments: RunningMoments) -> float:
-    """What the sums leave of the covariance: where all images look alike (a collapsed generator), it is nothing but rounding."""
+    """Return the relative precision of a covariance computed from sums.
+
+    If all images look alike (a collapsed generator), the covariance consists of rounding errors and the result is 1.
+    """
     rounding = FLOAT64_EPS * moments.n**0.5 * float((moments.mean**2).max())
     largest = float(moments.covariance.diagonal().max())
     return max(FLOAT64_EPS, rounding / largest if largest > rounding else 1.0)
@@ -393,5 +458,5 @@ def _copy_state(state: torch.Tensor | list[torch.Tensor]) -> torch.Tensor | list
 
 
 def _concatenate_state(state: torch.Tensor | list[torch.Tensor]) -> torch.Tensor:
-    """A list state, which torchmetrics joins when it synchronises."""
+    """Return a list state as one tensor; after synchronisation torchmetrics has concatenated it already."""
     return state if isinstance(state, torch.Tensor) else torch.cat(state)

@@ -1,17 +1,17 @@
-"""FID, KID and the Inception Score as losses in JAX: pure functions with exact gradients with respect to images.
+"""FID, KID and the Inception Score as losses in JAX: pure functions with exact gradients with respect to the images.
 
-    reference = reference_of("reference.npz")                                  # a pytree: statistics and weights
+    reference = make_reference("reference.npz")                                # a pytree: statistics and weights
     loss, gradient = jax.jit(jax.value_and_grad(fid_loss))(images, reference)  # images (n, h, w, 3) in [0, 1]
 
-The distance is computed in float64 where x64 is on (`jax.config.update("jax_enable_x64", True)`), else in float32 and
-then without squaring anything: from singular values. Give the reference to a jitted function as an argument: what a
-function closes over is compiled into it.
+The distance is computed in float64 if x64 is on (`jax.config.update("jax_enable_x64", True)`). Otherwise it is computed
+in float32 from singular values, so that nothing is squared. Pass the reference to a jitted function as an argument: an
+array that a jitted function closes over is compiled into the program.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,33 +23,41 @@ from frechet.backends.jax import pad_batch
 from frechet.distances.gaussian import Gaussian
 from frechet.distances.inception_score import inception_score
 from frechet.distances.kernel import polynomial_mmd
-from frechet.distances.transport import (
-    Coupling,
-    feature_gradient,
-    is_well_conditioned,
-    optimal_coupling,
-    optimal_coupling_from_factors,
-    squared_frechet_distance,
-)
-from frechet.errors import NonFiniteFeaturesError, RequestError, TooFewImagesError
+from frechet.errors import RequestError
 from frechet.features.jax_network import Network, is_traced, load_jax_network
-from frechet.losses.reference import load_reference, validate_count, validate_reference
+from frechet.losses.jax_distance import as_widest_float, frechet_distance
+from frechet.losses.reference import load_reference, validate_reference
+from frechet.losses.validation import (
+    make_nonfinite_error,
+    make_rowless_reference_error,
+    validate_count,
+    validate_sample_size,
+)
 from frechet.metrics import fit_gaussian
 from frechet.statistics.feature_statistics import FeatureStatistics
 
-FeatureFn = jax.tree_util.Partial  # of a Network and its params: images -> features
+__all__ = [
+    "FeatureFn",
+    "Reference",
+    "fid_loss",
+    "frechet_distance",
+    "is_loss",
+    "kid_loss",
+    "make_reference",
+    "value_and_grad_in_microbatches",
+]
 
-jax.tree_util.register_dataclass(Gaussian, ["mean", "covariance", "factor"], ["covariance_eps"])
+FeatureFn = jax.tree_util.Partial  # a Network bound to its params: images (n, h, w, 3) -> features (n, d)
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What images are measured against, and the network that sees them: a pytree.
+    """A reference and the network whose features it consists of, as a pytree.
 
     Attributes:
-        extract: images (n, h, w, 3) -> (n, d) features.
-        normal: their Gaussian, with its factor.
-        rows: (k, d) features, or None: what KID needs.
+        feature_fn: images (n, h, w, 3) -> features (n, d).
+        gaussian: mean and covariance of the reference features, with a factor of the covariance.
+        rows: features (k, d) for KID, or None.
     """
 
     feature_fn: FeatureFn
@@ -67,78 +75,123 @@ def make_reference(
     batch_size: int = 32,
     **options: Any,
 ) -> Reference:
-    """Make a reference for the losses.
+    """Load a network and the statistics of reference images for the losses of this module.
 
     Args:
-        source: a statistics file, `Statistics`, or images (m, h, w, 3), uint8 or floating point in `value_range`.
-        extractor: name in the table of extractors.
-        batch_size: reference images that run together.
-        **options: `dims`, `convention`, `weights` and `precision` as in `frechet.score`; `value_range`, the values that
-            stand for black and white in floating-point images; `checkpoint`, gradient checkpointing in the network.
+        source: the path of a statistics file, `frechet.Statistics`, or images (m, h, w, 3), uint8 or floating point in
+            `value_range`.
+        extractor: name of the extractor, see `frechet extractors`.
+        batch_size: number of reference images per forward pass.
+        **options: `dims`, `preprocessing`, `weights` and `precision` as in `frechet.score`; `value_range`, the pixel
+            values (black, white) of floating-point images, by default (0, 1); `gradient_checkpointing`, whether the
+            network's activations are recomputed in the backward pass.
+
+    Returns:
+        A reference, to be passed to a jitted function as an argument.
 
     Raises:
-        RequestError: an unknown name; what exists is named.
-        Mismatch: the reference was made with another extractor, layer, convention, precision or weights.
-        WeightsError: the weights cannot be had.
+        RequestError: a name is unknown, or the source cannot be read.
+        MismatchError: the statistics have another extractor, layer, preprocessing, precision or other weights.
+        WeightsError: the weights are missing or damaged.
+
+    Example:
+        >>> images = jax.random.uniform(jax.random.key(0), (8, 32, 32, 3))
+        >>> reference = make_reference(images, extractor="efficientnet-lite0")
+        >>> fid_loss(images, reference).shape
+        ()
     """
-    source = load_reference(source, extractor=extractor, batch_size=batch_size, **options)
-    if not isinstance(source, (FeatureStatistics, np.ndarray, jax.Array)):
-        raise RequestError(
-            f"the reference is a {type(source).__name__}; expected a statistics file, Statistics "
-            "(frechet.collect(images)) or an array of images (m, h, w, 3)"
-        )
-    feature_fn = FeatureFn(*load_jax_network(extractor, **options))
-    found = _collect_reference_statistics(source, feature_fn, batch_size)
-    gaussian = fit_gaussian(found).with_factor()
-    mean, covariance, factor = (
-        _as_widest_float(array) for array in (gaussian.mean, gaussian.covariance, gaussian.factor)
+    loaded = load_reference(
+        source, image_types=(np.ndarray, jax.Array), extractor=extractor, batch_size=batch_size, **options
     )
+    feature_fn = FeatureFn(*load_jax_network(extractor, **options))
+    statistics = _collect_reference_statistics(loaded, feature_fn, batch_size)
+    gaussian = fit_gaussian(statistics).with_factor()
+    mean, covariance, factor = map(as_widest_float, (gaussian.mean, gaussian.covariance, gaussian.factor))
     is_double = mean.dtype == jnp.float64
     return Reference(
         feature_fn,
         Gaussian(
             mean, covariance=covariance if is_double else None, factor=factor, covariance_eps=gaussian.covariance_eps
         ),
-        _as_widest_float(found.rows),
+        as_widest_float(statistics.rows),
     )
 
 
 def fid_loss(images: jax.Array, reference: Reference) -> jax.Array:
-    """The Fréchet distance of a batch to a reference: FID with Inception features.
+    """Compute the Fréchet distance between a batch and a reference; with Inception features this is FID.
+
+    Source: Heusel et al. 2017, arXiv:1706.08500.
 
     Args:
-        images: (n, h, w, 3), floating point in the reference's `value_range`. Any height and width; n of at least two.
-        reference: as `reference_of` made it.
+        images: (n, h, w, 3), floating point in the reference's `value_range`; n >= 2, any h and w.
+        reference: the result of `make_reference`.
 
     Returns:
-        A scalar; float64 for float64 images, else float32. NaN where images out of range or features that are not finite
-        are met inside of `jit`, where nothing can be raised.
+        A scalar, float64 for float64 images and float32 otherwise. Inside of `jit`, where no error can be raised, it is
+        NaN if images are out of range or features are not finite.
 
     Raises:
-        RequestError: images of another shape or dtype or, outside of `jit`, range.
-        TooFewImages: fewer than two.
-        BadFeatures: outside of `jit`, NaN or infinity came out of the network; the image is named by its index.
+        RequestError: the images have another shape or dtype or, outside of `jit`, another range of values.
+        TooFewImagesError: there are fewer than two images.
+        NonFiniteFeaturesError: outside of `jit`, the network returned NaN or infinity; the message names the image by
+            its index.
+
+    Example:
+        >>> images = jax.random.uniform(jax.random.key(0), (4, 32, 32, 3))
+        >>> reference = make_reference(images, extractor="efficientnet-lite0")
+        >>> jax.grad(fid_loss)(images, reference).shape
+        (4, 32, 32, 3)
     """
     return _compute_loss(_fid_from_features, images, reference)
 
 
 def kid_loss(images: jax.Array, reference: Reference) -> jax.Array:
-    """The kernel distance of a batch to a reference: the unbiased squared MMD, k(x, y) = (x·y/d + 1)³ (Bińkowski et al. 2018).
+    """Compute the kernel distance between a batch and a reference: the unbiased squared MMD, k(x, y) = (x·y/d + 1)³.
 
-    Arguments and errors as in `fid_loss`; unbiased, so it may be negative.
+    All pairs of rows are used, not subsets. Source: Bińkowski et al. 2018, arXiv:1801.01401.
+
+    Args:
+        images: (n, h, w, 3), floating point in the reference's `value_range`; n >= 2, any h and w.
+        reference: the result of `make_reference`, with feature rows.
+
+    Returns:
+        A scalar, which may be negative; float64 for float64 images and float32 otherwise, and NaN as in `fid_loss`.
 
     Raises:
-        RequestError: also where the reference's statistics kept no rows of features.
+        RequestError: the images are invalid (see `fid_loss`), or the reference holds no feature rows.
+        TooFewImagesError: there are fewer than two images.
+        NonFiniteFeaturesError: outside of `jit`, the network returned NaN or infinity.
+
+    Example:
+        >>> images = jax.random.uniform(jax.random.key(0), (4, 32, 32, 3))
+        >>> kid_loss(images, make_reference(images, extractor="efficientnet-lite0")).shape
+        ()
     """
     return _compute_loss(_kid_from_features, images, reference)
 
 
 def is_loss(images: jax.Array, feature_fn: FeatureFn) -> jax.Array:
-    """Minus the Inception Score of a batch, in one split, of the 1008 logits without bias (Salimans et al. 2016).
+    """Compute the negative Inception Score of a batch, as one split (Salimans et al. 2016, arXiv:1606.03498).
+
+    With Inception these are the 1008 logits without bias, as in the TensorFlow implementation.
 
     Args:
-        images: as in `fid_loss`.
-        extract: `jax.tree_util.Partial(*frechet.jax.network(dims=1008))`.
+        images: (n, h, w, 3), floating point in the network's `value_range`; n >= 2, any h and w.
+        feature_fn: a network that returns logits, bound to its weights:
+            `jax.tree_util.Partial(*frechet.jax.network(dims=1008))`.
+
+    Returns:
+        A scalar in [-c, -1] for c classes; float64 for float64 images and float32 otherwise, and NaN as in `fid_loss`.
+
+    Raises:
+        RequestError: the images are invalid (see `fid_loss`), or `feature_fn` is not a network of `frechet.jax`.
+        TooFewImagesError: there are fewer than two images.
+        NonFiniteFeaturesError: outside of `jit`, the network returned NaN or infinity.
+
+    Example:
+        >>> feature_fn = FeatureFn(*load_jax_network("efficientnet-lite0", dims=1000))
+        >>> is_loss(jax.random.uniform(jax.random.key(0), (4, 32, 32, 3)), feature_fn).shape
+        ()
     """
     return _compute_loss(_is_from_logits, images, feature_fn)
 
@@ -146,27 +199,36 @@ def is_loss(images: jax.Array, feature_fn: FeatureFn) -> jax.Array:
 def value_and_grad_in_microbatches(
     loss: Callable[..., jax.Array], make_images: Callable[..., jax.Array], *, size: int = 16
 ) -> Any:
-    """The loss of many images and its exact gradient, in the memory of `size` of them.
+    """Return a function that computes the loss of many images and its gradient, with the memory that `size` images need.
 
-    First the features of all, without a graph; then the gradient in feature space; then micro-batch by micro-batch the
-    images again, with a graph, through which that gradient flows. Not an average over batches.
+    The features of all images are computed first, without a graph. The gradient with respect to the features is then
+    propagated through each micro-batch, whose images are computed a second time. The result is the gradient of the loss
+    of all images, not the average over micro-batches.
 
     Args:
         loss: `fid_loss`, `kid_loss` or `is_loss`.
-        make_images: pure, (params, latents) -> (k, h, w, 3) images, one for each row of the latents. Randomness enters
-            with the latents, as keys or noise.
-        size: how many images are made at a time.
+        make_images: a pure function (params, latents) -> images (k, h, w, 3), one per row of the latents. Randomness
+            enters through the latents, as keys or noise.
+        size: number of images per micro-batch.
 
     Returns:
-        (params, latents, reference) -> (the loss, its gradient with respect to params), pure, to be jitted. Latents are an
-        array, or a pytree of arrays, with one row for each image.
+        A pure function (params, latents, reference) -> (loss, gradient with respect to params), to be jitted. The
+        latents are an array, or a pytree of arrays, with one row per image. The function raises RequestError if these
+        arrays differ in length or `make_images` returns another number of images.
 
     Raises:
-        RequestError: another loss; or, when called, arrays of latents of different lengths, or `make_images` gives another
-            number of images.
+        RequestError: `loss` is another function, or `size` is not a positive integer.
+
+    Example:
+        >>> images = jax.random.uniform(jax.random.key(0), (6, 32, 32, 3))
+        >>> reference = make_reference(images, extractor="efficientnet-lite0")
+        >>> step = value_and_grad_in_microbatches(fid_loss, lambda scale, images: scale * images, size=2)
+        >>> value, gradient = jax.jit(step)(0.9, images, reference)
+        >>> gradient.shape
+        ()
     """
     if loss not in _LOSSES:
-        raise RequestError(f"the loss is {loss!r}; expected fid_loss, kid_loss or is_loss of frechet.losses.jax")
+        raise RequestError(f"the loss is {loss!r}; expected fid_loss, kid_loss or is_loss from frechet.losses.jax")
     validate_count("size", size)
     distance = _LOSSES[loss]
 
@@ -175,20 +237,21 @@ def value_and_grad_in_microbatches(
         steps = -(-n // size)
         batches = jax.tree.map(lambda array: _split_into_steps(array, steps, size), latents)
 
-        def features(params: Any, batch: Any) -> jax.Array:
+        def compute_features(params: Any, batch: Any) -> jax.Array:
             images = make_images(params, batch)
             if images.shape[0] != size:
-                raise RequestError(f"make_images gave {images.shape[0]} images for {size} rows of latents")
+                raise RequestError(
+                    f"make_images returned {images.shape[0]} images for {size} rows of latents; expected one per row"
+                )
             _validate_float_images(images)
             return _get_feature_fn(reference)(images)
 
-        first = jax.lax.map(lambda batch: features(params, batch), batches)
-        rows = first.reshape(steps * size, -1)[:n]
-        value, cotangent = jax.value_and_grad(distance)(rows, reference)
+        features = jax.lax.map(lambda batch: compute_features(params, batch), batches)
+        value, cotangent = jax.value_and_grad(distance)(features.reshape(steps * size, -1)[:n], reference)
         cotangent = _split_into_steps(cotangent, steps, size, pad_with_zeros=True)
 
         def add(total: Any, step: tuple[Any, jax.Array]) -> tuple[Any, None]:
-            _, vjp_fn = jax.vjp(lambda params: features(params, step[0]), params)
+            _, vjp_fn = jax.vjp(lambda params: compute_features(params, step[0]), params)
             return jax.tree.map(jnp.add, total, vjp_fn(step[1])[0]), None
 
         zero = jax.tree.map(jnp.zeros_like, params)
@@ -197,103 +260,28 @@ def value_and_grad_in_microbatches(
     return value_and_grad
 
 
-@jax.custom_vjp
-def frechet_distance(x: jax.Array, y: jax.Array | Gaussian) -> jax.Array:
-    """The squared Fréchet distance of (n, d) features to others, differentiable in both.
-
-    Args:
-        x: (n, d) features.
-        y: (m, d) features, or a Gaussian with its factor.
-
-    Returns:
-        A scalar of x's dtype. Its gradient is the closed form of `frechet.distances.transport`; nothing is
-        differentiated through a decomposition, so singular covariances (n < d, doubled images) are no trouble.
-
-        Without x64 both are float64's within about 1e-5 where spreads lie within two orders of magnitude of each other. Of
-        four orders the smallest directions count as none: the value is within 1e-3, the gradient within 2e-2 of its norm.
-        `jax.config.update("jax_enable_x64", True)` mends that.
-    """
-    return _forward(x, y)[0]
-
-
-def _forward(x: jax.Array, y: jax.Array | Gaussian) -> tuple[jax.Array, tuple[jax.Array, jax.Array | None]]:
-    x, y = jax.tree.map(_as_floating, (x, y))
-    features, other = jax.tree.map(_as_widest_float, (x, y))
-    with jax.default_matmul_precision("highest"):
-        p, q = _as_gaussian(features), _as_gaussian(other)
-        coupling = _compute_coupling(p, q)
-        gradient_x = feature_gradient(features, q.mean, coupling.onto_q).astype(x.dtype)
-        gradient_y = (
-            None if isinstance(y, Gaussian) else feature_gradient(other, p.mean, coupling.onto_p).astype(y.dtype)
-        )
-        return squared_frechet_distance(p, q, coupling).astype(x.dtype), (gradient_x, gradient_y)
-
-
-def _backward(gradients: tuple[jax.Array, jax.Array | None], cotangent: jax.Array) -> Any:
-    gradient_x, gradient_y = gradients
-    return tuple(
-        None if gradient is None else cotangent.astype(gradient.dtype) * gradient
-        for gradient in (gradient_x, gradient_y)
-    )
-
-
-frechet_distance.defvjp(_forward, _backward)
-
-
-def _compute_coupling(p: Gaussian, q: Gaussian) -> Coupling:
-    """By eigenvalues where these suffice, else by singular values: in float64, since float32's factors have no covariances beside them."""
-    fast = optimal_coupling(p, q)
-    if q.factor is None or (p.covariance is None and q.covariance is None):
-        return fast
-
-    def exact() -> Coupling:
-        found = optimal_coupling_from_factors(p, q)
-        return jax.tree.map(lambda array: pad_batch(array, fast.roots.shape[0]), found)
-
-    return jax.lax.cond(is_well_conditioned(fast), lambda: fast, exact)
-
-
-def _as_gaussian(features_or_gaussian: jax.Array | Gaussian) -> Gaussian:
-    """A side's Gaussian with a factor; in float32 with nothing else, since squaring would halve its seven digits."""
-    if isinstance(features_or_gaussian, Gaussian):
-        gaussian = features_or_gaussian
-    else:
-        gaussian = Gaussian.from_features(features_or_gaussian)
-        if gaussian.factor is None:
-            centered = (features_or_gaussian - gaussian.mean) / (features_or_gaussian.shape[0] - 1) ** 0.5
-            gaussian = replace(gaussian, factor=jnp.linalg.qr(centered, mode="r"))
-    return (
-        gaussian
-        if gaussian.factor is None or gaussian.mean.dtype == jnp.float64
-        else replace(gaussian, covariance=None)
-    )
-
-
 def _compute_loss(distance: Callable[..., jax.Array], images: Any, reference: Any) -> jax.Array:
     feature_fn = _get_feature_fn(reference)
     _validate_float_images(images)
     features = feature_fn(images)
-    if not is_traced(features) and not bool((finite := jnp.isfinite(features).all(axis=1)).all()):
-        raise NonFiniteFeaturesError(
-            f"the network gave NaN or infinity for image {int((~finite).argmax())} of the batch; look for NaN in the "
-            "images, or for an overflow of half precision"
-        )
+    if not is_traced(features) and not bool((is_finite := jnp.isfinite(features).all(axis=1)).all()):
+        raise make_nonfinite_error(int((~is_finite).argmax()))
     return distance(features, reference)
 
 
 def _fid_from_features(features: jax.Array, reference: Reference) -> jax.Array:
-    return frechet_distance(_validate_sample_size(features), reference.gaussian).astype(features.dtype)
+    return frechet_distance(_as_sample(features), reference.gaussian).astype(features.dtype)
 
 
 def _kid_from_features(features: jax.Array, reference: Reference) -> jax.Array:
     if reference.rows is None:
-        raise RequestError("the reference holds no features; KID needs some: make it with frechet stats, or of images")
+        raise make_rowless_reference_error("the reference")
     with jax.default_matmul_precision("highest"):
-        return polynomial_mmd(_validate_sample_size(features), reference.rows).astype(features.dtype)
+        return polynomial_mmd(_as_sample(features), reference.rows).astype(features.dtype)
 
 
-def _is_from_logits(logits: jax.Array, _extract: FeatureFn) -> jax.Array:
-    return -inception_score(jax.nn.softmax(_validate_sample_size(logits), axis=1)).astype(logits.dtype)
+def _is_from_logits(logits: jax.Array, _feature_fn: FeatureFn) -> jax.Array:
+    return -inception_score(jax.nn.softmax(_as_sample(logits), axis=1)).astype(logits.dtype)
 
 
 _LOSSES: dict[Callable[..., jax.Array], Callable[..., jax.Array]] = {
@@ -303,10 +291,9 @@ _LOSSES: dict[Callable[..., jax.Array], Callable[..., jax.Array]] = {
 }
 
 
-def _validate_sample_size(features: jax.Array) -> jax.Array:
-    """Features of at least two images, in float64 where that is on."""
-    if features.shape[0] < 2:
-        raise TooFewImagesError(f"a distribution needs at least two images; got {features.shape[0]}")
+def _as_sample(features: jax.Array) -> jax.Array:
+    """Return features of at least two images in the widest float."""
+    validate_sample_size(features.shape[0])
     return features.astype(jnp.result_type(float))
 
 
@@ -314,8 +301,8 @@ def _get_feature_fn(reference: Any) -> FeatureFn:
     feature_fn = reference.feature_fn if isinstance(reference, Reference) else reference
     if not (isinstance(feature_fn, FeatureFn) and isinstance(feature_fn.func, Network)):
         raise RequestError(
-            f"the reference is a {type(reference).__name__}; make one with frechet.losses.jax.reference_of, outside of "
-            "the loop (is_loss takes jax.tree_util.Partial(*frechet.jax.network(dims=1008)))"
+            f"the reference is a {type(reference).__name__}; expected the result of frechet.losses.jax.make_reference, "
+            "called once before the training loop (for is_loss: jax.tree_util.Partial(*frechet.jax.network(dims=1008)))"
         )
     return feature_fn
 
@@ -325,47 +312,39 @@ def _validate_float_images(images: Any) -> None:
         raise RequestError(f"images are {type(images).__name__}; expected an array (n, h, w, 3)")
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise RequestError(
-            f"images are {images.dtype}, through which no gradient flows; give floats: images.astype(jnp.float32) / 255"
+            f"images are {images.dtype}, which has no gradient; pass floating point: images.astype(jnp.float32) / 255"
         )
 
 
 def _count_latents(latents: Any) -> int:
-    """How many images latents are of.
+    """Return the number of images that latents stand for.
 
     Raises:
-        RequestError: their arrays have different numbers of rows, or none.
-        TooFewImages: fewer than two.
+        RequestError: the arrays differ in their number of rows, or have no rows.
+        TooFewImagesError: there are fewer than two rows.
     """
-    found = sorted({jnp.shape(array)[:1] for array in jax.tree.leaves(latents)})
-    if len(found) != 1 or not found[0]:
+    lengths = sorted({jnp.shape(array)[:1] for array in jax.tree.leaves(latents)})
+    if len(lengths) != 1 or not lengths[0]:
+        given = " and ".join(str(*length) or "no" for length in lengths) or "no"
         raise RequestError(
-            f"the arrays of the latents have {' and '.join(str(*rows) or 'no' for rows in found) or 'no'} rows; expected in "
-            "each one row for each image (what is the same for all images belongs to params)"
+            f"the arrays of the latents have {given} rows; expected one row per image in each of them. Pass what all "
+            "images share through params"
         )
-    if found[0][0] < 2:
-        raise TooFewImagesError(f"a distribution needs at least two images; got {found[0][0]}")
-    return int(found[0][0])
+    validate_sample_size(lengths[0][0])
+    return int(lengths[0][0])
 
 
 def _split_into_steps(array: jax.Array, steps: int, size: int, *, pad_with_zeros: bool = False) -> jax.Array:
-    """(n, ...) as (steps, size, ...): what is missing at the end is zeros, or the first rows once more."""
+    """Reshape (n, ...) to (steps, size, ...), filling the end with zeros or with the first rows."""
     n = array.shape[0]
-    whole = pad_batch(array, steps * size) if pad_with_zeros else array[jnp.arange(steps * size) % n]
-    return whole.reshape(steps, size, *array.shape[1:])
-
-
-def _as_floating(array: Any) -> jax.Array:
-    array = jnp.asarray(array)
-    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(jnp.result_type(float))
-
-
-def _as_widest_float(array: np.ndarray | None) -> Any:
-    return None if array is None else jnp.asarray(array, jnp.result_type(float))
+    padded = pad_batch(array, steps * size) if pad_with_zeros else array[jnp.arange(steps * size) % n]
+    return padded.reshape(steps, size, *array.shape[1:])
 
 
 def _collect_reference_statistics(
     source: FeatureStatistics | np.ndarray | jax.Array, feature_fn: FeatureFn, batch_size: int
 ) -> FeatureStatistics:
+    """Return statistics of the reference whose weights are known to match, computing them from images if necessary."""
     network: Any = feature_fn.func
     if isinstance(source, FeatureStatistics):
         validate_reference(source, network.spec, network.dims)

@@ -1,14 +1,14 @@
-"""What images in a training loop are measured against: looked at before any weights are loaded, or downloaded."""
+"""References of losses and training metrics, validated before any weights are loaded or downloaded."""
 
 from __future__ import annotations
 
 import os
-from numbers import Integral
 from typing import Any
 
 from frechet.errors import MismatchError, RequestError
 from frechet.features.registry import EXTRACTORS, build_spec
 from frechet.features.spec import FeatureSpec, validate_same_spec
+from frechet.losses.validation import validate_count
 from frechet.statistics.feature_statistics import FeatureStatistics
 from frechet.statistics.npz_format import read_statistics
 
@@ -16,6 +16,7 @@ from frechet.statistics.npz_format import read_statistics
 def load_reference(
     reference: Any,
     *,
+    image_types: tuple[type, ...] = (),
     extractor: str = "inception",
     dims: int | None = None,
     preprocessing: str | None = None,
@@ -23,16 +24,22 @@ def load_reference(
     batch_size: int = 32,
     **_unused: Any,
 ) -> Any:
-    """The statistics of a file, or the reference as it was given.
+    """Read the statistics of a reference, or return reference images unchanged.
 
     Args:
-        reference: a path, `Statistics`, or anything else.
-        extractor, dims, convention, precision: of the features that it will be compared with.
-        batch_size: images of it that will run together.
+        reference: the path of a statistics file, `frechet.Statistics`, or images of one of `image_types`.
+        image_types: array types that are accepted as reference images.
+        extractor, dims, preprocessing, precision: settings of the features that the reference is compared with.
+        batch_size: number of reference images per forward pass.
+        **_unused: other options of the loss, which the reference does not depend on.
+
+    Returns:
+        `frechet.Statistics`, or the images.
 
     Raises:
-        RequestError: an unknown name, no number of images, or a file that cannot be read.
-        Mismatch: statistics of features that are made otherwise, as far as can be told without weights.
+        RequestError: a name is unknown, `batch_size` is not positive, the file cannot be read, or `reference` has
+            another type.
+        MismatchError: the statistics differ from the settings, as far as this is known without the weights.
     """
     validate_count("batch_size", batch_size)
     expected = build_spec(extractor, dims=dims, preprocessing=preprocessing, precision=precision)
@@ -41,29 +48,30 @@ def load_reference(
         reference = read_statistics(os.fspath(reference), n_dims)
     if isinstance(reference, FeatureStatistics):
         validate_reference(reference, expected, n_dims)
+    elif not isinstance(reference, image_types):
+        images = f", or images as {' or '.join(each.__name__ for each in image_types)}" if image_types else ""
+        raise RequestError(
+            f"the reference is a {type(reference).__name__}; expected the path of a statistics file, or frechet.Statistics "
+            f"as returned by frechet.collect(images){images}"
+        )
     return reference
 
 
-def validate_count(name: str, value: Any, minimum: int = 1) -> None:
-    """Refuse what is no whole number of at least so many images.
-
-    Raises:
-        RequestError: says so.
-    """
-    if not isinstance(value, Integral) or value < minimum:
-        raise RequestError(f"{name} is {value!r}; expected a whole number of images, at least {minimum}")
-
-
 def validate_reference(reference: FeatureStatistics, spec: FeatureSpec, dims: int) -> None:
-    """Refuse statistics of other features than those of this recipe, which have `dims` dimensions.
+    """Check that a reference was computed from the same features as the images.
+
+    Args:
+        reference: statistics of the reference images.
+        spec: how the features of the images are made.
+        dims: number of features d per image.
 
     Raises:
-        Mismatch: says what differs.
+        MismatchError: the number of dimensions, or a property of the features, differs.
     """
     same_extractor = reference.spec.extractor in (None, spec.extractor)
     if same_extractor and reference.dims != dims:
         raise MismatchError(
-            f"the reference {reference.label} has {reference.dims} dimensions and the features of the images {dims}; "
-            "choose the layer with dims=, or another reference"
+            f"the reference {reference.label} has {reference.dims} dimensions and the features of the images have {dims}; "
+            f"pass dims={reference.dims}, or use another reference"
         )
     validate_same_spec(spec, reference.spec)

@@ -1,10 +1,11 @@
-"""Features of images in PyTorch, differentiable with respect to the images: any size, resized by the convention."""
+"""Features of images in PyTorch, differentiable with respect to images of any size."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,23 +14,34 @@ from frechet.backends.torch import CPU_BATCH_SIZE, DTYPES, TorchOps, disable_tf3
 from frechet.errors import RequestError
 from frechet.features.loading import load_network
 from frechet.features.spec import FeatureSpec
+from frechet.losses.validation import make_nonfinite_error
 from frechet.preprocessing.registry import validate_value_range
+from frechet.preprocessing.value_range import is_out_of_range, make_range_error
 
-_ROWS_PER_BAND = 32  # rows of a resized image that are made by one product
+_ROWS_PER_BAND = 32  # rows of a resized image that one matrix product computes
 
 
 class ImageFeatures(torch.nn.Module):
-    """An extractor as a module without anything to train.
+    """A feature extractor as a module without trainable parameters.
 
     Args:
-        extractor, dims, convention, weights: as in `frechet.score`.
-        precision: "float32", or "bfloat16" or "float16": the network runs under autocast.
-        checkpoint: gradient checkpointing in the network: about a third more time, a fraction of the memory.
-        value_range: the values that stand for black and white in the images.
+        extractor: name of the extractor, see `frechet extractors`.
+        dims: number of features per image, which selects the layer; the extractor's default if None.
+        preprocessing: name of the preprocessing (resize and normalisation); the extractor's default if None.
+        weights: path of a weights file; if None, the usual locations are searched and missing weights are downloaded.
+        precision: "float32", or "bfloat16" or "float16" to run the network under autocast.
+        gradient_checkpointing: recompute activations in the backward pass, which takes about a third more time and a
+            fraction of the memory.
+        value_range: pixel values (black, white) of floating-point images.
 
     Raises:
-        RequestError: an unknown name; what exists is named.
-        WeightsError: the weights cannot be had.
+        RequestError: a name is unknown, or `value_range` is not an increasing pair of numbers.
+        WeightsError: the weights are missing or damaged.
+
+    Example:
+        >>> extractor = ImageFeatures(extractor="efficientnet-lite0")
+        >>> extractor.features(torch.rand(2, 3, 64, 64)).shape
+        torch.Size([2, 1280])
     """
 
     def __init__(
@@ -52,7 +64,7 @@ class ImageFeatures(torch.nn.Module):
             weights=Path(weights) if weights is not None else None,
             precision=precision,
         )
-        self._network = replace(loaded, weights={})  # they are buffers from here on
+        self._network = replace(loaded, weights={})  # the weights become buffers, so that they move with the module
         self._tensor_counts: dict[str, int] = {}
         for name, tensors in to_torch_tensors(loaded.weights, torch.device("cpu")).items():
             self._tensor_counts[name] = len(tensors)
@@ -62,74 +74,63 @@ class ImageFeatures(torch.nn.Module):
 
     @property
     def spec(self) -> FeatureSpec:
-        """How the features are made; a reference must share it."""
+        """The properties of the features that a reference must share."""
         return self._network.spec
 
     @property
     def dims(self) -> int:
-        """d."""
+        """Number of features d per image."""
         return self._network.dims
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """Device of the network's weights."""
         return next(self.buffers()).device
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Features of a batch, differentiable.
+        """Compute the features of a batch, differentiable with respect to the images.
 
         Args:
-            images: (n, 3, h, w), floating point in `value_range`, on this module's device. Any height and width.
+            images: (n, 3, h, w), floating point in `value_range`, on the module's device; any h and w.
 
         Returns:
-            (n, d) float32; float64 for float64 images.
+            Features (n, d), float64 for float64 images and float32 otherwise.
 
         Raises:
-            RequestError: images of another shape, dtype, range or device.
+            RequestError: the images have another type, shape, dtype, device or range of values.
         """
         self._validate_images(images)
         low, high = self.value_range
         working_dtype = torch.float64 if images.dtype == torch.float64 else torch.float32
         x = (images.to(working_dtype) - low) * (255 / (high - low))
-        with torch.autocast(x.device.type, enabled=False):  # the caller's
+        with torch.autocast(x.device.type, enabled=False):  # the caller's autocast must not round the resize
             x = self._resize(x).contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
         autocast_dtype = DTYPES[str(self.spec.precision)]
-        network_dtype = (
-            working_dtype if autocast_dtype == torch.float32 else torch.float32
-        )  # autocast leaves doubles alone
-        with disable_tf32(), torch.autocast(x.device.type, autocast_dtype, enabled=autocast_dtype != torch.float32):
-            ops = TorchOps(gradient_checkpointing=self.gradient_checkpointing)
-            weights = {name: self._get_weights(name, network_dtype) for name in self._tensor_counts}
-            x = x.to(network_dtype)
-            pieces = x.split(CPU_BATCH_SIZE) if x.device.type == "cpu" else [x]
-            features = torch.cat([self._network.network(ops, piece, weights) for piece in pieces])
+        is_half = autocast_dtype != torch.float32
+        network_dtype = torch.float32 if is_half else working_dtype  # autocast does not convert float64
+        with disable_tf32(), torch.autocast(x.device.type, autocast_dtype, enabled=is_half):
+            features = self._run_network(x.to(network_dtype))
         return features.to(working_dtype)
 
-    def _validate_images(self, images: torch.Tensor) -> None:
-        if not isinstance(images, torch.Tensor):
-            raise RequestError(f"images are {type(images).__name__}; expected a tensor (n, 3, h, w)")
-        if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape[2:]:
-            raise RequestError(f"images have shape {tuple(images.shape)}; expected (n, 3, h, w)")
+    def _run_network(self, x: torch.Tensor) -> torch.Tensor:
+        ops = TorchOps(gradient_checkpointing=self.gradient_checkpointing)
+        weights = {name: self._get_weights(name, x.dtype) for name in self._tensor_counts}
+        batches = x.split(CPU_BATCH_SIZE) if x.device.type == "cpu" else [x]
+        return torch.cat([self._network.network(ops, batch, weights) for batch in batches])
+
+    def _validate_images(self, images: Any) -> None:
+        validate_image_tensor(images, self.device)
         if not images.is_floating_point():
             raise RequestError(
-                f"images are {images.dtype}, through which no gradient flows; give floats: images.float() / 255"
-            )
-        if images.device != self.device:
-            raise RequestError(
-                f"images are on {images.device} and the network on {self.device}; move it: .to({str(images.device)!r})"
+                f"images are {images.dtype}, which has no gradient; pass floating point: images.float() / 255"
             )
         if images.shape[0]:
-            low, high = self.value_range
             lowest, highest = (float(value) for value in torch.aminmax(images.detach()))
-            slack = 0.01 * (high - low)
-            if lowest < low - slack or highest > high + slack:
-                raise RequestError(
-                    f"images range from {lowest:.4g} to {highest:.4g}; expected {low:g} to {high:g}. Clamp them, or say "
-                    "value_range=(black, white), for instance (-1, 1)"
-                )
+            if is_out_of_range(lowest, highest, self.value_range):
+                raise make_range_error(lowest, highest, self.value_range)
 
     def _resize(self, x: torch.Tensor) -> torch.Tensor:
-        """By the convention's resize, as products with two banded matrices."""
+        """Resize (n, 3, h, w) to the input size of the network, as products with two banded matrices."""
         preprocessing, input_size = self._network.preprocessing, self._network.input_size
         for axis in (2, 3):
             if x.shape[axis] != input_size:
@@ -141,27 +142,61 @@ class ImageFeatures(torch.nn.Module):
         return tuple(self.get_buffer(f"{name.replace('.', '/')}:{part}").to(dtype) for part in parts)
 
     def _register_constant(self, name: str, tensor: torch.Tensor | None) -> None:
-        """Moves with the module, is not trained and not stored with it."""
+        """Register a buffer that moves with the module but is not part of its state dict."""
         if tensor is not None and tensor.is_inference():
-            with torch.inference_mode(False):  # made while evaluating, it would let no gradient through later
+            with torch.inference_mode(False):  # an inference tensor could not take part in autograd later
                 tensor = tensor.clone()
         self.register_buffer(name, tensor, persistent=False)
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> ImageFeatures:
-        """Move, but keep dtypes: a loss inside a module that is `.half()`-ed stays exact."""
+        """Move the buffers but keep their dtypes, so that `.half()` on an enclosing module leaves the loss exact."""
 
         def move(tensor: torch.Tensor) -> torch.Tensor:
             device = fn(tensor[:0] if tensor.ndim else tensor).device
             if device.type == "mps" and tensor.dtype == torch.float64:
-                return tensor  # stays where float64 is
+                return tensor  # MPS has no float64
             return tensor.to(device)
 
         super()._apply(move, recurse)
         return self
 
 
+def validate_image_tensor(images: Any, device: torch.device | None = None) -> None:
+    """Check that `images` is a tensor (n, 3, h, w) with at least one pixel per image.
+
+    Args:
+        images: the object to check.
+        device: device that the images must be on; None for any device.
+
+    Raises:
+        RequestError: the type, the shape or the device is another one.
+    """
+    if not isinstance(images, torch.Tensor):
+        raise RequestError(f"images are {type(images).__name__}; expected a tensor (n, 3, h, w)")
+    if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape[2:]:
+        is_grey = images.ndim == 4 and images.shape[1] == 1
+        hint = ". For grey images pass images.expand(-1, 3, -1, -1)" if is_grey else ""
+        raise RequestError(f"images have shape {tuple(images.shape)}; expected (n, 3, h, w){hint}")
+    if device is not None and images.device != device:
+        raise RequestError(
+            f"images are on {images.device} and the network is on {device}; move one of them, e.g. with "
+            f".to({str(images.device)!r})"
+        )
+
+
+def validate_finite_features(features: torch.Tensor) -> None:
+    """Check that all features (n, d) are finite.
+
+    Raises:
+        NonFiniteFeaturesError: a feature is NaN or infinite; the message names the first such image by its index.
+    """
+    is_nonfinite = ~torch.isfinite(features.detach()).all(dim=1)
+    if bool(is_nonfinite.any()):
+        raise make_nonfinite_error(int(is_nonfinite.int().argmax()))
+
+
 def _apply_banded_matrix(resize_matrix: np.ndarray, x: torch.Tensor, axis: int) -> torch.Tensor:
-    """The matrix along the height (2) or width (3) of images; what it has far from its diagonal is zeros and left out."""
+    """Multiply images (n, c, h, w) along axis 2 or 3 by a matrix, leaving out the zeros far from its diagonal."""
     weights = torch.from_numpy(resize_matrix).to(x)
     bands = []
     for start in range(0, len(resize_matrix), _ROWS_PER_BAND):
