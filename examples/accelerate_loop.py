@@ -1,9 +1,9 @@
-"""FID while a model trains with Hugging Face Accelerate, on one device or many; value and interval go to its trackers.
+"""Compute FID while a model trains with Hugging Face Accelerate, and log value and interval to its trackers.
 
     accelerate launch accelerate_loop.py reference.npz --tracker tensorboard
 
-What a tracker gets is a dictionary of numbers: `accelerator.log` hands it to TensorBoard, MLflow or W&B, whichever is
-installed and named.
+It runs on one device or many. `accelerator.log` passes a dictionary of numbers to the tracker selected: TensorBoard, MLflow
+or W&B.
 """
 
 import argparse
@@ -17,7 +17,7 @@ LATENT_DIM, BATCH_SIZE = 8, 16
 
 
 def evaluate(accelerator, generator, fid, images):
-    """{name: number} of `images` generated ones, spread over the processes as evenly as they go."""
+    """Return FID of `images` generated images, distributed over the processes, as {name: number}."""
     generator.eval()
     fid.reset()
     n_local = images // accelerator.num_processes + (accelerator.process_index < images % accelerator.num_processes)

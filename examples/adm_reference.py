@@ -1,12 +1,12 @@
-"""Evaluate one of ADM's sample batches as its evaluator does, without TensorFlow: FID and sFID beside the published ones.
+"""Compute FID and sFID of a sample batch of ADM as its evaluator does, without TensorFlow, and print the published values.
 
     python examples/adm_reference.py SAMPLES.npz REFERENCE.npz [--backend jax] [--weights FILE]
-    python examples/adm_reference.py --trial FOLDER            # on small files of the same format, that it makes
+    python examples/adm_reference.py --trial FOLDER            # with small files of the same format, which it writes
 
-Both files are from https://github.com/openai/guided-diffusion/tree/main/evaluations, for instance
-admnet_guided_imagenet256.npz and VIRTUAL_imagenet256_labeled.npz: `arr_0`, uint8 (n, h, w, 3), and in the reference `mu`,
-`sigma` (pool features) and `mu_s`, `sigma_s` (the spatial features of sFID) besides. TensorFlow 1's resize and
-normalisation make the number comparable: with another resize ADM's 10.94 is 11.05.
+Both files come from https://github.com/openai/guided-diffusion/tree/main/evaluations, e.g. admnet_guided_imagenet256.npz and
+VIRTUAL_imagenet256_labeled.npz. They hold `arr_0`, uint8 (n, h, w, 3); the reference also holds `mu`, `sigma` (pool features)
+and `mu_s`, `sigma_s` (the spatial features of sFID). The preprocessing must be that of TensorFlow 1: with another resize,
+ADM scores 11.05 instead of 10.94.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ PUBLISHED = {
 
 
 def main() -> None:
-    """Read the command line, evaluate, print."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("samples", type=Path, nargs="?")
     parser.add_argument("reference", type=Path, nargs="?")
     parser.add_argument(
-        "--trial", type=Path, metavar="FOLDER", help="make small files of the format there and use them"
+        "--trial", type=Path, metavar="FOLDER", help="Write small files of this format to FOLDER and evaluate them."
     )
-    parser.add_argument("--backend", default="auto", help="auto, openvino, torch or jax")
+    parser.add_argument("--backend", default="auto", help="Backend: auto, openvino, torch or jax.")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--weights", type=Path)
     args = parser.parse_args()
     settings = {"backend": args.backend, "device": args.device, "weights": args.weights}
     samples, reference = make_trial_files(args.trial, settings) if args.trial else (args.samples, args.reference)
     if samples is None or reference is None:
-        parser.error("give SAMPLES.npz and REFERENCE.npz, or --trial FOLDER")
-    print(f"{'':6}{'here':>12}{'published':>12}")
+        parser.error("pass SAMPLES.npz and REFERENCE.npz, or --trial FOLDER")
+    print(f"{'':6}{'frechet':>12}{'published':>12}")
     published = PUBLISHED.get(samples.name, (None, None))
-    for (metric, dims), figure in zip((("fid", 2048), ("sfid", 2023)), published, strict=True):
+    for (metric, dims), published_value in zip((("fid", 2048), ("sfid", 2023)), published, strict=True):
         score = evaluate(samples, reference, dims, settings)[metric]
-        print(f"{metric:6}{float(score):12.4f}{'unknown' if figure is None else figure:>12}")
+        print(f"{metric:6}{float(score):12.4f}{'unknown' if published_value is None else published_value:>12}")
 
 
 def evaluate(samples: Path, reference: Path, dims: int, settings: dict) -> frechet.Scores:
-    """The scores of one layer's features."""
+    """Compute the scores of the layer with `dims` features."""
     return frechet.score(
         samples,
         reference,
@@ -64,7 +64,7 @@ def evaluate(samples: Path, reference: Path, dims: int, settings: dict) -> frech
 
 
 def make_trial_files(folder: Path, settings: dict, count: int = 6, size: int = 64) -> tuple[Path, Path]:
-    """Noise of two kinds as a sample batch and as a reference batch with statistics, in ADM's format."""
+    """Write two kinds of noise in the format of ADM: a sample batch, and a reference batch with statistics."""
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(0)
     samples, references = (random.integers(low, 256, (count, size, size, 3), np.uint8) for low in (0, 64))

@@ -1,7 +1,7 @@
-"""Noise that scores like photographs: Adam on pixels, down the Fréchet distance to real photographs.
+"""Optimise noise until it scores like photographs, by Adam on the pixels with the Fréchet distance as loss.
 
     python examples/adversarial_noise.py                         # EfficientNet-Lite0: trained weights without a download
-    python examples/adversarial_noise.py --extractor inception   # FID itself, where its weights can be had
+    python examples/adversarial_noise.py --extractor inception   # FID, which needs its official weights
 
 The experiment is that of FastFID (Mathiasen & Hvilshøj 2020, arXiv:2009.14075).
 """
@@ -17,8 +17,8 @@ from frechet.demo.photographs import NATURAL_PHOTOGRAPHS, sample_patches
 from frechet.losses.torch import FIDLoss
 
 
-def main(arguments=None):
-    options = parse_args(arguments)
+def main(argv=None):
+    options = parse_args(argv)
     torch.manual_seed(options.seed)
 
     reference = frechet.collect(
@@ -26,27 +26,26 @@ def main(arguments=None):
     )
     loss = FIDLoss(reference, extractor=options.extractor, gradient_checkpointing=True)
 
-    photographs = to_image_tensor(
-        sample_patches(NATURAL_PHOTOGRAPHS, options.images, seed=1)
-    )  # others than those of the reference
+    # other patches than those of the reference
+    photographs = to_image_tensor(sample_patches(NATURAL_PHOTOGRAPHS, options.images, seed=1))
     with torch.no_grad():
         target = loss(photographs).item()
 
     noise = torch.rand_like(photographs)
-    optimised, curve = optimize_images(noise, loss, steps=options.steps, rate=options.rate)
+    optimised, curve = optimize_images(noise, loss, steps=options.steps, learning_rate=options.learning_rate)
     print(f"distance of {options.images} images to {options.reference} photographs")
     print(f"  noise             {curve[0]:.4g}")
     print(f"  noise, optimised  {curve[-1]:.4g}")
     print(f"  photographs       {target:.4g}")
     plot_result(noise, optimised, photographs, curve, target).savefig(options.output)
-    print(f"picture: {options.output}")
+    print(f"figure: {options.output}")
     return curve
 
 
-def optimize_images(images, loss, *, steps, rate):
-    """Images of a lower loss, and the loss at each step and after the last."""
+def optimize_images(images, loss, *, steps, learning_rate):
+    """Return images of lower loss, and the loss before each step and after the last."""
     images = images.clone().requires_grad_()
-    adam = torch.optim.Adam([images], lr=rate)
+    adam = torch.optim.Adam([images], lr=learning_rate)
     curve = []
     for step in range(steps):
         adam.zero_grad()
@@ -63,12 +62,12 @@ def optimize_images(images, loss, *, steps, rate):
 
 
 def to_image_tensor(arrays):
-    """(n, h, w, 3) uint8 -> (n, 3, h, w) float in 0..1, as losses take them."""
+    """Convert uint8 arrays (n, h, w, 3) to a tensor (n, 3, h, w) in [0, 1]."""
     return torch.from_numpy(arrays).permute(0, 3, 1, 2) / 255
 
 
 def plot_result(noise, optimised, photographs, curve, target, columns=6):
-    """Three rows of images, and the way down."""
+    """Plot three rows of images and the loss curve."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.8), width_ratios=(1.5, 1), layout="constrained", dpi=110)
     rows = {
         f"noise\n{curve[0]:.3g}": noise,
@@ -92,16 +91,22 @@ def plot_result(noise, optimised, photographs, curve, target, columns=6):
     return figure
 
 
-def parse_args(arguments):
+def parse_args(argv):
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--extractor", default="efficientnet-lite0", help="or inception, which needs FID's weights")
-    parser.add_argument("--images", type=int, default=16, help="how many images of noise (%(default)s)")
-    parser.add_argument("--reference", type=int, default=1000, help="how many photographs (%(default)s)")
-    parser.add_argument("--steps", type=int, default=40, help="of Adam (%(default)s)")
-    parser.add_argument("--rate", type=float, default=0.01, help="Adam's learning rate (%(default)s)")
+    parser.add_argument(
+        "--extractor",
+        default="efficientnet-lite0",
+        help="Extractor of the loss (%(default)s); inception needs the official weights.",
+    )
+    parser.add_argument("--images", type=int, default=16, help="Number of noise images (%(default)s).")
+    parser.add_argument(
+        "--reference", type=int, default=1000, help="Number of photographs in the reference (%(default)s)."
+    )
+    parser.add_argument("--steps", type=int, default=40, help="Number of optimiser steps (%(default)s).")
+    parser.add_argument("--learning-rate", type=float, default=0.01, help="Learning rate of Adam (%(default)s).")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path("adversarial-noise.png"))
-    return parser.parse_args(arguments)
+    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Make a reference from any iterator of image batches, inside JAX, on all local devices.
+"""Compute reference statistics from any iterator of image batches in JAX, on all local devices.
 
-    python examples/jax_reference.py images.npy reference.npz            # uint8 (n, h, w, 3), read as it is needed
+    python examples/jax_reference.py images.npy reference.npz            # uint8 (n, h, w, 3), memory-mapped
     python examples/jax_reference.py cifar10 reference.npz               # a data set of tensorflow_datasets
 
-On several hosts, give each process its share and `--coordinator HOST:PORT --processes N --process I`.
+On several hosts, run it once per process with `--coordinator HOST:PORT --processes N --process I`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import frechet.jax
 
 
 def main() -> None:
-    """Read the command line, gather, save."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("images", help="an .npy of uint8 (n, h, w, 3), or the name of a tfds data set")
+    parser.add_argument("images", help="Path of an .npy file, uint8 (n, h, w, 3), or name of a tfds data set.")
     parser.add_argument("output", type=Path)
     parser.add_argument("--preprocessing", default=None)
     parser.add_argument("--extractor", default="inception")
@@ -44,14 +44,14 @@ def main() -> None:
 
 
 def iter_array_batches(path: str, batch: int, process: int, processes: int) -> Iterator[np.ndarray]:
-    """Every so-manieth batch of a file that is mapped, not read; the last may be shorter."""
+    """Iterate over every `processes`-th batch of a memory-mapped file; the last batch may be shorter."""
     images = np.load(path, mmap_mode="r")
     for start in range(process * batch, len(images), processes * batch):
         yield images[start : start + batch]
 
 
 def iter_tfds_batches(name: str, batch: int, process: int, processes: int) -> Iterator[np.ndarray]:
-    """The same of the training split of a tfds data set with images of one size."""
+    """Iterate over batches of this process's share of the training split of a tfds data set with images of one size."""
     import tensorflow_datasets as tfds
 
     share = tfds.even_splits("train", processes)[process]

@@ -1,9 +1,9 @@
-"""FID inside a Flax/Optax training loop: a small denoiser of photo patches, judged every few steps on the devices.
+"""Train a small denoiser of photo patches with Flax and Optax, and compute FID every few steps on the devices.
 
     pip install 'frechet[jax,offline]' flax optax
     python examples/jax_training_loop.py [--steps 200] [--every 50] [--extractor efficientnet-lite0]
 
-On several hosts, each runs this script with its own share of the data after `jax.distributed.initialize()`.
+On several hosts, call `jax.distributed.initialize()` and run the script with a share of the data on each of them.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ import frechet.jax
 
 
 class Denoiser(nn.Module):
-    """Three convolutions that say what to add to a noisy image."""
+    """Three convolutions that predict a correction of a noisy image."""
 
     @nn.compact
     def __call__(self, x):
-        """(n, h, w, 3) noisy images -> (n, h, w, 3), nearer to clean ones."""
+        """Denoise images (n, h, w, 3)."""
         hidden = x
         for width in (32, 32):
             hidden = nn.relu(nn.Conv(width, (3, 3))(hidden))
@@ -33,31 +33,31 @@ class Denoiser(nn.Module):
 
 
 def load_patches(size: int = 32, count: int = 512) -> np.ndarray:
-    """(count, size, size, 3) float32 in [0, 1], cut from photographs that come with scikit-image."""
+    """Return crops of photographs of scikit-image, (count, size, size, 3) float32 in [0, 1]."""
     import skimage.data
 
     random = np.random.default_rng(0)
     photographs = [skimage.data.astronaut(), skimage.data.coffee(), skimage.data.chelsea()]
-    found = []
+    patches = []
     for i in range(count):
         photograph = photographs[i % len(photographs)]
         top, left = (random.integers(0, length - size) for length in photograph.shape[:2])
-        found.append(photograph[top : top + size, left : left + size])
-    return np.stack(found).astype(np.float32) / 255
+        patches.append(photograph[top : top + size, left : left + size])
+    return np.stack(patches).astype(np.float32) / 255
 
 
 def add_noise(key: jax.Array, clean: jax.Array) -> jax.Array:
-    """Images with noise of a fifth of their range."""
+    """Add Gaussian noise with a standard deviation of 0.2."""
     return clean + 0.2 * jax.random.normal(key, clean.shape)
 
 
 def main() -> None:
-    """Train, and print the distance of what the model makes as it goes."""
+    """Train the model and print the distance of its images during training."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--every", type=int, default=50, help="steps between evaluations")
+    parser.add_argument("--every", type=int, default=50, help="Number of steps between evaluations.")
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--images", type=int, default=512, help="images of one evaluation")
+    parser.add_argument("--images", type=int, default=512, help="Number of images per evaluation.")
     parser.add_argument("--extractor", default="efficientnet-lite0")
     args = parser.parse_args()
     data = load_patches(count=args.images)

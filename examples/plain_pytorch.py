@@ -1,6 +1,6 @@
-"""FID of a generator inside a plain PyTorch loop, with its interval.
+"""Compute FID of a generator, with its confidence interval, in a plain PyTorch loop.
 
-python plain_pytorch.py reference.npz            # of frechet stats; or of pytorch-fid
+python plain_pytorch.py reference.npz            # statistics by frechet stats or pytorch-fid
 """
 
 import sys

@@ -1,7 +1,7 @@
-"""The parts of train_on_fd.ipynb: does a generator get better when its Fréchet distance is the loss, or only fool it?
+"""Functions for train_on_fd.ipynb, which asks if a generator improves when the Fréchet distance is its loss.
 
-A small variational autoencoder learns patches of photographs by a plain loss. Then its decoder is trained further to lower
-the Fréchet distance of EfficientNet-Lite0's features, and judged by that distance and by features that the loss never saw.
+A small variational autoencoder is trained on patches of photographs. Its decoder is then fine-tuned to lower the Fréchet
+distance of EfficientNet-Lite0 features, and evaluated by that distance and by features that the loss does not use.
 """
 
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from torch.nn import functional
 import frechet
 from frechet.demo.photographs import NATURAL_PHOTOGRAPHS, sample_patches
 
-OFFLINE = "efficientnet-lite0"  # the extractor whose trained weights need no download
+OFFLINE = "efficientnet-lite0"  # an extractor whose trained weights need no download
 LATENT_DIM = 64
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How much of everything: photographs a side, epochs of both small networks, steps of `finetune` and their images."""
+    """Number of photographs per set, epochs of the small networks, and steps and batch size of `finetune`."""
 
     photographs: int
     epochs: int
@@ -35,23 +35,23 @@ SMALL_BUDGET = Budget(photographs=32, epochs=1, steps=2, batch=6)
 # The data
 
 
-def photographs(n, seed):
-    """(n, 3, 32, 32) in 0..1: patches of seven photographs in turn."""
+def load_photographs(n, seed):
+    """Return patches of seven photographs, (n, 3, 32, 32) in [0, 1]; patch i comes from photograph i mod 7."""
     return functional.avg_pool2d(
         torch.from_numpy(sample_patches(NATURAL_PHOTOGRAPHS, n, seed)).permute(0, 3, 1, 2) / 255, 3
     )
 
 
 def to_uint8_arrays(images):
-    """The same as (n, 32, 32, 3) uint8, as files would hold them."""
+    """Convert images (n, 3, h, w) in [0, 1] to uint8 arrays (n, h, w, 3)."""
     return (images * 255).round().byte().permute(0, 2, 3, 1).numpy()
 
 
-# The generator, and the plain loss that it starts from
+# The generator and its pretraining
 
 
 class Generator(nn.Sequential):
-    """(n, 64) standard normal -> (n, 3, 32, 32) in 0..1. No batch norm: an image must not depend on its batch."""
+    """Map latents (n, 64) to images (n, 3, 32, 32) in [0, 1], without batch norm, so that images are independent."""
 
     def __init__(self):
         super().__init__(
@@ -70,7 +70,7 @@ class Generator(nn.Sequential):
 
 
 def make_small_network(outputs):
-    """(n, 3, 32, 32) -> (n, outputs)."""
+    """Return a small convolutional network, (n, 3, 32, 32) -> (n, outputs)."""
     return nn.Sequential(
         nn.Conv2d(3, 32, 4, stride=2, padding=1),
         nn.ReLU(),
@@ -84,7 +84,7 @@ def make_small_network(outputs):
 
 
 def pretrain(images, *, epochs):
-    """A generator by a variational autoencoder: squared error, and latents that resemble a standard normal."""
+    """Return the decoder of a variational autoencoder trained on images (n, 3, 32, 32) with a squared error."""
     generator, encoder = Generator(), make_small_network(2 * LATENT_DIM)
     adam = torch.optim.Adam([*generator.parameters(), *encoder.parameters()], lr=1e-3)
     for _ in range(epochs):
@@ -103,7 +103,7 @@ def pretrain(images, *, epochs):
 
 
 def finetune(generator, loss, *, steps, batch, learning_rate=1e-3):
-    """Train the generator on the loss of `batch` fresh images a step; the loss of each step comes back."""
+    """Train the generator on the loss of `batch` new images per step, and return the loss of each step."""
     adam = torch.optim.Adam(generator.parameters(), lr=learning_rate)
     curve = []
     for step in range(steps):
@@ -118,7 +118,7 @@ def finetune(generator, loss, *, steps, batch, learning_rate=1e-3):
 
 @torch.no_grad()
 def generate_samples(generator, n, seed):
-    """(n, 3, 32, 32) of fresh latents."""
+    """Return images (n, 3, 32, 32) from seeded latents."""
     return generator(torch.randn(n, LATENT_DIM, generator=torch.Generator().manual_seed(seed)))
 
 
@@ -126,7 +126,7 @@ def generate_samples(generator, n, seed):
 
 
 def train_classifier(images, *, epochs):
-    """Features of a network that learned which of the seven photographs a patch is from; its last layer is left out."""
+    """Return a network trained to recognise the photograph of a patch, without its last layer."""
     labels = torch.arange(len(images)) % len(NATURAL_PHOTOGRAPHS)
     body, head = make_small_network(96), nn.Sequential(nn.ReLU(), nn.Linear(96, len(NATURAL_PHOTOGRAPHS)))
     adam = torch.optim.Adam([*body.parameters(), *head.parameters()], lr=1e-3)
@@ -139,18 +139,18 @@ def train_classifier(images, *, epochs):
 
 
 def random_filter_features(images):
-    """Texture: how strongly 96 random filters of 5 x 5 pixels answer, on average."""
+    """Return mean responses of 96 random 5 x 5 filters, (n, 96), which describe texture."""
     filters = torch.randn(96, 3, 5, 5, generator=torch.Generator().manual_seed(0))
     return functional.conv2d(images, filters - filters.mean(dim=(1, 2, 3), keepdim=True)).relu().mean(dim=(2, 3))
 
 
 def coarse_pixel_features(images):
-    """Colours and coarse shapes: the images at 4 x 4 pixels."""
+    """Return images at 4 x 4 pixels, (n, 48), which describe colours and coarse shapes."""
     return functional.avg_pool2d(images, 8).flatten(1)
 
 
 def make_judges(images, *, epochs):
-    """Name -> how that judge sees images: the loss's own network, and three that the loss does not use."""
+    """Return {name: function from images to statistics}: the network of the loss, and three that the loss does not use."""
     feature_functions = {
         "classifier": train_classifier(images, epochs=epochs),
         "random filters": random_filter_features,
@@ -162,28 +162,28 @@ def make_judges(images, *, epochs):
 
 
 def collect_loss_features(images):
-    """Statistics of the features that the loss uses."""
+    """Return statistics of the features that the loss uses."""
     return frechet.collect(to_uint8_arrays(images), extractor=OFFLINE)
 
 
 def make_judge(features):
-    """What makes statistics of images by features of one's own."""
+    """Return a function from images to statistics of the given features."""
     return torch.no_grad()(lambda images: frechet.collect(features(images).numpy(), features=True))
 
 
 def score_by_judges(images, reference, judges):
-    """The score of images by each judge; `reference` holds the same judges' statistics of photographs."""
+    """Return the score of images by each judge; `reference` maps each judge to its statistics of photographs."""
     return {
         name: frechet.score(collect_statistics(images), reference[name])["fd"]
         for name, collect_statistics in judges.items()
     }
 
 
-# Pictures
+# Figures
 
 
 def plot_samples(rows, columns=16):
-    """A strip of images for each name."""
+    """Plot two rows of images for each name."""
     figure, axes = plt.subplots(len(rows), 1, figsize=(10, 1.45 * len(rows)), layout="constrained", dpi=100)
     for axis, (name, images) in zip(axes, rows.items(), strict=True):
         strips = [torch.cat(list(images[start : start + columns]), dim=2) for start in (0, columns)]
@@ -194,7 +194,7 @@ def plot_samples(rows, columns=16):
 
 
 def plot_curve(curve):
-    """The loss of each step's batch."""
+    """Plot the loss of each step."""
     figure, axis = plt.subplots(figsize=(6, 2.6), layout="constrained", dpi=100)
     axis.plot(curve, linewidth=2.5)
     axis.set(xlabel="steps of Adam", ylabel="Fréchet distance", ylim=(0, None))
@@ -203,7 +203,7 @@ def plot_curve(curve):
 
 
 def plot_scores(scores_by_images):
-    """For each judge the corrected distances with their intervals, as shares of the first one's."""
+    """Plot the bias-corrected distances of each judge with their intervals, relative to the first set of images."""
     figure, axis = plt.subplots(figsize=(8, 3.2), layout="constrained", dpi=100)
     first = next(iter(scores_by_images.values()))
     for series, (images_name, scores) in enumerate(scores_by_images.items()):
@@ -212,9 +212,9 @@ def plot_scores(scores_by_images):
             if score.interval_95 is not None:
                 unit = first[name].corrected_value
                 low, high = (max(end, 1e-4 * unit) for end in score.interval_95)
-                where, colour = row + 0.22 * (series - 1), f"C{series}"
-                axis.plot([low / unit, high / unit], [where, where], color=colour, linewidth=3, alpha=0.5)
-                axis.plot(score.corrected_value / unit, where, "o", color=colour)
+                y, color = row + 0.22 * (series - 1), f"C{series}"
+                axis.plot([low / unit, high / unit], [y, y], color=color, linewidth=3, alpha=0.5)
+                axis.plot(score.corrected_value / unit, y, "o", color=color)
     axis.set_yticks(range(len(first)), first)
     axis.invert_yaxis()
     axis.axvline(1, color="#8a8a8a", linestyle="--", zorder=0)
@@ -228,7 +228,7 @@ def plot_scores(scores_by_images):
 
 
 def format_table(scores_by_images):
-    """The same as text, with the classical values."""
+    """Return the scores as a text table: classical and bias-corrected values, and 95 % confidence intervals."""
     lines = [f"{'features':<20}{'images':<22}{'classical':>10}{'corrected':>11}   95 %"]
     for name in next(iter(scores_by_images.values())):
         for images_name, scores in scores_by_images.items():

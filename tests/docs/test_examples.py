@@ -1,4 +1,4 @@
-"""The examples run, at a small size, and are committed as they ran."""
+"""The examples run with small settings, and the notebook is committed with its outputs."""
 
 import json
 import re
@@ -22,8 +22,8 @@ pytestmark = [
 
 
 @pytest.fixture(autouse=True)
-def started_there(monkeypatch, tmp_path):
-    """Examples import each other, draw without a screen and write where they are started."""
+def example_directory(monkeypatch, tmp_path):
+    """Run examples in a temporary directory, with a plotting backend that needs no display."""
     mpl.use("agg")
     monkeypatch.syspath_prepend(str(EXAMPLES))
     monkeypatch.chdir(tmp_path)
@@ -34,25 +34,25 @@ def code_cells():
     return [cell for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
 
 
-def printed():
+def read_printed_output():
     outputs = [output for cell in code_cells() for output in cell["outputs"]]
     return "".join("".join(output["text"]) for output in outputs if output["output_type"] == "stream")
 
 
-def test_noise_goes_down_the_distance_and_is_drawn(started_there):
+def test_adversarial_noise_lowers_the_distance_and_saves_a_figure(example_directory):
     import adversarial_noise
 
     curve = adversarial_noise.main(["--images", "4", "--reference", "16", "--steps", "3"])
     assert len(curve) == 4
     assert curve[-1] < curve[0]
-    assert np.asarray(Image.open(started_there / "adversarial-noise.png").convert("RGB")).std() > 10
+    assert np.asarray(Image.open(example_directory / "adversarial-noise.png").convert("RGB")).std() > 10
 
 
-def test_fine_tuning_lowers_the_loss_of_fresh_latents():
+def test_fine_tuning_lowers_the_loss_of_new_latents():
     import train_on_fd
 
     torch.manual_seed(0)
-    loss = FIDLoss(train_on_fd.photographs(12, seed=0), extractor="efficientnet-lite0")
+    loss = FIDLoss(train_on_fd.load_photographs(12, seed=0), extractor="efficientnet-lite0")
     generator = train_on_fd.Generator()
     before = loss(train_on_fd.generate_samples(generator, 8, seed=1)).item()
     curve = train_on_fd.finetune(generator, loss, steps=6, batch=8, learning_rate=3e-4)
@@ -63,15 +63,17 @@ def test_fine_tuning_lowers_the_loss_of_fresh_latents():
 def test_the_notebook_runs():
     names = {}
     for cell in code_cells():
-        exec("".join(cell["source"]).replace("SIZE = FULL", "SIZE = SMALL"), names)  # as a kernel does
-    assert names["SIZE"] == names["SMALL"]
-    assert len(names["curve"]) == names["SMALL"].steps
-    for scores in names["verdicts"].values():
+        exec("".join(cell["source"]).replace("BUDGET = FULL_BUDGET", "BUDGET = SMALL_BUDGET"), names)
+    assert names["BUDGET"] == names["SMALL_BUDGET"]
+    assert len(names["curve"]) == names["SMALL_BUDGET"].steps
+    for scores in names["scores_by_images"].values():
         assert all(np.isfinite(score.value) for score in scores.values())
-    assert len(names["table"](names["verdicts"]).splitlines()) == 13  # a head, and four judges of three sides
+    assert (
+        len(names["format_table"](names["scores_by_images"]).splitlines()) == 13
+    )  # a header, four judges x three sets
 
 
-def test_the_notebook_is_committed_as_it_ran():
+def test_the_notebook_is_committed_with_its_outputs():
     cells = code_cells()
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
     kinds = [output["output_type"] for cell in cells for output in cell["outputs"]]
@@ -79,7 +81,7 @@ def test_the_notebook_is_committed_as_it_ran():
     assert "stderr" not in [output.get("name") for cell in cells for output in cell["outputs"]]
     assert not re.search(r"(?<![\w.])/(home|root|tmp|work|Users)/", NOTEBOOK.read_text())
     for step in ("step   0", "corrected"):
-        assert step in printed()
+        assert step in read_printed_output()
     assert sum("image/png" in output.get("data", {}) for cell in cells for output in cell["outputs"]) >= 4
 
 
@@ -90,4 +92,4 @@ def test_the_readme_explains_every_example_and_quotes_the_notebook():
     for image_ref in re.findall(r"!\[[^]]*\]\(([^)]+)\)", page):
         assert (EXAMPLES / image_ref).exists()
     quoted = re.search(r"```text\n(features .*?)```", page, re.DOTALL).group(1)
-    assert quoted in printed()
+    assert quoted in read_printed_output()

@@ -30,7 +30,7 @@ def test_adm_reference_evaluates_trial_files(tmp_path, weights):
     header, fid, sfid = run_example(
         "adm_reference.py", "--trial", tmp_path, "--weights", weights, "--backend", "openvino"
     )
-    assert header.split() == ["here", "published"]
+    assert header.split() == ["frechet", "published"]
     with np.load(tmp_path / "reference.npz") as reference, np.load(tmp_path / "samples.npz") as samples:
         arrays = samples["arr_0"], reference["arr_0"]
     for line, dims in ((fid, 2048), (sfid, 2023)):
