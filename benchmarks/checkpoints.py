@@ -1,16 +1,15 @@
-"""Ten simulated checkpoints, five of which truly differ: how often `frechet compare` says so, and how often it errs.
+"""Measure the error rates of `frechet compare` on ten simulated checkpoints, five of which are worse than the others.
 
-Features are Gaussian or heavy-tailed (a Gaussian over a random length), d = 32. All checkpoints are scored against one
-sample of the reference. Five have the distance D to it; five are further away. Two of the five equal ones err in other
-directions than the three others, by an amount that gives the same distance: there the reference's noise does not cancel.
+Features are Gaussian or heavy-tailed (a Gaussian divided by a random scale), d = 32. All checkpoints are scored against one sample
+of the reference. Five of them have the same distance to the reference, five a larger one. Two of the five equal checkpoints
+differ from the reference in another direction than the other three, so that the noise of the reference does not cancel.
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
-from machine import machine
+from machine import describe_machine, write_result
 
 import frechet
 from frechet.features.spec import FeatureSpec
@@ -22,8 +21,8 @@ D, SMALL_N, LARGE_N = 32, 2000, 4000
 SPEC = FeatureSpec(
     extractor="efficientnet-lite0", layer="1280", weights="0" * 64, is_official=True, preprocessing="efficientnet-lite0", precision="float32"
 )  # fmt: skip
-SHIFT, LARGER_SHIFT = 0.5, 0.62  # of the mean, along one direction: d² = SHIFT² or FURTHER²
-DIRECTIONS = (0, 0, 0, 9, 9)  # the direction of each equal checkpoint, and of each worse one
+SHIFT, LARGER_SHIFT = 0.5, 0.62  # shift of the mean along one direction: d² = SHIFT² or LARGER_SHIFT²
+DIRECTIONS = (0, 0, 0, 9, 9)  # direction of the shift, for the five equal and for the five worse checkpoints
 
 
 def draw_features(random, n, heavy_tailed):
@@ -38,7 +37,7 @@ def make_shifted_statistics(random, n, heavy_tailed, direction, length):
 
 
 def simulate_family(random, n, heavy_tailed):
-    """One comparison of ten: whether two equal ones are told apart, and what share of the different pairs is."""
+    """Compare ten checkpoints; return whether any equal pair is called different, and the fraction of different pairs detected."""
     reference = FeatureStatistics.from_features(draw_features(random, n, heavy_tailed).astype(np.float32), spec=SPEC)
     lengths = [SHIFT] * 5 + [LARGER_SHIFT] * 5
     runs = []
@@ -59,20 +58,19 @@ def main():
     parser.add_argument("--families", type=int, default=200)
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
-    found = {}
+    rows = {}
     for heavy_tailed in (False, True):
         for n in (SMALL_N, LARGE_N):
             random = np.random.default_rng(n)
             families = [simulate_family(random, n, heavy_tailed) for _ in range(args.families)]
-            wrong, detected = zip(*families, strict=True)
-            found[f"{'heavy-tailed' if heavy_tailed else 'Gaussian'}, {n} images"] = {
-                "families with a false difference": float(np.mean(wrong)),
-                "true differences told": float(np.mean(detected)),
+            has_error, detected = zip(*families, strict=True)
+            rows[f"{'heavy_tailed' if heavy_tailed else 'gaussian'}_{n}"] = {
+                "families_with_false_difference": float(np.mean(has_error)),
+                "true_differences_detected": float(np.mean(detected)),
             }
-            print(found, flush=True)
-    result = {"machine": machine("numpy"), "families": args.families, "found": found}
-    if args.output:
-        args.output.write_text(json.dumps(result, indent=2) + "\n")
+            print(rows, flush=True)
+    result = {"machine": describe_machine("numpy"), "families": args.families, "rows": rows}
+    write_result(result, args.output)
 
 
 if __name__ == "__main__":

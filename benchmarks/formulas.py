@@ -1,11 +1,11 @@
-"""Another tool's own formula, read from a checkout of its source and run on features that it is given.
+"""Run the distance function of another tool, taken from a checkout of its source, on given features.
 
     PEERS_PYTHON benchmarks/formulas.py TOOL CHECKOUT FEATURES.npz
 
-TOOL is adm, edm2, fastfid, jax-fid or jax-fid-parallel; FEATURES.npz has `generated` and `reference`, (n, d). Prints the
-distances as JSON, by dtype. `agreement.py` runs this with the interpreter of the peers, which have the SciPy that these tools
-were written for. Only the named functions are taken from a file, so that neither TensorFlow nor CUDA is needed; "cuda" in them
-is read as "cpu", `jax.numpy` as NumPy.
+TOOL is adm, edm2, fastfid, jax-fid or jax-fid-parallel; FEATURES.npz has `generated` and `reference`, (n, d). The distances are
+printed as JSON, by dtype. `agreement.py` runs this script with the interpreter of the other tools, which has the SciPy version
+that these tools were written for. Only the named functions are taken from a file, so that neither TensorFlow nor CUDA is
+needed; "cuda" is replaced by "cpu" in them, and `jax.numpy` by NumPy.
 """
 
 import ast
@@ -19,14 +19,14 @@ import scipy.linalg
 
 
 class CudaToCpu(ast.NodeTransformer):
-    """Reads the name of the device "cuda" as "cpu"."""
+    """Replace the string "cuda" by "cpu"."""
 
     def visit_Constant(self, node):
         return ast.copy_location(ast.Constant("cpu"), node) if node.value == "cuda" else node
 
 
 def load_definitions(file, *names, **namespace):
-    """A namespace with these functions and classes of a file, which find there what they are `given`."""
+    """Return a namespace with the named functions and classes of a file; `namespace` holds the globals they need."""
     wanted = [node for node in ast.parse(file.read_text()).body if getattr(node, "name", None) in names]
     if missing := set(names) - {node.name for node in wanted}:
         sys.exit(f"{file} has no {', '.join(sorted(missing))}; is it a checkout of that tool?")
@@ -37,7 +37,7 @@ def load_definitions(file, *names, **namespace):
 
 
 def compute_moments(features):
-    """As all of them compute them: NumPy, float64."""
+    """Compute mean and covariance as all of these tools do: NumPy, float64."""
     features = features.astype(np.float64)
     return features.mean(0), np.cov(features, rowvar=False)
 
@@ -67,7 +67,7 @@ def jax_fid_parallel(checkout, generated, reference):
 
 
 def fastfid(checkout, generated, reference):
-    """From features to the distance: its network is replaced by the identity."""
+    """Compute the distance of FastFID from features, with its network replaced by the identity."""
     import torch
 
     namespace = {"torch": torch, "inception_network": lambda features: features}

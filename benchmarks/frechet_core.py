@@ -1,9 +1,9 @@
-"""The distance itself: full covariances of 2048 dimensions, and small batches against a stored reference.
+"""Measure the time of the distance alone: full covariances of 2048 dimensions, and small batches against a stored reference.
 
     python benchmarks/frechet_core.py [--runs 7] [--output results/frechet-core.json]
 
-SciPy's `sqrtm` is what pytorch-fid and FastFID's reference call, `eigvals` is torchmetrics' and torch-fidelity's way,
-Newton-Schulz (20 steps) that of faster implementations. All in float64 on the same matrices, in turn.
+`sqrtm` of SciPy is the method of pytorch-fid and of FastFID's reference, `eigvals` that of torchmetrics and torch-fidelity,
+Newton-Schulz (20 steps) that of faster implementations. All run in turn, in float64, on the same matrices.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import scipy.linalg
-from machine import machine
+from machine import describe_machine, write_result
 
 from frechet.distances.frechet import trace_sqrt_product
 from frechet.distances.gaussian import Gaussian
@@ -24,7 +24,7 @@ D = 2048
 
 
 def make_features(n, seed):
-    """Correlated rows with a spectrum that decays over three decades, about as Inception's does."""
+    """Draw correlated rows whose spectrum decays over three decades, similar to that of Inception features."""
     random = np.random.default_rng(seed)
     basis = np.linalg.qr(np.random.default_rng(1000 + seed % 2).standard_normal((D, D)))[0]
     return random.standard_normal((n, D)) @ (basis * np.geomspace(1, 1e-3, D)[:, None] ** 0.5)
@@ -59,19 +59,21 @@ def time_call(function, *arguments):
 
 
 def time_methods(methods, p, q, runs):
-    """method -> its median seconds, value, and the median of its ratio to ours turn by turn."""
-    found = {name: [] for name in methods}
+    """Return for each method its median time, its value, and the median of its ratio to frechet within a turn."""
+    results = {name: [] for name in methods}
     for _ in range(runs):
         for name, method in methods.items():
-            found[name].append(time_call(method, p, q))
-    own = [seconds for seconds, _ in found["ours"]]
+            results[name].append(time_call(method, p, q))
+    own = [seconds for seconds, _ in results["ours"]]
     return {
         name: {
             "seconds": statistics.median(seconds for seconds, _ in timings),
-            "times_ours": statistics.median(seconds / mine for (seconds, _), mine in zip(timings, own, strict=True)),
+            "times_ours": statistics.median(
+                seconds / own_seconds for (seconds, _), own_seconds in zip(timings, own, strict=True)
+            ),
             "trace": timings[-1][1],
         }
-        for name, timings in found.items()
+        for name, timings in results.items()
     }
 
 
@@ -114,16 +116,14 @@ def main():
         )
         print(small[-1], file=sys.stderr, flush=True)
     result = {
-        "machine": machine("frechet", "numpy", "scipy"),
+        "machine": describe_machine("frechet", "numpy", "scipy"),
         "d": D,
         "runs": args.runs,
         "sqrtm_full_seconds": sqrtm,
         "full": full,
         "small_batches": small,
     }
-    print(json.dumps(result, indent=1))
-    if args.output:
-        args.output.write_text(json.dumps(result, indent=1) + "\n")
+    write_result(result, args.output)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,19 @@
-"""Does an image's influence foretell what removing it does, and does it find images that do not belong?
+"""Measure how well the influence of an image predicts the effect of removing it, and whether influence finds outliers.
 
     python benchmarks/influence.py CIFAR.zip PHOTOGRAPHS.zip [--output results/influence.json]
 
-Trained features (`efficientnet-lite0`), as they are and projected at random to fewer dimensions. `removal`: the influence
-of images of the first half of CIFAR.zip, blurred by half a pixel, on their distance to the second half, beside what the
-distance does when each of a hundred of them is left out. `planted`: 20 of PHOTOGRAPHS.zip as they are, among
-1,000 images of CIFAR's size; how many of them stand among the first 25 of `--explain`.
+Features of a trained network (`efficientnet-lite0`), unchanged and projected at random to fewer dimensions. `removal`: the
+influence of images of the first half of CIFAR.zip, blurred by half a pixel, on their distance to the second half, compared
+with the change of the distance when each of a hundred images is left out. `planted`: 20 images of PHOTOGRAPHS.zip among
+1,000 images of CIFAR, and how many of them are among the 25 most influential images.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 import numpy as np
-from machine import machine
+from machine import describe_machine, write_result
 from PIL import Image, ImageFilter
 
 import frechet
@@ -25,20 +24,20 @@ from frechet.images.decode import decode
 from frechet.images.sources.registry import open_source
 
 OPTIONS = {"extractor": "efficientnet-lite0"}
-N_REMOVED = 100  # images that are left out, one at a time
+N_REMOVED = 100  # number of images that are left out, one at a time
 CASES = ((500, 64), (500, 192), (500, 512), (1500, 48), (2000, 64))  # (images, dimensions)
 
 
 def load_images(path):
-    """All images of a source, in a random order."""
+    """Return all images of a source in a seeded random order."""
     source = open_source(path)
     images = [Image.fromarray(decode(image_ref).rgb) for image_ref in source.iter_images(range(len(source)))]
     return [images[i] for i in np.random.default_rng(0).permutation(len(images))]
 
 
-def features(images):
-    side = frechet.collect(images, **OPTIONS)
-    return side.features[np.argsort(side.indices)].astype(np.float64)
+def extract_features(images):
+    statistics = frechet.collect(images, **OPTIONS)
+    return statistics.features[np.argsort(statistics.indices)].astype(np.float64)
 
 
 def measure_removal(x, y):
@@ -51,15 +50,20 @@ def measure_removal(x, y):
         p, q = (Gaussian(z.mean(0), covariance=np.cov(z, rowvar=False)) for z in (a, b))
         predicted = -influence_function(a, p, q, optimal_coupling(p, q)).total[:N_REMOVED] / (n - 1)
         whole = frechet_terms(p, q).total
-        left = np.arange(n)
+        indices = np.arange(n)
         observed = []
         for i in range(N_REMOVED):
-            rest = a[left != i]
+            rest = a[indices != i]
             observed.append(
                 frechet_terms(Gaussian(rest.mean(0), covariance=np.cov(rest, rowvar=False)), q).total - whole
             )
         rows.append(
-            {"n": n, "d": d, "images_a_dimension": n / d, "correlation": float(np.corrcoef(predicted, observed)[0, 1])}
+            {
+                "n": n,
+                "d": d,
+                "images_per_dimension": n / d,
+                "correlation": float(np.corrcoef(predicted, observed)[0, 1]),
+            }
         )
         print(rows[-1], file=sys.stderr, flush=True)
     return rows
@@ -67,13 +71,13 @@ def measure_removal(x, y):
 
 def count_planted(cifar, photographs):
     outliers = photographs[:20]
-    found = {}
+    counts = {}
     for reference in (cifar[1000:2000], cifar[1000:5000]):
         influences = frechet.influence([*outliers, *cifar[:1000]], reference, **OPTIONS)
         first = np.argsort(influences.change, kind="stable")[:25]
-        found[f"{len(reference)} reference images"] = int((first < len(outliers)).sum())
-        print(found, file=sys.stderr, flush=True)
-    return found
+        counts[f"reference_{len(reference)}"] = int((first < len(outliers)).sum())
+        print(counts, file=sys.stderr, flush=True)
+    return counts
 
 
 def main():
@@ -86,13 +90,11 @@ def main():
     half = min(2000, len(cifar) // 2)
     blurred = [image.filter(ImageFilter.GaussianBlur(0.5)) for image in cifar[:half]]
     result = {
-        "machine": machine("frechet", "numpy"),
-        "removal": measure_removal(features(blurred), features(cifar[half : 2 * half])),
+        "machine": describe_machine("frechet", "numpy"),
+        "removal": measure_removal(extract_features(blurred), extract_features(cifar[half : 2 * half])),
         "planted_of_20_among_the_first_25": count_planted(cifar, load_images(args.photographs)),
     }
-    print(json.dumps(result, indent=1))
-    if args.output:
-        args.output.write_text(json.dumps(result, indent=1) + "\n")
+    write_result(result, args.output)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
-"""Does the interval cover the truth? Simulations whose true distance is known, and real features.
+"""Measure the coverage of the confidence interval in simulations with a known population value, and on real features.
 
     python benchmarks/interval.py simulate --output results/interval.json
     python benchmarks/interval.py real IMAGES.zip --output results/interval-real.json
     python benchmarks/interval.py plot results/interval-real.json --output ../docs/interval.png
 
-`simulate` draws both sides of six settings again and again, at 2 to 50 images a dimension, and counts how often the 95 %
-interval holds the true distance (known from two million draws); beside it the errors of the plain value and of FID∞.
-`real` takes the largest two sets at hand (images, and the same number of others blurred by half a pixel) for the truth.
+`simulate` draws both samples in six settings, with 2 to 50 images per dimension, and counts how often the 95 % confidence
+interval contains the population value (from two million draws); it also reports the errors of the plain value and of FID∞.
+`real` computes the same estimates on subsets of real images against images blurred by half a pixel; the largest subsets
+serve as population value.
 """
 
 import argparse
@@ -16,10 +17,12 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # many small matrices: a process a core is faster than threads
+os.environ.setdefault(
+    "OPENBLAS_NUM_THREADS", "1"
+)  # for many small matrices, one process per core is faster than threads
 
 import numpy as np
-from machine import machine
+from machine import describe_machine, write_result
 
 from frechet._internal.cpu import process_cpu_count
 from frechet.distances.extrapolation import frechet_infinity
@@ -33,7 +36,7 @@ POPULATION_DRAWS = 2_000_000
 
 
 def make_mixing_matrices(seed):
-    """Two mixing matrices (d, d) with decaying spectra that differ, and a shift of the mean."""
+    """Return two mixing matrices (d, d) with different decaying spectra, and a shift of the mean."""
     random = np.random.default_rng(seed)
     one = random.standard_normal((D, D)) * np.arange(1, D + 1) ** -0.5 / D**0.5
     return one, one + 0.35 * random.standard_normal((D, D)) / D, 0.25 * random.standard_normal(D) / D**0.5
@@ -44,22 +47,22 @@ def draw_gaussian(n, random):
 
 
 def draw_heavy_tailed(n, random):
-    """Student's t with 6 degrees of freedom, unit variance."""
+    """Draw from Student's t with 6 degrees of freedom, scaled to unit variance."""
     return random.standard_t(6, (n, D)) / 1.5**0.5
 
 
 def draw_random_contrast(n, random):
-    """Gaussians of random contrast: whole images are strong or weak, as in photographs."""
+    """Draw Gaussian rows with a random scale per image, like the contrast of photographs."""
     return random.standard_normal((n, D)) * np.sqrt(random.gamma(4, 0.25, (n, 1)))
 
 
 def draw_sorted_classes(n, random):
-    """Eight classes that come one after the other, as in class folders."""
+    """Draw from eight classes, sorted by class as in class folders."""
     centers = 0.7 * np.random.default_rng(5).standard_normal((8, D))
     return 0.7 * random.standard_normal((n, D)) + centers[np.sort(random.integers(0, 8, n))]
 
 
-SETTINGS = {  # name -> (latent, what becomes of the mixed latent)
+SETTINGS = {  # name -> (draw latents, transform of the mixed latents)
     "gaussian": (draw_gaussian, lambda x: x),
     "rectified": (draw_gaussian, lambda x: np.maximum(x, 0)),
     "heavy-tailed": (draw_heavy_tailed, lambda x: x),
@@ -69,24 +72,24 @@ SETTINGS = {  # name -> (latent, what becomes of the mixed latent)
 }
 
 
-def draw_features(setting, side, n, random):
-    latent, shape = SETTINGS[setting]
+def draw_features(setting, is_reference, n, random):
+    draw_latents, transform = SETTINGS[setting]
     one, other, shift = make_mixing_matrices(0)
-    return shape(latent(n, random) @ (one if side == 0 else other) + (shift if side else 0))
+    return transform(draw_latents(n, random) @ (other if is_reference else one) + (shift if is_reference else 0))
 
 
 def compute_population_distance(setting):
-    """From moments of two million draws a side, in chunks; its own bias is below 1e-4 of the plain value's at 50 d."""
-    normals = []
-    for side in (0, 1):
-        random, total, outer = np.random.default_rng(99 + side), np.zeros(D), np.zeros((D, D))
+    """Compute the distance from two million draws per sample, whose bias is below 1e-4 of that of 50 d draws."""
+    gaussians = []
+    for is_reference in (False, True):
+        random, total, outer = np.random.default_rng(99 + is_reference), np.zeros(D), np.zeros((D, D))
         for _ in range(20):
-            x = draw_features(setting, side, POPULATION_DRAWS // 20, random)
+            x = draw_features(setting, is_reference, POPULATION_DRAWS // 20, random)
             total += x.sum(0)
             outer += x.T @ x
         mean = total / POPULATION_DRAWS
-        normals.append(Gaussian(mean, covariance=outer / POPULATION_DRAWS - np.outer(mean, mean)))
-    return frechet_terms(*normals).total
+        gaussians.append(Gaussian(mean, covariance=outer / POPULATION_DRAWS - np.outer(mean, mean)))
+    return frechet_terms(*gaussians).total
 
 
 def make_interval_input(x):
@@ -94,17 +97,17 @@ def make_interval_input(x):
 
 
 def evaluate_setting(job):
-    """One setting at one size: coverage and errors over `count` evaluations."""
+    """Compute coverage and errors of one setting at one sample size, over `count` evaluations."""
     setting, ratio, count = job
     population_value, n = compute_population_distance(setting), ratio * D
     plain, corrected, extrapolated, standard_errors, n_covered = [], [], [], [], 0
     for trial in range(count):
         random = np.random.default_rng((trial, ratio))
-        x, y = draw_features(setting, 0, n, random), draw_features(setting, 1, n, random)
+        x, y = draw_features(setting, False, n, random), draw_features(setting, True, n, random)
         p, q = make_interval_input(x), make_interval_input(y)
         found = confidence_interval(p, q, seed=trial)
         plain.append(frechet_terms(p.gaussian, q.gaussian).total)
-        corrected.append(found.corrected)
+        corrected.append(found.corrected_value)
         extrapolated.append(frechet_infinity(x, y, seed=trial).total)
         standard_errors.append(found.standard_error)
         n_covered += found.low <= population_value <= found.high
@@ -114,8 +117,8 @@ def evaluate_setting(job):
 
     return {
         "setting": setting,
-        "images_a_dimension": ratio,
-        "truth": population_value,
+        "images_per_dimension": ratio,
+        "population_value": population_value,
         "plain": float(np.mean(plain)),
         "corrected": float(np.mean(corrected)),
         "fid_infinity": float(np.mean(extrapolated)),
@@ -134,7 +137,7 @@ def simulate(args):
         for row in pool.map(evaluate_setting, jobs):
             rows.append(row)
             print(
-                f"{row['setting']:<27} {row['images_a_dimension']:>3} d  covers {row['coverage']:.3f}  "
+                f"{row['setting']:<27} {row['images_per_dimension']:>3} d  covers {row['coverage']:.3f}  "
                 f"error {row['rms_error_of_corrected_to_plain']:.3f} of the plain value's "
                 f"(FID-infinity: {row['rms_error_of_fid_infinity_to_plain']:.3f})",
                 file=sys.stderr,
@@ -144,7 +147,7 @@ def simulate(args):
 
 
 def extract_features(path):
-    """Features of half of the images, and of the other half blurred by half a pixel."""
+    """Return features of half of the images, and of the other half blurred by half a pixel."""
     from PIL import Image, ImageFilter
 
     import frechet
@@ -159,8 +162,7 @@ def extract_features(path):
     plain = [images[i] for i in order[:half]]
     blurred = [images[i].filter(ImageFilter.GaussianBlur(0.5)) for i in order[half:]]
     options = {"extractor": "efficientnet-lite0"}
-    found = [frechet.collect(side, **options) for side in (plain, blurred)]
-    return [side.features for side in found]
+    return [frechet.collect(images, **options).features for images in (plain, blurred)]
 
 
 def evaluate_real(args):
@@ -186,7 +188,7 @@ def evaluate_real(args):
                     "d": d,
                     "n": n,
                     "plain": frechet_terms(p.gaussian, q.gaussian).total,
-                    "corrected": found.corrected,
+                    "corrected": found.corrected_value,
                     "standard_error": found.standard_error,
                     "fid_infinity": frechet_infinity(p.rows, q.rows).total,
                     "method": found.method,
@@ -197,7 +199,7 @@ def evaluate_real(args):
 
 
 def plot(args):
-    """Plain value, FID-infinity and corrected value with its 95 % interval against n, a panel for each d."""
+    """Plot plain value, FID-infinity and bias-corrected value with its 95 % interval against n, one panel per d."""
     from matplotlib.figure import Figure
 
     rows = json.loads(args.result.read_text())["rows"]
@@ -213,7 +215,7 @@ def plot(args):
             n, corrected, [Z_95 * e for e in error], fmt="o-", capsize=4, color="#4269d0", label="corrected, 95 %"
         )
         axis.axhline(corrected[-1], color="#4269d0", linewidth=0.8, alpha=0.5)
-        axis.set(title=f"d = {d}", xlabel="images a side", xscale="log", ylim=(0, None))
+        axis.set(title=f"d = {d}", xlabel="images per set", xscale="log", ylim=(0, None))
         axis.set_xticks(n, [f"{size:,}" for size in n], minor=False)
         axis.minorticks_off()
         axis.spines[["top", "right"]].set_visible(False)
@@ -240,10 +242,8 @@ def main():
     if args.run is plot:
         plot(args)
         return
-    result = {"machine": machine("frechet", "numpy"), **args.run(args)}
-    print(json.dumps(result, indent=1))
-    if args.output:
-        args.output.write_text(json.dumps(result, indent=1) + "\n")
+    result = {"machine": describe_machine("frechet", "numpy"), **args.run(args)}
+    write_result(result, args.output)
 
 
 if __name__ == "__main__":

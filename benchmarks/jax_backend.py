@@ -1,11 +1,11 @@
-"""The network under JAX beside pytorch-fid's in eager PyTorch, and what the statistic in a training loop costs.
+"""Compare the network under JAX with pytorch-fid in eager PyTorch, and measure the cost of statistics in a training loop.
 
     PYTHONPATH=src PEERS_PYTHON benchmarks/jax_backend.py --weights FILE.pth [--output results/jax_backend.json]
 
-Run it with the interpreter of the environment with the peers (see README.md beside this file). Speeds of the network: in
-turn, images of 299 x 299. Training loop: a small convolutional generator of 32 x 32 images and Adam in a jitted step; the same
-with every step's images given to the statistic; and the network alone on as many images, which is what it must cost at
-least. Accuracy: made-up rectified features with a decaying spectrum, n = 2 d, against float64. Memory: a process each.
+Run it with the interpreter of the environment with the other tools (see README.md). Network: both in turn, on images of
+299 x 299. Training loop: a small convolutional generator of 32 x 32 images and Adam in a jitted step; the same step with its
+images added to the statistics; and the network alone on as many images, which is the least that the statistics can cost.
+Accuracy: artificial rectified features with a decaying spectrum, n = 2 d, against float64. Memory: one process per size.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from machine import machine
+from machine import describe_machine, write_result
 
 import frechet.jax as fj
 from frechet.distances.frechet import frechet_terms
@@ -35,7 +35,7 @@ def time_call(call):
 
 
 def time_in_turn(calls, runs):
-    """Seconds of each call in every run; the first call of each is not timed."""
+    """Return the seconds of each call in every run; the first call of each is not timed."""
     for call in calls.values():
         jax.block_until_ready(call())
     timings = {name: [] for name in calls}
@@ -76,7 +76,7 @@ def generate(params, latents):
 
 
 def measure_training_loop(args):
-    """Adam on a generator that is to make a given image: seconds a step without and with the statistic."""
+    """Measure the time per training step of a generator with Adam, without and with the statistics."""
     keys = iter(jax.random.split(jax.random.key(0), 9))
     params = {
         "in": jax.random.normal(next(keys), (64, 32 * 32 * 16)) / 8,
@@ -108,39 +108,39 @@ def measure_training_loop(args):
         {
             "without": lambda: plain(state, latents),
             "with": lambda: with_statistic(state, stats, weights, latents),
-            "network alone": lambda: alone(weights, images),
+            "network_alone": lambda: alone(weights, images),
         },
         args.runs,
     )
     medians = {name: statistics.median(times) for name, times in timings.items()}
     return {
-        "images_a_step": args.step_batch,
+        "images_per_step": args.step_batch,
         "steps_per_second": {name: round(1 / value, 3) for name, value in medians.items()},
-        "with_over_without_and_network": round(medians["with"] / (medians["without"] + medians["network alone"]), 3),
+        "with_over_without_and_network": round(medians["with"] / (medians["without"] + medians["network_alone"]), 3),
     }
 
 
 def count_compilations(args):
-    """Programs compiled while the first batches of two sizes come, and while 30 more of any length do."""
-    found = []
+    """Count the programs compiled for the first batches of two sizes, and for 30 more batches of any length."""
+    durations = []
     jax.monitoring.register_event_duration_secs_listener(
-        lambda event, duration, **_: found.append(duration) if event.endswith("backend_compile_duration") else None
+        lambda event, duration, **_: durations.append(duration) if event.endswith("backend_compile_duration") else None
     )
     apply, params = fj.network(weights=args.weights, dims=64)
     step, stats = fj.make_sharded_update(params), fj.empty(apply)
     random = np.random.default_rng(0)
     for size in (32, 64):
         stats = step(stats, random.integers(0, 256, (4, size, size, 3), np.uint8))
-    first = len(found)
+    first = len(durations)
     for _ in range(30):
         size, n = random.choice([32, 64]), random.integers(1, 10)
         stats = step(stats, random.integers(0, 256, (n, size, size, 3), np.uint8))
     jax.block_until_ready(stats)
-    return {"first_two_shapes": first, "thirty_batches_after": len(found) - first}
+    return {"first_two_shapes": first, "thirty_batches_after": len(durations) - first}
 
 
 def measure_accuracy(d=512):
-    """Relative error of the in-loop distance at n = 2 d, in float32 and in float64."""
+    """Compute the relative error of the in-loop distance at n = 2 d, in float32 and in float64."""
     random = np.random.default_rng(0)
     mix = random.standard_normal((d, d)) * (np.arange(1, d + 1) ** -0.7)[:, None]
     rows = [
@@ -154,33 +154,31 @@ def measure_accuracy(d=512):
         jax.config.update("jax_enable_x64", name == "float64")
         body = jax.jit(lambda stats, batch: (fj.merge(stats, fj._compute_moments(batch, None, toy)), None))
         stats = [jax.lax.scan(body, fj.empty(toy), jnp.asarray(x.reshape(-1, 256, d)))[0] for x in rows]
-        sides = (fj.to_statistics(side) for side in stats)
-        found = frechet_terms(*(Gaussian(side.mean, covariance=side.covariance) for side in sides)).total
-        errors[name] = abs(found / exact - 1)
+        gaussians = [Gaussian(each.mean, covariance=each.covariance) for each in map(fj.to_statistics, stats)]
+        errors[name] = abs(frechet_terms(*gaussians).total / exact - 1)
     jax.config.update("jax_enable_x64", False)
     return {"d": d, "n": 2 * d, "distance": exact, "relative_error": errors}
 
 
 def measure_memory(args):
-    found = {}
+    peaks = {}
     for n in (args.step_batch, 4 * args.step_batch, 12 * args.step_batch):
         command = [sys.executable, __file__, "--weights", str(args.weights), "--peak", str(n)]
         command += ["--step-batch", str(args.step_batch)]
-        found[n] = round(float(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
-    return {"peak_mb_by_images": found}
+        peaks[n] = round(float(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+    return {"peak_mb_by_images": peaks}
 
 
 def print_peak_memory(args):
-    """Gather that many images, and say what the process peaked at, in MB."""
+    """Collect statistics of `args.peak` images and print the peak memory of the process, in MB."""
     apply, params = fj.network(weights=args.weights)
     random = np.random.default_rng(0)
     batches = (
         random.integers(0, 256, (args.step_batch, 64, 64, 3), np.uint8) for _ in range(args.peak // args.step_batch)
     )
     assert fj.to_statistics(fj.collect(batches, apply, params)).n == args.peak
-    status = Path(
-        "/proc/self/status"
-    ).read_text()  # Linux; getrusage would tell the parent's peak where that was higher
+    # Linux only; getrusage would return the peak of the parent process if that was higher
+    status = Path("/proc/self/status").read_text()
     print(int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) / 1024)
 
 
@@ -200,7 +198,7 @@ def main():
     parser.add_argument("--step-batch", type=int, default=8)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument(
-        "--parts", default=",".join(SECTIONS), help="some of them, by name; others are kept from --output"
+        "--sections", default=",".join(SECTIONS), help="Comma-separated sections to run; others are kept from --output."
     )
     parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--output", type=Path)
@@ -209,12 +207,10 @@ def main():
         print_peak_memory(args)
         return
     result = json.loads(args.output.read_text()) if args.output and args.output.exists() else {}
-    result["machine"] = machine("numpy", "jax", "torch", "pytorch-fid")
-    for name in args.parts.split(","):
+    result["machine"] = describe_machine("numpy", "jax", "torch", "pytorch-fid")
+    for name in args.sections.split(","):
         result[name] = SECTIONS[name](args)
-    print(json.dumps(result, indent=1))
-    if args.output:
-        args.output.write_text(json.dumps(result, indent=1) + "\n")
+    write_result(result, args.output)
 
 
 if __name__ == "__main__":

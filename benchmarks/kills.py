@@ -8,7 +8,6 @@ is written again, so files are told apart by inode and time.
 """
 
 import argparse
-import json
 import random
 import signal
 import subprocess
@@ -18,7 +17,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from machine import machine
+from machine import describe_machine, write_result
 
 
 def start_run(images, out, work_dir):
@@ -76,7 +75,7 @@ def main():
         rows = run_with_kills(args.images, directory, elapsed / 6, args.kills, args.seed)
         same = compare_arrays(directory / "killed.npz", directory / "undisturbed.npz")
     result = {
-        "machine": machine("frechet", "numpy", "openvino", "pillow"),
+        "machine": describe_machine("frechet", "numpy", "openvino", "pillow"),
         "undisturbed_seconds": round(elapsed, 2),
         "parts": rows[-1]["finished"],
         "kills": len(rows) - 1,
@@ -85,9 +84,7 @@ def main():
         "arrays_of_the_same_bits": same,
         "lives": rows,
     }
-    print(json.dumps(result, indent=1))
-    if args.output:
-        args.output.write_text(json.dumps(result, indent=1) + "\n")
+    write_result(result, args.output)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,19 @@
-"""The processor's matrix rate beside the network's: alone, in each of its stages, and in the whole pipeline.
+"""Measure how close the network, its stages and the whole pipeline come to the rate of the processor for matrix products.
 
     python benchmarks/limits.py [--output FILE]
 
-The network is Inception-2015 with random weights (rates do not depend on them). Its multiplications are counted by
-running it over ops that only track shapes.
+The network is Inception-2015 with random weights (speeds do not depend on them). Its multiplications are counted by running it
+with ops that only track shapes.
 """
 
 import argparse
-import json
 import statistics
 import time
 from pathlib import Path
 
 import numpy as np
 import openvino as ov
-from machine import machine
+from machine import describe_machine, write_result
 from openvino import opset13 as opset
 
 from frechet.backends.openvino import compile_network
@@ -27,11 +26,11 @@ from frechet.networks import inception
 from frechet.preprocessing.registry import PREPROCESSINGS
 
 RUNS, IMAGES, BATCH = 5, 96, 4
-LAYERS = ("64", "192", "768", "2048")  # taps, in order
+LAYERS = ("64", "192", "768", "2048")  # outputs of the network, in order
 
 
 class ShapeOps:
-    """Ops on (channels, height, width) that remember weights' shapes and count multiplications."""
+    """Ops on shapes (channels, height, width) that count multiplications."""
 
     def __init__(self):
         self.multiplications = 0
@@ -50,7 +49,7 @@ class ShapeOps:
         return part(x)
 
     def max_pool(self, x, *, size, stride, padding=0):
-        return x[0], *((side + 2 * padding - size) // stride + 1 for side in x[1:])
+        return x[0], *((length + 2 * padding - size) // stride + 1 for length in x[1:])
 
     avg_pool = max_pool
 
@@ -76,14 +75,14 @@ def make_random_weights():
 def _load_conv_shapes():
     import sys
 
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
     from seeded_weights import iter_conv_shapes
 
     return iter_conv_shapes()
 
 
 def measure_matrix_rate(precision, n=2048):
-    """Multiply-adds a second of one large matrix product by OpenVINO, twice that in operations."""
+    """Return the multiply-adds per second of one large matrix product in OpenVINO."""
     random = np.random.default_rng(0)
     left = opset.parameter([n, n], np.float32)
     right = opset.constant(random.random((n, n), dtype=np.float32))
@@ -96,14 +95,14 @@ def measure_matrix_rate(precision, n=2048):
 
 
 def count_multiplications(layer, weights):
-    """Multiply-adds that one image takes up to a tap."""
+    """Count the multiply-adds per image up to a layer."""
     counter = ShapeOps()
     inception.inception(counter, (3, 299, 299), weights, [layer])
     return counter.multiplications
 
 
 def compile_up_to(layer, weights, preprocessing, precision):
-    """The network up to a tap, compiled."""
+    """Compile the network up to a layer."""
     return compile_network(
         lambda ops, x: inception.inception(
             ops, ops.scale_shift(x, preprocessing.scale, preprocessing.shift), weights, [layer]
@@ -114,12 +113,12 @@ def compile_up_to(layer, weights, preprocessing, precision):
 
 
 def summarize_stages(seconds_up_to, multiplications, matrix):
-    """What lies between two taps: its share of the work and of the time, and of the matrix rate that it reaches."""
-    found, previous = {}, None
+    """Return for each stage between two layers its share of work and time, and the share of the matrix rate it reaches."""
+    stages, previous = {}, None
     for layer in LAYERS:
         work = multiplications[layer] - (multiplications[previous] if previous else 0)
         seconds = [t - (seconds_up_to[previous][run] if previous else 0) for run, t in enumerate(seconds_up_to[layer])]
-        found[f"to {layer}"] = {
+        stages[f"to_{layer}"] = {
             "share_of_work": round(work / multiplications["2048"], 3),
             "share_of_time": round(
                 statistics.median(s / t for s, t in zip(seconds, seconds_up_to["2048"], strict=True)), 3
@@ -129,7 +128,7 @@ def summarize_stages(seconds_up_to, multiplications, matrix):
             ),
         }
         previous = layer
-    return found
+    return stages
 
 
 def _time_call(call):
@@ -166,7 +165,7 @@ def main():
             IMAGES / _time_call(lambda: collect_statistics(open_source(small), Settings(), extractor))
         )
     result = {
-        "machine": machine("frechet", "numpy", "openvino", "pillow"),
+        "machine": describe_machine("frechet", "numpy", "openvino", "pillow"),
         "precision": args.precision,
         "multiply_adds_per_image": whole,
         "images_per_second": {name: round(statistics.median(values), 2) for name, values in rates.items()},
@@ -177,9 +176,7 @@ def main():
         "stages": summarize_stages(seconds_up_to, multiplications, [rate * whole for rate in rates["matrix"]]),
         "all_runs": {name: [round(value, 2) for value in values] for name, values in rates.items()},
     }
-    print(json.dumps(result, indent=1))
-    if args.output:
-        args.output.write_text(json.dumps(result, indent=1) + "\n")
+    write_result(result, args.output)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""What a result was measured on, and how busy it was."""
+"""The machine a result was measured on, the load of its processor, and the output of results."""
 
 import importlib.metadata
+import json
 import platform
 import time
 from datetime import date
@@ -10,8 +11,8 @@ from frechet._internal.cpu import process_cpu_count
 from frechet.version import __version__
 
 
-def machine(*packages):
-    """Processor, cores, system, date and versions (frechet's and these packages'), for the head of a result."""
+def describe_machine(*packages):
+    """Return processor, cores, system, date and versions of frechet and the given packages, for the head of a result."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     facts = dict(line.split("\t: ", 1) for line in lines if "\t: " in line)
     facts = {key.strip(): value for key, value in facts.items()}
@@ -31,22 +32,29 @@ def machine(*packages):
 
 
 class CpuLoad:
-    """How much of all cores was taken between two moments: by everything on the machine, in processor seconds.
+    """Processor time of all programs on the machine since the object was created (Linux only).
 
-    Linux only (elsewhere nothing is known and `seconds` gives None). What one process did not take of it was taken by
-    others, and a share of the cores that it could not have.
+    The part that the measured process did not use was used by other programs, and was not available to it.
     """
 
     def __init__(self):
-        self.wall, self.busy = time.perf_counter(), _busy_seconds()
+        self.wall, self._start = time.perf_counter(), _read_busy_seconds()
 
-    def seconds(self):
-        busy = _busy_seconds()
-        return None if busy is None or self.busy is None else busy - self.busy
+    def busy_seconds(self):
+        """Return the processor seconds of all cores together, or None if the system does not report them."""
+        busy = _read_busy_seconds()
+        return None if busy is None or self._start is None else busy - self._start
 
 
-def _busy_seconds():
-    """Processor seconds that all cores together have spent on anything but waiting, since the machine started."""
+def write_result(result, output):
+    """Print a result as JSON and write it to a file, if one is given."""
+    print(json.dumps(result, indent=1))
+    if output:
+        output.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def _read_busy_seconds():
+    """Return the processor seconds that all cores have been busy since the machine started."""
     stat = Path("/proc/stat")
     if not stat.exists():
         return None

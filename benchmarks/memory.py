@@ -1,23 +1,22 @@
-"""Peak memory of `frechet stats` at several numbers of images, each in a process of its own.
+"""Measure the peak memory of `frechet stats` for several numbers of images, in one process each.
 
 python benchmarks/memory.py [--images 2000,20000] [--extractor efficientnet-lite0] [--output FILE]
 """
 
 import argparse
-import json
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
-from machine import machine
+from machine import describe_machine, write_result
 from throughput import run_measured
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", default="2000,20000")
-    parser.add_argument("--arguments", default="--extractor efficientnet-lite0", help="further flags of frechet stats")
+    parser.add_argument("--arguments", default="--extractor efficientnet-lite0", help="Other flags of frechet stats.")
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
     peaks = {}
@@ -29,14 +28,12 @@ def main():
             command = ["-m", "frechet", "stats", Path(folder, "images.npz"), out, *args.arguments.split()]
             peaks[count] = round(run_measured([sys.executable, *map(str, command)], {})[2])
     result = {
-        "machine": machine("frechet", "numpy", "openvino", "pillow"),
+        "machine": describe_machine("frechet", "numpy", "openvino", "pillow"),
         "arguments": args.arguments,
         "peak_memory_mb": peaks,
         "most_over_fewest_images": round(max(peaks.values()) / peaks[min(peaks)], 3),
     }
-    print(json.dumps(result, indent=1))
-    if args.output:
-        args.output.write_text(json.dumps(result, indent=1) + "\n")
+    write_result(result, args.output)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Seven metrics in one pass beside FID alone, and the same again from the cache, as whole processes.
+"""Compare the time of seven metrics in one pass with that of FID alone, and with a second run from the cache.
 
     python benchmarks/metrics.py GENERATED REFERENCE [--extractor efficientnet-lite0] [--weights FILE] [--images 2000] [--turns 3]
 
-Both sides are folders or zips; of each a seeded subset is scored. The seven fill an empty cache while they are computed, and are
-then asked for again. Ratios are taken within a turn, figures are medians.
-Processor seconds tell more than wall seconds where the machine has other work.
+Both sets are folders or archives, of which a seeded subset is scored. The seven metrics fill an empty cache in the first run, and are
+computed from it in the second. Ratios are computed within a turn; the result is their median. Processor seconds are
+more reliable than wall seconds if other programs run on the machine.
 """
 
 import argparse
@@ -18,13 +18,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from machine import CpuLoad, machine
+from machine import CpuLoad, describe_machine, write_result
 
 SEVEN_METRICS = "{distance},kid,is,precision,recall,density,coverage"
 
 
-def seconds(args, metrics, cache=None):
-    """What one run took; with a folder for the cache, features come from there or go there."""
+def time_run(args, metrics, cache=None):
+    """Run the command once and return its times and values; `cache` is a folder for cached features."""
     command = [sys.executable, "-m", "frechet", "score", args.generated, args.reference, "--json"]
     command += ["--metrics", metrics, "--extractor", args.extractor, "--num-images", str(args.images)]
     command += ["--weights", args.weights] if args.weights else []
@@ -37,7 +37,7 @@ def seconds(args, metrics, cache=None):
     return {
         "seconds": wall,
         "processor_seconds": _child_cpu_seconds() - cpu_start,
-        "busy_seconds_of_the_machine": load.seconds(),
+        "busy_seconds_of_machine": load.busy_seconds(),
         "values": values,
     }
 
@@ -59,30 +59,29 @@ def main():
     args = parser.parse_args()
     distance = "fid" if args.extractor == "inception" else "fd"
     result = {
-        "machine": machine("numpy", "frechet", "openvino"),
+        "machine": describe_machine("numpy", "frechet", "openvino"),
         "extractor": args.extractor,
-        "images a side": args.images,
+        "images_per_set": args.images,
         "turns": [],
     }
     for _ in range(args.turns):
         seven_metrics = SEVEN_METRICS.format(distance=distance)
         with tempfile.TemporaryDirectory() as cache:
             turn = {
-                "one": seconds(args, distance),
-                "seven": seconds(args, seven_metrics, cache),
-                "seven from the cache": seconds(args, seven_metrics, cache),
+                "one": time_run(args, distance),
+                "seven": time_run(args, seven_metrics, cache),
+                "seven_cached": time_run(args, seven_metrics, cache),
             }
-        turn["from the cache over the first time"] = turn["seven from the cache"]["seconds"] / turn["seven"]["seconds"]
-        turn["seven over one"] = turn["seven"]["seconds"] / turn["one"]["seconds"]
-        turn["seven over one, processor"] = turn["seven"]["processor_seconds"] / turn["one"]["processor_seconds"]
+        turn["cached_over_uncached"] = turn["seven_cached"]["seconds"] / turn["seven"]["seconds"]
+        turn["seven_over_one"] = turn["seven"]["seconds"] / turn["one"]["seconds"]
+        turn["seven_over_one_processor"] = turn["seven"]["processor_seconds"] / turn["one"]["processor_seconds"]
         result["turns"].append(turn)
         print(json.dumps(turn, indent=1), flush=True)
-    for ratio in ("seven over one", "seven over one, processor", "from the cache over the first time"):
+    for ratio in ("seven_over_one", "seven_over_one_processor", "cached_over_uncached"):
         result[ratio] = statistics.median(turn[ratio] for turn in result["turns"])
-    print(f"seven metrics take {result['seven over one']:.3f} times as long as one")
-    print(f"from the cache {result['from the cache over the first time']:.3f} of that")
-    if args.output:
-        args.output.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"seven metrics take {result['seven_over_one']:.3f}x the time of one")
+    print(f"from the cache they take {result['cached_over_uncached']:.3f}x the time of the first run")
+    write_result(result, args.output)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Precision, recall, density and coverage together beside prdc, exact KID beside torch-fidelity's subsets, and large sets.
+"""Compare precision, recall, density and coverage with prdc, and the exact KID with the subsets of torch-fidelity.
 
     python benchmarks/neighbours.py --peers peers/bin/python [--images 10000] [--turns 3] [--large 50000] [--output FILE]
 
-Each tool runs as a process of its own on the same seeded features (correlated, 2048 of them): the time is that of the computation
-alone, the memory is the process's peak, with the features in it. Processor seconds tell more than wall seconds where the machine has
-other work.
+Each tool runs in a process of its own on the same seeded features (correlated, 2048 dimensions). The time is that of the
+computation alone; the memory is the peak of the process, including the features. Processor seconds are more reliable than wall
+seconds if other programs run on the machine.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from machine import CpuLoad, machine
+from machine import CpuLoad, describe_machine, write_result
 
 D = 2048
 _PROGRAM_TEMPLATE = """
@@ -31,9 +31,9 @@ peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 print(json.dumps({{"seconds": seconds, "processor_seconds": used, "peak_mib": peak, "values": values}}))
 """
 PROGRAMS = {
-    "frechet neighbours": (
+    "frechet prdc": (
         "from frechet.distances.prdc import Neighbourhood, compute_prdc",
-        "k5 = Neighbourhood(5, closed=False)\nm = compute_prdc(x, y, [k5]).memberships[k5]\n"
+        "ball = Neighbourhood(5, closed=False)\nm = compute_prdc(x, y, [ball]).memberships[ball]\n"
         "values = {k: getattr(m, k) for k in ('precision', 'recall', 'density', 'coverage')}",
     ),
     "prdc": (
@@ -50,11 +50,11 @@ PROGRAMS = {
         "values = kid_features_to_metric(tx, ty, kid_subsets=100, kid_subset_size=1000, rng_seed=2020, verbose=False)",
     ),
 }
-COMPARISONS = {"neighbours": ("frechet neighbours", "prdc"), "kid": ("frechet kid", "torch-fidelity kid")}
+COMPARISONS = {"prdc": ("frechet prdc", "prdc"), "kid": ("frechet kid", "torch-fidelity kid")}
 
 
 def write_features(path, n, seed, shift):
-    """Rows with a spectrum that decays over two decades, about as Inception's does, in blocks of fixed seeds."""
+    """Write rows whose spectrum decays over two decades, similar to that of Inception features, in seeded blocks."""
     random = np.random.default_rng(0)
     basis = (np.linalg.qr(random.standard_normal((D, D)))[0] * np.geomspace(1, 1e-2, D)[:, None]).astype(np.float32)
     rows = np.lib.format.open_memmap(path, "w+", np.float32, (n, D))
@@ -70,7 +70,7 @@ def measure_program(python, name, paths):
     load = CpuLoad()
     command = [python, "-c", _PROGRAM_TEMPLATE.format(imports=imports, work=work), *map(str, paths)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return {**json.loads(done.stdout.splitlines()[-1]), "busy_seconds_of_the_machine": load.seconds()}
+    return {**json.loads(done.stdout.splitlines()[-1]), "busy_seconds_of_machine": load.busy_seconds()}
 
 
 def main():
@@ -78,12 +78,19 @@ def main():
     parser.add_argument("--peers", required=True)
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--large", type=int, default=0, help="a run of frechet alone on so many images a side")
+    parser.add_argument(
+        "--large", type=int, default=0, help="Number of images per set of an additional run of frechet alone."
+    )
     parser.add_argument("--only", choices=COMPARISONS)
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
-    result = {"machine": machine("numpy", "frechet"), "images a side": args.images, "features": D, "turns": []}
-    python = {"frechet neighbours": sys.executable, "frechet kid": sys.executable}
+    result = {
+        "machine": describe_machine("numpy", "frechet"),
+        "images_per_set": args.images,
+        "features": D,
+        "turns": [],
+    }
+    python = {"frechet prdc": sys.executable, "frechet kid": sys.executable}
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder, "x.npy"), Path(folder, "y.npy")]
         for path, seed, shift in zip(paths, (1, 2), (0.0, 0.002), strict=True):
@@ -96,26 +103,22 @@ def main():
                 for name in pair
             }
             for key, (ours, theirs) in pairs.items():
-                turn[f"{key}: times as fast"] = turn[theirs]["seconds"] / turn[ours]["seconds"]
-                turn[f"{key}: of its processor seconds"] = (
-                    turn[ours]["processor_seconds"] / turn[theirs]["processor_seconds"]
-                )
-                turn[f"{key}: of its memory"] = turn[ours]["peak_mib"] / turn[theirs]["peak_mib"]
+                turn[f"{key}_speedup"] = turn[theirs]["seconds"] / turn[ours]["seconds"]
+                turn[f"{key}_processor_ratio"] = turn[ours]["processor_seconds"] / turn[theirs]["processor_seconds"]
+                turn[f"{key}_memory_ratio"] = turn[ours]["peak_mib"] / turn[theirs]["peak_mib"]
             result["turns"].append(turn)
             print(json.dumps(turn, indent=1), flush=True)
         for key in pairs:
-            for ratio in ("times as fast", "of its processor seconds", "of its memory") if args.turns else ():
-                result[f"{key}: {ratio}"] = statistics.median(turn[f"{key}: {ratio}"] for turn in result["turns"])
+            for ratio in ("speedup", "processor_ratio", "memory_ratio") if args.turns else ():
+                result[f"{key}_{ratio}"] = statistics.median(turn[f"{key}_{ratio}"] for turn in result["turns"])
         if args.large:
             for path, seed, shift in zip(paths, (1, 2), (0.0, 0.002), strict=True):
                 write_features(path, args.large, seed, shift)
-            result["large"] = {"images a side": args.large}
+            result["large"] = {"images_per_set": args.large}
             for ours, _ in pairs.values():
                 result["large"][ours] = measure_program(sys.executable, ours, paths)
                 print(json.dumps(result["large"], indent=1), flush=True)
-    print(json.dumps({key: value for key, value in result.items() if key != "turns"}, indent=1))
-    if args.output:
-        args.output.write_text(json.dumps(result, indent=1) + "\n")
+    write_result(result, args.output)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""What bfloat16 does to a distance: the trained EfficientNet-Lite0 on real images in both precisions.
+"""Measure the effect of bfloat16 on a distance, with the trained EfficientNet-Lite0 on real images in both precisions.
 
     python benchmarks/precision.py [IMAGES] [--count 2000] [--bfloat16 auto] [--output FILE]
 
-Two pairs of distributions that differ slightly: patches of the photographs that come with scikit-image and scikit-learn
-(`pip install 'frechet[demo]'`), and the small images of a folder or zip where one is given. A pair's generated side is
-`count` images blurred by half a pixel (Gaussian), its reference side `count` other images as they are.
+Two pairs of slightly different distributions: patches of the photographs that come with scikit-image and scikit-learn
+(`pip install 'frechet[demo]'`), and the small images of a folder or archive if one is given. The generated images of a pair are
+`count` images blurred by half a pixel (Gaussian), the reference images are `count` other images without blur.
 
-bfloat16 is computed by OpenVINO where the processor has it. Elsewhere PyTorch computes it, many times slower than
-float32 (`--bfloat16 torch`), so it is emulated: float32 arithmetic on inputs, kernels and biases rounded to bfloat16, every layer's result rounded again,
-which is what processors with bfloat16 do (products of two bfloat16 numbers are exact in float32, and sums are kept in
-it). Some images go through PyTorch's own bfloat16 too, and the result says how the errors of both compare.
+OpenVINO computes bfloat16 if the processor supports it. PyTorch computes it on any processor, but many times slower than
+float32 (`--bfloat16 torch`). Otherwise it is emulated: inputs, kernels, biases and the result of every layer are rounded to
+bfloat16, and the arithmetic is float32. Processors with bfloat16 do the same, since products of two bfloat16 numbers are exact in
+float32 and sums are accumulated in float32. For some images the emulation is compared with the bfloat16 of PyTorch.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from machine import machine
+from machine import describe_machine, write_result
 
 from frechet.backends.torch import TorchOps
 from frechet.demo.corruptions import gaussian_blur
@@ -41,7 +41,7 @@ def round_to_bfloat16(x):
 
 
 class RoundedOps(TorchOps):
-    """bfloat16 in float32's arithmetic: what enters and leaves every layer is rounded."""
+    """Emulate bfloat16 in float32 by rounding the inputs and outputs of every layer."""
 
     def conv(self, x, kernel, bias, **window):
         return round_to_bfloat16(
@@ -63,7 +63,7 @@ def load_emulated():
 
 
 def load_both(how):
-    """(how bfloat16 is computed, the extractor in float32 on the same backend, the extractor in bfloat16)."""
+    """Return how bfloat16 is computed, and the extractors in float32 and in bfloat16 on the same backend."""
     if how in ("auto", "openvino"):
         try:
             loaded = load_extractor(EXTRACTOR, backend="openvino", precision="bfloat16")
@@ -78,12 +78,12 @@ def load_both(how):
     return "emulated in float32 with torch", exact, load_emulated()
 
 
-def pairs(args):
-    """name -> (generated, reference), each (count, h, w, 3) uint8."""
+def iter_pairs(args):
+    """Iterate over (name, (generated, reference)) with images (count, h, w, 3), uint8."""
     if args.images:
         source = open_source(args.images)
         order = np.random.default_rng(0).permutation(len(source))[: 2 * args.count]
-        stack = np.stack([decode(image_ref)[0] for image_ref in source.iter_images(sorted(map(int, order)))])
+        stack = np.stack([decode(image_ref).rgb for image_ref in source.iter_images(sorted(map(int, order)))])
         stack = stack[np.random.default_rng(1).permutation(len(stack))]  # sources are sorted, often by class
         yield (
             Path(args.images).stem,
@@ -94,7 +94,7 @@ def pairs(args):
 
 
 def compute_distance(generated, reference):
-    """The distance of two statistics, which the library refuses where they differ in precision: told to be the same."""
+    """Compute the distance between statistics of different precision, which needs the same specification on both."""
     return score_statistics(generated, replace(reference, spec=generated.spec))["fd"].value
 
 
@@ -107,23 +107,25 @@ def get_mismatch_message(generated, reference):
 
 
 def jackknife_standard_error(generated, reference):
-    """Of the distance, by leaving out each of ten groups of both sides."""
+    """Compute the standard error of the distance by a delete-group jackknife with ten groups."""
     values = []
     for group in range(GROUPS):
-        sides = []
-        for side in (generated, reference):
-            kept = np.arange(len(side.features)) % GROUPS != group
-            moments = RunningMoments.of(side.features[kept])
-            sides.append(replace(side, mean=moments.mean, covariance=moments.covariance, n=moments.n, rows=None))
-        values.append(compute_distance(*sides))
+        reduced = []
+        for statistics in (generated, reference):
+            kept = np.arange(len(statistics.features)) % GROUPS != group
+            moments = RunningMoments.from_features(statistics.features[kept])
+            reduced.append(
+                replace(statistics, mean=moments.mean, covariance=moments.covariance, n=moments.n, rows=None)
+            )
+        values.append(compute_distance(*reduced))
     return float(np.std(values)) * (GROUPS - 1) ** 0.5
 
 
-def errors(exact, coarse):
-    """How far features in bfloat16 are from the same features in float32, over features: median, 95th percentile, most.
+def compute_feature_errors(exact, coarse):
+    """Compute errors of bfloat16 features against float32: median, 95th percentile and maximum over the features.
 
-    `relative`: root mean square of a feature's error over that of the feature; `shift`: its mean over the feature's
-    standard deviation between images, which is what moves a distance.
+    `relative`: root mean square error of a feature over the root mean square of the feature. `shift`: mean error over the
+    standard deviation of the feature between images, which is what changes a distance.
     """
     error = coarse.astype(np.float64) - exact
     is_nonconstant = exact.std(axis=0) > 0
@@ -135,56 +137,66 @@ def errors(exact, coarse):
     }
     return {
         kind: dict(
-            zip(("median", "95%", "most"), map(round_significant, np.quantile(values, (0.5, 0.95, 1))), strict=True)
+            zip(
+                ("median", "percentile_95", "max"),
+                map(round_significant, np.quantile(values, (0.5, 0.95, 1))),
+                strict=True,
+            )
         )
         for kind, values in kinds.items()
     }
 
 
 def evaluate_pair(generated, reference, extractors):
-    """What one pair gives."""
-    sides = {}
+    """Compute distances and feature errors of one pair."""
+    statistics = {}
     for name, images in (("generated", generated), ("reference", reference)):
         for precision, extractor in extractors.items():
-            sides[name, precision] = collect_statistics(
+            statistics[name, precision] = collect_statistics(
                 open_source(images), Settings(), extractor, _print_progress, name
             )
-    of = {
-        f"{one} generated, {other} reference": compute_distance(sides["generated", one], sides["reference", other])
+    distances = {
+        f"{one} generated, {other} reference": compute_distance(
+            statistics["generated", one], statistics["reference", other]
+        )
         for one in extractors
         for other in extractors
     }
-    both = [of[f"{precision} generated, {precision} reference"] for precision in extractors]
+    equal_precision = [distances[f"{precision} generated, {precision} reference"] for precision in extractors]
     return {
         "images": [len(generated), len(reference)],
-        "distance": {name: round(value, 4) for name, value in of.items()},
-        "against_float32": {name: f"{value / both[0] - 1:+.2%}" for name, value in of.items()},
+        "distance": {name: round(value, 4) for name, value in distances.items()},
+        "against_float32": {name: f"{value / equal_precision[0] - 1:+.2%}" for name, value in distances.items()},
         "standard_error_float32": round(
-            jackknife_standard_error(sides["generated", "float32"], sides["reference", "float32"]), 3
+            jackknife_standard_error(statistics["generated", "float32"], statistics["reference", "float32"]), 3
         ),
         "same_images_in_two_precisions": round_significant(
-            compute_distance(sides["reference", "bfloat16"], sides["reference", "float32"])
+            compute_distance(statistics["reference", "bfloat16"], statistics["reference", "float32"])
         ),
-        "errors_of_features": errors(*(sides["reference", precision].features for precision in extractors)),
-        "what_the_library_says": get_mismatch_message(sides["generated", "bfloat16"], sides["reference", "float32"]),
+        "errors_of_features": compute_feature_errors(
+            *(statistics["reference", precision].features for precision in extractors)
+        ),
+        "mismatch_message": get_mismatch_message(
+            statistics["generated", "bfloat16"], statistics["reference", "float32"]
+        ),
     }
 
 
 def check_emulation(images, emulated, exact):
-    """Root mean square errors against float32, over that of the features: emulated, PyTorch's own, and between them."""
+    """Compute relative root mean square errors: of the emulation, of bfloat16 in PyTorch, and between the two."""
     own = load_extractor(EXTRACTOR, backend="torch", device="cpu", precision="bfloat16")
     settings = Settings(batch_size=8)
     f32, emulated_features, torch_features = (
         collect_statistics(open_source(images), settings, extractor).features for extractor in (exact, emulated, own)
     )
-    pairs = {
+    comparisons = {
         "emulated": (emulated_features, f32),
         "torch": (torch_features, f32),
         "between_them": (emulated_features, torch_features),
     }
     return {"images": len(images)} | {
         name: round_significant(np.sqrt(((one - other) ** 2).mean() / (f32**2).mean()))
-        for name, (one, other) in pairs.items()
+        for name, (one, other) in comparisons.items()
     }
 
 
@@ -199,28 +211,26 @@ def round_significant(value):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("images", nargs="?", help="a folder or zip of images of one size")
-    parser.add_argument("--count", type=int, default=2000, help="images a side")
+    parser.add_argument("images", nargs="?", help="Folder or archive of images of one size.")
+    parser.add_argument("--count", type=int, default=2000, help="Number of images per set.")
     parser.add_argument("--bfloat16", default="auto", choices=["auto", "openvino", "torch", "emulated"])
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
     how, exact, coarse = load_both(args.bfloat16)
     result = {
-        "machine": machine("numpy", "openvino", "pillow", "torch"),
+        "machine": describe_machine("numpy", "openvino", "pillow", "torch"),
         "extractor": EXTRACTOR,
         "bfloat16": how,
         "pairs": {},
     }
-    for name, (generated, reference) in pairs(args):
+    for name, (generated, reference) in iter_pairs(args):
         result["pairs"][name] = evaluate_pair(generated, reference, {"float32": exact, "bfloat16": coarse})
         print(json.dumps(result["pairs"][name], indent=1), file=sys.stderr, flush=True)
     if how.startswith("emulated"):
         result["emulation"] = check_emulation(
             sample_patches(NATURAL_PHOTOGRAPHS, N_EMULATION_CHECK, seed=1), coarse, exact
         )
-    print(json.dumps(result, indent=1))
-    if args.output:
-        args.output.write_text(json.dumps(result, indent=1) + "\n")
+    write_result(result, args.output)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from machine import machine
+from machine import describe_machine
 from photographs import iter_bundled_photographs, iter_photographs, write_crops
 from throughput import run_measured_with_load, write
 
@@ -300,7 +300,7 @@ def measure_networks(weights, counts, place):
                 flags = ["--precision", precision, *(f"--{name}={value}" for name, value in options.items())]
                 checks[key] = check_model((few, many, count), costs[key], flags)
     return {
-        "machine": machine("frechet", "numpy", "openvino", "pillow", "torch"),
+        "machine": describe_machine("frechet", "numpy", "openvino", "pillow", "torch"),
         "core_seconds": {
             key: {name: round_significant(value) for name, value in cost.items()} for key, cost in costs.items()
         },
@@ -327,7 +327,7 @@ def main():
         name: {stage: round_significant(value) for stage, value in measure_large_chunk_stages(dims).items()}
         for name, dims in DIMS.items()
     }
-    result["large_parts"] = {"machine": machine("frechet", "numpy"), "of_a_part": large}
+    result["large_parts"] = {"machine": describe_machine("frechet", "numpy"), "of_a_part": large}
     result["carried_further"] = {
         key: extrapolate(cost, large["inception"], DIMS["inception"], result["machine"]["cores"])
         for key, cost in result["core_seconds"].items()

@@ -1,23 +1,21 @@
-"""FastFID's two tables: the trace alone, and the whole evaluation of small batches, beside SciPy's square root.
+"""Measure the two tables of the FastFID paper: the trace alone, and the whole evaluation of small batches, against SciPy.
 
     python benchmarks/small_batches.py --weights FILE.pth [--output results/small-batches.json]
 
-`trace`: tr √(Σ₁Σ₂) of n random rows of 2048 dimensions with Σ₁ = Σ₂, so that the true value is tr Σ₁; SciPy's `sqrtm` of the
-product in float64 (FastFID's table had it in float32), ours from the rows. `evaluation`: the FID of n and n images of CIFAR size (patches of
-photographs), network included; "true" is the nuclear norm of the two centred feature matrices, by NumPy in float64. Needs
-SciPy, torch, scikit-image and scikit-learn.
+`trace`: tr √(Σ₁Σ₂) of n random rows of 2048 dimensions with Σ₁ = Σ₂, so that the exact value is tr Σ₁; `sqrtm` of SciPy on the
+product in float64 (float32 in the table of FastFID), and frechet on the rows. `evaluation`: FID of n and n images of CIFAR size
+(patches of photographs), including the network; "true" is the distance from the nuclear norm of the two centred feature
+matrices, by NumPy in float64. Needs SciPy, torch, scikit-image and scikit-learn.
 """
 
 import argparse
-import json
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import scipy.linalg
 import torch
-from machine import machine
+from machine import describe_machine, write_result
 
 from frechet.compat.fastfid import _load_network, fastfid
 from frechet.demo.photographs import NATURAL_PHOTOGRAPHS, sample_patches
@@ -74,7 +72,7 @@ def compute_exact_distance(x, y):
 
 
 def compute_distance_by_sqrtm(x, y):
-    """As pytorch-fid and FastFID's reference have it."""
+    """Compute the distance as pytorch-fid and the reference of FastFID do."""
     mean_difference = x.mean(0) - y.mean(0)
     one, other = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
     return float(mean_difference @ mean_difference + np.trace(one) + np.trace(other)) - 2 * trace_by_sqrtm(one @ other)
@@ -88,8 +86,8 @@ def evaluate_batches(n, images, weights):
     def features():
         with torch.no_grad():
             return [
-                torch.cat([network.features(part) for part in side.split(size)]).double().numpy()
-                for side in (one, other)
+                torch.cat([network.features(batch) for batch in batches.split(size)]).double().numpy()
+                for batches in (one, other)
             ]
 
     network_seconds, (x, y) = time_call(features)
@@ -109,7 +107,7 @@ def evaluate_batches(n, images, weights):
 
 
 def make_small_images(count):
-    """(count, 3, 32, 32) in [0, 1]: patches of photographs, every third pixel."""
+    """Return every third pixel of patches of photographs, (count, 3, 32, 32) in [0, 1]."""
     return torch.from_numpy(sample_patches(NATURAL_PHOTOGRAPHS, count, 0)[:, ::3, ::3]).permute(0, 3, 1, 2) / 255
 
 
@@ -133,14 +131,12 @@ def main():
     images = make_small_images(2 * max(args.sizes))
     with torch.no_grad():
         fastfid(images[:8], images[8:16], weights=args.weights)  # loads the network
-    result = {"machine": machine("frechet", "numpy", "scipy", "torch")}
+    result = {"machine": describe_machine("frechet", "numpy", "scipy", "torch")}
     result["trace"] = [evaluate_trace(n) for n in args.sizes]
     print_table(result["trace"], "the trace alone")
     result["evaluation"] = [evaluate_batches(n, images, args.weights) for n in args.sizes]
     print_table(result["evaluation"], "the whole evaluation")
-    print(json.dumps(result, indent=1), file=sys.stderr)
-    if args.output:
-        args.output.write_text(json.dumps(result, indent=1) + "\n")
+    write_result(result, args.output)
 
 
 if __name__ == "__main__":

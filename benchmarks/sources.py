@@ -1,9 +1,9 @@
-"""The same images in every kind of source: the same classical value, and the peak memory of each process.
+"""Score the same images from every kind of source: the values must be equal, and the peak memory of each process is measured.
 
     python benchmarks/sources.py IMAGES.zip [--count 2000] [--output FILE]
 
-IMAGES is a folder or zip of images of one size. They are stored anew, losslessly, as a folder, a zip, tar shards, Parquet, .npz
-and HDF5, and in fsspec's memory file system, and each is scored with EfficientNet-Lite0 against the first fifth of them disturbed.
+IMAGES is a folder or archive of images of one size. They are stored again, losslessly, as a folder, zip, tar shards, Parquet, .npz
+and HDF5, and in the memory file system of fsspec. Each is scored with EfficientNet-Lite0 against mirror images of the first fifth.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pyarrow as pa
-from machine import machine
+from machine import describe_machine, write_result
 from PIL import Image
 from pyarrow import parquet
 
@@ -29,17 +29,17 @@ from frechet.images.sources.registry import open_source
 CHILD_PROGRAM = """
 import json, resource, sys
 import frechet
-where, reference, local = sys.argv[1:]
+path, reference, local = sys.argv[1:]
 if local:
     import fsspec
-    fsspec.filesystem("memory").put(local, where)
-score = frechet.score(where, reference, extractor="efficientnet-lite0", interval="none")["fd"]
+    fsspec.filesystem("memory").put(local, path)
+score = frechet.score(path, reference, extractor="efficientnet-lite0", interval="none")["fd"]
 print(json.dumps([float(score), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024]))
 """
 
 
 def write_sources(directory, images, files):
-    """kind -> (what is scored, the local file behind it where that is in memory)."""
+    """Return {kind: (path to score, local file to copy to memory first, or "")}."""
     folder = directory / "folder"
     folder.mkdir()
     for name, data in files.items():
@@ -89,8 +89,8 @@ def main():
         directory = Path(name)
         reference = directory / "reference.npz"
         mirrored = images[: len(images) // 5][:, ::-1].copy()
-        np.savez(directory / "disturbed.npz", arr_0=mirrored)
-        build = f"import frechet; frechet.collect({str(directory / 'disturbed.npz')!r}, extractor='efficientnet-lite0').save({str(reference)!r})"
+        np.savez(directory / "mirrored.npz", arr_0=mirrored)
+        build = f"import frechet; frechet.collect({str(directory / 'mirrored.npz')!r}, extractor='efficientnet-lite0').save({str(reference)!r})"
         subprocess.run([sys.executable, "-c", build], check=True)
         for kind, (path, local) in write_sources(
             directory, images, {f"{n:05}.png": encode_png(i) for n, i in enumerate(images)}
@@ -101,14 +101,12 @@ def main():
             print(kind, rows[kind], file=sys.stderr)
     values = [row["value"] for row in rows.values()]
     result = {
-        "machine": machine("frechet", "numpy", "openvino", "pillow", "fsspec", "pyarrow", "h5py"),
+        "machine": describe_machine("frechet", "numpy", "openvino", "pillow", "fsspec", "pyarrow", "h5py"),
         "images": len(images),
         "largest_relative_difference": (max(values) - min(values)) / values[0],
         "kinds": rows,
     }
-    print(json.dumps(result, indent=1))
-    if args.output:
-        args.output.write_text(json.dumps(result, indent=1) + "\n")
+    write_result(result, args.output)
 
 
 if __name__ == "__main__":

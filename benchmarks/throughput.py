@@ -1,20 +1,19 @@
-"""Whole processes, side by side: frechet and the tools it follows, on the same images with the same weights.
+"""Compare whole processes: frechet and the tools it reproduces, on the same images with the same weights.
 
     python benchmarks/throughput.py GENERATED REFERENCE --weights FILE.pth --peers PYTHON [--tools pytorch-fid,...]
 
-PYTHON is the interpreter of an environment with the peers (see README.md beside this file). The tools run in turn, A B
-C A B C, so that a drift of the machine's speed meets all alike; a row tells medians of wall time and peak memory, and
-the ratio to frechet's time in the same turn. Each tool works as it does by default, with its own resize; where that
-is another convention than frechet's default, the row also tells what frechet answers in it (`frechet_says`).
+PYTHON is the interpreter of an environment with the other tools (see README.md). The tools run in turn, A B C A B C, so
+that a drift of the speed of the machine affects all of them. A row holds medians of wall time and peak memory, and of the
+ratio to the time of frechet in the same turn. Each tool uses its default preprocessing; if that is not the default of
+frechet, the row also holds the value of frechet with that preprocessing (`frechet_value`).
 
-clean-fid reads its network from a TorchScript file that holds the official weights. So that it runs with the weights
-that all others are given, it runs here with its own loop, decoding, resize and distance, and as feature extractor
-(`custom_feat_extractor`) the Inception of pytorch-fid, eager, normalised as clean-fid does.
+clean-fid reads its network from a TorchScript file with the official weights. To run with the same weights as the others, it
+runs here with its own loop, decoding, resize and distance, and the Inception of pytorch-fid (eager, with the normalisation
+of clean-fid) as `custom_feat_extractor`.
 
-Every row says how busy the run kept the processor (`busy`: its processor seconds over wall seconds times cores) and
-what share of the cores everything else on the machine took meanwhile (`others`, and `busy_of_what_was_left` of the
-rest). After each timed run of frechet an untimed one tells how busy it keeps them from its start, and from its first
-image, until its last batch.
+Every row also holds the processor utilization of the run (processor seconds over wall seconds times cores), the load by other
+programs (`other_load`), and the utilization of the remaining cores (`utilization_of_available`). After each timed run of
+frechet an untimed one measures its utilization until the last batch, from its start and from its first image.
 """
 
 import argparse
@@ -29,7 +28,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from machine import CpuLoad, machine
+from machine import CpuLoad, describe_machine, write_result
 
 from frechet._internal.cpu import process_cpu_count
 
@@ -67,9 +66,9 @@ from contextlib import contextmanager
 from frechet.cli import main, score
 marks = [(float(os.environ["STARTED"]), 0.0)]
 @contextmanager
-def noted():
+def record_progress():
     yield lambda what, done, total: marks.append((time.time(), time.process_time()))
-score.progress_bars = noted
+score.progress_bars = record_progress
 try:
     main.main()
 finally:
@@ -84,22 +83,22 @@ def make_score_command(args, *flags):
 
 
 def make_commands(args, hub):
-    """tool -> (command line, environment)."""
-    sides = [str(args.generated), str(args.reference)]
+    """Return {tool: (command line, environment)}."""
+    folders = [str(args.generated), str(args.reference)]
     weights = str(args.weights)
     ours = [sys.executable, "-m", "frechet", *make_score_command(args)]
     torch_home = {"TORCH_HOME": str(hub)}
     return {
         **{tool: ([*ours, *flags], {}) for tool, flags in FRECHET_TOOLS.items()},
-        "pytorch-fid": ([args.peers, "-m", "pytorch_fid", *sides, "--device", "cpu"], torch_home),
-        "torch-fidelity": ([args.peers, "-c", TORCH_FIDELITY, *sides, weights], torch_home),
-        "torchmetrics": ([args.peers, "-c", TORCHMETRICS, *sides, weights], torch_home),
-        "clean-fid": ([args.peers, "-c", CLEAN_FID, *sides, str(process_cpu_count())], torch_home),
+        "pytorch-fid": ([args.peers, "-m", "pytorch_fid", *folders, "--device", "cpu"], torch_home),
+        "torch-fidelity": ([args.peers, "-c", TORCH_FIDELITY, *folders, weights], torch_home),
+        "torchmetrics": ([args.peers, "-c", TORCHMETRICS, *folders, weights], torch_home),
+        "clean-fid": ([args.peers, "-c", CLEAN_FID, *folders, str(process_cpu_count())], torch_home),
     }
 
 
 def run_measured(command, environment):
-    """(wall seconds, processor seconds, peak memory of the largest process in MB, lines of output)."""
+    """Run a command; return wall seconds, processor seconds, peak memory of the largest process in MB, and output lines."""
     with tempfile.TemporaryFile("w+") as out:
         start = time.perf_counter()
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.PIPE, env={**os.environ, **environment})
@@ -113,34 +112,35 @@ def run_measured(command, environment):
 
 
 def run_measured_with_load(command, environment):
-    """What `measure` gives, and the share of all cores that everything else took meanwhile (None if unknown)."""
+    """Run a command as `run_measured` does, and also return the share of all cores that other programs used, or None."""
     load = CpuLoad()
     run = run_measured(command, environment)
-    everything = load.seconds()
+    everything = load.busy_seconds()
     return *run, None if everything is None else max(0.0, everything - run[1]) / (run[0] * process_cpu_count())
 
 
 def measure_utilization(args, *flags):
-    """How busy frechet keeps the cores until its last batch: by the name of the moment from which that is counted.
+    """Measure the processor utilization of frechet until its last batch, from the start and from the first image.
 
-    An untimed run of the command with a progress callback that notes wall and processor time.
+    The command runs with a progress callback that records wall and processor time.
     """
     command = [sys.executable, "-c", PROBE, *make_score_command(args, *flags)]
-    *_, lines, others = run_measured_with_load(command, {"STARTED": str(time.time())})
+    *_, lines, other_load = run_measured_with_load(command, {"STARTED": str(time.time())})
     started, first, last = json.loads(lines[-1])
     share = {
         name: (last[1] - mark[1]) / (last[0] - mark[0]) / process_cpu_count()
         for name, mark in (("from_start", started), ("from_first_image", first))
     }
-    left = {
-        f"{name}_of_what_was_left": others if others is None else value / (1 - others) for name, value in share.items()
+    available = {
+        f"{name}_of_available": other_load if other_load is None else value / (1 - other_load)
+        for name, value in share.items()
     }
-    return {**share, "others": others, **left}
+    return {**share, "other_load": other_load, **available}
 
 
 @contextmanager
 def torch_home(weights):
-    """A folder for TORCH_HOME in which the peers find these weights under the official name."""
+    """Create a folder for TORCH_HOME with these weights under the official name."""
     with tempfile.TemporaryDirectory() as hub:
         checkpoints = Path(hub, "hub", "checkpoints")
         checkpoints.mkdir(parents=True)
@@ -155,7 +155,7 @@ def get_peer_versions(python):
 
 
 def compare_tools(args):
-    """The whole result."""
+    """Run all tools and return the result."""
     utilization = {}
     with torch_home(args.weights) as hub:
         table = make_commands(args, hub)
@@ -168,17 +168,17 @@ def compare_tools(args):
                     utilization.setdefault(tool, []).append(measure_utilization(args, *FRECHET_TOOLS[tool]))
     rows = {tool: summarize_runs(tool_runs, runs["frechet"]) for tool, tool_runs in runs.items()}
     for tool, shares in utilization.items():
-        rows[tool]["busy_until_last_batch"] = {
+        rows[tool]["utilization_until_last_batch"] = {
             name: {"median": _median(run[name] for run in shares), "all": [_median([run[name]]) for run in shares]}
             for name in shares[0]
         }
     for tool in rows.keys() & PREPROCESSINGS.keys():
         flags = make_score_command(args, "--preprocessing", PREPROCESSINGS[tool])
-        rows[tool]["frechet_says"] = run_measured([sys.executable, "-m", "frechet", *flags], {})[3][0]
+        rows[tool]["frechet_value"] = run_measured([sys.executable, "-m", "frechet", *flags], {})[3][0]
     return {
-        "machine": machine("frechet", "numpy", "openvino", "pillow"),
+        "machine": describe_machine("frechet", "numpy", "openvino", "pillow"),
         "peers": get_peer_versions(args.peers),
-        "images": [sum(1 for _ in side.iterdir()) for side in (args.generated, args.reference)],
+        "images": [sum(1 for _ in folder.iterdir()) for folder in (args.generated, args.reference)],
         "tools": rows,
     }
 
@@ -189,14 +189,14 @@ def summarize_runs(tool_runs, ours):
         "processor_seconds": _median(run[1] for run in tool_runs),
         "peak_memory_mb": round(statistics.median(run[2] for run in tool_runs)),
         "times_as_long_as_frechet": _median(run[0] / own[0] for run, own in zip(tool_runs, ours, strict=True)),
-        "busy": _median(run[1] / (run[0] * process_cpu_count()) for run in tool_runs),
-        "others": _median(run[4] for run in tool_runs),
-        "busy_of_what_was_left": _median(
+        "utilization": _median(run[1] / (run[0] * process_cpu_count()) for run in tool_runs),
+        "other_load": _median(run[4] for run in tool_runs),
+        "utilization_of_available": _median(
             None if run[4] is None else run[1] / (run[0] * process_cpu_count() * (1 - run[4])) for run in tool_runs
         ),
         "all_seconds": [round(run[0], 2) for run in tool_runs],
         "all_times_as_long": [round(run[0] / own[0], 2) for run, own in zip(tool_runs, ours, strict=True)],
-        "all_others": [None if run[4] is None else round(run[4], 3) for run in tool_runs],
+        "all_other_load": [None if run[4] is None else round(run[4], 3) for run in tool_runs],
         "output": tool_runs[-1][3][0],
     }
 
@@ -209,15 +209,9 @@ def _median(values):
 def add_options(parser, tools):
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--peers", required=True)
-    parser.add_argument("--tools", default=tools, help="frechet must be among them")
+    parser.add_argument("--tools", default=tools, help="Comma-separated tools, including frechet.")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--output", type=Path)
-
-
-def write(result, output):
-    print(json.dumps(result, indent=1))
-    if output:
-        output.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def main():
@@ -226,7 +220,7 @@ def main():
     parser.add_argument("reference", type=Path)
     add_options(parser, "frechet,pytorch-fid")
     args = parser.parse_args()
-    write(compare_tools(args), args.output)
+    write_result(compare_tools(args), args.output)
 
 
 if __name__ == "__main__":

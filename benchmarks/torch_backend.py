@@ -1,15 +1,14 @@
-"""The torch backend's network beside the Inception of pytorch-fid: same PyTorch, weights and images; float32.
+"""Compare the network of the torch backend with the Inception of pytorch-fid: same PyTorch, weights and images, float32.
 
     PYTHONPATH=src PEERS_PYTHON benchmarks/torch_backend.py --weights FILE.pth [--device cpu] [--output FILE]
 
-Run it with the interpreter of the environment with the peers (see README.md beside this file), which has pytorch-fid and
-what the torch backend needs. Both networks get images of 299 x 299 that are decoded already, each in the form it takes
-(ours float32 0..255 NHWC, pytorch-fid's float32 0..1 NCHW), and hand out features as a numpy array; ours in batches of
-its own size, as a score runs it. They run in turn, ours first and last by turns; the ratio is taken within a turn.
+Run it with the interpreter of the environment with the other tools (see README.md). Both networks get decoded images of
+299 x 299 in the layout they expect (float32 0..255 NHWC for frechet, float32 0..1 NCHW for pytorch-fid) and return features
+as NumPy arrays; frechet uses the batch size of a score. They run in turn, in alternating order; the ratio is computed
+within a turn.
 """
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from machine import CpuLoad, machine
+from machine import CpuLoad, describe_machine, write_result
 from throughput import torch_home
 
 from frechet._internal.cpu import process_cpu_count
@@ -27,7 +26,7 @@ from frechet.features.loading import load_extractor
 
 
 def load_pytorch_fid_network(weights, device):
-    """pytorch-fid's network as its own `get_activations` calls it: (n, 3, 299, 299) tensor in 0..1 -> (n, 2048) array."""
+    """Return the network of pytorch-fid as `get_activations` calls it, (n, 3, 299, 299) in [0, 1] -> (n, 2048)."""
     from pytorch_fid.inception import InceptionV3
 
     with torch_home(weights) as hub:
@@ -41,7 +40,7 @@ def load_pytorch_fid_network(weights, device):
     return features
 
 
-def seconds(call):
+def time_call(call):
     start = time.perf_counter()
     result = call()
     return time.perf_counter() - start, result
@@ -51,8 +50,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--batch", type=int, default=32, help="of pytorch-fid's network")
-    parser.add_argument("--batches", type=int, default=2, help="in a turn")
+    parser.add_argument("--batch", type=int, default=32, help="Batch size of pytorch-fid.")
+    parser.add_argument("--batches", type=int, default=2, help="Number of batches per turn.")
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
@@ -71,16 +70,16 @@ def main():
     load, start, own = CpuLoad(), time.perf_counter(), time.process_time()
     for run in range(args.runs):
         for name in list(calls)[:: 1 if run % 2 == 0 else -1]:
-            timings[name].append(seconds(calls[name])[0])
+            timings[name].append(time_call(calls[name])[0])
             print(f"{name}: {timings[name][-1]:.2f} s", file=sys.stderr, flush=True)
-    everything, wall = load.seconds(), time.perf_counter() - start
+    everything, wall = load.busy_seconds(), time.perf_counter() - start
     ratios = [theirs / ours for ours, theirs in zip(timings["frechet"], timings["pytorch-fid"], strict=True)]
     difference = (
         np.abs(first_features["frechet"] - first_features["pytorch-fid"]).max()
         / np.abs(first_features["pytorch-fid"]).max()
     )
     result = {
-        "machine": machine("numpy", "torch", "torchvision", "pytorch-fid"),
+        "machine": describe_machine("numpy", "torch", "torchvision", "pytorch-fid"),
         "device": args.device,
         "threads": torch.get_num_threads(),
         "batch": args.batch,
@@ -91,13 +90,11 @@ def main():
         "all_ratios": [round(ratio, 3) for ratio in ratios],
         "all_seconds": {name: [round(value, 2) for value in values] for name, values in timings.items()},
         "largest_difference_over_largest_feature": float(f"{difference:.2g}"),
-        "others": None
+        "other_load": None
         if everything is None
         else round(max(0.0, everything - (time.process_time() - own)) / wall / process_cpu_count(), 3),
     }
-    print(json.dumps(result, indent=1))
-    if args.output:
-        args.output.write_text(json.dumps(result, indent=1) + "\n")
+    write_result(result, args.output)
 
 
 if __name__ == "__main__":

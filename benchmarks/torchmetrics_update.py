@@ -1,18 +1,17 @@
-"""What `FID.update` of the torchmetrics interface costs beside its network alone, in turns in one process.
+"""Compare `FID.update` of the torchmetrics interface with its network alone, in turn in one process.
 
-The network alone is the same module on a batch that is resized already; an update is all of `update`: the check of the
-images, the resize, the network, and the sums in float64. Processor seconds of the process, all threads together, so that
-other programs on the machine move the ratio little.
+The network alone is the same module on a batch that is already resized. An update consists of the validation of the images, the
+resize, the network, and the sums in float64. Times are processor seconds of the process, which other programs on the
+machine affect little.
 """
 
 import argparse
-import json
 import statistics
 import time
 from pathlib import Path
 
 import torch
-from machine import machine
+from machine import describe_machine, write_result
 
 from frechet.integrations.torchmetrics import FID
 
@@ -41,16 +40,15 @@ def main():
             end = time.process_time()
             if turn:  # the first one warms up
                 ratios.append((end - middle) / (middle - start))
-        results[f"{pixels} x {pixels}"] = {"median": statistics.median(ratios), "all": ratios}
-        print(pixels, results[f"{pixels} x {pixels}"], flush=True)
+        results[pixels] = {"median": statistics.median(ratios), "all": ratios}
+        print(pixels, results[pixels], flush=True)
     result = {
-        "machine": machine("torch", "torchmetrics"),
+        "machine": describe_machine("torch", "torchmetrics"),
         "batch_size": args.batch_size,
         "clock": "processor seconds",
-        "update over network": results,
+        "update_over_network": results,
     }
-    if args.output:
-        args.output.write_text(json.dumps(result, indent=2) + "\n")
+    write_result(result, args.output)
 
 
 if __name__ == "__main__":

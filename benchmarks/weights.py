@@ -1,9 +1,9 @@
-"""Write seeded, untrained Inception weights in the official layout, for whoever cannot download the official file.
+"""Write seeded, untrained Inception weights in the official layout, for machines without the official file.
 
     python benchmarks/weights.py FILE.pth [--seed 2015]
 
-All tools load them. Rates do not depend on the numbers in them; distances with them mean nothing about images, but two
-tools that follow one convention must give the same.
+All tools can load them. Speeds do not depend on the values. Distances computed with them say nothing about images, but two
+tools with the same preprocessing must compute the same distance.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # they draw the same weights
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))  # the tests use the same weights
 from seeded_weights import make_seeded_state_dict, write_pth
 
 
@@ -21,9 +21,8 @@ def main():
     parser.add_argument("file", type=Path)
     parser.add_argument("--seed", type=int, default=2015)
     args = parser.parse_args()
-    state = make_seeded_state_dict(args.seed, head=True) | {
-        "fc.bias": np.zeros(1008, np.float32)
-    }  # the peers want the bias too
+    # other tools also need the bias of the classifier
+    state = make_seeded_state_dict(args.seed, head=True) | {"fc.bias": np.zeros(1008, np.float32)}
     print(write_pth(args.file, state))
 
 

@@ -55,7 +55,7 @@ def test_precision_page_quotes_its_result():
 
 @pytest.mark.skipif(not RESULTS, reason="a source distribution has no benchmarks")
 @pytest.mark.parametrize(
-    ("section", "result"), [("Photographs", "what_sees_what-photographs-128"), ("Thumbnails", "what_sees_what")]
+    ("section", "result"), [("Photographs", "metric_sensitivity-photographs-128"), ("Thumbnails", "metric_sensitivity")]
 )
 def test_metrics_page_quotes_its_results(section: str, result: str):
     page = (ROOT / "docs" / "metrics.md").read_text().partition(f"### {section}")[2].partition("\n##")[0]
@@ -64,7 +64,7 @@ def test_metrics_page_quotes_its_results(section: str, result: str):
     assert lines.keys() == measured.keys()
     for key, row in measured.items():
         for cell in row.values():
-            assert f"{', '.join(f'{value:.3g}' for value in cell['values'][1:])}: {cell['way']}" in lines[key]
+            assert f"{', '.join(f'{value:.3g}' for value in cell['values'][1:])}: {cell['trend']}" in lines[key]
 
 
 def test_metrics_page_lists_all_metrics():

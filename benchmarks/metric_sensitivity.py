@@ -1,22 +1,22 @@
-"""Which metric sees what: real photographs ever more blurred, ever noisier, of ever fewer classes, ever more often copied.
+"""Measure how every metric reacts to real photographs with increasing blur, noise, mode dropping and copying.
 
-    python benchmarks/what_sees_what.py IMAGES.zip [MORE.zip] [--crops 128] [--output FILE.json] [--markdown FILE.md]
+    python benchmarks/metric_sensitivity.py IMAGES.zip [MORE.zip] [--crops 128] [--output FILE.json] [--markdown FILE.md]
 
-The zips (or folders) hold images in class folders, about 600 of each of ten classes in all (CIFAR-10's, for one); with
---crops SIDE they hold photographs, of which 6,000 square crops are taken, each photograph being a class. 2,000 are the
-reference, 1,000 are held out, and 400 of the rest stand for a generator's images, as they are and disturbed.
-EfficientNet-Lite0's features: nothing is downloaded.
+The folders or archives hold images in class folders, about 600 of each of ten classes together (e.g. CIFAR-10). With --crops
+LENGTH they hold photographs, from which 6,000 square crops are taken; each photograph is then a class. 2,000 images are the
+reference, 1,000 are held out, and 400 of the rest take the place of generated images, unchanged and corrupted. The
+features are those of EfficientNet-Lite0, which needs no download.
 """
 
 import argparse
-import json
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
-from machine import machine
+from machine import describe_machine, write_result
 
 import frechet
 from frechet.demo.corruptions import gaussian_blur, gaussian_noise
+from frechet.images.decode import decode
 from frechet.images.sources.registry import open_source
 from frechet.metrics import METRICS
 
@@ -26,28 +26,28 @@ OFFLINE = {"extractor": "efficientnet-lite0"}
 
 
 def read_images(paths):
-    """(n, h, w, 3) images and the class of each, of all sources, in a seeded order."""
+    """Return the images (n, h, w, 3) of all sources in a seeded order, and the class of each image."""
     sources = [open_source(path) for path in paths]
-    pictures = [image_ref for source in sources for image_ref in source.pictures(range(len(source)))]
-    order = np.random.default_rng(0).permutation(len(pictures))
-    images = np.stack([np.asarray(pictures[i].load().convert("RGB")) for i in order])
-    return images, np.array([PurePosixPath(pictures[i].name.replace(":", "/")).parent.name for i in order])
+    image_refs = [image_ref for source in sources for image_ref in source.iter_images(range(len(source)))]
+    classes = np.concatenate([source.get_class_names(range(len(source))) for source in sources])
+    order = np.random.default_rng(0).permutation(len(image_refs))
+    return np.stack([decode(image_refs[i]).rgb for i in order]), classes[order]
 
 
-def crop_photographs(paths, side):
-    """(n, side, side, 3) crops at random places, and the photograph of each, in an order that goes round all photographs."""
+def crop_photographs(paths, length):
+    """Return random crops (n, length, length, 3) from each photograph in turn, and the photograph of each crop."""
     sources = [open_source(path) for path in paths]
-    found = [image_ref.load().convert("RGB") for source in sources for image_ref in source.pictures(range(len(source)))]
-    photographs = [np.asarray(photograph) for photograph in found if min(photograph.size) >= side]
+    images = [decode(image_ref).rgb for source in sources for image_ref in source.iter_images(range(len(source)))]
+    photographs = [image for image in images if min(image.shape[:2]) >= length]
     random = np.random.default_rng(0)
     chosen = np.arange(N_CROPS) % len(photographs)
-    corners = [random.integers(0, np.array(photographs[i].shape[:2]) - side + 1) for i in chosen]
-    crops = [photographs[i][y : y + side, x : x + side] for i, (y, x) in zip(chosen, corners, strict=True)]
+    corners = [random.integers(0, np.array(photographs[i].shape[:2]) - length + 1) for i in chosen]
+    crops = [photographs[i][y : y + length, x : x + length] for i, (y, x) in zip(chosen, corners, strict=True)]
     return np.stack(crops), chosen
 
 
 def iter_corrupted(images, classes, copied):
-    """(what is done, how much, the 400 images that come of it)."""
+    """Iterate over (corruption, level, corrupted images)."""
     rest, names = images[N_REFERENCE + N_HELD_OUT :], sorted(set(classes))
     labels = classes[N_REFERENCE + N_HELD_OUT :]
     plain = rest[:N_GENERATED]
@@ -65,19 +65,19 @@ def iter_corrupted(images, classes, copied):
 
 
 def describe_trend(values):
-    """How a metric moves from the undisturbed images on: "rises" or "falls" at every step, or where it is in the end."""
+    """Describe how a metric changes with the level of a corruption, starting from the unchanged images."""
     steps = np.diff(values)
     if (steps > 0).all():
-        return "rises"
+        return "monotone increase"
     if (steps < 0).all():
-        return "falls"
-    return "higher in the end" if values[-1] > values[0] else "lower in the end"
+        return "monotone decrease"
+    return "net increase" if values[-1] > values[0] else "net decrease"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="+")
-    parser.add_argument("--crops", type=int, metavar="SIDE", help="the images are photographs, to be cut to this size")
+    parser.add_argument("--crops", type=int, metavar="LENGTH", help="Cut photographs into square crops of this size.")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--markdown", type=Path)
     args = parser.parse_args()
@@ -102,25 +102,26 @@ def main():
     }
     for row in table.values():
         for cell in row.values():
-            cell["way"] = describe_trend(cell["values"])
+            cell["trend"] = describe_trend(cell["values"])
     result = {
-        "machine": machine("frechet", "numpy"),
+        "machine": describe_machine("frechet", "numpy"),
         "images": {"generated": N_GENERATED, "reference": N_REFERENCE, "crops": args.crops},
         "metrics": table,
     }
-    if args.output:
-        args.output.write_text(json.dumps(result, indent=1) + "\n")
+    write_result(result, args.output)
     if args.markdown:
-        args.markdown.write_text(markdown(table))
+        args.markdown.write_text(format_markdown(table))
 
 
-def markdown(table):
-    """One row a metric: undisturbed value, then the three of each disturbance and which way they go."""
+def format_markdown(table):
+    """Return a table with one row per metric: its value for unchanged images, and values and trend of each corruption."""
     columns = list(next(iter(table.values())))
-    lines = [f"| metric | better | undisturbed | {' | '.join(columns)} |", f"|---|---|---|{'---|' * len(columns)}"]
+    lines = [f"| metric | better | unchanged | {' | '.join(columns)} |", f"|---|---|---|{'---|' * len(columns)}"]
     for key, row in table.items():
         better = {True: "lower", False: "higher", None: "near 0"}[METRICS[key].lower_is_better]
-        cells = [f"{', '.join(f'{value:.3g}' for value in cell['values'][1:])}: {cell['way']}" for cell in row.values()]
+        cells = [
+            f"{', '.join(f'{value:.3g}' for value in cell['values'][1:])}: {cell['trend']}" for cell in row.values()
+        ]
         lines.append(f"| `{key}` | {better} | {row[columns[0]]['values'][0]:.3g} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
