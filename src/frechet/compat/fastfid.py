@@ -6,8 +6,8 @@ from functools import lru_cache
 
 import torch
 
-from frechet.errors import RequestError
 from frechet._internal.choices import validate_choice
+from frechet.errors import RequestError
 from frechet.losses.torch import frechet_distance
 from frechet.losses.torch_features import ImageFeatures, validate_image_tensor
 from frechet.losses.validation import validate_sample_size

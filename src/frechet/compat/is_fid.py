@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from frechet._internal.choices import validate_choice
 from frechet.distances.frechet import frechet_terms
 from frechet.distances.gaussian import Gaussian
 from frechet.distances.inception_score import split_inception_scores
 from frechet.errors import RequestError
-from frechet._internal.choices import validate_choice
 from frechet.losses.torch_features import ImageFeatures
 
 N_CLASSES = {"inception": 1008, "inception-torchvision": 1000}
