@@ -122,9 +122,9 @@ def test_fastfid_caches_its_network(weights):
 
 
 def test_weights_of_the_other_network_are_rejected(torchvision_weights, weights_with_head):
-    with pytest.raises(WeightsError, match=r"scores 1000 classes, and pt_inception-2015-12-05-6726825d.pth 1008"):
+    with pytest.raises(WeightsError, match=r"1000 classes, .* 1008: .*inception-torchvision"):
         load_network("inception", weights=torchvision_weights)
-    with pytest.raises(WeightsError, match=r"scores 1008 classes, and inception_v3_google-0cc3c7bd.pth 1000"):
+    with pytest.raises(WeightsError, match=r"1008 classes, .* 1000: .*extractor inception"):
         load_network("inception-torchvision", weights=weights_with_head)
 
 
@@ -132,7 +132,7 @@ def test_weights_without_the_bias_of_the_classifier_are_rejected(tmp_path):
     state = make_torchvision_state_dict(2015)
     del state["fc.bias"]
     path = write_pth(tmp_path / "nobias.pth", state)
-    with pytest.raises(WeightsError, match=r"has no fc\.bias"):
+    with pytest.raises(WeightsError, match=r"nobias.pth .*fc\.bias"):
         load_network("inception-torchvision", dims=1000, weights=path)
 
 
