@@ -13,7 +13,7 @@ from frechet.backends.torch import CPU_BATCH_SIZE, DTYPES, TorchOps, disable_tf3
 from frechet.errors import RequestError
 from frechet.features.loading import load_network
 from frechet.features.spec import FeatureSpec
-from frechet.preprocessing.registry import validate_value_range
+from frechet.preprocessing.value_range import validate_value_range
 
 _ROWS_PER_BAND = 32  # rows of a resized image that are made by one product
 
