@@ -546,7 +546,7 @@ def test_an_unreachable_store_is_not_skipped_as_a_bad_image(
         ("memory://nowhere/a.zip", "no such file in the store"),
         ("memory://nowhere/", "contains no images"),
         ("nonsense://user:secret@a/b.zip", "nonsense://a/b.zip cannot be read"),
-        ("memory://a/b.png", "a single image, which has no distribution"),
+        ("memory://a/b.png", "a single image has no distribution"),
     ],
 )
 def test_urls_without_images_are_rejected(url, message):

@@ -163,7 +163,9 @@ def test_concurrent_processes_download_once(serve, tmp_path):
 @pytest.mark.subprocess
 def test_the_proxy_is_taken_from_the_environment(tmp_path):
     home = {name: str(tmp_path) for name in ("HOME", "XDG_CACHE_HOME", "TORCH_HOME")}
-    code, _, err = run_process("weights", "fetch", **home, FRECHET_WEIGHTS="", https_proxy="http://127.0.0.1:9", no_proxy="")
+    code, _, err = run_process(
+        "weights", "fetch", **home, FRECHET_WEIGHTS="", https_proxy="http://127.0.0.1:9", no_proxy=""
+    )
     assert code == 2
     assert "Connection refused" in err
     assert " bytes" not in err, "a server that was never reached returned nothing to count"

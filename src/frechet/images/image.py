@@ -118,8 +118,8 @@ class ImageSource(ABC):
             RequestError: the images cannot be recognised in another run.
         """
         raise RequestError(
-            f"a work directory (work_dir=) needs images that can be recognised when the run continues, and {self.label} "
-            "cannot: they have no name, size and time. Pass a folder, an archive or a file"
+            f"a work directory (work_dir=) needs images that can be recognised when the run continues; {self.label} have no "
+            "name, size and time. Pass a folder, an archive or a file"
         )
 
 

@@ -32,7 +32,7 @@ class GeneratorSource(ImageSource):
     """
 
     def __init__(self, generate: Callable[[int], Any], count: int, *, cache_images: bool = False) -> None:
-        super().__init__("a generator")
+        super().__init__("generated images")
         self.generate, self.count = generate, count
         self.cache = ImageCache() if cache_images else None
         self.num_generated = 0

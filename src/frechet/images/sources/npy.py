@@ -54,7 +54,7 @@ class ArraySource(FileSource):
         if classes.shape != (len(self),) or classes.dtype.kind not in "iu":
             raise RequestError(
                 f"{self.label}: its class labels {_CLASSES_KEY} have shape {classes.shape} and type {classes.dtype}; expected "
-                f"shape ({len(self)},), one integer per image"
+                f"({len(self)},), one integer per image"
             )
         return classes
 

@@ -52,7 +52,9 @@ def open_source(images: Any) -> ImageSource:
         return open_objects(images)
     text = os.fspath(images)
     if not text:
-        raise SourceError("the path is empty (an unset variable?); expected a folder or file, or . for this folder")
+        raise SourceError(
+            "an empty path is given (an unset variable?); expected a folder or file, or . for this folder"
+        )
     opener = _open_shards if is_pattern(text) else _open_url if is_url(text) else _open_path
     source = opener(text)
     is_absolute = is_url(text) or re.match(r"\{(?:[^{}]*[,:])?/", text)  # or braces around whole paths or URLs
@@ -101,7 +103,7 @@ def _open_url(url: str) -> ImageSource:
         return _create_source(suffix, RemoteFile(url))
     if suffix in EXTENSIONS:
         raise SourceError(
-            f"{redact_url(url)} is a single image, which has no distribution; pass the URL of the folder that contains many"
+            f"{redact_url(url)} is one image, and a single image has no distribution; pass the URL of the folder that contains many"
         )
     return _create_source("URL of a folder", url)
 
