@@ -315,7 +315,7 @@ def test_collect_rejects_statistics(sides, tmp_path):
 
 
 def test_a_single_image_array_is_rejected():
-    with pytest.raises(SourceError, match=r"expected \(n, h, w, c\)"):
+    with pytest.raises(SourceError, match=r"shape \(299, 299, 3\); expected uint8 \(n, h, w, 3\)"):
         frechet.fid(np.zeros((299, 299, 3), np.uint8), np.zeros((4, 8, 8, 3), np.uint8))
 
 

@@ -1,4 +1,4 @@
-"""Signs of accidents, noticed while images are decoded: repeated images, floats cast to uint8, formats."""
+"""Data-quality checks made while images are decoded: duplicates, floats cast to uint8, file formats."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def image_checks(images, kind=None):
 
 
 def photographs(n=40, size=24):
-    """Smooth images that use the whole range, some of their values exactly 0 and 255, as a camera's do."""
+    """Smooth images that use the whole range, including exactly 0 and 255, as those of a camera."""
     waves = np.sin(
         RANDOM.uniform(0.1, 0.5, (n, 1, 1, 3)) * np.arange(size)[None, :, None, None]
         + RANDOM.uniform(0, 6, (n, 1, 1, 1))
@@ -41,7 +41,7 @@ def photographs(n=40, size=24):
 
 
 def cast(x):
-    """What `astype(uint8)` makes of floats on x86-64 (elsewhere it may be 0 for negative ones): modulo 256."""
+    """The result of `astype(uint8)` on x86-64, modulo 256 (on other processors, negative values may become 0)."""
     return np.trunc(x).astype(np.int64).astype(np.uint8)
 
 
@@ -52,26 +52,26 @@ MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     "spoil",
     [
         lambda x: cast(x),  # [0, 1]
-        lambda x: cast(x * 0.999),  # [0, 1): nothing but zeros is left
+        lambda x: cast(x * 0.999),  # [0, 1): only zeros remain
         lambda x: cast(2 * x - 1),  # [-1, 1]
-        lambda x: cast(2.1 * x - 1.05),  # a diffusion model's, not clipped
+        lambda x: cast(2.1 * x - 1.05),  # output of a diffusion model, not clipped
         lambda x: cast((x - MEAN) / STD),  # torchvision's normalisation
-        lambda x: np.where(2 * x - 1 < 0, 0, cast(2 * x - 1)).astype(np.uint8),  # negative ones saturated
+        lambda x: np.where(2 * x - 1 < 0, 0, cast(2 * x - 1)).astype(np.uint8),  # negative values saturated
     ],
     ids=["unit", "below one", "symmetric", "beyond", "normalised", "saturated"],
 )
-def test_floats_cast_to_bytes_are_noticed(spoil):
+def test_floats_cast_to_uint8_are_detected(spoil):
     images = spoil(photographs())
     assert len(find_float_casts(image_checks(images))) == len(images)
-    (told,) = (
-        note for note in quality_notes(image_checks(images), lambda _: ["first.png"] * len(_)) if "floats" in note
-    )
-    assert "40 of 40" in told
-    assert "first.png" in told
+    notes = quality_notes(image_checks(images), lambda indices: ["first.png"] * len(indices))
+    (note,) = (note for note in notes if "floats" in note)
+    assert "40 of 40" in note
+    assert "first.png" in note
+    assert "(x * 255).round().astype('uint8')" in note
 
 
 def strokes(n=40, levels=2):
-    """Black images with white strokes; with more than two levels their edges are grey, as MNIST's."""
+    """Black images with white strokes; with more than two levels their edges are grey, as in MNIST."""
     images = np.zeros((n, 28, 28, 3), np.uint8)
     for image in images:
         at = RANDOM.integers(4, 20)
@@ -90,65 +90,66 @@ def strokes(n=40, levels=2):
         strokes(levels=3),
         np.concatenate([strokes(20), np.zeros((20, 28, 28, 3), np.uint8)]),  # masks, many of them empty
         np.concatenate([(photographs(32) * 255).astype(np.uint8), np.zeros((8, 24, 24, 3), np.uint8)]),  # black frames
-        np.concatenate([(photographs(36) * 255).astype(np.uint8), cast(photographs(4))]),  # a few dark ones of a kind
+        np.concatenate([(photographs(36) * 255).astype(np.uint8), cast(photographs(4))]),  # a few casts
     ],
     ids=["photographs", "dark", "line art", "mnist", "masks", "black frames", "a few"],
 )
-def test_real_dark_binary_and_black_images_are_left_in_peace(images):
+def test_dark_binary_and_black_images_are_not_taken_for_casts(images):
     assert not len(find_float_casts(image_checks(images)))
 
 
-def test_most_of_a_side_is_enough():
+def test_a_cast_is_reported_if_nearly_all_images_have_it():
     mixed = np.concatenate([cast(2 * photographs(98) - 1), (photographs(2) * 255).astype(np.uint8)])
     assert len(find_float_casts(image_checks(mixed))) == 98
 
 
-def test_one_bright_pixel_anywhere_makes_an_image_ordinary():
-    """The probe looks at a part of the pixels; what it finds suspicious is looked at whole."""
+def test_one_ordinary_pixel_anywhere_makes_an_image_ordinary():
+    """The probe tests some of the pixels; if all of them are extreme, every pixel is tested."""
     image = np.zeros((100, 100, 3), np.uint8)
     image[57, 31, 1] = 100
     assert not len(find_float_casts(image_checks([image] * 3)))
 
 
-def test_repeated_images_are_counted_and_the_first_is_named():
+def test_duplicates_are_counted_and_the_first_pair_is_named():
     images = (photographs(100) * 255).astype(np.uint8)
     images[70] = images[20]
     images[60] = images[30] = images[10]
     assert find_duplicates(image_checks(images)).tolist() == [10, 20, 30, 60, 70]
-    (told,) = quality_notes(image_checks(images), lambda indices: [f"{index}.png" for index in indices])
-    assert told == "5 of 100 images are identical to another, the first: 30.png == 10.png"
+    (note,) = quality_notes(image_checks(images), lambda indices: [f"{index}.png" for index in indices])
+    assert "5 of 100 images" in note
+    assert "30.png == 10.png" in note
 
 
-def test_few_repetitions_are_not_told():
+def test_few_duplicates_are_not_reported():
     images = RANDOM.integers(0, 256, (201, 4, 4, 3), np.uint8)
     images[5] = images[3]
     assert not len(find_duplicates(image_checks(images)))
     assert len(find_duplicates(image_checks(images[:199]))) == 2
 
 
-def test_images_of_the_same_bytes_and_another_shape_differ():
+def test_images_with_equal_bytes_but_different_shapes_differ():
     black = [np.zeros((2, 6, 3), np.uint8), np.zeros((6, 2, 3), np.uint8), np.zeros((3, 4, 3), np.uint8)]
     assert not len(find_duplicates(image_checks(black)))
 
 
-@pytest.mark.parametrize("place", [0, 17, 2303, 2304, 4799])
-def test_one_bit_anywhere_makes_another_image(place):
+@pytest.mark.parametrize("position", [0, 17, 2303, 2304, 4799])
+def test_one_bit_anywhere_changes_the_digest(position):
     image = RANDOM.integers(0, 256, (40, 40, 3), np.uint8)
     other = image.copy()
-    other.reshape(-1)[place] ^= 1
+    other.reshape(-1)[position] ^= 1
     assert not len(find_duplicates(image_checks([image, other])))
 
 
-def test_the_format_is_that_of_the_bytes_not_of_the_name(tmp_path):
+def test_the_format_is_read_from_the_bytes_not_from_the_extension(tmp_path):
     for index, kind in enumerate(("JPEG", "JPEG", "PNG", "WEBP")):
         Image.fromarray(RANDOM.integers(0, 256, (8, 8, 3), np.uint8)).save(tmp_path / f"{index}.png", kind)
     decoded = [decode(image_ref) for image_ref in open_source(tmp_path).iter_images(range(4))]
     found = np.array([check_image(image.rgb, image.format) for image in decoded], IMAGE_CHECK)
     assert count_formats(found) == {"JPEG": 2, "PNG": 1, "WEBP": 1}
-    assert count_formats(image_checks([image.rgb for image in decoded])) == {}  # arrays come from no file
+    assert count_formats(image_checks([image.rgb for image in decoded])) == {}  # arrays do not come from files
 
 
-def test_nearly_all_decides_what_a_side_was_stored_as():
+def test_compression_is_that_of_nearly_all_images():
     assert classify_compression({"JPEG": 96, "PNG": 4}, 100) == "lossy"
     assert classify_compression({"PNG": 90, "BMP": 6}, 100) == "lossless"
     for formats in ({"JPEG": 90, "PNG": 10}, {"JPEG": 50}, {"WEBP": 100}, {"TIFF": 100}, {}):
@@ -156,20 +157,24 @@ def test_nearly_all_decides_what_a_side_was_stored_as():
     assert classify_compression({"PNG": 5}, None) is None
 
 
-def side(n=100, **formats):
-    mean = np.random.default_rng().standard_normal(3)  # another at each call: no set is compared with itself
+def make_statistics(n=100, **formats):
+    mean = np.random.default_rng().standard_normal(3)  # differs per call, so that no set is compared with itself
     return FeatureStatistics(mean=mean, covariance=np.eye(3), n=n, spec=FeatureSpec(), label="s", formats=formats)
 
 
-def test_jpeg_against_png_is_told_whichever_is_which():
+def test_jpeg_compared_with_png_is_reported_in_both_directions():
     for one, other, word in (
-        (side(JPEG=100), side(PNG=100), "generated"),
-        (side(PNG=100), side(JPEG=100), "reference"),
+        (make_statistics(JPEG=100), make_statistics(PNG=100), "generated"),
+        (make_statistics(PNG=100), make_statistics(JPEG=100), "reference"),
     ):
-        (told,) = iter_pair_notes(one, other)
-        assert told.startswith(f"the {word} images are JPEG")
-        assert "arXiv:2104.11222" in told
-    for one, other in ((side(PNG=100), side(PNG=100)), (side(JPEG=100), side(JPEG=99, PNG=1)), (side(PNG=100), side())):
+        (note,) = iter_pair_notes(one, other)
+        assert note.startswith(f"the {word} images are JPEG")
+        assert "arXiv:2104.11222" in note
+    for one, other in (
+        (make_statistics(PNG=100), make_statistics(PNG=100)),
+        (make_statistics(JPEG=100), make_statistics(JPEG=99, PNG=1)),
+        (make_statistics(PNG=100), make_statistics()),
+    ):
         assert not list(iter_pair_notes(one, other))
 
 
@@ -184,18 +189,18 @@ def test_jpeg_against_png_is_told_whichever_is_which():
         (100, None, None),
     ],
 )
-def test_the_side_with_far_fewer_images_is_named(generated, reference, limited):
-    told = list(iter_pair_notes(side(generated), side(reference)))
-    assert [f"the {limited} side limits" in note for note in told] == ([True] if limited else [])
+def test_the_input_with_far_fewer_images_is_named(generated, reference, limited):
+    notes = list(iter_pair_notes(make_statistics(generated), make_statistics(reference)))
+    assert [f"the {limited} sample size limits" in note for note in notes] == ([True] if limited else [])
 
 
-# --- the whole way ----------------------------------------------------------------------------------------------------
+# --- end to end ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def accidents(tmp_path_factory):
-    """A side of JPEG images with a repetition, and a side of PNG images cast from floats."""
-    root = tmp_path_factory.mktemp("accidents")
+def flawed_folders(tmp_path_factory):
+    """A folder of PNG images cast from floats, and a folder of JPEG images with a duplicate."""
+    root = tmp_path_factory.mktemp("flawed_folders")
     folder = make_image_folder(root / "cast", 0)
     for index, image in enumerate(cast(2 * photographs(6, 40) - 1)):
         Image.fromarray(image).save(folder / f"{index}.png")
@@ -206,46 +211,47 @@ def accidents(tmp_path_factory):
     return folder, root / "jpeg"
 
 
-def told(score):
-    return [warning for warning in score.warnings if "span at most" not in warning]
+def data_warnings(score):
+    return [warning for warning in score.warnings if "feature dimensions" not in warning]
 
 
-def test_a_score_tells_the_accidents_of_its_sides_once(accidents):
-    warnings = told(frechet.score(*accidents, **OFFLINE)["fd"])
+def test_a_score_reports_each_mistake_in_its_inputs_once(flawed_folders):
+    warnings = data_warnings(frechet.score(*flawed_folders, **OFFLINE)["fd"])
     assert [warning.partition(":")[0] for warning in warnings[:2]] == ["generated", "reference"]
     assert "look like floats" in warnings[0]
     assert "0.png" in warnings[0]
-    assert "2 of 6 images are identical to another" in warnings[1]
-    assert f"{accidents[1] / '5.jpg'} == {accidents[1] / '2.jpg'}" in warnings[1]
+    assert "2 of 6 images are identical" in warnings[1]
+    assert f"{flawed_folders[1] / '5.jpg'} == {flawed_folders[1] / '2.jpg'}" in warnings[1]
     assert warnings[2].startswith("the reference images are JPEG")
     assert len(warnings) == 3
 
 
-def test_neither_threads_nor_batches_move_what_is_told(accidents):
-    expected = told(frechet.score(*accidents, **OFFLINE)["fd"])
+def test_threads_and_batches_do_not_change_the_warnings(flawed_folders):
+    expected = data_warnings(frechet.score(*flawed_folders, **OFFLINE)["fd"])
     for batch_size, workers in ((1, 1), (2, 5)):
-        assert told(frechet.score(*accidents, batch_size=batch_size, workers=workers, **OFFLINE)["fd"]) == expected
+        assert (
+            data_warnings(frechet.score(*flawed_folders, batch_size=batch_size, workers=workers, **OFFLINE)["fd"])
+            == expected
+        )
 
 
-def test_names_are_right_where_images_were_left_out(accidents, tmp_path):
-    """Indices count the images that could be decoded, names are those of the source."""
-    for path in accidents[1].iterdir():
+def test_labels_are_right_if_images_were_skipped(flawed_folders, tmp_path):
+    """Indices count the images that could be decoded; labels are those of the source."""
+    for path in flawed_folders[1].iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "1.jpg").write_text("broken")
     (note,) = frechet.collect(tmp_path, on_bad_image="skip", **OFFLINE).notes
     assert f"{tmp_path / '5.jpg'} == {tmp_path / '2.jpg'}" in note
 
 
-def test_stored_statistics_tell_the_same(accidents, tmp_path):
-    frechet.collect(accidents[1], **OFFLINE).save(tmp_path / "reference.npz")
+def test_stored_statistics_give_the_same_warnings(flawed_folders, tmp_path):
+    frechet.collect(flawed_folders[1], **OFFLINE).save(tmp_path / "reference.npz")
     assert read_statistics(tmp_path / "reference.npz").formats == {"JPEG": 6}
-    stored = told(frechet.score(accidents[0], tmp_path / "reference.npz", **OFFLINE)["fd"])
-    assert stored == told(frechet.score(*accidents, **OFFLINE)["fd"])
+    stored = data_warnings(frechet.score(flawed_folders[0], tmp_path / "reference.npz", **OFFLINE)["fd"])
+    assert stored == data_warnings(frechet.score(*flawed_folders, **OFFLINE)["fd"])
 
 
-def test_a_set_beside_itself_is_told(accidents):
-    (warning,) = [
-        line for line in told(frechet.score(accidents[1], accidents[1], **OFFLINE)["fd"]) if "last bit" in line
-    ]
-    assert "one set of images compared with itself" in warning
-    assert not any("last bit" in line for line in told(frechet.score(*accidents, **OFFLINE)["fd"]))
+def test_a_set_compared_with_itself_is_reported(flawed_folders):
+    same = data_warnings(frechet.score(flawed_folders[1], flawed_folders[1], **OFFLINE)["fd"])
+    different = data_warnings(frechet.score(*flawed_folders, **OFFLINE)["fd"])
+    assert [sum("compared with itself" in warning for warning in warnings) for warnings in (same, different)] == [1, 0]

@@ -1,11 +1,11 @@
-"""An object store that fails and dawdles: moto's S3 server behind a gate. Skipped where moto and s3fs are not installed."""
+"""An object store that fails and is slow: moto's S3 server behind a proxy. Skipped if moto and s3fs are not installed."""
 
 import threading
 import time
 
 import numpy as np
 import pytest
-from test_sources import COUNT, as_shards, png
+from test_sources import COUNT, make_png, make_shards
 from toy import TOY, first_six_values
 
 from frechet._internal import remote_files
@@ -16,13 +16,13 @@ from frechet.images.sources.registry import open_source
 
 pytest.importorskip("s3fs")
 pytest.importorskip("moto")
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # warnings of moto and s3fs
 
 SLOW_DOWN = b'<?xml version="1.0"?><Error><Code>SlowDown</Code><Message>Reduce your request rate</Message></Error>'
 
 
-class Gate:
-    """Before a server: every seventh read fails with 503, every eleventh takes its time, one path is forbidden."""
+class UnreliableProxy:
+    """Wraps a server: every seventh read fails with 503, every eleventh is slow, one path is forbidden."""
 
     def __init__(self, app):
         self.app = app
@@ -49,25 +49,25 @@ def store(monkeypatch):
     from moto.server import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import make_server
 
-    gate = Gate(DomainDispatcherApplication(create_backend_app))
-    server = make_server("127.0.0.1", 0, gate, threaded=True)
+    proxy = UnreliableProxy(DomainDispatcherApplication(create_backend_app))
+    server = make_server("127.0.0.1", 0, proxy, threaded=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "testing")
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setattr(remote_files, "_RETRY_DELAYS", (0.05,) * 8)
-    yield gate
+    yield proxy
     server.shutdown()
     thread.join()
 
 
-def test_an_object_store_that_fails_and_dawdles_gives_the_same_number(store, tmp_path):
+def test_an_object_store_that_fails_and_is_slow_gives_the_same_statistics(store, tmp_path):
     import s3fs
 
     images = np.random.default_rng(0).integers(0, 256, (COUNT, 4, 4, 3), np.uint8)
-    files = {f"{place:04d}.png": png(image) for place, image in enumerate(images)}
-    as_shards(tmp_path, files, images)
+    files = {f"{index:04d}.png": make_png(image) for index, image in enumerate(images)}
+    make_shards(tmp_path, files, images)
     system = s3fs.S3FileSystem(skip_instance_cache=True)
     system.mkdir("bucket")
     for path in sorted(tmp_path.iterdir()):

@@ -1,4 +1,4 @@
-"""Downloads against a server that cuts, stalls, lies and serves wrong bytes."""
+"""Downloads from a server that cuts connections, stalls, sends wrong headers or returns wrong bytes."""
 
 import hashlib
 import http.server
@@ -35,11 +35,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
-    def do_GET(self):  # the base class asks for this name
-        asked = self.headers.get("Range")
-        self.server.ranges.append(asked)
+    def do_GET(self):  # the name is given by the base class
+        byte_range = self.headers.get("Range")
+        self.server.ranges.append(byte_range)
         behaviour = self.server.behaviours.pop(0) if len(self.server.behaviours) > 1 else self.server.behaviours[0]
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and behaviour != "no ranges" else 0
+        start = int(byte_range.removeprefix("bytes=").rstrip("-")) if byte_range and behaviour != "no ranges" else 0
         body = {"wrong": DATA[::-1], "longer": DATA + b"more"}.get(behaviour, DATA)[start:]
         if behaviour == "missing":
             self.send_error(404)
@@ -47,7 +47,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(DATA) - 1}/{len(DATA)}")
-        if behaviour == "says less":
+        if behaviour == "short content length":
             self.send_header("Content-Length", str(len(body) // 3))
             body = body[: len(body) // 3]
         elif behaviour != "no length":
@@ -88,25 +88,25 @@ def fetch(target, *servers, **changes):
         ["cuts", "cuts", "good"],
         ["stalls", "good"],
         ["no length"],
-        ["says less", "says less", "good"],
+        ["short content length", "short content length", "good"],
         ["cuts", "no ranges"],
     ],
 )
-def test_the_right_bytes_arrive_whatever_happens_on_the_way(serve, tmp_path, behaviours):
-    seen = []
-    target = fetch(tmp_path / "cache" / "file.bin", serve(*behaviours), progress=lambda *facts: seen.append(facts))
+def test_a_download_is_correct_after_interruptions(serve, tmp_path, behaviours):
+    calls = []
+    target = fetch(tmp_path / "cache" / "file.bin", serve(*behaviours), progress=lambda *call: calls.append(call))
     assert target.read_bytes() == DATA
-    assert seen[-1] == ("file.bin", len(DATA), len(DATA))
+    assert calls[-1] == ("file.bin", len(DATA), len(DATA))
     assert not (tmp_path / "cache" / "file.bin.partial").exists()
 
 
-def test_a_cut_download_is_continued_not_begun_again(serve, tmp_path):
+def test_an_interrupted_download_is_resumed(serve, tmp_path):
     server = serve("cuts", "cuts", "good")
     fetch(tmp_path / "file.bin", server)
     assert server.ranges == [None, f"bytes={len(DATA) // 3}-", f"bytes={2 * (len(DATA) // 3)}-"]
 
 
-def test_the_next_run_continues_what_the_last_one_left(serve, tmp_path):
+def test_the_next_run_resumes_a_partial_file(serve, tmp_path):
     (tmp_path / "file.bin.partial").write_bytes(DATA[:1000])
     server = serve("good")
     fetch(tmp_path / "file.bin", server)
@@ -116,7 +116,7 @@ def test_the_next_run_continues_what_the_last_one_left(serve, tmp_path):
 @pytest.mark.parametrize(
     ("behaviour", "message"), [("wrong", "sha256 differs"), ("longer", "more than"), ("missing", "Not Found")]
 )
-def test_wrong_bytes_are_refused_and_leave_nothing(serve, tmp_path, behaviour, message):
+def test_wrong_bytes_are_rejected_and_deleted(serve, tmp_path, behaviour, message):
     server = serve(behaviour)
     with pytest.raises(WeightsError, match=message) as caught:
         fetch(tmp_path / "file.bin", server)
@@ -125,23 +125,29 @@ def test_wrong_bytes_are_refused_and_leave_nothing(serve, tmp_path, behaviour, m
     assert not (tmp_path / "file.bin.partial").exists()
 
 
-def test_the_second_address_helps_where_the_first_does_not(serve, tmp_path):
+def test_the_second_url_is_used_if_the_first_fails(serve, tmp_path):
     assert fetch(tmp_path / "file.bin", serve("wrong"), serve("good")).read_bytes() == DATA
 
 
-def test_no_network_is_a_sentence(tmp_path, monkeypatch):
+def test_a_missing_network_is_reported_with_the_url(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_MAX_ATTEMPTS", 2)
-    with pytest.raises(WeightsError, match="the download failed"):
+    with pytest.raises(WeightsError, match=r"the download failed(.|\n)*http://127\.0\.0\.1:9/file\.bin: .*refused"):
         download(["http://127.0.0.1:9/file.bin"], tmp_path / "file.bin", size=1, sha256="", timeout=0.5)
 
 
-def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path):
+def test_an_unwritable_folder_is_reported_with_a_fix(tmp_path):
     (tmp_path / "cache").write_text("a file, not a folder")
     with pytest.raises(WeightsError, match="XDG_CACHE_HOME"):
         download(["http://127.0.0.1:9/"], tmp_path / "cache" / "file.bin", size=1, sha256="")
 
 
-def test_two_processes_fetch_once(serve, tmp_path):
+def test_a_server_that_always_ends_early_is_reported_with_the_number_of_bytes(serve, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_MAX_ATTEMPTS", 1)
+    with pytest.raises(WeightsError, match=f"returned {len(DATA) // 3} of {len(DATA)} bytes"):
+        fetch(tmp_path / "file.bin", serve("short content length"))
+
+
+def test_concurrent_processes_download_once(serve, tmp_path):
     server = serve("good")
     code = (
         "import sys, pathlib\nfrom frechet._internal.download import download\n"
@@ -155,16 +161,18 @@ def test_two_processes_fetch_once(serve, tmp_path):
 
 
 @pytest.mark.subprocess
-def test_a_proxy_is_taken_from_the_environment(tmp_path):
+def test_the_proxy_is_taken_from_the_environment(tmp_path):
     home = {name: str(tmp_path) for name in ("HOME", "XDG_CACHE_HOME", "TORCH_HOME")}
-    code, _, err = run_process("weights", "fetch", **home, FRECHET_WEIGHTS="", https_proxy="http://127.0.0.1:9", no_proxy="")
+    code, _, err = run_process(
+        "weights", "fetch", **home, FRECHET_WEIGHTS="", https_proxy="http://127.0.0.1:9", no_proxy=""
+    )
     assert code == 2
     assert "Connection refused" in err
-    assert " bytes" not in err, "an address that was never reached gave nothing to count"
+    assert " bytes" not in err, "a server that was never reached returned nothing to count"
     assert "Fetch https://github.com/" in err
 
 
-def test_verify_tells_the_published_file_from_another(tmp_path):
+def test_verify_distinguishes_the_published_file_from_others(tmp_path):
     (tmp_path / "junk.pth").write_text("junk")
     code, _, err = run("weights", "verify", tmp_path / "junk.pth")
     assert code == 2
@@ -174,7 +182,7 @@ def test_verify_tells_the_published_file_from_another(tmp_path):
     assert "the published efficientnet-lite0-57934424.pth" in out
 
 
-def test_list_names_every_extractor():
+def test_list_contains_every_extractor():
     out = run("weights", "list")[1]
     for word in ("inception", "efficientnet-lite0", "sha256", "licence", "github.com"):
         assert word in out

@@ -205,7 +205,7 @@ def test_a_dropped_download_of_unknown_size_is_detected_and_not_resumed(server, 
 def test_a_failed_download_reports_how_many_bytes_arrived(server):
     server.ranges, server.cuts = False, 99
     half, whole = len(server.content) // 2, len(server.content)
-    with pytest.raises(StatisticsError, match=rf"ref\.npz: gave {half} of {whole} bytes"):
+    with pytest.raises(StatisticsError, match=rf"ref\.npz: returned {half} of {whole} bytes"):
         read(server.url())
 
 

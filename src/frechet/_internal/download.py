@@ -1,4 +1,4 @@
-"""Fetch a file once: resumed after a cut, verified before it is used, safe for several processes at once."""
+"""Download a file once: resumed after an interruption, verified before it is used, safe for concurrent processes."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from frechet._internal.remote_files import redact_url
 from frechet.errors import WeightsError
 
-ProgressCallback = Callable[[str, int, int], None]  # (what, bytes done, bytes in all)
+ProgressCallback = Callable[[str, int, int], None]  # (name, bytes done, bytes in all)
 
 DEFAULT_TIMEOUT = 30.0  # seconds without a byte
-_MAX_ATTEMPTS = 5  # for each address
+_MAX_ATTEMPTS = 5  # per URL
 _BLOCK_SIZE = 1 << 18
 
 
@@ -29,39 +30,44 @@ def download(
     progress: ProgressCallback | None = None,
     timeout: float = DEFAULT_TIMEOUT,
 ) -> Path:
-    """Fetch `target` from the first of `urls` that gives the right bytes.
+    """Download a file from the first of several URLs that returns the expected bytes, unless it exists already.
 
-    What arrived before a cut is kept beside the target and continued, also by the next run. Proxies are taken from
-    the environment (`https_proxy` and the like).
+    After an interruption, the bytes received so far are kept next to the target, and this run or the next one continues
+    from there. Proxies are taken from the environment (`https_proxy` etc.).
 
     Args:
-        urls: addresses of the same bytes.
-        target: where the file goes; it appears there whole and verified, or not at all.
-        size: bytes expected; None where nobody knows, and then nothing can be resumed.
-        sha256: hex digest expected, or its first digits, or None where nobody knows.
-        authorization: header that the server asks for; it does not follow to other servers.
+        urls: URLs of the same file.
+        target: path of the file; it is created complete and verified, or not at all.
+        size: expected number of bytes, or None if unknown; an interrupted download can then not be resumed.
+        sha256: expected SHA-256 in hexadecimal, or its first digits, or None if unknown.
+        authorization: value of the Authorization header; it is not sent to other servers after a redirect.
         progress: called with (name, bytes done, bytes in all).
-        timeout: seconds without a byte after which a connection is given up.
+        timeout: seconds without a byte after which a connection is closed.
+
+    Returns:
+        The target.
 
     Raises:
-        WeightsError: no address gave the right bytes, or the folder is not writable; says what was tried.
+        WeightsError: no URL returned the expected bytes, or the folder is not writable; the message lists the attempts.
     """
-    from filelock import FileLock  # here and below: what only a download needs would slow every start
+    from filelock import FileLock  # imported here, and urllib below, to keep the start of the program fast
 
+    options = _Options(size=size, sha256=sha256, authorization=authorization, progress=progress, timeout=timeout)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{target}.lock"):
             if not target.exists():
-                _download_from_first(urls, target, size, sha256, authorization, progress, timeout)
+                _download_from_first(urls, target, options)
     except OSError as error:
         raise WeightsError(
-            f"{target} cannot be written ({error}); set XDG_CACHE_HOME to a folder that can, or fetch {redact_url(urls[0])} by hand"
+            f"{target} cannot be written ({error}); set XDG_CACHE_HOME to a writable folder, or download "
+            f"{redact_url(urls[0])} by hand"
         ) from error
     return target
 
 
 def compute_sha256(path: Path) -> str:
-    """Hex digest of a file's bytes."""
+    """Return the SHA-256 of a file's bytes in hexadecimal."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 22):
@@ -69,78 +75,92 @@ def compute_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _download_from_first(
-    urls: Sequence[str],
-    target: Path,
-    size: int | None,
-    sha256: str | None,
-    authorization: str | None,
-    progress: ProgressCallback | None,
-    timeout: float,
-) -> None:
+def open_url(url: str, byte_range: str | None, authorization: str | None, timeout: float) -> Any:
+    """Send a GET request to an HTTP server and return the response, which the caller must close.
+
+    Args:
+        url: an http:// or https:// URL.
+        byte_range: value of the Range header, or None for the whole file; a server may ignore it.
+        authorization: value of the Authorization header, or None.
+        timeout: seconds without a byte after which the connection is closed.
+    """
+    import urllib.request
+
+    request = urllib.request.Request(url, headers={"Range": byte_range} if byte_range else {})  # noqa: S310, callers check the protocol
+    if authorization:
+        request.add_unredirected_header("Authorization", authorization)
+    return urllib.request.urlopen(request, timeout=timeout)  # noqa: S310
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Options:
+    """Arguments of `download` that apply to every attempt."""
+
+    size: int | None
+    sha256: str | None
+    authorization: str | None
+    progress: ProgressCallback | None
+    timeout: float
+
+
+def _download_from_first(urls: Sequence[str], target: Path, options: _Options) -> None:
     partial_path = target.with_name(f"{target.name}.partial")
     failures: list[str] = []
 
     def report_progress(done: int) -> None:
-        if progress:
-            progress(target.name, done, size or done)
+        if options.progress:
+            options.progress(target.name, done, options.size or done)
 
     for url in urls:
-        for attempt in range(_MAX_ATTEMPTS):
-            before = _file_size(partial_path)
-            failure = _resume_download(url, partial_path, size, authorization, report_progress, timeout)
-            if failure:
-                failures.append(f"{redact_url(url)}: {failure}")
-            got = _file_size(partial_path)
-            if got >= size if size is not None else not failure:
-                error_message = _find_error(partial_path, size, sha256)
-                if not error_message:
-                    os.replace(partial_path, target)
-                    return
-                failures.append(f"{redact_url(url)}: {error_message}")
-                partial_path.unlink()
-                break
-            if got <= before:  # no byte nearer: a pause is worth one more try, not five
-                if attempt:
-                    failures.append(f"{redact_url(url)}: {failure or f'gave {got} of {size} bytes'}")
-                    break
-                time.sleep(0.5)
+        url_failures = _download_from(url, partial_path, options, report_progress)
+        if not url_failures:
+            os.replace(partial_path, target)
+            return
+        failures += [f"{redact_url(url)}: {failure}" for failure in url_failures]
     raise WeightsError("\n  - ".join(["the download failed:", *dict.fromkeys(failures)]))
 
 
-def _find_error(partial_path: Path, size: int | None, sha256: str | None) -> str | None:
-    """What is wrong with a download that came to its end, or None."""
-    if size is not None and _file_size(partial_path) > size:
-        return f"gave more than the {size} bytes expected"
-    found = compute_sha256(partial_path)
-    return (
-        None
-        if sha256 is None or found.startswith(sha256)
-        else f"other bytes than expected (sha256 differs: {found}, not {sha256})"
-    )
+def _download_from(
+    url: str, partial_path: Path, options: _Options, report_progress: Callable[[int], None]
+) -> list[str]:
+    """Download from one URL and return what went wrong; an empty list if the file is complete and verified."""
+    failures: list[str] = []
+    size, received = options.size, _file_size(partial_path)
+    for attempt in range(_MAX_ATTEMPTS):
+        before = received
+        failure = _resume_download(url, partial_path, options, report_progress)
+        failures += [failure] if failure else []
+        received = _file_size(partial_path)
+        if received >= size if size is not None else not failure:
+            error = _find_error(partial_path, options)
+            if error is None:
+                return []
+            partial_path.unlink()
+            return [*failures, error]
+        if received <= before:  # without progress, one more attempt is worth a pause, but not five
+            if attempt:
+                break
+            time.sleep(0.5)
+    return failures or [f"returned {received} of {size} bytes"]
 
 
 def _resume_download(
-    url: str,
-    partial_path: Path,
-    size: int | None,
-    authorization: str | None,
-    report_progress: Callable[[int], None],
-    timeout: float,
+    url: str, partial_path: Path, options: _Options, report_progress: Callable[[int], None]
 ) -> str | None:
-    """Continue the partial file from `url`, and say what went wrong.
+    """Continue the partial file from a URL and return what went wrong, or None.
 
-    The bytes that came are kept. A connection that ends early goes unnoticed: the size tells it.
+    The bytes received are kept. A connection that ends early is not an error here: the caller compares the size.
     """
     import http.client
     import urllib.error
 
-    have = _file_size(partial_path) if size is not None else 0
+    size = options.size
+    start = _file_size(partial_path) if size is not None else 0
     try:
-        with open_url(url, f"bytes={have}-" if have else None, authorization, timeout) as response:
+        with open_url(url, f"bytes={start}-" if start else None, options.authorization, options.timeout) as response:
             content_range = response.headers.get("Content-Range", "")
-            resumed = have and response.status == 206 and content_range.startswith(f"bytes {have}-")
-            with open(partial_path, "ab" if resumed else "wb") as file:
+            is_resumed = start and response.status == 206 and content_range.startswith(f"bytes {start}-")
+            with open(partial_path, "ab" if is_resumed else "wb") as file:
                 while (size is None or file.tell() <= size) and (block := response.read(_BLOCK_SIZE)):
                     file.write(block)
                     report_progress(file.tell())
@@ -149,14 +169,14 @@ def _resume_download(
     return None
 
 
-def open_url(url: str, byte_range: str | None, authorization: str | None, timeout: float) -> Any:
-    """The response of an http(s) server, to be closed: of the whole, or where it can of a span of bytes."""
-    import urllib.request
-
-    request = urllib.request.Request(url, headers={"Range": byte_range} if byte_range else {})  # noqa: S310, the caller saw to http
-    if authorization:
-        request.add_unredirected_header("Authorization", authorization)
-    return urllib.request.urlopen(request, timeout=timeout)  # noqa: S310
+def _find_error(partial_path: Path, options: _Options) -> str | None:
+    """Return what is wrong with a download that has ended, or None."""
+    if options.size is not None and _file_size(partial_path) > options.size:
+        return f"returned more than the {options.size} bytes expected"
+    sha256 = compute_sha256(partial_path)
+    if options.sha256 is not None and not sha256.startswith(options.sha256):
+        return f"returned other bytes than expected (sha256 differs: {sha256}, not {options.sha256})"
+    return None
 
 
 def _file_size(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""Files behind a URL, by fsspec: asked for in ranges, ahead of need, and again where a store stumbles."""
+"""Read files at a URL through fsspec: in byte ranges, ahead of time, and with retries."""
 
 from __future__ import annotations
 
@@ -17,42 +17,42 @@ from frechet.errors import ImageDecodeError, SourceError, UnreachableError
 
 Result = TypeVar("Result")
 
-BLOCK_SIZE = 4 << 20  # bytes that are asked for at once
+BLOCK_SIZE = 4 << 20  # bytes per request
 MAX_IN_FLIGHT = 16  # requests
 _RETRY_DELAYS = (0.5, 1.0, 2.0, 4.0)  # seconds between attempts
-_FORBIDDEN_STATUSES, _NOT_FOUND_STATUSES, TOO_MANY_REQUESTS = (401, 403), (404, 410), 429  # what web servers answer
+_FORBIDDEN_STATUSES, _NOT_FOUND_STATUSES, TOO_MANY_REQUESTS = (401, 403), (404, 410), 429  # HTTP status codes
 _URL_PATTERN = re.compile(
     r"[A-Za-z][A-Za-z0-9+.-]+://[^\s'\"<>()\[\]]+"
-)  # as a client's message quotes it, secrets and all
+)  # as quoted in a client's message, with its credentials
 
 
 def is_url(value: object) -> bool:
-    """Whether it is a text that names a protocol."""
+    """Return whether a value is a text that starts with a protocol, such as https://."""
     return isinstance(value, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", value) is not None
 
 
 def redact_url(url: str) -> str:
-    """The address as it may be shown: what could let somebody in (user, password, query) is left out.
+    """Return a URL that is safe to display: without user, password, query and fragment.
 
     Raises:
-        SourceError: it is no address.
+        SourceError: it is not a valid URL.
     """
-    import urllib.parse  # here, since most runs have none
+    import urllib.parse  # here, because most runs do not need it
 
     try:
         parts = urllib.parse.urlsplit(url)
     except ValueError as error:
-        raise SourceError(f"{url.partition('://')[0]}://... is no address: {error}") from None
+        raise SourceError(f"{url.partition('://')[0]}://... is not a valid URL: {error}") from None
     return parts._replace(
         netloc=parts.netloc.rpartition("@")[2], query="..." if parts.query else "", fragment=""
     ).geturl()
 
 
 def open_filesystem(url: str) -> tuple[Any, str]:
-    """fsspec's file system of a URL, and the path in it.
+    """Return the fsspec file system of a URL, and the path in it.
 
     Raises:
-        SourceError: fsspec or the package for that protocol is not installed, or there is no such protocol.
+        SourceError: fsspec or the package for this protocol is not installed, or the protocol is unknown.
     """
     try:
         import fsspec
@@ -66,22 +66,26 @@ def open_filesystem(url: str) -> tuple[Any, str]:
 
 
 class RemoteFile:
-    """A file behind a URL, with as much of pathlib.Path as readers need.
+    """A file at a URL, with the part of pathlib.Path's interface that readers need.
 
     Attributes:
-        name: its address as it may be shown.
-        suffix: of its name, as in pathlib.
+        url: its URL, which may contain credentials; do not display it.
+        label: its URL without credentials.
+        suffix: extension of its name, as in pathlib.
         size: in bytes.
-        version: what tells it from an earlier file of that address: size, and ETag or time where the store has them.
+        version: text that changes if the file is replaced: size, and ETag or time if the store reports them.
     """
 
     def __init__(self, url: str) -> None:
+        self.url = url
         self.filesystem, self.path = open_filesystem(url)
         self.label = redact_url(url)
         self.suffix = PurePosixPath(self.path.partition("?")[0]).suffix
         info = open_with_retries(self.label, lambda: self.filesystem.info(self.path))
         if info.get("size") is None:
-            raise SourceError(f"{self.label}: the server does not say how large it is; download it, and give the file")
+            raise SourceError(
+                f"{self.label}: the server does not report its size; download it, and pass the local file"
+            )
         self.size = int(info["size"])
         self.version = entry_version(info)
 
@@ -89,31 +93,32 @@ class RemoteFile:
         return self.label
 
     def read(self, start: int, count: int) -> bytes:
-        """That range of its bytes; safe to call from several threads.
+        """Read `count` bytes from `start`; safe to call from several threads.
 
         Raises:
-            Unreachable: the store refuses or gives other than was asked for, after several attempts.
+            ImageDecodeError: the file no longer exists.
+            UnreachableError: the store refuses access, or did not return these bytes in several attempts.
         """
 
         def attempt() -> bytes:
             data: bytes = self.filesystem.cat_file(self.path, start=start, end=start + count)
             if len(data) != count:
-                raise OSError(f"gave {len(data)} bytes where {count} were asked for")
+                raise OSError(f"returned {len(data)} bytes where {count} were requested")
             return data
 
         return call_with_retries(self.label, attempt) if count else b""
 
     def open(self, _mode: str = "rb") -> BinaryIO:
-        """A seekable stream."""
+        """Open the file as a seekable stream."""
         return io.BufferedReader(_RemoteStream(self), BLOCK_SIZE)
 
 
 class _RemoteStream(io.RawIOBase):
-    """Blocks of a file; where they are read one after the other, the next is fetched meanwhile."""
+    """A stream that fetches the next block in the background while a file is read sequentially."""
 
     def __init__(self, file: RemoteFile) -> None:
         self.file = file
-        self.position = self.sequential_position = 0  # where a read begins that continues the last one
+        self.position = self.sequential_position = 0  # the latter: where the last read ended
         self.prefetched: tuple[int, Future[bytes]] | None = None
         self.pool = ThreadPoolExecutor(1, thread_name_prefix="read ahead")
 
@@ -123,9 +128,9 @@ class _RemoteStream(io.RawIOBase):
     def seekable(self) -> bool:
         return True
 
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self.position, os.SEEK_END: self.file.size}[whence]
-        self.position = base + offset
+    def seek(self, offset: int, origin: int = os.SEEK_SET, /) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self.position, os.SEEK_END: self.file.size}[origin]
+        self.position = start + offset
         return self.position
 
     def readinto(self, buffer: Any) -> int:
@@ -150,7 +155,14 @@ class _RemoteStream(io.RawIOBase):
 
 
 def prefetch(requests: Iterable[tuple[Callable[[], bytes], Iterable[slice]]]) -> Iterator[Callable[[], bytes]]:
-    """For each slice of each request's answer a function that waits for it; a bounded number is asked for ahead."""
+    """Run requests in threads, at most `MAX_IN_FLIGHT` ahead of the caller.
+
+    Args:
+        requests: functions that return bytes, each with the slices of the result that are needed.
+
+    Yields:
+        For each slice of each result, in order, a function that waits for it and returns it.
+    """
     waiting: deque[tuple[Future[bytes], Iterable[slice]]] = deque()
 
     def ready() -> Iterator[Callable[[], bytes]]:
@@ -166,11 +178,13 @@ def prefetch(requests: Iterable[tuple[Callable[[], bytes], Iterable[slice]]]) ->
         while waiting:
             yield from ready()
     finally:
-        pool.shutdown(wait=False, cancel_futures=bool(waiting))  # what was handed out is still to come
+        pool.shutdown(
+            wait=False, cancel_futures=bool(waiting)
+        )  # functions that were yielded may still need their results
 
 
 def merge_ranges(ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int, list[slice]]]:
-    """Neighbouring (start, size) gathered into (start, size, slices of it) of about a block each."""
+    """Merge neighbouring byte ranges (start, size) into requests (start, size, slices of it) of about one block each."""
     start, end, byte_slices = 0, 0, list[slice]()
     for first, size in ranges:
         if byte_slices and not (start <= first and max(end, first + size) - start <= BLOCK_SIZE):
@@ -185,10 +199,10 @@ def merge_ranges(ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int, 
 
 
 def open_with_retries(label: str, call: Callable[[], Result]) -> Result:
-    """What the call gives, before the run has begun.
+    """Return the result of a call that opens an input, with retries.
 
     Raises:
-        SourceError: nothing there, or the store refuses or does not answer.
+        SourceError: there is no such file, or the store refuses access or does not answer.
     """
     try:
         return call_with_retries(label, call)
@@ -197,16 +211,16 @@ def open_with_retries(label: str, call: Callable[[], Result]) -> Result:
 
 
 def call_with_retries(label: str, call: Callable[[], Result]) -> Result:
-    """What the call gives, tried again after a pause where another attempt may help.
+    """Return the result of a call; retry it after a pause if another attempt may succeed.
 
     Raises:
-        BadImage: nothing is there.
-        Unreachable: the store refuses, or did not answer in any attempt.
+        ImageDecodeError: there is no such file.
+        UnreachableError: the store refuses access, or did not answer in any attempt.
     """
     for delay in (*_RETRY_DELAYS, None):
         try:
             return call()
-        except Exception as caught:  # each store's client has errors of its own
+        except Exception as caught:  # each store's client has its own error types
             error = _unwrap_error(caught)
             if isinstance(error, FileNotFoundError):
                 raise ImageDecodeError(f"{label}: there is no such file in the store") from error
@@ -219,20 +233,22 @@ def call_with_retries(label: str, call: Callable[[], Result]) -> Result:
 
 
 def status_hint(status: object) -> str:
-    """What to do about a web server's answer, to follow it; empty where nobody knows."""
+    """Return what to do about an HTTP status code, to be appended to a message; empty if there is no advice."""
     if status in _FORBIDDEN_STATUSES:
         return "; check the credentials"
     if status == TOO_MANY_REQUESTS:
-        return "; it is asked too often; try again later, or download the file and give that"
+        return (
+            "; the server limits the number of requests; try again later, or download the file and pass the local file"
+        )
     if isinstance(status, int) and status >= 500:
-        return "; that is the server's own fault; try again later"
+        return "; the error is on the server's side; try again later"
     return ""
 
 
 def entry_version(info: dict[str, Any]) -> str:
-    """What a store's entry tells of the version of a file."""
+    """Return what a store reports about the version of a file."""
     fields = (info.get(key) for key in ("size", "ETag", "etag", "mtime", "LastModified", "last_modified", "created"))
-    return " ".join(str(mark) for mark in fields if mark is not None)
+    return " ".join(str(field) for field in fields if field is not None)
 
 
 def _slice_result(future: Future[bytes], byte_slice: slice) -> bytes:
@@ -240,19 +256,18 @@ def _slice_result(future: Future[bytes], byte_slice: slice) -> bytes:
 
 
 def _unwrap_error(error: Exception) -> Exception:
-    """What went wrong: fsspec tells whatever a web server answers to its first question as a missing file."""
+    """Return the original error: fsspec reports any HTTP error in its first request as FileNotFoundError."""
     cause = error.__cause__
     if not isinstance(error, FileNotFoundError) or not isinstance(cause, Exception):
         return error
     status = getattr(cause, "status", None)
-    is_other_error = (
-        isinstance(cause, OSError) if status is None else status not in _NOT_FOUND_STATUSES
-    )  # OSError: no connection
+    # An OSError without a status means that there is no connection.
+    is_other_error = isinstance(cause, OSError) if status is None else status not in _NOT_FOUND_STATUSES
     return cause if is_other_error else error
 
 
 def _is_refused(error: Exception) -> bool:
-    """Whether no other attempt would help."""
+    """Return whether another attempt cannot succeed."""
     return (
         isinstance(error, (PermissionError, ImportError, NotImplementedError))
         or getattr(error, "status", None) in _FORBIDDEN_STATUSES

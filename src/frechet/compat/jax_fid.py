@@ -20,7 +20,7 @@ from PIL import Image
 from frechet.compat.pytorch_fid import calculate_frechet_distance
 from frechet.errors import RequestError, SourceError
 from frechet.images.decode import decode
-from frechet.images.sources.registry import FolderSource
+from frechet.images.sources.folder import FolderSource
 from frechet.statistics.moments import RunningMoments
 from frechet.statistics.npz_format import read_statistics
 

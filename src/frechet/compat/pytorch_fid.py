@@ -24,7 +24,7 @@ from frechet.errors import MismatchError, OutputError, SourceError, StatisticsEr
 from frechet.evaluation.run import collect, score
 from frechet.images.decode import decode
 from frechet.images.image import ImageSource
-from frechet.images.sources.registry import FolderSource
+from frechet.images.sources.folder import FolderSource
 from frechet.statistics.npz_format import read_statistics
 
 if TYPE_CHECKING:

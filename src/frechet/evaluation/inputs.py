@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 from frechet._internal.remote_files import is_url
 from frechet.errors import MismatchError, RequestError, SourceError, TooFewImagesError
@@ -91,7 +91,7 @@ def _map_inputs(request: ScoreRequest, change: Callable[[Any], Any]) -> ScoreReq
     )
 
 
-def _is_image_generator(data: Any) -> bool:
+def _is_image_generator(data: Any) -> TypeGuard[Callable[[int], Any]]:
     return callable(data) and not hasattr(data, "__len__")
 
 

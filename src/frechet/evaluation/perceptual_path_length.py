@@ -18,8 +18,7 @@ from frechet.features.extractor import LoadedExtractor
 from frechet.features.registry import find_extractor
 from frechet.features.spec import get_qualified_name
 from frechet.metrics import METRICS
-from frechet.preprocessing.registry import validate_value_range
-from frechet.preprocessing.value_range import is_out_of_range, make_range_error
+from frechet.preprocessing.value_range import is_out_of_range, make_range_error, validate_value_range
 from frechet.results import Score
 from frechet.version import __version__
 

@@ -16,8 +16,8 @@ from frechet.backends.jax import HALF_DTYPES, JaxOps, Params, to_jax_params
 from frechet.errors import RequestError
 from frechet.features.loading import load_network
 from frechet.features.spec import FeatureSpec
-from frechet.preprocessing.registry import Preprocessing, validate_value_range
-from frechet.preprocessing.value_range import is_out_of_range, make_range_error
+from frechet.preprocessing.registry import Preprocessing
+from frechet.preprocessing.value_range import is_out_of_range, make_range_error, validate_value_range
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
-"""What is noticed of images in passing, while they are decoded: signs of accidents that a score would keep to itself.
+"""Data-quality checks of images, made while they are decoded: mistakes that a score alone would not reveal.
 
-Everything here is noted image by image, in decoding threads, and judged once for a whole side, so that no number of
-threads moves it.
+Each image is checked on its own, in a decoding thread; the results are judged once for all images of an input, so that
+the number of threads does not change them.
 """
 
 from __future__ import annotations
@@ -11,95 +11,99 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-# digest: of the decoded pixels; format: of the file, "" where there was none; look: one of the four below
-IMAGE_CHECK = np.dtype([("digest", np.uint64), ("format", "U4"), ("look", np.uint8)])
+from frechet.images.pixels import FLOAT_TO_UINT8
+
+# digest: of the decoded pixels; format: of the file, "" if there was none; value_range_class: one of the four below
+IMAGE_CHECK = np.dtype([("digest", np.uint64), ("format", "U4"), ("value_range_class", np.uint8)])
 ImageCheck = tuple[int, str, int]
 ORDINARY, BINARY, BLACK, FLOAT_CAST = range(4)
 
 LOSSY = frozenset({"JPEG", "MPO"})
 LOSSLESS = frozenset({"BMP", "PNG", "PPM"})  # TIFF and WebP may be either
 
-_DUPLICATE_FRACTION = 0.01  # the share of images, from which on repetition is told
+_DUPLICATE_FRACTION = 0.01  # of the images; fewer duplicates are not reported
 _NEARLY_ALL_FRACTION = 0.95
 _SOME_FRACTION = 0.05
-_NUM_PROBES = 1000  # values of an image that are looked at first
+_NUM_PROBES = 1000  # pixel values that are tested before all of them
 
 
 def check_image(rgb: np.ndarray, file_format: str | None) -> ImageCheck:
-    """One image's row of `SIGN`.
+    """Compute one row of `IMAGE_CHECK`.
 
     Args:
         rgb: (h, w, 3) uint8.
-        kind: the format of its file, by Pillow's name, or None.
+        file_format: Pillow's name of the file format, or None.
     """
     flat = np.ascontiguousarray(rgb).reshape(-1)
     return _compute_digest(flat, rgb.shape), file_format or "", _classify_value_range(flat)
 
 
-def quality_notes(image_checks: np.ndarray, names: Callable[[list[int]], list[str]]) -> Iterator[str]:
-    """What a user should know of a side.
+def quality_notes(image_checks: np.ndarray, get_labels: Callable[[list[int]], list[str]]) -> Iterator[str]:
+    """Yield a note for each kind of mistake found in a set of images.
 
     Args:
-        signs: (n,) of `SIGN`, in order of the images.
-        names: gives the names of images by their (ascending) indices in `signs`.
+        image_checks: (n,) of `IMAGE_CHECK`, in order of the images.
+        get_labels: return the labels of images, given their (ascending) indices in `image_checks`.
     """
-    duplicates, float_casts = find_duplicates(image_checks), find_float_casts(image_checks)
+    n, duplicates, float_casts = len(image_checks), find_duplicates(image_checks), find_float_casts(image_checks)
     if len(duplicates):
-        first, again = names(_first_duplicate_pair(image_checks, duplicates))
-        yield f"{len(duplicates):,} of {len(image_checks):,} images are identical to another, the first: {again} == {first}"
+        first, second = get_labels(_first_duplicate_pair(image_checks, duplicates))
+        yield f"{len(duplicates):,} of {n:,} images are identical to another image, the first: {second} == {first}"
     if len(float_casts):
-        (first,) = names([int(float_casts[0])])
+        (first,) = get_labels([int(float_casts[0])])
         yield (
-            f"{len(float_casts):,} of {len(image_checks):,} images hold no values but 0, 1, 2 and 253, 254, 255 (the first: {first}); "
-            "they look like floats in [0, 1] or [-1, 1], or normalised ones, cast to uint8. "
-            "From [0, 1]: (x * 255).round().astype('uint8'); from [-1, 1]: ((x + 1) * 127.5).round().astype('uint8')"
+            f"{len(float_casts):,} of {n:,} images contain no values except 0, 1, 2 and 253, 254, 255 (the first: {first}); "
+            f"they look like floats in [0, 1] or [-1, 1], or normalized floats, cast to uint8. {FLOAT_TO_UINT8}"
         )
 
 
 def find_duplicates(image_checks: np.ndarray) -> np.ndarray:
-    """Indices of the images that equal another, where they are more than one in a hundred."""
+    """Return the indices of the images that are identical to another one, if they are more than 1 % of all."""
     _, inverse, counts = np.unique(image_checks["digest"], return_inverse=True, return_counts=True)
     duplicates = np.flatnonzero(counts[inverse] > 1)
     return duplicates if len(duplicates) > _DUPLICATE_FRACTION * len(image_checks) else duplicates[:0]
 
 
 def find_float_casts(image_checks: np.ndarray) -> np.ndarray:
-    """Indices of the images whose floats were cast to uint8, where nearly all of the side look so.
+    """Return the indices of the images that look like floats cast to uint8, if nearly all images do.
 
-    A cast leaves the integer part: [0, 1] becomes {0, 1}; [-1, 1] becomes {0, 1, 255}; a normalised image, which spans
-    some three standard deviations a side, {0, 1, 2, 253, 254, 255}. Line art and masks of {0, 255} are none of these,
-    nor are black images among others.
+    A cast keeps the integer part: [0, 1] becomes {0, 1}; [-1, 1] becomes {0, 1, 255}; a normalized image, which spans
+    about three standard deviations in both directions, becomes {0, 1, 2, 253, 254, 255}. Line art and masks of {0, 255}
+    are not counted, nor are black images among others.
     """
-    class_counts = np.bincount(image_checks["look"], minlength=4)
+    classes = image_checks["value_range_class"]
+    class_counts = np.bincount(classes, minlength=4)
     few = class_counts[FLOAT_CAST] + class_counts[BLACK] < _NEARLY_ALL_FRACTION * len(image_checks)
     if few and (
         class_counts[ORDINARY] > (1 - _NEARLY_ALL_FRACTION) * len(image_checks)
         or class_counts[FLOAT_CAST] < _SOME_FRACTION * len(image_checks)
     ):
         return np.empty(0, np.int64)
-    return np.flatnonzero(image_checks["look"] != ORDINARY)
+    return np.flatnonzero(classes != ORDINARY)
 
 
 def count_formats(image_checks: np.ndarray) -> dict[str, int]:
-    """How many images came from files of each format."""
-    found, counts = np.unique(image_checks["format"], return_counts=True)
-    return {str(file_format): int(count) for file_format, count in zip(found, counts, strict=True) if file_format}
+    """Return the number of images per file format; images that come from no file are not counted."""
+    formats, counts = np.unique(image_checks["format"], return_counts=True)
+    return {str(name): int(count) for name, count in zip(formats, counts, strict=True) if name}
 
 
 def classify_compression(formats: Mapping[str, int], num_images: int | None) -> str | None:
-    """What nearly all of n images were stored as: "lossy", "lossless", or None."""
+    """Return how nearly all images were compressed: "lossy" or "lossless"; None if mixed or unknown.
+
+    Args:
+        formats: number of images per file format.
+        num_images: number of images in all, or None if unknown.
+    """
     for name, file_formats in (("lossy", LOSSY), ("lossless", LOSSLESS)):
-        if (
-            num_images
-            and sum(count for file_format, count in formats.items() if file_format in file_formats)
-            >= _NEARLY_ALL_FRACTION * num_images
-        ):
+        count = sum(count for file_format, count in formats.items() if file_format in file_formats)
+        if num_images and count >= _NEARLY_ALL_FRACTION * num_images:
             return name
     return None
 
 
 def _first_duplicate_pair(image_checks: np.ndarray, duplicates: np.ndarray) -> list[int]:
-    """The first image that was there before, after the one that it equals."""
+    """Return the indices of the first image that repeats an earlier one: [earlier, repeated]."""
     seen: dict[int, int] = {}
     for index, digest in zip(duplicates.tolist(), image_checks["digest"][duplicates].tolist(), strict=True):
         if digest in seen:
@@ -109,7 +113,7 @@ def _first_duplicate_pair(image_checks: np.ndarray, duplicates: np.ndarray) -> l
 
 
 def _compute_digest(flat: np.ndarray, shape: tuple[int, ...]) -> int:
-    """64 bits of the pixels: the checksums of their two halves, each begun with the shape."""
+    """Compute 64 bits that identify the pixels: the CRC-32 of both halves, each started with the shape."""
     start, half = zlib.crc32(repr(shape).encode()), len(flat) // 2
     return zlib.crc32(flat[:half].data, start) << 32 | zlib.crc32(flat[half:].data, start)
 
@@ -123,5 +127,5 @@ def _classify_value_range(flat: np.ndarray) -> int:
 
 
 def _is_extreme(values: np.ndarray) -> bool:
-    """Whether all of them are within 2 of 0 or 255 (uint8 wraps around)."""
+    """Return whether all values are within 2 of 0 or 255 (uint8 wraps around)."""
     return bool((values + np.uint8(3) < 6).all())

@@ -1,4 +1,4 @@
-"""Decode and resize in threads, ahead of the network, and hand out batches in order."""
+"""Decode and resize images in threads, ahead of the network, and return batches in order."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from frechet.images.checks import IMAGE_CHECK, ImageCheck, check_image
 from frechet.images.decode import decode
 from frechet.images.image import ImageRef
 
-CHUNK_SIZE = 256  # consecutive images whose statistics are merged as one; fixed, so that no setting moves the number
+CHUNK_SIZE = 256  # consecutive images whose statistics are merged as one; fixed, so that no setting changes the result
 _PREFETCH_BATCHES = 4
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Decoded images of one part.
+    """Decoded images of one chunk.
 
     Attributes:
-        part: which part they belong to.
-        pictures: those that could be decoded.
-        pixels: (k, size, size, 3) float32 in 0..255, one for each of `pictures`.
-        signs: (k,) of `SIGN`, what was noticed of each of `pictures`.
-        remarks: what was done to images that a user should know: (remark, label of the image).
-        bad: those that could not be decoded: (name, reason).
+        chunk_index: the chunk that the images belong to.
+        image_refs: the k images that could be decoded.
+        pixels: (k, size, size, 3) float32 in 0..255, one for each of `image_refs`.
+        image_checks: (k,) of `IMAGE_CHECK`, one for each of `image_refs`.
+        notes: what was changed in decoding: (note, label of the image).
+        skipped_images: labels of the images that could not be decoded, with the reasons.
     """
 
     chunk_index: int
@@ -38,6 +38,16 @@ class Batch:
     image_checks: np.ndarray
     notes: list[tuple[str, str]] = field(default_factory=list)
     skipped_images: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _PendingBatch:
+    """A batch whose images are being decoded into `pixels`."""
+
+    chunk_index: int
+    image_refs: list[ImageRef]
+    pixels: np.ndarray
+    futures: list[Future[tuple[ImageCheck, str | None]]]
 
 
 def load_batches(
@@ -49,10 +59,18 @@ def load_batches(
     workers: int,
     skip_bad_images: bool,
 ) -> Generator[Batch, None, None]:
-    """Batches of at most `batch_size`, in order; a batch never crosses a part.
+    """Decode and resize images, and yield them in batches, in order.
+
+    Args:
+        image_refs: the images.
+        resize: read an image (h, w, 3) uint8 and write it into (size, size, 3) float32, in 0..255.
+        size: height and width of the network's input, in pixels.
+        batch_size: largest number of images per batch; a batch never crosses the end of a chunk.
+        workers: number of decoding threads.
+        skip_bad_images: list an image that cannot be decoded in `Batch.skipped_images` instead of raising an error.
 
     Raises:
-        BadImage: an image cannot be decoded and `skip_bad` is false.
+        ImageDecodeError: an image cannot be decoded and `skip_bad_images` is false.
     """
 
     def decode_into(image_ref: ImageRef, out: np.ndarray) -> tuple[ImageCheck, str | None]:
@@ -61,18 +79,18 @@ def load_batches(
         return check_image(decoded.rgb, decoded.format), decoded.note
 
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
-    in_progress: deque[tuple[int, list[ImageRef], np.ndarray, list[Future[tuple[ImageCheck, str | None]]]]] = deque()
+    in_progress: deque[_PendingBatch] = deque()
     try:
         for chunk_index, batch_refs in _split_batches(image_refs, batch_size):
             pixels = np.empty((len(batch_refs), size, size, 3), np.float32)
             futures = [
                 pool.submit(decode_into, image_ref, out) for image_ref, out in zip(batch_refs, pixels, strict=True)
             ]
-            in_progress.append((chunk_index, batch_refs, pixels, futures))
+            in_progress.append(_PendingBatch(chunk_index, batch_refs, pixels, futures))
             if len(in_progress) > _PREFETCH_BATCHES:
-                yield _collect_batch(*in_progress.popleft(), skip_bad_images)
+                yield _collect_batch(in_progress.popleft(), skip_bad_images)
         while in_progress:
-            yield _collect_batch(*in_progress.popleft(), skip_bad_images)
+            yield _collect_batch(in_progress.popleft(), skip_bad_images)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -86,21 +104,16 @@ def _split_batches(image_refs: Iterable[ImageRef], batch_size: int) -> Iterator[
         chunk_index += 1
 
 
-def _collect_batch(
-    chunk_index: int,
-    batch_refs: list[ImageRef],
-    pixels: np.ndarray,
-    futures: list[Future[tuple[ImageCheck, str | None]]],
-    skip_bad_images: bool,
-) -> Batch:
+def _collect_batch(pending: _PendingBatch, skip_bad_images: bool) -> Batch:
     kept_indices, image_checks, notes, skipped_images = [], [], [], []
-    for index, (image_ref, future) in enumerate(zip(batch_refs, futures, strict=True)):
+    for index, (image_ref, future) in enumerate(zip(pending.image_refs, pending.futures, strict=True)):
         try:
             check, note = future.result()
         except ImageDecodeError as error:
             if not skip_bad_images:
                 raise ImageDecodeError(
-                    f"{error}. Mend or remove it, or leave such images out with --on-bad-image skip (on_bad_image=)"
+                    f"{error}. Fix or delete the image, or skip images that cannot be decoded with --on-bad-image skip "
+                    "(on_bad_image=)"
                 ) from error
             skipped_images.append(str(error))
             continue
@@ -108,12 +121,10 @@ def _collect_batch(
         image_checks.append(check)
         if note:
             notes.append((note, image_ref.label))
-    if skipped_images:
-        pixels = np.ascontiguousarray(pixels[kept_indices])
     return Batch(
-        chunk_index,
-        [batch_refs[index] for index in kept_indices],
-        pixels,
+        pending.chunk_index,
+        [pending.image_refs[index] for index in kept_indices],
+        np.ascontiguousarray(pending.pixels[kept_indices]) if skipped_images else pending.pixels,
         np.array(image_checks, IMAGE_CHECK),
         notes,
         skipped_images,

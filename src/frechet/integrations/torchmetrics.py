@@ -30,8 +30,7 @@ from frechet.evaluation.plan import MetricPlan, plan_metrics
 from frechet.features.registry import EXTRACTORS
 from frechet.losses.reference import load_reference, validate_reference
 from frechet.losses.torch_features import ImageFeatures, validate_finite_features, validate_image_tensor
-from frechet.preprocessing.registry import validate_value_range
-from frechet.preprocessing.value_range import is_out_of_range, make_range_error
+from frechet.preprocessing.value_range import is_out_of_range, make_range_error, validate_value_range
 from frechet.results import Score, Scores
 from frechet.statistics.feature_statistics import FeatureStatistics
 from frechet.statistics.moments import RunningMoments

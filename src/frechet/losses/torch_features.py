@@ -15,8 +15,7 @@ from frechet.errors import RequestError
 from frechet.features.loading import load_network
 from frechet.features.spec import FeatureSpec
 from frechet.losses.validation import make_nonfinite_error
-from frechet.preprocessing.registry import validate_value_range
-from frechet.preprocessing.value_range import is_out_of_range, make_range_error
+from frechet.preprocessing.value_range import is_out_of_range, make_range_error, validate_value_range
 
 _ROWS_PER_BAND = 32  # rows of a resized image that one matrix product computes
 

@@ -1,39 +1,38 @@
-"""How an image becomes the network's input: which resize, which normalisation. The table of design decisions others made.
+"""The table of preprocessings: how an image becomes the input of a network, by resizing and normalization.
 
-The same weights with another convention give another number (0.2651 and 0.2669 on one pair of folders), so a convention
-travels with every statistic and score.
+The same weights with another preprocessing give another score (0.2651 and 0.2669 on one pair of folders), so the name of
+the preprocessing is recorded in all statistics and scores.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from frechet.errors import RequestError
+from frechet._internal.registry import Registry
 from frechet.preprocessing import resize
 
 Scalars = float | tuple[float, float, float]
 ResizeMatrix = Callable[[int, int], np.ndarray]
-ResizeFunction = Callable[[np.ndarray, np.ndarray], None]  # (h, w, 3) uint8 into (size, size, 3) float32, 0..255
+ResizeFunction = Callable[[np.ndarray, np.ndarray], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """Resize, then value * scale + shift.
+    """A resize followed by value * scale + shift.
 
     Attributes:
-        resize: for decoders.
-        matrix: (given, wanted) -> (wanted, given), the same resize of one axis, for backends that differentiate.
-        scale, shift: one number, or one for each channel.
-        clipped: whether the result is cut to 0..255 (bicubic overshoots).
-        square: whether only the central square counts, which the matrix is then of.
+        resize: resize on the host: read an image (h, w, 3) uint8 and write it into (size, size, 3) float32, in 0..255.
+        resize_matrix: the same resize of one axis, for devices and gradients: given the input and output size, return
+            (out_size, in_size) float64.
+        scale, shift: normalization of values in 0..255: one number, or one per channel (red, green, blue).
+        description: the tools that use it, and what it does, in one line.
+        is_clipped: whether values are clipped to 0..255 after the resize, because bicubic interpolation overshoots.
+        has_center_crop: whether only the central square is used; `resize_matrix` then applies to that square.
     """
 
-    name: str
     resize: ResizeFunction
     resize_matrix: ResizeMatrix
     scale: Scalars
@@ -43,160 +42,152 @@ class Preprocessing:
     has_center_crop: bool = False
 
 
-def validate_value_range(value_range: Any) -> tuple[float, float]:
-    """The values that stand for black and white in images of floating point.
-
-    Raises:
-        RequestError: not two finite numbers, black below white.
-    """
-    try:
-        low, high = map(float, value_range)
-    except (TypeError, ValueError):
-        low = high = math.nan
-    if isinstance(value_range, str) or not -math.inf < low < high < math.inf:
-        raise RequestError(f"value_range is {value_range!r}; expected (black, white), black below white")
-    return low, high
-
-
-# 2x/255 - 1, and on top of it torchvision's `transform_input`, which takes (red, green, blue) from ImageNet's mean and
-# standard deviation to [-1, 1]: y * σ/0.5 + (μ - 0.5)/0.5
+# 2x/255 - 1, followed by torchvision's `transform_input`, which maps (red, green, blue) from ImageNet's mean and standard
+# deviation to [-1, 1]: y * σ/0.5 + (μ - 0.5)/0.5
 _FASTFID_SCALE = 0.458 * 2 / 255, 0.448 * 2 / 255, 0.45 * 2 / 255
 _FASTFID_SHIFT = -0.03 - 0.458, -0.088 - 0.448, -0.188 - 0.45
 
-_IMAGENET_MEAN_STD = (
-    (0.485, 0.456, 0.406),
-    (0.229, 0.224, 0.225),
-)  # mean and standard deviation of (red, green, blue) in 0..1
-_CLIP_MEAN_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+def _normalization(
+    mean: tuple[float, float, float], std: tuple[float, float, float]
+) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Return (scale, shift) that map x in 0..255 to (x/255 - mean) / std, given both per channel for values in 0..1."""
+    (mean_r, mean_g, mean_b), (std_r, std_g, std_b) = mean, std
+    scale = 1 / (255 * std_r), 1 / (255 * std_g), 1 / (255 * std_b)
+    return scale, (-mean_r / std_r, -mean_g / std_g, -mean_b / std_b)
 
 
-def _affine_from_mean_std(
-    means: tuple[float, float, float], stds: tuple[float, float, float]
-) -> tuple[Scalars, Scalars]:
-    """(scale, shift) that take 0..255 to (x/255 - mean) / deviation."""
-    (red, green, blue), (r, g, b) = stds, means
-    return (1 / (255 * red), 1 / (255 * green), 1 / (255 * blue)), (-r / red, -g / green, -b / blue)
+_IMAGENET_SCALE, _IMAGENET_SHIFT = _normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_CLIP_SCALE, _CLIP_SHIFT = _normalization((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
-
-PREPROCESSINGS = {
-    preprocessing.name: preprocessing
-    for preprocessing in (
-        Preprocessing(
-            "pytorch-fid",
-            resize.bilinear_half_pixel,
-            resize.half_pixel_matrix,
-            2 / 255,
-            -1.0,
-            "pytorch-fid, FastFID's resize, jax-fid: bilinear with half-pixel centres, 2x/255 - 1",
-        ),
-        Preprocessing(
-            "tensorflow",
-            resize.bilinear_tf1,
-            resize.tf1_matrix,
-            1 / 128,
-            -1.0,
-            "TTUR, ADM, EDM, torch-fidelity: TensorFlow 1's bilinear, (x - 128)/128",
-        ),
-        Preprocessing(
-            "clean",
-            resize.bicubic_pillow,
-            resize.bicubic_matrix,
-            1 / 128,
-            -1.0,
-            "clean-fid: Pillow's antialiased bicubic on float channels, clipped and not rounded, (x - 128)/128",
-            is_clipped=True,
-        ),
-        Preprocessing(
-            "torchmetrics",
-            resize.bilinear_pillow,
-            resize.bilinear_antialiased_matrix,
-            1 / 128,
-            -1.0,
-            "torchmetrics: antialiased bilinear, (x - 128)/128",
-        ),
-        Preprocessing(
-            "fastfid",
-            resize.bilinear_half_pixel,
-            resize.half_pixel_matrix,
-            _FASTFID_SCALE,
-            _FASTFID_SHIFT,
-            "FastFID: bilinear with half-pixel centres, 2x/255 - 1, and then torchvision's transform_input on top",
-        ),
-        Preprocessing(
-            "efficientnet-lite0",
-            resize.bicubic_pillow,
-            resize.bicubic_matrix,
-            1 / 128,
-            -127 / 128,
-            "EfficientNet-Lite0: Pillow's antialiased bicubic, not rounded, (x - 127)/128",
-            is_clipped=True,
-        ),
-        Preprocessing(
-            "tensorflow-imagenet",
-            resize.bilinear_tf1,
-            resize.tf1_matrix,
-            *_affine_from_mean_std(*_IMAGENET_MEAN_STD),
-            "torch-fidelity's VGG16: TensorFlow 1's bilinear, then ImageNet's mean and deviation",
-        ),
-        Preprocessing(
-            "imagenet",
-            resize.bicubic_pillow_rounded,
-            resize.bicubic_matrix,
-            *_affine_from_mean_std(*_IMAGENET_MEAN_STD),
-            "dgm-eval's DINOv2: Pillow's antialiased bicubic in 8 bits, stretched, then ImageNet's mean and deviation",
-            is_clipped=True,
-        ),
-        Preprocessing(
-            "imagenet-crop",
-            resize.bicubic_pillow_center_square,
-            resize.bicubic_matrix,
-            *_affine_from_mean_std(*_IMAGENET_MEAN_STD),
-            "the same of the central square",
-            is_clipped=True,
-            has_center_crop=True,
-        ),
-        Preprocessing(
-            "imagenet-middle",
-            resize.bicubic_pillow_center_crop,
-            resize.bicubic_center_crop_matrix,
-            *_affine_from_mean_std(*_IMAGENET_MEAN_STD),
-            "dgm-eval's ConvNeXt: the middle of it, 224 of 256 pixels of the shorter side",
-            is_clipped=True,
-            has_center_crop=True,
-        ),
-        Preprocessing(
-            "imagenet-float",
-            resize.bicubic_pillow,
-            resize.bicubic_matrix,
-            *_affine_from_mean_std(*_IMAGENET_MEAN_STD),
-            "dgm-eval's MAE: Pillow's antialiased bicubic on float channels, not rounded, ImageNet's mean and deviation",
-            is_clipped=True,
-        ),
-        Preprocessing(
-            "beit",
-            resize.bicubic_pillow_rounded,
-            resize.bicubic_matrix,
-            2 / 255,
-            -1.0,
-            "dgm-eval's data2vec: Pillow's antialiased bicubic in 8 bits, stretched, 2x/255 - 1",
-            is_clipped=True,
-        ),
-        Preprocessing(
-            "clip",
-            resize.bicubic_pillow_center_square,
-            resize.bicubic_matrix,
-            *_affine_from_mean_std(*_CLIP_MEAN_STD),
-            "CMMD, clean-fid's CLIP: the central square, Pillow's antialiased bicubic in 8 bits, CLIP's mean and deviation",
-            is_clipped=True,
-            has_center_crop=True,
-        ),
-        Preprocessing(
-            "clip-stretch",
-            resize.bicubic_pillow_rounded,
-            resize.bicubic_matrix,
-            *_affine_from_mean_std(*_CLIP_MEAN_STD),
-            "the same of the whole image, stretched",
-            is_clipped=True,
-        ),
-    )
+_BUILT_IN = {
+    "pytorch-fid": Preprocessing(
+        resize=resize.bilinear_half_pixel,
+        resize_matrix=resize.half_pixel_matrix,
+        scale=2 / 255,
+        shift=-1.0,
+        description="pytorch-fid, FastFID's resize, jax-fid: bilinear with half-pixel centres, 2x/255 - 1",
+    ),
+    "tensorflow": Preprocessing(
+        resize=resize.bilinear_tf1,
+        resize_matrix=resize.tf1_matrix,
+        scale=1 / 128,
+        shift=-1.0,
+        description="TTUR, ADM, EDM, torch-fidelity: TensorFlow 1's bilinear, (x - 128)/128",
+    ),
+    "clean": Preprocessing(
+        resize=resize.bicubic_pillow,
+        resize_matrix=resize.bicubic_matrix,
+        scale=1 / 128,
+        shift=-1.0,
+        description="clean-fid: Pillow's antialiased bicubic on float channels, clipped and not rounded, (x - 128)/128",
+        is_clipped=True,
+    ),
+    "torchmetrics": Preprocessing(
+        resize=resize.bilinear_pillow,
+        resize_matrix=resize.bilinear_antialiased_matrix,
+        scale=1 / 128,
+        shift=-1.0,
+        description="torchmetrics: antialiased bilinear, (x - 128)/128",
+    ),
+    "fastfid": Preprocessing(
+        resize=resize.bilinear_half_pixel,
+        resize_matrix=resize.half_pixel_matrix,
+        scale=_FASTFID_SCALE,
+        shift=_FASTFID_SHIFT,
+        description="FastFID: bilinear with half-pixel centres, 2x/255 - 1, followed by torchvision's transform_input",
+    ),
+    "efficientnet-lite0": Preprocessing(
+        resize=resize.bicubic_pillow,
+        resize_matrix=resize.bicubic_matrix,
+        scale=1 / 128,
+        shift=-127 / 128,
+        description="EfficientNet-Lite0: Pillow's antialiased bicubic, not rounded, (x - 127)/128",
+        is_clipped=True,
+    ),
+    "tensorflow-imagenet": Preprocessing(
+        resize=resize.bilinear_tf1,
+        resize_matrix=resize.tf1_matrix,
+        scale=_IMAGENET_SCALE,
+        shift=_IMAGENET_SHIFT,
+        description="torch-fidelity's VGG16: TensorFlow 1's bilinear, ImageNet's mean and standard deviation",
+    ),
+    "imagenet": Preprocessing(
+        resize=resize.bicubic_pillow_rounded,
+        resize_matrix=resize.bicubic_matrix,
+        scale=_IMAGENET_SCALE,
+        shift=_IMAGENET_SHIFT,
+        description="dgm-eval's DINOv2: Pillow's antialiased bicubic in 8 bits, not keeping the aspect ratio, ImageNet's mean and standard deviation",
+        is_clipped=True,
+    ),
+    "imagenet-crop": Preprocessing(
+        resize=resize.bicubic_pillow_center_square,
+        resize_matrix=resize.bicubic_matrix,
+        scale=_IMAGENET_SCALE,
+        shift=_IMAGENET_SHIFT,
+        description="central square, Pillow's antialiased bicubic in 8 bits, ImageNet's mean and standard deviation",
+        is_clipped=True,
+        has_center_crop=True,
+    ),
+    "imagenet-middle": Preprocessing(
+        resize=resize.bicubic_pillow_center_crop,
+        resize_matrix=resize.bicubic_center_crop_matrix,
+        scale=_IMAGENET_SCALE,
+        shift=_IMAGENET_SHIFT,
+        description="dgm-eval's ConvNeXt: Pillow's antialiased bicubic in 8 bits, central 7/8 of the shorter side (224 of 256 pixels), ImageNet's mean and standard deviation",
+        is_clipped=True,
+        has_center_crop=True,
+    ),
+    "imagenet-float": Preprocessing(
+        resize=resize.bicubic_pillow,
+        resize_matrix=resize.bicubic_matrix,
+        scale=_IMAGENET_SCALE,
+        shift=_IMAGENET_SHIFT,
+        description="dgm-eval's MAE: Pillow's antialiased bicubic on float channels, not rounded, ImageNet's mean and standard deviation",
+        is_clipped=True,
+    ),
+    "beit": Preprocessing(
+        resize=resize.bicubic_pillow_rounded,
+        resize_matrix=resize.bicubic_matrix,
+        scale=2 / 255,
+        shift=-1.0,
+        description="dgm-eval's data2vec: Pillow's antialiased bicubic in 8 bits, not keeping the aspect ratio, 2x/255 - 1",
+        is_clipped=True,
+    ),
+    "clip": Preprocessing(
+        resize=resize.bicubic_pillow_center_square,
+        resize_matrix=resize.bicubic_matrix,
+        scale=_CLIP_SCALE,
+        shift=_CLIP_SHIFT,
+        description="CMMD, clean-fid's CLIP: central square, Pillow's antialiased bicubic in 8 bits, CLIP's mean and standard deviation",
+        is_clipped=True,
+        has_center_crop=True,
+    ),
+    "clip-stretch": Preprocessing(
+        resize=resize.bicubic_pillow_rounded,
+        resize_matrix=resize.bicubic_matrix,
+        scale=_CLIP_SCALE,
+        shift=_CLIP_SHIFT,
+        description="whole image, Pillow's antialiased bicubic in 8 bits, not keeping the aspect ratio, CLIP's mean and standard deviation",
+        is_clipped=True,
+    ),
 }
+PREPROCESSINGS = Registry("preprocessing", Preprocessing, "frechet.preprocessings", _BUILT_IN)
+
+
+def register_preprocessing(name: str, preprocessing: Preprocessing) -> None:
+    """Add a preprocessing, which every extractor then accepts under this name.
+
+    Args:
+        name: its name in options, statistics and scores: letters, digits and ``-_.``.
+        preprocessing: the resize and the normalization.
+
+    Raises:
+        RequestError: the name is invalid or taken, or `preprocessing` is not a `Preprocessing`.
+    """
+    PREPROCESSINGS.register(name, preprocessing)
+
+
+def registered_preprocessings() -> tuple[str, ...]:
+    """Return the names of the preprocessings that users and installed packages have added."""
+    return tuple(name for name in PREPROCESSINGS if name not in _BUILT_IN)

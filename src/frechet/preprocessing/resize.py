@@ -1,6 +1,7 @@
-"""Every resize of the field, as functions that read (h, w, c) uint8 and fill (size, size, c) float32, in 0..255.
+"""The resizes of all preprocessings: as functions on images, and as taps or matrices of one axis.
 
-Bilinear without antialiasing is two taps a row and two a column; the taps are made here, in one place.
+A function reads an image (h, w, c) uint8 and writes it into `out`, (size, size, c) float32, in 0..255. All resizes are
+separable: bilinear interpolation without antialiasing is two taps per axis, every other resize a small matrix per axis.
 """
 
 from __future__ import annotations
@@ -14,68 +15,68 @@ from PIL import Image
 
 
 class Taps(NamedTuple):
-    """Output i is first[i] and second[i] of the input, mixed by weight[i] (the share of the second)."""
+    """Linear interpolation of one axis: output i is (1 - weight[i]) * input[first[i]] + weight[i] * input[second[i]]."""
 
     first: np.ndarray  # (out,) intp
     second: np.ndarray  # (out,) intp
     weight: np.ndarray  # (out,) float32
 
     def interleave(self, channels: int) -> Taps:
-        """The same taps for a row whose pixels are runs of `channels` values."""
-        run = np.arange(channels)
-        first, second = ((taps[:, None] * channels + run).ravel() for taps in (self.first, self.second))
+        """Return the taps of a flat row in which each pixel is `channels` consecutive values."""
+        channel = np.arange(channels)
+        first, second = ((taps[:, None] * channels + channel).ravel() for taps in (self.first, self.second))
         return Taps(first, second, np.repeat(self.weight, channels))
 
 
 @lru_cache(maxsize=512)
 def half_pixel_taps(in_size: int, out_size: int) -> Taps:
-    """Pixel centres at i + 1/2: torch's `interpolate(mode="bilinear", align_corners=False)`, without antialiasing."""
+    """Compute the taps of PyTorch's `interpolate(mode="bilinear", align_corners=False)`: pixel centres at i + 1/2."""
     return _make_taps(np.maximum((np.arange(out_size) + 0.5) * (in_size / out_size) - 0.5, 0.0), in_size)
 
 
 @lru_cache(maxsize=512)
 def tf1_taps(in_size: int, out_size: int) -> Taps:
-    """Output i at i * given / wanted, no half pixel: TensorFlow 1's `resize_bilinear` (align_corners=False)."""
+    """Compute the taps of TensorFlow 1's `resize_bilinear(align_corners=False)`: output i at i * in_size / out_size."""
     return _make_taps(np.arange(out_size) * (in_size / out_size), in_size)
 
 
-def _make_taps(at: np.ndarray, in_size: int) -> Taps:
-    first = np.minimum(np.floor(at).astype(np.intp), in_size - 1)
-    return Taps(first, np.minimum(first + 1, in_size - 1), (at - first).astype(np.float32))
+def _make_taps(position: np.ndarray, in_size: int) -> Taps:
+    first = np.minimum(np.floor(position).astype(np.intp), in_size - 1)
+    return Taps(first, np.minimum(first + 1, in_size - 1), (position - first).astype(np.float32))
 
 
 def bilinear_half_pixel(image: np.ndarray, out: np.ndarray) -> None:
-    """pytorch-fid's resize."""
+    """Resize as pytorch-fid does: bilinear, half-pixel centres, no antialiasing."""
     _resize_bilinear(image, out, half_pixel_taps)
 
 
 def bilinear_tf1(image: np.ndarray, out: np.ndarray) -> None:
-    """TTUR's, ADM's and torch-fidelity's resize."""
+    """Resize as TTUR, ADM and torch-fidelity do: TensorFlow 1's bilinear, no antialiasing."""
     _resize_bilinear(image, out, tf1_taps)
 
 
 def bicubic_pillow(image: np.ndarray, out: np.ndarray) -> None:
-    """clean-fid's resize: Pillow's bicubic (a = -1/2, antialiased) on float channels, clipped to 0..255 and not rounded."""
+    """Resize as clean-fid does: Pillow's antialiased bicubic (a = -1/2) on float channels, clipped to 0..255, not rounded."""
     _resize_channels(image, out, Image.Resampling.BICUBIC)
     out.clip(0.0, 255.0, out=out)
 
 
 def bicubic_pillow_rounded(image: np.ndarray, out: np.ndarray) -> None:
-    """Pillow's bicubic of a whole 8-bit image, rounded: what torchvision's `Resize` does to an image of Pillow's."""
+    """Resize as torchvision's `Resize` does with a PIL image: Pillow's bicubic on 8-bit values, rounded."""
     size = out.shape[1], out.shape[0]
     out[...] = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
 
 
 def bicubic_pillow_center_square(image: np.ndarray, out: np.ndarray) -> None:
-    """The same of the central square."""
+    """Crop the central square and resize it with Pillow's bicubic on 8-bit values, rounded."""
     height, width = image.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    bicubic_pillow_rounded(np.ascontiguousarray(image[top : top + side, left : left + side]), out)
+    size = min(height, width)
+    top, left = (height - size) // 2, (width - size) // 2
+    bicubic_pillow_rounded(np.ascontiguousarray(image[top : top + size, left : left + size]), out)
 
 
 def bicubic_pillow_center_crop(image: np.ndarray, out: np.ndarray) -> None:
-    """The same of the middle, 7/8 of the shorter side wide: torchvision's `Resize(256)` and then `CenterCrop(224)`."""
+    """Resize and crop as torchvision's `Resize(256)` and `CenterCrop(224)` do: the central 7/8 of the shorter side."""
     size, short = _pre_crop_size(out.shape[0]), min(image.shape[:2])
     height, width = (size * in_size // short for in_size in image.shape[:2])
     whole = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
@@ -84,44 +85,44 @@ def bicubic_pillow_center_crop(image: np.ndarray, out: np.ndarray) -> None:
 
 
 def bilinear_pillow(image: np.ndarray, out: np.ndarray) -> None:
-    """torchmetrics' resize: bilinear, antialiased where it shrinks; torch's filter is Pillow's (float channels)."""
+    """Resize as torchmetrics does: antialiased bilinear on float channels; PyTorch uses Pillow's filter."""
     _resize_channels(image, out, Image.Resampling.BILINEAR)
 
 
 @lru_cache(maxsize=64)
 def half_pixel_matrix(in_size: int, out_size: int) -> np.ndarray:
-    """(wanted, given) float64: the rows of `bilinear_half_pixel`, for backends that differentiate."""
+    """Return `bilinear_half_pixel` of one axis as a matrix (out_size, in_size), float64."""
     return _taps_to_matrix(half_pixel_taps(in_size, out_size), in_size)
 
 
 @lru_cache(maxsize=64)
 def tf1_matrix(in_size: int, out_size: int) -> np.ndarray:
-    """(wanted, given) float64: the rows of `bilinear_corner`."""
+    """Return `bilinear_tf1` of one axis as a matrix (out_size, in_size), float64."""
     return _taps_to_matrix(tf1_taps(in_size, out_size), in_size)
 
 
 @lru_cache(maxsize=64)
 def bicubic_matrix(in_size: int, out_size: int) -> np.ndarray:
-    """(wanted, given) float64: the rows of Pillow's bicubic, Keys' kernel with a = -1/2 (its result is clipped after)."""
+    """Return Pillow's bicubic (Keys' kernel with a = -1/2, before clipping) of one axis as (out_size, in_size), float64."""
     return _antialiased_matrix(_keys_kernel, 2.0, in_size, out_size)
 
 
 @lru_cache(maxsize=64)
 def bicubic_center_crop_matrix(in_size: int, out_size: int) -> np.ndarray:
-    """(wanted, given) float64: the rows of `bicubic_pillow_middle` of a square."""
+    """Return `bicubic_pillow_center_crop` of one axis of a square as a matrix (out_size, in_size), float64."""
     whole = bicubic_matrix(in_size, _pre_crop_size(out_size))
     first = round((len(whole) - out_size) / 2)
     return whole[first : first + out_size]
 
 
 def _pre_crop_size(out_size: int) -> int:
-    """256 for 224."""
+    """Return the size of the shorter side before the crop: 256 for 224."""
     return out_size * 8 // 7
 
 
 @lru_cache(maxsize=64)
 def bilinear_antialiased_matrix(in_size: int, out_size: int) -> np.ndarray:
-    """(wanted, given) float64: the rows of Pillow's bilinear."""
+    """Return `bilinear_pillow` of one axis as a matrix (out_size, in_size), float64."""
     return _antialiased_matrix(lambda x: np.maximum(1 - np.abs(x), 0.0), 1.0, in_size, out_size)
 
 
@@ -135,7 +136,7 @@ def _taps_to_matrix(taps: Taps, in_size: int) -> np.ndarray:
 def _antialiased_matrix(
     kernel: Callable[[np.ndarray], np.ndarray], support: float, in_size: int, out_size: int
 ) -> np.ndarray:
-    """A kernel stretched by the scale where it shrinks, cut to whole pixels and normalised, as Pillow does."""
+    """Return the matrix of an antialiased resize: a kernel stretched when shrinking, cut at whole pixels and normalized, as in Pillow."""
     scale = in_size / out_size
     stretch = max(scale, 1.0)
     center = (np.arange(out_size)[:, None] + 0.5) * scale
@@ -159,11 +160,11 @@ def _resize_channels(image: np.ndarray, out: np.ndarray, resample: Image.Resampl
         out[:, :, c] = channel.resize((width, height), resample)
 
 
-_BAND = 32  # output rows made at a time: everything a band needs stays in cache
+_BAND = 32  # output rows per step: everything that a band needs stays in the CPU cache
 
 
 def _resize_bilinear(image: np.ndarray, out: np.ndarray, taps: Callable[[int, int], Taps]) -> None:
-    """Mix rows and columns, in the order that leaves less to do; pixels lie as runs of channels in flat rows."""
+    """Interpolate rows and columns, in the order that needs fewer operations, on flat rows of width * channels values."""
     height, width, channels = image.shape
     rows, columns = taps(height, out.shape[0]), taps(width, out.shape[1]).interleave(channels)
     flat, out_size = image.reshape(height, width * channels), out.reshape(out.shape[0], -1)

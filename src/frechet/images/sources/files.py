@@ -1,10 +1,10 @@
-"""Open image files and archives, bounded in size and in what may decode them."""
+"""Open image files and archives, with limits on their size and on the decoders that may read them."""
 
 from __future__ import annotations
 
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -13,33 +13,53 @@ from PIL import Image
 
 from frechet._internal.remote_files import RemoteFile
 from frechet.errors import ImageDecodeError, SourceError, UnreachableError
+from frechet.images.image import ImageSource
+from frechet.images.pixels import MAX_IMAGE_BYTES
 
 File = Path | RemoteFile
 EXTENSIONS = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-UNSUPPORTED_EXTENSIONS = (
-    frozenset(  # images that are not read, of kinds that generators write and cameras and browsers save
-        {".apng", ".avif", ".dib", ".exr", ".gif", ".heic", ".heif", ".ico", ".jfif"}
-        | {".jp2", ".jpe", ".jxl", ".pbm", ".pnm", ".psd", ".tga"}
-    )
+UNSUPPORTED_EXTENSIONS = frozenset(  # image formats that cameras, browsers and generators write and that are not read
+    {".apng", ".avif", ".dib", ".exr", ".gif", ".heic", ".heif", ".ico", ".jfif"}
+    | {".jp2", ".jpe", ".jxl", ".pbm", ".pnm", ".psd", ".tga"}
 )
-PILLOW_FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # no decoder that would start another program (EPS)
-MAX_IMAGE_BYTES = 1 << 29  # bytes of one image, unpacked: 512 MiB
+PILLOW_FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # excludes decoders that start another program (EPS)
+
+
+class FileSource(ImageSource):
+    """Base class of sources that read all their images from one local or remote file."""
+
+    def __init__(self, file: File) -> None:
+        super().__init__(
+            str(file),
+            path=file if isinstance(file, Path) else None,
+            url=file.url if isinstance(file, RemoteFile) else None,
+        )
+        self.file = file
+
+    def fingerprints(self, source_indices: Sequence[int]) -> Iterator[str]:
+        version = get_file_version(self.file)
+        name = self.file.name if isinstance(self.file, Path) else self.label
+        yield from (f"{name} {version} {source_index}" for source_index in source_indices)
 
 
 def open_image_file(path: Path) -> Image.Image:
-    """The image in a file, not yet decoded.
+    """Open an image file without decoding it.
 
     Raises:
-        BadImage: not a regular file, too large, or of no known format.
+        ImageDecodeError: it is not a regular file, is too large, or its format is not supported.
     """
     if not path.is_file():
-        raise ImageDecodeError("is not a regular file" if path.exists() else "is gone, or is a link to nothing")
+        raise ImageDecodeError("is not a regular file" if path.exists() else "is missing, or is a broken link")
     with open(path, "rb") as file:
         return open_image(file)
 
 
 def open_image(stream: BinaryIO) -> Image.Image:
-    """The image in a stream of at most `LARGEST` bytes."""
+    """Open an image in a stream of at most `MAX_IMAGE_BYTES` bytes without decoding it.
+
+    Raises:
+        ImageDecodeError: it is too large.
+    """
     data = stream.read(MAX_IMAGE_BYTES + 1)
     if len(data) > MAX_IMAGE_BYTES:
         raise ImageDecodeError(f"has more than {MAX_IMAGE_BYTES} bytes; larger images are not read")
@@ -47,10 +67,10 @@ def open_image(stream: BinaryIO) -> Image.Image:
 
 
 def open_zip(path: File) -> zipfile.ZipFile:
-    """A zip (an .npz is one), opened.
+    """Open a zip file (an .npz file is one).
 
     Raises:
-        SourceError: no such file, or it cannot be read as a zip.
+        SourceError: the file does not exist, or cannot be read as a zip.
     """
     try:
         return zipfile.ZipFile(path if isinstance(path, Path) else path.open())
@@ -60,17 +80,17 @@ def open_zip(path: File) -> zipfile.ZipFile:
         raise SourceError(str(error)) from error
     except Exception as error:  # BadZipFile, OSError, UnicodeDecodeError, NotImplementedError: damage has many names
         raise SourceError(
-            f"{path} is named {path.suffix} but cannot be read as one ({error}); it may be cut short or be another kind of file"
+            f"{path} is named {path.suffix} but cannot be read as one ({error}); it may be truncated or another kind of file"
         ) from None
 
 
 def get_file_size(file: File) -> int:
-    """In bytes."""
+    """Return the size of a file in bytes."""
     return file.size if isinstance(file, RemoteFile) else file.stat().st_size
 
 
 def get_file_version(file: File) -> str:
-    """Size and time of a file, or that it is gone."""
+    """Return the size and modification time of a file (for a URL: what the store reports), or that it is missing."""
     if isinstance(file, RemoteFile):
         return file.version
     try:
@@ -81,10 +101,10 @@ def get_file_version(file: File) -> str:
 
 
 def read_range(file: File, start: int, count: int) -> bytes:
-    """A range of a file's bytes; safe to call from several threads.
+    """Read `count` bytes of a file from `start`; safe to call from several threads.
 
     Raises:
-        BadImage: the file is gone, or shorter than it was.
+        ImageDecodeError: the file is shorter than it was when it was opened.
     """
     if isinstance(file, RemoteFile):
         return file.read(start, count)
@@ -92,31 +112,31 @@ def read_range(file: File, start: int, count: int) -> bytes:
         stream.seek(start)
         data = stream.read(count)
     if len(data) != count:
-        raise ImageDecodeError(f"is cut short: {file} has become shorter since the run began")
+        raise ImageDecodeError(f"is truncated: {file} has become shorter since the run started")
     return data
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file of an archive is one that nobody means."""
+    """Return whether a file name in an archive is hidden or belongs to macOS's metadata."""
     return any((part.startswith(".") and part != "..") or part == "__MACOSX" for part in PurePosixPath(name).parts)
 
 
 def is_image(name: str) -> bool:
-    """Whether its name says so."""
+    """Return whether a file name has the extension of a supported image format."""
     return PurePosixPath(name).suffix.lower() in EXTENSIONS
 
 
 def count_unsupported(names: Iterable[str]) -> Counter[str]:
-    """How many images of kinds that are not read there are, by their kind."""
-    kinds = (PurePosixPath(name).suffix.lower() for name in names)
-    return Counter(kind for kind in kinds if kind in UNSUPPORTED_EXTENSIONS)
+    """Return the number of image files in unsupported formats, by extension."""
+    extensions = (PurePosixPath(name).suffix.lower() for name in names)
+    return Counter(extension for extension in extensions if extension in UNSUPPORTED_EXTENSIONS)
 
 
 def describe_contents(names: Sequence[str]) -> str:
-    """What is there instead of images, in words."""
+    """Describe, for an error message, the files of a source that contains no images."""
     expected = " ".join(sorted(extension.removeprefix(".") for extension in EXTENSIONS))
     if not names:
-        return f"it is empty (images are {expected}; hidden files are skipped)"
-    kinds = Counter(PurePosixPath(name).suffix.lower() or "no extension" for name in names)
-    listed = ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common(5))
-    return f"among its {len(names)} files ({listed}; the first is {names[0]}) none is {expected}"
+        return f"it is empty (supported: {expected}; hidden files are skipped)"
+    counts = Counter(PurePosixPath(name).suffix.lower() or "no extension" for name in names)
+    listed = ", ".join(f"{count} x {extension}" for extension, count in counts.most_common(5))
+    return f"none of its {len(names)} files ({listed}; the first is {names[0]}) has a supported format: {expected}"

@@ -1,4 +1,4 @@
-"""Images that a model makes while they are scored."""
+"""Images that a function generates while they are scored."""
 
 from __future__ import annotations
 
@@ -6,35 +6,33 @@ import math
 import os
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable
 from threading import Lock
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from frechet.errors import GeneratorError, RequestError
-from frechet.images.image import ImageRef
+from frechet.errors import GeneratorError
+from frechet.images.image import ImageLike, ImageSource
 from frechet.images.sources.memory import item_to_image
 
-_BATCH_SIZE = 64  # images that are asked for in one call
+_BATCH_SIZE = 64  # images that are requested in one call
 
 
-class GeneratorSource:
-    """As many images as are wanted of a function, each made once.
+class GeneratorSource(ImageSource):
+    """A fixed number of images from a function, each generated once.
 
     Args:
-        make: how many -> that many images: a uint8 array (n, h, w, 3) or torch tensor (n, 3, h, w), or a list of them or of PIL's.
-        count: how many there are in all.
-        again: whether they will be read more than once; they are then kept, uncompressed in a temporary file, and else
-            forgotten once they are read.
+        generate: function that takes n and returns n images: a uint8 array (n, h, w, 3), a uint8 PyTorch tensor
+            (n, 3, h, w), or a list of such images or of PIL images.
+        count: number of images in all.
+        cache_images: keep the images, uncompressed in a temporary file, so that they can be read more than once;
+            otherwise each is discarded once it has been read.
     """
 
-    location: str | None = None
-    label = "a generator"
-
     def __init__(self, generate: Callable[[int], Any], count: int, *, cache_images: bool = False) -> None:
+        super().__init__("generated images")
         self.generate, self.count = generate, count
         self.cache = ImageCache() if cache_images else None
         self.num_generated = 0
@@ -47,17 +45,8 @@ class GeneratorSource:
     def get_label(self, source_index: int) -> str:
         return f"generated image {source_index}"
 
-    def iter_images(self, source_indices: Sequence[int]) -> Iterator[ImageRef]:
-        for index, source_index in enumerate(source_indices):
-            yield ImageRef(index, self.get_label(source_index), partial(self._load, source_index))
-
-    def fingerprints(self, _source_indices: Sequence[int]) -> Iterator[str]:
-        raise RequestError(
-            "a run of images that a function makes cannot continue another (work_dir=): nothing tells them from others"
-        )
-
-    def _load(self, source_index: int) -> Any:
-        with self.lock:  # one call after the other, in order, whoever asks
+    def load(self, source_index: int) -> ImageLike:
+        with self.lock:  # one call after the other, in order, whichever thread needs the image
             if self.cache is not None and source_index in self.cache:
                 return self.cache[source_index]
             while self.num_generated <= source_index:
@@ -72,13 +61,15 @@ class GeneratorSource:
             images = self.generate(count)
         except Exception as error:
             raise GeneratorError(
-                f"the function that makes images failed when it was asked for {count}: {type(error).__name__}: {error}"
+                f"the function that generates images failed when called with {count}: {type(error).__name__}: {error}"
             ) from error
         if not hasattr(images, "__len__") or len(images) != count:
-            given = f"{len(images)} images" if hasattr(images, "__len__") else type(images).__name__
-            raise GeneratorError(f"the generator was asked for {count} images and gave {given}")
+            given = f"{len(images)} images" if hasattr(images, "__len__") else f"a {type(images).__name__}"
+            raise GeneratorError(
+                f"the function that generates images returned {given} when called with {count}; expected {count} images"
+            )
         if isinstance(images, np.ndarray):
-            images = images.copy()  # its producer may use the memory again
+            images = images.copy()  # the function may reuse the memory
         elif hasattr(images, "detach"):
             images = images.detach().clone()
         self.pending.update(zip(range(self.num_generated, self.num_generated + count), images, strict=True))
@@ -86,10 +77,10 @@ class GeneratorSource:
 
 
 class ImageCache:
-    """Images by their place: arrays, and PIL's that are no more than one, in a temporary file; others as they are."""
+    """Images by index: arrays and plain PIL images in a temporary file, others (with metadata) in memory."""
 
     def __init__(self) -> None:
-        self.file = tempfile.TemporaryFile()  # noqa: SIM115, gone with this object
+        self.file = tempfile.TemporaryFile()  # noqa: SIM115, closed together with this object
         weakref.finalize(self, self.file.close)
         self.shapes: dict[int, tuple[int, tuple[int, ...]]] = {}
         self.in_memory: dict[int, Any] = {}

@@ -1,9 +1,9 @@
-"""Encoded images in an LMDB, as LSUN has them: every value is one."""
+"""Encoded images in an LMDB database, as LSUN has them: each value is one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cache, partial
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -11,44 +11,45 @@ from typing import Any
 from PIL import Image
 
 from frechet.errors import ImageDecodeError, SourceError
-from frechet.images.image import ImageRef
+from frechet.images.image import ImageSource
 from frechet.images.sources.files import File, get_file_version, open_image
 
 _METADATA_KEYS = frozenset({b"length", b"__len__", b"__keys__", b"num-samples", b"num_samples"})
 
 
-class LmdbSource:
-    """Every value of the main database, in order of key."""
+class LmdbSource(ImageSource):
+    """All values of the main database, sorted by key."""
 
-    location: str | None = None
+    path: Path
 
     def __init__(self, path: File) -> None:
-        self.label = str(path)
         if not isinstance(path, Path):
-            raise SourceError(f"{path}: an LMDB is read from a disk; download it, and give its folder")
-        self.path = path
+            raise SourceError(
+                f"{path}: LMDB databases are only read from a local disk; download it, and pass its folder"
+            )
+        super().__init__(str(path), path=path)
         self.environment = _open_environment(path.resolve())
         with self.environment.begin() as transaction, transaction.cursor() as cursor:
             self.keys = [key for key in cursor.iternext(values=False) if key not in _METADATA_KEYS]
         if not self.keys:
-            raise SourceError(f"{path} holds no images: it has no keys")
+            raise SourceError(f"{path} contains no images: it has no keys")
 
     def __len__(self) -> int:
         return len(self.keys)
 
-    def get_label(self, source_index: int) -> str:
-        return f"{self.label}:{self.keys[source_index].decode(errors='backslashreplace')}"
-
-    def iter_images(self, source_indices: Sequence[int]) -> Iterator[ImageRef]:
-        for index, source_index in enumerate(source_indices):
-            yield ImageRef(index, self.get_label(source_index), partial(self._load, self.keys[source_index]))
-
-    def _load(self, key: bytes) -> Image.Image:
+    def load(self, source_index: int) -> Image.Image:
         with self.environment.begin() as transaction:
-            data = transaction.get(key)
+            data = transaction.get(self.keys[source_index])
         if data is None:
-            raise ImageDecodeError("is no longer there")
+            raise ImageDecodeError("was deleted since the run started")
         return open_image(BytesIO(data))
+
+    def get_label(self, source_index: int) -> str:
+        return f"{self.label}:{self.get_member_name(source_index)}"
+
+    def get_member_name(self, source_index: int) -> str:
+        name: str = self.keys[source_index].decode(errors="backslashreplace")
+        return name
 
     def fingerprints(self, source_indices: Sequence[int]) -> Iterator[str]:
         version = get_file_version(self.path / "data.mdb" if self.path.is_dir() else self.path)

@@ -1,25 +1,71 @@
-"""Stacks of images in .npy files, alone or inside an .npz, read image by image. Object arrays are never unpickled."""
+"""Arrays of images in .npy files, alone or inside an .npz, read image by image. Object arrays are never unpickled."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from typing import BinaryIO
 
 import numpy as np
 
-from frechet.errors import ArchiveError, SourceError, UnreachableError
-from frechet.images.sources.files import MAX_IMAGE_BYTES, File, get_file_size, open_zip
+from frechet.errors import ArchiveError, RequestError, SourceError, UnreachableError
+from frechet.images.pixels import find_pixel_error
+from frechet.images.sources.files import File, FileSource, get_file_size, open_zip
+
+_IMAGES_KEY, _CLASSES_KEY = "arr_0", "arr_1"  # in an .npz file, as ADM's sample batches have them
+
+
+class ArraySource(FileSource):
+    """The images of an array file: .npy, or the array `arr_0` of an .npz, with optional class labels in `arr_1`."""
+
+    def __init__(self, file: File) -> None:
+        super().__init__(file)
+        self.reader = open_npz(file, _IMAGES_KEY) if file.suffix.lower() == ".npz" else open_npy(file)
+
+    def __len__(self) -> int:
+        return len(self.reader)
+
+    def iter_loaders(self, source_indices: Sequence[int]) -> Iterator[Callable[[], np.ndarray]]:
+        for image in self.reader.read(source_indices):
+            yield partial(_identity, image)
+
+    def get_class_names(self, source_indices: Sequence[int]) -> list[str]:
+        """Return the entries of `arr_1` for these images.
+
+        Raises:
+            RequestError: the file has no `arr_1`, or it is not one integer per image.
+        """
+        classes = self._read_classes()
+        return [str(classes[source_index]) for source_index in source_indices]
+
+    def _read_classes(self) -> np.ndarray:
+        if self.file.suffix.lower() != ".npz" or _CLASSES_KEY not in npz_keys(self.file):
+            raise RequestError(
+                f"{self.label} has no classes. For scores per class, pass an .npz file with one integer label per image in "
+                f"{_CLASSES_KEY}, or a folder or archive with one folder per class"
+            )
+        try:
+            with closing(self.file.open("rb")) as stream, np.load(stream, allow_pickle=False) as arrays:
+                classes: np.ndarray = arrays[_CLASSES_KEY]
+        except Exception as error:  # damage has many names
+            raise RequestError(f"{self.label}: its class labels {_CLASSES_KEY} cannot be read ({error})") from error
+        if classes.shape != (len(self),) or classes.dtype.kind not in "iu":
+            raise RequestError(
+                f"{self.label}: its class labels {_CLASSES_KEY} have shape {classes.shape} and type {classes.dtype}; expected "
+                f"({len(self)},), one integer per image"
+            )
+        return classes
 
 
 class NpyReader:
-    """An (n, h, w, c) uint8 array in a stream, from which single images are read in ascending order.
+    """A uint8 array (n, h, w, c) in a stream, from which single images are read in ascending order.
 
     Args:
-        what: its name in messages.
-        open_stream: opens the stream at its beginning.
-        size: bytes of the whole stream.
+        label: its name in messages.
+        open_stream: open the stream at its beginning.
+        size: length of the stream in bytes.
     """
 
     def __init__(self, label: str, open_stream: Callable[[], BinaryIO], size: int) -> None:
@@ -30,17 +76,17 @@ class NpyReader:
             expected = stream.tell() + math.prod(self.shape)
         if size != expected:
             raise SourceError(
-                f"{label} has {size} bytes where an array {self.shape} needs {expected}; it was cut short or is damaged"
+                f"{label} has {size} bytes, but an array of shape {self.shape} needs {expected}; it is truncated or damaged"
             )
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def read(self, source_indices: Sequence[int]) -> Iterator[np.ndarray]:
-        """The images at these ascending places.
+        """Yield the images with these indices (in ascending order), each (h, w, c) uint8.
 
         Raises:
-            BadArchive: the stream is damaged further on.
+            ArchiveError: the stream is damaged behind its header.
         """
         size = math.prod(self.shape[1:])
         stream = self.open_stream()
@@ -56,17 +102,25 @@ class NpyReader:
 
 
 def open_npy(path: File) -> NpyReader:
-    """The array of an .npy file."""
+    """Open the array in an .npy file.
+
+    Raises:
+        SourceError: it is not an array of images, or cannot be read.
+    """
     with _translate_header_errors(str(path)):
         return NpyReader(str(path), lambda: path.open("rb"), get_file_size(path))
 
 
 def open_npz(path: File, key: str) -> NpyReader:
-    """The array `key` of an .npz file, streamed out of the zip (ADM's sample batches are such files)."""
+    """Open the array `key` in an .npz file without unpacking it.
+
+    Raises:
+        SourceError: there is no such array, it is not an array of images, or it cannot be read.
+    """
     keys = npz_keys(path)
     if key not in keys:
         raise SourceError(
-            f"{path} has no images: expected the key {key} (uint8, n x h x w x 3) or statistics mu and sigma "
+            f"{path} contains no images: expected the key {key} (uint8, n x h x w x 3) or statistics mu and sigma "
             f"(or features, with --features or features=True); it has {', '.join(keys) or 'no arrays'}"
         )
     with open_zip(path) as archive:
@@ -80,10 +134,10 @@ def open_npz(path: File, key: str) -> NpyReader:
 
 
 def npz_keys(path: File) -> list[str]:
-    """Names of the arrays in an .npz file, in order.
+    """Return the names of the arrays in an .npz file, in order.
 
     Raises:
-        SourceError: no such file, or not a zip.
+        SourceError: the file does not exist, or is not a zip.
     """
     with open_zip(path) as archive:
         return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
@@ -91,7 +145,7 @@ def npz_keys(path: File) -> list[str]:
 
 @contextmanager
 def _translate_header_errors(label: str) -> Iterator[None]:
-    """Say of any failure to read a header that it is one: NumPy's and zipfile's errors have many names."""
+    """Turn any error in reading a header (those of NumPy and zipfile have many types) into a SourceError."""
     try:
         yield
     except SourceError:
@@ -99,12 +153,12 @@ def _translate_header_errors(label: str) -> Iterator[None]:
     except UnreachableError as error:
         raise SourceError(str(error)) from error
     except Exception as error:
-        raise SourceError(f"{label} is not a NumPy array file that can be read ({error})") from None
+        raise SourceError(f"{label} cannot be read as a NumPy array file ({error})") from None
 
 
 @contextmanager
 def _translate_read_errors(label: str, index: int) -> Iterator[None]:
-    """The same for damage that shows only when the run is under way."""
+    """Turn any error in reading an image into an ArchiveError."""
     try:
         yield
     except UnreachableError:
@@ -118,25 +172,20 @@ def _read_header(stream: BinaryIO, label: str) -> tuple[int, ...]:
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran, dtype = read(stream)
     if dtype.hasobject:
-        raise SourceError(f"{label} holds Python objects, which could run code when read; expected uint8 (n, h, w, 3)")
-    if dtype.kind == "f" and len(shape) == 2:
         raise SourceError(
-            f"{label} holds {dtype} of shape {shape}; expected uint8 images. Are they features? --features (features=True)"
+            f"{label} contains Python objects, which could run code when read; expected uint8 (n, h, w, 3)"
         )
-    if dtype != np.uint8:
-        raise SourceError(
-            f"{label} holds {dtype}; expected uint8 in 0..255. "
-            "For floats in [0, 1]: (x * 255).round().astype('uint8'); for [-1, 1]: ((x + 1) * 127.5).round().astype('uint8')"
-        )
-    if len(shape) != 4 or shape[3] not in (1, 3, 4) or min(shape) < 1:
-        raise SourceError(f"{label} has shape {shape}; expected (n, h, w, 3): channels last, and none of them zero")
-    if math.prod(shape[1:]) > MAX_IMAGE_BYTES:
-        raise SourceError(f"{label} has images of {math.prod(shape[1:])} bytes; at most {MAX_IMAGE_BYTES} are read")
+    if error := find_pixel_error(dtype, shape, "nhwc"):
+        raise SourceError(f"{label} {error}")
     if fortran:
-        raise SourceError(f"{label} is in Fortran order; save it anew with numpy.ascontiguousarray")
+        raise SourceError(f"{label} is stored in Fortran order; save numpy.ascontiguousarray(x) instead")
     return tuple(int(size) for size in shape)
 
 
 def _skip(stream: BinaryIO, count: int) -> None:
     if count and stream.seekable():
         stream.seek(count, 1)
+
+
+def _identity(image: np.ndarray) -> np.ndarray:
+    return image

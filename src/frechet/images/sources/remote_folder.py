@@ -18,9 +18,9 @@ from frechet._internal.remote_files import (
     redact_url,
 )
 from frechet.errors import ImageDecodeError, SourceError
-from frechet.images.image import ImageRef
+from frechet.images.image import ImageSource
+from frechet.images.pixels import MAX_IMAGE_BYTES
 from frechet.images.sources.files import (
-    MAX_IMAGE_BYTES,
     count_unsupported,
     describe_contents,
     is_hidden,
@@ -29,20 +29,18 @@ from frechet.images.sources.files import (
 )
 
 
-class RemoteFolderSource:
-    """Every image below a URL, in order of path; many are fetched at once, ahead of need."""
-
-    location: str | None = None
+class RemoteFolderSource(ImageSource):
+    """All image files below a URL, sorted by path; several are fetched at once, ahead of time."""
 
     def __init__(self, url: str) -> None:
-        self.label = redact_url(url)
+        super().__init__(redact_url(url), url=url)
         self.filesystem, root = open_filesystem(url)
         found = open_with_retries(self.label, lambda: self.filesystem.find(root, detail=True))
         self.root = root.rstrip("/")
         names = {path: self._relative(path) for path in sorted(found) if found[path].get("type") != "directory"}
         self.files = [path for path, name in names.items() if is_image(name) and not is_hidden(name)]
         if not self.files:
-            raise SourceError(f"{self.label} holds no images: {describe_contents(list(names.values()))}")
+            raise SourceError(f"{self.label} contains no images: {describe_contents(list(names.values()))}")
         self.unsupported = count_unsupported(name for name in names.values() if not is_hidden(name))
         self.versions = [entry_version(found[path]) for path in self.files]
         self.sizes = [found[path].get("size") for path in self.files]
@@ -51,18 +49,18 @@ class RemoteFolderSource:
         return len(self.files)
 
     def get_label(self, source_index: int) -> str:
-        return f"{self.label.rstrip('/')}/{self._relative(self.files[source_index])}"
+        return f"{self.label.rstrip('/')}/{self.get_member_name(source_index)}"
 
-    def iter_images(self, source_indices: Sequence[int]) -> Iterator[ImageRef]:
+    def get_member_name(self, source_index: int) -> str:
+        return self._relative(self.files[source_index])
+
+    def iter_loaders(self, source_indices: Sequence[int]) -> Iterator[Callable[[], Image.Image]]:
         requests = ((partial(self._read, source_index), [slice(None)]) for source_index in source_indices)
-        for index, (source_index, read) in enumerate(zip(source_indices, prefetch(requests), strict=True)):
-            yield ImageRef(index, self.get_label(source_index), partial(_load, read))
+        return (partial(_load, read) for read in prefetch(requests))
 
     def fingerprints(self, source_indices: Sequence[int]) -> Iterator[str]:
-        yield from (
-            f"{self._relative(self.files[source_index])} {self.versions[source_index]}"
-            for source_index in source_indices
-        )
+        for source_index in source_indices:
+            yield f"{self.get_member_name(source_index)} {self.versions[source_index]}"
 
     def _read(self, source_index: int) -> bytes:
         size = self.sizes[source_index]
@@ -72,7 +70,7 @@ class RemoteFolderSource:
         def attempt() -> bytes:
             data: bytes = self.filesystem.cat_file(self.files[source_index])
             if size is not None and len(data) != size:
-                raise OSError(f"gave {len(data)} of {size} bytes")
+                raise OSError(f"returned {len(data)} of {size} bytes")
             return data
 
         return call_with_retries(self.get_label(source_index), attempt)

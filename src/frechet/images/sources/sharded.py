@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
 from glob import glob
 from itertools import accumulate, groupby
 from math import prod
@@ -14,51 +13,65 @@ from pathlib import Path
 
 from frechet._internal.remote_files import is_url, open_filesystem, open_with_retries, redact_url
 from frechet.errors import SourceError
-from frechet.images.image import ImageRef, ImageSource, get_unsupported
+from frechet.images.image import ImageLike, ImageSource
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
-_MAX_SHARDS = 100_000  # shards of one pattern
+_MAX_SHARDS = 100_000  # per pattern
 
 
-class ShardedSource:
+class ShardedSource(ImageSource):
     """The images of several sources, one source after the other."""
 
-    location: str | None = None
-
-    def __init__(self, name: str, sources: Sequence[ImageSource]) -> None:
-        self.label = name
+    def __init__(self, label: str, sources: Sequence[ImageSource]) -> None:
+        super().__init__(label)
         self.sources = sources
         self.offsets = [0, *accumulate(len(source) for source in sources)]
-        self.unsupported = sum(map(get_unsupported, sources), Counter[str]())
+        self.unsupported = sum((source.unsupported for source in sources), Counter[str]())
 
     def __len__(self) -> int:
         return self.offsets[-1]
 
     def get_label(self, source_index: int) -> str:
-        shard = self._shard_index(source_index)
-        return self.sources[shard].get_label(source_index - self.offsets[shard])
+        source, index = self._find(source_index)
+        return source.get_label(index)
 
-    def iter_images(self, source_indices: Sequence[int]) -> Iterator[ImageRef]:
-        before = 0
-        for shard, group in groupby(source_indices, self._shard_index):
-            shard_indices = [source_index - self.offsets[shard] for source_index in group]
-            for image_ref in self.sources[shard].iter_images(shard_indices):
-                yield replace(image_ref, index=before + image_ref.index)
-            before += len(shard_indices)
+    def get_member_name(self, source_index: int) -> str | None:
+        source, index = self._find(source_index)
+        return source.get_member_name(index)
+
+    def locate(self, source_index: int) -> tuple[Path | None, str | None]:
+        source, index = self._find(source_index)
+        return source.locate(index)
+
+    def iter_loaders(self, source_indices: Sequence[int]) -> Iterator[Callable[[], ImageLike]]:
+        for source, indices in self._group(source_indices):
+            yield from source.iter_loaders(indices)
+
+    def get_class_names(self, source_indices: Sequence[int]) -> list[str]:
+        return [name for source, indices in self._group(source_indices) for name in source.get_class_names(indices)]
 
     def fingerprints(self, source_indices: Sequence[int]) -> Iterator[str]:
+        for source, indices in self._group(source_indices):
+            yield from source.fingerprints(indices)
+
+    def _group(self, source_indices: Sequence[int]) -> Iterator[tuple[ImageSource, list[int]]]:
+        """Yield each shard with the indices in it of its images."""
         for shard, group in groupby(source_indices, self._shard_index):
-            yield from self.sources[shard].fingerprints([source_index - self.offsets[shard] for source_index in group])
+            yield self.sources[shard], [source_index - self.offsets[shard] for source_index in group]
+
+    def _find(self, source_index: int) -> tuple[ImageSource, int]:
+        shard = self._shard_index(source_index)
+        return self.sources[shard], source_index - self.offsets[shard]
 
     def _shard_index(self, source_index: int) -> int:
         return bisect_right(self.offsets, source_index) - 1
 
 
 def expand_pattern(pattern: str) -> list[str]:
-    """The files that a pattern means: braces as in a shell ({000..127}, {train,test}), then * and ? by what is there.
+    """Return the files that a pattern names: braces as in a shell ({000..127}, {train,test}), then * and ? by matching.
 
     Raises:
-        SourceError: a range without end, too many files, or none.
+        SourceError: a range is invalid, or the pattern names too many files or none.
     """
     names = _expand_braces(pattern)
     if not re.search(r"[*?]", pattern.partition("?")[0] if is_url(pattern) else pattern):
@@ -70,13 +83,13 @@ def expand_pattern(pattern: str) -> list[str]:
 
 
 def is_pattern(path: str) -> bool:
-    """Whether a path names several files: it has braces or stars, and there is no file of just that name."""
+    """Return whether a path names several files: it has braces or stars, and no file has exactly that name."""
     return bool(re.search(r"\{[^{}]*(,|\.\.)[^{}]*\}|\*", path)) and (is_url(path) or not Path(path).exists())
 
 
 def _glob(name: str) -> list[str]:
     if not is_url(name):
-        return glob(name, recursive=True)  # noqa: PTH207, a Path takes no absolute pattern
+        return glob(name, recursive=True)  # noqa: PTH207, Path.glob accepts no absolute pattern
     filesystem, path = open_filesystem(name)
     return [
         str(filesystem.unstrip_protocol(found))
@@ -105,6 +118,8 @@ def _expand_choices(body: str) -> Sequence[str]:
         return body.split(",")
     first, last = numbers.groups()
     if not 0 <= int(last) - int(first) < _MAX_SHARDS:
-        raise SourceError(f"{{{body}}} is no range of shards: expected {{first..last}}, at most {_MAX_SHARDS}")
+        raise SourceError(
+            f"{{{body}}} is not a valid shard range; expected {{first..last}} with at most {_MAX_SHARDS} shards"
+        )
     width = max(len(first), len(last)) if first.startswith("0") or last.startswith("0") else 0
     return [f"{number:0{width}d}" for number in range(int(first), int(last) + 1)]

@@ -1,0 +1,54 @@
+"""The one check that an array holds 8-bit images; every reader of arrays uses it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+Layout = Literal["hwc", "chw", "nhwc"]
+
+FLOAT_TO_UINT8 = (
+    "For floats in [0, 1]: (x * 255).round().astype('uint8'); for [-1, 1]: ((x + 1) * 127.5).round().astype('uint8')"
+)
+MAX_IMAGE_BYTES = 1 << 29  # of one image, uncompressed: 512 MiB
+
+_TENSOR_TO_UINT8 = "Remove ToTensor and Normalize from the transform, or use PILToTensor; for floats in [0, 1]: (x * 255).round().byte()"
+_EXPECTED = {
+    "hwc": "uint8 (h, w, 3), channels last",
+    "chw": "uint8 (3, h, w), channels first",
+    "nhwc": "uint8 (n, h, w, 3), channels last",
+}
+_TRANSPOSE = {"hwc": "x.transpose(1, 2, 0)", "chw": "x.permute(2, 0, 1)", "nhwc": "x.transpose(0, 2, 3, 1)"}
+
+
+def find_pixel_error(dtype: Any, shape: tuple[int, ...], layout: Layout) -> str | None:
+    """Return why an array cannot be used as 8-bit images, what is expected and how to fix it; None if it can.
+
+    Args:
+        dtype: NumPy or PyTorch dtype of the array.
+        shape: shape of the array.
+        layout: its axes: one image as "hwc" or "chw" (a grey image may be (h, w)), or a stack of images, "nhwc".
+    """
+    if (fix := _find_shape_fix(shape, layout)) is None and str(dtype) not in ("uint8", "torch.uint8"):
+        fix = _TENSOR_TO_UINT8 if layout == "chw" else FLOAT_TO_UINT8
+    if fix is not None:
+        return f"is {dtype} of shape {tuple(shape)}; expected {_EXPECTED[layout]}, in 0..255. {fix}"
+    if layout == "nhwc" and math.prod(shape[1:]) > MAX_IMAGE_BYTES:
+        return f"has images of {math.prod(shape[1:])} bytes; expected at most {MAX_IMAGE_BYTES} bytes per image"
+    return None
+
+
+def _find_shape_fix(shape: tuple[int, ...], layout: Layout) -> str | None:
+    """Return how to correct a shape, or None if it is valid."""
+    if layout == "nhwc" and len(shape) == 2:
+        return "If these are features (n, d), pass --features (features=True)"
+    if layout == "nhwc" and len(shape) == 3:
+        return "Grey images need a last axis of 1: x[..., None]; a single image has no distribution"
+    if 0 in shape:
+        return "No axis may be 0"
+    if layout != "nhwc" and len(shape) == 2:
+        return None
+    if len(shape) != len(layout):
+        return f"It must have {len(layout)} axes"
+    channels = shape[0] if layout == "chw" else shape[-1]
+    return None if channels in (1, 3, 4) else f"If only the order of the axes differs: {_TRANSPOSE[layout]}"

@@ -1,0 +1,77 @@
+"""Image files in a folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from frechet.errors import SourceError
+from frechet.images.image import ImageSource
+from frechet.images.sources.files import (
+    count_unsupported,
+    describe_contents,
+    get_file_version,
+    is_image,
+    open_image_file,
+)
+
+
+class FolderSource(ImageSource):
+    """All image files below a folder, sorted by path; hidden files and folders are skipped, links are followed once."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(str(folder), path=folder)
+        names = sorted(_walk_files(folder))
+        self.files = [folder / name for name in names if is_image(name)]
+        if not self.files:
+            raise SourceError(f"{folder} contains no images: {describe_contents(names)}")
+        self.unsupported = count_unsupported(names)
+
+    @classmethod
+    def from_files(cls, files: Sequence[Path], label: str = "files") -> FolderSource:
+        """Create a source of exactly these files, in this order."""
+        source = cls.__new__(cls)
+        ImageSource.__init__(source, label)
+        source.files = list(files)
+        return source
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def load(self, source_index: int) -> Image.Image:
+        return open_image_file(self.files[source_index])
+
+    def get_label(self, source_index: int) -> str:
+        return str(self.files[source_index])
+
+    def locate(self, source_index: int) -> tuple[Path, None]:
+        return self.files[source_index], None
+
+    def get_member_name(self, source_index: int) -> str:
+        file = self.files[source_index]
+        return file.name if self.path is None else file.relative_to(self.path).as_posix()
+
+    def fingerprints(self, source_indices: Sequence[int]) -> Iterator[str]:
+        for source_index in source_indices:
+            yield f"{self.get_member_name(source_index)} {get_file_version(self.files[source_index])}"
+
+
+def _walk_files(folder: Path) -> Iterator[str]:
+    """Yield the relative paths (with forward slashes) of all files below a folder that are not hidden."""
+    visited: set[str] = set()
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=_raise_unreadable):
+        real = os.path.realpath(parent)
+        if real in visited:  # a link back into the tree
+            folders.clear()
+            continue
+        visited.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        relative = Path(parent).relative_to(folder)
+        yield from ((relative / name).as_posix() for name in files if not name.startswith("."))
+
+
+def _raise_unreadable(error: OSError) -> None:
+    raise SourceError(f"{error.filename} cannot be read ({error.strerror}); its images would be missing from the score")
