@@ -113,7 +113,7 @@ def test_command_on_the_page_has_every_option_of_the_run(folders, monkeypatch, t
 
     class RenderedError(Exception): ...
 
-    def render(_evaluation, _settings, command, _progress):
+    def render(_evaluation, _request, command):
         raise RenderedError(command)
 
     monkeypatch.setattr("frechet.reports.html.evaluate", lambda *_, **__: None)
@@ -142,9 +142,8 @@ def test_no_table_without_influential_images(folders, tmp_path, monkeypatch, emp
 
 
 def test_command_hides_credentials_and_shows_the_type_of_arrays(tmp_path):
-    command = _format_command(
-        np.zeros(3), "https://me:secret@example.org/r.npz?token=1", tmp_path / "p.html", {"dims": 64, "seed": 0}
-    )
+    request = ScoreRequest(np.zeros(3), "https://me:secret@example.org/r.npz?token=1", dims=64, seed=0)
+    command = _format_command(request, tmp_path / "p.html")
     assert command == "frechet score '<ndarray>' 'https://example.org/r.npz?...' --dims 64 --report p.html"
 
 
@@ -374,14 +373,13 @@ def test_per_class_scores_have_a_table(folders, tmp_path):
 
 
 def test_unsupported_reports_are_rejected(folders, tmp_path):
-    for arguments, message in (
-        ((folders[0], None, tmp_path / "p.html"), "got no reference"),
-        ((*folders, tmp_path / "p.txt"), "should end in .html"),
+    for request, name, message in (
+        (ScoreRequest(folders[0], **OFFLINE), "p.html", "no reference.*pass reference images"),
+        (ScoreRequest(*folders, **OFFLINE), "p.txt", r"should end in \.html"),
+        (ScoreRequest(*folders, repeat=2, **OFFLINE), "p.html", "repeat is 2.*leave out"),
     ):
         with pytest.raises(RequestError, match=message):
-            write_report(ScoreRequest(**OFFLINE), *arguments)
-    with pytest.raises(RequestError, match="repeat=2"):
-        write_report(ScoreRequest(*folders, repeat=2, **OFFLINE), tmp_path / "p.html")
+            write_report(request, tmp_path / name)
 
 
 def test_score_is_described_in_sentences():

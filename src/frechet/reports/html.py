@@ -83,7 +83,7 @@ def _format_command(request: ScoreRequest, path: Path) -> str:
         value, flag = getattr(request, each.name), f"--{each.name.replace('_', '-')}"
         if value is True:
             words.append(flag)
-        elif value not in (None, False, each.default):
+        elif value not in (None, False, each.default) and (flag, value) != ("--engine", "local"):  # "auto", resolved
             words += [flag, ",".join(map(str, value)) if isinstance(value, (list, tuple)) else _format_argument(value)]
     return shlex.join([*words, "--report", path.name])
 
