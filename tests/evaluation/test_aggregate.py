@@ -264,7 +264,7 @@ mean_colour.input_size = 8
 @pytest.fixture
 def two_extractors(monkeypatch):
     """Metrics of which one bears the name of another extractor than the one asked for."""
-    row = replace(METRICS["fd-dinov2"], extractor="test_several:mean_colour")
+    row = replace(METRICS["fd-dinov2"], extractor="test_aggregate:mean_colour")
     monkeypatch.setitem(METRICS._entries, "fd-dinov2", row)
     return ["fd", "fd-dinov2"]
 

@@ -385,7 +385,7 @@ def test_a_mistyped_keyword_gets_a_suggestion(name):
     sides = ["nowhere"] if name == "collect" else ["nowhere", "nowhere"]
     for wrong, advice in (
         ("batchsize", "did you mean 'batch_size'"),
-        ("feature", "did you mean features"),
+        ("feature", "did you mean 'features'"),
         ("x", "there is"),
     ):
         with pytest.raises(TypeError, match=rf"^frechet\.{name}\(\) .*'{wrong}'; {advice}"):

@@ -1,4 +1,4 @@
-"""`frechet`: the group of commands, each loaded when it is asked for."""
+"""`frechet`: the group of commands, each loaded when it is used."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from frechet.version import __version__
 _COMMANDS = {
     "score": "Score generated images against reference images.",
     "stats": "Write statistics of images for later comparisons.",
-    "compare": "Put many runs side by side, and say which differ.",
-    "demo": "See FID rise on real photographs, offline, in about a minute.",
-    "metrics": "List the metrics, what each sees and needs.",
+    "compare": "Compare runs and show which differ significantly.",
+    "demo": "Show how the distance rises on corrupted photographs, offline, in about a minute.",
+    "metrics": "List the metrics and what each needs.",
     "extractors": "List the extractors, their dimensions, backends and weights.",
-    "cache": "List or prune the features that --cache kept.",
-    "weights": "List, fetch or verify the networks' weights.",
-    "doctor": "Say what works on this machine, and how to mend what does not.",
+    "cache": "List or prune cached features.",
+    "weights": "List, fetch or verify network weights.",
+    "doctor": "Check the installation and suggest fixes.",
 }
 
 
 class _LazyGroup(click.Group):
-    """A group whose commands live in modules of their own, so that --help loads none of them."""
+    """A group that imports the module of a command when the command is used, so that --help stays fast."""
 
     def list_commands(self, _context: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -44,7 +44,7 @@ class _LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in _COMMANDS and Path(args[0]).exists():  # as pytorch-fid is called
             raise click.UsageError(
-                f"{args[0]} is no command; to score it: frechet score {shlex.join(args)}", ctx=context
+                f"{args[0]} is not a command. Did you mean: frechet score {shlex.join(args)}?", ctx=context
             )
         return super().resolve_command(context, args)
 
@@ -56,7 +56,7 @@ class _LazyGroup(click.Group):
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="frechet")
 def frechet() -> None:
-    """How close are generated images to reference images?
+    """Measure how close generated images are to reference images.
 
     \b
     frechet score samples/ reference/           FID of two folders
@@ -67,7 +67,7 @@ def frechet() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 2 the request is wrong, 3 the run failed, 130 interrupted."""
+    """Run the command line and exit: 0 done, 2 invalid request, 3 failed run, 130 interrupted."""
     with exit_on_error():
         code = _invoke(sys.argv[1:] if argv is None else list(argv))
         sys.stdout.flush()
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _invoke(argv: list[str]) -> int:
-    """Parse and call; not click's own `main`, which answers a closed pipe with exit code 1."""
+    """Parse and call. Click's own `main` is not used, because it exits with code 1 on a closed pipe."""
     try:
         with frechet.make_context("frechet", argv) as context:
             frechet.invoke(context)
