@@ -1,3 +1,4 @@
+# ruff: noqa: E402
 """Fixtures of all tests, and the share of the machine that each pytest-xdist worker uses."""
 
 import os
@@ -5,6 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from jaxtyping import install_import_hook
+
+# All tests check the shapes and types that annotations in frechet.distances promise. This has to precede the first import
+# of frechet, hence E402.
+install_import_hook("frechet.distances", "typecheck.check_types")
+
 import threadpoolctl
 from filelock import FileLock
 from helpers import DATA, make_image_folder

@@ -19,7 +19,7 @@ def by_moments(features):
 
 
 def exact(p, q):
-    """tr √(Σ₁Σ₂) of float64 features with 50 digits, by the eigenvalues of Σ₁Σ₂'s small twin C₁C₂ᵀC₂C₁ᵀ."""
+    """The squared distance of float64 features with 50 digits, by the singular values of C₁C₂ᵀ."""
     with mpmath.workdps(50):
 
         def centered(x):
@@ -48,7 +48,7 @@ def features(seed, n, d, scale=1.0, shift=0.0):
 
 
 @pytest.mark.parametrize(("n", "m", "d"), [(5, 7, 12), (12, 5, 12), (20, 6, 8), (6, 20, 8), (30, 25, 6), (2, 2, 5)])
-def test_every_shape_agrees_with_fifty_digits(n, m, d):
+def test_every_shape_agrees_with_fifty_digit_arithmetic(n, m, d):
     x, y = features(1, n, d), features(2, m, d, scale=1.3, shift=0.1)
     assert frechet_terms(Gaussian.from_features(x), Gaussian.from_features(y)).total == pytest.approx(
         exact(x, y), rel=1e-9
@@ -56,14 +56,14 @@ def test_every_shape_agrees_with_fifty_digits(n, m, d):
 
 
 @pytest.mark.parametrize(("n", "m"), [(5, 7), (5, 40), (40, 5)])
-def test_stored_singular_covariances_agree_with_fifty_digits(n, m):
+def test_stored_singular_covariances_agree_with_fifty_digit_arithmetic(n, m):
     x, y = features(1, n, 12), features(2, m, 12, scale=1.3)
     assert frechet_terms(by_moments(x), by_moments(y)).total == pytest.approx(exact(x, y), rel=1e-6)
     assert frechet_terms(Gaussian.from_features(x), by_moments(y)).total == pytest.approx(exact(x, y), rel=1e-6)
     assert frechet_terms(by_moments(x), Gaussian.from_features(y)).total == pytest.approx(exact(x, y), rel=1e-6)
 
 
-def test_diagonal_gaussians_have_a_closed_form():
+def test_diagonal_gaussians_agree_with_the_closed_form():
     s, t = np.array([1.0, 2.0, 0.5]), np.array([3.0, 2.0, 0.25])
     p = Gaussian(np.zeros(3), covariance=np.diag(s**2))
     q = Gaussian(np.array([1.0, 0.0, 2.0]), covariance=np.diag(t**2))
@@ -72,86 +72,88 @@ def test_diagonal_gaussians_have_a_closed_form():
     assert terms.covariance == pytest.approx(((s - t) ** 2).sum(), rel=1e-12)
 
 
-def test_a_shift_of_all_dimensions_costs_its_square():
+def test_a_shift_adds_its_squared_length():
     x = features(3, 50, 10)
     assert frechet_terms(by_moments(x), by_moments(x + 0.5)).total == pytest.approx(10 * 0.25, rel=1e-9)
 
 
 @pytest.mark.parametrize("n", [5, 200])
-def test_identical_sets_are_at_zero(n):
+def test_identical_sets_have_distance_zero(n):
     x = features(4, n, 20)
     p = Gaussian.from_features(x)
     assert 0 <= frechet_terms(p, Gaussian.from_features(x[::-1].copy())).total <= 1e-9 * p.trace
 
 
-def test_constant_features_are_no_trouble():
+def test_constant_features_agree_with_fifty_digit_arithmetic():
     x, y = features(5, 40, 6), features(6, 40, 6)
     x[:, 2] = y[:, 2] = 3.0
     x[:, 4] = 1.0
     assert frechet_terms(by_moments(x), by_moments(y)).total == pytest.approx(exact(x, y), rel=1e-8)
 
 
-def test_a_side_without_any_spread_has_no_covariance_to_carry():
+def test_a_gaussian_without_variance_contributes_only_its_mean():
     x = features(5, 40, 6)
-    still = Gaussian(np.zeros(6), covariance=np.zeros((6, 6)))
-    for q in (still, still.with_factor()):
+    constant = Gaussian(np.zeros(6), covariance=np.zeros((6, 6)))
+    for q in (constant, constant.with_factor()):
         for p in (by_moments(x), by_moments(x).with_factor(), Gaussian.from_features(x[:3])):
             expected = (p.mean**2).sum() + p.trace
             assert frechet_terms(p, q).total == frechet_terms(q, p).total == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("known", ["moments", "factor"])
-def test_a_matrix_that_is_no_covariance_is_refused_in_many_dimensions_too(known):
-    """Two correlated at 3: one eigenvalue of 800 is -2, which the sum of the others' roots would hide."""
+def test_an_indefinite_matrix_is_rejected_in_many_dimensions(known):
+    """Two features have a correlation of 3: one of 800 eigenvalues is -2, which the roots of the others would hide."""
     damaged = np.eye(800)
     damaged[0, 1] = damaged[1, 0] = 3.0
     x = features(5, 1700, 800)
     q = by_moments(x) if known == "moments" else by_moments(x).with_factor()
-    for sides in ((Gaussian(np.zeros(800), covariance=damaged), q), (q, Gaussian(np.zeros(800), covariance=damaged))):
+    p = Gaussian(np.zeros(800), covariance=damaged)
+    for inputs in ((p, q), (q, p)):
         with pytest.raises(StatisticsError, match="negative variances"):
-            frechet_terms(*sides)
+            frechet_terms(*inputs)
 
 
 @pytest.mark.parametrize("n", [2, 30, 400])
-def test_covariances_that_rounding_made_slightly_indefinite_are_covariances(n):
-    """Singular ones in float64, as stored in float32, and as computed in float32; far from the origin; without spread."""
+def test_covariances_that_are_indefinite_by_rounding_are_accepted(n):
+    """Singular covariances in float64, stored in float32, and computed in float32; tiny variances; no variance."""
     x = features(7, n, 200, shift=3.0)
-    honest = np.cov(x, rowvar=False)
+    exact_sigma = np.cov(x, rowvar=False)
     single = np.cov(x.astype(np.float32), rowvar=False, dtype=np.float32).astype(np.float64)
-    for sigma in (honest, honest.astype(np.float32).astype(np.float64), single, 1e-30 * honest, 0 * honest):
+    stored = exact_sigma.astype(np.float32).astype(np.float64)
+    for sigma in (exact_sigma, stored, single, 1e-30 * exact_sigma, 0 * exact_sigma):
         Gaussian(x.mean(0), covariance=sigma).require_valid_covariance()
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
-def test_a_clearly_negative_eigenvalue_is_no_rounding(scale):
+def test_a_negative_eigenvalue_beyond_rounding_is_rejected(scale):
     axes = np.linalg.qr(features(1, 50, 50))[0]
     values = np.linspace(0, 1, 50)
     values[0] = -1e-3
-    with pytest.raises(StatisticsError, match=r"\(-0\.001 of the largest eigenvalue\).* make those statistics anew"):
+    with pytest.raises(StatisticsError, match=r"\(-0\.001 of the largest eigenvalue\).*recompute.*frechet stats"):
         Gaussian(np.zeros(50), covariance=scale * (axes * values) @ axes.T).require_valid_covariance()
 
 
 @pytest.mark.parametrize("scale", [1e-60, 1e-20, 1e20, 1e60])
 @pytest.mark.parametrize("n", [7, 30])
-def test_features_of_any_size_agree_with_fifty_digits(scale, n):
+def test_features_of_any_scale_agree_with_fifty_digit_arithmetic(scale, n):
     x, y = features(1, n, 9, scale=scale), features(2, 30, 9, scale=1.3 * scale)
     for q in (by_moments(y), by_moments(y).with_factor()):
         assert frechet_terms(Gaussian.from_features(x), q).total == pytest.approx(exact(x, y), rel=1e-9)
 
 
 @pytest.mark.parametrize("scale", [1e-100, 1e100])
-def test_variances_whose_products_leave_float64_are_refused(scale):
-    """Instead of the distance without its last term, which would have become 0."""
+def test_variances_whose_product_exceeds_float64_are_rejected(scale):
+    """Without the check, the last term of the distance would be 0."""
     x, y = features(1, 30, 9, scale=scale), features(2, 30, 9, scale=scale)
     with pytest.raises(StatisticsError, match="product beyond float64"):
         frechet_terms(by_moments(x), by_moments(y))
 
 
 @pytest.mark.parametrize("known", ["moments", "a factor", "two factors"])
-def test_blocks_of_triangles_do_not_change_the_number(known):
-    """From 512 dimensions on, products with a triangular factor are made in eight blocks, here the last a narrower one."""
+def test_blocks_of_triangular_factors_do_not_change_the_distance(known):
+    """From 512 dimensions on, products with a triangular factor are computed in eight blocks; here the last is narrower."""
     x, y = features(7, 700, 517), features(8, 800, 517, scale=0.7)
-    a, b = (np.linalg.qr(side - side.mean(0))[1] / (len(side) - 1) ** 0.5 for side in (x, y))
+    a, b = (np.linalg.qr(z - z.mean(0))[1] / (len(z) - 1) ** 0.5 for z in (x, y))
     expected = (a**2).sum() + (b**2).sum() - 2 * np.linalg.svd(a @ b.T, compute_uv=False).sum()
     p, q = by_moments(x), by_moments(y)
     if known != "moments":
@@ -173,11 +175,11 @@ def test_the_distance_is_symmetric_and_not_negative(n, m, d, seed):
     assert one > -1e-9
 
 
-def test_other_dimensions_are_refused():
+def test_different_dimensions_are_rejected():
     with pytest.raises(MismatchError, match="3 and 4 dimensions"):
         frechet_terms(Gaussian(np.zeros(3), np.eye(3)), Gaussian(np.zeros(4), np.eye(4)))
 
 
-def test_one_image_is_refused_rather_than_scored():
+def test_one_image_is_rejected_rather_than_scored():
     with pytest.raises(TooFewImagesError, match="at least two images; got 1"):
         Gaussian.from_features(np.ones((1, 4)))

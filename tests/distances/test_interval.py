@@ -1,4 +1,4 @@
-"""The interval: that it covers the truth, against simulations whose true distance is known in closed form."""
+"""Coverage of the confidence interval, in simulations whose population distance has a closed form."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ D = 16
 ONE = np.linspace(0.3, 1.5, D)
 OTHER = np.linspace(0.5, 1.2, D)
 SHIFT = np.full(D, 0.3)
-TRUTH = float((SHIFT**2).sum() + ((ONE - OTHER) ** 2).sum())  # diagonal Gaussians
+POPULATION_VALUE = float((SHIFT**2).sum() + ((ONE - OTHER) ** 2).sum())  # diagonal Gaussians
 
 
 def draw(seed, n, m):
@@ -29,7 +29,7 @@ def draw(seed, n, m):
     return random.standard_normal((n, D)) * ONE, random.standard_normal((m, D)) * OTHER + SHIFT
 
 
-def side(x, *, n=True, rows=True):
+def interval_input(x, *, n=True, rows=True):
     gaussian = Gaussian(x.mean(0), covariance=np.cov(x, rowvar=False))
     return IntervalInput(gaussian, len(x) if n else None, x.astype(np.float32) if rows else None)
 
@@ -37,43 +37,46 @@ def side(x, *, n=True, rows=True):
 def evaluations(n, m, count, **known):
     for seed in range(count):
         x, y = draw(seed, n, m)
-        p, q = side(x), side(y, **known)
+        p, q = interval_input(x), interval_input(y, **known)
         yield frechet_terms(p.gaussian, q.gaussian).total, confidence_interval(p, q, seed=seed)
 
 
 @pytest.mark.parametrize(
     ("n", "m", "known", "method"),
     [
-        (2 * D, 2 * D, {}, "jackknife of 10 groups"),
-        (5 * D, 4 * D, {}, "jackknife of 10 groups"),
+        (2 * D, 2 * D, {}, "jackknife with 10 groups"),
+        (5 * D, 4 * D, {}, "jackknife with 10 groups"),
         (20 * D, 10 * D, {}, "analytic"),
-        (20 * D, 10 * D, {"rows": False}, "analytic (generated), analytic, as if Gaussian (reference)"),
-        (4 * D, 20 * D, {}, "jackknife of 10 groups (generated), analytic (reference)"),
+        (20 * D, 10 * D, {"rows": False}, "analytic (generated), analytic, assuming Gaussian features (reference)"),
+        (4 * D, 20 * D, {}, "jackknife with 10 groups (generated), analytic (reference)"),
     ],
 )
-def test_it_covers_the_truth_and_removes_the_bias(n, m, known, method):
+def test_the_interval_covers_the_population_value_and_the_bias_is_removed(n, m, known, method):
     found = list(evaluations(n, m, 120, **known))
     plain = np.array([value for value, _ in found])
     corrected_value = np.array([each.corrected_value for _, each in found])
-    covered = np.mean([each.low <= TRUTH <= each.high for _, each in found])
+    covered = np.mean([each.low <= POPULATION_VALUE <= each.high for _, each in found])
     assert covered >= 0.9  # 95 % expected; 120 trials are within 5 of it
-    assert abs(corrected_value.mean() - TRUTH) <= 0.15 * abs(plain.mean() - TRUTH)
+    assert abs(corrected_value.mean() - POPULATION_VALUE) <= 0.15 * abs(plain.mean() - POPULATION_VALUE)
     assert np.mean([each.standard_error for _, each in found]) == pytest.approx(corrected_value.std(), rel=0.25)
     assert found[0][1].method.startswith(method)
 
 
-def test_a_reference_of_unknown_size_is_left_out_of_the_error():
+def test_a_reference_of_unknown_size_does_not_contribute_to_the_error():
     x, y = draw(0, 10 * D, 10 * D)
-    known, unknown = confidence_interval(side(x), side(y)), confidence_interval(side(x), side(y, n=False, rows=False))
+    known, unknown = (
+        confidence_interval(interval_input(x), interval_input(y)),
+        confidence_interval(interval_input(x), interval_input(y, n=False, rows=False)),
+    )
     assert unknown.variance_components[1] == 0 < known.variance_components[1]
-    assert "sampling left out (reference)" in unknown.method
-    assert unknown.corrected_value > known.corrected_value  # the reference's share of the bias is still in it
+    assert "sampling error not included (reference)" in unknown.method
+    assert unknown.corrected_value > known.corrected_value  # it still contains the bias due to the reference
 
 
-def test_the_gaussian_formulas_are_what_many_gaussian_rows_give():
+def test_the_formulas_for_gaussians_agree_with_many_gaussian_rows():
     random = np.random.default_rng(0)
     x, y = random.standard_normal((60_000, D)) * ONE, random.standard_normal((60_000, D)) * OTHER + SHIFT
-    p, q = side(x), side(y)
+    p, q = interval_input(x), interval_input(y)
     coupling = optimal_coupling(p.gaussian, q.gaussian)
     bare = IntervalInput(p.gaussian, p.n)
     assert _analytic_bias(bare, coupling) == pytest.approx(_analytic_bias(p, coupling), rel=0.01)
@@ -83,8 +86,8 @@ def test_the_gaussian_formulas_are_what_many_gaussian_rows_give():
     )
 
 
-def test_sorted_folders_are_no_trouble():
-    """Groups are drawn, not cut: contiguous ones would each be a class of its own."""
+def test_the_interval_covers_for_images_sorted_by_class():
+    """The groups of the jackknife are random; contiguous ones would each contain one class."""
     random = np.random.default_rng(3)
     classes = random.standard_normal((4, D))
     covered = 0
@@ -93,123 +96,133 @@ def test_sorted_folders_are_no_trouble():
         x = np.repeat(classes, D, axis=0) + draws.standard_normal((4 * D, D)) * ONE
         y = np.repeat(classes, D, axis=0) + draws.standard_normal((4 * D, D)) * OTHER
         among = np.cov(classes, rowvar=False, bias=True)
-        truth = frechet_terms(
+        population_value = frechet_terms(
             Gaussian(np.zeros(D), covariance=among + np.diag(ONE**2)),
             Gaussian(np.zeros(D), covariance=among + np.diag(OTHER**2)),
         ).total
-        found = confidence_interval(side(x), side(y), seed=seed)
-        covered += found.low <= truth <= found.high
+        found = confidence_interval(interval_input(x), interval_input(y), seed=seed)
+        covered += found.low <= population_value <= found.high
     assert covered / 60 >= 0.88
 
 
-def test_equal_distributions_are_not_told_apart_and_others_are():
+def test_the_permutation_test_applies_only_where_equality_is_in_question():
     random = np.random.default_rng(0)
-    equal = confidence_interval(side(random.standard_normal((6 * D, D))), side(random.standard_normal((6 * D, D))))
+    equal = confidence_interval(
+        interval_input(random.standard_normal((6 * D, D))), interval_input(random.standard_normal((6 * D, D)))
+    )
     assert equal.permutation_p_value is not None
     assert equal.permutation_p_value > 0.05
     assert equal.low == 0 < equal.high
-    assert "permutations" in equal.method
+    assert "permutation test" in equal.method
     x, y = draw(0, 6 * D, 6 * D)
-    assert confidence_interval(side(x), side(y)).permutation_p_value is None  # far from zero: there is no question
+    assert confidence_interval(interval_input(x), interval_input(y)).permutation_p_value is None  # far from zero
 
 
-def test_the_same_seed_gives_the_same_interval_and_the_order_of_images_does_not_matter_much():
+def test_intervals_are_equal_for_equal_seeds_and_similar_for_others():
     x, y = draw(0, 4 * D, 4 * D)
     one, same, other = (
-        confidence_interval(side(x), side(y)),
-        confidence_interval(side(x), side(y)),
-        confidence_interval(side(x), side(y), seed=1),
+        confidence_interval(interval_input(x), interval_input(y)),
+        confidence_interval(interval_input(x), interval_input(y)),
+        confidence_interval(interval_input(x), interval_input(y), seed=1),
     )
     assert one == same
     assert one.corrected_value != other.corrected_value
     assert one.corrected_value == pytest.approx(other.corrected_value, abs=one.standard_error)
 
 
-def test_more_images_halve_it_as_foretold():
+def test_the_predicted_number_of_images_halves_the_interval():
     x, y = draw(0, 30 * D, 30 * D)
-    found = confidence_interval(side(x), side(y))
+    found = confidence_interval(interval_input(x), interval_input(y))
     n, m = found.n_to_halve_interval(30 * D, 30 * D)
-    assert (n, m) == (2000, 2000)  # 4 * 480, to two figures
-    again = confidence_interval(*(side(z) for z in draw(1, n, m)))
+    assert (n, m) == (2000, 2000)  # 4 * 480, rounded up to two digits
+    again = confidence_interval(*(interval_input(z) for z in draw(1, n, m)))
     assert again.standard_error == pytest.approx(found.standard_error / 2, rel=0.15)
 
 
-def test_a_large_reference_leaves_the_work_to_the_generated_side():
+def test_with_a_large_reference_more_generated_images_halve_the_interval():
     x, y = draw(0, 20 * D, 400 * D)
-    n, m = confidence_interval(side(x), side(y)).n_to_halve_interval(20 * D, 400 * D)
+    n, m = confidence_interval(interval_input(x), interval_input(y)).n_to_halve_interval(20 * D, 400 * D)
     assert m == 400 * D
     assert 4 * 20 * D < n < 8 * 20 * D
 
 
 @pytest.mark.parametrize(("n", "m", "more"), [(8, 8, (16, 16)), (8, 12, (16, 24)), (4, 20, (10, 20))])
-def test_an_interval_of_sides_not_told_apart_is_halved_by_twice_the_images(n, m, more):
-    """d² of equal distributions is a degenerate statistic: its width goes with 1/n + 1/m, not with its root."""
+def test_twice_the_images_halve_the_interval_of_equal_distributions(n, m, more):
+    """d² of equal distributions is a degenerate statistic: the width is proportional to 1/n + 1/m, not to its root."""
 
     def equal(seed, n, m):
         random = np.random.default_rng(seed)
         return confidence_interval(
-            side(random.standard_normal((n * D, D))), side(random.standard_normal((m * D, D))), seed=seed
+            interval_input(random.standard_normal((n * D, D))),
+            interval_input(random.standard_normal((m * D, D))),
+            seed=seed,
         )
 
     found = [equal(seed, n, m) for seed in range(20)]
-    untold = [one for one in found if one.permutation_p_value is not None and one.permutation_p_value > 0.05]
-    assert untold
-    for one in untold:
+    insignificant = [one for one in found if one.permutation_p_value is not None and one.permutation_p_value > 0.05]
+    assert insignificant
+    for one in insignificant:
         assert one.n_to_halve_interval(n * D, m * D) == pytest.approx(
             (more[0] * D, more[1] * D), rel=0.04
-        )  # two figures
+        )  # two digits
     again = [equal(seed, *more) for seed in range(20, 40)]
     assert np.mean([one.high for one in again]) == pytest.approx(np.mean([one.high for one in found]) / 2, rel=0.35)
 
 
 @pytest.mark.parametrize("known", [{}, {"rows": False}])
-def test_a_side_without_any_spread_has_an_interval(known):
-    """d² = |μ₁ - μ₂|² + tr Σ of the other side, whose sampling is all that errs; of two such sides it errs not at all."""
-    x, still = draw(0, 20 * D, 2)[0], np.full((12 * D, D), 0.25)
-    moving, fixed = side(x, **known), side(still, **known)
+def test_constant_features_have_an_interval(known):
+    """d² = |μ₁ - μ₂|² + tr Σ of the other input, which is the only source of error; with two such inputs there is none."""
+    x, constant = draw(0, 20 * D, 2)[0], np.full((12 * D, D), 0.25)
+    moving, fixed = interval_input(x, **known), interval_input(constant, **known)
     plain = ((x.mean(0) - 0.25) ** 2).sum() + moving.gaussian.trace
     for p, q in ((moving, fixed), (fixed, moving)):
         found = confidence_interval(p, q)
         assert frechet_terms(p.gaussian, q.gaussian).total == pytest.approx(plain)
-        assert found.corrected_value == pytest.approx(plain - moving.gaussian.trace / moving.n)  # of the mean
+        assert found.corrected_value == pytest.approx(plain - moving.gaussian.trace / moving.n)  # the bias of the mean
         assert found.low <= (ONE**2).sum() + D * 0.25**2 <= found.high
-    nothing = confidence_interval(fixed, side(still + 1, **known))
-    assert (nothing.corrected_value, nothing.standard_error) == (pytest.approx(D), 0)
+    exact = confidence_interval(fixed, interval_input(constant + 1, **known))
+    assert (exact.corrected_value, exact.standard_error) == (pytest.approx(D), 0)
 
 
-def test_an_image_that_outweighs_all_others_is_left_out_like_any_other():
-    """Of the others' covariance its removal leaves nothing but rounding, which is no damage."""
+def test_an_extreme_outlier_does_not_break_the_jackknife():
+    """Without it, only rounding errors of the covariance of the others remain, which must not count as damage."""
     x, y = draw(0, 4 * D, 4 * D)
     x[3] = 1e10
-    found = confidence_interval(side(x), side(y))
+    found = confidence_interval(interval_input(x), interval_input(y))
     assert np.isfinite([found.corrected_value, found.standard_error, found.low, found.high]).all()
 
 
-def test_too_few_images_get_a_reason():
+def test_too_few_images_have_a_reason_instead_of_an_interval():
     pair = IntervalInput(Gaussian(np.zeros(1), covariance=np.ones((1, 1))), 2, np.array([[-1.0], [1.0]], np.float32))
-    assert "3, not 2" in explain_unavailable_interval(pair, pair)  # leaving one of two out leaves no variance
+    reason = explain_unavailable_interval(pair, pair)
+    assert "at least 3 images" in reason  # leaving one of two out leaves no variance
+    assert reason.endswith("got 2")
     x, y = draw(0, D, 10 * D)
-    assert "24, not 16" in explain_unavailable_interval(side(x), side(y))
-    assert "neither" in explain_unavailable_interval(side(x, n=False), side(y, n=False))
-    assert explain_unavailable_interval(side(y), side(y)) is None
+    reason = explain_unavailable_interval(interval_input(x), interval_input(y))
+    assert "at least 24 images" in reason
+    assert reason.endswith("got 16")
+    assert "neither" in explain_unavailable_interval(interval_input(x, n=False), interval_input(y, n=False))
+    assert explain_unavailable_interval(interval_input(y), interval_input(y)) is None
 
 
-def test_permuted_sides_are_as_far_apart_as_random_parts_of_one_set():
+def test_permuted_distances_agree_with_those_between_random_parts_of_one_set():
     random = np.random.default_rng(3)
     x, y = (random.standard_normal((n, D)) * np.arange(1, D + 1) ** -0.5 for n in (2 * D, 3 * D))
     found = permutation_test(x, y)
     pooled, exact = np.concatenate([x, y]), []
-    for _ in range(200):  # independently: SciPy's square root of fresh random parts
+    for _ in range(200):  # independent calculation: SciPy's matrix square root for new random parts
         order = random.permutation(len(pooled))
         a, b = pooled[order[: 3 * D]], pooled[order[3 * D :]]
         first, second = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
         root = np.trace(scipy.linalg.sqrtm(first @ second).real)
         exact.append(((a.mean(axis=0) - b.mean(axis=0)) ** 2).sum() + np.trace(first) + np.trace(second) - 2 * root)
     assert found.mean == pytest.approx(np.mean(exact), rel=0.03)
-    assert found.std == pytest.approx(np.std(exact), rel=0.4)  # of 39 draws: 11 % of noise of its own
+    assert found.std == pytest.approx(
+        np.std(exact), rel=0.4
+    )  # the standard deviation of 39 draws has a standard error of 11 %
 
 
-def test_the_statistic_of_permutations_is_the_distance_to_second_order():
+def test_the_permutation_statistic_is_the_distance_to_second_order():
     random = np.random.default_rng(6)
     rows = random.standard_normal((90, 5)) @ random.standard_normal((5, 5)) + 3
     chosen = random.permutation(90)[:25]
@@ -220,7 +233,7 @@ def test_the_statistic_of_permutations_is_the_distance_to_second_order():
     assert permutation_module._pool_features(rows).second_order_distance(chosen) == pytest.approx(expected, rel=1e-5)
 
 
-def test_one_distribution_is_called_two_in_one_run_of_twenty():
+def test_the_permutation_test_has_its_nominal_size():
     random = np.random.default_rng(4)
     values = [permutation_test(*random.standard_normal((2, 40, 3))).p_value for _ in range(300)]
     assert 0.02 <= np.mean(np.asarray(values) <= 0.05) <= 0.09  # 0.05 within 2.4 and 3.2 standard deviations
@@ -228,10 +241,10 @@ def test_one_distribution_is_called_two_in_one_run_of_twenty():
 
 
 @pytest.mark.parametrize("what", ["mean", "covariance"])
-def test_two_distributions_are_called_two(what):
+def test_the_permutation_test_detects_different_distributions(what):
     random = np.random.default_rng(5)
     x, y = random.standard_normal((2, 300, 6))
     y = y + 0.3 if what == "mean" else y * 1.3
     assert permutation_test(x, y).p_value == 1 / 40
-    flat = np.concatenate([x, np.ones((300, 1))], axis=1)  # a feature without spread
+    flat = np.concatenate([x, np.ones((300, 1))], axis=1)  # a constant feature
     assert permutation_test(flat, np.concatenate([y, np.ones((300, 1))], axis=1)).p_value == 1 / 40

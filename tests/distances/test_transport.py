@@ -1,4 +1,4 @@
-"""Gradient and influence against central differences and against leaving images out."""
+"""Gradient and influence function, compared with central differences and with leaving images out."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def stored(x):
     return Gaussian(x.mean(0), covariance=np.cov(x, rowvar=False))
 
 
-def doubled(x):
+def with_duplicates(x):
     return np.concatenate([x, x[: len(x) // 2]])
 
 
@@ -54,7 +54,7 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("case", SHAPES)
-def test_the_gradient_is_that_of_central_differences(case):
+def test_the_gradient_agrees_with_central_differences(case):
     x, q = SHAPES[case]
     p = Gaussian.from_features(x)
     coupling = optimal_coupling(p, q)
@@ -72,18 +72,18 @@ def test_the_gradient_is_that_of_central_differences(case):
     ],
 )
 @pytest.mark.parametrize("n", [3, 12])
-def test_doubled_images_have_a_finite_symmetric_gradient(n, q):
-    """Where two images are equal the distance has a kink across them; along their common direction it is smooth."""
-    x = doubled(draw(1, n, 9))
+def test_duplicate_images_have_a_finite_symmetric_gradient(n, q):
+    """The distance has a kink where two images are equal, but it is smooth if both move together."""
+    x = with_duplicates(draw(1, n, 9))
     found = feature_gradient(x, q.mean, optimal_coupling(Gaussian.from_features(x), q).onto_q)
     step, direction = 1e-4, np.zeros_like(x)
-    direction[0] = direction[n] = np.linspace(-1, 1, 9)  # the first image and its double, together
+    direction[0] = direction[n] = np.linspace(-1, 1, 9)  # the first image and its duplicate, together
     expected = (distance(x + step * direction, q) - distance(x - step * direction, q)) / (2 * step)
     assert (found * direction).sum() == pytest.approx(expected, rel=1e-5)
     assert np.allclose(found[0], found[n], rtol=0, atol=1e-6 * np.abs(found).max())
 
 
-def test_constant_features_get_the_gradient_of_their_mean_alone():
+def test_the_gradient_of_constant_features_is_that_of_the_mean():
     x, y = draw(1, 30, 6), draw(2, 40, 6)
     x[:, 2] = y[:, 2] = 3.0
     gradient = feature_gradient(x, y.mean(0), optimal_coupling(Gaussian.from_features(x), stored(y)).onto_q)
@@ -91,7 +91,7 @@ def test_constant_features_get_the_gradient_of_their_mean_alone():
     assert np.abs(gradient[:, 2]).max() <= 1e-9
 
 
-def test_the_maps_carry_one_gaussian_onto_the_other():
+def test_the_transport_maps_transform_one_covariance_into_the_other():
     x, y = draw(1, 60, 7), draw(2, 80, 7, 1.5)
     for p in (stored(x), stored(x).with_factor()):
         q = stored(y)
@@ -101,13 +101,13 @@ def test_the_maps_carry_one_gaussian_onto_the_other():
         np.testing.assert_allclose(back @ q.covariance @ back, p.covariance, atol=1e-10)
 
 
-@pytest.mark.parametrize("side", ["generated", "reference"])
-def test_influence_foretells_what_leaving_an_image_out_does(side):
+@pytest.mark.parametrize("changed", ["generated", "reference"])
+def test_influence_predicts_the_change_when_an_image_is_left_out(changed):
     d = 8
     x, y = draw(1, 30 * d, d, 1.3), draw(2, 31 * d, d, 1.0, 0.1)
     p, q = stored(x), stored(y)
     coupling = optimal_coupling(p, q)
-    if side == "generated":
+    if changed == "generated":
         psi = influence_function(x, p, q, coupling).total
         left = [frechet_terms(stored(np.delete(x, i, 0)), q).total for i in range(len(x))]
     else:
@@ -121,8 +121,8 @@ def test_influence_foretells_what_leaving_an_image_out_does(side):
 
 
 def plain_distance(x, y):
-    """By the singular values of the product of the centred rows."""
-    one, other = ((side - side.mean(0)) / (len(side) - 1) ** 0.5 for side in (x, y))
+    """The squared distance, by the singular values of the product of the centred rows."""
+    one, other = ((z - z.mean(0)) / (len(z) - 1) ** 0.5 for z in (x, y))
     shared = np.linalg.svd(one @ other.T, compute_uv=False).sum()
     return ((x.mean(0) - y.mean(0)) ** 2).sum() + (one**2).sum() + (other**2).sum() - 2 * shared
 
@@ -130,14 +130,14 @@ def plain_distance(x, y):
 @pytest.mark.parametrize(
     ("n", "m", "d"), [(60, 80, 8), (10, 80, 24), (80, 10, 24), (12, 9, 24), (25, 80, 24), (3, 50, 8), (600, 700, 512)]
 )
-def test_the_change_without_an_image_is_that_of_leaving_it_out(n, m, d, monkeypatch):
+def test_changes_agree_with_leaving_images_out(n, m, d, monkeypatch):
     monkeypatch.setattr("frechet.distances.leave_one_out._BLOCK_ROWS", 7)
     x, y = draw(1, n, d, 1.3), draw(2, m, d, 1.0, 0.1)
     x[0] += 6
     x[1] = x[2]
     x[:, 3] = y[:, 3] = 5.0
     found = frechet.influence(x.astype(np.float32), y.astype(np.float32), features=True)
-    x, y = (side.astype(np.float32).astype(np.float64) for side in (x, y))
+    x, y = (z.astype(np.float32).astype(np.float64) for z in (x, y))
     whole = plain_distance(x, y)
     few = range(n if d < 100 else 4)
     left = [plain_distance(np.delete(x, i, 0), y) - whole for i in few]
@@ -150,8 +150,8 @@ def test_the_change_without_an_image_is_that_of_leaving_it_out(n, m, d, monkeypa
 
 @pytest.mark.parametrize("n", [5, 6, 7, 8])
 @pytest.mark.parametrize("seed", [2, 3, 5])
-def test_the_change_without_an_image_survives_roots_that_are_rounding(n, seed):
-    """Deviations from 1 to 1e-5, squared twice: what the transport map says of the smallest was off, the change by up to 1,000 times."""
+def test_changes_are_accurate_if_the_smallest_roots_are_rounding_errors(n, seed):
+    """Standard deviations from 1 to 1e-5 are squared twice, so that the transport map is wrong for the smallest of them."""
     random, scale = np.random.default_rng(seed), np.logspace(0, -5, 8)
     x, y = ((random.standard_normal((k, 8)) * scale).astype(np.float32) for k in (n, 30))
     found = frechet.influence(x, y, features=True).change
@@ -160,7 +160,7 @@ def test_the_change_without_an_image_survives_roots_that_are_rounding(n, seed):
     assert np.abs(found - left).max() <= 2e-5 * np.abs(left).max()
 
 
-def test_images_that_are_all_alike_and_two_images_have_changes_too():
+def test_changes_are_finite_for_equal_images_and_for_two_images():
     y = draw(2, 40, 6)
     for x in (np.ones((5, 6)), draw(1, 2, 6)):
         assert np.isfinite(frechet.influence(x, y, features=True).change).all()

@@ -29,7 +29,7 @@ def test_a_score_has_plain_and_corrected_value_and_interval():
     low, high = score.interval_95
     assert low < score.corrected_value < high
     assert score.corrected_value < score.value
-    assert score.interval_method == "jackknife of 10 groups"
+    assert score.interval_method == "jackknife with 10 groups"
     assert score.n_to_halve_interval == (240, 280)
     text = format_scores(frechet.score(draw(0, 60), draw(1, 70, 1.5, 0.5), features=True))
     assert "corrected" in text
@@ -72,7 +72,7 @@ def test_too_few_stored_rows_give_no_interval(count):
         frechet.score(replace(full, rows=rows, indices=indices), y)["fd"]
         for rows, indices in ((full.rows[:count], full.indices[:count]), (None, None))
     )
-    assert few.interval_method == none.interval_method == "analytic, as if Gaussian (generated), analytic (reference)"
+    assert few.interval_method == none.interval_method == "analytic, assuming Gaussian features (generated), analytic (reference)"
     assert few.interval_95 == none.interval_95
     assert few.corrected_value == none.corrected_value
 
@@ -82,8 +82,8 @@ def test_reference_size_widens_the_interval_of_a_foreign_file(tmp_path):
     np.savez(tmp_path / "y.npz", mu=y.mean(0, dtype=np.float64), sigma=np.cov(y, rowvar=False))
     silent = frechet.score(x, tmp_path / "y.npz", features=True)["fd"]
     score = frechet.score(x, tmp_path / "y.npz", features=True, reference_size=300)["fd"]
-    assert silent.interval_method.endswith("sampling left out (reference)")
-    assert score.interval_method.endswith("as if Gaussian (reference)")
+    assert silent.interval_method.endswith("sampling error not included (reference)")
+    assert score.interval_method.endswith("assuming Gaussian features (reference)")
     assert score.standard_error > silent.standard_error
 
 

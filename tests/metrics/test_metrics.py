@@ -123,10 +123,10 @@ def test_failing_metrics_are_reported_and_the_others_computed(sides):
     few = FeatureStatistics.from_features(generated.features[:4])
     scores = frechet.score_statistics(few, reference, metrics=["fd", "precision", "density", "ct", "is"])
     assert set(scores) == {"fd", "precision"}
-    assert "4 generated images have no 5-th neighbour" in scores.unavailable["density"]
+    assert "k = 5 need at least 6 generated images; got 4" in scores.unavailable["density"]
     assert "--held-out (held_out=;" in scores.unavailable["ct"]
     assert "use extractor inception" in scores.unavailable["is"]
-    with pytest.raises(ScoreUnavailableError, match="5-th neighbour"):
+    with pytest.raises(ScoreUnavailableError, match="k = 5"):
         scores["density"]
     with pytest.raises(KeyError):
         scores["kid"]
@@ -139,8 +139,8 @@ def test_failing_metrics_are_reported_and_the_others_computed(sides):
         ("ct", (30, 2, 30), "3 cells; got 2"),
         ("mifid", (30, 0, 30), "zero for every image"),
         ("mifid", (0, 30, 30), "zero for every image"),
-        ("fd-infinity", (7, 30, 30), "at least 8; got 7"),
-        ("fd-infinity", (30, 7, 30), "at least 8; got 7"),
+        ("fd-infinity", (7, 30, 30), "at least 8 images; got 7"),
+        ("fd-infinity", (30, 7, 30), "at least 8 images; got 7"),
         ("realism", ("copy", 30, 30), "100% of the generated images are copies"),
         ("precision", ("huge", 30, 30), "squares are beyond float32"),
     ],
@@ -160,7 +160,7 @@ def test_inputs_that_a_metric_is_undefined_for_are_rejected(metric, sizes, messa
         (["nonsense"], "no metric 'nonsense'; there is fid"),
         (["kid@nobody"], "kid has no preset 'nobody'; there is torch-fidelity, clean-fid"),
         (["vendi@adm"], "no preset 'adm'; there is none"),
-        (["kid@torch-fidelity"], "subsets of 1000 needs as many"),
+        (["kid@torch-fidelity"], "subsets of 1000 images needs at least 1000 images per input; got"),
         (["rfid"], "metric rfid is not for features of an unknown extractor"),
     ],
 )

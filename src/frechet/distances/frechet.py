@@ -1,14 +1,16 @@
-"""The squared Fréchet distance between two Gaussians, exact for singular covariances (Dowson & Landau 1982).
+"""The squared Fréchet distance between two Gaussians, exact also for singular covariances (Dowson & Landau 1982).
 
     d² = |μ₁ - μ₂|² + tr Σ₁ + tr Σ₂ - 2 tr √(Σ₁Σ₂)
 
-The last term is a nuclear norm: with Σ = CᵀC, tr √(Σ₁Σ₂) = ‖C₁C₂ᵀ‖_*. No square root of a matrix is ever formed and
+The last term is a nuclear norm: with Σ = CᵀC, tr √(Σ₁Σ₂) = ‖C₁C₂ᵀ‖_*. The square root of a matrix is never formed, and
 nothing is added to a diagonal.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
+
+from jaxtyping import Float
 
 from frechet.distances.gaussian import (
     FLOAT64_EPS,
@@ -20,33 +22,44 @@ from frechet.distances.gaussian import (
 )
 from frechet.errors import MismatchError, StatisticsError
 
-DEFAULT_TOLERANCE = 1e-10  # the rounding that the fast route may bring, relative to tr Σ₁ + tr Σ₂
-MIN_TRACE_PRODUCT, MAX_TRACE_PRODUCT = 1e-280, 1e300  # products of variances that leave room for rounding in float64
-COARSE_TOLERANCE = 1e-8  # where distances are only averaged, to learn how far one of them may be from the truth
+DEFAULT_TOLERANCE = 1e-10  # largest rounding error of the fast route, relative to tr Σ₁ + tr Σ₂
+COARSE_TOLERANCE = 1e-8  # the same for distances that are only averaged, to estimate a bias or an error
+MIN_TRACE_PRODUCT, MAX_TRACE_PRODUCT = 1e-280, 1e300  # products of variances within float64, with room for rounding
 
 
 class FrechetTerms(NamedTuple):
-    """The two parts of a squared Fréchet distance, in squared feature units."""
+    """The two terms of a squared Fréchet distance, in squared feature units.
+
+    Attributes:
+        mean: |μ₁ - μ₂|².
+        covariance: tr Σ₁ + tr Σ₂ - 2 tr √(Σ₁Σ₂).
+    """
 
     mean: float
     covariance: float
 
     @property
     def total(self) -> float:
-        """The distance."""
+        """The squared distance."""
         return self.mean + self.covariance
 
 
 def frechet_terms(p: Gaussian, q: Gaussian, *, tolerance: float = DEFAULT_TOLERANCE) -> FrechetTerms:
-    """The squared Fréchet distance between p and q, as its two parts.
+    """Compute the squared Fréchet distance between two Gaussians.
+
+    d² = |μ₁ - μ₂|² + tr Σ₁ + tr Σ₂ - 2 tr √(Σ₁Σ₂)   (Dowson & Landau 1982)
 
     Args:
-        p, q: of the same dimension.
-        rounding: what is allowed of it, relative to tr Σ₁ + tr Σ₂, by an estimate that is far on the safe side.
+        p, q: Gaussians of the same dimension d.
+        tolerance: largest accepted rounding error, relative to tr Σ₁ + tr Σ₂, by a conservative estimate.
+
+    Returns:
+        The two terms of the distance, in squared feature units; zero for equal Gaussians up to rounding.
 
     Raises:
-        Mismatch: they differ in dimension.
-        StatisticsError: their variances are so small or large that products of them leave float64.
+        MismatchError: the Gaussians have different dimensions.
+        StatisticsError: the product of the variances exceeds the range of float64, or a covariance is not positive
+            semidefinite.
     """
     require_same_dims(p, q)
     _require_float64_range(float(p.trace), float(q.trace))
@@ -59,46 +72,63 @@ def frechet_terms(p: Gaussian, q: Gaussian, *, tolerance: float = DEFAULT_TOLERA
 
 
 def require_same_dims(p: Gaussian, q: Gaussian) -> None:
-    """Raises: Mismatch: p and q differ in dimension."""
-    if p.mean.shape != q.mean.shape:
-        raise MismatchError(
-            f"the two sides have {p.mean.shape[0]} and {q.mean.shape[0]} dimensions; they come from different layers or networks"
-        )
-
-
-def _require_float64_range(one: float, other: float) -> None:
-    """Refuse total variances whose product, which bounds the Gram matrix, float64 does not hold, if both sides have any."""
-    if not (one <= 0 or other <= 0 or MIN_TRACE_PRODUCT < one * other < MAX_TRACE_PRODUCT):
-        raise StatisticsError(
-            f"the total variances of both sides, {one:.3g} and {other:.3g}, have a product beyond float64; expected one between "
-            f"{MIN_TRACE_PRODUCT:g} and {MAX_TRACE_PRODUCT:g}. Multiply the features of both sides by the same number"
-        )
-
-
-def trace_sqrt_product(p: Gaussian, q: Gaussian, tolerance: float = DEFAULT_TOLERANCE) -> Array:
-    """tr √(Σ₁Σ₂), by the cheapest exact route that the shapes allow.
-
-    The roots of the eigenvalues of one small Gram matrix; where squaring may have cost too many digits (the two are
-    nearly singular), the singular values of C₁C₂ᵀ instead.
+    """Check that two Gaussians have the same dimension.
 
     Raises:
-        StatisticsError: a covariance is not positive semidefinite, by far more than rounding.
+        MismatchError: they do not.
+    """
+    if p.mean.shape != q.mean.shape:
+        raise MismatchError(
+            f"the two inputs have {p.mean.shape[0]} and {q.mean.shape[0]} dimensions; expected features of the same "
+            "layer and network"
+        )
+
+
+def _require_float64_range(p_trace: float, q_trace: float) -> None:
+    """Check that the product of two total variances, which bounds the Gram matrix, is within the range of float64.
+
+    Raises:
+        StatisticsError: the product is too large, too small or NaN; variances of zero are accepted.
+    """
+    if not (p_trace <= 0 or q_trace <= 0 or MIN_TRACE_PRODUCT < p_trace * q_trace < MAX_TRACE_PRODUCT):
+        raise StatisticsError(
+            f"the total variances of the two inputs, {p_trace:.3g} and {q_trace:.3g}, have a product beyond float64; "
+            f"expected one between {MIN_TRACE_PRODUCT:g} and {MAX_TRACE_PRODUCT:g}. Multiply the features of both inputs "
+            "by the same number"
+        )
+
+
+def trace_sqrt_product(p: Gaussian, q: Gaussian, tolerance: float = DEFAULT_TOLERANCE) -> Float[Array, ""]:
+    """Compute tr √(Σ₁Σ₂) = ‖C₁C₂ᵀ‖_* by the cheapest exact route that the shapes allow.
+
+    The result is the sum of the roots of the eigenvalues of one small Gram matrix. If squaring may have lost too many
+    digits (nearly singular covariances), the singular values of C₁C₂ᵀ are computed instead.
+
+    Args:
+        p, q: Gaussians of the same dimension.
+        tolerance: largest accepted rounding error of the fast route, relative to tr Σ₁ + tr Σ₂.
+
+    Raises:
+        StatisticsError: a covariance has negative eigenvalues beyond rounding.
     """
     xp = get_namespace(p.mean, q.mean)
     gram = product_gram_matrix(p, q)
     if gram is not None and gram.shape[0]:
-        values = xp.linalg.eigvalsh(gram.T)  # symmetric: the transpose is what LAPACK copies fastest
+        values = xp.linalg.eigvalsh(gram.T)  # LAPACK copies the transpose of a symmetric matrix fastest
         if _root_rounding_error(values, xp) <= tolerance * float(p.trace + q.trace):
             require_semidefinite(values, max(1e-4, 100 * p.rank_tolerance, 100 * q.rank_tolerance))
             return xp.sum(xp.sqrt(xp.where(values > 0, values, xp.zeros_like(values))))
     return xp.sum(xp.linalg.svdvals(matmul_factor_transpose(p.with_factor().factor, q.with_factor().factor)))
 
 
-def product_gram_matrix(p: Gaussian, q: Gaussian) -> Array | None:
-    """The smallest symmetric matrix at hand whose eigenvalues are those of Σ₁Σ₂ (but for zeros): C₁Σ₂C₁ᵀ or its twin.
+def product_gram_matrix(p: Gaussian, q: Gaussian) -> Float[Array, "k k"] | None:
+    """Compute the smallest available symmetric matrix whose eigenvalues are those of Σ₁Σ₂, up to zeros.
 
-    One factor is enough, of whichever side has it (or the smaller one); where none is known, one Cholesky
-    decomposition. None where neither side has full rank, though both are known as (d, d).
+    With one factor this is C₁Σ₂C₁ᵀ or C₂Σ₁C₂ᵀ, where the smaller factor is taken; with two, (C₁C₂ᵀ)(C₁C₂ᵀ)ᵀ; with none,
+    one covariance is decomposed by Cholesky.
+
+    Returns:
+        The matrix, or None if both Gaussians are known by a singular covariance alone.
     """
     if p.factor is None and (q.factor is not None or p.covariance is None):
         p, q = q, p
@@ -114,11 +144,11 @@ def product_gram_matrix(p: Gaussian, q: Gaussian) -> Array | None:
     return None
 
 
-def _root_rounding_error(squares: Array, xp: Any) -> float:
-    """What rounding in these eigenvalues may do to the sum of their roots.
+def _root_rounding_error(squares: Float[Array, " k"], xp: Any) -> float:
+    """Estimate the rounding error of the sum of the roots of eigenvalues.
 
-    Each is off by about ε of the largest, without preference in sign: the roots of those above it err independently;
-    those below are noise, whose roots add up.
+    The error of each eigenvalue is about ε times the largest, with random sign. Roots of eigenvalues above that error
+    vary independently; those below are noise, and their roots add up.
     """
     error = 4 * FLOAT64_EPS * xp.max(xp.abs(squares))
     real = squares > error

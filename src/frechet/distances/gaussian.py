@@ -1,38 +1,47 @@
-"""A Gaussian and the factors of its covariance, on the Python array API: numpy, torch and JAX arrays alike."""
+"""A Gaussian with the factors of its covariance, for arrays of the Python array API: NumPy, PyTorch and JAX."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
+
+from jaxtyping import Float
 
 from frechet.errors import StatisticsError, TooFewImagesError
 
-Array = Any
+Array: TypeAlias = Any  # np.ndarray | torch.Tensor | jax.Array, and JAX's tracers; none of them is imported here
 FLOAT64_EPS = 2.0**-52  # the distance between 1 and the next float64
 
 
 @dataclass(frozen=True)
 class Gaussian:
-    """A Gaussian, its covariance known as a matrix, as a factor, or both; float64.
+    """A Gaussian distribution in float64, whose covariance is known as a matrix, as a factor, or as both.
 
     Attributes:
-        mean: (d,).
-        covariance: (d, d), or None where `factor` says it.
-        factor: (k, d) with covariance = factorᵀ factor, or None. Either k < d, or it is (d, d) and upper triangular.
-        resolution: relative precision of the covariance, e.g. that of the dtype it was stored in.
+        mean: (d,) mean.
+        covariance: (d, d) covariance, or None if only `factor` is known.
+        factor: (r, d) factor with covariance = factorᵀ factor, or None. Either r < d, or it is (d, d) and upper
+            triangular.
+        covariance_eps: relative precision of the covariance, e.g. that of the dtype it was stored in.
     """
 
-    mean: Array
-    covariance: Array = None
-    factor: Array = None
+    mean: Float[Array, " d"]
+    covariance: Float[Array, "d d"] | None = None
+    factor: Float[Array, "r d"] | None = None
     covariance_eps: float = FLOAT64_EPS
 
     @classmethod
-    def from_features(cls, features: Array) -> Gaussian:
-        """The Gaussian of (n, d) features, covariance divided by n - 1: a factor where that is the smaller.
+    def from_features(cls, features: Float[Array, "n d"]) -> Gaussian:
+        """Fit a Gaussian to features, with n - 1 in the denominator of the covariance.
+
+        Args:
+            features: (n, d) float64 features, n >= 2.
+
+        Returns:
+            A Gaussian with a factor of n - 1 rows if n <= d, otherwise with a covariance.
 
         Raises:
-            TooFewImages: n < 2.
+            TooFewImagesError: n < 2.
         """
         n, d = features.shape
         if n < 2:
@@ -43,97 +52,107 @@ class Gaussian:
         return cls(mean, factor=_drop_null_row(centered)) if n <= d else cls(mean, covariance=centered.T @ centered)
 
     @property
-    def trace(self) -> Array:
-        """tr Σ."""
+    def trace(self) -> Float[Array, ""]:
+        """Trace of the covariance."""
         xp = get_namespace(self.mean)
         if self.covariance is not None:
             return xp.linalg.trace(self.covariance)
+        assert self.factor is not None
         return xp.sum(self.factor**2)
 
     def with_factor(self) -> Gaussian:
-        """The same, with a factor: what is compared again and again should not be decomposed each time.
+        """Return the same Gaussian with a factor, so that several comparisons share one decomposition.
 
         Raises:
-            StatisticsError: the covariance is not positive semidefinite, by far more than rounding.
+            StatisticsError: the covariance has negative eigenvalues beyond rounding.
         """
         if self.factor is not None:
             return self
         upper = self.cholesky()
         return replace(self, factor=self._low_rank_factor() if upper is None else upper)
 
-    def cholesky(self) -> Array | None:
-        """The upper Cholesky factor (d, d), or None where the covariance has no full rank to working precision."""
+    def cholesky(self) -> Float[Array, "d d"] | None:
+        """Compute the upper Cholesky factor (d, d).
+
+        Returns:
+            The factor, or None if the covariance is unknown or does not have full rank to working precision.
+        """
         if self.covariance is None:
             return None
         xp = get_namespace(self.mean)
         try:
-            # symmetric, so its transpose is the same matrix, laid out as LAPACK wants it: NumPy's copy runs along rows
+            # The transpose of a symmetric matrix is in the column order that LAPACK expects, which NumPy copies faster.
             upper = xp.linalg.cholesky(self.covariance.T).T
-        except Exception:  # numpy's LinAlgError, torch's own: every library has another name for it
+        except Exception:  # NumPy and PyTorch raise different LinAlgErrors
             return None
         pivots = xp.linalg.diagonal(upper) ** 2
-        full = xp.min(pivots) > self.rank_tolerance * xp.max(xp.linalg.diagonal(self.covariance))
-        return upper if bool(full) else None  # NaN pivots (JAX's way to say failure) are not full either
+        full_rank = xp.min(pivots) > self.rank_tolerance * xp.max(xp.linalg.diagonal(self.covariance))
+        return upper if bool(full_rank) else None  # JAX marks a failure by NaN pivots, which compare as False
 
     @property
     def rank_tolerance(self) -> float:
-        """What part of the largest variance is rounding: max(d ε, resolution)."""
+        """Relative threshold below which eigenvalues are rounding errors: max(d ε, `covariance_eps`)."""
         return max(self.mean.shape[0] * FLOAT64_EPS, self.covariance_eps)
 
     def require_valid_covariance(self) -> None:
-        """Refuse a matrix that is no covariance, at a fifth of the cost of its eigenvalues: by a Cholesky of Σ + t I.
+        """Check that the covariance is positive semidefinite, by a Cholesky decomposition of Σ + t I.
 
-        The distance to a few images needs no decomposition of the other side's matrix, and does not see all of it.
+        This costs a fifth of the eigenvalues. The distance to n <= d images needs no decomposition of the covariance it
+        is compared with and would not notice negative eigenvalues.
 
         Raises:
-            StatisticsError: it has eigenvalues below -t, by far more than rounding.
+            StatisticsError: the covariance has eigenvalues below -t, where t is well above rounding.
         """
         if self.covariance is None:
             return
         xp = get_namespace(self.mean)
-        # rounding all entries moves no eigenvalue by more than that part of the Frobenius norm
+        # rounding the entries by a relative error moves no eigenvalue by more than that part of the Frobenius norm
         t = self._tolerance * xp.linalg.matrix_norm(self.covariance)
-        shifted = self.covariance + t * xp.eye(
-            self.mean.shape[0], dtype=self.covariance.dtype, device=self.covariance.device
-        )
-        if t > 0 and replace(self, covariance=shifted).cholesky() is None:
+        identity = xp.eye(self.mean.shape[0], dtype=self.covariance.dtype, device=self.covariance.device)
+        if t > 0 and replace(self, covariance=self.covariance + t * identity).cholesky() is None:
             require_semidefinite(xp.linalg.eigvalsh(self.covariance), self._tolerance)
 
     @property
     def _tolerance(self) -> float:
-        """What part of the largest eigenvalue others may be negative by: float32 arithmetic of n < d images makes 1e-6."""
+        """Relative size of negative eigenvalues that rounding explains; float32 arithmetic on n < d images gives 1e-6."""
         return max(1e-5, 100 * self.rank_tolerance)
 
-    def _low_rank_factor(self) -> Array:
-        """A factor of as many rows as the covariance has rank."""
+    def _low_rank_factor(self) -> Float[Array, "r d"]:
+        """Compute a factor with as many rows as the covariance has rank."""
         xp = get_namespace(self.mean)
         values, vectors = xp.linalg.eigh(self.covariance)
         require_semidefinite(values, self._tolerance)
         kept = values > self.rank_tolerance * xp.max(xp.abs(values))
-        if bool(xp.all(kept)):  # full rank after all, and so a square factor: it has to be triangular
+        if bool(xp.all(kept)):  # full rank after all: a square factor has to be triangular
             return xp.linalg.qr((vectors * xp.sqrt(values)).T)[1]
         return (vectors[:, kept] * xp.sqrt(values[kept])).T
 
 
-def require_semidefinite(values: Array, tolerance: float) -> None:
-    """Refuse eigenvalues of what ought to be a covariance that are negative by more than this part of the largest.
+def require_semidefinite(eigenvalues: Float[Array, " d"], tolerance: float) -> None:
+    """Check that the eigenvalues of a covariance are not negative.
+
+    Args:
+        eigenvalues: (d,) eigenvalues.
+        tolerance: largest accepted ratio of a negative eigenvalue to the largest absolute eigenvalue.
 
     Raises:
-        StatisticsError: some are.
+        StatisticsError: an eigenvalue is below -tolerance times the largest.
     """
-    xp = get_namespace(values)
-    if xp.min(values) < -tolerance * xp.max(xp.abs(values)):
+    xp = get_namespace(eigenvalues)
+    lowest, largest = xp.min(eigenvalues), xp.max(xp.abs(eigenvalues))
+    if lowest < -tolerance * largest:
         raise StatisticsError(
-            f"a covariance has negative variances in some directions ({float(xp.min(values) / xp.max(xp.abs(values))):.2g} of the "
-            "largest eigenvalue): it was damaged or made wrongly; make those statistics anew from the images (frechet stats)"
+            f"a covariance has negative variances in some directions ({float(lowest / largest):.2g} of the largest "
+            "eigenvalue), so it is damaged or was computed incorrectly; recompute these statistics from the images "
+            "(frechet stats)"
         )
 
 
 def get_namespace(*arrays: Array) -> Any:
-    """The array API functions for these arrays.
+    """Return the array API functions of the library that the arrays belong to.
 
-    NumPy's and JAX's arrays name them themselves; array-api-compat does it for torch's (and for NumPy would load all of
-    NumPy, a tenth of a second).
+    NumPy and JAX arrays provide them; array-api-compat does so for PyTorch. It is not used for NumPy, because it would
+    import all of NumPy, which takes 0.1 s.
     """
     own = getattr(arrays[0], "__array_namespace__", None)
     if own is not None:
@@ -144,12 +163,20 @@ def get_namespace(*arrays: Array) -> Any:
 
 
 def machine_epsilon(array: Array) -> float:
-    """The distance between 1 and the next number of the array's dtype."""
+    """Return the distance between 1 and the next larger number of the array's dtype."""
     return float(get_namespace(array).finfo(array.dtype).eps)
 
 
-def matmul_factor_transpose(left: Array, factor: Array, *, blocks: int = 8) -> Array:
-    """`left @ factor.T` for a factor of a `Normal`: at half the cost where it is triangular, in blocks of columns."""
+def matmul_factor_transpose(
+    left: Float[Array, "b d"], factor: Float[Array, "r d"], *, blocks: int = 8
+) -> Float[Array, "b r"]:
+    """Compute `left @ factor.T`, at about half the cost if the factor is triangular.
+
+    Args:
+        left: (b, d) matrix.
+        factor: (r, d) factor of a `Gaussian`; upper triangular if r = d.
+        blocks: number of blocks of columns, each of which skips the zeros below the diagonal of the factor.
+    """
     d = factor.shape[1]
     if factor.shape[0] < d or d < 64 * blocks:
         return left @ factor.T
@@ -158,9 +185,9 @@ def matmul_factor_transpose(left: Array, factor: Array, *, blocks: int = 8) -> A
     return get_namespace(left).concat(columns, axis=1)
 
 
-def _drop_null_row(centered: Array) -> Array:
-    """The same scatter from n - 1 rows: a Householder reflection of (1, ..., 1), which centring made a null vector.
+def _drop_null_row(centered: Float[Array, "n d"]) -> Float[Array, "n-1 d"]:
+    """Compute n - 1 rows with the same scatter, by a Householder reflection of (1, ..., 1), a null vector of centred rows.
 
-    Without it the root of a rounding error, 1e-8, would stand for a singular value that is exactly zero.
+    With n rows, one singular value would be the root of a rounding error, about 1e-8, instead of zero.
     """
     return centered[1:, :] - centered[0, :] / (centered.shape[0] ** 0.5 + 1)

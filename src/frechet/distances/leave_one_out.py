@@ -1,12 +1,13 @@
-"""What the squared Fréchet distance changes by when an image is left out, of every image and exactly.
+"""By how much the squared Fréchet distance changes when one image is left out, exactly and for every image.
 
-Without x, at c = x - μ₁, the Gaussian of n images becomes
+Without x, with c = x - μ₁, the Gaussian of n images becomes
 
     μ₁ - c / (n-1),   a Σ₁ - b ccᵀ,   a = (n-1) / (n-2),   b = n / ((n-1)(n-2)),
 
-and what it shares with q, tr √(Σ₁Σ₂) = Σ sᵢ, the sum of the roots of the eigenvalues of a diag(s²) - b uuᵀ, uᵢ² = sᵢ zᵢ², z = Wc.
-One decomposition serves all images, since √α - √β = 1/2π ∫₀^∞ t^{-½} log((α + t) / (β + t)) dt, and the ratio of the two
-determinants is 1 - b Σ uᵢ² / (a sᵢ² + t). The integrand is analytic in log t: by the trapezoidal rule it is a matrix product.
+and the term tr √(Σ₁Σ₂) = Σ sᵢ becomes the sum of the roots of the eigenvalues of a diag(s²) - b uuᵀ, with uᵢ² = sᵢ zᵢ² and
+z = Wc. One decomposition serves all images, because √α - √β = 1/2π ∫₀^∞ t^{-½} log((α + t) / (β + t)) dt, and the ratio of
+the two determinants is 1 - b Σ uᵢ² / (a sᵢ² + t). The integrand is analytic in log t, so that the trapezoidal rule, which
+is a matrix product, converges exponentially.
 """
 
 from __future__ import annotations
@@ -14,63 +15,75 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from frechet.distances.gaussian import Gaussian
 from frechet.distances.transport import Coupling, influence_function, optimal_coupling
 
-_BLOCK_ROWS = 1024  # images
-_LOG_STEP = 0.5  # of log t; the rule errs by exp(-2π²/step) of the sum
-_MIN_T_RATIO, _MAX_T_RATIO = (
-    1e-16,
-    1e6,
-)  # how far t reaches beyond the squares of the roots; above, the integrand is known
+_BLOCK_ROWS = 1024
+_LOG_STEP = 0.5  # step in log t; the relative error of the trapezoidal rule is exp(-2π²/step)
+_MIN_T_RATIO, _MAX_T_RATIO = 1e-16, 1e6  # range of t, relative to the squared roots; the rest has a closed form
 
 
 class LeaveOneOutChanges(NamedTuple):
-    """What leaving out each image changes the squared distance by.
+    """Changes of the squared distance when each image is left out, in squared feature units.
 
     Attributes:
-        mean: (n,) through the difference of the means.
-        covariance: (n,) through the covariances.
+        mean: (n,) change of the term of the means.
+        covariance: (n,) change of the term of the covariances.
     """
 
-    mean: np.ndarray
-    covariance: np.ndarray
+    mean: Float[np.ndarray, " n"]
+    covariance: Float[np.ndarray, " n"]
 
 
-def leave_one_out_changes(rows: np.ndarray, p: Gaussian, q: Gaussian) -> LeaveOneOutChanges:
-    """The change of d²(p, q) without each of p's images; of two images, of which one has no covariance, to first order.
+def leave_one_out_changes(rows: Float[np.ndarray, "n d"], p: Gaussian, q: Gaussian) -> LeaveOneOutChanges:
+    """Compute by how much the squared Fréchet distance changes when each image of p is left out.
 
     Args:
-        rows: (n, d) features of all images of p.
-        p, q: of the same dimension.
+        rows: (n, d) features of all images of p. For n = 2, where the remaining image has no covariance, the changes are
+            those of the influence function.
+        p, q: Gaussians of the same dimension.
+
+    Raises:
+        MismatchError: the Gaussians have different dimensions.
     """
     n, coupling = len(rows), optimal_coupling(p, q)
     if n < 3:
-        first = influence_function(rows.astype(np.float64), p, q, coupling)
-        return LeaveOneOutChanges(first.mean / (1 - n), first.covariance / (1 - n))
+        influence = influence_function(rows.astype(np.float64), p, q, coupling)
+        return LeaveOneOutChanges(influence.mean / (1 - n), influence.covariance / (1 - n))
     blocks = [
         _block_changes(rows[start : start + _BLOCK_ROWS], n, p, q, coupling) for start in range(0, n, _BLOCK_ROWS)
     ]
     return LeaveOneOutChanges(*map(np.concatenate, zip(*blocks, strict=True)))
 
 
-def _block_changes(rows: np.ndarray, n: int, p: Gaussian, q: Gaussian, coupling: Coupling) -> LeaveOneOutChanges:
-    """Those of some of n images."""
+def _block_changes(
+    rows: Float[np.ndarray, "b d"], n: int, p: Gaussian, q: Gaussian, coupling: Coupling
+) -> LeaveOneOutChanges:
+    """Compute the changes for some of the n images of p, n >= 3."""
     centered = rows - p.mean
     squares = np.sum(centered**2, axis=1)
     a, b = (n - 1) / (n - 2), n / ((n - 1) * (n - 2))
     mean = squares / (n - 1) ** 2 - 2 * (centered @ (p.mean - q.mean)) / (n - 1)
     real = coupling.roots > 0
     roots = coupling.roots[real]
-    shared = _trace_sqrt_changes(roots, (centered @ coupling.onto_q[real].T) ** 2, a, b)
+    trace_changes = _trace_sqrt_changes(roots, (centered @ coupling.onto_q[real].T) ** 2, a, b)
     return LeaveOneOutChanges(
-        mean, (a - 1) * float(p.trace) - b * squares - 2 * ((a - 1) / (1 + a**0.5) * roots.sum() + shared)
+        mean, (a - 1) * float(p.trace) - b * squares - 2 * ((a - 1) / (1 + a**0.5) * roots.sum() + trace_changes)
     )
 
 
-def _trace_sqrt_changes(roots: np.ndarray, squares: np.ndarray, a: float, b: float) -> np.ndarray:
-    """(n,) tr √(a S² - b uuᵀ) - √a tr S of (k,) roots S and (n, k) squares z²."""
+def _trace_sqrt_changes(
+    roots: Float[np.ndarray, " k"], squares: Float[np.ndarray, "b k"], a: float, b: float
+) -> Float[np.ndarray, " b"]:
+    """Compute tr √(a S² - b uuᵀ) - √a tr S for each image.
+
+    Args:
+        roots: (k,) positive roots S.
+        squares: (b, k) squares z² of the images.
+        a, b: see the module.
+    """
     if not len(roots):
         return np.zeros(len(squares))
     scale = roots.max()
@@ -79,6 +92,6 @@ def _trace_sqrt_changes(roots: np.ndarray, squares: np.ndarray, a: float, b: flo
     weights = (b / a) * squares / roots
     t = np.exp(np.arange(np.log(known.min() * _MIN_T_RATIO), np.log(known.max() * _MAX_T_RATIO) + _LOG_STEP, _LOG_STEP))
     ratios = 1 - weights @ (known[:, None] / (known[:, None] + t))
-    least = t / (known.max() + t)  # as eigenvalues interlace; less is rounding, of which the smallest roots are full
-    beyond = b * (squares @ roots) * (t[-1] * np.exp(_LOG_STEP)) ** -0.5 / (1 - np.exp(-_LOG_STEP / 2))
-    return scale * _LOG_STEP / (2 * np.pi) * (np.log(np.maximum(ratios, least)) @ t**0.5 - beyond)
+    least = t / (known.max() + t)  # a bound, since eigenvalues interlace; the smallest roots are lower by rounding
+    tail = b * (squares @ roots) * (t[-1] * np.exp(_LOG_STEP)) ** -0.5 / (1 - np.exp(-_LOG_STEP / 2))
+    return scale * _LOG_STEP / (2 * np.pi) * (np.log(np.maximum(ratios, least)) @ t**0.5 - tail)

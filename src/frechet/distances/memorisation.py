@@ -1,31 +1,39 @@
-"""Is a generator repeating what it was trained on? Generated images against those it was trained on, and others held out."""
+"""Measures of memorisation: generated images compared with training images and with held-out images."""
 
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float, Float64
 
 from frechet.distances.inception_score import normalize_rows
 from frechet.distances.pairwise import CenteredRows, feature_mean, iter_block_slices, nearest_neighbours
 from frechet.errors import TooFewImagesError
 
-NUM_COMPONENTS, NUM_CELLS, MIN_IMAGES_PER_CELL = (
-    64,
-    3,
-    20,
-)  # of C_T: principal components, cells, generated images in a cell that counts
+# the settings of C_T (Meehan et al. 2020, section 4)
+NUM_COMPONENTS = 64  # principal components
+NUM_CELLS = 3
+MIN_IMAGES_PER_CELL = 20  # cells with as many generated images or fewer are ignored
 
 
-def nearest_cosine_distance(x: np.ndarray, y: np.ndarray) -> float:
-    """The mean over rows of x of the smallest 1 - |cos| to a row of y; rows that sum to 0 are left out.
+def nearest_cosine_distance(x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "m d"]) -> float:
+    """Compute the mean over rows of x of the smallest 1 - |cos| to a row of y (Bai et al. 2021, arXiv:2106.03062).
 
-    MiFID divides the Fréchet distance by it where it is below a threshold (Bai et al. 2021, arXiv:2106.03062).
+    Args:
+        x: (n, d) features. Rows of x and y that sum to 0 are left out, as in the authors' code.
+        y: (m, d) features.
+
+    Returns:
+        A distance in 0..1; small values indicate memorisation.
 
     Raises:
-        TooFewImages: no rows are left of a side.
+        TooFewImagesError: no rows of x or of y are left.
     """
     x, y = (normalize_rows(features[features.sum(axis=1) != 0]) for features in (x, y))
     if not len(x) or not len(y):
-        raise TooFewImagesError("MiFID compares directions of features, and those of one side are zero for every image")
+        raise TooFewImagesError(
+            "MiFID compares directions of features, but the features of one input are zero for every image; expected at least "
+            "one other image"
+        )
     total = sum(
         float((1 - np.abs(x[selected] @ y.T)).min(axis=1).sum()) for selected in iter_block_slices(len(x), len(y))
     )
@@ -33,30 +41,52 @@ def nearest_cosine_distance(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def penalise_distance(distance: float, cosine_distance: float, *, threshold: float = 0.1) -> float:
-    """MiFID: the distance over `cosine_to_nearest` where that is below the threshold."""
+    """Compute MiFID, the Fréchet distance with a penalty for memorisation (Bai et al. 2021, arXiv:2106.03062).
+
+    Args:
+        distance: squared Fréchet distance.
+        cosine_distance: the result of `nearest_cosine_distance`.
+        threshold: largest cosine distance that is penalised.
+
+    Returns:
+        The distance, divided by the cosine distance if that is below the threshold.
+    """
     return distance / (cosine_distance + 1e-14) if cosine_distance < threshold else distance
 
 
-def data_copying_score(train: np.ndarray, held_out: np.ndarray, generated: np.ndarray, *, seed: int = 0) -> float:
-    """C_T: are generated images nearer to the training images than held-out ones are? (Meehan et al. 2020, arXiv:2004.05675).
+def data_copying_score(
+    train: Float[np.ndarray, "r d"],
+    held_out: Float[np.ndarray, "m d"],
+    generated: Float[np.ndarray, "n d"],
+    *,
+    seed: int = 0,
+) -> float:
+    """Compute C_T, which tests for data copying (Meehan et al. 2020, arXiv:2004.05675, section 3).
 
-    A z-score of the Mann-Whitney test in each of three cells of the training images, averaged by the share of held-out images
-    in them, on 64 principal components.
+    The features are projected on 64 principal components, and the training images divided into three cells. In each cell,
+    a Mann-Whitney test compares the distances of generated and of held-out images to their nearest training image. C_T is
+    the mean of its z-scores, weighted by the number of held-out images per cell. Cells with 20 generated images or fewer
+    are ignored.
 
     Args:
-        train, held_out, generated: (n, d) each.
-        seed: of the k-means that makes the cells.
+        train: (r, d) features of training images.
+        held_out: (m, d) features of images that were not used for training.
+        generated: (n, d) features of generated images.
+        seed: seed of the k-means clustering that defines the cells.
 
     Returns:
-        Far below 0 for copies, far above for images unlike the training's.
+        A z-score: far below 0 for copies of the training images, far above 0 for images unlike them.
 
     Raises:
-        TooFewImages: fewer training images than cells, a cell holds no training or held-out image, or none holds 20 generated ones.
+        TooFewImagesError: there are fewer training images than cells, a cell contains no training or no held-out image, or
+            no cell contains more than 20 generated images.
     """
-    from sklearn.cluster import KMeans  # the clustering of those who defined it
+    from sklearn.cluster import KMeans  # the authors' clustering
 
     if len(train) < NUM_CELLS:
-        raise TooFewImagesError(f"C_T divides the training images into {NUM_CELLS} cells; got {len(train)}")
+        raise TooFewImagesError(
+            f"C_T divides the training images into {NUM_CELLS} cells; got {len(train)} training images"
+        )
     train, held_out, generated = _project_on_principal_components(train, held_out, generated)
     cells = KMeans(n_clusters=NUM_CELLS, n_init=10, random_state=seed).fit(train)
     train_cells, held_out_cells, generated_cells = (
@@ -67,20 +97,23 @@ def data_copying_score(train: np.ndarray, held_out: np.ndarray, generated: np.nd
         t, p, q = train[train_cells == cell], held_out[held_out_cells == cell], generated[generated_cells == cell]
         if not len(p) or not len(t):
             raise TooFewImagesError(
-                f"C_T: one of {NUM_CELLS} cells holds {len(p)} held-out and {len(t)} training images; more are needed"
+                f"one of the {NUM_CELLS} cells of C_T contains {len(p)} held-out and {len(t)} training images; expected at "
+                "least one of each. Use more images"
             )
         if len(q) > MIN_IMAGES_PER_CELL:
             scores.append(_mann_whitney_z(p, q, t))
             weights.append(len(p))
     if not scores:
         raise TooFewImagesError(
-            f"C_T needs more than {MIN_IMAGES_PER_CELL} generated images in a cell; got {len(generated)} in all"
+            f"C_T needs more than {MIN_IMAGES_PER_CELL} generated images in at least one cell; got {len(generated)} in total"
         )
     return float(np.average(scores, weights=weights))
 
 
-def _project_on_principal_components(train: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, ...]:
-    """All sides in the coordinates of the training images' first principal components."""
+def _project_on_principal_components(
+    train: Float[np.ndarray, "r d"], *others: Float[np.ndarray, "_ d"]
+) -> tuple[Float[np.ndarray, "_ k"], ...]:
+    """Project features on the first principal components of the training images."""
     if train.shape[1] <= NUM_COMPONENTS:
         return train, *others
     mean = feature_mean(train)
@@ -89,48 +122,62 @@ def _project_on_principal_components(train: np.ndarray, *others: np.ndarray) -> 
     return tuple(((features - mean) @ axes).astype(np.float32) for features in (train, *others))
 
 
-def _mann_whitney_z(held_out: np.ndarray, generated: np.ndarray, train: np.ndarray) -> float:
-    """The Mann-Whitney U of both sides' distances to their nearest training image, as a z-score."""
+def _mann_whitney_z(
+    held_out: Float[np.ndarray, "m d"], generated: Float[np.ndarray, "n d"], train: Float[np.ndarray, "r d"]
+) -> float:
+    """Compute the z-score of a Mann-Whitney test of distances to the nearest training image, with continuity correction.
+
+    U is the number of pairs in which the generated image is further away, and z = (U - nm/2 + ½) / √(nm(n + m + 1)/12), as
+    in the authors' code, whose alternative is that generated images are nearer.
+    """
     from scipy.stats import rankdata
 
-    m, n = len(generated), len(held_out)
-    t = CenteredRows.from_rows(train, feature_mean(train))
-    both = [
-        nearest_neighbours(CenteredRows.from_rows(features, feature_mean(train)), t, 1)[1][:, 0]
+    n, m, center = len(generated), len(held_out), feature_mean(train)
+    t = CenteredRows.from_rows(train, center)
+    squared_distances = [
+        nearest_neighbours(CenteredRows.from_rows(features, center), t, 1)[1][:, 0]
         for features in (generated, held_out)
     ]
-    u = rankdata(np.concatenate(both))[:m].sum() - m * (m + 1) / 2
+    u = rankdata(np.concatenate(squared_distances))[:n].sum() - n * (n + 1) / 2
     return float((u - (n * m / 2 - 0.5)) / np.sqrt(n * m * (n + m + 1) / 12))
 
 
 def feature_likelihood_score(
-    train: np.ndarray, baseline: np.ndarray, held_out: np.ndarray, generated: np.ndarray
+    train: Float[np.ndarray, "r d"],
+    baseline: Float[np.ndarray, "_ d"],
+    held_out: Float[np.ndarray, "m d"],
+    generated: Float[np.ndarray, "n d"],
 ) -> float:
-    """FLS: the likelihood of held-out images under Gaussians about the generated ones (Jiralerspong et al. 2023, arXiv:2302.04440).
+    """Compute FLS, the likelihood of held-out images under Gaussians around generated images (Jiralerspong et al. 2023).
 
-    Each Gaussian's width is fitted to the training images, so that copies of these get narrow ones and say nothing of others.
+    The width of each Gaussian is fitted to the training images, so that Gaussians around copies of these become narrow and
+    do not explain other images (arXiv:2302.04440, section 3).
 
     Args:
-        train, held_out, generated: (n, d) each.
-        baseline: (n, d) further images of the training's kind, which would score 100.
+        train: (r, d) features of training images.
+        baseline: features of further real images, which would score 100.
+        held_out: (m, d) features of images that were not used for training.
+        generated: (n, d) features of generated images.
 
     Returns:
-        100 exp(-2 (nll - nll of the baseline) / d): higher is better.
+        100 exp(-2 (nll - nll of the baseline) / d), where nll is the mean negative log-likelihood; higher is better.
     """
-    everything = np.concatenate([train, baseline, held_out, generated]).astype(np.float64)
-    mean, std = everything.mean(axis=0), everything.std(axis=0, ddof=1)
+    all_rows = np.concatenate([train, baseline, held_out, generated]).astype(np.float64)
+    mean, std = all_rows.mean(axis=0), all_rows.std(axis=0, ddof=1)
     std[std == 0] = 1
     train, baseline, held_out, generated = (
         (features - mean) / std for features in (train, baseline, held_out, generated)
     )
-    found = [
+    of_generated, of_baseline = (
         _mean_log_likelihood(held_out, centers, _fit_log_variances(train, centers)) for centers in (generated, baseline)
-    ]
-    return float(100 * np.exp(2 * (found[0] - found[1]) / train.shape[1]))
+    )
+    return float(100 * np.exp(2 * (of_generated - of_baseline) / train.shape[1]))
 
 
-def _fit_log_variances(points: np.ndarray, centers: np.ndarray, *, steps: int = 100) -> np.ndarray:
-    """(k,) the logarithms of the squared widths under which the points are likely: Adam, as in the authors' code."""
+def _fit_log_variances(
+    points: Float64[np.ndarray, "m d"], centers: Float64[np.ndarray, "n d"], *, steps: int = 100
+) -> Float64[np.ndarray, " n"]:
+    """Fit the log variances of Gaussians by maximum likelihood of the points, with Adam as in the authors' code."""
     squared, d = _pairwise_squared_distances(points, centers), points.shape[1]
     log_variances, momentum, spread = np.zeros(len(centers)), np.zeros(len(centers)), np.zeros(len(centers))
     for step in range(1, steps + 1):
@@ -145,8 +192,10 @@ def _fit_log_variances(points: np.ndarray, centers: np.ndarray, *, steps: int = 
     return log_variances
 
 
-def _mean_log_likelihood(points: np.ndarray, centers: np.ndarray, log_variances: np.ndarray) -> float:
-    """The mean logarithm of the density of points, less a constant."""
+def _mean_log_likelihood(
+    points: Float64[np.ndarray, "m d"], centers: Float64[np.ndarray, "n d"], log_variances: Float64[np.ndarray, " n"]
+) -> float:
+    """Compute the mean log density of the points under a mixture of Gaussians, up to a constant."""
     terms = (
         -0.5 * _pairwise_squared_distances(points, centers) / np.exp(log_variances)
         - points.shape[1] / 2 * log_variances
@@ -154,10 +203,12 @@ def _mean_log_likelihood(points: np.ndarray, centers: np.ndarray, log_variances:
     return float(_logsumexp(terms).mean() - np.log(len(centers)))
 
 
-def _pairwise_squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _pairwise_squared_distances(
+    x: Float64[np.ndarray, "n d"], y: Float64[np.ndarray, "m d"]
+) -> Float64[np.ndarray, "n m"]:
     return np.maximum((x**2).sum(1)[:, None] + (y**2).sum(1) - 2 * x @ y.T, 0)
 
 
-def _logsumexp(terms: np.ndarray) -> np.ndarray:
+def _logsumexp(terms: Float64[np.ndarray, "n m"]) -> Float64[np.ndarray, " n"]:
     largest = terms.max(axis=1)
     return largest + np.log(np.exp(terms - largest[:, None]).sum(axis=1))

@@ -1,11 +1,12 @@
-"""Whether two sets of images may be of one distribution, by permutation; and how far apart parts of one set lie.
+"""A permutation test of the hypothesis that two sets of images have the same distribution.
 
-The statistic is the squared Fréchet distance to second order about the Gaussian of both sets together,
+The statistic is the squared Fréchet distance to second order around the pooled Gaussian of both sets,
 
     t = |δμ|² + ½ Σᵢⱼ Δᵢⱼ² / (λᵢ + λⱼ),   Δ = Vᵀ (Σ₁ - Σ₂) V,   Σ = V diag(λ) Vᵀ,
 
-so that one decomposition serves all permutations. A permutation test is exact for any statistic (Phipson & Smyth 2010, for its
-p-value); since parts of few images lie further apart than t says, t is scaled by a few distances that are computed in full.
+so that one decomposition serves all permutations. A permutation test is exact for any statistic; its p-value is that of
+Phipson & Smyth (2010). Because t underestimates the distance between small sets, distances are estimated by t times a
+factor, which a few exactly computed distances determine.
 """
 
 from __future__ import annotations
@@ -14,21 +15,23 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Float32, Int
 
 from frechet.distances.frechet import COARSE_TOLERANCE, frechet_terms
 from frechet.distances.gaussian import Array, Gaussian, get_namespace, machine_epsilon
 from frechet.distances.transport import inverse_sums
 
 NUM_PERMUTATIONS = 39  # the smallest p-value is 1/40
-NUM_EXACT_DISTANCES = 4  # of them, whose distance is computed in full
+NUM_EXACT_DISTANCES = 4  # permutations whose distance is computed exactly
 
 
 class PermutationTestResult(NamedTuple):
-    """What permutations of the images between both sides say.
+    """Result of a permutation test.
 
     Attributes:
-        p_value: of both sides having one distribution; 1/40 at least.
-        mean, deviation: of the squared distances between the permuted sides, in squared feature units.
+        p_value: p-value of the hypothesis of equal distributions, at least 1/40.
+        mean: mean of the squared distances between permuted sets, in squared feature units.
+        std: standard deviation of these distances, in squared feature units.
     """
 
     p_value: float
@@ -37,27 +40,27 @@ class PermutationTestResult(NamedTuple):
 
 
 class _PooledSample(NamedTuple):
-    """All images, along the axes of their common Gaussian and in units of its deviations, so that single precision is enough.
+    """Images of both sets, whitened by their pooled Gaussian, so that float32 is accurate enough.
 
     Attributes:
-        rows: (n, d) float32, centred; 0 along axes without any spread.
+        rows: (n, d) float32 whitened rows; 0 along axes without variance.
         scatter: (d, d) float32 rowsᵀ rows.
-        spread: (d,) float32 λ.
-        weights: (d, d) float32 λᵢλⱼ / (λᵢ + λⱼ): what Δᵢⱼ² counts in these units.
+        eigenvalues: (d,) float32 λ.
+        weights: (d, d) float32 λᵢλⱼ / (λᵢ + λⱼ), the weight of Δᵢⱼ² for whitened rows.
     """
 
-    rows: Array
-    scatter: Array
-    eigenvalues: Array
-    weights: Array
+    rows: Float32[Array, "n d"]
+    scatter: Float32[Array, "d d"]
+    eigenvalues: Float32[Array, " d"]
+    weights: Float32[Array, "d d"]
 
-    def second_order_distance(self, chosen: np.ndarray) -> float:
-        """t of the chosen images and all others."""
+    def second_order_distance(self, indices: Int[np.ndarray, " m"]) -> float:
+        """Compute the statistic t between the images with these indices and all others."""
         xp = get_namespace(self.rows)
-        part = self.rows[chosen, :]
+        part = self.rows[indices, :]
         n, m = self.rows.shape[0], part.shape[0]
         rest, mean = n - m, xp.mean(part, axis=0)
-        mean_difference = mean * (n / rest)  # the others' mean is -mean m / rest
+        mean_difference = mean * (n / rest)  # the mean of the others is -mean m / rest
         squares = part.T @ part
         delta = squares * (1 / (m - 1) + 1 / (rest - 1)) - self.scatter / (rest - 1)
         delta = delta - (m / (m - 1) - m * m / (rest * (rest - 1))) * mean[:, None] * mean[None, :]
@@ -65,24 +68,29 @@ class _PooledSample(NamedTuple):
 
 
 def permutation_test(
-    p_rows: Array, q_rows: Array, *, seed: int = 0, on_step: Callable[[int, int], None] = lambda *_: None
+    p_rows: Float[Array, "n d"],
+    q_rows: Float[Array, "m d"],
+    *,
+    seed: int = 0,
+    on_step: Callable[[int, int], None] = lambda *_: None,
 ) -> PermutationTestResult:
-    """Compare two sets with random partitions of both together.
+    """Test whether two sets of images have the same distribution, by 39 random permutations of the pooled images.
 
     Args:
-        p_rows, q_rows: (n, d) and (m, d) features of all images of either side.
-        seed: of the permutations.
-        done: called with (steps done, steps in all).
+        p_rows: (n, d) features of all images of the first set, n >= 2.
+        q_rows: (m, d) features of all images of the second set, m >= 2.
+        seed: seed of the permutations.
+        on_step: called with (steps done, total steps).
     """
     rows = get_namespace(p_rows, q_rows).concat([p_rows, q_rows], axis=0)
     pool = _pool_features(rows)
     n, m = rows.shape[0], q_rows.shape[0]
     observed = pool.second_order_distance(np.arange(n - m, n))
     random = np.random.default_rng(seed)
-    found, exact = [], []
+    distances, exact = [], []
     for step in range(NUM_PERMUTATIONS):
         order = random.permutation(n)
-        found.append(pool.second_order_distance(order[:m]))
+        distances.append(pool.second_order_distance(order[:m]))
         if step < NUM_EXACT_DISTANCES:
             exact.append(
                 frechet_terms(
@@ -90,14 +98,16 @@ def permutation_test(
                 ).total
             )
         on_step(step + 1, NUM_PERMUTATIONS)
-    n_as_extreme = sum(value >= observed for value in found)
-    scale = sum(exact) / sum(found[:NUM_EXACT_DISTANCES]) if any(found[:NUM_EXACT_DISTANCES]) else 1.0
+    n_as_extreme = sum(value >= observed for value in distances)
+    scale = sum(exact) / sum(distances[:NUM_EXACT_DISTANCES]) if any(distances[:NUM_EXACT_DISTANCES]) else 1.0
     return PermutationTestResult(
-        (1 + n_as_extreme) / (1 + NUM_PERMUTATIONS), scale * float(np.mean(found)), scale * float(np.std(found, ddof=1))
+        (1 + n_as_extreme) / (1 + NUM_PERMUTATIONS),
+        scale * float(np.mean(distances)),
+        scale * float(np.std(distances, ddof=1)),
     )
 
 
-def _pool_features(rows: Array) -> _PooledSample:
+def _pool_features(rows: Float[Array, "n d"]) -> _PooledSample:
     xp = get_namespace(rows)
     rows = xp.astype(rows, xp.float64)
     rows = rows - xp.mean(rows, axis=0)
@@ -115,6 +125,6 @@ def _pool_features(rows: Array) -> _PooledSample:
     return _PooledSample(rows, rows.T @ rows, xp.astype(eigenvalues, xp.float32), xp.astype(weights, xp.float32))
 
 
-def _fit_gaussian(rows: Array) -> Gaussian:
+def _fit_gaussian(rows: Float[Array, "n d"]) -> Gaussian:
     xp = get_namespace(rows)
     return Gaussian.from_features(xp.astype(rows, xp.float64))

@@ -1,7 +1,8 @@
-"""Who lies within whose neighbourhood: precision, recall, density, coverage, realism, authenticity.
+"""Precision, recall, density, coverage, realism and authenticity: which images are in which neighbourhoods.
 
-A row's ball reaches to its k-th nearest neighbour among its own kind. All figures come from one pass over the distances of the
-two sides; memory is bounded by a block of them, and decisions are those of float64.
+The neighbourhood of an image is a ball that reaches to its k-th nearest neighbour in its own set. All values come from
+one pass over the distances between both sets. Memory is bounded by one block of distances, and decisions are those of
+float64.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool, Float, Float32, Float64, Int
 
 from frechet.distances.pairwise import (
     CenteredRows,
@@ -25,7 +27,12 @@ from frechet.errors import TooFewImagesError
 
 @dataclass(frozen=True)
 class Neighbourhood:
-    """What counts as inside: within the k-th neighbour, on its sphere too (`closed`) or not."""
+    """The definition of a neighbourhood.
+
+    Attributes:
+        k: the ball around an image reaches to its k-th nearest neighbour.
+        closed: whether images at exactly that distance are inside.
+    """
 
     k: int
     closed: bool
@@ -33,71 +40,74 @@ class Neighbourhood:
 
 @dataclass(frozen=True)
 class Membership:
-    """Generated images (n) and reference images (m) in each other's balls.
+    """Which of n generated and m reference images are in each other's neighbourhoods.
 
     Attributes:
-        holders: (n,) how many reference balls hold each generated image.
-        visited: (m,) whether a generated image lies in the ball of each reference image.
-        recalled: (m,) whether each reference image lies in the ball of a generated one.
-        k: of the balls.
+        n_containing: (n,) number of reference neighbourhoods that contain each generated image.
+        covered: (m,) whether the neighbourhood of each reference image contains a generated image.
+        recalled: (m,) whether each reference image is in the neighbourhood of a generated image.
+        k: number of neighbours that defines a neighbourhood.
     """
 
-    n_containing: np.ndarray
-    covered: np.ndarray
-    recalled: np.ndarray
+    n_containing: Int[np.ndarray, " n"]
+    covered: Bool[np.ndarray, " m"]
+    recalled: Bool[np.ndarray, " m"]
     k: int
 
     @property
     def precision(self) -> float:
-        """Share of generated images within a reference ball (Kynkäänniemi et al. 2019, arXiv:1904.06991)."""
+        """Fraction of generated images in a reference neighbourhood (Kynkäänniemi et al. 2019, arXiv:1904.06991)."""
         return float((self.n_containing > 0).mean())
 
     @property
     def recall(self) -> float:
-        """Share of reference images within a generated ball (ibid.)."""
+        """Fraction of reference images in a generated neighbourhood (Kynkäänniemi et al. 2019, arXiv:1904.06991)."""
         return float(self.recalled.mean())
 
     @property
     def density(self) -> float:
-        """Reference balls around a generated image over k, on average (Naeem et al. 2020, arXiv:2002.09797)."""
+        """Mean number of reference neighbourhoods per generated image, over k (Naeem et al. 2020, arXiv:2002.09797)."""
         return float(self.n_containing.mean() / self.k)
 
     @property
     def coverage(self) -> float:
-        """Share of reference images with a generated one in their ball (ibid.)."""
+        """Fraction of reference neighbourhoods with a generated image (Naeem et al. 2020, arXiv:2002.09797)."""
         return float(self.covered.mean())
 
 
 @dataclass(frozen=True)
 class PrdcResult:
-    """What two sets of features are to each other.
+    """Memberships of two sets of images in each other's neighbourhoods.
 
     Attributes:
-        members: what is inside of what, by what counts as inside.
-        realism: (n,) float64, of each generated image: the largest ratio of a reference ball's radius to its distance, over
-            the balls smaller than the median; infinite for a copy (Kynkäänniemi et al. 2019, equation 3). None if not asked for.
+        memberships: the memberships for each definition of a neighbourhood.
+        realism: (n,) realism of each generated image, or None if not requested: the largest ratio of the radius of a
+            reference neighbourhood to the distance of its centre, over the neighbourhoods smaller than the median;
+            infinite for a copy (Kynkäänniemi et al. 2019, arXiv:1904.06991, equation 3).
     """
 
     memberships: dict[Neighbourhood, Membership]
-    realism: np.ndarray | None = None
+    realism: Float64[np.ndarray, " n"] | None = None
 
 
 def compute_prdc(
-    generated: np.ndarray,
-    reference: np.ndarray,
+    generated: Float[np.ndarray, "n d"],
+    reference: Float[np.ndarray, "m d"],
     neighbourhoods: Sequence[Neighbourhood],
     *,
     realism_k: int | None = None,
 ) -> PrdcResult:
-    """Both sets' memberships for each kind of ball.
+    """Compute which images are in which neighbourhoods, from which precision, recall, density and coverage follow.
 
     Args:
-        generated, reference: (n, d) and (m, d) float32 features, n and m more than the largest k.
-        balls: what counts as inside, each time.
-        realism_k: the neighbour that radii of `realism` reach to, if it is asked for.
+        generated: (n, d) features of generated images, n > k.
+        reference: (m, d) features of reference images, m > k.
+        neighbourhoods: definitions of neighbourhoods.
+        realism_k: number of neighbours that defines the radii for the realism; None does not compute it.
 
     Raises:
-        TooFewImages: n or m is not more than the largest k.
+        TooFewImagesError: n or m is not more than the largest k.
+        StatisticsError: squared lengths of the features exceed the range of float32.
     """
     most = max([neighbourhood.k for neighbourhood in neighbourhoods] + ([realism_k] if realism_k else []))
     for name, features in (("generated", generated), ("reference", reference)):
@@ -110,32 +120,37 @@ def compute_prdc(
         )
         for neighbourhood in neighbourhoods
     }
-    small = _small_neighbourhood_radii(other[:, realism_k - 1]) if realism_k else None
+    small = _small_neighbourhoods(other[:, realism_k - 1]) if realism_k else None
     realism = np.zeros(len(x)) if realism_k else None
     for selected, block, error_bound in iter_squared_distances(x, y):
-        for neighbourhood, found in memberships.items():
+        for neighbourhood, membership in memberships.items():
             i, j = _find_inside(block, other[:, neighbourhood.k - 1], error_bound, neighbourhood, x, y, selected)
-            found.n_containing[selected] = np.bincount(i, minlength=len(block))
-            found.covered[j] = True
+            membership.n_containing[selected] = np.bincount(i, minlength=len(block))
+            membership.covered[j] = True
             _, j = _find_inside(
                 block, own[selected, neighbourhood.k - 1, None], error_bound.max(), neighbourhood, x, y, selected
             )
-            found.recalled[j] = True
+            membership.recalled[j] = True
         if realism is not None and small is not None:
             realism[selected] = _largest_ratio(np.where(block > error_bound, block, 0), *small)
     return PrdcResult(memberships, realism)
 
 
-def authenticity(generated: np.ndarray, reference: np.ndarray) -> float:
-    """AuthPct: the per cent of generated images that are no copies (Alaa et al. 2022, arXiv:2102.08921).
+def authenticity(generated: Float[np.ndarray, "n d"], reference: Float[np.ndarray, "m d"]) -> float:
+    """Compute AuthPct, the percentage of generated images that are not copies (Alaa et al. 2022, arXiv:2102.08921).
 
-    One is a copy where it is nearer to its nearest reference image than that is to any other.
+    An image counts as a copy if it is nearer to its nearest reference image than any other reference image is.
 
     Args:
-        generated, reference: (n, d) and (m, d) features, m at least 2.
+        generated: (n, d) features of generated images.
+        reference: (m, d) features of reference images, m >= 2.
 
     Returns:
-        0 to 100.
+        A percentage, 0 to 100.
+
+    Raises:
+        TooFewImagesError: m < 2.
+        StatisticsError: squared lengths of the features exceed the range of float32.
     """
     require_neighbours("reference", len(reference), 1)
     x, y = center_on_reference(generated, reference)
@@ -144,46 +159,72 @@ def authenticity(generated: np.ndarray, reference: np.ndarray) -> float:
     return 100 * float((nearest_reference_distance[indices[:, 0], 0] < distance[:, 0]).mean())
 
 
-def center_on_reference(generated: np.ndarray, reference: np.ndarray) -> tuple[CenteredRows, CenteredRows]:
-    """Both sides about the reference's mean."""
+def center_on_reference(
+    generated: Float[np.ndarray, "n d"], reference: Float[np.ndarray, "m d"]
+) -> tuple[CenteredRows, CenteredRows]:
+    """Prepare both sets for distances, centred on the mean of the reference.
+
+    Raises:
+        StatisticsError: squared lengths of the features exceed the range of float32.
+    """
     center = feature_mean(reference)
     return CenteredRows.from_rows(generated, center), CenteredRows.from_rows(reference, center)
 
 
 def require_neighbours(name: str, n: int, k: int) -> None:
-    """Raises: TooFewImages: n images have no k-th neighbour each."""
+    """Check that each of n images has k neighbours.
+
+    Raises:
+        TooFewImagesError: n <= k.
+    """
     if n <= k:
-        raise TooFewImagesError(f"{n} {name} images have no {k}-th neighbour each: at least {k + 1} are needed")
+        raise TooFewImagesError(f"nearest neighbours with k = {k} need at least {k + 1} {name} images; got {n}")
 
 
 def _find_inside(
-    block: np.ndarray,
-    radii: np.ndarray,
-    error_bound: np.ndarray | float,
+    block: Float32[np.ndarray, "b m"],
+    squared_radii: Float64[np.ndarray, " m"] | Float64[np.ndarray, "b 1"],
+    error_bound: Float32[np.ndarray, " m"] | np.float32,
     neighbourhood: Neighbourhood,
     x: CenteredRows,
     y: CenteredRows,
     selected: slice,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of a block whose squared distance is below a squared radius, (m,) or (b, 1)."""
-    i, j = fast_nonzero(block <= (radii + error_bound).astype(np.float32))
-    limits, slack = (np.broadcast_to(each, block.shape)[i, j] for each in (radii, error_bound))
+) -> tuple[Int[np.ndarray, " p"], Int[np.ndarray, " p"]]:
+    """Find the pairs of a block whose distance is below a radius.
+
+    Args:
+        block: (b, m) squared distances of the selected rows of x to all rows of y.
+        squared_radii: (m,) radii of balls around rows of y, or (b, 1) of balls around the selected rows of x.
+        error_bound: bounds of the errors of the squared distances.
+        neighbourhood: whether balls are closed.
+        x, y: rows.
+        selected: slice of b rows of x.
+
+    Returns:
+        (p,) rows and (p,) columns of the block.
+    """
+    i, j = fast_nonzero(block <= (squared_radii + error_bound).astype(np.float32))
+    limits, slack = (np.broadcast_to(each, block.shape)[i, j] for each in (squared_radii, error_bound))
     uncertain = np.flatnonzero(block[i, j] > limits - slack)
     exact = exact_squared_distances(x, y, i[uncertain] + selected.start, j[uncertain])
     outside = exact > limits[uncertain] if neighbourhood.closed else exact >= limits[uncertain]
     return np.delete(i, uncertain[outside]), np.delete(j, uncertain[outside])
 
 
-def _small_neighbourhood_radii(squared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which balls are smaller than the median, and their squared radii."""
-    kept = np.flatnonzero(squared < np.median(squared))
-    return kept, squared[kept].astype(np.float32)
+def _small_neighbourhoods(
+    squared_radii: Float64[np.ndarray, " m"],
+) -> tuple[Int[np.ndarray, " k"], Float32[np.ndarray, " k"]]:
+    """Return indices and squared radii of the neighbourhoods smaller than the median."""
+    kept = np.flatnonzero(squared_radii < np.median(squared_radii))
+    return kept, squared_radii[kept].astype(np.float32)
 
 
-def _largest_ratio(block: np.ndarray, kept: np.ndarray, squared: np.ndarray) -> np.ndarray:
-    """(b,) the largest radius over distance."""
+def _largest_ratio(
+    block: Float32[np.ndarray, "b m"], kept: Int[np.ndarray, " k"], squared_radii: Float32[np.ndarray, " k"]
+) -> Float64[np.ndarray, " b"]:
+    """Compute, for each row of a block of squared distances, the largest ratio of radius to distance."""
     if not len(kept):
         return np.zeros(len(block))
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = squared / block[:, kept]
+        ratios = squared_radii / block[:, kept]
     return np.sqrt(np.nan_to_num(ratios, nan=1.0, posinf=np.inf).max(axis=1).astype(np.float64))

@@ -58,6 +58,7 @@ def compute_frechet_infinity(inputs: MetricInputs) -> MetricResult:
     """
     generated, reference = inputs.pair
     require_all_features(generated)
+    assert generated.features is not None
     inputs.get_or_compute("covariances", lambda: _require_covariances(generated, reference))
     other = reference.features if reference.features is not None else fit_gaussian(reference)
     return _to_result(frechet_infinity(generated.features, other, seed=generated.seed))
