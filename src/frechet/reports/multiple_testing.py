@@ -58,11 +58,11 @@ def holm_correction(p_values: Sequence[float]) -> list[float]:
 
 
 def compact_letter_display(order: Sequence[int], significant_pairs: Iterable[tuple[int, int]]) -> dict[int, str]:
-    """Letters such that two that share one are not told apart (Piepho 2004, insert and absorb).
+    """Compute letters such that two runs that share one do not differ significantly (Piepho 2004, insert and absorb).
 
     Args:
         order: places, best first; the best bears an a.
-        differing: pairs that are told apart.
+        differing: pairs that differ significantly.
     """
     groups = [frozenset(order)]
     for one, other in significant_pairs:
