@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --maxprocesses 8
 SOURCES := src tests benchmarks examples
 
-.PHONY: demo quick test lint docs bench lock clean
+.PHONY: demo quick test matrix mutation lint docs bench lock clean
 
 # The distance of photographs that are corrupted more and more, without a download.
 demo: .venv/demo
@@ -19,6 +19,14 @@ quick: lint
 # All tests, with their coverage: run it before you submit.
 test: .venv/dev
 	$(PYTEST) --cov
+
+# The core of the tests on every Python, on the lowest allowed versions, and from the wheel.
+matrix: .venv/dev
+	$(BIN)/python scripts/matrix.py
+
+# How many small changes of the code the tests find.
+mutation: .venv/dev
+	$(BIN)/python scripts/mutation.py
 
 lint: .venv/dev
 	$(BIN)/ruff check $(SOURCES)
