@@ -169,7 +169,7 @@ def test_the_proxy_is_taken_from_the_environment(tmp_path):
     assert code == 2
     assert "Connection refused" in err
     assert " bytes" not in err, "a server that was never reached returned nothing to count"
-    assert "Fetch https://github.com/" in err
+    assert "https://github.com/" in err
 
 
 def test_verify_distinguishes_the_published_file_from_others(tmp_path):

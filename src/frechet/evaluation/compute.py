@@ -57,7 +57,7 @@ def score_statistics(
         MismatchError: the statistics were computed with different extractors, layers, weights, preprocessing or precision.
         RequestError: an unknown metric, or none that can be computed.
 
-    Example:
+    Examples:
         >>> import numpy as np, frechet
         >>> x, y = np.random.default_rng(0).normal(size=(2, 500, 8)).astype("float32")
         >>> generated, reference = (frechet.collect(each, features=True) for each in (x, y + 1))

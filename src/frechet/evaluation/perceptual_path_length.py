@@ -71,7 +71,7 @@ def perceptual_path_length(
 
     Source: Karras et al. 2019, arXiv:1812.04948, equation 2.
 
-    Example:
+    Examples:
         >>> import numpy as np, frechet
         >>> def distance(x, y):
         ...     return ((x - y) ** 2).sum(axis=1)

@@ -62,8 +62,9 @@ def score(request: ScoreRequest) -> Scores:
         features: whether inputs other than statistics are floating-point features (n, d): an array, an .npy, or an .npz
             with `features`, `feats` or `arr_0`.
         progress: called with (stage, images done, images in all).
-        extractor, dims, preprocessing, weights, backend, device, precision, batch_size, workers, num_images, cache, seed,
-            on_bad_image, work_dir, engine, ray_address: see `frechet.execution.settings.Settings`.
+        extractor, dims, preprocessing, weights, backend, device, precision: see `frechet.execution.settings.Settings`.
+        batch_size, workers, num_images, cache, seed, on_bad_image, work_dir, engine, ray_address: see
+            `frechet.execution.settings.Settings`.
 
     Returns:
         Scores keyed by metric. `unavailable` maps each metric that could not be computed to the reason.
@@ -72,7 +73,7 @@ def score(request: ScoreRequest) -> Scores:
         RequestError: the arguments are invalid; nothing was computed.
         RunError: an image could not be decoded, or the network returned NaN or infinity.
 
-    Example:
+    Examples:
         >>> import numpy as np, frechet
         >>> x, y = np.random.default_rng(0).normal(size=(2, 500, 8)).astype("float32")
         >>> scores = frechet.score(x, y + 1, metrics=["fd", "mmd"], features=True)
@@ -103,7 +104,7 @@ def fd(request: ScoreRequest) -> Score:
 
     Source: Dowson & Landau 1982, equation 4, for Gaussians fitted to the features.
 
-    Example:
+    Examples:
         >>> import numpy as np, frechet
         >>> x, y = np.random.default_rng(0).normal(size=(2, 500, 8)).astype("float32")
         >>> round(float(frechet.fd(x, y + 1, features=True)))
@@ -271,7 +272,7 @@ def influence(request: ScoreRequest) -> ImageInfluence:
     Raises:
         RequestError: no reference, or the generated input is statistics without the features of every image.
 
-    Example:
+    Examples:
         >>> import numpy as np, frechet
         >>> x, y = np.random.default_rng(0).normal(size=(2, 100, 4)).astype("float32")
         >>> x[7] += 10  # an outlier
@@ -317,7 +318,7 @@ def collect(request: CollectRequest) -> FeatureStatistics:
         RequestError: the arguments are invalid, or the input already holds statistics.
         RunError: an image could not be decoded, or the network returned NaN or infinity.
 
-    Example:
+    Examples:
         >>> import numpy as np, frechet
         >>> frechet.collect(np.ones((10, 4), "float32"), features=True).n
         10

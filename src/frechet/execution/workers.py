@@ -18,7 +18,6 @@ from typing import Any, Protocol, TypeVar
 
 import frechet.errors
 from frechet._internal.cpu import process_cpu_count
-from frechet._internal.remote_files import is_url
 from frechet.errors import FrechetError, MismatchError, RequestError, RunError, UnreachableError
 from frechet.execution.chunks import Chunk, Partition, read_chunk, write_chunk
 from frechet.execution.reduce import build_small_chunks, merge_small_chunks
@@ -257,15 +256,17 @@ def _require_reachable(channel: Channel) -> Iterator[None]:
 
 
 def _digest_partition(partition: Partition) -> str:
-    """Digest the number of images and the absolute labels of the first and last image of each chunk."""
+    """Digest the number of images, and where the first and last image of each chunk are."""
     digest = hashlib.sha256(f"{len(partition.source)} {len(partition.source_indices)}".encode())
     for chunk_index in range(len(partition)):
         images = partition.chunk_range(chunk_index)
-        labels = partition.get_labels([images[0], images[-1]])
-        digest.update("\n".join(map(_make_absolute, labels)).encode("utf-8", "surrogateescape"))
+        for index in (images[0], images[-1]):
+            digest.update(_locate(partition, index).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
-def _make_absolute(label: str) -> str:
-    """Make the path in a label absolute: workers open the absolute path, so their labels start with it."""
-    return label if is_url(label) else os.path.abspath(label)  # noqa: PTH100, resolve() would follow links
+def _locate(partition: Partition, index: int) -> str:
+    source, source_index = partition.source, partition.source_indices[index]
+    path, url = source.locate(source_index)
+    file = os.path.abspath(path) if path else url  # noqa: PTH100, resolve() would follow links
+    return f"{file} {source.get_member_name(source_index)} {source_index}\n"

@@ -59,7 +59,7 @@ class ImageMetric(Metric):
         MismatchError: the reference has another extractor, layer, preprocessing, precision or other weights.
         WeightsError: the weights are missing or damaged.
 
-    Example:
+    Examples:
         >>> metric = ImageMetric(metrics=["kid", "precision"], extractor="efficientnet-lite0")
         >>> images = torch.randint(0, 256, (2, 8, 3, 32, 32), dtype=torch.uint8)
         >>> metric.update(images[0])
@@ -363,7 +363,7 @@ class FID(_SingleMetric):
     Raises:
         RequestError, MismatchError, WeightsError: as in `ImageMetric`.
 
-    Example:
+    Examples:
         >>> fid = FID(extractor="efficientnet-lite0")
         >>> images = torch.randint(0, 256, (2, 8, 3, 32, 32), dtype=torch.uint8)
         >>> fid.update(images[0])

@@ -96,7 +96,7 @@ class ImageLoss(ImageFeatures):
                 different images the second time, another number of images, or images without a gradient.
             TooFewImagesError: there are fewer than two images over all ranks.
 
-        Example:
+        Examples:
             >>> loss = FIDLoss(torch.rand(8, 3, 32, 32), extractor="efficientnet-lite0")
             >>> images = torch.rand(6, 3, 32, 32, requires_grad=True)
             >>> value = loss.backward_in_microbatches(lambda start, stop: images[start:stop], 6, size=2)
@@ -161,7 +161,7 @@ class FIDLoss(ImageLoss):
         MismatchError: the reference has another extractor, layer, preprocessing, precision or other weights.
         WeightsError: the weights are missing or damaged.
 
-    Example:
+    Examples:
         >>> loss = FIDLoss(torch.rand(8, 3, 32, 32), extractor="efficientnet-lite0")
         >>> images = torch.rand(4, 3, 32, 32, requires_grad=True)
         >>> loss(images).backward()
@@ -201,7 +201,7 @@ class KIDLoss(ImageLoss):
         MismatchError: the reference has another extractor, layer, preprocessing, precision or other weights.
         WeightsError: the weights are missing or damaged.
 
-    Example:
+    Examples:
         >>> loss = KIDLoss(torch.rand(8, 3, 32, 32), extractor="efficientnet-lite0")
         >>> loss(torch.rand(4, 3, 32, 32)).shape
         torch.Size([])
@@ -234,7 +234,7 @@ class ISLoss(ImageLoss):
         RequestError: the name is unknown.
         WeightsError: the weights are missing, damaged or have no classifier.
 
-    Example:
+    Examples:
         >>> loss = ISLoss(extractor="efficientnet-lite0")
         >>> -10 < loss(torch.rand(4, 3, 32, 32)) <= -1
         tensor(True)

@@ -36,7 +36,7 @@ def frechet_distance(x: torch.Tensor, y: torch.Tensor | Gaussian) -> torch.Tenso
         MismatchError: x and y differ in d.
         TooFewImagesError: x or y has fewer than two rows.
 
-    Example:
+    Examples:
         >>> x = torch.randn(10, 4, requires_grad=True)
         >>> frechet_distance(x, torch.randn(20, 4)).backward()
         >>> x.grad.shape

@@ -37,7 +37,7 @@ class ImageFeatures(torch.nn.Module):
         RequestError: a name is unknown, or `value_range` is not an increasing pair of numbers.
         WeightsError: the weights are missing or damaged.
 
-    Example:
+    Examples:
         >>> extractor = ImageFeatures(extractor="efficientnet-lite0")
         >>> extractor.features(torch.rand(2, 3, 64, 64)).shape
         torch.Size([2, 1280])

@@ -50,7 +50,7 @@ def register_metric(name: str, metric: Metric) -> None:
     Raises:
         RequestError: the name is invalid or taken, or `metric` is not a `Metric`.
 
-    Example:
+    Examples:
         >>> def compute_shift(inputs: MetricInputs) -> MetricResult:
         ...     generated, reference = inputs.pair
         ...     return MetricResult(value=float(abs(generated.mean - reference.mean).max()))

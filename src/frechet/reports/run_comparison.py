@@ -100,7 +100,7 @@ def compare_runs(runs: Mapping[str, Scores] | Sequence[str | os.PathLike[str] | 
             ``frechet score``.
         MismatchError: the runs differ in extractor, layer, weights, preprocessing or precision.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import frechet
         >>> random = np.random.default_rng(0)
