@@ -1,10 +1,10 @@
-"""A run that is killed again and again, with a real network: what it kept, and whether it ends with the same bits.
+"""Kill a run with a real network again and again, and check what it keeps and whether its result is bit-identical.
 
     python benchmarks/kills.py IMAGES.zip [--kills 20] [--seed 7] [--output FILE]
 
-`frechet stats` with EfficientNet-Lite0 and a work-dir gets SIGKILL at a random moment of its life, each life continuing the one
-before, and is then left to end. Beside it, the same command that nobody disturbs. A finished part is computed again only if its file
-is written again, so files are told apart by inode and time.
+`frechet stats` with EfficientNet-Lite0 and a work directory gets SIGKILL at random times; each run resumes the one before, and the
+last one is not killed. The result is compared with that of an undisturbed run. A finished chunk was computed again only if its
+file was written again, which is detected by inode and modification time.
 """
 
 import argparse
@@ -26,25 +26,25 @@ def start_run(images, out, work_dir):
 
 
 def list_finished_chunks(work_dir):
-    """Name of each finished part -> (inode, time of writing)."""
+    """Return {file name of each finished chunk: (inode, modification time)}."""
     return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in work_dir.glob("images/chunk-*.npz")}
 
 
 def run_with_kills(images, directory, max_seconds, kills, seed):
-    """One row a killed life and one of the last: seconds it had, parts finished by its end, finished parts written again."""
+    """Return a row for each attempt: its seconds, the chunks finished by its end, and finished chunks written again."""
     rng, finished_chunks, rows = random.Random(seed), {}, []
     while True:
         process = start_run(images, directory / "killed.npz", directory / "killed")
         lifetime = rng.uniform(0, max_seconds)
-        started = time.perf_counter()
+        start = time.perf_counter()
         if len(rows) < kills:
             time.sleep(lifetime)
             process.kill()
         status = process.wait()
         now = list_finished_chunks(directory / "killed")
-        n_rewritten = sum(now.get(name) != mark for name, mark in finished_chunks.items())
+        n_rewritten = sum(now.get(name) != written for name, written in finished_chunks.items())
         rows.append(
-            {"seconds": round(time.perf_counter() - started, 2), "finished": len(now), "written_again": n_rewritten}
+            {"seconds": round(time.perf_counter() - start, 2), "finished": len(now), "written_again": n_rewritten}
         )
         print(rows[-1], file=sys.stderr, flush=True)
         if status == 0:
@@ -55,8 +55,8 @@ def run_with_kills(images, directory, max_seconds, kills, seed):
 
 
 def compare_arrays(one, other):
-    with np.load(one) as found, np.load(other) as expected:
-        return {name: bool(np.array_equal(found[name], expected[name])) for name in expected}
+    with np.load(one) as actual, np.load(other) as expected:
+        return {name: bool(np.array_equal(actual[name], expected[name])) for name in expected}
 
 
 def main():
@@ -77,12 +77,12 @@ def main():
     result = {
         "machine": describe_machine("frechet", "numpy", "openvino", "pillow"),
         "undisturbed_seconds": round(elapsed, 2),
-        "parts": rows[-1]["finished"],
+        "chunks": rows[-1]["finished"],
         "kills": len(rows) - 1,
-        "kills_before_all_parts_were_finished": sum(row["finished"] < rows[-1]["finished"] for row in rows[:-1]),
-        "finished_parts_written_again": sum(row["written_again"] for row in rows),
-        "arrays_of_the_same_bits": same,
-        "lives": rows,
+        "kills_before_all_chunks_were_finished": sum(row["finished"] < rows[-1]["finished"] for row in rows[:-1]),
+        "finished_chunks_written_again": sum(row["written_again"] for row in rows),
+        "bit_identical_arrays": same,
+        "attempts": rows,
     }
     write_result(result, args.output)
 
