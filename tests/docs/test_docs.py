@@ -125,7 +125,7 @@ def desk(tmp_path_factory, weights_with_head):
     """A folder with the images and statistics that the pages use, and an environment with seeded weights."""
     folder = tmp_path_factory.mktemp("desk")
     for seed, name in enumerate(("samples", "reference", "other-samples", "photos")):
-        make_image_folder(folder / name, 6, seed=seed, size=(20, 24))
+        make_image_folder(folder / name, 10, seed=seed, size=(20, 24))  # torch-fidelity makes 10 splits
     files = sorted((folder / "samples").iterdir())
     np.savez(folder / "samples.npz", arr_0=np.stack([np.asarray(Image.open(path)) for path in files]))
     for side in ("samples", "reference"):
