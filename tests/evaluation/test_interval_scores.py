@@ -72,7 +72,11 @@ def test_too_few_stored_rows_give_no_interval(count):
         frechet.score(replace(full, rows=rows, indices=indices), y)["fd"]
         for rows, indices in ((full.rows[:count], full.indices[:count]), (None, None))
     )
-    assert few.interval_method == none.interval_method == "analytic, assuming Gaussian features (generated), analytic (reference)"
+    assert (
+        few.interval_method
+        == none.interval_method
+        == "analytic, assuming Gaussian features (generated), analytic (reference)"
+    )
     assert few.interval_95 == none.interval_95
     assert few.corrected_value == none.corrected_value
 

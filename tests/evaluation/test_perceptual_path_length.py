@@ -103,7 +103,11 @@ def test_images_of_another_size_and_eight_bits():
         ({"num_samples": 1}, RequestError, "num_samples is 1"),
         ({"size": 2.5}, RequestError, "latent_size is 2.5"),
         ({"epsilon": 0}, RequestError, "epsilon is 0"),
-        ({"interpolation": "cubic"}, RequestError, "unknown interpolation 'cubic'; expected one of lerp, slerp_any, slerp_unit"),
+        (
+            {"interpolation": "cubic"},
+            RequestError,
+            "unknown interpolation 'cubic'; expected one of lerp, slerp_any, slerp_unit",
+        ),
         ({"precision": "bfloat16"}, RequestError, "no use for precision"),
         ({"generator": lambda z: np.zeros((len(z), 3, 4, 4))}, SourceError, r"float64 of shape \(500, 3, 4, 4\)"),
         ({"generator": lambda z: np.zeros((0, 4, 4, 3))}, SourceError, r"float64 of shape \(0, 4, 4, 3\)"),
