@@ -16,8 +16,11 @@ import lmdb
 import numpy as np
 import pytest
 from PIL import Image
+from toy import TOY
 
+import frechet
 from frechet.errors import RequestError
+from frechet.execution.settings import Settings
 from frechet.images.sources.folder import FolderSource
 from frechet.images.sources.generator import GeneratorSource
 from frechet.images.sources.registry import open_source
@@ -231,3 +234,16 @@ def test_classes_are_read_from_a_url_with_a_user_name(tmp_path):
         with pytest.raises(RequestError, match="has no class") as caught:
             open_source(f"{url}/{make_tar(tmp_path / 'c.tar', ['0.png', '1.png']).name}").get_class_names([0])
         assert "secret" not in str(caught.value)
+
+
+def test_scores_per_class_are_the_same_from_a_url_with_a_user_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(Settings, "load", lambda *_: TOY)
+    random = np.random.default_rng(0)
+    for name in ("a.npz", "b.npz"):
+        images = random.integers(0, 256, (40, 4, 4, 3), np.uint8)
+        np.savez(tmp_path / name, arr_0=images, arr_1=np.arange(40) % 2)
+    local = frechet.score(tmp_path / "a.npz", tmp_path / "b.npz", metrics=["fid"], per_class=True, interval="none")
+    with serve(tmp_path) as url:
+        remote = frechet.score(f"{url}/a.npz", f"{url}/b.npz", metrics=["fid"], per_class=True, interval="none")
+    assert set(remote["fid"].per_class) == {"0", "1"}
+    assert remote["fid"].per_class == local["fid"].per_class

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import frechet
 from frechet._internal import registry as registry_module
 from frechet.errors import RequestError
 from frechet.preprocessing import resize
@@ -35,6 +36,15 @@ def test_a_preprocessing_can_be_registered(unchanged_table):
     register_preprocessing("halved", HALVED)
     assert PREPROCESSINGS["halved"] is HALVED
     assert registered_preprocessings() == ("halved",)
+
+
+def test_every_extractor_accepts_a_registered_preprocessing(unchanged_table, folder):
+    with pytest.raises(RequestError, match="halved"):
+        frechet.collect(folder, extractor="efficientnet-lite0", preprocessing="halved")
+    register_preprocessing("halved", HALVED)
+    halved = frechet.collect(folder, extractor="efficientnet-lite0", preprocessing="halved")
+    assert halved.spec.preprocessing == "halved"
+    assert not np.allclose(halved.mean, frechet.collect(folder, extractor="efficientnet-lite0").mean)
 
 
 @pytest.mark.parametrize(

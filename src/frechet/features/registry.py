@@ -14,6 +14,7 @@ from frechet.features.ops_model import OpsModel
 from frechet.features.spec import FeatureSpec
 from frechet.features.whole_models import TransformersModel
 from frechet.networks import efficientnet_lite, inception, vgg
+from frechet.preprocessing.registry import registered_preprocessings
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 
@@ -279,7 +280,8 @@ def build_spec(
     validate_choice(name, EXTRACTORS, "extractor")
     extractor = EXTRACTORS[name]
     preprocessing = preprocessing or extractor.preprocessings[0]
-    validate_choice(preprocessing, extractor.preprocessings, f"preprocessing of {name}")
+    choices = (*extractor.preprocessings, *registered_preprocessings())
+    validate_choice(preprocessing, choices, f"preprocessing of {name}")
     validate_choice(precision, PRECISIONS, "precision")
     return FeatureSpec(
         extractor=name, layer=resolve_layer(extractor, dims), preprocessing=preprocessing, precision=precision

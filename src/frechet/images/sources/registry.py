@@ -7,11 +7,10 @@ import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from frechet._internal.remote_files import RemoteFile, is_url, redact_url
 from frechet.errors import SourceError
-from frechet.images.image import ImageSource
+from frechet.images.image import ImagesLike, ImageSource
 from frechet.images.sources.files import EXTENSIONS
 from frechet.images.sources.memory import open_objects
 from frechet.images.sources.sharded import ShardedSource, expand_pattern, is_pattern
@@ -35,7 +34,7 @@ _SOURCES = {
 _MAX_OPEN_THREADS = 16  # for shards
 
 
-def open_source(images: Any) -> ImageSource:
+def open_source(images: ImagesLike) -> ImageSource:
     """Open anything that images can be read from.
 
     Args:
