@@ -1,4 +1,4 @@
-"""Which of many estimates differ by more than noise."""
+"""Tests of many differences between estimates at once."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 
 
 class Estimate(NamedTuple):
-    """A number and what is known of its error.
+    """An estimate and what is known about its error.
 
     Attributes:
-        value: without bias, as far as that could be removed.
-        variances: what its own images and what the reference's add to its squared standard error.
-        groups: (g,) the reference's part over groups of its images, whose sample variance is about the second of
-            `variances`; None where it is not known.
+        value: the estimate, bias-corrected if possible.
+        variance_components: contributions of its own images and of the reference images to its squared standard error.
+        groups: means of the reference's influence over groups of its images, whose sample variance is about the second
+            variance component; None if unknown.
     """
 
     value: float
@@ -25,10 +25,14 @@ class Estimate(NamedTuple):
 
 
 def standard_error_of_difference(one: Estimate, other: Estimate, *, shared_reference: bool) -> float:
-    """Standard error of the difference of two estimates; where they share a reference, only what it does not do to both.
+    """Compute the standard error of the difference between two estimates.
 
-    What the two have in common is known by the groups. Without these nothing is taken to be in common, which is too
-    careful, except where a reference known as a Gaussian alone adds nothing to either.
+    Errors due to a shared reference cancel in part; how far is estimated from the groups. Without groups, no cancellation is
+    assumed, which is conservative, except for a reference known only as a Gaussian, which does not contribute to either.
+
+    Args:
+        one, other: the estimates.
+        shared_reference: whether both were computed with the same reference images.
     """
     reference = one.variance_components[1] + other.variance_components[1]
     if (
@@ -42,14 +46,17 @@ def standard_error_of_difference(one: Estimate, other: Estimate, *, shared_refer
 
 
 def two_sided_p_value(difference: float, standard_error: float) -> float:
-    """The chance of a difference at least that large between equals, if its error is Gaussian."""
+    """Compute the p-value of a difference with a Gaussian error, for the hypothesis that there is none."""
     if not standard_error:
         return 1.0 if difference == 0 else 0.0
     return math.erfc(abs(difference) / standard_error / math.sqrt(2))
 
 
 def holm_correction(p_values: Sequence[float]) -> list[float]:
-    """p-values adjusted for their number, in the same order (Holm 1979): the family errs with at most the level."""
+    """Adjust p-values for multiple testing, in the same order (Holm 1979).
+
+    Rejecting adjusted p-values of at most α keeps the probability of any false rejection at most α.
+    """
     adjusted, highest = [0.0] * len(p_values), 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
         highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
@@ -58,14 +65,17 @@ def holm_correction(p_values: Sequence[float]) -> list[float]:
 
 
 def compact_letter_display(order: Sequence[int], significant_pairs: Iterable[tuple[int, int]]) -> dict[int, str]:
-    """Compute letters such that two runs that share one do not differ significantly (Piepho 2004, insert and absorb).
+    """Assign letters such that two items share a letter if they do not differ significantly (Piepho 2004).
 
     Args:
-        order: places, best first; the best bears an a.
-        differing: pairs that differ significantly.
+        order: indices of the items, best first; the best gets the letter a.
+        significant_pairs: pairs of indices that differ significantly.
+
+    Returns:
+        The letters of each item by its index.
     """
     groups = [frozenset(order)]
-    for one, other in significant_pairs:
+    for one, other in significant_pairs:  # "insert and absorb"
         split = [part for group in groups for part in _split_group(group, one, other)]
         groups = [group for group in dict.fromkeys(split) if not any(group < larger for larger in split)]
     rank = {index: i for i, index in enumerate(order)}
@@ -78,6 +88,6 @@ def _split_group(group: frozenset[int], one: int, other: int) -> list[frozenset[
 
 
 def _format_letter(number: int) -> str:
-    """a ... z, then a1 ... z1, a2 ..."""
+    """Return a ... z, then a1 ... z1, a2 ..."""
     turn, index = divmod(number, 26)
     return chr(ord("a") + index) + (str(turn) if turn else "")
