@@ -236,14 +236,24 @@ def test_classes_are_read_from_a_url_with_a_user_name(tmp_path):
         assert "secret" not in str(caught.value)
 
 
-def test_scores_per_class_are_the_same_from_a_url_with_a_user_name(tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", ["npz", "zip"])
+def test_scores_per_class_are_the_same_from_a_url_with_a_user_name(tmp_path, monkeypatch, kind):
+    """An .npz of images is read from any file system except HTTP, where .npz files are statistics."""
     monkeypatch.setattr(Settings, "load", lambda *_: TOY)
     random = np.random.default_rng(0)
-    for name in ("a.npz", "b.npz"):
+    for name in "ab":
         images = random.integers(0, 256, (40, 4, 4, 3), np.uint8)
-        np.savez(tmp_path / name, arr_0=images, arr_1=np.arange(40) % 2)
-    local = frechet.score(tmp_path / "a.npz", tmp_path / "b.npz", metrics=["fid"], per_class=True, interval="none")
+        if kind == "npz":
+            np.savez(tmp_path / f"{name}.npz", arr_0=images, arr_1=np.arange(40) % 2)
+        else:
+            make_zip(tmp_path / f"{name}.zip", [f"{index % 2}/{index:02d}.png" for index in range(40)])
+    options = {"metrics": ["fid"], "per_class": True, "interval": "none"}
+    local = frechet.score(tmp_path / f"a.{kind}", tmp_path / f"b.{kind}", **options)
     with serve(tmp_path) as url:
-        remote = frechet.score(f"{url}/a.npz", f"{url}/b.npz", metrics=["fid"], per_class=True, interval="none")
+        if kind == "npz":
+            url = f"memory://me:secret@{tmp_path.name}"
+            fsspec.filesystem("memory").put(f"{tmp_path}/", url, recursive=True)
+        remote = frechet.score(f"{url}/a.{kind}", f"{url}/b.{kind}", **options)
     assert set(remote["fid"].per_class) == {"0", "1"}
     assert remote["fid"].per_class == local["fid"].per_class
+    assert "secret" not in repr(remote)
