@@ -54,11 +54,11 @@ def test_logits_and_the_spatial_tap_are_the_peers(weights_with_head, golden, bac
 
 
 def test_logits_need_their_layer(weights):
-    with pytest.raises(WeightsError, match=r"has no fc\.weight"):
+    with pytest.raises(WeightsError, match=r"fc\.weight .* Pass weights"):
         frechet.collect(make_tiles("skimage/data/astronaut.png", 2), dims=1008, weights=weights)
 
 
-def test_the_conventions_differ_by_more_than_the_tolerance(golden):
+def test_preprocessings_differ_by_more_than_the_tolerance(golden):
     one, other = golden["pytorch_fid_2048"], golden["torch_fidelity_2048"]
     assert np.abs(one - other).max() > 1e-3 * np.abs(one).max()
 
@@ -90,7 +90,7 @@ def test_kit_small_images(weights, dims):
 
 @needs_kit
 @pytest.mark.parametrize("preprocessing", KIT_SMALL)
-def test_kit_small_images_in_other_conventions(weights, preprocessing):
+def test_kit_small_images_with_other_preprocessing(weights, preprocessing):
     score = frechet.fid(KIT / "cifar_a", KIT / "cifar_b", preprocessing=preprocessing, weights=weights)
     assert float(score) == pytest.approx(KIT_SMALL[preprocessing], rel=1e-5)
 
@@ -119,7 +119,7 @@ def test_kit_features_of_photographs(weights, preprocessing, dims):
 @needs_kit
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_kit_logits_and_spatial_tap(weights_with_head, backend):
-    settings = {"convention": "tensorflow", "weights": weights_with_head, "backend": backend}
+    settings = {"preprocessing": "tensorflow", "weights": weights_with_head, "backend": backend}
     with np.load(KIT / "golden.npz") as archive:
         logits, spatial = archive["torch_fidelity_photos_logits_unbiased"], archive["adm_spatial_cifar_a_first8"]
     assert_close(frechet.collect(KIT / "photos", dims=1008, **settings).rows, logits)
@@ -143,7 +143,7 @@ def test_kit_metrics_of_one_pass(weights_with_head):
     extractor = settings.load(extra_layers=["logits"])
     keep = {"features": True, "logits": True}
     sides = [
-        collect_layer_statistics(open_source(KIT / name), settings, extractor, keep=keep)
+        collect_layer_statistics(open_source(KIT / name), settings, extractor, keep_all_by_layer=keep)
         for name in ("cifar_a", "cifar_b")
     ]
     names = ["is@torch-fidelity", "precision@torch-fidelity", "recall@torch-fidelity"]
@@ -152,7 +152,7 @@ def test_kit_metrics_of_one_pass(weights_with_head):
     assert found["is@torch-fidelity"].std == pytest.approx(KIT_IS[1], abs=1e-6)
     assert {key: found[f"{key}@prdc"].value for key in KIT_PRDC} == pytest.approx(KIT_PRDC, abs=1e-12)
     rows = [side["features"].features for side in sides]
-    kid = kid_over_subsets(*rows, subsets=50, size=100, seed=2020)
+    kid = kid_over_subsets(*rows, subsets=50, subset_size=100, seed=2020)
     assert (kid.value, kid.std) == pytest.approx(KIT_KID, abs=1e-5)
 
 

@@ -170,8 +170,8 @@ def test_image_options_are_rejected_for_features(sides):
     assert frechet.score(*sides, features=True, dims=64)["fid"].label == "FID-64"
     for wishes, message in (
         ({"dims": 192}, "layer is 192, but the generated statistics"),
-        ({"weights": "w.pth"}, "^--weights w.pth is of images"),
-        ({"num_images": 5}, "^--num-images 5 is of images"),
+        ({"weights": "w.pth"}, "^--weights w.pth .* applies to images"),
+        ({"num_images": 5}, "^--num-images 5 .* applies to images"),
         ({"extractor": "efficientnet-lite0"}, "has 64 features an image; efficientnet-lite0 gives 1280"),
     ):
         with pytest.raises(RequestError, match=message):

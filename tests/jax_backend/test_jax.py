@@ -222,7 +222,7 @@ def test_mixed_sizes_are_resized_on_the_host(toy_options):
     found = fj.to_statistics(fj.collect([images], apply, params))
     expected = frechet.collect(images, **toy_options)
     np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-4, atol=1e-6)
-    with pytest.raises(RequestError, match="take the images"):
+    with pytest.raises(RequestError, match="pass only the images"):
         fj.collect([[noise(3), np.arange(3)]], TOY, MIX)
 
 
@@ -275,7 +275,7 @@ def test_values_out_of_range_are_rejected_or_nan():
 
 
 def test_statistics_of_one_image_are_rejected():
-    with pytest.raises(TooFewImagesError, match="1 were gathered"):
+    with pytest.raises(TooFewImagesError, match="1 were collected"):
         fj.to_statistics(fj.collect([noise(1)], TOY, MIX))
 
 

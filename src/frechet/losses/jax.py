@@ -50,21 +50,6 @@ __all__ = [
 FeatureFn = jax.tree_util.Partial  # a Network bound to its params: images (n, h, w, 3) -> features (n, d)
 
 
-def _unflatten_gaussian(covariance_eps: float, arrays: tuple[Any, ...]) -> Gaussian:
-    """Rebuild a Gaussian without its constructor, because JAX also unflattens placeholders, which are not arrays."""
-    gaussian = object.__new__(Gaussian)
-    mean, covariance, factor = arrays
-    vars(gaussian).update(mean=mean, covariance=covariance, factor=factor, covariance_eps=covariance_eps)
-    return gaussian
-
-
-jax.tree_util.register_pytree_node(
-    Gaussian,
-    lambda gaussian: ((gaussian.mean, gaussian.covariance, gaussian.factor), gaussian.covariance_eps),
-    _unflatten_gaussian,
-)
-
-
 @dataclass(frozen=True)
 class Reference:
     """A reference and the network whose features it consists of, as a pytree.

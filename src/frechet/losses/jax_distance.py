@@ -19,7 +19,20 @@ from frechet.distances.transport import (
     squared_frechet_distance,
 )
 
-jax.tree_util.register_dataclass(Gaussian, ["mean", "covariance", "factor"], ["covariance_eps"])
+
+def _unflatten_gaussian(covariance_eps: float, arrays: tuple[Any, ...]) -> Gaussian:
+    """Rebuild a Gaussian without its constructor, because JAX also unflattens placeholders, which are not arrays."""
+    gaussian = object.__new__(Gaussian)
+    mean, covariance, factor = arrays
+    vars(gaussian).update(mean=mean, covariance=covariance, factor=factor, covariance_eps=covariance_eps)
+    return gaussian
+
+
+jax.tree_util.register_pytree_node(
+    Gaussian,
+    lambda gaussian: ((gaussian.mean, gaussian.covariance, gaussian.factor), gaussian.covariance_eps),
+    _unflatten_gaussian,
+)
 
 
 @jax.custom_vjp
