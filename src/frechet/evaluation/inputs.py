@@ -227,7 +227,8 @@ def require_consistent_options(inputs: Mapping[str, FeatureStatistics], settings
             recorded = getattr(data.spec, what) or (guess_spec(data.dims).layer if what == "layer" else None)
             if recorded not in (None, value):
                 raise MismatchError(
-                    f"{what} is {value}, but the {name} statistics {data.label} were computed with {what} {recorded}"
+                    f"{what} is {value}, but the {name} statistics {data.label} were computed with {what} {recorded}. "
+                    f"Leave out --{what.replace('layer', 'dims')}, or pass other statistics"
                 )
 
 
