@@ -1,13 +1,14 @@
-"""Measure the coverage of the confidence interval in simulations with a known population value, and on real features.
+"""Measure the coverage of the confidence interval for every sampling design, on real features and on simulated ones.
 
-    python benchmarks/interval.py simulate --output results/interval.json
-    python benchmarks/interval.py real IMAGES.zip --output results/interval-real.json
-    python benchmarks/interval.py plot results/interval-real.json --output ../docs/interval.png
+    python benchmarks/interval.py features IMAGES.zip --extractor efficientnet-lite0 --output FEATURES.npy
+    python benchmarks/interval.py coverage cifar=FEATURES.npy:64 [NAME=FEATURES.npy:DIMS ...] --output results/interval.json
+    python benchmarks/interval.py curve FEATURES.npy --output results/interval-curve.json
+    python benchmarks/interval.py plot results/interval-curve.json --output ../docs/interval.png
 
-`simulate` draws both samples in six settings, with 2 to 50 images per dimension, and counts how often the 95 % confidence
-interval contains the population value (from two million draws); it also reports the errors of the plain value and of FID∞.
-`real` computes the same estimates on subsets of real images against images blurred by half a pixel; the largest subsets
-serve as population value.
+Populations are finite: all rows of a file, projected to fewer dimensions, or 20,000 simulated rows. Samples are drawn with
+replacement, so that the population value is known exactly, however many images a sample has. `coverage` counts how often the
+95 % interval contains it and how often equal populations are called different, and reports the width of the interval relative
+to that of 1.96 standard deviations over fresh samples and the error of the corrected value relative to the plain one's.
 """
 
 import argparse
@@ -15,11 +16,10 @@ import json
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from pathlib import Path
 
-os.environ.setdefault(
-    "OPENBLAS_NUM_THREADS", "1"
-)  # for many small matrices, one process per core is faster than threads
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # for many small matrices, processes are faster than threads
 
 import numpy as np
 from machine import describe_machine, write_result
@@ -28,222 +28,261 @@ from frechet._internal.cpu import process_cpu_count
 from frechet.distances.extrapolation import frechet_infinity
 from frechet.distances.frechet import frechet_terms
 from frechet.distances.gaussian import Gaussian
-from frechet.distances.interval import Z_95, IntervalInput, confidence_interval
+from frechet.distances.interval import SIGNIFICANCE_LEVEL, Z_95
+from frechet.metrics.frechet import compute_frechet_interval
+from frechet.statistics.feature_statistics import FeatureStatistics
 
-D = 32
-RATIOS = (2, 5, 10, 20, 50)
-POPULATION_DRAWS = 2_000_000
-
-
-def make_mixing_matrices(seed):
-    """Return two mixing matrices (d, d) with different decaying spectra, and a shift of the mean."""
-    random = np.random.default_rng(seed)
-    one = random.standard_normal((D, D)) * np.arange(1, D + 1) ** -0.5 / D**0.5
-    return one, one + 0.35 * random.standard_normal((D, D)) / D, 0.25 * random.standard_normal(D) / D**0.5
+RATIOS = (1.5, 2, 4, 10, 25, 50)
+POPULATION_SIZE = 20_000
+SIMULATED_DIMS = 48
+NOISE = (0.08, 0.16, 0.5)  # of reconstructions, in standard deviations of each feature
+FIXED_SIZE = 5000  # images of the fixed reference
 
 
-def draw_gaussian(n, random):
-    return random.standard_normal((n, D))
+def simulate(name, random):
+    """Draw a population (20,000, 48) with a decaying spectrum."""
+    mixing = random.standard_normal((SIMULATED_DIMS, SIMULATED_DIMS)) * np.arange(1, SIMULATED_DIMS + 1) ** -0.5
+    shape = (POPULATION_SIZE, SIMULATED_DIMS)
+    if name == "t4":
+        return random.standard_t(4, shape) @ mixing
+    if name == "mixture":
+        centers = 2 * random.standard_normal((8, SIMULATED_DIMS))
+        return (random.standard_normal(shape) + centers[random.integers(0, 8, POPULATION_SIZE)]) @ mixing
+    rows = random.standard_normal(shape) @ mixing
+    return np.maximum(rows, 0) if name == "rectified" else rows
 
 
-def draw_heavy_tailed(n, random):
-    """Draw from Student's t with 6 degrees of freedom, scaled to unit variance."""
-    return random.standard_t(6, (n, D)) / 1.5**0.5
+@cache
+def make_populations(name, relation):
+    """Return the populations of generated and reference images: equal, near or different."""
+    random = np.random.default_rng(0)
+    _, _, file = name.partition("=")
+    if file:
+        path, _, dims = file.rpartition(":")
+        rows = np.load(path).astype(np.float64)
+        if int(dims) < rows.shape[1]:
+            rows = rows @ np.linalg.qr(random.standard_normal((rows.shape[1], int(dims))))[0]
+        rows = rows[random.permutation(len(rows))]
+        one, other = np.array_split(rows, 2)
+    else:
+        one = simulate(name, random)
+        other = one @ (np.eye(SIMULATED_DIMS) + 0.05 * random.standard_normal((SIMULATED_DIMS, SIMULATED_DIMS)))
+    if relation == "equal":
+        return one, one
+    if relation == "near":  # a tenth of the generated images comes from elsewhere
+        return one, np.concatenate([one[: len(one) * 9 // 10], other[: len(one) // 10]])
+    return one, other * 1.1
 
 
-def draw_random_contrast(n, random):
-    """Draw Gaussian rows with a random scale per image, like the contrast of photographs."""
-    return random.standard_normal((n, D)) * np.sqrt(random.gamma(4, 0.25, (n, 1)))
+def fit(rows, noise=0.0):
+    covariance = np.cov(rows, rowvar=False, bias=True)
+    return Gaussian(rows.mean(0), covariance=covariance + np.diag(noise**2 * np.diag(covariance)))
 
 
-def draw_sorted_classes(n, random):
-    """Draw from eight classes, sorted by class as in class folders."""
-    centers = 0.7 * np.random.default_rng(5).standard_normal((8, D))
-    return 0.7 * random.standard_normal((n, D)) + centers[np.sort(random.integers(0, 8, n))]
+def draw_independent(x, y, n, m, random):
+    return [FeatureStatistics.from_features(z[random.integers(len(z), size=k)]) for z, k in ((x, n), (y, m))]
 
 
-SETTINGS = {  # name -> (draw latents, transform of the mixed latents)
-    "gaussian": (draw_gaussian, lambda x: x),
-    "rectified": (draw_gaussian, lambda x: np.maximum(x, 0)),
-    "heavy-tailed": (draw_heavy_tailed, lambda x: x),
-    "random contrast": (draw_random_contrast, lambda x: x),
-    "sorted classes": (draw_sorted_classes, lambda x: x),
-    "rectified, random contrast": (draw_random_contrast, lambda x: np.maximum(x, 0)),
-}
+def draw_clusters(x, y, n, sizes, random):
+    """Draw clusters of the given sizes, in turn: images of a cluster are equal but for a small noise."""
+    statistics = []
+    for z in (x, y):
+        counts = np.resize(sizes, n)
+        counts = counts[: np.searchsorted(np.cumsum(counts), n) + 1]
+        units = np.repeat(np.arange(len(counts)), counts)
+        rows = z[random.integers(len(z), size=len(counts))][units]
+        order = random.permutation(len(units))
+        statistics.append(FeatureStatistics.from_features(rows[order], units=units[order], grouped_by="cluster"))
+    return statistics
 
 
-def draw_features(setting, is_reference, n, random):
-    draw_latents, transform = SETTINGS[setting]
-    one, other, shift = make_mixing_matrices(0)
-    return transform(draw_latents(n, random) @ (other if is_reference else one) + (shift if is_reference else 0))
+def draw_pairs(x, n, noise, random):
+    rows = x[random.integers(len(x), size=n)]
+    other = rows + noise * x.std(0) * random.standard_normal(rows.shape)
+    return [FeatureStatistics.from_features(each, grouped_by="pair") for each in (rows, other)]
 
 
-def compute_population_distance(setting):
-    """Compute the distance from two million draws per sample, whose bias is below 1e-4 of that of 50 d draws."""
-    gaussians = []
-    for is_reference in (False, True):
-        random, total, outer = np.random.default_rng(99 + is_reference), np.zeros(D), np.zeros((D, D))
-        for _ in range(20):
-            x = draw_features(setting, is_reference, POPULATION_DRAWS // 20, random)
-            total += x.sum(0)
-            outer += x.T @ x
-        mean = total / POPULATION_DRAWS
-        gaussians.append(Gaussian(mean, covariance=outer / POPULATION_DRAWS - np.outer(mean, mean)))
-    return frechet_terms(*gaussians).total
+def make_design(name, x, y):
+    """Return (function that draws both statistics, population value, kind of reference) of a sampling design."""
+    value = frechet_terms(fit(x), fit(y)).total
+    kind, _, argument = name.partition(" ")
+    if kind == "independent":
+        return lambda n, random: draw_independent(x, y, n, n, random), value, "sample"
+    if kind == "unequal":
+        return lambda n, random: draw_independent(x, y, n, 3 * n, random), value, "sample"
+    if kind == "fixed":
+        rows = y[np.random.default_rng(1).integers(len(y), size=FIXED_SIZE)]
+        reference = FeatureStatistics.from_features(rows)
+        value = frechet_terms(fit(x), Gaussian(reference.mean, covariance=reference.covariance)).total
+
+        def draw_fixed(n, random):
+            return draw_independent(x, y, n, 2, random)[0], reference
+
+        return draw_fixed, value, "fixed"
+    if kind == "clusters":
+        sizes = [4] if argument == "of 4" else [1, 2, 9]
+        return lambda n, random: draw_clusters(x, y, n, sizes, random), value, "sample"
+    noise = float(argument)
+    value = frechet_terms(fit(x), fit(x, noise)).total
+    return lambda n, random: draw_pairs(x, n, noise, random), value, "sample"
 
 
-def make_interval_input(x):
-    return IntervalInput(Gaussian(x.mean(0), covariance=np.cov(x, rowvar=False)), len(x), x.astype(np.float32))
-
-
-def evaluate_setting(job):
-    """Compute coverage and errors of one setting at one sample size, over `count` evaluations."""
-    setting, ratio, count = job
-    population_value, n = compute_population_distance(setting), ratio * D
-    plain, corrected, extrapolated, standard_errors, n_covered = [], [], [], [], 0
+def evaluate_cell(job):
+    """Compute coverage and errors of one population, design and sample size, over `count` evaluations."""
+    population, relation, design, ratio, count, with_infinity = job
+    x, y = make_populations(population, relation)
+    draw, value, kind = make_design(design, x, y)
+    d = x.shape[1]
+    units_per_image = {"clusters of 4": 4, "clusters unequal": 4}.get(design, 1)
+    n = int(ratio * d) * units_per_image
+    plain, corrected, low, high, different, extrapolated = [], [], [], [], [], []
     for trial in range(count):
-        random = np.random.default_rng((trial, ratio))
-        x, y = draw_features(setting, False, n, random), draw_features(setting, True, n, random)
-        p, q = make_interval_input(x), make_interval_input(y)
-        found = confidence_interval(p, q, seed=trial)
-        plain.append(frechet_terms(p.gaussian, q.gaussian).total)
+        random = np.random.default_rng((trial, n))
+        generated, reference = draw(n, random)
+        found = compute_frechet_interval(generated, reference, kind, lambda *_: None)
+        if isinstance(found, str):
+            return {"population": population.rpartition("/")[2], "design": design, "n": n, "unavailable": found}
+        plain.append(frechet_terms(*(Gaussian(s.mean, covariance=s.covariance) for s in (generated, reference))).total)
         corrected.append(found.corrected_value)
-        extrapolated.append(frechet_infinity(x, y, seed=trial).total)
-        standard_errors.append(found.standard_error)
-        n_covered += found.low <= population_value <= found.high
+        low.append(found.low)
+        high.append(found.high)
+        p_value = found.permutation_p_value
+        different.append(p_value is None or p_value <= SIGNIFICANCE_LEVEL)
+        if with_infinity and trial < 100:
+            extrapolated.append(frechet_infinity(generated.features, reference.features, seed=trial).total)
 
     def rms(values):
-        return float(np.sqrt(np.mean((np.array(values) - population_value) ** 2)))
+        return float(np.sqrt(np.mean((np.array(values) - value) ** 2)))
 
+    low, high = np.array(low), np.array(high)
+    name, _, file = population.partition("=")
     return {
-        "setting": setting,
+        "population": f"{name}, {d} dims" if file else f"{population}, {d} dims",
+        "relation": "pairs" if design.startswith("pairs") else relation,
+        "design": design,
         "images_per_dimension": ratio,
-        "population_value": population_value,
+        "n": n,
+        "population_value": value,
         "plain": float(np.mean(plain)),
         "corrected": float(np.mean(corrected)),
-        "fid_infinity": float(np.mean(extrapolated)),
-        "standard_error": float(np.mean(standard_errors)),
-        "spread_of_corrected": float(np.std(corrected)),
-        "coverage": n_covered / count,
-        "rms_error_of_corrected_to_plain": rms(corrected) / rms(plain),
-        "rms_error_of_fid_infinity_to_plain": rms(extrapolated) / rms(plain),
+        "standard_error_of_mean": float(np.std(corrected) / count**0.5),
+        "coverage": float(np.mean((low <= value) & (value <= high))),
+        "called_different": float(np.mean(different)),
+        "width_to_oracle": float(np.mean(high - low) / (2 * Z_95 * np.std(corrected))),
+        "rms_error_to_plain": rms(corrected) / rms(plain),
+        "fid_infinity_rms_error_to_plain": rms(extrapolated) / rms(plain[:100]) if extrapolated else None,
+        "evaluations": count,
     }
 
 
-def simulate(args):
-    jobs = [(setting, ratio, args.count) for setting in SETTINGS for ratio in RATIOS]
+def list_jobs(args):
+    for population in (*args.populations, *args.simulated):
+        for design in args.designs:
+            relations = ("pairs",) if design.startswith("pairs") else args.relations
+            for relation in relations:
+                for ratio in args.ratios:
+                    with_infinity = args.infinity and design == "independent"
+                    yield population, relation, design, ratio, args.count, with_infinity
+
+
+def measure_coverage(args):
     rows = []
     with ProcessPoolExecutor(process_cpu_count()) as pool:
-        for row in pool.map(evaluate_setting, jobs):
+        for row in pool.map(evaluate_cell, list_jobs(args)):
             rows.append(row)
-            print(
-                f"{row['setting']:<27} {row['images_per_dimension']:>3} d  covers {row['coverage']:.3f}  "
-                f"error {row['rms_error_of_corrected_to_plain']:.3f} of the plain value's "
-                f"(FID-infinity: {row['rms_error_of_fid_infinity_to_plain']:.3f})",
-                file=sys.stderr,
-                flush=True,
-            )
-    return {"d": D, "evaluations": args.count, "rows": rows}
+            print(json.dumps(row), file=sys.stderr, flush=True)
+    return {"rows": rows}
 
 
-def extract_features(path):
-    """Return features of half of the images, and of the other half blurred by half a pixel."""
-    from PIL import Image, ImageFilter
-
-    import frechet
-    from frechet.images.decode import decode
-    from frechet.images.sources.registry import open_source
-
-    source = open_source(path)
-    indices = np.random.default_rng(0).permutation(len(source))
-    images = [Image.fromarray(decode(image_ref).rgb) for image_ref in source.iter_images(sorted(indices))]
-    order = np.argsort(indices, kind="stable")
-    half = len(images) // 2
-    plain = [images[i] for i in order[:half]]
-    blurred = [images[i].filter(ImageFilter.GaussianBlur(0.5)) for i in order[half:]]
-    options = {"extractor": "efficientnet-lite0"}
-    return [frechet.collect(images, **options).features for images in (plain, blurred)]
-
-
-def evaluate_real(args):
-    x, y = extract_features(args.images)
+def measure_curve(args):
+    """Compute plain, corrected and extrapolated values of nested samples of one data set, from 2 to 50 images per dimension."""
+    x, y = make_populations(f"curve={args.features}:{args.dims}", "different")
+    value = frechet_terms(fit(x), fit(y)).total
+    random = np.random.default_rng(0)
+    sizes = np.unique(np.geomspace(2 * args.dims, 50 * args.dims, 25).astype(int))
+    chosen = [z[random.integers(len(z), size=sizes[-1])] for z in (x, y)]
     rows = []
-    for d in (64, 256, x.shape[1]):
-        projection = (
-            np.linalg.qr(np.random.default_rng(1).standard_normal((x.shape[1], d)))[0] if d < x.shape[1] else np.eye(d)
+    for n in sizes.tolist():
+        generated, reference = (FeatureStatistics.from_features(z[:n], keep_all=True) for z in chosen)
+        found = compute_frechet_interval(generated, reference, "sample", lambda *_: None)
+        rows.append(
+            {
+                "n": n,
+                "plain": frechet_terms(
+                    *(Gaussian(s.mean, covariance=s.covariance) for s in (generated, reference))
+                ).total,
+                "corrected": found.corrected_value,
+                "standard_error": found.standard_error,
+                "interval_95": [found.low, found.high],
+                "fid_infinity": frechet_infinity(generated.features, reference.features).total,
+            }
         )
-        a, b = x @ projection, y @ projection
-        for ratio in (2, 4, 8, len(a) / d):
-            n = int(min(ratio * d, len(a)))
-            if n < 1.5 * d or (ratio != len(a) / d and ratio * d > len(a)):
-                continue
-            chosen = [np.random.default_rng((2, n, i)).permutation(len(z))[:n] for i, z in enumerate((a, b))]
-            p, q = (
-                make_interval_input(a[chosen[0]].astype(np.float64)),
-                make_interval_input(b[chosen[1]].astype(np.float64)),
-            )
-            found = confidence_interval(p, q)
-            rows.append(
-                {
-                    "d": d,
-                    "n": n,
-                    "plain": frechet_terms(p.gaussian, q.gaussian).total,
-                    "corrected": found.corrected_value,
-                    "standard_error": found.standard_error,
-                    "fid_infinity": frechet_infinity(p.rows, q.rows).total,
-                    "method": found.method,
-                }
-            )
-            print(rows[-1], file=sys.stderr, flush=True)
-    return {"images": len(x) + len(y), "rows": rows}
+        print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+    return {"dims": args.dims, "population_value": value, "rows": rows}
 
 
 def plot(args):
-    """Plot plain value, FID-infinity and bias-corrected value with its 95 % interval against n, one panel per d."""
+    """Plot plain value, FID-infinity and bias-corrected value with its 95 % interval against n."""
     from matplotlib.figure import Figure
 
-    rows = json.loads(args.result.read_text())["rows"]
-    dims = sorted({row["d"] for row in rows})
-    figure = Figure(figsize=(4 * len(dims), 3.6), layout="constrained", dpi=160)
-    for axis, d in zip(figure.subplots(1, len(dims), squeeze=False)[0], dims, strict=True):
-        chosen = [row for row in rows if row["d"] == d]
-        n = [row["n"] for row in chosen]
-        axis.plot(n, [row["plain"] for row in chosen], "o-", color="#8a8a8a", label="plain value")
-        axis.plot(n, [row["fid_infinity"] for row in chosen], "s--", color="#efb118", label="FID∞")
-        corrected, error = ([row[key] for row in chosen] for key in ("corrected", "standard_error"))
-        axis.errorbar(
-            n, corrected, [Z_95 * e for e in error], fmt="o-", capsize=4, color="#4269d0", label="corrected, 95 %"
-        )
-        axis.axhline(corrected[-1], color="#4269d0", linewidth=0.8, alpha=0.5)
-        axis.set(title=f"d = {d}", xlabel="images per set", xscale="log", ylim=(0, None))
-        axis.set_xticks(n, [f"{size:,}" for size in n], minor=False)
-        axis.minorticks_off()
-        axis.spines[["top", "right"]].set_visible(False)
-    figure.axes[0].set_ylabel("Fréchet distance")
-    figure.axes[0].legend(frameon=False)
+    result = json.loads(args.result.read_text())
+    rows = result["rows"]
+    n = [row["n"] for row in rows]
+    figure = Figure(figsize=(7, 3.6), layout="constrained", dpi=160)
+    axis = figure.subplots()
+    axis.plot(n, [row["plain"] for row in rows], "o-", color="#8a8a8a", label="plain value")
+    axis.plot(n, [row["fid_infinity"] for row in rows], "s--", color="#efb118", label="FID∞")
+    low, high = zip(*(row["interval_95"] for row in rows), strict=True)
+    axis.fill_between(n, low, high, color="#4269d0", alpha=0.2, linewidth=0)
+    axis.plot(n, [row["corrected"] for row in rows], "o-", color="#4269d0", label="corrected, 95 % interval")
+    axis.axhline(result["population_value"], color="black", linewidth=0.8, label="population value")
+    axis.set(xlabel="images per set", ylabel="Fréchet distance", xscale="log", ylim=(0, None))
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False)
     figure.savefig(args.output, facecolor="white")
+
+
+def extract_features(args):
+    """Write the features of all images of a folder or archive."""
+    import frechet
+
+    options = {"weights": args.weights} if args.weights else {}
+    request = {"extractor": args.extractor, "dims": args.dims, **options}
+    np.save(args.output, np.concatenate([frechet.collect(path, **request).features for path in args.images]))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(required=True)
-    simulation = commands.add_parser("simulate")
-    simulation.add_argument("--count", type=int, default=400)
-    simulation.set_defaults(run=simulate)
-    images = commands.add_parser("real")
-    images.add_argument("images", type=Path)
-    images.set_defaults(run=evaluate_real)
+    features = commands.add_parser("features")
+    features.add_argument("images", type=Path, nargs="+")
+    features.add_argument("--extractor", default="efficientnet-lite0")
+    features.add_argument("--dims", type=int)
+    features.add_argument("--weights")
+    features.set_defaults(run=extract_features)
+    coverage = commands.add_parser("coverage")
+    coverage.add_argument("populations", nargs="*", help="NAME=FEATURES.npy:DIMS")
+    coverage.add_argument("--simulated", nargs="*", default=["gaussian", "mixture", "rectified", "t4"])
+    coverage.add_argument("--relations", nargs="*", default=["equal", "near", "different"])
+    designs = ["independent", "unequal", "fixed", "clusters of 4", "clusters unequal", *(f"pairs {s}" for s in NOISE)]
+    coverage.add_argument("--designs", nargs="*", default=designs)
+    coverage.add_argument("--ratios", nargs="*", type=float, default=RATIOS)
+    coverage.add_argument("--count", type=int, default=400)
+    coverage.add_argument("--infinity", action="store_true", help="compare with FID-infinity, which takes longer")
+    coverage.set_defaults(run=measure_coverage)
+    curve = commands.add_parser("curve")
+    curve.add_argument("features", type=Path)
+    curve.add_argument("--dims", type=int, default=64)
+    curve.set_defaults(run=measure_curve)
     drawing = commands.add_parser("plot")
     drawing.add_argument("result", type=Path)
     drawing.set_defaults(run=plot)
-    for command in (simulation, images, drawing):
+    for command in (features, coverage, curve, drawing):
         command.add_argument("--output", type=Path)
     args = parser.parse_args()
-    if args.run is plot:
-        plot(args)
-        return
-    result = {"machine": describe_machine("frechet", "numpy"), **args.run(args)}
-    write_result(result, args.output)
+    found = args.run(args)
+    if found is not None:
+        write_result({"machine": describe_machine("frechet", "numpy"), **found}, args.output)
 
 
 if __name__ == "__main__":

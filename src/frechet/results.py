@@ -26,10 +26,16 @@ class Score:
         standard_error: standard error of the corrected value, or None.
         interval_95: (low, high) of the 95 % confidence interval, or None.
         interval_method: how the interval was computed, or None.
+        reference_is: what the interval is for: "sample" if for the distance to the distribution that the reference was sampled
+            from, "fixed" if for the distance to this reference as it is, whose own sampling error is then not included; None
+            without an interval.
+        sampling_design: how the images depend on each other according to the request or to the images themselves, for
+            example "independent" or "pairs"; None without an interval.
         interval_unavailable_reason: why there is no interval, or None.
         variance_components: the contributions of the generated and the reference sample to the squared standard error, or None.
-        reference_groups: mean influence of groups of reference images, from which `frechet compare` computes how the errors of
-            two scores with the same reference are correlated, or None.
+            That of pairs is attributed to the reference.
+        generated_groups, reference_groups: mean influence of groups of images, from which `frechet compare` computes how the
+            errors of two scores with the same reference, or of paired runs, are correlated, or None.
         permutation_p_value: p-value of the hypothesis that both inputs have the same distribution, if it was tested, or None.
         n_to_halve_interval: (generated, reference) numbers of images that would about halve the interval, or None.
         influence: the images that raise the value most and those that lower it most, if requested, or None.
@@ -54,8 +60,11 @@ class Score:
     standard_error: float | None = None
     interval_95: tuple[float, float] | None = None
     interval_method: str | None = None
+    reference_is: str | None = None
+    sampling_design: str | None = None
     interval_unavailable_reason: str | None = None
     variance_components: tuple[float, float] | None = None
+    generated_groups: tuple[float, ...] | None = None
     reference_groups: tuple[float, ...] | None = None
     permutation_p_value: float | None = None
     n_to_halve_interval: tuple[int | None, int | None] | None = None

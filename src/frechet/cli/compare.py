@@ -29,7 +29,8 @@ OUTPUT_FORMATS = {**FORMATTERS, "html": render_comparison_page}
     "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the comparison to FILE instead of stdout."
 )
 @click.option("--force", is_flag=True, help="Overwrite FILE if it exists.")
-def command(runs: tuple[str, ...], output_format: str, output: Path | None, force: bool) -> None:
+@click.option("--paired-runs", is_flag=True, help="Image i of each run was generated from the same latent or prompt.")
+def command(runs: tuple[str, ...], output_format: str, output: Path | None, force: bool, paired_runs: bool) -> None:
     """Rank runs (models or checkpoints) and test which differences are significant.
 
     RUN.json is a file written by frechet score --output. Runs that were computed with different settings are rejected.
@@ -43,7 +44,7 @@ def command(runs: tuple[str, ...], output_format: str, output: Path | None, forc
     validate_choice(output_format, OUTPUT_FORMATS, "format")
     if output:
         check_output_path(output, force=force)
-    text = OUTPUT_FORMATS[output_format](compare_runs(runs))
+    text = OUTPUT_FORMATS[output_format](compare_runs(runs, paired_runs=paired_runs))
     if not output:
         print(text)
         return

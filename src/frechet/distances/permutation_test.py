@@ -1,130 +1,116 @@
-"""A permutation test of the hypothesis that two sets of images have the same distribution.
+"""A permutation test of the hypothesis that two sets of images have the same distribution, from the moments of groups.
 
-The statistic is the squared Fréchet distance to second order around the pooled Gaussian of both sets,
+Each set consists of G random groups, and group g of one set may change places with group g of the other. The statistic is
+the squared Fréchet distance to second order around the pooled Gaussian of both sets,
 
     t = |δμ|² + ½ Σᵢⱼ Δᵢⱼ² / (λᵢ + λⱼ),   Δ = Vᵀ (Σ₁ - Σ₂) V,   Σ = V diag(λ) Vᵀ,
 
-so that one decomposition serves all permutations. A permutation test is exact for any statistic; its p-value is that of
-Phipson & Smyth (2010). Because t underestimates the distance between small sets, distances are estimated by t times a
-factor, which a few exactly computed distances determine.
+which is a square |v₁ + ... + v_G|² of contributions of the pairs of groups. Without the terms |v_g|², whose expectation is the
+bias, it is Σ_{g≠h} v_g·v_h, and changing places reverses the sign of v_g. All 2^(G-1) arrangements are enumerated from the
+Gram matrix of the contributions. The test is exact if the groups of both sets have equal sizes (Lehmann & Romano 2005,
+chapter 15); otherwise, and against a fixed distribution, it relies on the symmetry of the contributions' distribution, each of
+which is a mean over many images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 import numpy as np
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Float, Float32
 
-from frechet.distances.frechet import COARSE_TOLERANCE, frechet_terms
-from frechet.distances.gaussian import Array, Gaussian, get_namespace, machine_epsilon
+from frechet.distances.gaussian import Gaussian
 from frechet.distances.transport import inverse_sums
+from frechet.statistics.group_moments import GroupMoments, pack_symmetric, unpack_symmetric
 
-NUM_PERMUTATIONS = 39  # the smallest p-value is 1/40
-NUM_EXACT_DISTANCES = 4  # permutations whose distance is computed exactly
-
-
-class PermutationTestResult(NamedTuple):
-    """Result of a permutation test.
-
-    Attributes:
-        p_value: p-value of the hypothesis of equal distributions, at least 1/40.
-        mean: mean of the squared distances between permuted sets, in squared feature units.
-        std: standard deviation of these distances, in squared feature units.
-    """
-
-    p_value: float
-    mean: float
-    std: float
+NUM_AXES = 256  # leading principal axes of the pooled set in which covariances are compared
+_MIN_EIGENVALUE = 1e-6  # of the largest; covariances of groups are compared in float32
+_NUM_ITERATIONS = 3  # of the subspace iteration; the axes need not be exact
 
 
-class _PooledSample(NamedTuple):
-    """Images of both sets, whitened by their pooled Gaussian, so that float32 is accurate enough.
-
-    Attributes:
-        rows: (n, d) float32 whitened rows; 0 along axes without variance.
-        scatter: (d, d) float32 rowsᵀ rows.
-        eigenvalues: (d,) float32 λ.
-        weights: (d, d) float32 λᵢλⱼ / (λᵢ + λⱼ), the weight of Δᵢⱼ² for whitened rows.
-    """
-
-    rows: Float32[Array, "n d"]
-    scatter: Float32[Array, "d d"]
-    eigenvalues: Float32[Array, " d"]
-    weights: Float32[Array, "d d"]
-
-    def second_order_distance(self, indices: Int[np.ndarray, " m"]) -> float:
-        """Compute the statistic t between the images with these indices and all others."""
-        xp = get_namespace(self.rows)
-        part = self.rows[indices, :]
-        n, m = self.rows.shape[0], part.shape[0]
-        rest, mean = n - m, xp.mean(part, axis=0)
-        mean_difference = mean * (n / rest)  # the mean of the others is -mean m / rest
-        squares = part.T @ part
-        delta = squares * (1 / (m - 1) + 1 / (rest - 1)) - self.scatter / (rest - 1)
-        delta = delta - (m / (m - 1) - m * m / (rest * (rest - 1))) * mean[:, None] * mean[None, :]
-        return float(xp.sum(self.eigenvalues * mean_difference**2) + xp.sum(delta**2 * self.weights) / 2)
-
-
-def permutation_test(
-    p_rows: Float[Array, "n d"],
-    q_rows: Float[Array, "m d"],
-    *,
-    seed: int = 0,
-    on_step: Callable[[int, int], None] = lambda *_: None,
-) -> PermutationTestResult:
-    """Test whether two sets of images have the same distribution, by 39 random permutations of the pooled images.
+def swap_test(p: Gaussian, p_groups: GroupMoments | None, q: Gaussian, q_groups: GroupMoments | None) -> float:
+    """Test whether two sets of images have the same distribution.
 
     Args:
-        p_rows: (n, d) features of all images of the first set, n >= 2.
-        q_rows: (m, d) features of all images of the second set, m >= 2.
-        seed: seed of the permutations.
-        on_step: called with (steps done, total steps).
+        p, q: Gaussians of both sets, with their covariances as matrices.
+        p_groups, q_groups: moments of random groups of both sets; None for a fixed distribution (one of them at most).
+
+    Returns:
+        The p-value, a multiple of 2^(1-G).
     """
-    rows = get_namespace(p_rows, q_rows).concat([p_rows, q_rows], axis=0)
-    pool = _pool_features(rows)
-    n, m = rows.shape[0], q_rows.shape[0]
-    observed = pool.second_order_distance(np.arange(n - m, n))
-    random = np.random.default_rng(seed)
-    distances, exact = [], []
-    for step in range(NUM_PERMUTATIONS):
-        order = random.permutation(n)
-        distances.append(pool.second_order_distance(order[:m]))
-        if step < NUM_EXACT_DISTANCES:
-            exact.append(
-                frechet_terms(
-                    _fit_gaussian(rows[order[:m], :]), _fit_gaussian(rows[order[m:], :]), tolerance=COARSE_TOLERANCE
-                ).total
-            )
-        on_step(step + 1, NUM_PERMUTATIONS)
-    n_as_extreme = sum(value >= observed for value in distances)
-    scale = sum(exact) / sum(distances[:NUM_EXACT_DISTANCES]) if any(distances[:NUM_EXACT_DISTANCES]) else 1.0
-    return PermutationTestResult(
-        (1 + n_as_extreme) / (1 + NUM_PERMUTATIONS),
-        scale * float(np.mean(distances)),
-        scale * float(np.std(distances, ddof=1)),
-    )
+    gram = compute_gram_matrix(p, p_groups, q, q_groups)
+    products = gram - np.diag(np.diag(gram))
+    signs = enumerate_signs(len(gram))
+    statistics = np.einsum("sg,gh,sh->s", signs, products, signs)
+    rounding = 1e-12 * float(np.abs(products).sum())
+    return float(np.mean(statistics >= statistics[0] - rounding))
 
 
-def _pool_features(rows: Float[Array, "n d"]) -> _PooledSample:
-    xp = get_namespace(rows)
-    rows = xp.astype(rows, xp.float64)
-    rows = rows - xp.mean(rows, axis=0)
-    eigenvalues, axes = xp.linalg.eigh(rows.T @ rows / (rows.shape[0] - 1))
-    eigenvalues = xp.where(
-        eigenvalues > machine_epsilon(rows) * xp.max(eigenvalues), eigenvalues, xp.zeros_like(eigenvalues)
-    )
-    units = xp.where(
-        eigenvalues > 0,
-        1 / xp.sqrt(xp.where(eigenvalues > 0, eigenvalues, xp.ones_like(eigenvalues))),
-        xp.zeros_like(eigenvalues),
-    )
-    rows = xp.astype(rows @ (axes * units), xp.float32)
-    weights = eigenvalues[:, None] * eigenvalues[None, :] * inverse_sums(eigenvalues)
-    return _PooledSample(rows, rows.T @ rows, xp.astype(eigenvalues, xp.float32), xp.astype(weights, xp.float32))
+def enumerate_signs(count: int) -> Float[np.ndarray, "s g"]:
+    """Return all vectors of `count` signs whose first one is +1; the first vector consists of +1 only."""
+    bits = np.arange(2 ** (count - 1))[:, None] >> np.arange(count - 1)
+    return np.hstack([np.ones((len(bits), 1)), 1.0 - 2 * (bits & 1)])
 
 
-def _fit_gaussian(rows: Float[Array, "n d"]) -> Gaussian:
-    xp = get_namespace(rows)
-    return Gaussian.from_features(xp.astype(rows, xp.float64))
+def compute_gram_matrix(
+    p: Gaussian, p_groups: GroupMoments | None, q: Gaussian, q_groups: GroupMoments | None
+) -> Float[np.ndarray, "g g"]:
+    """Compute the scalar products of the contributions of each pair of groups to the statistic."""
+    assert p.covariance is not None
+    assert q.covariance is not None
+    # With these shares, the difference of both sets is uncorrelated with the pooled Gaussian, whose axes it is measured in.
+    share = _pooling_share(p_groups, q_groups)
+    mean, difference = share * p.mean + (1 - share) * q.mean, p.mean - q.mean
+    pooled = share * p.covariance + (1 - share) * q.covariance + share * (1 - share) * np.outer(difference, difference)
+    eigenvalues, axes = principal_axes(pooled, NUM_AXES)
+    weights = np.sqrt(inverse_sums(eigenvalues) / 2)
+    shifts, spreads = [], []
+    for group in range(len(p_groups or q_groups or ())):
+        one, other = _describe_group(p, p_groups, group), _describe_group(q, q_groups, group)
+        if one is None or other is None:  # an empty group
+            continue
+        one_shift, other_shift = one[0] - mean, other[0] - mean
+        shifts.append(one_shift - other_shift)
+        covariance_difference = unpack_symmetric(one[1] - other[1], len(p.mean), np.float32)
+        spread = (axes.T @ (covariance_difference @ axes)).astype(np.float64)
+        for shift, sign in ((axes.T @ one_shift, 1), (axes.T @ other_shift, -1)):
+            spread += sign * np.outer(shift, shift)
+        spreads.append((weights * spread).ravel())
+    return np.stack(shifts) @ np.stack(shifts).T + np.stack(spreads) @ np.stack(spreads).T
+
+
+def _pooling_share(p_groups: GroupMoments | None, q_groups: GroupMoments | None) -> float:
+    """Return the share of p's images among all; a fixed distribution counts as infinitely many."""
+    if p_groups is None:
+        return 1.0
+    if q_groups is None:
+        return 0.0
+    return float(p_groups.n.sum() / (p_groups.n.sum() + q_groups.n.sum()))
+
+
+def _describe_group(
+    gaussian: Gaussian, groups: GroupMoments | None, group: int
+) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, " u"]] | None:
+    """Return mean and covariance (its upper triangle, float32) of a group, or of a fixed distribution; None if it is empty."""
+    if groups is None:
+        assert gaussian.covariance is not None
+        return gaussian.mean, pack_symmetric(gaussian.covariance)
+    if not groups.n[group]:
+        return None
+    return groups.mean[group], groups.scatter[group] / np.float32(groups.n[group])
+
+
+def principal_axes(
+    covariance: Float[np.ndarray, "d d"], count: int
+) -> tuple[Float[np.ndarray, " k"], Float32[np.ndarray, "d k"]]:
+    """Compute the leading eigenvalues and eigenvectors of a covariance by subspace iteration (Halko et al. 2011).
+
+    Returns:
+        At most `count` eigenvalues, ascending, with 0 for those that float32 cannot distinguish from it, and their
+        eigenvectors as columns.
+    """
+    d, covariance = len(covariance), covariance.astype(np.float32)
+    basis = np.random.default_rng(0).standard_normal((d, min(count, d)), np.float32)
+    for _ in range(_NUM_ITERATIONS):
+        basis = np.linalg.qr(covariance @ basis)[0]
+    eigenvalues, vectors = np.linalg.eigh((basis.T @ (covariance @ basis)).astype(np.float64))
+    kept = np.where(eigenvalues > _MIN_EIGENVALUE * eigenvalues[-1], eigenvalues, 0.0)
+    return kept, basis @ vectors.astype(np.float32)

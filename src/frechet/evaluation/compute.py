@@ -24,7 +24,7 @@ from frechet.metrics import (
     make_label,
     require_all_features,
 )
-from frechet.metrics.frechet import compute_frechet
+from frechet.metrics.frechet import compute_frechet, get_reference_kind
 from frechet.results import ImageInfluence, Score, Scores
 from frechet.statistics.feature_statistics import FeatureStatistics
 
@@ -40,6 +40,7 @@ def score_statistics(
     metrics: Sequence[str] | str | None = None,
     splits: Sequence[int] | None = None,
     interval: str = "auto",
+    reference_is: str | None = None,
     explain: int = 0,
     progress: ProgressCallback | None = None,
 ) -> Scores:
@@ -48,7 +49,7 @@ def score_statistics(
     Args:
         generated, reference, held_out: statistics of the requested layer, or a mapping of layer names to statistics in which
             "features" is the requested layer.
-        metrics, splits, interval, explain, progress: see `frechet.score`.
+        metrics, splits, interval, reference_is, explain, progress: see `frechet.score`.
 
     Returns:
         Scores keyed by metric.
@@ -68,10 +69,18 @@ def score_statistics(
     inputs = {name: as_layers(statistics) for name, statistics in given.items() if statistics is not None}
     precomputed = {name: layers["features"] for name, layers in inputs.items()}
     request = ScoreRequest(
-        precomputed["generated"], metrics=metrics, splits=splits, interval=interval, explain=explain, progress=progress
+        precomputed["generated"],
+        metrics=metrics,
+        splits=splits,
+        interval=interval,
+        reference_is=reference_is,
+        explain=explain,
+        progress=progress,
     )
     plan = plan_request(request, resolve_spec(*precomputed.values()), inputs, n_explained=0).restrict_to(precomputed)
-    return compute_scores(plan, inputs, interval=interval, explain=explain, progress=progress)
+    return compute_scores(
+        plan, inputs, interval=interval, reference_is=reference_is, explain=explain, progress=progress
+    )
 
 
 def as_layers(statistics: FeatureStatistics | LayerStatistics) -> LayerStatistics:
@@ -87,6 +96,7 @@ def compute_scores(
     inputs: Mapping[str, LayerStatistics],
     *,
     interval: str = "auto",
+    reference_is: str | None = None,
     explain: int = 0,
     progress: ProgressCallback | None = None,
     backend: str | None = None,
@@ -97,7 +107,7 @@ def compute_scores(
     Args:
         plan: what to compute.
         inputs: statistics by layer of "generated", and of "reference" and "held-out" if they are given.
-        interval, explain, progress: see `ScoreRequest`.
+        interval, reference_is, explain, progress: see `ScoreRequest`.
         backend, device: what computed the features; None if they were read.
 
     Raises:
@@ -122,7 +132,7 @@ def compute_scores(
             if same not in metric_inputs:
                 found = {name: _get_layer(inputs[name], layer, request.key) for name, layer in same}
                 metric_inputs[same] = MetricInputs.from_statistics(found, device or "cpu", settings)
-            score = _compute_score(request, metric_inputs[same], spec, interval, progress, common)
+            score = _compute_score(request, metric_inputs[same], spec, interval, reference_is, progress, common)
         except RequestError as error:
             failed[request.key] = error
         else:
@@ -212,6 +222,7 @@ def _compute_score(
     inputs: MetricInputs,
     spec: FeatureSpec,
     interval: str,
+    reference_is: str | None,
     progress: ProgressCallback | None,
     common: Mapping[str, Any],
 ) -> Score:
@@ -238,7 +249,7 @@ def _compute_score(
         settings=dict(request.settings),
         lower_is_better=metric.lower_is_better,
         uses_reference=metric.uses_reference,
-        **_compute_interval_fields(metric, result, generated, reference, interval, progress),
+        **_compute_interval_fields(metric, result, generated, reference, interval, reference_is, progress),
         n_generated=generated.n,
         n_reference=reference.n if reference is not None else None,
         **common,
@@ -251,6 +262,7 @@ def _compute_interval_fields(
     generated: FeatureStatistics,
     reference: FeatureStatistics | None,
     interval: str,
+    reference_is: str | None,
     progress: ProgressCallback | None,
 ) -> dict[str, Any]:
     """Compute the confidence interval of a score and what belongs to it, or the reason why there is none."""
@@ -271,7 +283,8 @@ def _compute_interval_fields(
         if progress:
             progress("interval", step, steps)
 
-    found = metric.interval(generated, reference, generated.seed, on_step)
+    reference_is = reference_is or get_reference_kind(reference)
+    found = metric.interval(generated, reference, reference_is, on_step)
     if isinstance(found, str):
         return {"interval_unavailable_reason": found}
     return {
@@ -279,11 +292,27 @@ def _compute_interval_fields(
         "standard_error": found.standard_error,
         "interval_95": (found.low, found.high),
         "interval_method": found.method,
+        "reference_is": reference_is,
+        "sampling_design": describe_design(generated, reference if reference_is == "sample" else None),
         "variance_components": found.variance_components,
+        "generated_groups": found.generated_groups,
         "reference_groups": found.reference_groups,
         "permutation_p_value": found.permutation_p_value,
         "n_to_halve_interval": found.n_to_halve_interval(generated.n, reference.n),
     }
+
+
+def describe_design(generated: FeatureStatistics, reference: FeatureStatistics | None) -> str:
+    """Describe the sampling design that an interval assumes; the reference is None if it is fixed."""
+    if reference is not None and (generated.grouped_by, reference.grouped_by) == ("pair", "pair"):
+        return f"{generated.n:,} pairs"
+    clustered = [
+        f"{'clusters' if each.grouped_by == 'cluster' else 'duplicates'}: {each.n:,} {name} images, as informative as "
+        f"{each.n_units:,} independent ones"
+        for name, each in (("generated", generated), ("reference", reference))
+        if each is not None and each.n_units is not None and each.n is not None and each.n_units < each.n
+    ]
+    return "; ".join(clustered) or "independent"
 
 
 def compute_image_influence(generated: FeatureStatistics, reference: FeatureStatistics) -> ImageInfluence:

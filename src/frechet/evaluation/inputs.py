@@ -14,6 +14,8 @@ from frechet._internal.remote_files import is_url
 from frechet.errors import MismatchError, RequestError, SourceError, TooFewImagesError
 from frechet.evaluation.provenance import guess_spec
 from frechet.evaluation.request import ReferenceLike, ScoreRequest
+from frechet.evaluation.sampling import get_feature_units
+from frechet.execution.chunks import Units
 from frechet.execution.collect import ProgressCallback
 from frechet.execution.settings import Settings
 from frechet.features.extractor import LoadedExtractor
@@ -50,13 +52,18 @@ def open_inputs(request: ScoreRequest, *, keep_all: bool = False) -> dict[str, I
     given = {"generated": request.generated, "reference": request.reference, "held-out": request.held_out}
     given = {name: data for name, data in given.items() if name == "generated" or data is not None}
 
-    def open_one(data: ReferenceLike) -> Input:
+    def open_one(name: str, data: ReferenceLike) -> Input:
         return open_input(
-            data, request.settings, features=request.features, keep_all=keep_all, progress=request.progress
+            data,
+            request.settings,
+            features=request.features,
+            keep_all=keep_all,
+            units=get_feature_units(request, name),
+            progress=request.progress,
         )
 
     with ThreadPoolExecutor() as readers:
-        inputs = dict(zip(given, readers.map(open_one, given.values()), strict=True))
+        inputs = dict(zip(given, readers.map(open_one, given, given.values()), strict=True))
     if "reference" in inputs:
         inputs["reference"] = _declare_reference(
             inputs["reference"], request.reference_preprocessing, request.reference_size
@@ -101,6 +108,7 @@ def open_input(
     *,
     features: bool = False,
     keep_all: bool = False,
+    units: Units | None = None,
     progress: ProgressCallback | None = None,
 ) -> Input:
     """Open images, or read the statistics that were given instead.
@@ -110,15 +118,17 @@ def open_input(
         settings: how images become features; their seed, layer and number of images matter here.
         features: whether an input other than statistics is (n, d) features.
         keep_all: whether all rows are kept of an input that is features.
+        units: sampling units of an input that is features; None if each row is one by itself.
         progress: called while a file is downloaded.
 
     Raises:
         RequestError: the input cannot be read, is neither images nor statistics, or holds fewer than two images.
     """
+    unit_options: dict[str, Any] = {"units": units.numbers, "grouped_by": units.kind} if units else {}
 
     def read(path: Path) -> FeatureStatistics:
         if features and not is_statistics_file(path):
-            return read_features(path, settings.seed, keep_all=keep_all)
+            return read_features(path, settings.seed, keep_all=keep_all, **unit_options)
         return read_statistics(path, settings.dims, keep_all=keep_all)
 
     if isinstance(data, (FeatureStatistics, GeneratorSource)):
@@ -135,7 +145,7 @@ def open_input(
             raise RequestError("the images are a function, which needs to know how many to make; pass num_images")
         return GeneratorSource(data, settings.num_images)
     elif features:
-        statistics = FeatureStatistics.from_features(data, seed=settings.seed, keep_all=keep_all)
+        statistics = FeatureStatistics.from_features(data, seed=settings.seed, keep_all=keep_all, **unit_options)
     else:
         return _open_images(data)
     return _apply_settings(statistics, settings) if features and is_bare_features(statistics) else statistics

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from frechet._internal.choices import validate_choice
 from frechet._internal.download import ProgressCallback
 from frechet._internal.fields import option
 from frechet.errors import RequestError
@@ -15,6 +17,7 @@ from frechet.execution.settings import Settings
 from frechet.images.image import ImagesLike
 from frechet.statistics.feature_statistics import FeatureStatistics
 
+DESIGNS = ("auto", "independent", "paired")
 ReferenceLike: TypeAlias = ImagesLike | FeatureStatistics
 
 
@@ -33,6 +36,15 @@ class ScoreRequest(Settings):
         reference_preprocessing: preprocessing of a reference statistics file that does not record it.
         reference_size: number of images behind a reference statistics file that does not record it, at least 2.
         interval: "auto" for the bias-corrected value and its 95 % confidence interval if there are enough images, or "none".
+        reference_is: "sample" if the interval is for the distance to the distribution that the reference was sampled from,
+            "fixed" if it is for the distance to this reference as it is (what papers mean by FID against a given file); None
+            for "sample" if the sampling error of the reference can be computed, otherwise "fixed".
+        design: how the images depend on each other: "independent"; "paired" if image i of both inputs belong together; "auto"
+            for pairs if both inputs have equal names in the same order, otherwise for independent images of which exact
+            duplicates form clusters.
+        cluster_by: dependent images by their names: "folder", "stem" (the file name up to the last _ or -), or a CSV file with
+            the columns name and cluster.
+        clusters: the cluster of each generated image, or a mapping with those of the "generated" and "reference" images.
         explain: number of images to list that raise the score most, and of those that lower it most.
         per_class: whether each class is also scored by itself.
         repeat: number of repetitions, each with a different seed (seed, seed + 1, ...); values are then means.
@@ -62,6 +74,20 @@ class ScoreRequest(Settings):
     interval: str = option(
         "auto", "Compute the bias-corrected value and its 95 % confidence interval: auto or none.", metavar="auto|none"
     )
+    reference_is: str | None = option(
+        None,
+        "Interval for the distance to the distribution behind REFERENCE (sample) or to REFERENCE as it is (fixed).",
+        metavar="sample|fixed",
+    )
+    design: str = option(
+        "auto", "How images depend on each other: auto, independent, or paired (image i of both).", metavar="NAME"
+    )
+    cluster_by: str | Path | None = option(
+        None,
+        "Images of one cluster are dependent: folder, stem (name up to the last _ or -), or a CSV file name,cluster.",
+        metavar="folder|stem|FILE",
+    )
+    clusters: Sequence[Any] | Mapping[str, Sequence[Any]] | None = None
     explain: int = option(0, "List the N images that raise the score most and the N that lower it most.", metavar="N")
     per_class: bool = option(False, "Also score each class (sub-folder, or arr_1 of an .npz) by itself.")
     repeat: int = option(1, "Score K times with different seeds and report mean and standard deviation.", metavar="K")
@@ -72,6 +98,9 @@ class ScoreRequest(Settings):
         super().__post_init__()
         if self.interval not in ("auto", "none"):
             raise RequestError(f"interval is {self.interval!r}; expected 'auto' or 'none'")
+        if self.reference_is not in (None, "sample", "fixed"):
+            raise RequestError(f"reference_is is {self.reference_is!r}; expected 'sample', 'fixed' or None")
+        validate_choice(self.design, DESIGNS, "design")
         if not isinstance(self.explain, (int, np.integer)) or self.explain < 0:
             raise RequestError(f"explain is {self.explain!r}; expected the number of images to list, at least 0")
         if not isinstance(self.repeat, (int, np.integer)) or self.repeat < 1:

@@ -32,6 +32,8 @@ from frechet.evaluation.per_class import add_class_scores
 from frechet.evaluation.plan import MetricPlan, needs_all_features, plan_request
 from frechet.evaluation.provenance import resolve_spec
 from frechet.evaluation.request import ReferenceLike, ScoreRequest
+from frechet.evaluation.sampling import resolve_units
+from frechet.execution.chunks import Units
 from frechet.execution.collect import ProgressCallback, collect_layer_statistics, collect_statistics
 from frechet.execution.settings import Settings
 from frechet.features.extractor import LoadedExtractor
@@ -56,6 +58,13 @@ def score(request: ScoreRequest) -> Scores:
         reference_preprocessing, reference_size: preprocessing and number of images of a reference statistics file that
             does not record them.
         interval: "auto" for the bias-corrected value and its 95 % confidence interval if there are enough images, or "none".
+        reference_is: "sample" if the interval is for the distance to the distribution that the reference was sampled from,
+            "fixed" if it is for the distance to this reference as it is; by default "sample" if its sampling error is known.
+        design: "independent", "paired" if image i of both inputs belong together, or "auto" for pairs if both inputs have equal
+            names in the same order, otherwise for independent images of which exact duplicates form clusters.
+        cluster_by: dependent images by their names: "folder", "stem" (the file name up to the last _ or -), or a CSV file with
+            the columns name and cluster.
+        clusters: the cluster of each generated image, or a mapping with those of the "generated" and "reference" images.
         explain: number of images to list that raise the score most, and of those that lower it most.
         per_class: whether each class (sub-folder, or label in ADM's `arr_1`) is also scored by itself.
         repeat: number of repetitions, each with a different seed (seed, seed + 1, ...). Values are then means.
@@ -175,6 +184,7 @@ def evaluate(request: ScoreRequest, *, keep_features: bool = False) -> Evaluatio
         plan,
         layers,
         interval=request.interval,
+        reference_is=request.reference_is,
         explain=request.explain,
         progress=request.progress,
         backend=extractor.backend if extractor else None,
@@ -206,7 +216,8 @@ def _collect(
         for images in find_embedded_images(each)
     }
     plan, extractor = _load_extractor(plan.restrict_to(precomputed, embedded), settings, progress)
-    layers = _collect_inputs(inputs, settings, extractor, progress, plan.layers)
+    units = resolve_units(request, inputs)
+    layers = _collect_inputs(inputs, settings, extractor, progress, plan.layers, units)
     for name, images in embedded.items():
         samples = collect_statistics(images, settings, extractor, progress, name, keep_all=True)
         layers[name] = {**layers[name], EMBEDDED_IMAGES: samples}
@@ -235,12 +246,14 @@ def _collect_inputs(
     extractor: LoadedExtractor,
     progress: ProgressCallback | None,
     keep_all_by_layer: Mapping[str, bool],
+    units: Mapping[str, Units | None],
 ) -> dict[str, LayerStatistics]:
     """Collect the statistics of all inputs by layer.
 
     Args:
         inputs, settings, extractor, progress: what is read, and how.
         keep_all_by_layer: for each layer, whether the features and labels of every image are kept.
+        units: sampling units of the images of each input.
 
     Raises:
         MismatchError: an input is statistics that these features cannot be compared with.
@@ -255,7 +268,9 @@ def _collect_inputs(
         if isinstance(each, FeatureStatistics):
             layers[name] = as_layers(each)
         else:
-            collected = collect_layer_statistics(each, settings, extractor, progress, name, keep_all_by_layer=keep)
+            collected = collect_layer_statistics(
+                each, settings, extractor, progress, name, keep_all_by_layer=keep, units=units[name]
+            )
             layers[name] = {layer: collected["features"], **collected}
     return layers
 

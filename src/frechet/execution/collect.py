@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from frechet.errors import TooFewImagesError
-from frechet.execution.chunks import Partition
+from frechet.execution.chunks import Partition, Units
 from frechet.execution.dispatch import ProgressCallback as ProgressCallback
 from frechet.execution.dispatch import open_chunks
 from frechet.execution.reduce import MergedChunks
@@ -29,6 +29,7 @@ def collect_statistics(
     input_name: str = "images",
     *,
     keep_all: bool = False,
+    units: Units | None = None,
 ) -> FeatureStatistics:
     """Compute the statistics of the main layer's features.
 
@@ -39,6 +40,7 @@ def collect_statistics(
         progress: called with `input_name` and the numbers of images processed and in total.
         input_name: name of the input for `progress`, and of its folder in the work directory.
         keep_all: keep the features and labels of all images instead of a sample.
+        units: sampling units of the images; None if each is one by itself.
 
     Raises:
         TooFewImagesError: fewer than two images could be decoded.
@@ -46,7 +48,7 @@ def collect_statistics(
         NonFiniteFeaturesError: the network returned NaN or infinity.
     """
     by_layer = collect_layer_statistics(
-        source, settings, extractor, progress, input_name, keep_all_by_layer={"features": keep_all}
+        source, settings, extractor, progress, input_name, keep_all_by_layer={"features": keep_all}, units=units
     )
     return by_layer["features"]
 
@@ -59,6 +61,7 @@ def collect_layer_statistics(
     input_name: str = "images",
     *,
     keep_all_by_layer: Mapping[str, bool],
+    units: Units | None = None,
 ) -> dict[str, FeatureStatistics]:
     """Compute the statistics of each layer of an extractor, in one pass.
 
@@ -69,6 +72,7 @@ def collect_layer_statistics(
         progress: called with `input_name` and the numbers of images processed and in total.
         input_name: name of the input for `progress`, and of its folder in the work directory.
         keep_all_by_layer: whether to keep the features and labels of all images, by layer; absent means False.
+        units: sampling units of the images; None if each is one by itself.
 
     Returns:
         Statistics by layer; "features" is the main one.
@@ -79,18 +83,21 @@ def collect_layer_statistics(
         NonFiniteFeaturesError: the network returned NaN or infinity.
     """
     keep_all = any(keep_all_by_layer.values())
-    partition = Partition.from_source(source, settings, keep_all=keep_all)
+    partition = Partition.from_source(source, settings, keep_all=keep_all, units=units)
     merged = MergedChunks.empty(partition, settings.seed, extractor, keep_all_by_layer)
     with open_chunks(partition, settings, extractor, progress, input_name) as chunks:
         for chunk in chunks:
             merged.add(chunk)
     _require_two_images(source, merged)
     metadata = _describe_collection(partition, merged)
-    labels = tuple(partition.get_labels(np.concatenate(merged.indices).tolist())) if keep_all else None
+    indices, merged_units = np.concatenate(merged.indices), np.concatenate(merged.units)
+    labels = tuple(partition.get_labels(indices.tolist())) if keep_all else None
     return {
-        name: FeatureStatistics.from_moments(
-            layer.moments,
-            layer.sample,
+        name: FeatureStatistics.from_accumulator(
+            layer,
+            indices,
+            merged_units,
+            grouped_by=units.kind if units else "image",
             labels=labels if keep_all_by_layer.get(name) else None,
             spec=extractor.extra_layers[name].spec if name in extractor.extra_layers else extractor.spec,
             **metadata,
@@ -100,7 +107,7 @@ def collect_layer_statistics(
 
 
 def _require_two_images(source: ImageSource, merged: MergedChunks) -> None:
-    n, skipped_images = merged.layers["features"].moments.n, merged.skipped_images
+    n, skipped_images = merged.layers["features"].n, merged.skipped_images
     if n < 2:
         raise TooFewImagesError(
             f"{source.label} has {n} usable images; expected at least 2. {len(skipped_images)} could not be decoded"

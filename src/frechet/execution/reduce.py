@@ -23,13 +23,16 @@ class MergedChunks:
 
     Attributes:
         layers: moments and rows by layer.
-        indices, image_checks: arrays of each chunk.
+        partition: the images of the run.
+        indices, image_checks, units: arrays of each chunk.
         notes, skipped_images: of all chunks.
     """
 
     layers: Mapping[str, Accumulator]
+    partition: Partition
     indices: list[np.ndarray] = field(default_factory=list)
     image_checks: list[np.ndarray] = field(default_factory=list)
+    units: list[np.ndarray] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
     skipped_images: list[str] = field(default_factory=list)
 
@@ -41,7 +44,7 @@ class MergedChunks:
 
         Args:
             partition: the images of the run.
-            seed: seed of the row samples.
+            seed: seed of the groups and of the row samples.
             extractor: its layers.
             keep_all_by_layer: whether to keep the features of every image, by layer; absent means False.
         """
@@ -52,13 +55,16 @@ class MergedChunks:
                     columns.stop - columns.start, max_images, seed, keep_all=keep_all_by_layer.get(name, False)
                 )
                 for name, columns in extractor.layer_slices.items()
-            }
+            },
+            partition,
         )
 
     def add(self, chunk: Chunk) -> None:
         """Merge the next chunk."""
+        units = self.partition.get_units(chunk)
         for name, layer in self.layers.items():
-            layer.merge(chunk.layers[name])
+            layer.merge(chunk.layers[name], units)
+        self.units.append(units)
         self.indices.append(chunk.indices)
         self.image_checks.append(chunk.image_checks)
         self.notes += chunk.notes
@@ -111,7 +117,7 @@ def merge_small_chunks(
         small_chunks: chunks of up to 256 images, in order.
         partition: the images of the run.
         chunk_indices: the chunks to yield, ascending; `small_chunks` holds the images of these.
-        seed: seed of the row samples.
+        seed: seed of the groups and of the row samples.
         extractor: its layers.
     """
     with closing(small_chunks), ThreadPoolExecutor(1, thread_name_prefix="merge") as pool:

@@ -33,6 +33,7 @@ from frechet.losses.torch_features import ImageFeatures, validate_finite_feature
 from frechet.preprocessing.value_range import is_out_of_range, make_range_error, validate_value_range
 from frechet.results import Score, Scores
 from frechet.statistics.feature_statistics import FeatureStatistics
+from frechet.statistics.group_moments import GroupMoments
 from frechet.statistics.moments import RunningMoments
 from frechet.statistics.row_sample import MAX_SAMPLE_ROWS, RowSample, row_sample_size
 from frechet.version import __version__
@@ -282,9 +283,16 @@ class ImageMetric(Metric):
         total, outer = (getattr(self, f"{image_set}_{name}").cpu().numpy() for name in ("total", "outer"))
         mean = total / n
         moments = RunningMoments(n, mean, outer - n * np.outer(mean, mean))
-        return FeatureStatistics.from_moments(
-            moments,
-            self._sample_rows(image_set, n if self._keeps_all_rows else row_sample_size(n, dims)),
+        sample = self._sample_rows(image_set, n if self._keeps_all_rows else row_sample_size(n, dims))
+        has_all_rows = len(sample.rows) == n
+        return FeatureStatistics(
+            mean=mean,
+            covariance=moments.covariance,
+            n=n,
+            rows=sample.rows,
+            indices=sample.indices,
+            group_moments=GroupMoments.from_features(sample.rows, sample.indices, seed=0) if has_all_rows else None,
+            n_units=n,
             spec=self.spec,
             label=f"{image_set} images of a training loop",
             made_by=f"frechet {__version__}",

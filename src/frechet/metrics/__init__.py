@@ -15,6 +15,7 @@ from frechet.metrics.frechet import (
     compute_leave_one_out_changes,
     compute_rfid,
     fit_gaussian,
+    get_reference_kind,
     require_all_features,
 )
 
@@ -27,6 +28,7 @@ __all__ = [
     "compute_leave_one_out_changes",
     "fit_gaussian",
     "get_default_metric",
+    "get_reference_kind",
     "has_small_sample_bias",
     "make_label",
     "register_metric",

@@ -123,7 +123,7 @@ class Metric:
         uses_latents: whether the metric evaluates a generator on latents. It is then computed from distances by
             `frechet.perceptual_path_length`, not from statistics.
         full_feature_inputs: the inputs ("generated", "reference", "held-out") whose features are needed for every image.
-        interval: function called as `interval(generated, reference, seed, on_step)`, which returns an interval or the
+        interval: function called as `interval(generated, reference, reference_is, on_step)`, which returns an interval or the
             reason why there is none; None if the metric has no interval.
         interval_unavailable_reason: why the metric has no interval, if `interval` is None.
     """
@@ -142,7 +142,7 @@ class Metric:
     uses_held_out: bool = False
     uses_latents: bool = False
     full_feature_inputs: tuple[str, ...] = ("generated", "reference")
-    interval: Callable[[FeatureStatistics, FeatureStatistics, int, StepCallback], Interval | str] | None = None
+    interval: Callable[[FeatureStatistics, FeatureStatistics, str, StepCallback], Interval | str] | None = None
     interval_unavailable_reason: str = "the literature has no estimate of its sampling error"
 
 

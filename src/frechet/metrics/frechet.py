@@ -17,8 +17,6 @@ from frechet.errors import RequestError, StatisticsError
 from frechet.metrics.base import Metric, MetricInputs, MetricResult, StepCallback
 from frechet.statistics.feature_statistics import FeatureStatistics
 
-MIN_SAMPLE_ROWS = 100  # a smaller sample of the features estimates an interval worse than the formulas for a Gaussian
-
 
 def _identity(array: np.ndarray) -> np.ndarray:
     return array
@@ -82,11 +80,55 @@ def require_all_features(statistics: FeatureStatistics) -> None:
 
 
 def compute_frechet_interval(
-    generated: FeatureStatistics, reference: FeatureStatistics, seed: int, on_step: StepCallback
+    generated: FeatureStatistics, reference: FeatureStatistics, reference_is: str, on_step: StepCallback
 ) -> Interval | str:
-    """Compute the bias-corrected distance with its 95 % confidence interval, or return the reason why there is none."""
-    inputs = _to_interval_input(generated), _to_interval_input(reference)
-    return explain_unavailable_interval(*inputs) or confidence_interval(*inputs, seed=seed, on_step=on_step)
+    """Compute the bias-corrected distance with its 95 % confidence interval, or return the reason why there is none.
+
+    Args:
+        generated, reference: statistics of both inputs.
+        reference_is: "sample" for the distance to the distribution that the reference was sampled from, "fixed" for the
+            distance to the reference as it is.
+        on_step: called with (steps done, total steps).
+
+    Raises:
+        RequestError: both inputs consist of pairs, but not of the same ones.
+    """
+    p, q = _to_interval_input(generated), _to_interval_input(reference)
+    if reference_is == "fixed":
+        q = q.fix()
+    elif q.groups is None:
+        return (
+            "the reference statistics hold neither the features of every image nor moments of groups of images, so the "
+            "sampling error of the reference is unknown; pass its images, write its statistics again with frechet stats, or "
+            "accept this reference as it is (--reference-is fixed, reference_is=)"
+        )
+    paired = q.groups is not None and (generated.grouped_by, reference.grouped_by) == ("pair", "pair")
+    if paired:
+        _require_same_pairs(generated, reference)
+    return explain_unavailable_interval(p, q) or confidence_interval(p, q, paired=paired, on_step=on_step)
+
+
+def _require_same_pairs(generated: FeatureStatistics, reference: FeatureStatistics) -> None:
+    """Require as many images on both sides, with the same ones of them in each group and in the sample of rows.
+
+    Raises:
+        RequestError: the numbers of images, the seeds, or the images that were skipped differ.
+    """
+    if (generated.n, generated.seed) != (reference.n, reference.seed):
+        raise RequestError(
+            f"pairs of images need as many generated as reference images and the same seed: got {generated.n} with seed "
+            f"{generated.seed} and {reference.n} with seed {reference.seed}. Pass both as images or features"
+        )
+    if not np.array_equal(generated.indices, reference.indices):  # type: ignore[arg-type]
+        raise RequestError(
+            "pairs of images need both images of each pair, but some were skipped on one side only; remove their partners, "
+            "or pass --design independent (design=)"
+        )
+
+
+def get_reference_kind(reference: FeatureStatistics) -> str:
+    """Return what a reference is unless the caller says it: "sample" if its sampling error can be known, else "fixed"."""
+    return "sample" if reference.group_moments is not None else "fixed"
 
 
 def compute_leave_one_out_changes(generated: FeatureStatistics, reference: FeatureStatistics) -> LeaveOneOutChanges:
@@ -104,10 +146,14 @@ def compute_leave_one_out_changes(generated: FeatureStatistics, reference: Featu
 
 
 def _to_interval_input(statistics: FeatureStatistics) -> IntervalInput:
-    too_few_rows = (
-        statistics.rows is not None and statistics.features is None and len(statistics.rows) < MIN_SAMPLE_ROWS
+    return IntervalInput(
+        Gaussian(statistics.mean, covariance=statistics.covariance, covariance_eps=statistics.covariance_eps),
+        statistics.n,
+        statistics.group_moments,
+        statistics.n_units,
+        statistics.rows,
+        statistics.units if statistics.grouped_by != "pair" else None,
     )
-    return IntervalInput(fit_gaussian(statistics), statistics.n, None if too_few_rows else statistics.rows)
 
 
 def fit_gaussian(statistics: FeatureStatistics, convert: Callable[[np.ndarray], Any] = _identity) -> Gaussian:

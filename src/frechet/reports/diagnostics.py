@@ -14,7 +14,7 @@ from frechet.distances.transport import leading_directions, optimal_coupling
 from frechet.errors import StatisticsError
 from frechet.evaluation.compute import compute_image_influence
 from frechet.execution.collect import ProgressCallback
-from frechet.metrics import compute_frechet_interval, fit_gaussian
+from frechet.metrics import compute_frechet_interval, fit_gaussian, get_reference_kind
 from frechet.statistics.feature_statistics import FeatureStatistics
 
 N_CURVE_POINTS = 8
@@ -177,7 +177,8 @@ def _compute_curve(
             return
         subset = FeatureStatistics.from_features(features[order[:size]], seed=seed)
         value = float(frechet_terms(fit_gaussian(subset), q).total)
-        interval = compute_frechet_interval(subset, reference, seed, lambda *_: None) if compute_intervals else ""
+        kind = get_reference_kind(reference)
+        interval = compute_frechet_interval(subset, reference, kind, lambda *_: None) if compute_intervals else ""
         corrected_and_interval = (
             () if isinstance(interval, str) else (interval.corrected_value, (interval.low, interval.high))
         )

@@ -19,7 +19,14 @@ from frechet.reports.multiple_testing import (
     standard_error_of_difference,
     two_sided_p_value,
 )
-from frechet.reports.run_files import Run, find_duplicate_runs, has_shared_reference, read_runs, require_same_spec
+from frechet.reports.run_files import (
+    Run,
+    find_duplicate_runs,
+    has_shared_reference,
+    read_runs,
+    require_pairs,
+    require_same_spec,
+)
 from frechet.results import Scores
 
 
@@ -81,23 +88,26 @@ class RunComparison:
         return all(row.corrected_value is not None for row in self.rows if row.value is not None)
 
 
-def compare_runs(runs: Mapping[str, Scores] | Sequence[str | os.PathLike[str] | Run]) -> list[RunComparison]:
+def compare_runs(
+    runs: Mapping[str, Scores] | Sequence[str | os.PathLike[str] | Run], *, paired_runs: bool = False
+) -> list[RunComparison]:
     """Rank runs by each of their metrics and test which differences are statistically significant.
 
     Differences are taken between bias-corrected values and tested with a normal approximation. The p-values are adjusted
-    for all pairs of runs (Holm 1979), so that the best run may be selected from the same data. If runs were generated from
-    the same latents, their errors are positively correlated; this is ignored, and the tests are then conservative.
+    for all pairs of runs (Holm 1979), so that the best run may be selected from the same data. Errors that runs have in common
+    cancel: those of a shared reference, and those of common latents or prompts if `paired_runs` says so.
 
     Args:
         runs: the runs to compare, at least two: the JSON files that ``frechet score --output`` wrote, or a mapping from
             display names to results of `frechet.score`.
+        paired_runs: whether image i of each run was generated from the same latent or prompt.
 
     Returns:
         One `RunComparison` for each metric that any run has. A run without the metric has an empty row.
 
     Raises:
-        RequestError: fewer than two runs, no metric in common, or a file that is missing or not a result of
-            ``frechet score``.
+        RequestError: fewer than two runs, no metric in common, a file that is missing or not a result of
+            ``frechet score``, or paired runs with different numbers of images.
         MismatchError: the runs differ in extractor, layer, weights, preprocessing or precision.
 
     Examples:
@@ -118,6 +128,8 @@ def compare_runs(runs: Mapping[str, Scores] | Sequence[str | os.PathLike[str] | 
             "Pass two or more files of frechet score --output"
         )
     require_same_spec(runs)
+    if paired_runs:
+        require_pairs(runs)
     metrics = list(dict.fromkeys(name for run in runs for name in run.scores))
     if not any(sum(name in run.scores for run in runs) > 1 for name in metrics):
         metrics_by_run = "; ".join(f"{escape_line(run.name)} has {', '.join(run.scores)}" for run in runs)
@@ -125,7 +137,7 @@ def compare_runs(runs: Mapping[str, Scores] | Sequence[str | os.PathLike[str] | 
             f"the runs have no metric in common: {metrics_by_run}. Score them with the same --metrics to compare them"
         )
     return [
-        _add_missing_runs(_compare_by_metric(name, [run for run in runs if name in run.scores]), runs)
+        _add_missing_runs(_compare_by_metric(name, [run for run in runs if name in run.scores], paired_runs), runs)
         for name in metrics
     ]
 
@@ -149,7 +161,7 @@ def _add_missing_runs(comparison: RunComparison, runs: Sequence[Run]) -> RunComp
     )
 
 
-def _compare_by_metric(metric: str, runs: Sequence[Run]) -> RunComparison:
+def _compare_by_metric(metric: str, runs: Sequence[Run], paired_runs: bool) -> RunComparison:
     scores = [run.scores[metric] for run in runs]
     shared_reference = has_shared_reference(runs)
     estimates = [_estimate_from_score(score) for score in scores]
@@ -167,7 +179,9 @@ def _compare_by_metric(metric: str, runs: Sequence[Run]) -> RunComparison:
         values, notes = None, ["only one run has this metric: there is nothing to rank"]
     best = None if values is None else min(range(len(runs)), key=lambda i: sign * values[i])
     tests = (
-        _test_pairs(values, known, shared_reference, sign) if values is not None and len(known) == len(runs) else None
+        _test_pairs(values, known, shared_reference, paired_runs, sign)
+        if values is not None and len(known) == len(runs)
+        else None
     )
     rows = tuple(
         _build_row(run.name, score, i, best, values, tests)
@@ -188,11 +202,14 @@ class _PairwiseTests:
 
 
 def _test_pairs(
-    values: Sequence[float], estimates: Sequence[Estimate], shared_reference: bool, sign: int
+    values: Sequence[float], estimates: Sequence[Estimate], shared_reference: bool, paired_runs: bool, sign: int
 ) -> _PairwiseTests:
     pairs = list(combinations(range(len(values)), 2))
     errors = [
-        standard_error_of_difference(estimates[i], estimates[j], shared_reference=shared_reference) for i, j in pairs
+        standard_error_of_difference(
+            estimates[i], estimates[j], shared_reference=shared_reference, paired_runs=paired_runs
+        )
+        for i, j in pairs
     ]
     p_values = [two_sided_p_value(values[i] - values[j], error) for (i, j), error in zip(pairs, errors, strict=True)]
     adjusted_p_values = holm_correction(p_values)
@@ -246,7 +263,7 @@ def _estimate_from_score(score: Mapping[str, Any]) -> Estimate | None:
     if corrected_value is None or error is None:
         return None
     variance_components = _to_float_pair(score.get("variance_components")) or (0.0, error**2)
-    return Estimate(corrected_value, variance_components, score.get("reference_groups"))
+    return Estimate(corrected_value, variance_components, score.get("generated_groups"), score.get("reference_groups"))
 
 
 def _comparable_values(scores: Sequence[Mapping[str, Any]]) -> list[float] | None:
@@ -270,7 +287,9 @@ def _collect_notes(
             yield f"{' and '.join(names)} were scored on identical generated images: is this one run under several names?"
     else:
         yield "the references differ; their sampling error counts towards the error of every difference"
-    if shared_reference and any(estimate.groups is None and estimate.variance_components[1] for estimate in known):
+    if shared_reference and any(
+        estimate.reference_groups is None and estimate.variance_components[1] for estimate in known
+    ):
         yield (
             "the influence of the shared reference on each run is unknown; its sampling error counts towards the error of "
             "every difference"

@@ -94,6 +94,21 @@ def has_shared_reference(runs: Sequence[Run]) -> bool:
     )
 
 
+def require_pairs(runs: Sequence[Run]) -> None:
+    """Reject runs whose images cannot have been generated from the same latents or prompts.
+
+    Raises:
+        RequestError: the runs have different numbers of generated images, or samples of them by different seeds.
+    """
+    sizes = {run.name: tuple((run.provenance.get("generated") or {}).get(key) for key in ("n", "seed")) for run in runs}
+    if len(set(sizes.values())) > 1:
+        described = ", ".join(f"{escape_line(name)}: {n} images, seed {seed}" for name, (n, seed) in sizes.items())
+        raise RequestError(
+            f"paired runs need the same number of generated images and the same seed; got {described}. Score the runs with the "
+            "same settings, or leave --paired-runs (paired_runs=) out"
+        )
+
+
 def find_duplicate_runs(runs: Sequence[Run]) -> list[list[str]]:
     """Return the escaped names of runs whose generated images have exactly the same moments, grouped."""
     names_by_moments: dict[Any, list[str]] = {}
@@ -218,6 +233,7 @@ _SCORE_FIELDS: dict[str, _Check] = {
     "standard_error": (lambda value: _is_number(value) and value >= 0, "a finite number of at least 0"),
     "interval_95": (_is_pair, "two finite numbers"),
     "variance_components": (lambda value: _is_pair(value) and min(value) >= 0, "two finite numbers of at least 0"),
+    "generated_groups": (_is_number_list, "two or more finite numbers"),
     "reference_groups": (_is_number_list, "two or more finite numbers"),
     "n_generated": (_is_int, "a whole number"),
     "n_reference": (_is_int, "a whole number"),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from dataclasses import dataclass
 
 import numpy as np
 
+from frechet.statistics.group_moments import MIN_IMAGES_PER_DIM, NUM_GROUPS, GroupMoments, assign_groups
 from frechet.statistics.moments import RunningMoments
 from frechet.statistics.row_sample import RowSample, row_sample_size
 
 MAX_IN_MEMORY_BYTES = 2**31  # features of all images beyond this size go to a temporary file
+_BLOCK_ROWS = 256  # rows of a group whose outer products are added at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,78 +21,118 @@ class LayerSummary:
     """Everything that later steps need to know about one layer's features of n images.
 
     A summary of few images holds every row; its moments follow from them, so they are neither stored nor sent. A summary
-    of many images holds the moments and only the rows that a sample of all images may need. `Accumulator.merge` treats
-    both alike.
+    of many images holds the moments of each group and only the rows that a sample of all images may need.
+    `Accumulator.merge` treats both alike.
 
     Attributes:
         indices: (k,) int64, ascending; the images that the rows belong to.
         rows: (k, d) float32 features, k <= n.
-        stored_moments: moments of all n images, or None if `rows` holds all of them.
+        stored_groups: moments of the n images by group, in float64, or None if `rows` holds all of them.
     """
 
     indices: np.ndarray
     rows: np.ndarray
-    stored_moments: RunningMoments | None = None
-
-    def compute_moments(self) -> RunningMoments:
-        """Return the moments of all n images; O(n d²) if they are not stored."""
-        return self.stored_moments or RunningMoments.from_features(self.rows)
+    stored_groups: GroupMoments | None = None
 
 
 class Accumulator:
-    """Running moments and rows of one layer.
+    """Moments, by group and in total, and rows of one layer.
+
+    Each image is added to the moments of its group, and those of all images are the merge of the groups: one pass, with
+    the arithmetic of one set of moments. Without enough images for a jackknife, there is only one group.
 
     Args:
         dims: number of features d.
         max_images: upper bound on the number of images that will be merged.
-        seed: seed of the row sample.
+        seed: seed of the groups and of the row sample.
         keep_all: keep the rows of all images instead of a sample.
     """
 
     def __init__(self, dims: int, max_images: int, seed: int, *, keep_all: bool) -> None:
-        self.moments = RunningMoments.empty(dims)
+        self.n = 0
+        self._seed = seed
         self._max_images = max_images
+        self._groups = [RunningMoments.empty(dims)] * (NUM_GROUPS if max_images >= MIN_IMAGES_PER_DIM * dims else 1)
+        self._pending: list[list[np.ndarray]] = [[] for _ in self._groups]
         self._sample = RowSample.empty(dims, seed, row_sample_size(max_images, dims))
         self._all_indices: list[np.ndarray] = []
         self._all_rows = _allocate_rows(max_images, dims) if keep_all else None
 
-    def update(self, indices: np.ndarray, features: np.ndarray) -> None:
+    def update(self, indices: np.ndarray, features: np.ndarray, units: np.ndarray) -> None:
         """Add the features of the next images.
 
         Args:
             indices: (k,) int64, ascending, greater than those before.
             features: (k, d) float32.
+            units: (k,) integers, the sampling unit of each image (see `assign_groups`).
         """
-        self.merge(LayerSummary(indices=indices, rows=features))
+        self.merge(LayerSummary(indices=indices, rows=features), units)
 
-    def merge(self, summary: LayerSummary) -> None:
+    def merge(self, summary: LayerSummary, units: np.ndarray) -> None:
         """Add the summary of the next images.
+
+        Args:
+            summary: the summary.
+            units: the sampling unit of each of its images; not used if their moments are stored.
 
         Raises:
             ValueError: all rows are to be kept, and the summary holds only some.
         """
-        moments = summary.compute_moments()
+        n = len(summary.rows) if summary.stored_groups is None else int(summary.stored_groups.n.sum())
         if self._all_rows is None:
             self._sample = self._sample.update(summary.indices, summary.rows)
-        elif len(summary.rows) != moments.n:
-            raise ValueError(f"got {len(summary.rows)} rows of {moments.n} images; expected the rows of all images")
+        elif len(summary.rows) != n:
+            raise ValueError(f"got {len(summary.rows)} rows of {n} images; expected the rows of all images")
         else:
-            self._all_rows[self.moments.n : self.moments.n + moments.n] = summary.rows
+            self._all_rows[self.n : self.n + n] = summary.rows
             self._all_indices.append(summary.indices)
-        self.moments = self.moments.merge(moments)
+        if summary.stored_groups is None:
+            self._add_rows(summary.rows, units)
+        else:
+            for group in range(len(self._groups)):
+                self._groups[group] = self._groups[group].merge(summary.stored_groups.get(group))
+        self.n += n
+
+    def _add_rows(self, rows: np.ndarray, units: np.ndarray) -> None:
+        assigned = assign_groups(units, self._seed) if len(self._groups) > 1 else np.zeros(len(rows), np.int64)
+        for group, pending in enumerate(self._pending):
+            pending.append(rows[assigned == group])
+            if sum(map(len, pending)) >= _BLOCK_ROWS:
+                self._flush(group)
+
+    def _flush(self, group: int) -> None:
+        """Add the rows that wait for others of their group: products of a few rows are slow."""
+        if self._pending[group]:
+            self._groups[group] = self._groups[group].update(np.concatenate(self._pending[group]))
+            self._pending[group] = []
+
+    def _flush_all(self) -> list[RunningMoments]:
+        for group in range(len(self._groups)):
+            self._flush(group)
+        return self._groups
 
     def to_summary(self) -> LayerSummary:
         """Return the summary of the images so far, for an accumulator of all `max_images`; not if all rows are kept."""
         sample = self._sample.prefilter(self._max_images)
-        return LayerSummary(indices=sample.indices, rows=sample.rows, stored_moments=self.moments)
+        groups = GroupMoments.from_moments(self._flush_all(), np.float64)
+        return LayerSummary(indices=sample.indices, rows=sample.rows, stored_groups=groups)
+
+    @property
+    def moments(self) -> RunningMoments:
+        """Moments of all images so far."""
+        return functools.reduce(RunningMoments.merge, self._flush_all())
+
+    @property
+    def group_moments(self) -> GroupMoments | None:
+        """Moments of each group, or None if there is only one."""
+        return GroupMoments.from_moments(self._flush_all()) if len(self._groups) > 1 else None
 
     @property
     def sample(self) -> RowSample:
         """The row sample, or all rows if they were kept."""
         if self._all_rows is None:
             return self._sample
-        n = self.moments.n
-        return RowSample(self._sample.seed, np.concatenate(self._all_indices), self._all_rows[:n], n)
+        return RowSample(self._seed, np.concatenate(self._all_indices), self._all_rows[: self.n], self.n)
 
 
 def _allocate_rows(max_images: int, dims: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from frechet.errors import StatisticsError
-from frechet.statistics.moments import RunningMoments
+from frechet.statistics.group_moments import GroupMoments
 
 _REPAIR = "Create the file again with frechet stats, or download it again."
 
@@ -125,24 +125,42 @@ def validate_labels(arrays: Mapping[str, np.ndarray], rows: np.ndarray | None, p
     return tuple(labels.tolist())
 
 
-def validate_group_moments(
-    arrays: Mapping[str, np.ndarray], dims: int, n: int | None, path: Path
-) -> tuple[RunningMoments, ...]:
-    """Return the moments of each group of images, or an empty tuple if an array is missing.
+def validate_units(arrays: Mapping[str, np.ndarray], rows: np.ndarray | None, path: Path) -> np.ndarray | None:
+    """Return the sampling unit of each row, or None if every image is a unit of its own.
 
     Raises:
-        StatisticsError: the arrays do not fit each other, `dims` or n, or are not finite.
+        StatisticsError: they are not integers, or not one per row.
+    """
+    units = arrays.get("units")
+    if rows is None or units is None:
+        return None
+    if units.dtype.kind not in "iu" or units.shape != rows.shape[:1]:
+        raise StatisticsError(
+            f"{path}: units are {units.dtype} {units.shape}; expected integers ({len(rows)},), one per row. {_REPAIR}"
+        )
+    return units
+
+
+def validate_group_moments(
+    arrays: Mapping[str, np.ndarray], mean: np.ndarray, n: int | None, path: Path
+) -> GroupMoments | None:
+    """Return the moments of each group of images, or None if an array is missing.
+
+    Raises:
+        StatisticsError: the arrays do not fit each other, the dimensions or n, are not finite, or the mean of the groups is
+            not that of all images.
     """
     names = ("group_n", "group_mean", "group_scatter")
     if not all(name in arrays for name in names):
-        return ()
+        return None
     sizes, means, scatters = (arrays[name] for name in names)
-    count, n_upper = sizes.size, dims * (dims + 1) // 2
+    count, dims = sizes.size, len(mean)
+    n_upper = dims * (dims + 1) // 2
     if (
         (sizes.dtype.kind, means.dtype.kind, scatters.dtype.kind) != ("i", "f", "f")
         or (sizes.shape, means.shape, scatters.shape) != ((count,), (count, dims), (count, n_upper))
-        or sizes.min(initial=1) < 1
-        or n not in (None, int(sizes.sum()))
+        or sizes.min(initial=0) < 0
+        or int(sizes.sum()) != n
     ):
         raise StatisticsError(
             f"{path}: group_n ({sizes.dtype} {sizes.shape}), group_mean ({means.dtype} {means.shape}) and group_scatter "
@@ -151,10 +169,12 @@ def validate_group_moments(
         )
     if not (np.isfinite(means).all() and np.isfinite(scatters).all()):
         raise StatisticsError(f"{path}: the group moments contain NaN or infinity; expected finite numbers. {_REPAIR}")
-    return tuple(
-        RunningMoments(int(size), mean.astype(np.float64), _unpack_symmetric(scatter, dims))
-        for size, mean, scatter in zip(sizes, means, scatters, strict=True)
-    )
+    error = np.abs(sizes @ means.astype(np.float64) / max(1, int(sizes.sum())) - mean).max(initial=0.0)
+    if error > 1e-4 * max(np.abs(mean).max(initial=0.0), np.abs(means).max(initial=0.0)):
+        raise StatisticsError(
+            f"{path}: the mean of the groups differs from mu by {error:.3g}; expected the same images in both. {_REPAIR}"
+        )
+    return GroupMoments(sizes.astype(np.int64), means.astype(np.float64), scatters)
 
 
 def validate_thumbnails(
@@ -191,11 +211,3 @@ def _asymmetry(matrix: np.ndarray) -> float:
     """
     probe = np.random.default_rng(0).standard_normal(len(matrix))
     return float(np.abs(matrix @ probe - probe @ matrix).max())
-
-
-def _unpack_symmetric(upper: np.ndarray, dims: int) -> np.ndarray:
-    """Return the symmetric (dims, dims) float64 matrix with this upper triangle, given row by row."""
-    matrix = np.zeros((dims, dims))
-    rows, columns = np.triu_indices(dims)
-    matrix[rows, columns] = matrix[columns, rows] = upper
-    return matrix

@@ -12,8 +12,7 @@ import numpy as np
 from frechet.errors import StatisticsError
 from frechet.features.spec import FeatureSpec
 from frechet.statistics.accumulator import Accumulator
-from frechet.statistics.moments import RunningMoments
-from frechet.statistics.row_sample import RowSample
+from frechet.statistics.group_moments import GroupMoments
 
 _BLOCK_ROWS = 4096  # rows converted to float64 at a time, which bounds the memory
 
@@ -34,8 +33,13 @@ class FeatureStatistics:
         indices: (k,) int64, index of the image that each row belongs to, counted from 0 in the order of the images, or
             None.
         labels: display names of the images that the rows belong to, or None.
-        group_moments: moments of disjoint groups of the images, from which a jackknife can be computed without the
-            features; empty if there are none.
+        group_moments: moments of random groups of the images, from which a jackknife can be computed without the
+            features, or None.
+        grouped_by: what one sampling unit is, all of which is in the same group: "image" (images of the same content are
+            one unit), "pair" (image i here and image i of the other input), or "cluster".
+        n_units: effective number of sampling units, n² / Σ m² for units of m images (Kish 1965), rounded down: the number of
+            images, pairs or clusters of equal size; None if unknown.
+        units: (k,) uint64, the unit of each row, or None if every image is a unit of its own.
         thumbnails: (t, h, w, 3) uint8, RGB thumbnails of some images, or None.
         thumbnail_indices: (t,) int64, index of the image that each thumbnail shows, or None.
         n_source: number of images in the source before a subset was taken, or None.
@@ -58,7 +62,10 @@ class FeatureStatistics:
     rows: np.ndarray | None = None
     indices: np.ndarray | None = None
     labels: tuple[str, ...] | None = None
-    group_moments: tuple[RunningMoments, ...] = ()
+    group_moments: GroupMoments | None = None
+    grouped_by: str = "image"
+    n_units: int | None = None
+    units: np.ndarray | None = None
     thumbnails: np.ndarray | None = None
     thumbnail_indices: np.ndarray | None = None
     n_source: int | None = None
@@ -71,23 +78,32 @@ class FeatureStatistics:
     covariance_eps: float = float(np.finfo(np.float64).eps)
 
     @classmethod
-    def from_moments(cls, moments: RunningMoments, sample: RowSample, **metadata: Any) -> FeatureStatistics:
-        """Combine the moments and the row sample of the same features.
+    def from_accumulator(
+        cls, accumulator: Accumulator, indices: np.ndarray, units: np.ndarray, **metadata: Any
+    ) -> FeatureStatistics:
+        """Take over what was accumulated of at least two images.
 
         Args:
-            moments: moments of at least two features.
-            sample: row sample of the same features.
+            accumulator: moments and rows of the features.
+            indices: (n,) ascending, index of each image.
+            units: (n,) integers, sampling unit of each image.
             **metadata: the remaining attributes of the class; `spec` and `label` are required.
 
         Returns:
             The statistics.
         """
+        moments, sample = accumulator.moments, accumulator.sample
+        sizes = np.unique(units, return_counts=True)[1]
+        n_units = int(moments.n**2 // (sizes.astype(float) ** 2).sum())
         return cls(
             mean=moments.mean,
             covariance=moments.covariance,
             n=moments.n,
             rows=sample.rows,
             indices=sample.indices,
+            group_moments=accumulator.group_moments,
+            n_units=n_units,
+            units=units[np.searchsorted(indices, sample.indices)] if n_units < moments.n else None,
             seed=sample.seed,
             **metadata,
         )
@@ -101,6 +117,8 @@ class FeatureStatistics:
         label: str = "features in memory",
         seed: int = 0,
         keep_all: bool = False,
+        units: np.ndarray | None = None,
+        grouped_by: str = "image",
     ) -> FeatureStatistics:
         """Compute statistics from precomputed features.
 
@@ -110,9 +128,11 @@ class FeatureStatistics:
                 so it may be memory-mapped.
             spec: how the features were computed, as far as it is known.
             label: display name of the features.
-            seed: seed of the row sample.
+            seed: seed of the groups and of the row sample.
             keep_all: keep all rows even if n ≥ 8 d. KID and the other metrics that need the features of every image
                 require them.
+            units: (n,) integers, sampling unit of each row; by default, each row is one.
+            grouped_by: what a unit is, "image", "pair" or "cluster".
 
         Returns:
             The statistics, with all rows if n < 8 d or `keep_all` is true.
@@ -128,6 +148,9 @@ class FeatureStatistics:
         _require_features(features, label)
         n, d = features.shape
         accumulator = Accumulator(d, n, seed, keep_all=keep_all)
+        units = np.arange(n) if units is None else np.asarray(units)
+        if len(units) != n:
+            raise StatisticsError(f"{label} has {n} rows, and {len(units)} clusters are given; expected one per row")
         for start in range(0, n, _BLOCK_ROWS):
             block = features[start : start + _BLOCK_ROWS]
             with np.errstate(over="ignore"):
@@ -138,9 +161,17 @@ class FeatureStatistics:
                     f"{label}: row {start + int(non_finite.argmax())} (counted from 0) contains NaN, infinity or a value "
                     "beyond float32; expected finite features. Check the image of that row, or leave the row out."
                 )
-            accumulator.update(np.arange(start, start + len(rows)), rows)
+            block_indices = np.arange(start, start + len(rows))
+            accumulator.update(block_indices, rows, units[block_indices])
         _require_float32_precision(features, label)
-        return cls.from_moments(accumulator.moments, accumulator.sample, spec=spec or FeatureSpec(), label=label)
+        return cls.from_accumulator(
+            accumulator,
+            np.arange(n),
+            units,
+            grouped_by=grouped_by,
+            spec=spec or FeatureSpec(),
+            label=label,
+        )
 
     @property
     def dims(self) -> int:

@@ -10,7 +10,8 @@ Format 2:
 
     optional arrays, read if they are present:
     labels             (k,) str                 display names of the images that the rows belong to
-    group_n            (g,) int64               number of images in each of g disjoint groups; they add up to n
+    units              (k,) uint64              sampling unit of each row, if some images belong to the same one
+    group_n            (g,) int64               number of images in each of g random groups; they add up to n
     group_mean         (g, d) floating point    mean of each group
     group_scatter      (g, d (d + 1) / 2)       upper triangle of the scatter matrix of each group (the sum of
                        floating point           (x - mean)(x - mean)ᵀ), row by row as in numpy.triu_indices(d)
@@ -22,6 +23,8 @@ Format 2:
     version            version of frechet that wrote the file
     label              display name of what the statistics were computed from
     n                  number of images; null if unknown
+    grouped_by         what a sampling unit is: image, pair or cluster
+    n_units            number of sampling units; null if unknown
     n_source           number of images in the source before a subset was taken; null if unknown
     seed               seed of the subset and of the sample of rows
     spec               how the features were computed: extractor, layer, weights (sha256), is_official, preprocessing,
@@ -62,16 +65,18 @@ from frechet.statistics.array_checks import (
     validate_moments,
     validate_rows,
     validate_thumbnails,
+    validate_units,
     verify_checksums,
 )
 from frechet.statistics.feature_statistics import FeatureStatistics
 from frechet.statistics.foreign_formats import open_npz_safely, read_feature_array, read_foreign_arrays
+from frechet.statistics.group_moments import GroupMoments
 from frechet.version import __version__
 
 FORMAT_VERSION = 2
 _METADATA_KEY = "frechet"
 _FORMAT_1_ARRAYS = {"mu": "mu", "sigma": "sigma", "rows": "rows", "places": "indices"}  # stored name: name in format 2
-_OPTIONAL_ARRAYS = ("labels", "group_n", "group_mean", "group_scatter", "thumbnails", "thumbnail_indices")
+_OPTIONAL_ARRAYS = ("labels", "units", "group_n", "group_mean", "group_scatter", "thumbnails", "thumbnail_indices")
 _FORMAT_2_ARRAYS = {name: name for name in (*_FORMAT_1_ARRAYS.values(), *_OPTIONAL_ARRAYS)}
 _FORMAT_1_METADATA = {"source": "label", "recipe": "spec", "bad_images": "skipped_images", "remarks": "notes"}
 _FORMAT_1_SPEC = {"official": "is_official", "convention": "preprocessing"}
@@ -95,6 +100,8 @@ def write_statistics(statistics: FeatureStatistics, path: Path, *, force: bool =
         "version": __version__,
         "label": statistics.label,
         "n": statistics.n,
+        "grouped_by": statistics.grouped_by,
+        "n_units": statistics.n_units,
         "n_source": statistics.n_source,
         "seed": statistics.seed,
         "spec": asdict(statistics.spec),
@@ -146,13 +153,16 @@ def read_statistics(path: str | Path, dims: int | None = None, *, keep_all: bool
         )
 
 
-def read_features(path: Path, seed: int = 0, *, keep_all: bool = False) -> FeatureStatistics:
+def read_features(
+    path: Path, seed: int = 0, *, keep_all: bool = False, units: np.ndarray | None = None, grouped_by: str = "image"
+) -> FeatureStatistics:
     """Compute statistics from a file of features.
 
     Args:
         path: an .npy file with features (n, d), or an .npz file that contains such an array.
         seed: seed of the row sample.
         keep_all: keep all rows even if n ≥ 8 d.
+        units, grouped_by: see `FeatureStatistics.from_features`.
 
     Returns:
         The statistics, with `path` set and the path as their label.
@@ -173,7 +183,9 @@ def read_features(path: Path, seed: int = 0, *, keep_all: bool = False) -> Featu
                 f"{path} is a file of type {path.suffix or '(none)'}; expected features in an .npy or .npz, or statistics."
             )
         features = read_feature_array(path)
-        statistics = FeatureStatistics.from_features(features, label=str(path), seed=seed, keep_all=keep_all)
+        statistics = FeatureStatistics.from_features(
+            features, label=str(path), seed=seed, keep_all=keep_all, units=units, grouped_by=grouped_by
+        )
         return replace(statistics, path=path)
 
 
@@ -201,11 +213,10 @@ def _collect_arrays(statistics: FeatureStatistics) -> dict[str, np.ndarray]:
     arrays = {"mu": statistics.mean, "sigma": statistics.covariance}
     if statistics.rows is not None and statistics.indices is not None:
         arrays |= {"rows": statistics.rows, "indices": statistics.indices}
+    if statistics.units is not None:
+        arrays["units"] = statistics.units.astype(np.uint64)
     if groups := statistics.group_moments:
-        upper = np.triu_indices(statistics.dims)
-        arrays["group_n"] = np.array([group.n for group in groups], np.int64)
-        arrays["group_mean"] = np.stack([group.mean for group in groups])
-        arrays["group_scatter"] = np.stack([group.scatter[upper] for group in groups])
+        arrays |= {"group_n": groups.n, "group_mean": groups.mean, "group_scatter": groups.scatter}
     if statistics.thumbnails is not None and statistics.thumbnail_indices is not None:
         arrays |= {"thumbnails": statistics.thumbnails, "thumbnail_indices": statistics.thumbnail_indices}
     return arrays
@@ -220,6 +231,10 @@ def _read_own_format(archive: Any, path: Path) -> FeatureStatistics:
     n = metadata["n"]
     mean, covariance = validate_moments(arrays, path)
     rows, indices = validate_rows(arrays, len(mean), n, path)
+    groups, n_units = validate_group_moments(arrays, mean, n, path), metadata["n_units"]
+    units = validate_units(arrays, rows, path)
+    if groups is None and rows is not None and indices is not None and len(rows) == n:  # format 1
+        groups, n_units = GroupMoments.from_features(rows, indices, metadata["seed"]), n
     thumbnails, thumbnail_indices = validate_thumbnails(arrays, n, path)
     return FeatureStatistics(
         mean=mean,
@@ -231,7 +246,10 @@ def _read_own_format(archive: Any, path: Path) -> FeatureStatistics:
         rows=rows,
         indices=indices,
         labels=validate_labels(arrays, rows, path),
-        group_moments=validate_group_moments(arrays, len(mean), n, path),
+        group_moments=groups,
+        grouped_by=metadata["grouped_by"],
+        n_units=n_units,
+        units=units,
         thumbnails=thumbnails,
         thumbnail_indices=thumbnail_indices,
         n_source=metadata["n_source"],
@@ -257,7 +275,10 @@ def _parse_metadata(text: str, path: Path) -> dict[str, Any]:
             )
         if file_format == 1:
             metadata = {_FORMAT_1_METADATA.get(key, key): value for key, value in metadata.items()}
-        n, n_source = (None if value is None else int(value) for value in (metadata["n"], metadata.get("n_source")))
+        n, n_source, n_units = (
+            None if value is None else int(value)
+            for value in (metadata["n"], metadata.get("n_source"), metadata.get("n_units"))
+        )
         seed, covariance_eps = int(metadata.get("seed", 0)), float(metadata.get("covariance_eps", 0.0))
     except StatisticsError:
         raise
@@ -268,6 +289,12 @@ def _parse_metadata(text: str, path: Path) -> dict[str, Any]:
         ) from None
     if n is not None and n < 2:
         raise StatisticsError(f"{path} records n = {n} images; a covariance needs at least two.")
+    grouped_by = metadata.get("grouped_by", "image")
+    if grouped_by not in ("image", "pair", "cluster") or not 1 <= (n_units or 1) <= (n or 1):
+        raise StatisticsError(
+            f"{path} records {n_units} sampling units (grouped_by {grouped_by!r}) of {n} images; expected at most as many "
+            "units as images, and image, pair or cluster. Create the file again with frechet stats."
+        )
     if not 0 <= seed < 2**63:
         raise StatisticsError(f"{path} records that its seed is {seed}; expected an integer from 0 to 2**63 - 1.")
     if not 0 <= covariance_eps < 1:
@@ -276,6 +303,8 @@ def _parse_metadata(text: str, path: Path) -> dict[str, Any]:
         **metadata,
         "format": file_format,
         "n": n,
+        "grouped_by": grouped_by,
+        "n_units": n_units,
         "n_source": n_source,
         "seed": seed,
         "covariance_eps": covariance_eps,

@@ -14,7 +14,7 @@ MAX_SAMPLE_ROWS = 4096  # enough rows for the means that standard errors need
 
 
 def row_sample_size(n: int, dims: int) -> int:
-    """Return how many rows of n images to keep: all while the jackknife needs them (n < 8 d), else `MAX_SAMPLE_ROWS`."""
+    """Return how many rows of n images to keep: all if they take less memory than a few covariances, else `MAX_SAMPLE_ROWS`."""
     return n if n < 8 * dims else min(n, MAX_SAMPLE_ROWS)
 
 

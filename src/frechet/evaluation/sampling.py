@@ -1,0 +1,184 @@
+"""Which images depend on each other: pairs and clusters, as the caller states them or as the names of the images show."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from frechet.errors import RequestError
+from frechet.evaluation.request import ScoreRequest
+from frechet.execution.chunks import Units
+from frechet.images.image import ImageSource
+from frechet.statistics.feature_statistics import FeatureStatistics
+
+_FIX_CLUSTERS = "Pass --cluster-by folder, stem or a CSV file with the columns name,cluster (cluster_by=, or clusters=)"
+
+
+def resolve_units(
+    request: ScoreRequest, inputs: Mapping[str, ImageSource | FeatureStatistics]
+) -> dict[str, Units | None]:
+    """Return the sampling units of the images of each input; None if each image is one by itself.
+
+    Pairs are images i of both inputs: if `design` says so, for reconstructions (rfid), or if both inputs have the same names
+    in the same order. This makes no difference to the interval if the images are independent after all.
+
+    Args:
+        request: its `design`, `cluster_by` and `clusters`.
+        inputs: the opened inputs; units of statistics were decided when they were collected.
+
+    Raises:
+        RequestError: pairs that cannot be formed, clusters that do not fit the images, or clusters of one image each.
+    """
+    sources = {name: each for name, each in inputs.items() if isinstance(each, ImageSource)}
+    if has_clusters(request):
+        return _resolve_clusters(request, sources)
+    is_paired = uses_pairs(request)
+    if is_paired:
+        _require_pairs(inputs)
+    elif request.design == "auto":
+        is_paired = _have_equal_names(sources)
+    units = Units("pair") if is_paired else Units("image") if request.design == "independent" else None
+    return {name: units if name in ("generated", "reference") else None for name in sources}
+
+
+def uses_pairs(request: ScoreRequest) -> bool:
+    """Return whether the request states that image i of one input belongs to image i of the other."""
+    names = [name.partition("@")[0] for name in request.metric_names or ()]
+    return request.design == "paired" or (request.design == "auto" and bool(names) and set(names) == {"rfid"})
+
+
+def has_clusters(request: ScoreRequest) -> bool:
+    """Return whether the request names clusters."""
+    return request.cluster_by is not None or request.clusters is not None
+
+
+def get_feature_units(request: ScoreRequest, name: str) -> Units | None:
+    """Return the sampling units of an input that is an array of features, as far as the caller states them."""
+    clusters = _get_clusters(request, name)
+    if clusters is not None:
+        return Units("cluster", clusters)
+    return Units("pair") if uses_pairs(request) and name in ("generated", "reference") else None
+
+
+def _require_pairs(inputs: Mapping[str, ImageSource | FeatureStatistics]) -> None:
+    given = [inputs[name] for name in ("generated", "reference") if name in inputs]
+    sizes = [each.n if isinstance(each, FeatureStatistics) else len(each) for each in given]
+    if len(given) < 2 or None in sizes:
+        return
+    if sizes[0] != sizes[1]:
+        raise RequestError(
+            f"pairs need as many generated as reference images: got {sizes[0]} and {sizes[1]}. Pass the images in the same "
+            "order, or --design independent (design=)"
+        )
+    names = [_iter_names(each) for each in given if isinstance(each, ImageSource)]
+    if len(names) == 2:
+        for one, other in zip(*names, strict=True):
+            if one is not None and other is not None and one != other:
+                raise RequestError(
+                    f"pairs need equal names in the same order: got {one} and {other}. Rename the images, or pass --design "
+                    "independent (design=)"
+                )
+
+
+def _have_equal_names(sources: Mapping[str, ImageSource]) -> bool:
+    one, other = sources.get("generated"), sources.get("reference")
+    if one is None or other is None or len(one) != len(other):
+        return False
+    return all(a is not None and a == b for a, b in zip(_iter_names(one), _iter_names(other), strict=True))
+
+
+def _iter_names(source: ImageSource) -> Iterator[str | None]:
+    """Yield the name of each image without its suffix: a reconstruction may be stored in another format."""
+    for source_index in range(len(source)):
+        name = source.get_member_name(source_index)
+        yield name and str(PurePosixPath(name).with_suffix(""))
+
+
+def _get_clusters(request: ScoreRequest, name: str) -> np.ndarray | None:
+    """Return the clusters that the caller passed for an input, as numbers from 0.
+
+    Raises:
+        RequestError: they are not one-dimensional, or each has one image.
+    """
+    if request.clusters is None:
+        return None
+    clusters = request.clusters if isinstance(request.clusters, Mapping) else {"generated": request.clusters}
+    if unknown := set(clusters) - {"generated", "reference"}:
+        raise RequestError(f"clusters has the keys {sorted(unknown)}; expected generated, reference or both")
+    if name not in clusters:
+        return None
+    values = np.asarray(clusters[name])
+    if values.ndim != 1:
+        raise RequestError(f"clusters of the {name} images have shape {values.shape}; expected one per image, (n,)")
+    return _number(values, f"the {name} images")
+
+
+def _number(clusters: Sequence[str] | np.ndarray, owner: str) -> np.ndarray:
+    names, numbers = np.unique(np.asarray(clusters), return_inverse=True)
+    if len(names) == len(numbers):
+        raise RequestError(
+            f"the clusters of {owner} have one image each; expected images that share a cluster. Leave clusters out if the "
+            "images are independent"
+        )
+    return numbers
+
+
+def _resolve_clusters(request: ScoreRequest, sources: Mapping[str, ImageSource]) -> dict[str, Units | None]:
+    if request.design == "paired":
+        raise RequestError("design is 'paired', and clusters are given; expected one of them. Leave the other one out")
+    if request.cluster_by is not None and request.clusters is not None:
+        raise RequestError("cluster_by and clusters are both given; expected one of them. Leave the other one out")
+    units: dict[str, Units | None] = dict.fromkeys(sources)
+    for name, source in sources.items():
+        numbers = _get_clusters(request, name)
+        if numbers is None and request.cluster_by is not None and name != "held-out":
+            names = _find_clusters(request.cluster_by, source)
+            numbers = _number(names, source.label) if len(set(names)) < len(names) else None
+        if numbers is not None and len(numbers) != len(source):
+            raise RequestError(
+                f"clusters has {len(numbers)} entries, and {source.label} has {len(source)} images; expected one per image"
+            )
+        units[name] = None if numbers is None else Units("cluster", numbers)
+    if request.cluster_by is not None and not any(units.values()):
+        raise RequestError(
+            f"cluster_by is {str(request.cluster_by)!r}, but every cluster has one image; expected images that share a "
+            f"cluster. {_FIX_CLUSTERS}, or leave the option out if the images are independent"
+        )
+    return units
+
+
+def _find_clusters(cluster_by: str | Path, source: ImageSource) -> list[str]:
+    """Return the cluster of each image: its folder, its name up to the last _ or -, or what a CSV file says."""
+    names = [source.get_member_name(source_index) for source_index in range(len(source))]
+    if None in names:
+        raise RequestError(f"{source.label} has no file names to find clusters by; pass clusters= in Python")
+    paths = [PurePosixPath(name) for name in names if name is not None]
+    if cluster_by == "folder":
+        return [str(path.parent) for path in paths]
+    if cluster_by == "stem":
+        return [
+            str(path.parent / path.stem[: max(path.stem.rfind("_"), path.stem.rfind("-"), 0) or None]) for path in paths
+        ]
+    table = _read_clusters(Path(cluster_by))
+    missing = [str(path) for path in paths if str(path) not in table]
+    if missing:
+        raise RequestError(
+            f"{cluster_by} has no row for {missing[0]} of {source.label} ({len(missing)} of {len(paths)} images are missing); "
+            "expected a row name,cluster for each image"
+        )
+    return [table[str(path)] for path in paths]
+
+
+def _read_clusters(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        raise RequestError(f"cluster_by is {str(path)!r}, which is no such file, nor folder or stem. {_FIX_CLUSTERS}")
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        rows = [row for row in csv.reader(file) if row]
+    if rows and rows[0] == ["name", "cluster"]:
+        rows = rows[1:]
+    if not rows or any(len(row) != 2 for row in rows):
+        raise RequestError(f"{path}: expected rows of two columns, name,cluster, one for each image")
+    return {row[0]: row[1] for row in rows}

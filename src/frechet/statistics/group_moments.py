@@ -1,0 +1,110 @@
+"""Moments of a few random groups of the images, from which a jackknife needs no features.
+
+The group of an image follows from its sampling unit alone: the image itself, identified by its content, or the cluster or
+pair that it belongs to. Images of one unit are therefore always in the same group, on whatever machine they are processed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from frechet.statistics.moments import RunningMoments
+from frechet.statistics.row_sample import priorities
+
+NUM_GROUPS = 10
+MIN_IMAGES_PER_DIM = 1.5  # with fewer images (or other sampling units) per feature dimension, no jackknife is reliable
+
+
+@dataclass(frozen=True, eq=False)
+class GroupMoments:
+    """Count, mean and scatter of disjoint groups of images.
+
+    Attributes:
+        n: (g,) int64, number of images in each group; may be 0.
+        mean: (g, d) float64.
+        scatter: (g, d (d + 1) / 2) upper triangles of the scatter matrices, row by row: float64 while images are
+            accumulated, float32 afterwards, when the moments of all images are known in float64 as well.
+    """
+
+    n: np.ndarray
+    mean: np.ndarray
+    scatter: np.ndarray
+
+    @classmethod
+    def from_moments(cls, groups: Sequence[RunningMoments], dtype: type[np.floating] = np.float32) -> GroupMoments:
+        """Pack the moments of each group, at least one."""
+        return cls(
+            np.array([group.n for group in groups], np.int64),
+            np.stack([group.mean for group in groups]),
+            np.stack([pack_symmetric(group.scatter, dtype) for group in groups]),
+        )
+
+    @classmethod
+    def from_features(cls, rows: np.ndarray, units: np.ndarray, seed: int) -> GroupMoments | None:
+        """Compute the moments of each group from the features of all images; None if these are too few for a jackknife.
+
+        Args:
+            rows: (n, d) features.
+            units: (n,) integers, sampling unit of each image (see `assign_groups`).
+            seed: seed of the groups.
+        """
+        if len(rows) < MIN_IMAGES_PER_DIM * rows.shape[1]:
+            return None
+        assigned = assign_groups(units, seed)
+        return cls.from_moments([RunningMoments.from_features(rows[assigned == group]) for group in range(NUM_GROUPS)])
+
+    def __len__(self) -> int:
+        """Return the number of groups."""
+        return len(self.n)
+
+    @property
+    def dims(self) -> int:
+        """Number of feature dimensions, d."""
+        return self.mean.shape[1]
+
+    def get(self, group: int) -> RunningMoments:
+        """Return the moments of one group."""
+        return RunningMoments(int(self.n[group]), self.mean[group], unpack_symmetric(self.scatter[group], self.dims))
+
+    def merge_groups(self, groups: Sequence[int]) -> RunningMoments:
+        """Return the moments of several groups together."""
+        merged = RunningMoments.empty(self.dims)
+        for group in groups:
+            merged = merged.merge(self.get(group))
+        return merged
+
+
+def assign_groups(units: np.ndarray, seed: int) -> np.ndarray:
+    """Return the group of each image.
+
+    Args:
+        units: (n,) integers; images with the same number belong to the same sampling unit.
+        seed: seed of the assignment.
+
+    Returns:
+        (n,) int64 from 0 to `NUM_GROUPS` - 1, uniform and independent for different units.
+    """
+    return (priorities(units, seed) % np.uint64(NUM_GROUPS)).astype(np.int64)
+
+
+def pack_symmetric(matrix: np.ndarray, dtype: type[np.floating] = np.float32) -> np.ndarray:
+    """Return the upper triangle of a (d, d) matrix, row by row."""
+    d = len(matrix)
+    upper, start = np.empty(d * (d + 1) // 2, dtype), 0
+    for i in range(d):
+        upper[start : start + d - i] = matrix[i, i:]
+        start += d - i
+    return upper
+
+
+def unpack_symmetric(upper: np.ndarray, d: int, dtype: type[np.floating] = np.float64) -> np.ndarray:
+    """Return the symmetric (d, d) matrix with this upper triangle, given row by row."""
+    matrix, start = np.zeros((d, d), dtype), 0
+    for i in range(d):
+        matrix[i, i:] = upper[start : start + d - i]
+        start += d - i
+    matrix += np.triu(matrix, 1).T
+    return matrix
