@@ -11,6 +11,10 @@ import numpy as np
 
 from frechet.errors import RequestError
 
+ESTIMANDS = {  # what an interval is for, by `Score.reference_is`
+    "sample": "the distance to the distribution that the reference was sampled from",
+    "fixed": "the distance to this reference as it is; its own sampling error is not included",
+}
 JSON_SCHEMA = 2  # of the JSON objects that `frechet score` and `frechet compare` write
 
 

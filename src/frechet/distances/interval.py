@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 
 from frechet.distances.frechet import COARSE_TOLERANCE, frechet_terms
 from frechet.distances.gaussian import FLOAT64_EPS, Gaussian
@@ -54,7 +54,7 @@ class IntervalInput:
     groups: GroupMoments | None = None
     n_units: int | None = None
     rows: Float[np.ndarray, "r d"] | None = None
-    units: Int[np.ndarray, " r"] | None = None
+    units: Integer[np.ndarray, " r"] | None = None
 
     @property
     def has_all_rows(self) -> bool:
@@ -218,7 +218,7 @@ def _sampling_variance(
     return _variance_over_groups(p, q.gaussian, coupling)
 
 
-def _variance_of_mean(psi: Float[np.ndarray, " r"], units: Int[np.ndarray, " r"] | None, n: int) -> float:
+def _variance_of_mean(psi: Float[np.ndarray, " r"], units: Integer[np.ndarray, " r"] | None, n: int) -> float:
     """Compute the variance of the mean of ψ over n images, of which r rows are a random sample or all.
 
     The values of one sampling unit are added before they are squared.

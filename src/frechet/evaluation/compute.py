@@ -269,8 +269,17 @@ def _compute_interval_fields(
     if interval == "none":
         return {"interval_unavailable_reason": "not requested"}
     if result.standard_error is not None:
+        design = describe_design(generated, reference)
+        if design != "independent" or reference_is == "fixed":
+            assumed = "a reference with its own sampling error" if design == "independent" else "independent images"
+            return {
+                "interval_unavailable_reason": f"the standard error of this metric assumes {assumed}; got "
+                f"{'a fixed reference' if design == 'independent' else design}"
+            }
         half = Z_95 * result.standard_error
         return {
+            "reference_is": "sample",
+            "sampling_design": design,
             "corrected_value": result.value,
             "standard_error": result.standard_error,
             "interval_95": (result.value - half, result.value + half),

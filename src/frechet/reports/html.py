@@ -27,7 +27,7 @@ from frechet.reports.diagnostics import NEIGHBOURHOOD_METRICS, CurvePoint, Diagn
 from frechet.reports.run_comparison import RunComparison
 from frechet.reports.text import collect_warnings
 from frechet.reports.thumbnails import ThumbnailCache
-from frechet.results import Score, Scores
+from frechet.results import ESTIMANDS, Score, Scores
 from frechet.statistics.feature_statistics import FeatureStatistics
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -176,10 +176,10 @@ def describe_score(score: Score) -> str:
     if score.interval_95 is None or score.corrected_value is None:
         return f"{text} No confidence interval: {score.interval_unavailable_reason}."
     low, high = score.interval_95
-    text += (
-        f" Bias-corrected: {score.corrected_value:.4g}; 95 % confidence interval for the population value: "
-        f"{low:.4g} to {high:.4g}."
-    )
+    estimand = ESTIMANDS.get(score.reference_is or "", "the population value")
+    text += f" Bias-corrected: {score.corrected_value:.4g}; 95 % confidence interval {low:.4g} to {high:.4g} for {estimand}."
+    if score.sampling_design not in (None, "independent"):
+        text += f" Sampling design: {score.sampling_design}."
     if score.permutation_p_value is not None and score.permutation_p_value > SIGNIFICANCE_LEVEL:
         text += " With these sample sizes, the two sets are statistically indistinguishable."
     return text

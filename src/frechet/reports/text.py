@@ -7,7 +7,7 @@ from typing import Any
 
 from frechet._internal.terminal import escape_line
 from frechet.distances.interval import SIGNIFICANCE_LEVEL
-from frechet.results import Score, Scores
+from frechet.results import ESTIMANDS, Score, Scores
 
 
 def format_scores(scores: Scores) -> str:
@@ -42,6 +42,10 @@ def _format_interval(score: Score) -> Iterator[tuple[str, str]]:
         "bias-corrected",
         f"{score.corrected_value:.6g}   95 % CI: {low:.4g} to {high:.4g}   ({score.interval_method})",
     )
+    if score.reference_is is not None:
+        yield "CI is for", ESTIMANDS[score.reference_is]
+    if score.sampling_design not in (None, "independent"):
+        yield "sampling", str(score.sampling_design)
     if score.permutation_p_value is not None:
         significant = score.permutation_p_value <= SIGNIFICANCE_LEVEL
         verdict = "significant difference" if significant else "no significant difference"
