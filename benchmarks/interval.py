@@ -106,6 +106,13 @@ def make_design(name, x, y):
     """Return (function that draws both statistics, population value, kind of reference) of a sampling design."""
     value = frechet_terms(fit(x), fit(y)).total
     kind, _, argument = name.partition(" ")
+    if kind == "ignored":  # the same images, as if each were independent
+        draw, value, reference_is = make_design(argument, x, y)
+        return (
+            lambda n, random: [FeatureStatistics.from_features(each.features) for each in draw(n, random)],
+            value,
+            reference_is,
+        )
     if kind == "independent":
         return lambda n, random: draw_independent(x, y, n, n, random), value, "sample"
     if kind == "unequal":
@@ -133,7 +140,7 @@ def evaluate_cell(job):
     x, y = make_populations(population, relation)
     draw, value, kind = make_design(design, x, y)
     d = x.shape[1]
-    units_per_image = {"clusters of 4": 4, "clusters unequal": 4}.get(design, 1)
+    units_per_image = 4 if "clusters" in design else 1
     n = int(ratio * d) * units_per_image
     plain, corrected, low, high, different, extrapolated = [], [], [], [], [], []
     for trial in range(count):
@@ -158,7 +165,7 @@ def evaluate_cell(job):
     name, _, file = population.partition("=")
     return {
         "population": f"{name}, {d} dims" if file else f"{population}, {d} dims",
-        "relation": "pairs" if design.startswith("pairs") else relation,
+        "relation": "pairs" if "pairs" in design else relation,
         "design": design,
         "images_per_dimension": ratio,
         "n": n,
@@ -178,7 +185,7 @@ def evaluate_cell(job):
 def list_jobs(args):
     for population in (*args.populations, *args.simulated):
         for design in args.designs:
-            relations = ("pairs",) if design.startswith("pairs") else args.relations
+            relations = ("pairs",) if "pairs" in design else args.relations
             for relation in relations:
                 for ratio in args.ratios:
                     with_infinity = args.infinity and design == "independent"
