@@ -65,6 +65,20 @@ class GroupMoments:
         """Number of feature dimensions, d."""
         return self.mean.shape[1]
 
+    def merge(self, other: GroupMoments) -> GroupMoments:
+        """Return the moments of the same groups of other images together with these, in float64."""
+        n = self.n + other.n
+        difference = other.mean - self.mean
+        scatter = self.scatter.astype(np.float64) + other.scatter
+        for group in np.flatnonzero(self.n * other.n):
+            scaled = difference[group] * (self.n[group] * other.n[group] / n[group])
+            start = 0
+            for i in range(self.dims):  # one row of the upper triangle of a rank-one matrix at a time
+                scatter[group, start : start + self.dims - i] += scaled[i] * difference[group, i:]
+                start += self.dims - i
+        shares = (other.n / np.maximum(n, 1))[:, None]
+        return GroupMoments(n, self.mean + difference * shares, scatter)
+
     def get(self, group: int) -> RunningMoments:
         """Return the moments of one group."""
         return RunningMoments(int(self.n[group]), self.mean[group], unpack_symmetric(self.scatter[group], self.dims))
