@@ -15,6 +15,7 @@ from frechet.statistics.moments import RunningMoments
 from frechet.statistics.row_sample import priorities
 
 NUM_GROUPS = 10
+_MAX_PENDING_MEANS = 256
 MIN_IMAGES_PER_DIM = 1.5  # with fewer images (or other sampling units) per feature dimension, no jackknife is reliable
 
 
@@ -65,20 +66,6 @@ class GroupMoments:
         """Number of feature dimensions, d."""
         return self.mean.shape[1]
 
-    def merge(self, other: GroupMoments) -> GroupMoments:
-        """Return the moments of the same groups of other images together with these, in float64."""
-        n = self.n + other.n
-        difference = other.mean - self.mean
-        scatter = self.scatter.astype(np.float64) + other.scatter
-        for group in np.flatnonzero(self.n * other.n):
-            scaled = difference[group] * (self.n[group] * other.n[group] / n[group])
-            start = 0
-            for i in range(self.dims):  # one row of the upper triangle of a rank-one matrix at a time
-                scatter[group, start : start + self.dims - i] += scaled[i] * difference[group, i:]
-                start += self.dims - i
-        shares = (other.n / np.maximum(n, 1))[:, None]
-        return GroupMoments(n, self.mean + difference * shares, scatter)
-
     def get(self, group: int) -> RunningMoments:
         """Return the moments of one group."""
         return RunningMoments(int(self.n[group]), self.mean[group], unpack_symmetric(self.scatter[group], self.dims))
@@ -89,6 +76,44 @@ class GroupMoments:
         for group in groups:
             merged = merged.merge(self.get(group))
         return merged
+
+
+class GroupMomentsSum:
+    """The merge of group moments of many sets of images, without a matrix operation for each set.
+
+    The scatter matrices are added in packed form. What the differences between the means add to them is computed for up to
+    256 sets at once, by a matrix product.
+    """
+
+    def __init__(self) -> None:
+        self._scatter: np.ndarray | None = None
+        self._n: list[np.ndarray] = []
+        self._means: list[np.ndarray] = []
+
+    def add(self, groups: GroupMoments) -> None:
+        """Merge the groups of further images."""
+        if self._scatter is None:
+            self._scatter = groups.scatter.astype(np.float64)
+        else:
+            self._scatter += groups.scatter
+        self._n.append(groups.n)
+        self._means.append(groups.mean)
+        if len(self._n) > _MAX_PENDING_MEANS:
+            self.merge()
+
+    def merge(self) -> GroupMoments | None:
+        """Return the moments of each group, in float64; None if nothing was added."""
+        if self._scatter is None:
+            return None
+        n, means = np.stack(self._n), np.stack(self._means)
+        total = n.sum(axis=0)
+        mean = (n[:, :, None] * means).sum(axis=0) / np.maximum(total, 1)[:, None]
+        if len(n) > 1:
+            for group, scatter in enumerate(self._scatter):
+                between = np.sqrt(n[:, group, None]) * (means[:, group] - mean[group])
+                scatter += pack_symmetric(between.T @ between, np.float64)
+        self._n, self._means = [total], [mean]
+        return GroupMoments(total, mean, self._scatter)
 
 
 def assign_groups(units: np.ndarray, seed: int) -> np.ndarray:
