@@ -47,7 +47,7 @@ def resolve_units(
 def uses_pairs(request: ScoreRequest) -> bool:
     """Return whether the request states that image i of one input belongs to image i of the other."""
     names = [name.partition("@")[0] for name in request.metric_names or ()]
-    return request.design == "paired" or (request.design == "auto" and bool(names) and set(names) == {"rfid"})
+    return request.design == "paired" or (request.design == "auto" and "rfid" in names)
 
 
 def has_clusters(request: ScoreRequest) -> bool:

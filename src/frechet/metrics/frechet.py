@@ -108,6 +108,15 @@ def compute_frechet_interval(
     return explain_unavailable_interval(p, q) or confidence_interval(p, q, paired=paired, on_step=on_step)
 
 
+def compute_rfid_interval(
+    generated: FeatureStatistics, reference: FeatureStatistics, reference_is: str, on_step: StepCallback
+) -> Interval | str:
+    """Compute the interval of rFID, whose images always are pairs (see `compute_frechet_interval`)."""
+    if (generated.grouped_by, reference.grouped_by) != ("pair", "pair"):
+        return "an interval of rfid needs pairs; pass images or features on both sides, and design auto or paired"
+    return compute_frechet_interval(generated, reference, reference_is, on_step)
+
+
 def _require_same_pairs(generated: FeatureStatistics, reference: FeatureStatistics) -> None:
     """Require as many images on both sides, with the same ones of them in each group and in the sample of rows.
 
@@ -258,5 +267,6 @@ ROWS = {
         title="rFID",
         summary="FID between images and their reconstructions",
         compute=compute_rfid,
+        interval=compute_rfid_interval,
     ),
 }
