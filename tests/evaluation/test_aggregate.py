@@ -230,9 +230,17 @@ def test_repeated_runs_report_mean_and_standard_deviation(folders):
     assert score.repeats == pytest.approx(alone, rel=1e-9)
     assert float(score) == pytest.approx(np.mean(alone), rel=1e-9)
     assert score.std == pytest.approx(np.std(alone, ddof=1), rel=1e-9)
-    assert score.interval_method.endswith(", of the first run alone")
     with pytest.raises(RequestError, match="repeat is 0"):
         frechet.score(*folders, repeat=0, **TOY)
+
+
+def test_repeated_runs_have_the_interval_of_the_first_run():
+    generated, reference = np.random.default_rng(0).integers(0, 256, (2, 70, 6, 6, 3), np.uint8)
+    options = {"num_images": 60, "seed": 4, **TOY}
+    score = frechet.score(generated, reference, repeat=2, **options)["fd"]
+    first = frechet.score(generated, reference, **options)["fd"]
+    assert score.interval_95 == first.interval_95 is not None
+    assert score.interval_method == f"{first.interval_method}, of the first run alone"
 
 
 def test_repeated_runs_average_classes_and_explain_missing_intervals(folders):

@@ -15,6 +15,7 @@ from frechet.distances.frechet import FrechetTerms, frechet_terms
 from frechet.distances.gaussian import Gaussian
 from frechet.errors import RequestError
 from frechet.reports.diagnostics import compute_diagnostics
+from frechet.reports.html import describe_score
 from frechet.reports.text import format_scores
 
 D = 12
@@ -29,7 +30,8 @@ def test_a_score_has_plain_and_corrected_value_and_interval():
     low, high = score.interval_95
     assert low < score.corrected_value < high
     assert score.corrected_value < score.value
-    assert score.interval_method == "jackknife with 10 groups"
+    assert score.interval_method == "jackknife with 5 groups"
+    assert (score.reference_is, score.sampling_design) == ("sample", "independent")
     assert score.n_to_halve_interval == (240, 280)
     text = format_scores(frechet.score(draw(0, 60), draw(1, 70, 1.5, 0.5), features=True))
     assert "corrected" in text
@@ -64,31 +66,72 @@ def test_stored_statistics_give_the_interval_of_the_features(tmp_path):
     assert stored.interval_95 == pytest.approx(direct.interval_95, rel=1e-9)
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 60])
-def test_too_few_stored_rows_give_no_interval(count):
-    """As a side keeps of which nearly all images could not be decoded: the same as of none."""
-    full, y = frechet.Statistics.from_features(draw(0, 300)), frechet.Statistics.from_features(draw(1, 300, 1.5))
-    few, none = (
-        frechet.score(replace(full, rows=rows, indices=indices), y)["fd"]
-        for rows, indices in ((full.rows[:count], full.indices[:count]), (None, None))
-    )
-    assert (
-        few.interval_method
-        == none.interval_method
-        == "analytic, assuming Gaussian features (generated), analytic (reference)"
-    )
-    assert few.interval_95 == none.interval_95
-    assert few.corrected_value == none.corrected_value
+@pytest.mark.parametrize("missing", ["group_moments", "rows"])
+def test_generated_statistics_without_groups_or_rows_have_no_interval(missing):
+    generated, reference = (frechet.Statistics.from_features(draw(seed, 300)) for seed in (0, 1))
+    assert frechet.score(generated, reference)["fd"].interval_95 is not None
+    score = frechet.score(replace(generated, **{missing: None}), reference)["fd"]
+    assert score.interval_95 is score.reference_is is score.sampling_design is None
+    for part in ("generated statistics", "score the images", "frechet stats"):
+        assert part in score.interval_unavailable_reason
 
 
-def test_reference_size_widens_the_interval_of_a_foreign_file(tmp_path):
-    x, y = draw(0, 200), draw(1, 300, 1.5)
+@pytest.fixture
+def foreign_file(tmp_path):
+    """A reference as pytorch-fid stores it, of 300 images."""
+    y = draw(1, 300, 1.5)
     np.savez(tmp_path / "y.npz", mu=y.mean(0, dtype=np.float64), sigma=np.cov(y, rowvar=False))
-    silent = frechet.score(x, tmp_path / "y.npz", features=True)["fd"]
-    score = frechet.score(x, tmp_path / "y.npz", features=True, reference_size=300)["fd"]
-    assert silent.interval_method.endswith("sampling error not included (reference)")
-    assert score.interval_method.endswith("assuming Gaussian features (reference)")
-    assert score.standard_error > silent.standard_error
+    return tmp_path / "y.npz"
+
+
+def test_a_foreign_file_is_a_fixed_reference_of_whatever_size(foreign_file):
+    x, y = draw(0, 200), draw(1, 300, 1.5)
+    score = frechet.score(x, foreign_file, features=True)["fd"]
+    assert score.reference_is == "fixed"
+    assert score.variance_components[1] == 0
+    assert score.reference_groups is None
+    sized = frechet.score(x, foreign_file, features=True, reference_size=300)["fd"]
+    assert (sized.n_reference, sized.reference_is) == (300, "fixed")
+    assert sized.interval_95 == score.interval_95
+    assert sized.corrected_value == score.corrected_value
+    images = frechet.score(x, y, features=True)["fd"]
+    assert images.reference_is == "sample"
+    assert images.standard_error > score.standard_error
+    chosen = frechet.score(x, y, features=True, reference_is="fixed")["fd"]
+    assert (chosen.reference_is, chosen.sampling_design) == ("fixed", "independent")
+    assert chosen.interval_95 == pytest.approx(score.interval_95, rel=1e-6)
+
+
+def test_a_foreign_file_has_no_interval_as_a_sample(foreign_file):
+    x = draw(0, 200)
+    score = frechet.score(x, foreign_file, features=True, reference_is="sample", reference_size=300)["fd"]
+    assert score.interval_95 is score.corrected_value is score.reference_is is None
+    for part in ("reference statistics", "sampling error of the reference is unknown", "--reference-is fixed"):
+        assert part in score.interval_unavailable_reason
+    assert np.isfinite(float(score))
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [("sample", "distribution that the reference was sampled from"), ("fixed", "this reference as it is")],
+)
+def test_text_json_and_page_state_what_the_interval_is_for(tmp_path, kind, words):
+    scores = frechet.score(draw(0, 60), draw(1, 70, 1.5), features=True, reference_is=kind)
+    assert words in format_scores(scores)
+    assert words in describe_score(scores["fd"])
+    assert json.loads(scores.to_json())["scores"]["fd"]["reference_is"] == kind
+    for name, seed in (("x", 0), ("y", 1)):
+        np.save(tmp_path / f"{name}.npy", draw(seed, 60))
+    code, out, _ = run("score", tmp_path / "x.npy", tmp_path / "y.npy", "--features", "--reference-is", kind)
+    assert code == 0
+    assert words in out
+
+
+def test_an_unknown_kind_of_reference_is_rejected():
+    with pytest.raises(RequestError) as caught:
+        frechet.score("nowhere", "nowhere else", reference_is="Gaussian")
+    for part in ("reference_is", "'Gaussian'", "'sample'", "'fixed'"):
+        assert part in str(caught.value)
 
 
 def test_equal_sets_do_not_differ_significantly():

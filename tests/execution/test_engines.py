@@ -151,7 +151,7 @@ def test_large_chunks_are_merged_by_the_worker_that_computes_them(
     assert_same_statistics(found, expected)
     expected_sizes = sorted([512, 512, 512, 512, 512, 40][index] for index in range(6) if index % (count + 1))
     assert sorted(chunk.n_images for chunk in sent) == expected_sizes
-    assert all(chunk.layers["features"].stored_moments for chunk in sent if chunk.n_images == 512)
+    assert all(chunk.layers["features"].stored_groups for chunk in sent if chunk.n_images == 512)
     assert progress[-1] == 10 * CHUNK_SIZE + 40
     assert 64 in np.diff(progress)
 

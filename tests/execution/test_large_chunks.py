@@ -262,7 +262,11 @@ def make_small_chunk(start, rows):
 
 def make_large_chunk(n, dims):
     """Merge small chunks of random features, as a part of a run with a billion images."""
-    merged, random = MergedChunks({"features": Accumulator(dims, 10**9, 0, keep_all=False)}), np.random.default_rng(0)
+    layers, partition = (
+        {"features": Accumulator(dims, 10**9, 0, keep_all=False)},
+        Partition(SourceOfLength(n), range(n)),
+    )
+    merged, random = MergedChunks(layers, partition), np.random.default_rng(0)
     for start in range(0, n, CHUNK_SIZE):
         merged.add(make_small_chunk(start, random.random((CHUNK_SIZE, dims), np.float32)))
     return merged.to_chunk()
@@ -278,10 +282,11 @@ def test_the_size_of_a_large_chunk_does_not_grow_with_its_images():
     """Except for the index and image check of each image, and the few rows that a sample of a billion may need."""
     dims = 300
     small, big = (encode(make_large_chunk(n_small_chunks * CHUNK_SIZE, dims)) for n_small_chunks in (2, 32))
-    assert read_chunk(io.BytesIO(big)).layers["features"].stored_moments.n == 32 * CHUNK_SIZE
+    assert read_chunk(io.BytesIO(big)).layers["features"].stored_groups.n.sum() == 32 * CHUNK_SIZE
     bytes_per_image = 8 + IMAGE_CHECK.itemsize
     assert len(big) - len(small) < 30 * CHUNK_SIZE * (bytes_per_image + 1) + 30 * 100
-    assert len(big) < 8 * dims**2 + 32 * CHUNK_SIZE * (bytes_per_image + 1) + 32 * 100 + 5000
+    groups = 10 * 8 * (1 + dims + dims * (dims + 1) // 2)  # in float64
+    assert len(big) < groups + 32 * CHUNK_SIZE * (bytes_per_image + 1) + 32 * 100 + 5000
 
 
 def assert_same_chunk(one, other):
@@ -292,11 +297,11 @@ def assert_same_chunk(one, other):
     for name, layer in one.layers.items():
         np.testing.assert_array_equal(layer.indices, other.layers[name].indices)
         np.testing.assert_array_equal(layer.rows, other.layers[name].rows)
-        assert (layer.stored_moments is None) == (other.layers[name].stored_moments is None)
-        ours, theirs = layer.compute_moments(), other.layers[name].compute_moments()
-        assert ours.n == theirs.n
-        np.testing.assert_array_equal(ours.mean, theirs.mean)
-        np.testing.assert_array_equal(ours.scatter, theirs.scatter)
+        ours, theirs = layer.stored_groups, other.layers[name].stored_groups
+        assert (ours is None) == (theirs is None)
+        for moments in ("n", "mean", "scatter") if ours is not None else ():
+            np.testing.assert_array_equal(getattr(ours, moments), getattr(theirs, moments))
+            assert getattr(ours, moments).dtype == getattr(theirs, moments).dtype
 
 
 CHUNKS = {

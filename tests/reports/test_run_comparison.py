@@ -69,7 +69,7 @@ def test_sampling_error_of_a_shared_reference_cancels_in_differences():
     for _ in range(60):
         reference = make_statistics(random, n=300)
         one, other = (frechet.score_statistics(make_statistics(random, 0.5), reference)["fd"] for _ in range(2))
-        estimates = [Estimate(s.corrected_value, s.variance_components, s.reference_groups) for s in (one, other)]
+        estimates = [Estimate(s.corrected_value, s.variance_components, None, s.reference_groups) for s in (one, other)]
         differences.append(one.corrected_value - other.corrected_value)
         errors.append(standard_error_of_difference(*estimates, shared_reference=True))
         alone.append(standard_error_of_difference(*estimates, shared_reference=False))
@@ -89,7 +89,7 @@ def test_sampling_error_of_a_shared_reference_counts_if_it_does_not_cancel():
             (other.rows + np.float32(0.5) * np.eye(D)[-1]).astype(np.float32), spec=other.spec
         )
         scores = [frechet.score_statistics(s, reference)["fd"] for s in (make_statistics(random, 0.5), moved)]
-        estimates = [Estimate(s.corrected_value, s.variance_components, s.reference_groups) for s in scores]
+        estimates = [Estimate(s.corrected_value, s.variance_components, None, s.reference_groups) for s in scores]
         differences.append(scores[0].corrected_value - scores[1].corrected_value)
         errors.append(standard_error_of_difference(*estimates, shared_reference=True))
     assert np.std(differences) == pytest.approx(np.median(errors), rel=0.25)

@@ -12,6 +12,7 @@ from frechet.features.spec import FeatureSpec
 from frechet.statistics import row_sample
 from frechet.statistics.feature_statistics import FeatureStatistics
 from frechet.statistics.foreign_formats import is_statistics_file
+from frechet.statistics.group_moments import GroupMoments, assign_groups
 from frechet.statistics.moments import RunningMoments
 from frechet.statistics.npz_format import read_features, read_statistics
 
@@ -112,7 +113,7 @@ def test_format_2_has_snake_case_keys_and_no_pickles(tmp_path):
     metadata = json.loads(str(arrays["frechet"]))
     assert set(metadata) == {
         *("format", "version", "label", "n", "n_source", "seed", "spec", "skipped_images", "notes", "formats"),
-        *("covariance_eps", "checksums"),
+        *("covariance_eps", "checksums", "grouped_by", "n_units"),
     }
     assert (metadata["format"], metadata["label"]) == (2, "somewhere")
     assert metadata["spec"]["preprocessing"] == "tensorflow"
@@ -146,7 +147,20 @@ def test_format_1_is_still_read(tmp_path):
     assert (old.n, old.n_source, old.seed, old.made_by) == (50, 60, 7, "frechet 0.2.0")
     assert (old.skipped_images, old.notes, old.formats) == (("a.png: broken",), ("alpha dropped",), {"PNG": 50})
     assert (old.label, old.path) == (str(tmp_path / "old.npz"), tmp_path / "old.npz")
-    assert (old.labels, old.group_moments, old.thumbnails) == (None, (), None)
+    assert (old.labels, old.thumbnails) == (None, None)
+    assert (old.grouped_by, old.n_units, old.units) == ("image", 50, None)
+    assigned = assign_groups(np.arange(50), 7)  # a file of format 1 has no groups, but all rows
+    assert old.group_moments.n.tolist() == [(assigned == group).sum() for group in range(10)]
+    for group in range(10):
+        np.testing.assert_allclose(old.group_moments.mean[group], x[assigned == group].astype(float).mean(0))
+
+
+@pytest.mark.parametrize("k", [49, 0])
+def test_format_1_with_a_sample_of_rows_has_no_groups(tmp_path, k):
+    x = make_rows()
+    np.savez(tmp_path / "old.npz", **format_1_arrays(x) | {"rows": x[:k], "places": np.arange(k)})
+    old = read_statistics(tmp_path / "old.npz")
+    assert (old.group_moments, old.n_units) == (None, None)
 
 
 def test_format_1_without_optional_keys_is_read(tmp_path):
@@ -273,6 +287,12 @@ def described(**metadata):
         (lambda a: a.update(described(covariance_eps=-0.1)), "covariance_eps = -0.1"),
         (lambda a: a.update(described(covariance_eps=float("nan"))), "covariance_eps = nan"),
         (lambda a: a.update(described(format=2)), "no checksums"),
+        (
+            lambda a: a.update(described(n_units=6)),
+            "6 sampling units .* of 5 images; expected at most .* frechet stats",
+        ),
+        (lambda a: a.update(described(n_units=-1)), "-1 sampling units"),
+        (lambda a: a.update(described(grouped_by="folder")), "'folder'.*expected .* image, pair or cluster"),
     ],
 )
 def test_invalid_statistics_are_rejected_with_the_reason(tmp_path, change, message):
@@ -447,27 +467,26 @@ def test_optional_arrays_are_read(tmp_path, dtype):
     assert read.labels == tuple(labels.tolist())
     np.testing.assert_array_equal(read.thumbnails, thumbnails)
     np.testing.assert_array_equal(read.thumbnail_indices, [0, 49])
-    assert [group.n for group in read.group_moments] == [17, 17, 16]
-    for group, scatter in zip(read.group_moments, scatters, strict=True):
-        np.testing.assert_allclose(group.scatter, scatter, rtol=1e-5, atol=1e-5)
-    merged = RunningMoments.empty(5)
-    for group in read.group_moments:
-        merged = merged.merge(group)
+    assert read.group_moments.n.tolist() == [17, 17, 16]
+    for group, scatter in enumerate(scatters):
+        np.testing.assert_allclose(read.group_moments.get(group).scatter, scatter, rtol=1e-5, atol=1e-5)
+    merged = read.group_moments.merge_groups(range(3))
     np.testing.assert_allclose(merged.covariance, read.covariance, rtol=1e-5, atol=1e-6)
 
 
-def test_group_moments_and_thumbnails_survive_a_file(tmp_path):
+def test_group_moments_units_and_thumbnails_survive_a_file(tmp_path):
     x = make_rows()
-    groups = tuple(RunningMoments.from_features(part) for part in np.array_split(x, 4))
+    groups = GroupMoments.from_moments([RunningMoments.from_features(part) for part in np.array_split(x, 4)])
     thumbnails = np.full((3, 2, 2, 3), 9, np.uint8)
-    before = make_statistics(x, group_moments=groups, thumbnails=thumbnails, thumbnail_indices=np.arange(3))
+    sampling = {"grouped_by": "cluster", "n_units": 25, "units": np.repeat(np.arange(25, dtype=np.uint64) + 2**63, 2)}
+    before = make_statistics(x, group_moments=groups, thumbnails=thumbnails, thumbnail_indices=np.arange(3), **sampling)
     before.save(tmp_path / "s.npz")
     after = read_statistics(tmp_path / "s.npz")
-    for one, other in zip(after.group_moments, groups, strict=True):
-        assert one.n == other.n
-        np.testing.assert_array_equal(one.mean, other.mean)
-        np.testing.assert_array_equal(np.triu(one.scatter), np.triu(other.scatter))
-        np.testing.assert_array_equal(one.scatter, one.scatter.T)
+    for name in ("n", "mean", "scatter"):
+        np.testing.assert_array_equal(getattr(after.group_moments, name), getattr(groups, name))
+    assert after.group_moments.scatter.dtype == np.float32
+    assert (after.grouped_by, after.n_units) == ("cluster", 25)
+    np.testing.assert_array_equal(after.units, sampling["units"])
     np.testing.assert_array_equal(after.thumbnails, thumbnails)
     np.testing.assert_array_equal(after.thumbnail_indices, np.arange(3))
 
@@ -482,7 +501,11 @@ THUMBNAILS = {"thumbnails": np.zeros((2, 4, 3, 3), np.uint8), "thumbnail_indices
         ({"labels": np.array(["a"] * 49)}, r"labels are <U1 \(49,\); expected text \(50,\)"),
         ({"labels": np.arange(50)}, r"labels are int64"),
         (GROUPS | {"group_n": np.array([17, 17, 17])}, "group_n .* add up to n"),
-        (GROUPS | {"group_n": np.array([50, 0, 0])}, "group_n"),
+        (GROUPS | {"group_n": np.array([67, -17, 0])}, "group_n"),
+        (GROUPS | {"group_n": np.array([50, 0, 0])}, r"mean of the groups differs from mu by 0\.\d+"),  # other images
+        (GROUPS | {"group_mean": GROUPS["group_mean"] + 0.1}, r"mean of the groups differs from mu by 0\.1"),
+        ({"units": np.arange(49)}, r"units are int64 \(49,\); expected integers \(50,\)"),
+        ({"units": np.arange(50.0)}, r"units are float64 \(50,\)"),
         (GROUPS | {"group_n": np.array([17.0, 17.0, 16.0])}, "group_n"),
         (GROUPS | {"group_n": np.array([[17, 17, 16]])}, "group_n"),
         (GROUPS | {"group_mean": GROUPS["group_mean"][:2]}, r"group_mean \(float64 \(2, 5\)\)"),
@@ -514,7 +537,8 @@ def test_incomplete_optional_arrays_are_ignored(tmp_path, name):
     make_statistics(make_rows()).save(tmp_path / "s.npz")
     add_arrays(tmp_path / "s.npz", **{key: value for key, value in (GROUPS | THUMBNAILS).items() if key != name})
     read = read_statistics(tmp_path / "s.npz")
-    assert (read.group_moments == ()) == (name in GROUPS)
+    sizes = None if read.group_moments is None else read.group_moments.n.tolist()
+    assert (sizes == [17, 17, 16]) == (name not in GROUPS)
     assert (read.thumbnails is None) == (name in THUMBNAILS)
     assert (read.thumbnail_indices is None) == (name in THUMBNAILS)
 
