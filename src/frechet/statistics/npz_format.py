@@ -233,7 +233,7 @@ def _read_own_format(archive: Any, path: Path) -> FeatureStatistics:
     rows, indices = validate_rows(arrays, len(mean), n, path)
     groups, n_units = validate_group_moments(arrays, mean, n, path), metadata["n_units"]
     units = validate_units(arrays, rows, path)
-    if groups is None and rows is not None and indices is not None and len(rows) == n:  # format 1
+    if groups is n_units is None and rows is not None and indices is not None and len(rows) == n:  # format 1
         groups, n_units = GroupMoments.from_features(rows, indices, metadata["seed"]), n
     thumbnails, thumbnail_indices = validate_thumbnails(arrays, n, path)
     return FeatureStatistics(
