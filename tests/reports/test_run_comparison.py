@@ -95,6 +95,63 @@ def test_sampling_error_of_a_shared_reference_counts_if_it_does_not_cancel():
     assert np.std(differences) == pytest.approx(np.median(errors), rel=0.25)
 
 
+def make_paired_runs(random):
+    """Return two runs whose images were generated from the same latents, and the scores of both."""
+    latents, reference = random.standard_normal((N, D)), make_statistics(random, n=6000)
+    runs = []
+    for shift in (0.5, 0.6):
+        features = (latents + 0.2 * random.standard_normal((N, D))) * np.linspace(0.2, 1, D)
+        features[:, 0] += shift
+        generated = FeatureStatistics.from_features(features.astype(np.float32), spec=FeatureSpec(**SPEC))
+        runs.append(make_run(f"shift {shift}", generated, reference))
+    return runs
+
+
+@pytest.mark.slow
+def test_errors_that_paired_runs_have_in_common_cancel_in_differences():
+    random = np.random.default_rng(3)
+    differences, errors, alone = [], [], []
+    for _ in range(60):
+        runs = make_paired_runs(random)
+        one, other = (run.scores["fd"] for run in runs)
+        differences.append(other["corrected_value"] - one["corrected_value"])
+        estimates = [
+            Estimate(s["corrected_value"], s["variance_components"], s["generated_groups"], s["reference_groups"])
+            for s in (one, other)
+        ]
+        errors.append(standard_error_of_difference(*estimates, shared_reference=True, paired_runs=True))
+        alone.append(standard_error_of_difference(*estimates, shared_reference=True))
+    assert np.std(differences) == pytest.approx(np.median(errors), rel=0.25)  # 60 draws estimate it to 9 %
+    assert np.median(errors) < 0.6 * np.median(alone)
+
+
+def test_paired_runs_are_compared_with_a_smaller_standard_error(tmp_path):
+    runs = make_paired_runs(np.random.default_rng(4))
+    (unpaired,), (paired,) = compare_runs(runs), compare_runs(runs, paired_runs=True)
+    widths = [np.diff(comparison.rows[1].difference_95)[0] for comparison in (unpaired, paired)]
+    assert widths[1] < 0.6 * widths[0]
+    assert paired.rows[1].difference == unpaired.rows[1].difference
+
+
+@pytest.mark.parametrize(("changes", "parts"), [({"n": 1200}, ("1200", str(N))), ({"seed": 3}, ("seed 3", "seed 0"))])
+def test_runs_of_other_images_cannot_be_paired(checkpoints, tmp_path, changes, parts):
+    one, other = checkpoints[:2]
+    generated = {**other.provenance["generated"], **changes}
+    other = Run(name=other.name, scores=other.scores, provenance={**other.provenance, "generated": generated})
+    with pytest.raises(RequestError) as caught:
+        compare_runs([one, other], paired_runs=True)
+    assert all(part in str(caught.value) for part in (*parts, "step-0", "step-1", "--paired-runs"))
+    assert compare_runs([one, other])
+    paths = []
+    for each in (one, other):
+        paths.append(tmp_path / f"{each.name}.json")
+        content = {"schema": 2, "scores": each.scores, "provenance": each.provenance}
+        paths[-1].write_text(json.dumps(content))
+    code, _, err = run("compare", *paths, "--paired-runs")
+    assert code == 2
+    assert parts[0] in err
+
+
 def test_holm_correction_by_hand():
     assert holm_correction([0.01, 0.04, 0.03]) == pytest.approx(
         [0.03, 0.06, 0.06]

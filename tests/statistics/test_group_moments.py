@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from frechet.errors import StatisticsError
+from frechet.statistics import group_moments
 from frechet.statistics.accumulator import Accumulator
 from frechet.statistics.feature_statistics import FeatureStatistics
 from frechet.statistics.group_moments import GroupMoments, assign_groups, pack_symmetric, unpack_symmetric
@@ -57,9 +58,11 @@ def test_groups_have_about_equal_sizes_and_depend_on_the_seed():
     assert np.bincount(pair, minlength=100).min() > 50  # 100 expected
 
 
+@pytest.mark.parametrize("max_pending", [2, 256])
 @pytest.mark.parametrize("chunk_size", [1, 7, 64, 200])
-def test_groups_do_not_depend_on_the_chunks(chunk_size):
+def test_groups_do_not_depend_on_the_chunks(chunk_size, max_pending, monkeypatch):
     """Some chunks are added as rows, and others as moments by group."""
+    monkeypatch.setattr(group_moments, "_MAX_PENDING_MEANS", max_pending)
     x, units = make_rows(), np.repeat(np.arange(100), 2)
     found = Accumulator(D, 200, 3, keep_all=False)
     for number, start in enumerate(range(0, 200, chunk_size)):

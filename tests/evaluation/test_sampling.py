@@ -1,0 +1,364 @@
+"""Sampling designs: pairs, clusters and duplicates, as the caller states them or as the images show them."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from helpers import make_image_folder, run
+from toy_extractor import compute_toy_features
+
+import frechet
+from frechet.distances.interval import IntervalInput, confidence_interval
+from frechet.errors import RequestError
+from frechet.metrics import fit_gaussian
+from frechet.reports.html import describe_score
+from frechet.reports.text import format_scores
+from frechet.statistics.group_moments import GroupMoments
+from frechet.statistics.row_sample import priorities
+
+N = 60
+
+
+def draw(seed, n=N, d=12, scale=1.0, shift=0.0):
+    return (np.random.default_rng(seed).standard_normal((n, d)) * scale + shift).astype(np.float32)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Two folders with the same file names."""
+    return tuple(make_image_folder(tmp_path / name, N, seed, size=(8, 8)) for seed, name in enumerate("ab"))
+
+
+@pytest.fixture
+def other_names(folders, tmp_path):
+    """A folder with the images of the second one under other names."""
+    folder = tmp_path / "c"
+    folder.mkdir()
+    for path in folders[1].iterdir():
+        shutil.copy(path, folder / f"x{path.name}")
+    return folder
+
+
+def expected_interval(folders, *, paired=False, units=None):
+    """Return the interval of features computed with NumPy."""
+    inputs = []
+    for folder, given in zip(folders, (units, None), strict=True):
+        rows = compute_toy_features(folder).astype(np.float32)
+        statistics = frechet.Statistics.from_features(rows)
+        groups = GroupMoments.from_features(rows, np.arange(N) if given is None else given, seed=0)
+        n_units = None if given is None else len(set(given.tolist()))
+        inputs.append(IntervalInput(fit_gaussian(statistics), N, groups, n_units, rows, given))
+    return confidence_interval(*inputs, paired=paired)
+
+
+def assert_rejected(parts, *inputs, **options):
+    with pytest.raises(RequestError) as caught:
+        frechet.score(*inputs, **options)
+    assert all(part in str(caught.value) for part in parts), caught.value
+
+
+def test_equal_names_on_both_sides_are_pairs(folders, other_names, toy_options):
+    score = frechet.score(*folders, **toy_options)["fd"]
+    assert score.sampling_design == "60 pairs"
+    expected = expected_interval(folders, paired=True)
+    assert score.standard_error == pytest.approx(expected.standard_error, rel=1e-3)
+    assert score.variance_components[0] == 0
+    unpaired = frechet.score(folders[0], other_names, **toy_options)["fd"]
+    assert unpaired.sampling_design == "independent"
+    assert unpaired.variance_components[0] > 0
+    assert float(unpaired) == pytest.approx(float(score), rel=1e-9)
+
+
+def test_names_of_pairs_may_have_other_suffixes_but_not_another_order(folders, toy_options):
+    for path in folders[1].iterdir():
+        path.rename(path.with_suffix(".PNG"))
+    assert frechet.score(*folders, **toy_options)["fd"].sampling_design == "60 pairs"
+    (folders[1] / "059.PNG").rename(folders[1] / "100.PNG")
+    assert frechet.score(*folders, **toy_options)["fd"].sampling_design == "independent"
+    assert_rejected(("equal names", "059", "100", "--design independent"), *folders, design="paired", **toy_options)
+
+
+def test_independent_images_are_not_paired_by_their_names(folders, toy_options):
+    score = frechet.score(*folders, design="independent", **toy_options)["fd"]
+    assert score.sampling_design == "independent"
+    expected = expected_interval(folders)
+    assert score.standard_error == pytest.approx(expected.standard_error, rel=1e-3)
+    assert score.corrected_value == pytest.approx(expected.corrected_value, rel=1e-3)
+    assert min(score.variance_components) > 0
+
+
+def test_a_fixed_reference_has_no_pairs(folders, toy_options):
+    score = frechet.score(*folders, reference_is="fixed", **toy_options)["fd"]
+    assert (score.reference_is, score.sampling_design) == ("fixed", "independent")
+    assert score.variance_components[1] == 0
+
+
+def test_pairs_need_equal_numbers_of_images(folders, toy_options):
+    (folders[1] / "000.png").unlink()
+    assert frechet.score(*folders, **toy_options)["fd"].sampling_design == "independent"
+    parts = ("as many generated as reference images", "60 and 59", "--design independent")
+    assert_rejected(parts, *folders, design="paired", **toy_options)
+    parts = ("as many generated as reference images", "60 with seed 0", "59 with seed 0")
+    assert_rejected(parts, draw(0), draw(1, 59), features=True, design="paired")
+
+
+def test_images_skipped_on_one_side_break_the_pairs(folders, toy_options):
+    make_image_folder(folders[1] / "zz", 2, seed=5, size=(8, 8))
+    make_image_folder(folders[0] / "zz", 2, seed=6, size=(8, 8))
+    (folders[0] / "zz" / "000.png").write_text("broken")
+    (folders[1] / "zz" / "001.png").write_text("broken")  # 61 usable images on each side
+    options = {"on_bad_image": "skip", **toy_options}
+    with pytest.raises(RequestError) as caught:
+        float(frechet.score(*folders, **options)["fd"])
+    assert all(part in str(caught.value) for part in ("skipped on one side only", "--design independent"))
+    assert frechet.score(*folders, design="independent", **options)["fd"].sampling_design == "independent"
+
+
+def test_features_are_pairs_if_the_request_states_so():
+    x = draw(0)
+    y = x + draw(1, scale=0.3, shift=0.5)
+    paired, independent = (frechet.score(x, y, features=True, design=design)["fd"] for design in ("paired", "auto"))
+    assert (paired.sampling_design, independent.sampling_design) == ("60 pairs", "independent")
+    assert paired.standard_error < 0.7 * independent.standard_error
+
+
+@pytest.mark.parametrize("metrics", [["rfid"], ["fid", "rfid"]])
+def test_reconstructions_are_pairs(metrics):
+    x, y = draw(0, 100, 64), draw(1, 100, 64)  # of the size of Inception features
+    scores = frechet.score(x, y, features=True, metrics=metrics)
+    assert {score.sampling_design for score in scores.values()} == {"100 pairs"}
+    independent = frechet.score(x, y, features=True, metrics=metrics, design="independent")["rfid"]
+    assert independent.interval_95 is None
+    for part in ("interval of rfid needs pairs", "design auto or paired"):
+        assert part in independent.interval_unavailable_reason
+
+
+def test_duplicates_of_an_image_are_one_unit(tmp_path, toy_options):
+    """Sixty images, of which five have two copies each: 70² / (55 · 1² + 5 · 3²) = 49."""
+    folder = make_image_folder(tmp_path / "a", N, size=(8, 8))
+    for index in range(5):
+        for copy in "xy":
+            shutil.copy(folder / f"{index:03d}.png", folder / f"{copy}{index}.png")
+    found = frechet.collect(folder, **toy_options)
+    assert (found.n, found.grouped_by, found.n_units) == (70, "image", 49)
+    names = sorted(path.name for path in folder.iterdir())
+    for index in range(5):
+        units = {int(found.units[names.index(name)]) for name in (f"{index:03d}.png", f"x{index}.png", f"y{index}.png")}
+        assert len(units) == 1
+    assert len(set(found.units.tolist())) == N
+    reference = make_image_folder(tmp_path / "b", 64, seed=3, size=(8, 8))
+    score = frechet.score(folder, reference, **toy_options)["fd"]
+    assert score.interval_95 is None
+    for part in ("at least 50 independent images", "duplicates", "got 49"):
+        assert part in score.interval_unavailable_reason
+    shutil.copy(folder / "059.png", folder / "z.png")
+    make_image_folder(folder / "more", 20, seed=4, size=(8, 8))
+    score = frechet.score(folder, reference, **toy_options)["fd"]
+    assert score.sampling_design == "duplicates: 91 generated images, as informative as 67 independent ones"
+    independent = frechet.score(folder, reference, design="independent", **toy_options)["fd"]
+    assert independent.sampling_design == "independent"  # equal contents by chance
+
+
+@pytest.fixture
+def clustered(tmp_path):
+    """A generated folder of sixty prompts with two images each, as prompts/i_0.png and prompts/i_1.png."""
+    folder, scratch = tmp_path / "clustered", make_image_folder(tmp_path / "scratch", 120, seed=7, size=(8, 8))
+    for index, path in enumerate(sorted(scratch.iterdir())):
+        target = folder / f"prompt{index // 2}" / f"{index // 2:03d}_{index % 2}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    return folder
+
+
+def flatten(folder, to):
+    to.mkdir()
+    for path in folder.rglob("*.png"):
+        shutil.copy(path, to / path.name)
+    return to
+
+
+def test_clusters_come_from_folders_names_a_table_or_the_caller(clustered, tmp_path, toy_options):
+    flat = flatten(clustered, tmp_path / "flat")
+    names = sorted(path.name for path in flat.iterdir())
+    rows = [f"{name},prompt {name[:3]}" for name in names]
+    (tmp_path / "clusters.csv").write_text("\n".join(["name,cluster", *rows]))
+    (tmp_path / "bare.csv").write_text("\n".join(rows[::-1]) + "\n")
+    requests = [
+        (clustered, {"cluster_by": "folder"}),
+        (clustered, {"cluster_by": "stem"}),
+        (flat, {"cluster_by": "stem"}),
+        (flat, {"cluster_by": tmp_path / "clusters.csv"}),
+        (flat, {"cluster_by": str(tmp_path / "bare.csv")}),
+        (flat, {"clusters": [name[:3] for name in names]}),
+        (flat, {"clusters": {"generated": np.repeat(np.arange(60), 2)}}),
+    ]
+    reference = frechet.collect(make_image_folder(tmp_path / "reference", 64, size=(8, 8)), **toy_options)
+    errors = []
+    for generated, options in requests:
+        score = frechet.score(generated, reference, **options, **toy_options)["fd"]
+        assert score.sampling_design == "clusters: 120 generated images, as informative as 60 independent ones", options
+        errors.append(score.standard_error)
+    assert errors == pytest.approx(errors[:1] * len(requests), rel=1e-6)
+    assert frechet.score(clustered, reference, **toy_options)["fd"].standard_error != pytest.approx(errors[0], rel=1e-6)
+
+
+def test_names_of_both_folders_form_clusters(clustered, folders, toy_options):
+    """The names 000.png to 059.png have no prefix, so that each is a cluster of its own."""
+    score = frechet.score(clustered, folders[1], cluster_by="stem", **toy_options)["fd"]
+    assert score.sampling_design == "clusters: 120 generated images, as informative as 60 independent ones"
+    for path in sorted(folders[1].iterdir()):
+        path.rename(path.with_name(f"{int(path.stem) // 30}-{path.name}"))
+    score = frechet.score(clustered, folders[1], cluster_by="stem", **toy_options)["fd"]
+    assert score.interval_unavailable_reason.endswith("got 2")
+
+
+def test_clusters_increase_the_standard_error():
+    """Four copies of each image have the error of one: the variance components by hand."""
+    x, y = draw(0, 80), draw(1, 300, scale=1.5)
+    copies = np.repeat(x, 4, axis=0)
+    clusters = np.repeat(np.arange(80), 4)
+    once = frechet.score(x, y, features=True)["fd"]
+    clustered = frechet.score(copies, y, features=True, clusters=clusters)["fd"]
+    ignored = frechet.score(copies, y, features=True)["fd"]
+    assert clustered.variance_components[0] == pytest.approx(once.variance_components[0], rel=0.1)
+    assert ignored.variance_components[0] == pytest.approx(once.variance_components[0] / 4, rel=0.1)
+    assert clustered.sampling_design == "clusters: 320 generated images, as informative as 80 independent ones"
+
+
+def test_clusters_of_both_inputs_and_of_part_of_them():
+    clusters = {"generated": np.repeat(np.arange(60), 2), "reference": [f"c{i // 3}" for i in range(180)]}
+    score = frechet.score(draw(0, 120), draw(1, 180), features=True, clusters=clusters)["fd"]
+    assert score.sampling_design == (
+        "clusters: 120 generated images, as informative as 60 independent ones; "
+        "clusters: 180 reference images, as informative as 60 independent ones"
+    )
+    only = frechet.score(draw(0, 120), draw(1, 180), features=True, clusters={"reference": clusters["reference"]})["fd"]
+    assert only.sampling_design == "clusters: 180 reference images, as informative as 60 independent ones"
+
+
+def test_text_page_and_json_state_the_design(tmp_path):
+    clusters = np.repeat(np.arange(60), 2)
+    scores = frechet.score(draw(0, 120), draw(1, 100), features=True, clusters=clusters)
+    for text in (format_scores(scores), describe_score(scores["fd"])):
+        assert "120 generated images" in text
+        assert "60 independent" in text
+    assert json.loads(scores.to_json())["scores"]["fd"]["sampling_design"] == scores["fd"].sampling_design
+    for name, seed in (("x", 0), ("y", 1)):
+        np.save(tmp_path / f"{name}.npy", draw(seed))
+    code, out, _ = run("score", tmp_path / "x.npy", tmp_path / "y.npy", "--features", "--design", "paired")
+    assert code == 0
+    assert "60 pairs" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        ({"design": "pairs"}, ("'pairs'", "design", "paired")),
+        ({"design": "paired", "clusters": [0, 0]}, ("'paired'", "clusters", "Leave the other one out")),
+        ({"clusters": [0] * N, "cluster_by": "stem"}, ("cluster_by and clusters", "Leave the other one out")),
+        ({"clusters": [0, 0] + list(range(57))}, ("59 entries", "60 images", "one per image")),
+        ({"clusters": {"held-out": [0, 0]}}, ("held-out", "generated, reference or both")),
+        ({"clusters": np.zeros((N, 2))}, ("shape (60, 2)", "(n,)")),
+        ({"clusters": range(N)}, ("one image each", "share a cluster", "Leave clusters out")),
+        ({"cluster_by": "stem"}, ("'stem'", "every cluster has one image", "folder, stem or a CSV file")),
+        ({"cluster_by": "nowhere.csv"}, ("nowhere.csv", "no such file", "name,cluster")),
+    ],
+)
+def test_designs_that_do_not_fit_the_images_are_rejected(folders, toy_options, options, parts):
+    assert_rejected(parts, *folders, **options, **toy_options)
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        (lambda rows: rows[1:], ("no row for 000.png", "1 of 60", "name,cluster")),
+        (lambda rows: [row.partition(",")[0] for row in rows], ("two columns", "name,cluster")),
+        (lambda rows: [f"{row},x" for row in rows], ("two columns", "name,cluster")),
+        (lambda rows: [], ("two columns", "name,cluster")),
+        (lambda rows: [f"{i:03d}.png,{i}" for i in range(N)], ("every cluster has one image", "share a cluster")),
+    ],
+    ids=["missing row", "one column", "three columns", "empty", "single images"],
+)
+def test_tables_that_do_not_fit_the_images_are_rejected(folders, tmp_path, toy_options, change, parts):
+    rows = change([f"{index:03d}.png,{index // 2}" for index in range(N)])
+    table = tmp_path / "table.csv"
+    table.write_text("\n".join(["name,cluster", *rows]))
+    assert_rejected((str(table), *parts), *folders, cluster_by=table, **toy_options)
+
+
+def test_images_in_memory_have_no_names_to_find_clusters_by(toy_options):
+    images = np.random.default_rng(0).integers(0, 256, (N, 8, 8, 3), np.uint8)
+    assert_rejected(("no file names", "clusters="), images, images, cluster_by="stem", **toy_options)
+
+
+def test_clusters_of_features_need_one_entry_per_row():
+    assert_rejected(("60 rows", "59"), draw(0), draw(1), features=True, clusters=np.arange(59) // 2)
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_clusters_of_a_subset_are_those_of_its_images(clustered, toy_options, seed):
+    reference = np.random.default_rng(0).integers(0, 256, (100, 8, 8, 3), np.uint8)
+    clusters = np.repeat(np.arange(60), 2)
+    options = {"num_images": 100, "seed": seed, "clusters": clusters, **toy_options}
+    score = frechet.score(clustered, reference, **options)["fd"]
+    chosen = np.argsort(priorities(np.arange(120), seed))[:100]
+    sizes = np.unique(clusters[chosen], return_counts=True)[1]
+    assert 1 in sizes
+    n_units = 100**2 // (sizes**2).sum()
+    assert score.sampling_design == (f"clusters: 100 generated images, as informative as {n_units} independent ones")
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        ({"design": "paired"}, ("assumes independent images", "60 pairs")),
+        ({"clusters": np.repeat(np.arange(20), 3)}, ("assumes independent images", "60 generated images")),
+        ({"reference_is": "fixed"}, ("its own sampling error", "fixed reference")),
+    ],
+)
+def test_kid_has_no_interval_for_other_designs(options, parts):
+    score = frechet.score(draw(0), draw(1), features=True, metrics=["kid"], **options)["kid"]
+    assert score.interval_95 is score.standard_error is score.reference_is is None
+    assert all(part in score.interval_unavailable_reason for part in parts)
+
+
+def test_kid_has_an_interval_for_independent_images():
+    score = frechet.score(draw(0), draw(1), features=True, metrics=["kid"])["kid"]
+    assert (score.reference_is, score.sampling_design) == ("sample", "independent")
+    assert score.interval_95 is not None
+
+
+def test_stored_statistics_keep_their_clusters(tmp_path):
+    clusters = np.repeat(np.arange(60), 2)
+    x, y = draw(0, 120), draw(1, 100)
+    frechet.Statistics.from_features(x, units=clusters, grouped_by="cluster").save(tmp_path / "x.npz")
+    stored = frechet.score(tmp_path / "x.npz", y, features=True)["fd"]
+    direct = frechet.score(x, y, features=True, clusters=clusters)["fd"]
+    assert stored.sampling_design == direct.sampling_design
+    assert stored.interval_95 == pytest.approx(direct.interval_95, rel=1e-9)
+
+
+NOT_CHECKED = pytest.mark.xfail(
+    strict=True, reason="the design of inputs that are all features or statistics is not checked"
+)
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        pytest.param({"cluster_by": "stem"}, ("cluster_by", "clusters="), marks=NOT_CHECKED),
+        pytest.param({"cluster_by": "nowhere.csv"}, ("nowhere.csv",), marks=NOT_CHECKED),
+        pytest.param({"cluster_by": "stem", "clusters": [0] * N}, ("cluster_by and clusters",), marks=NOT_CHECKED),
+        pytest.param({"design": "paired", "clusters": [0] * N}, ("'paired'", "clusters"), marks=NOT_CHECKED),
+    ],
+)
+def test_designs_that_do_not_fit_features_are_rejected(options, parts):
+    assert_rejected(parts, draw(0), draw(1), features=True, **options)
+
+
+@NOT_CHECKED
+@pytest.mark.parametrize("options", [{"design": "paired"}, {"clusters": {"reference": np.repeat(np.arange(30), 2)}}])
+def test_a_design_that_stored_statistics_do_not_have_is_rejected(tmp_path, options):
+    frechet.Statistics.from_features(draw(1)).save(tmp_path / "y.npz")
+    assert_rejected((str(tmp_path / "y.npz"),), draw(0), tmp_path / "y.npz", features=True, **options)
