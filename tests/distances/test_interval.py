@@ -104,7 +104,7 @@ def test_the_interval_covers_the_population_value_and_the_bias_is_removed(design
     corrected = np.array([each.corrected_value for each in intervals])
     assert coverage(intervals, value) >= 0.9  # 95 % expected; 120 trials are within 5 of it
     bias = plain.mean() - value
-    assert abs(corrected.mean() - value) <= 0.15 * bias + 2 * corrected.std() / 120**0.5
+    assert abs(corrected.mean() - value) <= 0.05 * bias + 2 * corrected.std() / 120**0.5
     assert 2 * corrected.std() / 120**0.5 < 0.5 * bias  # otherwise the line above could not fail
     errors = np.mean([each.standard_error for each in intervals])
     assert 0.8 * corrected.std() <= errors <= 1.4 * corrected.std()  # 120 draws estimate it to 6 %; may be too large

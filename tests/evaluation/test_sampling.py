@@ -257,7 +257,7 @@ def test_text_page_and_json_state_the_design(tmp_path):
         ({"design": "pairs"}, ("'pairs'", "design", "paired")),
         ({"design": "paired", "clusters": [0, 0]}, ("'paired'", "clusters", "Leave the other one out")),
         ({"clusters": [0] * N, "cluster_by": "stem"}, ("cluster_by and clusters", "Leave the other one out")),
-        ({"clusters": [0, 0] + list(range(57))}, ("59 entries", "60 images", "one per image")),
+        ({"clusters": [0, 0, *list(range(57))]}, ("59 entries", "60 images", "one per image")),
         ({"clusters": {"held-out": [0, 0]}}, ("held-out", "generated, reference or both")),
         ({"clusters": np.zeros((N, 2))}, ("shape (60, 2)", "(n,)")),
         ({"clusters": range(N)}, ("one image each", "share a cluster", "Leave clusters out")),
