@@ -184,6 +184,20 @@ def test_progress_reaches_the_number_of_steps():
     assert steps == [(step, 5) for step in range(1, 6)]
 
 
+@pytest.mark.parametrize("design", ["large", "clusters", "pairs"])
+def test_the_variance_of_the_groups_of_influence_is_the_variance_component(design):
+    p, q, paired = draw_inputs(design, 0)
+    found = confidence_interval(p, q, paired=paired)
+    assert len(found.reference_groups) == 64
+    for groups, component in zip(
+        (found.generated_groups, found.reference_groups), found.variance_components, strict=True
+    ):
+        if paired and not component:
+            assert groups is None
+        else:
+            assert np.var(groups, ddof=1) == pytest.approx(component, rel=0.6)  # its standard error is √(2/63) = 18 %
+
+
 def test_the_predicted_number_of_images_halves_the_interval():
     found = confidence_interval(*map(interval_input, SMALL.draw(0, 30 * D, 30 * D)))
     n, m = found.n_to_halve_interval(30 * D, 30 * D)

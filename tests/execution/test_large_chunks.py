@@ -98,8 +98,31 @@ def test_large_chunks_give_the_statistics_of_small_chunks(many, large, monkeypat
     np.testing.assert_allclose(found.covariance, expected.covariance, rtol=1e-12)
     np.testing.assert_array_equal(found.indices, expected.indices)
     np.testing.assert_array_equal(found.rows, expected.rows)
-    metadata = ("n", "spec", "labels", "n_source", "seed", "skipped_images", "notes", "formats")
+    assert_same_groups(found, expected)
+    metadata = ("n", "n_units", "spec", "labels", "n_source", "seed", "skipped_images", "notes", "formats")
     assert [getattr(found, name) for name in metadata] == [getattr(expected, name) for name in metadata]
+
+
+def assert_same_groups(one, other):
+    np.testing.assert_array_equal(one.group_moments.n, other.group_moments.n)
+    np.testing.assert_allclose(one.group_moments.mean, other.group_moments.mean, rtol=1e-12)
+    np.testing.assert_allclose(one.group_moments.scatter, other.group_moments.scatter, rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+def test_duplicates_in_different_chunks_are_one_unit(images, tmp_path, is_large, request):
+    """500 of 600 images twice: 1100² / (500 · 2² + 100) = 576, and every group holds both copies of an image."""
+    if is_large:
+        request.getfixturevalue("large")
+    np.save(tmp_path / "twice.npy", np.concatenate([images[:600], images[:500]]))
+    found = collect_statistics(open_source(tmp_path / "twice.npy"), Settings(work_dir=tmp_path / "work"), TOY)
+    assert len(list_chunk_files(tmp_path / "work")) == (3 if is_large else 5)
+    assert (found.n, found.n_units, found.grouped_by) == (1100, 576, "image")
+    np.save(tmp_path / "pairs.npy", np.concatenate([images[:500], images[:500]]))
+    pairs = collect_statistics(open_source(tmp_path / "pairs.npy"), Settings(), TOY)
+    single = collect_statistics(open_source(images[:500]), Settings(), TOY)
+    np.testing.assert_array_equal(pairs.group_moments.n, 2 * single.group_moments.n)
+    np.testing.assert_allclose(pairs.group_moments.mean, single.group_moments.mean, rtol=1e-12)
 
 
 def test_each_layer_has_its_own_statistics(many, images, large, tmp_path):
