@@ -270,7 +270,8 @@ def test_too_few_images_have_a_reason_instead_of_an_interval():
         assert "at least 50 images" in reason
         assert reason.endswith("got 49")
     assert explain_unavailable_interval(enough, enough) is None
-    assert explain_unavailable_interval(enough, few.fix()) is None  # a fixed distribution has no sampling error
+    for fixed in (few.fix(), replace(few, groups=None)):  # a fixed distribution has no sampling error
+        assert explain_unavailable_interval(enough, fixed) is None
     x, y = Population(64).draw(0, 95, 96)  # 1.5 per dimension
     assert "at least 96 images" in explain_unavailable_interval(interval_input(x), interval_input(y))
     assert explain_unavailable_interval(interval_input(y), interval_input(y)) is None
@@ -342,6 +343,22 @@ def test_the_jackknife_is_that_of_busing_for_groups_of_unequal_size():
     for paired in (False, True):
         assert confidence_interval(p, q, paired=paired).corrected_value == pytest.approx(expected, abs=1e-5)
     assert abs(expected - scipy_distance(x, y)) > 1e-2  # the correction itself is much larger than the tolerance
+
+
+def test_the_bias_depends_on_the_number_of_clusters():
+    """By the formula, with γ = d over the number of independent images; it is not linear if those of both inputs differ."""
+    n, corrections = 120, []
+    p, q = map(interval_input, SMALL.draw_pairs(0, n))
+    plain = frechet_terms(p.gaussian, q.gaussian).total
+    shares = np.bincount(assign_groups(np.arange(n), 0) % 5) / n
+    for n_units in (n, 30):
+        gamma_1, gamma_2 = D / n_units, D / n
+        bias = bias_shape(gamma_1, gamma_2)
+        increase = sum((1 - m) * (bias_shape(gamma_1 / (1 - m), gamma_2 / (1 - m)) - bias) for m in shares)
+        found = confidence_interval(replace(p, n_units=n_units), q).corrected_value
+        corrections.append((plain - found) / (bias / increase))
+    assert corrections[0] == pytest.approx(corrections[1])
+    assert bias / increase < 0.99  # it is 1 if the bias is linear in 1/n
 
 
 def scipy_distance(x, y):
