@@ -54,12 +54,12 @@ SMALL, LARGE = Population(), Population(32)
 def interval_input(x, seed=0, units=None):
     """Return an input with the features of every image; n_units is the number of units of equal size."""
     return IntervalInput(
-        Gaussian(x.mean(0), covariance=np.cov(x, rowvar=False)),
-        len(x),
-        GroupMoments.from_features(x.astype(np.float32), np.arange(len(x)) if units is None else units, seed),
-        None if units is None else len(set(units.tolist())),
-        x.astype(np.float32),
-        units,
+        gaussian=Gaussian(x.mean(0), covariance=np.cov(x, rowvar=False)),
+        n=len(x),
+        groups=GroupMoments.from_features(x.astype(np.float32), np.arange(len(x)) if units is None else units, seed),
+        n_units=None if units is None else len(set(units.tolist())),
+        rows=x.astype(np.float32),
+        units=units,
     )
 
 
@@ -327,6 +327,20 @@ def test_the_bias_shape_is_the_expected_root_of_a_sample_covariance():
     random = np.random.default_rng(0)
     roots = [np.sqrt(np.linalg.eigvalsh(np.cov(random.standard_normal((300, 200)).T))).mean() for _ in range(10)]
     assert bias_shape(200 / 299, 0) == pytest.approx(1 - np.mean(roots), rel=0.02)
+
+
+@pytest.mark.slow
+def test_units_of_unequal_size_have_a_smaller_bias_for_the_same_effective_number():
+    """White images of which a twentieth have ten copies; n² / Σ m² and n Σ m³ / (Σ m²)² by hand."""
+    d, sizes, roots = 80, np.array([10] * 40 + [1] * 760), []
+    n, squares, cubes = 1160, 4760, 40_760
+    for seed in range(20):
+        x = np.random.default_rng(seed).standard_normal((800, d))
+        roots.append(np.sqrt(np.linalg.eigvalsh((x * sizes[:, None]).T @ x / n)).mean())
+    gamma, skewness = d * squares / n**2, n * cubes / squares**2
+    expected = 1 - np.mean(roots)
+    assert bias_shape(gamma, 0, skewness, 1) == bias_shape(0, gamma, 1, skewness) == pytest.approx(expected, rel=0.02)
+    assert bias_shape(gamma, 0) > 1.04 * expected
 
 
 def test_the_jackknife_is_that_of_busing_for_groups_of_unequal_size():

@@ -48,7 +48,9 @@ def expected_interval(folders, *, paired=False, units=None):
         statistics = frechet.Statistics.from_features(rows)
         groups = GroupMoments.from_features(rows, np.arange(N) if given is None else given, seed=0)
         n_units = None if given is None else len(set(given.tolist()))
-        inputs.append(IntervalInput(fit_gaussian(statistics), N, groups, n_units, rows, given))
+        inputs.append(
+            IntervalInput(fit_gaussian(statistics), N, groups=groups, n_units=n_units, rows=rows, units=given)
+        )
     return confidence_interval(*inputs, paired=paired)
 
 

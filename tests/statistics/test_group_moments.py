@@ -107,14 +107,20 @@ def test_an_empty_group_has_no_effect():
 
 
 @pytest.mark.parametrize(
-    ("sizes", "n_units"),
-    [([1] * 12, 12), ([2] * 6, 6), ([3] + [1] * 9, 8), ([12], 1)],  # 144 / (9 + 9) = 8, not the number of units, 10
+    ("sizes", "n_units", "skewness"),
+    [
+        ([1] * 12, 12, 1),
+        ([2] * 6, 6, 1),
+        ([12], 1, 1),
+        ([3] + [1] * 9, 8, 4 / 3),  # 144 / (9 + 9), not the number of units, 10; and 12 (27 + 9) / 18²
+    ],
 )
-def test_the_number_of_units_is_that_of_kish(sizes, n_units):
-    """n² / Σ m² for clusters of m images (Kish 1965)."""
+def test_the_number_of_units_is_that_of_kish(sizes, n_units, skewness):
+    """n² / Σ m² for clusters of m images (Kish 1965), and n Σ m³ / (Σ m²)²."""
     units = np.repeat(np.arange(len(sizes)) * 5, sizes)
     found = FeatureStatistics.from_features(make_rows(12), units=units, grouped_by="cluster")
     assert (found.n, found.n_units, found.grouped_by) == (12, n_units, "cluster")
+    assert found.unit_skewness == pytest.approx(skewness)
     if n_units == 12:
         assert found.units is None
     else:

@@ -113,7 +113,7 @@ def test_format_2_has_snake_case_keys_and_no_pickles(tmp_path):
     metadata = json.loads(str(arrays["frechet"]))
     assert set(metadata) == {
         *("format", "version", "label", "n", "n_source", "seed", "spec", "skipped_images", "notes", "formats"),
-        *("covariance_eps", "checksums", "grouped_by", "n_units"),
+        *("covariance_eps", "checksums", "grouped_by", "n_units", "unit_skewness"),
     }
     assert (metadata["format"], metadata["label"]) == (2, "somewhere")
     assert metadata["spec"]["preprocessing"] == "tensorflow"
@@ -478,14 +478,19 @@ def test_group_moments_units_and_thumbnails_survive_a_file(tmp_path):
     x = make_rows()
     groups = GroupMoments.from_moments([RunningMoments.from_features(part) for part in np.array_split(x, 4)])
     thumbnails = np.full((3, 2, 2, 3), 9, np.uint8)
-    sampling = {"grouped_by": "cluster", "n_units": 25, "units": np.repeat(np.arange(25, dtype=np.uint64) + 2**63, 2)}
+    sampling = {
+        "grouped_by": "cluster",
+        "n_units": 25,
+        "unit_skewness": 1.25,
+        "units": np.repeat(np.arange(25, dtype=np.uint64) + 2**63, 2),
+    }
     before = make_statistics(x, group_moments=groups, thumbnails=thumbnails, thumbnail_indices=np.arange(3), **sampling)
     before.save(tmp_path / "s.npz")
     after = read_statistics(tmp_path / "s.npz")
     for name in ("n", "mean", "scatter"):
         np.testing.assert_array_equal(getattr(after.group_moments, name), getattr(groups, name))
     assert after.group_moments.scatter.dtype == np.float32
-    assert (after.grouped_by, after.n_units) == ("cluster", 25)
+    assert (after.grouped_by, after.n_units, after.unit_skewness) == ("cluster", 25, 1.25)
     np.testing.assert_array_equal(after.units, sampling["units"])
     np.testing.assert_array_equal(after.thumbnails, thumbnails)
     np.testing.assert_array_equal(after.thumbnail_indices, np.arange(3))
