@@ -45,6 +45,7 @@ class IntervalInput:
         n: number of images, or None if unknown.
         groups: moments of random groups of the images; None for a distribution that is fixed, without a sampling error.
         n_units: effective number of sampling units (independent images, pairs or clusters); None if each image is one.
+        unit_skewness: n Σ m³ / (Σ m²)² for units of m images; 1 for units of equal size.
         rows: (r, d) features of a sample of the images, or of all of them (r = n); needed if there are groups.
         units: (r,) sampling unit of each row; None if each image is one.
     """
@@ -53,6 +54,7 @@ class IntervalInput:
     n: int | None = None
     groups: GroupMoments | None = None
     n_units: int | None = None
+    unit_skewness: float = 1.0
     rows: Float[np.ndarray, "r d"] | None = None
     units: Integer[np.ndarray, " r"] | None = None
 
@@ -267,35 +269,39 @@ def _jackknife_estimate(
     For a bias h(n) proportional to 1/n this is the jackknife for groups of unequal size: J F - Σ (1 - m/n) F₋ₘ.
     """
     d = p.gaussian.mean.shape[0]
-    bias = bias_shape(*(_dims_per_image(each, d) for each in (p, q)))
+    gamma_1, gamma_2 = (_dims_per_image(each, d) for each in (p, q))
+    bias = bias_shape(gamma_1, gamma_2, p.unit_skewness, q.unit_skewness)
     distance_change = bias_change = 0.0
     for step in range(NUM_DELETIONS):
         one, other = _leave_out(p, step), _leave_out(q, step)
         weight = 1 - max(one[1], other[1])
         rest = frechet_terms(one[0], other[0], tolerance=COARSE_TOLERANCE).total
         distance_change += weight * (rest - plain_value)
-        left = (_dims_per_image(each, d) / (1 - share) for each, (_, share) in ((p, one), (q, other)))
-        bias_change += weight * (bias_shape(*left) - bias)
+        left = bias_shape(gamma_1 / (1 - one[1]), gamma_2 / (1 - other[1]), p.unit_skewness, q.unit_skewness)
+        bias_change += weight * (left - bias)
         on_step(step + 1, NUM_DELETIONS)
     return plain_value - bias * distance_change / bias_change
 
 
-def bias_shape(gamma_1: float, gamma_2: float) -> float:
+def bias_shape(gamma_1: float, gamma_2: float, skewness_1: float = 1.0, skewness_2: float = 1.0) -> float:
     """Compute how the bias of a squared Fréchet distance depends on the dimensions per image of both inputs, up to a factor.
 
     For a white Gaussian and γ = d/n, the expectation of tr √Σ̂ / d is ₂F₁(-½, ½; 2; γ) = 1 - γ/8 - γ²/64 - ..., the mean root of
     a Marchenko-Pastur variable. With two samples, the first order is (γ₁ + γ₂)/8, and the higher ones cancel for γ₁ = γ₂; they
-    are taken to depend on |γ₁ - γ₂|.
+    are taken to depend on |γ₁ - γ₂|. Units of unequal size have a third free cumulant r γ² instead of γ², which adds
+    (r - 1) γ²/16 to the expectation.
 
     Args:
         gamma_1, gamma_2: number of dimensions per image, at most 1; 0 for a fixed distribution.
+        skewness_1, skewness_2: r, the `IntervalInput.unit_skewness` of both inputs.
     """
     difference = min(abs(gamma_1 - gamma_2), 1.0)
     term, higher_orders = -difference / 8, 0.0
     for k in range(1, NUM_SERIES_TERMS):
         term *= (k - 0.5) * (k + 0.5) / ((k + 2) * (k + 1)) * difference
         higher_orders -= term
-    return (gamma_1 + gamma_2) / 8 + higher_orders
+    unequal_units = ((skewness_1 - 1) * gamma_1**2 + (skewness_2 - 1) * gamma_2**2) / 16
+    return (gamma_1 + gamma_2) / 8 + higher_orders - unequal_units
 
 
 def _dims_per_image(p: IntervalInput, d: int) -> float:

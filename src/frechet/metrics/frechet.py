@@ -160,6 +160,7 @@ def _to_interval_input(statistics: FeatureStatistics) -> IntervalInput:
         statistics.n,
         statistics.group_moments,
         statistics.n_units,
+        statistics.unit_skewness,
         statistics.rows,
         statistics.units if statistics.grouped_by != "pair" else None,
     )

@@ -39,6 +39,7 @@ class FeatureStatistics:
             one unit), "pair" (image i here and image i of the other input), or "cluster".
         n_units: effective number of sampling units, n² / Σ m² for units of m images (Kish 1965), rounded down: the number of
             images, pairs or clusters of equal size; None if unknown.
+        unit_skewness: n Σ m³ / (Σ m²)² for units of m images: 1 for units of equal size, more for unequal ones.
         units: (k,) uint64, the unit of each row, or None if every image is a unit of its own.
         thumbnails: (t, h, w, 3) uint8, RGB thumbnails of some images, or None.
         thumbnail_indices: (t,) int64, index of the image that each thumbnail shows, or None.
@@ -65,6 +66,7 @@ class FeatureStatistics:
     group_moments: GroupMoments | None = None
     grouped_by: str = "image"
     n_units: int | None = None
+    unit_skewness: float = 1.0
     units: np.ndarray | None = None
     thumbnails: np.ndarray | None = None
     thumbnail_indices: np.ndarray | None = None
@@ -93,8 +95,9 @@ class FeatureStatistics:
             The statistics.
         """
         moments, sample = accumulator.moments, accumulator.sample
-        sizes = np.unique(units, return_counts=True)[1]
-        n_units = int(moments.n**2 // (sizes.astype(float) ** 2).sum())
+        sizes = np.unique(units, return_counts=True)[1].astype(float)
+        squares = (sizes**2).sum()
+        n_units = int(moments.n**2 // squares)
         return cls(
             mean=moments.mean,
             covariance=moments.covariance,
@@ -103,6 +106,7 @@ class FeatureStatistics:
             indices=sample.indices,
             group_moments=accumulator.group_moments,
             n_units=n_units,
+            unit_skewness=float(moments.n * (sizes**3).sum() / squares**2),
             units=units[np.searchsorted(indices, sample.indices)] if n_units < moments.n else None,
             seed=sample.seed,
             **metadata,

@@ -24,7 +24,8 @@ Format 2:
     label              display name of what the statistics were computed from
     n                  number of images; null if unknown
     grouped_by         what a sampling unit is: image, pair or cluster
-    n_units            number of sampling units; null if unknown
+    n_units            effective number of sampling units; null if unknown
+    unit_skewness      how unequal the sizes of the units are; 1 if they are equal
     n_source           number of images in the source before a subset was taken; null if unknown
     seed               seed of the subset and of the sample of rows
     spec               how the features were computed: extractor, layer, weights (sha256), is_official, preprocessing,
@@ -102,6 +103,7 @@ def write_statistics(statistics: FeatureStatistics, path: Path, *, force: bool =
         "n": statistics.n,
         "grouped_by": statistics.grouped_by,
         "n_units": statistics.n_units,
+        "unit_skewness": statistics.unit_skewness,
         "n_source": statistics.n_source,
         "seed": statistics.seed,
         "spec": asdict(statistics.spec),
@@ -249,6 +251,7 @@ def _read_own_format(archive: Any, path: Path) -> FeatureStatistics:
         group_moments=groups,
         grouped_by=metadata["grouped_by"],
         n_units=n_units,
+        unit_skewness=metadata["unit_skewness"],
         units=units,
         thumbnails=thumbnails,
         thumbnail_indices=thumbnail_indices,
@@ -280,6 +283,7 @@ def _parse_metadata(text: str, path: Path) -> dict[str, Any]:
             for value in (metadata["n"], metadata.get("n_source"), metadata.get("n_units"))
         )
         seed, covariance_eps = int(metadata.get("seed", 0)), float(metadata.get("covariance_eps", 0.0))
+        unit_skewness = float(metadata.get("unit_skewness", 1.0))
     except StatisticsError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -290,7 +294,9 @@ def _parse_metadata(text: str, path: Path) -> dict[str, Any]:
     if n is not None and n < 2:
         raise StatisticsError(f"{path} records n = {n} images; a covariance needs at least two.")
     grouped_by = metadata.get("grouped_by", "image")
-    if grouped_by not in ("image", "pair", "cluster") or not 1 <= (n_units or 1) <= (n or 1):
+    if grouped_by not in ("image", "pair", "cluster") or not (
+        1 <= (n_units or 1) <= (n or 1) and 0.99 <= unit_skewness <= (n or 1)
+    ):
         raise StatisticsError(
             f"{path} records {n_units} sampling units (grouped_by {grouped_by!r}) of {n} images; expected at most as many "
             "units as images, and image, pair or cluster. Create the file again with frechet stats."
@@ -305,6 +311,7 @@ def _parse_metadata(text: str, path: Path) -> dict[str, Any]:
         "n": n,
         "grouped_by": grouped_by,
         "n_units": n_units,
+        "unit_skewness": unit_skewness,
         "n_source": n_source,
         "seed": seed,
         "covariance_eps": covariance_eps,
