@@ -33,20 +33,48 @@ from frechet.images.sources.registry import open_source
 pytestmark = pytest.mark.slow
 
 
+LAYERS = ("64", "192", "768", "2048")  # pytorch-fid's four; the last one is the default
+
+
+def collect_layers(*sources, extra_layers=(), **options):
+    """Return {layer: statistics} of all LAYERS and `extra_layers` of each source, from one pass of the network."""
+    settings = Settings(**options)
+    extractor = settings.load(extra_layers=[*LAYERS[:-1], *extra_layers])
+    keep_all = dict.fromkeys(["features", *extractor.extra_layers], True)
+    sides = [
+        collect_layer_statistics(open_source(source), settings, extractor, keep_all_by_layer=keep_all)
+        for source in sources
+    ]
+    return [{"2048": side.pop("features"), **side} for side in sides]
+
+
+def assert_layers_close(ours, theirs, name):
+    """Compare the rows of each layer with the features that a peer gives; some peers have only those of layer 2048."""
+    compared = [layer for layer in LAYERS if name.format(layer) in theirs]
+    assert "2048" in compared
+    for layer in compared:
+        assert_close(ours[layer], theirs[name.format(layer)])
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("preprocessing", PEERS)
-@pytest.mark.parametrize("dims", [64, 192, 768, 2048])
-def test_features_of_photographs_are_the_peers(weights, golden, backend, preprocessing, dims):
-    key = f"{PEERS[preprocessing]}_{dims}"
-    if key not in golden:
-        pytest.skip("this peer was only asked for 2048")
-    ours = frechet.collect(photographs(), dims=dims, preprocessing=preprocessing, weights=weights, backend=backend).rows
-    assert_close(ours, golden[key])
+def test_features_of_photographs_are_the_peers(weights, golden, backend, preprocessing):
+    (found,) = collect_layers(photographs(), preprocessing=preprocessing, weights=weights, backend=backend)
+    assert_layers_close({layer: found[layer].rows for layer in LAYERS}, golden, f"{PEERS[preprocessing]}_{{}}")
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize(("dims", "key"), [(1008, "torch_fidelity_logits_unbiased"), (2023, "adm_spatial")])
-def test_logits_and_the_spatial_tap_are_the_peers(weights_with_head, golden, backend, dims, key):
+@pytest.mark.parametrize(
+    ("dims", "key"),
+    [
+        (64, "torch_fidelity_64"),
+        (192, "torch_fidelity_192"),
+        (768, "torch_fidelity_768"),
+        (1008, "torch_fidelity_logits_unbiased"),
+        (2023, "adm_spatial"),
+    ],
+)
+def test_each_layer_alone_is_the_peers(weights_with_head, golden, backend, dims, key):
     ours = frechet.collect(
         photographs(), dims=dims, preprocessing="tensorflow", weights=weights_with_head, backend=backend
     ).rows
@@ -82,78 +110,84 @@ def test_efficientnet_gives_the_features_of_another_implementation(backend):
 
 
 @needs_kit
-@pytest.mark.parametrize("dims", KIT_FID)
-def test_kit_small_images(weights, dims):
-    score = frechet.fid(KIT / "cifar_a", KIT / "cifar_b", dims=dims, weights=weights)
-    assert float(score) == pytest.approx(KIT_FID[dims], rel=1e-5)
+def test_kit_small_images_of_one_layer(weights):
+    score = frechet.fid(KIT / "cifar_a", KIT / "cifar_b", dims=64, weights=weights)
+    assert float(score) == pytest.approx(KIT_FID[64], rel=1e-5)
 
 
 @needs_kit
-@pytest.mark.parametrize("preprocessing", KIT_SMALL)
+def test_kit_small_images(weights):
+    sides = collect_layers(KIT / "cifar_a", KIT / "cifar_b", weights=weights)
+    found = {int(layer): compute_fid(*(side[layer] for side in sides)) for layer in LAYERS}
+    assert found == pytest.approx(KIT_FID, rel=1e-5)
+
+
+@needs_kit
+@pytest.mark.parametrize("preprocessing", sorted(KIT_SMALL.keys() - {"tensorflow"}))
 def test_kit_small_images_with_other_preprocessing(weights, preprocessing):
     score = frechet.fid(KIT / "cifar_a", KIT / "cifar_b", preprocessing=preprocessing, weights=weights)
     assert float(score) == pytest.approx(KIT_SMALL[preprocessing], rel=1e-5)
 
 
 @needs_kit
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("preprocessing", KIT_PHOTOS)
-def test_kit_photographs(weights, preprocessing, backend):
-    images = [Image.open(file) for file in sorted((KIT / "photos").iterdir())]
-    score = frechet.fid(images[:20], images[20:], preprocessing=preprocessing, weights=weights, backend=backend)
-    assert float(score) == pytest.approx(KIT_PHOTOS[preprocessing], rel=1e-5)
-
-
-@needs_kit
-@pytest.mark.parametrize("dims", [64, 192, 768, 2048])
-@pytest.mark.parametrize("preprocessing", PEERS)
-def test_kit_features_of_photographs(weights, preprocessing, dims):
-    name = {"clean": "cleanfid"}.get(preprocessing, PEERS[preprocessing])
-    with np.load(KIT / "golden.npz") as archive:
-        if f"{name}_photos_{dims}" not in archive:
-            pytest.skip("this peer was only asked for 2048")
-        theirs = archive[f"{name}_photos_{dims}"]
-    assert_close(frechet.collect(KIT / "photos", dims=dims, preprocessing=preprocessing, weights=weights).rows, theirs)
-
-
-@needs_kit
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_kit_logits_and_spatial_tap(weights_with_head, backend):
-    settings = {"preprocessing": "tensorflow", "weights": weights_with_head, "backend": backend}
-    with np.load(KIT / "golden.npz") as archive:
-        logits, spatial = archive["torch_fidelity_photos_logits_unbiased"], archive["adm_spatial_cifar_a_first8"]
-    assert_close(frechet.collect(KIT / "photos", dims=1008, **settings).rows, logits)
-    first = [Image.open(file) for file in sorted((KIT / "cifar_a").iterdir())[:8]]
-    assert_close(frechet.collect(first, dims=2023, **settings).rows, spatial)
-
-
-@needs_kit
-def test_kit_sfid(weights):
-    score = frechet.score(KIT / "cifar_a", KIT / "cifar_b", dims=2023, preprocessing="tensorflow", weights=weights)[
-        "sfid"
-    ]
-    assert float(score) == pytest.approx(KIT_SFID, rel=1e-5)
-    assert score.label.startswith("sFID (weights")
-
-
-@needs_kit
-def test_kit_metrics_of_one_pass(weights_with_head):
-    """torch-fidelity's Inception Score, KID, precision and recall, and prdc's four, of the same features."""
-    settings = Settings(preprocessing="tensorflow", weights=weights_with_head)
-    extractor = settings.load(extra_layers=["logits"])
-    keep = {"features": True, "logits": True}
-    sides = [
-        collect_layer_statistics(open_source(KIT / name), settings, extractor, keep_all_by_layer=keep)
-        for name in ("cifar_a", "cifar_b")
-    ]
+def test_kit_small_images_with_tensorflow_preprocessing(weights_with_head):
+    """FID, sFID, torch-fidelity's Inception Score, KID, precision and recall, and prdc's four, of one pass."""
+    sides = collect_layers(
+        KIT / "cifar_a",
+        KIT / "cifar_b",
+        extra_layers=["spatial", "logits"],
+        preprocessing="tensorflow",
+        weights=weights_with_head,
+    )
+    assert compute_fid(*(side["2048"] for side in sides)) == pytest.approx(KIT_SMALL["tensorflow"], rel=1e-5)
+    sfid = frechet.score_statistics(*(side["spatial"] for side in sides), metrics="sfid")["sfid"]
+    assert float(sfid) == pytest.approx(KIT_SFID, rel=1e-5)
+    assert sfid.label.startswith("sFID (weights")
     names = ["is@torch-fidelity", "precision@torch-fidelity", "recall@torch-fidelity"]
-    found = frechet.score_statistics(*sides, metrics=[*names, *(f"{key}@prdc" for key in KIT_PRDC)])
+    found = frechet.score_statistics(
+        *({"features": side["2048"], "logits": side["logits"]} for side in sides),
+        metrics=[*names, *(f"{key}@prdc" for key in KIT_PRDC)],
+    )
     assert [found[name].value for name in names] == pytest.approx([KIT_IS[0], *KIT_PRECISION_RECALL], abs=1e-6)
     assert found["is@torch-fidelity"].std == pytest.approx(KIT_IS[1], abs=1e-6)
     assert {key: found[f"{key}@prdc"].value for key in KIT_PRDC} == pytest.approx(KIT_PRDC, abs=1e-12)
-    rows = [side["features"].features for side in sides]
-    kid = kid_over_subsets(*rows, subsets=50, subset_size=100, seed=2020)
+    kid = kid_over_subsets(*(side["2048"].features for side in sides), subsets=50, subset_size=100, seed=2020)
     assert (kid.value, kid.std) == pytest.approx(KIT_KID, abs=1e-5)
+
+
+@needs_kit
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("preprocessing", KIT_PHOTOS)
+def test_kit_photographs(weights_with_head, preprocessing, backend):
+    images = [Image.open(file) for file in sorted((KIT / "photos").iterdir())]
+    sides = collect_layers(
+        images[:20],
+        images[20:],
+        extra_layers=["logits"],
+        preprocessing=preprocessing,
+        weights=weights_with_head,
+        backend=backend,
+    )
+    assert compute_fid(*(side["2048"] for side in sides)) == pytest.approx(KIT_PHOTOS[preprocessing], rel=1e-5)
+    ours = {layer: np.concatenate([side[layer].rows for side in sides]) for layer in sides[0]}
+    name = {"clean": "cleanfid"}.get(preprocessing, PEERS[preprocessing])
+    with np.load(KIT / "golden.npz") as archive:
+        assert_layers_close(ours, archive, f"{name}_photos_{{}}")
+        if preprocessing == "tensorflow":
+            assert_close(ours["logits"], archive["torch_fidelity_photos_logits_unbiased"])
+
+
+@needs_kit
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_kit_spatial_tap(weights, backend):
+    first = [Image.open(file) for file in sorted((KIT / "cifar_a").iterdir())[:8]]
+    ours = frechet.collect(first, dims=2023, preprocessing="tensorflow", weights=weights, backend=backend).rows
+    with np.load(KIT / "golden.npz") as archive:
+        assert_close(ours, archive["adm_spatial_cifar_a_first8"])
+
+
+def compute_fid(generated, reference):
+    return float(frechet.score_statistics(generated, reference, metrics="fid")["fid"])
 
 
 @needs_kit
