@@ -17,8 +17,11 @@ from parity_kit import (
     KIT_PRECISION_RECALL,
     KIT_SFID,
     KIT_SMALL,
+    LAYERS,
     PEERS,
     assert_close,
+    assert_layers_close,
+    collect_layers,
     needs_kit,
 )
 from PIL import Image
@@ -26,34 +29,8 @@ from PIL import Image
 import frechet
 from frechet.distances.kernel import kid_over_subsets
 from frechet.errors import WeightsError
-from frechet.execution.collect import collect_layer_statistics
-from frechet.execution.settings import Settings
-from frechet.images.sources.registry import open_source
 
 pytestmark = pytest.mark.slow
-
-
-LAYERS = ("64", "192", "768", "2048")  # pytorch-fid's four; the last one is the default
-
-
-def collect_layers(*sources, extra_layers=(), **options):
-    """Return {layer: statistics} of all LAYERS and `extra_layers` of each source, from one pass of the network."""
-    settings = Settings(**options)
-    extractor = settings.load(extra_layers=[*LAYERS[:-1], *extra_layers])
-    keep_all = dict.fromkeys(["features", *extractor.extra_layers], True)
-    sides = [
-        collect_layer_statistics(open_source(source), settings, extractor, keep_all_by_layer=keep_all)
-        for source in sources
-    ]
-    return [{"2048": side.pop("features"), **side} for side in sides]
-
-
-def assert_layers_close(ours, theirs, name):
-    """Compare the rows of each layer with the features that a peer gives; some peers have only those of layer 2048."""
-    compared = [layer for layer in LAYERS if name.format(layer) in theirs]
-    assert "2048" in compared
-    for layer in compared:
-        assert_close(ours[layer], theirs[name.format(layer)])
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -123,15 +123,15 @@ def test_batch_size_and_threads_may_differ_when_resuming(many, tmp_path):
     )
 
 
-def test_the_work_dir_of_other_layers_is_rejected(tmp_path, weights):
+def test_the_work_dir_of_other_layers_is_rejected(tmp_path):
     sides = make_image_folder(tmp_path / "a", 5), make_image_folder(tmp_path / "b", 5, seed=1)
-    settings = {"weights": weights, "work_dir": tmp_path / "work", "interval": "none"}
-    once, again = (frechet.score(*sides, metrics=["fid", "sfid"], **settings) for _ in range(2))
+    settings = {"work_dir": tmp_path / "work", "interval": "none", **OFFLINE}
+    once, again = (frechet.score(*sides, metrics=["fd", "is"], splits=[2], **settings) for _ in range(2))
     assert {key: float(score) for key, score in once.items()} == {key: float(score) for key, score in again.items()}
     with pytest.raises(
-        RequestError, match=r"layers was \{'features': 2048, 'spatial': 2023\} and is \{'features': 2048\}"
+        RequestError, match=r"layers was \{'features': 1280, 'logits': 1000\} and is \{'features': 1280\}"
     ):
-        frechet.score(*sides, metrics=["fid"], **settings)
+        frechet.score(*sides, metrics=["fd"], **settings)
 
 
 def test_each_repetition_has_its_own_folder(tmp_path):

@@ -249,7 +249,7 @@ def test_a_collection_updates_equal_metrics_once(images, expected, monkeypatch):
     assert float(found["one"]) == approx(expected)
 
 
-def test_a_collection_does_not_merge_different_metrics(weights, monkeypatch):
+def test_a_collection_does_not_merge_different_metrics(toy_options, monkeypatch):
     """FID keeps a sample of the rows and KID all; after an empty batch the sums of any two metrics are equal."""
     monkeypatch.setattr("frechet.integrations.torchmetrics.MAX_SAMPLE_ROWS", 8)
     subsample = ImageMetric._subsample_rows
@@ -257,8 +257,8 @@ def test_a_collection_does_not_merge_different_metrics(weights, monkeypatch):
     batches = torch.randint(0, 256, (6, 7, 3, 24, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
     def metrics():
-        options = {"weights": weights, "dims": 64}
-        return {"fid": FID(**options), "kid": KID(**options), "clean": FID(preprocessing="clean", **options)}
+        others = {"kid": KID(**toy_options), "clean": FID(preprocessing="clean", **toy_options)}
+        return {"fid": FID(**toy_options), **others}
 
     def update(metric):
         metric.update(batches[0, :0])
