@@ -275,38 +275,37 @@ RANKS = """
 import json, sys, torch, numpy as np
 import torch.distributed as dist
 from frechet.integrations.torchmetrics import FID
-store, rank, shares = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
+store, rank, cases = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
 dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-metric = FID(extractor="efficientnet-lite0")
-for real, name in enumerate(("generated", "real")):
-    images = torch.from_numpy(np.load(f"{store}.{name}.npy")).permute(0, 3, 1, 2)
-    start, stop = shares[name][rank]
-    for batch in images[start:stop].split(4):
-        metric.update(batch, real=bool(real))
-first = float(metric.compute())
-n_local = int(metric.generated_n)
-score = float(metric.score())
-metric._computed = None
-print(json.dumps([first, score, float(metric.compute()), n_local]))
+for shares in cases:
+    metric = FID(extractor="efficientnet-lite0")
+    for real, name in enumerate(("generated", "real")):
+        images = torch.from_numpy(np.load(f"{store}.{name}.npy")).permute(0, 3, 1, 2)
+        start, stop = shares[name][rank]
+        for batch in images[start:stop].split(4):
+            metric.update(batch, real=bool(real))
+    first = float(metric.compute())
+    n_local = int(metric.generated_n)
+    score = float(metric.score())
+    metric._computed = None
+    print(json.dumps([first, score, float(metric.compute()), n_local]))
 dist.destroy_process_group()
 """
 
 
+SHARES = [
+    {"generated": [[0, 9], [9, 13]], "real": [[0, 2], [2, 11]]},  # uneven
+    {"generated": [[0, 13], [13, 13]], "real": [[0, 0], [0, 11]]},  # each rank lacks one kind of images
+]
+
+
 @pytest.mark.subprocess
-@pytest.mark.parametrize(
-    "shares",
-    [
-        {"generated": [[0, 9], [9, 13]], "real": [[0, 2], [2, 11]]},
-        {"generated": [[0, 13], [13, 13]], "real": [[0, 0], [0, 11]]},
-    ],
-    ids=["uneven", "empty rank"],
-)
-def test_two_processes_give_the_value_of_one(images, expected, tmp_path, shares):
+def test_two_processes_give_the_value_of_one(images, expected, tmp_path):
     for name, image_set in zip(("generated", "real"), images, strict=True):
         np.save(tmp_path / f"store.{name}.npy", image_set)
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", RANKS, str(tmp_path / "store"), str(rank), json.dumps(shares)],
+            [sys.executable, "-c", RANKS, str(tmp_path / "store"), str(rank), json.dumps(SHARES)],
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -315,10 +314,11 @@ def test_two_processes_give_the_value_of_one(images, expected, tmp_path, shares)
     outputs = [process.communicate(timeout=300)[0] for process in processes]
     for rank, (process, out) in enumerate(zip(processes, outputs, strict=True)):
         assert process.returncode == 0
-        *values, n_local = json.loads(out.splitlines()[-1])
-        assert values == [approx(expected)] * 3  # each call synchronises the original states
-        start, stop = shares["generated"][rank]
-        assert n_local == stop - start  # each rank has its own state back
+        for shares, line in zip(SHARES, out.splitlines()[-len(SHARES) :], strict=True):
+            *values, n_local = json.loads(line)
+            assert values == [approx(expected)] * 3  # each call synchronises the original states
+            start, stop = shares["generated"][rank]
+            assert n_local == stop - start  # each rank has its own state back
 
 
 def test_a_lightning_trainer_logs_the_value(images, expected, tmp_path):
