@@ -23,7 +23,11 @@ from torchmetrics import MetricCollection
 from frechet.integrations.torchmetrics import FID, KID, ImageMetric, InceptionScore, PrecisionRecall
 
 # a warning of torchmetrics about states that update did not set
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:The ``compute`` method of metric")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("small_inputs"),
+    pytest.mark.filterwarnings("ignore:The ``compute`` method of metric"),
+]
 
 OFFLINE = {"extractor": "efficientnet-lite0"}
 
@@ -274,11 +278,15 @@ def test_a_collection_does_not_merge_different_metrics(toy_options, monkeypatch)
 RANKS = """
 import json, sys, torch, numpy as np
 import torch.distributed as dist
+from frechet.features.registry import register_extractor
 from frechet.integrations.torchmetrics import FID
-store, rank, cases = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
+store, rank, cases, weights, support = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3]), sys.argv[4], sys.argv[5]
+sys.path.insert(0, support)
+from toy_extractor import TOY_EXTRACTOR
+register_extractor("toy-name", TOY_EXTRACTOR)
 dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
 for shares in cases:
-    metric = FID(extractor="efficientnet-lite0")
+    metric = FID(extractor="toy-name", weights=weights)
     for real, name in enumerate(("generated", "real")):
         images = torch.from_numpy(np.load(f"{store}.{name}.npy")).permute(0, 3, 1, 2)
         start, stop = shares[name][rank]
@@ -300,12 +308,15 @@ SHARES = [
 
 
 @pytest.mark.subprocess
-def test_two_processes_give_the_value_of_one(images, expected, tmp_path):
+def test_two_processes_give_the_value_of_one(images, toy_options, tmp_path):
+    expected = frechet.score(*images, **toy_options)["fd"]
+    support = ROOT / "tests" / "support"
+    arguments = [json.dumps(SHARES), toy_options["weights"], support]
     for name, image_set in zip(("generated", "real"), images, strict=True):
         np.save(tmp_path / f"store.{name}.npy", image_set)
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", RANKS, str(tmp_path / "store"), str(rank), json.dumps(SHARES)],
+            [sys.executable, "-c", RANKS, tmp_path / "store", str(rank), *arguments],
             stdout=subprocess.PIPE,
             text=True,
         )
