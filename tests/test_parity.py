@@ -22,6 +22,7 @@ from parity_kit import (
     assert_close,
     assert_layers_close,
     collect_layers,
+    list_compared_layers,
     needs_kit,
 )
 from PIL import Image
@@ -35,12 +36,12 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("preprocessing", PEERS)
-def test_features_of_photographs_are_the_peers(weights, golden, backend, preprocessing):
-    (found,) = collect_layers(photographs(), preprocessing=preprocessing, weights=weights, backend=backend)
-    assert_layers_close({layer: found[layer].rows for layer in LAYERS}, golden, f"{PEERS[preprocessing]}_{{}}")
+def test_features_of_photographs_are_the_peers(weights_with_head, golden, backend, preprocessing):
+    settings = {"preprocessing": preprocessing, "weights": weights_with_head, "backend": backend}
+    (found,) = collect_layers(photographs(), extra_layers=["logits", "spatial"], **settings)
+    assert_layers_close(found, golden, preprocessing)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(
     ("dims", "key"),
     [
@@ -51,10 +52,8 @@ def test_features_of_photographs_are_the_peers(weights, golden, backend, preproc
         (2023, "adm_spatial"),
     ],
 )
-def test_each_layer_alone_is_the_peers(weights_with_head, golden, backend, dims, key):
-    ours = frechet.collect(
-        photographs(), dims=dims, preprocessing="tensorflow", weights=weights_with_head, backend=backend
-    ).rows
+def test_each_layer_alone_is_the_peers(weights_with_head, golden, dims, key):
+    ours = frechet.collect(photographs(), dims=dims, preprocessing="tensorflow", weights=weights_with_head).rows
     assert_close(ours, golden[key])
 
 
@@ -148,10 +147,12 @@ def test_kit_photographs(weights_with_head, preprocessing, backend):
     assert compute_fid(*(side["2048"] for side in sides)) == pytest.approx(KIT_PHOTOS[preprocessing], rel=1e-5)
     ours = {layer: np.concatenate([side[layer].rows for side in sides]) for layer in sides[0]}
     name = {"clean": "cleanfid"}.get(preprocessing, PEERS[preprocessing])
+    keys = {layer: f"{name}_photos_{layer}" for layer in list_compared_layers(preprocessing)}
+    if preprocessing == "tensorflow":
+        keys["logits"] = "torch_fidelity_photos_logits_unbiased"
     with np.load(KIT / "golden.npz") as archive:
-        assert_layers_close(ours, archive, f"{name}_photos_{{}}")
-        if preprocessing == "tensorflow":
-            assert_close(ours["logits"], archive["torch_fidelity_photos_logits_unbiased"])
+        for layer, key in keys.items():
+            assert_close(ours[layer], archive[key], key)
 
 
 @needs_kit

@@ -251,10 +251,13 @@ def test_a_work_dir_that_cannot_be_created_is_reported(many, tmp_path):
         collect_statistics(open_source(many), Settings(work_dir=tmp_path / "file"), TOY)
 
 
-def test_ctrl_c_reports_how_to_resume(many, tmp_path):
-    command = [sys.executable, "-m", "frechet", "stats", many, tmp_path / "s.npz", "--work-dir", tmp_path / "work"]
+def test_ctrl_c_reports_how_to_resume(tmp_path):
+    n = CHUNK_SIZE + 120  # the second chunk takes long enough to be interrupted
+    np.save(tmp_path / "n.npy", np.random.default_rng(0).integers(0, 256, (n, 8, 8, 3), np.uint8))
+    arguments = ["stats", tmp_path / "n.npy", tmp_path / "s.npz", "--work-dir", tmp_path / "work"]
+    arguments += ["--extractor", "efficientnet-lite0"]
     process = subprocess.Popen(
-        [*command, "--extractor", "efficientnet-lite0"], stderr=subprocess.PIPE, text=True, preexec_fn=restore_sigint
+        [sys.executable, "-m", "frechet", *arguments], stderr=subprocess.PIPE, text=True, preexec_fn=restore_sigint
     )
     while not list_chunk_files(tmp_path / "work"):
         time.sleep(0.05)
@@ -263,11 +266,9 @@ def test_ctrl_c_reports_how_to_resume(many, tmp_path):
     assert process.returncode == 130
     assert "interrupted; finished chunks are kept in" in err
     assert "Traceback" not in err
-    code, out, err = run(
-        "stats", many, tmp_path / "s.npz", "--work-dir", tmp_path / "work", "--extractor", "efficientnet-lite0"
-    )
+    code, out, err = run(*arguments)
     assert code == 0
-    assert "552 images" in out
+    assert f"{n} images" in out
 
 
 def test_no_chunk_is_reported_as_kept_if_none_was_finished(many, tmp_path, monkeypatch):

@@ -44,8 +44,8 @@ PEERS = {
 }
 
 
-def assert_close(ours, theirs):
-    assert np.abs(ours - theirs).max() <= 2e-5 * np.abs(theirs).max()
+def assert_close(ours, theirs, name="features"):
+    assert np.abs(ours - theirs).max() <= 2e-5 * np.abs(theirs).max(), f"{name} differ"
 
 
 def collect_layers(*sources, extra_layers=(), **options):
@@ -60,9 +60,15 @@ def collect_layers(*sources, extra_layers=(), **options):
     return [{"2048": side.pop("features"), **side} for side in sides]
 
 
-def assert_layers_close(ours, theirs, name):
-    """Compare the rows of each layer with the features that a peer gives; some peers have only those of layer 2048."""
-    compared = [layer for layer in LAYERS if name.format(layer) in theirs]
-    assert "2048" in compared
-    for layer in compared:
-        assert_close(ours[layer], theirs[name.format(layer)])
+def list_compared_layers(preprocessing):
+    """Return the LAYERS whose features are known: TorchMetrics and clean-fid were run for the last one only."""
+    return LAYERS if preprocessing in ("pytorch-fid", "tensorflow") else LAYERS[-1:]
+
+
+def assert_layers_close(ours, golden, preprocessing):
+    """Compare the statistics of all layers with the features that other tools give for the photographs."""
+    keys = {layer: f"{PEERS[preprocessing]}_{layer}" for layer in list_compared_layers(preprocessing)}
+    if preprocessing == "tensorflow":
+        keys |= {"logits": "torch_fidelity_logits_unbiased", "spatial": "adm_spatial"}
+    for layer, key in keys.items():
+        assert_close(ours[layer].rows, golden[key], key)
