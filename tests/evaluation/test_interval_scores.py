@@ -17,6 +17,8 @@ from frechet.errors import RequestError
 from frechet.reports.diagnostics import compute_diagnostics
 from frechet.reports.text import format_scores
 
+pytestmark = pytest.mark.usefixtures("small_inputs")
+
 D = 12
 
 
