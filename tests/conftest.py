@@ -16,7 +16,7 @@ import threadpoolctl
 from filelock import FileLock
 from helpers import DATA, make_image_folder
 from seeded_weights import make_seeded_state_dict, write_pth
-from toy_extractor import extractor_table, toy_options  # noqa: F401, fixtures
+from toy_extractor import extractor_table, small_inputs, toy_options  # noqa: F401, fixtures
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
 WORKER_COUNT = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))

@@ -222,6 +222,7 @@ def test_neighbours_among_many_equal_rows_need_few_exact_distances(monkeypatch):
     assert sum(n_exact) < 20 * len(x)
 
 
+@pytest.mark.slow
 def test_prdc_agrees_with_the_example_of_its_readme():
     """N(0, 1) against itself, 10,000 images with 1,000 features, k = 5; the README's values are for other draws.
 

@@ -17,8 +17,12 @@ from parity_kit import (
     KIT_PRECISION_RECALL,
     KIT_SFID,
     KIT_SMALL,
+    LAYERS,
     PEERS,
     assert_close,
+    assert_layers_close,
+    collect_layers,
+    list_compared_layers,
     needs_kit,
 )
 from PIL import Image
@@ -26,30 +30,30 @@ from PIL import Image
 import frechet
 from frechet.distances.kernel import kid_over_subsets
 from frechet.errors import WeightsError
-from frechet.execution.collect import collect_layer_statistics
-from frechet.execution.settings import Settings
-from frechet.images.sources.registry import open_source
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("preprocessing", PEERS)
-@pytest.mark.parametrize("dims", [64, 192, 768, 2048])
-def test_features_of_photographs_are_the_peers(weights, golden, backend, preprocessing, dims):
-    key = f"{PEERS[preprocessing]}_{dims}"
-    if key not in golden:
-        pytest.skip("this peer was only asked for 2048")
-    ours = frechet.collect(photographs(), dims=dims, preprocessing=preprocessing, weights=weights, backend=backend).rows
-    assert_close(ours, golden[key])
+def test_features_of_photographs_are_the_peers(weights_with_head, golden, backend, preprocessing):
+    settings = {"preprocessing": preprocessing, "weights": weights_with_head, "backend": backend}
+    (found,) = collect_layers(photographs(), extra_layers=["logits", "spatial"], **settings)
+    assert_layers_close(found, golden, preprocessing)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize(("dims", "key"), [(1008, "torch_fidelity_logits_unbiased"), (2023, "adm_spatial")])
-def test_logits_and_the_spatial_tap_are_the_peers(weights_with_head, golden, backend, dims, key):
-    ours = frechet.collect(
-        photographs(), dims=dims, preprocessing="tensorflow", weights=weights_with_head, backend=backend
-    ).rows
+@pytest.mark.parametrize(
+    ("dims", "key"),
+    [
+        (64, "torch_fidelity_64"),
+        (192, "torch_fidelity_192"),
+        (768, "torch_fidelity_768"),
+        (1008, "torch_fidelity_logits_unbiased"),
+        (2023, "adm_spatial"),
+    ],
+)
+def test_each_layer_alone_is_the_peers(weights_with_head, golden, dims, key):
+    ours = frechet.collect(photographs(), dims=dims, preprocessing="tensorflow", weights=weights_with_head).rows
     assert_close(ours, golden[key])
 
 
@@ -82,78 +86,86 @@ def test_efficientnet_gives_the_features_of_another_implementation(backend):
 
 
 @needs_kit
-@pytest.mark.parametrize("dims", KIT_FID)
-def test_kit_small_images(weights, dims):
-    score = frechet.fid(KIT / "cifar_a", KIT / "cifar_b", dims=dims, weights=weights)
-    assert float(score) == pytest.approx(KIT_FID[dims], rel=1e-5)
+def test_kit_small_images_of_one_layer(weights):
+    score = frechet.fid(KIT / "cifar_a", KIT / "cifar_b", dims=64, weights=weights)
+    assert float(score) == pytest.approx(KIT_FID[64], rel=1e-5)
 
 
 @needs_kit
-@pytest.mark.parametrize("preprocessing", KIT_SMALL)
+def test_kit_small_images(weights):
+    sides = collect_layers(KIT / "cifar_a", KIT / "cifar_b", weights=weights)
+    found = {int(layer): compute_fid(*(side[layer] for side in sides)) for layer in LAYERS}
+    assert found == pytest.approx(KIT_FID, rel=1e-5)
+
+
+@needs_kit
+@pytest.mark.parametrize("preprocessing", sorted(KIT_SMALL.keys() - {"tensorflow"}))
 def test_kit_small_images_with_other_preprocessing(weights, preprocessing):
     score = frechet.fid(KIT / "cifar_a", KIT / "cifar_b", preprocessing=preprocessing, weights=weights)
     assert float(score) == pytest.approx(KIT_SMALL[preprocessing], rel=1e-5)
 
 
 @needs_kit
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("preprocessing", KIT_PHOTOS)
-def test_kit_photographs(weights, preprocessing, backend):
-    images = [Image.open(file) for file in sorted((KIT / "photos").iterdir())]
-    score = frechet.fid(images[:20], images[20:], preprocessing=preprocessing, weights=weights, backend=backend)
-    assert float(score) == pytest.approx(KIT_PHOTOS[preprocessing], rel=1e-5)
-
-
-@needs_kit
-@pytest.mark.parametrize("dims", [64, 192, 768, 2048])
-@pytest.mark.parametrize("preprocessing", PEERS)
-def test_kit_features_of_photographs(weights, preprocessing, dims):
-    name = {"clean": "cleanfid"}.get(preprocessing, PEERS[preprocessing])
-    with np.load(KIT / "golden.npz") as archive:
-        if f"{name}_photos_{dims}" not in archive:
-            pytest.skip("this peer was only asked for 2048")
-        theirs = archive[f"{name}_photos_{dims}"]
-    assert_close(frechet.collect(KIT / "photos", dims=dims, preprocessing=preprocessing, weights=weights).rows, theirs)
-
-
-@needs_kit
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_kit_logits_and_spatial_tap(weights_with_head, backend):
-    settings = {"preprocessing": "tensorflow", "weights": weights_with_head, "backend": backend}
-    with np.load(KIT / "golden.npz") as archive:
-        logits, spatial = archive["torch_fidelity_photos_logits_unbiased"], archive["adm_spatial_cifar_a_first8"]
-    assert_close(frechet.collect(KIT / "photos", dims=1008, **settings).rows, logits)
-    first = [Image.open(file) for file in sorted((KIT / "cifar_a").iterdir())[:8]]
-    assert_close(frechet.collect(first, dims=2023, **settings).rows, spatial)
-
-
-@needs_kit
-def test_kit_sfid(weights):
-    score = frechet.score(KIT / "cifar_a", KIT / "cifar_b", dims=2023, preprocessing="tensorflow", weights=weights)[
-        "sfid"
-    ]
-    assert float(score) == pytest.approx(KIT_SFID, rel=1e-5)
-    assert score.label.startswith("sFID (weights")
-
-
-@needs_kit
-def test_kit_metrics_of_one_pass(weights_with_head):
-    """torch-fidelity's Inception Score, KID, precision and recall, and prdc's four, of the same features."""
-    settings = Settings(preprocessing="tensorflow", weights=weights_with_head)
-    extractor = settings.load(extra_layers=["logits"])
-    keep = {"features": True, "logits": True}
-    sides = [
-        collect_layer_statistics(open_source(KIT / name), settings, extractor, keep_all_by_layer=keep)
-        for name in ("cifar_a", "cifar_b")
-    ]
+def test_kit_small_images_with_tensorflow_preprocessing(weights_with_head):
+    """FID, sFID, torch-fidelity's Inception Score, KID, precision and recall, and prdc's four, of one pass."""
+    sides = collect_layers(
+        KIT / "cifar_a",
+        KIT / "cifar_b",
+        extra_layers=["spatial", "logits"],
+        preprocessing="tensorflow",
+        weights=weights_with_head,
+    )
+    assert compute_fid(*(side["2048"] for side in sides)) == pytest.approx(KIT_SMALL["tensorflow"], rel=1e-5)
+    sfid = frechet.score_statistics(*(side["spatial"] for side in sides), metrics="sfid")["sfid"]
+    assert float(sfid) == pytest.approx(KIT_SFID, rel=1e-5)
+    assert sfid.label.startswith("sFID (weights")
     names = ["is@torch-fidelity", "precision@torch-fidelity", "recall@torch-fidelity"]
-    found = frechet.score_statistics(*sides, metrics=[*names, *(f"{key}@prdc" for key in KIT_PRDC)])
+    found = frechet.score_statistics(
+        *({"features": side["2048"], "logits": side["logits"]} for side in sides),
+        metrics=[*names, *(f"{key}@prdc" for key in KIT_PRDC)],
+    )
     assert [found[name].value for name in names] == pytest.approx([KIT_IS[0], *KIT_PRECISION_RECALL], abs=1e-6)
     assert found["is@torch-fidelity"].std == pytest.approx(KIT_IS[1], abs=1e-6)
     assert {key: found[f"{key}@prdc"].value for key in KIT_PRDC} == pytest.approx(KIT_PRDC, abs=1e-12)
-    rows = [side["features"].features for side in sides]
-    kid = kid_over_subsets(*rows, subsets=50, subset_size=100, seed=2020)
+    kid = kid_over_subsets(*(side["2048"].features for side in sides), subsets=50, subset_size=100, seed=2020)
     assert (kid.value, kid.std) == pytest.approx(KIT_KID, abs=1e-5)
+
+
+@needs_kit
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("preprocessing", KIT_PHOTOS)
+def test_kit_photographs(weights_with_head, preprocessing, backend):
+    images = [Image.open(file) for file in sorted((KIT / "photos").iterdir())]
+    sides = collect_layers(
+        images[:20],
+        images[20:],
+        extra_layers=["logits"],
+        preprocessing=preprocessing,
+        weights=weights_with_head,
+        backend=backend,
+    )
+    assert compute_fid(*(side["2048"] for side in sides)) == pytest.approx(KIT_PHOTOS[preprocessing], rel=1e-5)
+    ours = {layer: np.concatenate([side[layer].rows for side in sides]) for layer in sides[0]}
+    name = {"clean": "cleanfid"}.get(preprocessing, PEERS[preprocessing])
+    keys = {layer: f"{name}_photos_{layer}" for layer in list_compared_layers(preprocessing)}
+    if preprocessing == "tensorflow":
+        keys["logits"] = "torch_fidelity_photos_logits_unbiased"
+    with np.load(KIT / "golden.npz") as archive:
+        for layer, key in keys.items():
+            assert_close(ours[layer], archive[key], key)
+
+
+@needs_kit
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_kit_spatial_tap(weights, backend):
+    first = [Image.open(file) for file in sorted((KIT / "cifar_a").iterdir())[:8]]
+    ours = frechet.collect(first, dims=2023, preprocessing="tensorflow", weights=weights, backend=backend).rows
+    with np.load(KIT / "golden.npz") as archive:
+        assert_close(ours, archive["adm_spatial_cifar_a_first8"])
+
+
+def compute_fid(generated, reference):
+    return float(frechet.score_statistics(generated, reference, metrics="fid")["fid"])
 
 
 @needs_kit

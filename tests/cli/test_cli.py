@@ -15,6 +15,8 @@ from PIL import Image
 
 from frechet.cli.main import frechet
 
+pytestmark = pytest.mark.usefixtures("small_inputs")
+
 OFFLINE = ("--extractor", "efficientnet-lite0")
 
 

@@ -15,6 +15,8 @@ from frechet.statistics import row_sample
 
 torch = pytest.importorskip("torch")
 
+pytestmark = pytest.mark.usefixtures("small_inputs")
+
 
 def colours(images):
     """Mean and deviation of each channel: an extractor without a network."""

@@ -18,6 +18,8 @@ from frechet.reports.diagnostics import compute_diagnostics
 from frechet.reports.html import describe_score
 from frechet.reports.text import format_scores
 
+pytestmark = pytest.mark.usefixtures("small_inputs")
+
 D = 12
 
 

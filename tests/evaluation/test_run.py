@@ -22,6 +22,8 @@ from frechet.features.spec import FeatureSpec
 from frechet.images.loader import CHUNK_SIZE
 from frechet.statistics.feature_statistics import FeatureStatistics
 
+pytestmark = pytest.mark.usefixtures("small_inputs")
+
 OFFLINE = {"extractor": "efficientnet-lite0"}
 
 

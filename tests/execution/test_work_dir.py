@@ -123,15 +123,15 @@ def test_batch_size_and_threads_may_differ_when_resuming(many, tmp_path):
     )
 
 
-def test_the_work_dir_of_other_layers_is_rejected(tmp_path, weights):
+def test_the_work_dir_of_other_layers_is_rejected(tmp_path):
     sides = make_image_folder(tmp_path / "a", 5), make_image_folder(tmp_path / "b", 5, seed=1)
-    settings = {"weights": weights, "work_dir": tmp_path / "work", "interval": "none"}
-    once, again = (frechet.score(*sides, metrics=["fid", "sfid"], **settings) for _ in range(2))
+    settings = {"work_dir": tmp_path / "work", "interval": "none", **OFFLINE}
+    once, again = (frechet.score(*sides, metrics=["fd", "is"], splits=[2], **settings) for _ in range(2))
     assert {key: float(score) for key, score in once.items()} == {key: float(score) for key, score in again.items()}
     with pytest.raises(
-        RequestError, match=r"layers was \{'features': 2048, 'spatial': 2023\} and is \{'features': 2048\}"
+        RequestError, match=r"layers was \{'features': 1280, 'logits': 1000\} and is \{'features': 1280\}"
     ):
-        frechet.score(*sides, metrics=["fid"], **settings)
+        frechet.score(*sides, metrics=["fd"], **settings)
 
 
 def test_each_repetition_has_its_own_folder(tmp_path):
@@ -251,10 +251,13 @@ def test_a_work_dir_that_cannot_be_created_is_reported(many, tmp_path):
         collect_statistics(open_source(many), Settings(work_dir=tmp_path / "file"), TOY)
 
 
-def test_ctrl_c_reports_how_to_resume(many, tmp_path):
-    command = [sys.executable, "-m", "frechet", "stats", many, tmp_path / "s.npz", "--work-dir", tmp_path / "work"]
+def test_ctrl_c_reports_how_to_resume(tmp_path):
+    n = CHUNK_SIZE + 120  # the second chunk takes long enough to be interrupted
+    np.save(tmp_path / "n.npy", np.random.default_rng(0).integers(0, 256, (n, 8, 8, 3), np.uint8))
+    arguments = ["stats", tmp_path / "n.npy", tmp_path / "s.npz", "--work-dir", tmp_path / "work"]
+    arguments += ["--extractor", "efficientnet-lite0"]
     process = subprocess.Popen(
-        [*command, "--extractor", "efficientnet-lite0"], stderr=subprocess.PIPE, text=True, preexec_fn=restore_sigint
+        [sys.executable, "-m", "frechet", *arguments], stderr=subprocess.PIPE, text=True, preexec_fn=restore_sigint
     )
     while not list_chunk_files(tmp_path / "work"):
         time.sleep(0.05)
@@ -263,11 +266,9 @@ def test_ctrl_c_reports_how_to_resume(many, tmp_path):
     assert process.returncode == 130
     assert "interrupted; finished chunks are kept in" in err
     assert "Traceback" not in err
-    code, out, err = run(
-        "stats", many, tmp_path / "s.npz", "--work-dir", tmp_path / "work", "--extractor", "efficientnet-lite0"
-    )
+    code, out, err = run(*arguments)
     assert code == 0
-    assert "552 images" in out
+    assert f"{n} images" in out
 
 
 def test_no_chunk_is_reported_as_kept_if_none_was_finished(many, tmp_path, monkeypatch):

@@ -247,3 +247,21 @@ def test_options_that_a_model_does_not_support_are_rejected(folders, tmp_path):
 def test_network_for_every_backend_is_required_by_losses():
     with pytest.raises(RequestError, match="'dinov2-vits14' is not available as a function over ops; use inception, "):
         load_network("dinov2-vits14")
+
+
+@pytest.mark.slow
+def test_inception_layers_are_the_same_together_and_alone(weights_with_head):
+    random = np.random.default_rng(0)
+    images = [random.integers(0, 256, (20, 20, 3), np.uint8) for _ in range(3)]
+    extra_layers = ["logits", "spatial", "64"]
+    loaded = load_extractor(weights=weights_with_head, extra_layers=extra_layers, dims=768)
+    batch = np.stack([np.resize(image, (299, 299, 3)) for image in images]).astype(np.float32)
+    together = next(loaded.runner.map([batch]))
+    assert loaded.total_dims == 768 + 1008 + 2023 + 64
+    for name, dims in (("features", 768), ("logits", 1008), ("spatial", 2023), ("64", 64)):
+        alone = load_extractor(weights=weights_with_head, dims=dims)
+        np.testing.assert_allclose(
+            together[:, loaded.layer_slices[name]], next(alone.runner.map([batch])), rtol=1e-4, atol=1e-5
+        )
+        spec = loaded.spec if name == "features" else loaded.extra_layers[name].spec
+        assert spec == alone.spec

@@ -22,6 +22,8 @@ from frechet.images.sources.registry import open_source
 from frechet.statistics.feature_statistics import FeatureStatistics
 from frechet.statistics.npz_format import read_statistics
 
+pytestmark = pytest.mark.usefixtures("small_inputs")
+
 OFFLINE = {"extractor": "efficientnet-lite0"}
 RANDOM = np.random.default_rng(0)
 

@@ -23,7 +23,11 @@ from torchmetrics import MetricCollection
 from frechet.integrations.torchmetrics import FID, KID, ImageMetric, InceptionScore, PrecisionRecall
 
 # a warning of torchmetrics about states that update did not set
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:The ``compute`` method of metric")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("small_inputs"),
+    pytest.mark.filterwarnings("ignore:The ``compute`` method of metric"),
+]
 
 OFFLINE = {"extractor": "efficientnet-lite0"}
 
@@ -249,7 +253,7 @@ def test_a_collection_updates_equal_metrics_once(images, expected, monkeypatch):
     assert float(found["one"]) == approx(expected)
 
 
-def test_a_collection_does_not_merge_different_metrics(weights, monkeypatch):
+def test_a_collection_does_not_merge_different_metrics(toy_options, monkeypatch):
     """FID keeps a sample of the rows and KID all; after an empty batch the sums of any two metrics are equal."""
     monkeypatch.setattr("frechet.integrations.torchmetrics.MAX_SAMPLE_ROWS", 8)
     subsample = ImageMetric._subsample_rows
@@ -257,8 +261,8 @@ def test_a_collection_does_not_merge_different_metrics(weights, monkeypatch):
     batches = torch.randint(0, 256, (6, 7, 3, 24, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
     def metrics():
-        options = {"weights": weights, "dims": 64}
-        return {"fid": FID(**options), "kid": KID(**options), "clean": FID(preprocessing="clean", **options)}
+        others = {"kid": KID(**toy_options), "clean": FID(preprocessing="clean", **toy_options)}
+        return {"fid": FID(**toy_options), **others}
 
     def update(metric):
         metric.update(batches[0, :0])
@@ -274,39 +278,45 @@ def test_a_collection_does_not_merge_different_metrics(weights, monkeypatch):
 RANKS = """
 import json, sys, torch, numpy as np
 import torch.distributed as dist
+from frechet.features.registry import register_extractor
 from frechet.integrations.torchmetrics import FID
-store, rank, shares = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
+store, rank, cases, weights, support = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3]), sys.argv[4], sys.argv[5]
+sys.path.insert(0, support)
+from toy_extractor import TOY_EXTRACTOR
+register_extractor("toy-name", TOY_EXTRACTOR)
 dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-metric = FID(extractor="efficientnet-lite0")
-for real, name in enumerate(("generated", "real")):
-    images = torch.from_numpy(np.load(f"{store}.{name}.npy")).permute(0, 3, 1, 2)
-    start, stop = shares[name][rank]
-    for batch in images[start:stop].split(4):
-        metric.update(batch, real=bool(real))
-first = float(metric.compute())
-n_local = int(metric.generated_n)
-score = float(metric.score())
-metric._computed = None
-print(json.dumps([first, score, float(metric.compute()), n_local]))
+for shares in cases:
+    metric = FID(extractor="toy-name", weights=weights)
+    for real, name in enumerate(("generated", "real")):
+        images = torch.from_numpy(np.load(f"{store}.{name}.npy")).permute(0, 3, 1, 2)
+        start, stop = shares[name][rank]
+        for batch in images[start:stop].split(4):
+            metric.update(batch, real=bool(real))
+    first = float(metric.compute())
+    n_local = int(metric.generated_n)
+    score = float(metric.score())
+    metric._computed = None
+    print(json.dumps([first, score, float(metric.compute()), n_local]))
 dist.destroy_process_group()
 """
 
 
+SHARES = [
+    {"generated": [[0, 9], [9, 13]], "real": [[0, 2], [2, 11]]},  # uneven
+    {"generated": [[0, 13], [13, 13]], "real": [[0, 0], [0, 11]]},  # each rank lacks one kind of images
+]
+
+
 @pytest.mark.subprocess
-@pytest.mark.parametrize(
-    "shares",
-    [
-        {"generated": [[0, 9], [9, 13]], "real": [[0, 2], [2, 11]]},
-        {"generated": [[0, 13], [13, 13]], "real": [[0, 0], [0, 11]]},
-    ],
-    ids=["uneven", "empty rank"],
-)
-def test_two_processes_give_the_value_of_one(images, expected, tmp_path, shares):
+def test_two_processes_give_the_value_of_one(images, toy_options, tmp_path):
+    expected = frechet.score(*images, **toy_options)["fd"]
+    support = ROOT / "tests" / "support"
+    arguments = [json.dumps(SHARES), toy_options["weights"], support]
     for name, image_set in zip(("generated", "real"), images, strict=True):
         np.save(tmp_path / f"store.{name}.npy", image_set)
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", RANKS, str(tmp_path / "store"), str(rank), json.dumps(shares)],
+            [sys.executable, "-c", RANKS, tmp_path / "store", str(rank), *arguments],
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -315,10 +325,11 @@ def test_two_processes_give_the_value_of_one(images, expected, tmp_path, shares)
     outputs = [process.communicate(timeout=300)[0] for process in processes]
     for rank, (process, out) in enumerate(zip(processes, outputs, strict=True)):
         assert process.returncode == 0
-        *values, n_local = json.loads(out.splitlines()[-1])
-        assert values == [approx(expected)] * 3  # each call synchronises the original states
-        start, stop = shares["generated"][rank]
-        assert n_local == stop - start  # each rank has its own state back
+        for shares, line in zip(SHARES, out.splitlines()[-len(SHARES) :], strict=True):
+            *values, n_local = json.loads(line)
+            assert values == [approx(expected)] * 3  # each call synchronises the original states
+            start, stop = shares["generated"][rank]
+            assert n_local == stop - start  # each rank has its own state back
 
 
 def test_a_lightning_trainer_logs_the_value(images, expected, tmp_path):

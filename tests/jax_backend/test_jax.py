@@ -10,7 +10,7 @@ import pytest
 from golden_images import make_tiles, photographs
 from helpers import DATA, make_image_folder, run
 from jax_toy import MIX, TOY, noise, toy_features, x64
-from parity_kit import KIT, KIT_PHOTOS, PEERS, assert_close, needs_kit
+from parity_kit import KIT, KIT_PHOTOS, PEERS, assert_close, assert_layers_close, collect_layers, needs_kit
 from PIL import Image
 
 import frechet
@@ -49,28 +49,21 @@ def compilations():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dims", [64, 192, 768])
-def test_features_equal_pytorch_fids(weights, golden, dims):
-    ours = frechet.collect(photographs(), dims=dims, weights=weights, backend="jax").rows
-    assert_close(ours, golden[f"pytorch_fid_{dims}"])
+def test_features_of_one_layer_equal_pytorch_fids(weights, golden):
+    ours = frechet.collect(photographs(), dims=64, weights=weights, backend="jax").rows
+    assert_close(ours, golden["pytorch_fid_64"])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("preprocessing", PEERS)
-def test_features_of_every_preprocessing_equal_other_tools_and_openvinos(weights, golden, preprocessing):
-    settings = {"preprocessing": preprocessing, "weights": weights}
-    with x64(preprocessing == "tensorflow"):
-        ours = frechet.collect(photographs(), backend="jax", **settings).rows
-    assert_close(ours, golden[f"{PEERS[preprocessing]}_2048"])
+def test_features_of_every_preprocessing_equal_other_tools_and_openvinos(weights_with_head, golden, preprocessing):
+    """All layers of one pass."""
+    settings = {"preprocessing": preprocessing, "weights": weights_with_head}
+    with x64(preprocessing == "pytorch-fid"):
+        (found,) = collect_layers(photographs(), extra_layers=["logits", "spatial"], backend="jax", **settings)
+    assert_layers_close(found, golden, preprocessing)
     if preprocessing == "pytorch-fid":
-        assert_close(ours, frechet.collect(photographs(), backend="openvino", **settings).rows)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("dims", "key"), [(1008, "torch_fidelity_logits_unbiased"), (2023, "adm_spatial")])
-def test_logits_and_spatial_layer_equal_other_tools(weights_with_head, golden, dims, key):
-    settings = {"dims": dims, "preprocessing": "tensorflow", "weights": weights_with_head}
-    assert_close(frechet.collect(photographs(), backend="jax", **settings).rows, golden[key])
+        assert_close(found["2048"].rows, frechet.collect(photographs(), backend="openvino", **settings).rows)
 
 
 @pytest.mark.slow

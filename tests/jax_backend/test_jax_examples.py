@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from helpers import ROOT
 from jax_toy import noise
+from parity_kit import collect_layers
 
 import frechet
 
@@ -33,21 +34,24 @@ def test_adm_reference_evaluates_trial_files(tmp_path, weights):
     assert header.split() == ["frechet", "published"]
     with np.load(tmp_path / "reference.npz") as reference, np.load(tmp_path / "samples.npz") as samples:
         arrays = samples["arr_0"], reference["arr_0"]
-    for line, dims in ((fid, 2048), (sfid, 2023)):
+    generated, reference = collect_layers(
+        *arrays, extra_layers=["spatial"], preprocessing="tensorflow", weights=weights
+    )
+    for line, layer in ((fid, "2048"), (sfid, "spatial")):
         name, value, published = line.split()
-        expected = frechet.score(*arrays, dims=dims, preprocessing="tensorflow", weights=weights)[name]
+        expected = frechet.score_statistics(generated[layer], reference[layer])[name]
         assert float(value) == pytest.approx(float(expected), rel=1e-3)
         assert published == "unknown"
 
 
 def test_jax_reference_writes_the_statistics_of_an_npy_file(tmp_path):
-    images = noise(21, size=20)
+    images = noise(11, size=20)
     np.save(tmp_path / "images.npy", images)
     settings = ["--extractor", "efficientnet-lite0", "--batch", 8]
     run_example("jax_reference.py", tmp_path / "images.npy", tmp_path / "reference.npz", *settings)
     made = frechet.read_statistics(tmp_path / "reference.npz")
     expected = frechet.collect(images, extractor="efficientnet-lite0")
-    assert made.n == 21
+    assert made.n == 11
     np.testing.assert_allclose(made.mean, expected.mean, rtol=0, atol=1e-4 * expected.mean.max())
 
 

@@ -26,7 +26,7 @@ from frechet.losses.jax import (
 )
 from frechet.statistics.feature_statistics import FeatureStatistics
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("small_inputs")]
 
 
 def load_tiles(name="astronaut", count=12, size=32):

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch_ranks
 from golden_images import make_tiles
 
 import frechet
@@ -17,7 +18,7 @@ from frechet.features.registry import EXTRACTORS, OpsModel
 from frechet.losses.torch import FIDLoss, ISLoss, KIDLoss, frechet_distance
 from frechet.preprocessing.registry import PREPROCESSINGS
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("small_inputs")]
 
 OFFLINE = {"extractor": "efficientnet-lite0"}
 
@@ -332,52 +333,24 @@ def test_the_loss_has_no_parameters_and_no_state(loss):
     assert not list(loss.parameters())
 
 
-RANKS = """
-import os, sys, torch, torch.distributed as dist
-from frechet.losses.torch import FIDLoss
-rank, world, store, out = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
-torch.manual_seed(0)
-torch.set_default_dtype(torch.float64)  # in float64 rounding changes the sign of no ReLU
-latents, reference = 3 * torch.randn(7, 5), torch.rand(6, 3, 32, 32)
-generator = torch.nn.Sequential(torch.nn.Linear(5, 3 * 8 * 8), torch.nn.Sigmoid(), torch.nn.Unflatten(1, (3, 8, 8)))
-loss = FIDLoss(reference, weights=sys.argv[5], dims=64)
-own = latents
-if world > 1:
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
-    own = latents[:4] if rank == 0 else latents[4:]
-    generator = torch.nn.parallel.DistributedDataParallel(generator)
-value = loss(generator(own))
-value.backward()
-grads = torch.cat([p.grad.flatten() for p in generator.parameters()])
-generator.zero_grad()
-model = generator.module if world > 1 else generator
-loss.backward_in_microbatches(lambda a, b: model(own[a:b]), len(own), size=3)
-microbatch = torch.cat([p.grad.flatten() for p in model.parameters()])
-if world > 1:
-    dist.all_reduce(microbatch)
-    microbatch /= world
-if rank == 0:
-    torch.save({"value": value.detach(), "grads": grads, "microbatch": microbatch}, out)
-if world > 1:  # threads of gloo that free tensors while Python exits would abort the process
-    dist.barrier()
-    os._exit(0)
-"""
+@pytest.fixture
+def float64_by_default():
+    """Compute in float64, in which rounding is far below the tolerance."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
 
 
 @pytest.mark.subprocess
-def test_two_processes_give_the_loss_and_gradient_of_one(tmp_path, weights):
-    found = []
-    for world in (1, 2):
-        out = tmp_path / f"{world}.pt"
-        ranks = [
-            subprocess.Popen(
-                [sys.executable, "-c", RANKS, str(rank), str(world), str(tmp_path / "store"), str(out), str(weights)]
-            )
-            for rank in range(world)
-        ]
-        assert [process.wait(timeout=300) for process in ranks] == [0] * world
-        found.append(torch.load(out, weights_only=True))
-    one, two = found
+def test_two_processes_give_the_loss_and_gradient_of_one(tmp_path, toy_options, float64_by_default):
+    weights, out = toy_options["weights"], tmp_path / "two.pt"
+    ranks = [
+        subprocess.Popen([sys.executable, torch_ranks.__file__, str(rank), "2", tmp_path / "store", out, weights])
+        for rank in range(2)
+    ]
+    one = torch_ranks.compute_loss_and_gradients(weights)
+    assert [process.wait(timeout=300) for process in ranks] == [0, 0]
+    two = torch.load(out, weights_only=True)
     assert float(two["value"]) == pytest.approx(float(one["value"]), rel=1e-6)
     for kind in ("grads", "microbatch"):
         assert (two[kind] - one["grads"]).norm() <= 1e-6 * one["grads"].norm()

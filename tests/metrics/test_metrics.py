@@ -18,6 +18,8 @@ from frechet.results import ScoreUnavailableError
 from frechet.statistics import accumulator
 from frechet.statistics.feature_statistics import FeatureStatistics
 
+pytestmark = pytest.mark.usefixtures("small_inputs")
+
 OFFLINE = {"extractor": "efficientnet-lite0"}
 SEVEN = ["fd", "kid", "is", "precision", "recall", "density", "coverage"]
 
@@ -73,23 +75,6 @@ def test_other_layers_do_not_change_the_statistics_of_a_layer(folders):
     ]  # the Inception Score does not need logits of the reference
     both = frechet.score(*folders, metrics=["fd", "is"], **OFFLINE)
     assert both["fd"].provenance["weights"] == alone.spec.weights
-
-
-def test_inception_layers_are_the_same_together_and_alone(weights_with_head):
-    random = np.random.default_rng(0)
-    images = [random.integers(0, 256, (20, 20, 3), np.uint8) for _ in range(3)]
-    extra_layers = ["logits", "spatial", "64"]
-    loaded = load_extractor(weights=weights_with_head, extra_layers=extra_layers, dims=768)
-    batch = np.stack([np.resize(image, (299, 299, 3)) for image in images]).astype(np.float32)
-    together = next(loaded.runner.map([batch]))
-    assert loaded.total_dims == 768 + 1008 + 2023 + 64
-    for name, dims in (("features", 768), ("logits", 1008), ("spatial", 2023), ("64", 64)):
-        alone = load_extractor(weights=weights_with_head, dims=dims)
-        np.testing.assert_allclose(
-            together[:, loaded.layer_slices[name]], next(alone.runner.map([batch])), rtol=1e-4, atol=1e-5
-        )
-        spec = loaded.spec if name == "features" else loaded.extra_layers[name].spec
-        assert spec == alone.spec
 
 
 def test_weights_without_logits_make_only_the_inception_score_unavailable(weights, folders):

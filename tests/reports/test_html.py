@@ -31,6 +31,8 @@ from frechet.reports.text import format_scores
 from frechet.reports.thumbnails import ThumbnailCache
 from frechet.statistics.feature_statistics import FeatureStatistics
 
+pytestmark = pytest.mark.usefixtures("small_inputs")
+
 pytest.importorskip("jinja2")
 OFFLINE = {"extractor": "efficientnet-lite0"}
 EVIL = "<img src=x onerror=alert(1)>.png"

@@ -62,3 +62,11 @@ def test_features_property_requires_every_row():
     np.testing.assert_array_equal(complete.features, x)
     bare = FeatureStatistics(mean=complete.mean, covariance=complete.covariance, n=40, spec=complete.spec, label="bare")
     assert bare.features is None
+
+
+@pytest.mark.parametrize(("shape", "is_image"), [((5, 4, 4), True), ((5, 4, 4, 3), True), ((5, 4), False)])
+def test_images_in_place_of_features_are_recognised(shape, is_image):
+    """Gray and color images are named as such; a uint8 matrix (n, d) is not."""
+    with pytest.raises(StatisticsError, match="uint8") as raised:
+        FeatureStatistics.from_features(np.zeros(shape, np.uint8))
+    assert ("leave --features" in str(raised.value)) is is_image

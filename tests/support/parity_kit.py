@@ -7,6 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from frechet.execution.collect import collect_layer_statistics
+from frechet.execution.settings import Settings
+from frechet.images.sources.registry import open_source
+
 KIT = Path(os.environ.get("FRECHET_PARITY_KIT", Path(__file__).parents[3] / "shared" / "parity"))
 needs_kit = pytest.mark.skipif(
     not KIT.is_dir(), reason="the parity kit is not here; its numbers are also in tests/data"
@@ -31,6 +35,7 @@ KIT_PRDC = {"precision": 0.921875, "recall": 0.953125, "density": 0.9625, "cover
 
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
 BACKENDS = ["openvino", pytest.param("torch", marks=needs_torch)]
+LAYERS = ("64", "192", "768", "2048")  # pytorch-fid's four; the last one is the default
 PEERS = {
     "pytorch-fid": "pytorch_fid",
     "tensorflow": "torch_fidelity",
@@ -39,5 +44,31 @@ PEERS = {
 }
 
 
-def assert_close(ours, theirs):
-    assert np.abs(ours - theirs).max() <= 2e-5 * np.abs(theirs).max()
+def assert_close(ours, theirs, name="features"):
+    assert np.abs(ours - theirs).max() <= 2e-5 * np.abs(theirs).max(), f"{name} differ"
+
+
+def collect_layers(*sources, extra_layers=(), **options):
+    """Return {layer: statistics} of all LAYERS and `extra_layers` of each source, from one pass of the network."""
+    settings = Settings(**options)
+    extractor = settings.load(extra_layers=[*LAYERS[:-1], *extra_layers])
+    keep_all = dict.fromkeys(["features", *extractor.extra_layers], True)
+    sides = [
+        collect_layer_statistics(open_source(source), settings, extractor, keep_all_by_layer=keep_all)
+        for source in sources
+    ]
+    return [{"2048": side.pop("features"), **side} for side in sides]
+
+
+def list_compared_layers(preprocessing):
+    """Return the LAYERS whose features are known: TorchMetrics and clean-fid were run for the last one only."""
+    return LAYERS if preprocessing in ("pytorch-fid", "tensorflow") else LAYERS[-1:]
+
+
+def assert_layers_close(ours, golden, preprocessing):
+    """Compare the statistics of all layers with the features that other tools give for the photographs."""
+    keys = {layer: f"{PEERS[preprocessing]}_{layer}" for layer in list_compared_layers(preprocessing)}
+    if preprocessing == "tensorflow":
+        keys |= {"logits": "torch_fidelity_logits_unbiased", "spatial": "adm_spatial"}
+    for layer, key in keys.items():
+        assert_close(ours[layer].rows, golden[key], key)
