@@ -341,25 +341,19 @@ def test_stored_statistics_keep_their_clusters(tmp_path):
     assert stored.interval_95 == pytest.approx(direct.interval_95, rel=1e-9)
 
 
-NOT_CHECKED = pytest.mark.xfail(
-    strict=True, reason="the design of inputs that are all features or statistics is not checked"
-)
-
-
 @pytest.mark.parametrize(
     ("options", "parts"),
     [
-        pytest.param({"cluster_by": "stem"}, ("cluster_by", "clusters="), marks=NOT_CHECKED),
-        pytest.param({"cluster_by": "nowhere.csv"}, ("nowhere.csv",), marks=NOT_CHECKED),
-        pytest.param({"cluster_by": "stem", "clusters": [0] * N}, ("cluster_by and clusters",), marks=NOT_CHECKED),
-        pytest.param({"design": "paired", "clusters": [0] * N}, ("'paired'", "clusters"), marks=NOT_CHECKED),
+        pytest.param({"cluster_by": "stem"}, ("cluster_by", "clusters=")),
+        pytest.param({"cluster_by": "nowhere.csv"}, ("nowhere.csv",)),
+        pytest.param({"cluster_by": "stem", "clusters": [0] * N}, ("cluster_by and clusters",)),
+        pytest.param({"design": "paired", "clusters": [0] * N}, ("'paired'", "clusters")),
     ],
 )
 def test_designs_that_do_not_fit_features_are_rejected(options, parts):
     assert_rejected(parts, draw(0), draw(1), features=True, **options)
 
 
-@NOT_CHECKED
 @pytest.mark.parametrize("options", [{"design": "paired"}, {"clusters": {"reference": np.repeat(np.arange(30), 2)}}])
 def test_a_design_that_stored_statistics_do_not_have_is_rejected(tmp_path, options):
     frechet.Statistics.from_features(draw(1)).save(tmp_path / "y.npz")

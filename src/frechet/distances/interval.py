@@ -31,6 +31,7 @@ NUM_INFLUENCE_GROUPS = 64  # groups of images for which ψ is averaged; its vari
 NUM_SERIES_TERMS = 30  # of the hypergeometric series of the bias; at γ = 1, it is then accurate to 1e-4
 Z_95 = 1.959963984540054  # 97.5 % quantile of the standard normal: half the width of a 95 % interval in standard errors
 SIGNIFICANCE_LEVEL = 0.05  # largest p-value (adjusted, where several are tested) that counts as a difference
+_ROUNDING = 1e-10  # of the total variance: a distance that is not larger cannot be distinguished from 0
 _FLOAT32_EPS = float(np.finfo(np.float32).eps)
 # 97.5 % quantiles of Student's distribution with 1 to 9 degrees of freedom
 _T_95 = (12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.262157)
@@ -176,10 +177,11 @@ def confidence_interval(
             _sampling_variance(q, p, coupling.swap(), influence_values[1]),
         )
     error = sum(variance_components) ** 0.5
+    rounding = _ROUNDING * float(p.gaussian.trace + q.gaussian.trace)
     interval = Interval(
         corrected_value,
         error,
-        max(0.0, corrected_value - Z_95 * error),
+        max(0.0, corrected_value - Z_95 * error - rounding),
         max(0.0, corrected_value) + Z_95 * error + _upper_end_correction(corrected_value, error),
         f"jackknife with {NUM_DELETIONS} groups",
         variance_components,

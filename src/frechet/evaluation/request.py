@@ -101,6 +101,12 @@ class ScoreRequest(Settings):
         if self.reference_is not in (None, "sample", "fixed"):
             raise RequestError(f"reference_is is {self.reference_is!r}; expected 'sample', 'fixed' or None")
         validate_choice(self.design, DESIGNS, "design")
+        if self.cluster_by is not None and self.clusters is not None:
+            raise RequestError("cluster_by and clusters are both given; expected one of them. Leave the other one out")
+        if self.design == "paired" and (self.cluster_by is not None or self.clusters is not None):
+            raise RequestError(
+                "design is 'paired', and clusters are given; expected one of them. Leave the other one out"
+            )
         if not isinstance(self.explain, (int, np.integer)) or self.explain < 0:
             raise RequestError(f"explain is {self.explain!r}; expected the number of images to list, at least 0")
         if not isinstance(self.repeat, (int, np.integer)) or self.repeat < 1:

@@ -32,7 +32,7 @@ from frechet.evaluation.per_class import add_class_scores
 from frechet.evaluation.plan import MetricPlan, needs_all_features, plan_request
 from frechet.evaluation.provenance import resolve_spec
 from frechet.evaluation.request import ReferenceLike, ScoreRequest
-from frechet.evaluation.sampling import resolve_units
+from frechet.evaluation.sampling import require_consistent_design, resolve_units
 from frechet.execution.chunks import Units
 from frechet.execution.collect import ProgressCallback, collect_layer_statistics, collect_statistics
 from frechet.execution.settings import Settings
@@ -173,6 +173,7 @@ def evaluate(request: ScoreRequest, *, keep_features: bool = False) -> Evaluatio
     """
     keep_all = keep_features or request.explain > 0 or needs_all_features(request.metric_names)
     inputs = open_inputs(request, keep_all=keep_all)
+    require_consistent_design(request, inputs)
     n_kept = request.explain
     if keep_features:
         generated = inputs["generated"]

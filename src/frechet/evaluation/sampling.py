@@ -44,6 +44,29 @@ def resolve_units(
     return {name: units if name in ("generated", "reference") else None for name in sources}
 
 
+def require_consistent_design(request: ScoreRequest, inputs: Mapping[str, ImageSource | FeatureStatistics]) -> None:
+    """Reject a design that inputs which are no images do not have: it was decided when their statistics were collected.
+
+    Raises:
+        RequestError: names the input, the design that was asked for, and the one that it has.
+    """
+    if request.cluster_by is not None and not any(isinstance(each, ImageSource) for each in inputs.values()):
+        raise RequestError(
+            f"cluster_by is {str(request.cluster_by)!r}, and no input consists of images, whose names it refers to; pass the "
+            "cluster of each row as clusters="
+        )
+    for name in ("generated", "reference"):
+        each = inputs.get(name)
+        if not isinstance(each, FeatureStatistics):
+            continue
+        expected = {"pair": request.design == "paired", "cluster": _get_clusters(request, name) is not None}
+        for kind in (kind for kind, is_expected in expected.items() if is_expected and each.grouped_by != kind):
+            raise RequestError(
+                f"{each.label} holds statistics of {each.grouped_by}s, and the request is for {kind}s; pass the {name} images or "
+                "features instead, or another design"
+            )
+
+
 def uses_pairs(request: ScoreRequest) -> bool:
     """Return whether the request states that image i of one input belongs to image i of the other."""
     names = [name.partition("@")[0] for name in request.metric_names or ()]
@@ -71,15 +94,15 @@ def _require_pairs(inputs: Mapping[str, ImageSource | FeatureStatistics]) -> Non
     if sizes[0] != sizes[1]:
         raise RequestError(
             f"pairs need as many generated as reference images: got {sizes[0]} and {sizes[1]}. Pass the images in the same "
-            "order, or --design independent (design=)"
+            "order, or --design independent (design=) with another metric than rfid"
         )
     names = [_iter_names(each) for each in given if isinstance(each, ImageSource)]
     if len(names) == 2:
         for one, other in zip(*names, strict=True):
             if one is not None and other is not None and one != other:
                 raise RequestError(
-                    f"pairs need equal names in the same order: got {one} and {other}. Rename the images, or pass --design "
-                    "independent (design=)"
+                    f"pairs need equal names in the same order: got {one} and {other}. Rename the images, or pass "
+                    "--design independent (design=) with another metric than rfid"
                 )
 
 
@@ -127,16 +150,12 @@ def _number(clusters: Sequence[str] | np.ndarray, owner: str) -> np.ndarray:
 
 
 def _resolve_clusters(request: ScoreRequest, sources: Mapping[str, ImageSource]) -> dict[str, Units | None]:
-    if request.design == "paired":
-        raise RequestError("design is 'paired', and clusters are given; expected one of them. Leave the other one out")
-    if request.cluster_by is not None and request.clusters is not None:
-        raise RequestError("cluster_by and clusters are both given; expected one of them. Leave the other one out")
     units: dict[str, Units | None] = dict.fromkeys(sources)
     for name, source in sources.items():
         numbers = _get_clusters(request, name)
         if numbers is None and request.cluster_by is not None and name != "held-out":
             names = _find_clusters(request.cluster_by, source)
-            numbers = _number(names, source.label) if len(set(names)) < len(names) else None
+            numbers = _number(names, source.label) if names and len(set(names)) < len(names) else None
         if numbers is not None and len(numbers) != len(source):
             raise RequestError(
                 f"clusters has {len(numbers)} entries, and {source.label} has {len(source)} images; expected one per image"
@@ -150,8 +169,11 @@ def _resolve_clusters(request: ScoreRequest, sources: Mapping[str, ImageSource])
     return units
 
 
-def _find_clusters(cluster_by: str | Path, source: ImageSource) -> list[str]:
-    """Return the cluster of each image: its folder, its name up to the last _ or -, or what a CSV file says."""
+def _find_clusters(cluster_by: str | Path, source: ImageSource) -> list[str] | None:
+    """Return the cluster of each image: its folder, its name up to the last _ or -, or what a CSV file says.
+
+    A CSV file may be about the images of one input only; None for the other one.
+    """
     names = [source.get_member_name(source_index) for source_index in range(len(source))]
     if None in names:
         raise RequestError(f"{source.label} has no file names to find clusters by; pass clusters= in Python")
@@ -164,6 +186,8 @@ def _find_clusters(cluster_by: str | Path, source: ImageSource) -> list[str]:
         ]
     table = _read_clusters(Path(cluster_by))
     missing = [str(path) for path in paths if str(path) not in table]
+    if len(missing) == len(paths):
+        return None
     if missing:
         raise RequestError(
             f"{cluster_by} has no row for {missing[0]} of {source.label} ({len(missing)} of {len(paths)} images are missing); "

@@ -123,6 +123,7 @@ def compute_diagnostics(
     *,
     seed: int = 0,
     compute_intervals: bool = True,
+    reference_is: str | None = None,
     full_point: CurvePoint | None = None,
     progress: ProgressCallback = lambda *_: None,
 ) -> Diagnostics:
@@ -131,7 +132,9 @@ def compute_diagnostics(
     Args:
         generated, reference: statistics of the two inputs.
         seed: random seed of the subsets of the curve.
-        compute_intervals: whether the points of the curve get a corrected value and an interval.
+        compute_intervals: whether the points of the curve get a corrected value and an interval. For pairs, only the point for
+            all images has them, because parts of the generated images are not paired with all reference images.
+        reference_is: as in `ScoreRequest`.
         full_point: the point for all generated images, if it is already known.
         progress: called with ("curve", points done, total number of points).
 
@@ -146,7 +149,16 @@ def compute_diagnostics(
         )
     else:
         diagnostics.curve = list(
-            _compute_curve(generated.features, reference, seed, compute_intervals, full_point, progress)
+            _compute_curve(
+                generated,
+                reference,
+                seed,
+                (reference_is or get_reference_kind(reference))
+                if compute_intervals and generated.grouped_by != "pair"
+                else None,
+                full_point,
+                progress,
+            )
         )
         _find_influential_images(diagnostics, generated, reference)
     if reference.rows is None:
@@ -158,14 +170,16 @@ def compute_diagnostics(
 
 
 def _compute_curve(
-    features: np.ndarray,
+    generated: FeatureStatistics,
     reference: FeatureStatistics,
     seed: int,
-    compute_intervals: bool,
+    reference_is: str | None,
     full_point: CurvePoint | None,
     progress: ProgressCallback,
 ) -> Iterator[CurvePoint]:
-    """Yield the points for nested random subsets, and last the point for all images."""
+    """Yield the points for nested random subsets, and last the point for all images; without intervals if `reference_is` is None."""
+    features, units = generated.features, generated.units
+    assert features is not None
     n = len(features)
     order = np.random.default_rng(seed).permutation(n)
     sizes = np.unique(np.geomspace(max(2, n // 32), n, N_CURVE_POINTS).round().astype(int))
@@ -175,10 +189,12 @@ def _compute_curve(
             progress("curve", step + 1, len(sizes))
             yield full_point
             return
-        subset = FeatureStatistics.from_features(features[order[:size]], seed=seed)
+        chosen = order[:size]
+        subset = FeatureStatistics.from_features(
+            features[chosen], seed=seed, units=None if units is None else units[chosen], grouped_by=generated.grouped_by
+        )
         value = float(frechet_terms(fit_gaussian(subset), q).total)
-        kind = get_reference_kind(reference)
-        interval = compute_frechet_interval(subset, reference, kind, lambda *_: None) if compute_intervals else ""
+        interval = compute_frechet_interval(subset, reference, reference_is, lambda *_: None) if reference_is else ""
         corrected_and_interval = (
             () if isinstance(interval, str) else (interval.corrected_value, (interval.low, interval.high))
         )

@@ -146,6 +146,7 @@ def _diagnose(evaluation: Evaluation, distance: Score | None, request: ScoreRequ
         reference,
         seed=request.seed,
         compute_intervals=distance is not None and distance.interval_95 is not None,
+        reference_is=request.reference_is,
         full_point=full_point,
         progress=request.progress or (lambda *_: None),
     )

@@ -134,8 +134,9 @@ class Accumulator:
 
     @property
     def group_moments(self) -> GroupMoments | None:
-        """Moments of each group, or None if there is only one."""
-        return GroupMoments.from_moments(self._flush_all()) if len(self._groups) > 1 else None
+        """Moments of each group, or None if there is only one or float32 cannot represent them."""
+        groups = GroupMoments.from_moments(self._flush_all())
+        return groups if len(groups) > 1 and groups.fits_float32() else None
 
     @property
     def sample(self) -> RowSample:

@@ -15,6 +15,7 @@ from frechet.statistics.moments import RunningMoments
 from frechet.statistics.row_sample import priorities
 
 NUM_GROUPS = 10
+_SMALLEST_SCATTER = 1e-25
 _MAX_PENDING_MEANS = 256
 MIN_IMAGES_PER_DIM = 1.5  # with fewer images (or other sampling units) per feature dimension, no jackknife is reliable
 
@@ -43,9 +44,17 @@ class GroupMoments:
             np.stack([pack_symmetric(group.scatter, dtype) for group in groups]),
         )
 
+    def fits_float32(self) -> bool:
+        """Return whether the scatter, its inverse and products with it are within the range of float32."""
+        largest = float(np.abs(self.scatter).max(initial=0.0))
+        return largest == 0 or _SMALLEST_SCATTER < largest < 1 / _SMALLEST_SCATTER
+
     @classmethod
     def from_features(cls, rows: np.ndarray, units: np.ndarray, seed: int) -> GroupMoments | None:
-        """Compute the moments of each group from the features of all images; None if these are too few for a jackknife.
+        """Compute the moments of each group from the features of all images.
+
+        Returns:
+            None if these are too few for a jackknife, or too large or small for float32.
 
         Args:
             rows: (n, d) features.
@@ -55,7 +64,8 @@ class GroupMoments:
         if len(rows) < MIN_IMAGES_PER_DIM * rows.shape[1]:
             return None
         assigned = assign_groups(units, seed)
-        return cls.from_moments([RunningMoments.from_features(rows[assigned == group]) for group in range(NUM_GROUPS)])
+        groups = cls.from_moments([RunningMoments.from_features(rows[assigned == each]) for each in range(NUM_GROUPS)])
+        return groups if groups.fits_float32() else None
 
     def __len__(self) -> int:
         """Return the number of groups."""
@@ -133,9 +143,10 @@ def pack_symmetric(matrix: np.ndarray, dtype: type[np.floating] = np.float32) ->
     """Return the upper triangle of a (d, d) matrix, row by row."""
     d = len(matrix)
     upper, start = np.empty(d * (d + 1) // 2, dtype), 0
-    for i in range(d):
-        upper[start : start + d - i] = matrix[i, i:]
-        start += d - i
+    with np.errstate(over="ignore"):  # see `GroupMoments.fits_float32`
+        for i in range(d):
+            upper[start : start + d - i] = matrix[i, i:]
+            start += d - i
     return upper
 
 

@@ -295,7 +295,7 @@ def _parse_metadata(text: str, path: Path) -> dict[str, Any]:
         raise StatisticsError(f"{path} records n = {n} images; a covariance needs at least two.")
     grouped_by = metadata.get("grouped_by", "image")
     if grouped_by not in ("image", "pair", "cluster") or not (
-        1 <= (n_units or 1) <= (n or 1) and 0.99 <= unit_skewness <= (n or 1)
+        1 <= (1 if n_units is None else n_units) <= (n or 1) and 0.99 <= unit_skewness <= (n or 1)
     ):
         raise StatisticsError(
             f"{path} records {n_units} sampling units (grouped_by {grouped_by!r}) of {n} images; expected at most as many "
