@@ -41,6 +41,7 @@ def evaluations(n, m, count, **known):
         yield frechet_terms(p.gaussian, q.gaussian).total, confidence_interval(p, q, seed=seed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n", "m", "known", "method"),
     [
@@ -86,6 +87,7 @@ def test_the_formulas_for_gaussians_agree_with_many_gaussian_rows():
     )
 
 
+@pytest.mark.slow
 def test_the_interval_covers_for_images_sorted_by_class():
     """The groups of the jackknife are random; contiguous ones would each contain one class."""
     random = np.random.default_rng(3)
@@ -146,6 +148,7 @@ def test_with_a_large_reference_more_generated_images_halve_the_interval():
     assert 4 * 20 * D < n < 8 * 20 * D
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "m", "more"), [(8, 8, (16, 16)), (8, 12, (16, 24)), (4, 20, (10, 20))])
 def test_twice_the_images_halve_the_interval_of_equal_distributions(n, m, more):
     """d² of equal distributions is a degenerate statistic: the width is proportional to 1/n + 1/m, not to its root."""
@@ -233,6 +236,7 @@ def test_the_permutation_statistic_is_the_distance_to_second_order():
     assert permutation_module._pool_features(rows).second_order_distance(chosen) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_permutation_test_has_its_nominal_size():
     random = np.random.default_rng(4)
     values = [permutation_test(*random.standard_normal((2, 40, 3))).p_value for _ in range(300)]
