@@ -62,7 +62,7 @@ def make_populations(name, relation):
         rows = np.load(path).astype(np.float64)
         if int(dims) < rows.shape[1]:
             rows = rows @ np.linalg.qr(random.standard_normal((rows.shape[1], int(dims))))[0]
-        rows = rows[random.permutation(len(rows))]
+        rows = rows[random.permutation(len(rows))] - rows.mean(axis=0)  # so that float32 holds nearly constant columns
         one, other = np.array_split(rows, 2)
     else:
         one = simulate(name, random)

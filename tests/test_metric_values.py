@@ -102,6 +102,7 @@ def test_kid_of_a_set_with_itself_counts_every_pair(samples, dtype):
         assert same.standard_error == pytest.approx(copied.standard_error, rel=1e-7)
 
 
+@pytest.mark.slow
 def test_standard_error_of_kid_agrees_with_its_spread_over_new_samples():
     """Samples of one distribution, where the second order dominates, and of two."""
     random = np.random.default_rng(3)
@@ -119,6 +120,7 @@ def test_standard_error_of_kid_agrees_with_its_spread_over_new_samples():
         assert reported == pytest.approx(spread, rel=0.2)
 
 
+@pytest.mark.slow
 def test_kid_over_all_images_agrees_with_kid_over_subsets(samples):
     """For real features; the error of 100 subsets of 60 images is less than a standard error."""
     random = np.random.default_rng(1)
@@ -130,6 +132,7 @@ def test_kid_over_all_images_agrees_with_kid_over_subsets(samples):
         assert abs(whole.value - parts.value) < 3 * whole.standard_error
 
 
+@pytest.mark.slow
 def test_standard_error_of_kid_agrees_with_the_bootstrap(samples):
     """For different distributions; for nearly equal ones, the bootstrap counts the degenerate part three times."""
     x, y = samples["generated"], samples["reference"] * np.float32(1.3)
@@ -139,6 +142,7 @@ def test_standard_error_of_kid_agrees_with_the_bootstrap(samples):
     assert kid(x, y).standard_error == pytest.approx(spread, rel=0.15)
 
 
+@pytest.mark.slow
 def test_the_bootstrap_counts_the_degenerate_part_three_times():
     """For equal distributions the whole variance is degenerate, and resampled samples have three times as much: unlike those
     of the distribution, projections of a sample are not zero (Arcones & Giné 1992). New samples give the variance itself."""

@@ -204,6 +204,7 @@ def test_full_output_device_exits_with_3():
     assert "No space left" in done.stderr
 
 
+@pytest.mark.slow
 def test_doctor_lists_extractors_and_reports_unusable_weights(tmp_path, weights):
     assert run("doctor", FRECHET_WEIGHTS=str(weights))[0] == 0
     home = {name: str(tmp_path) for name in ("HOME", "XDG_CACHE_HOME", "TORCH_HOME")}

@@ -42,6 +42,7 @@ def test_corruptions_do_not_modify_their_input(patches):
     np.testing.assert_array_equal(patches, before)
 
 
+@pytest.mark.slow
 def test_figure_is_written_as_png(patches, tmp_path):
     curves = {name: [1.0, 2.0, 3.0] for name in CORRUPTIONS}
     examples = {name: [patches[0]] * 3 for name in CORRUPTIONS}

@@ -40,6 +40,7 @@ def test_arrays_of_each_library_are_accepted(library):
     assert float(Gaussian.from_features(x).trace) == pytest.approx(X.var(axis=0, ddof=1).sum(), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_tracers_of_jax_are_checked_like_arrays():
     jax = pytest.importorskip("jax")
     probabilities = jax.nn.softmax(jax.numpy.asarray(X))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import mpmath
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from frechet.distances.frechet import frechet_terms
@@ -84,6 +84,7 @@ def test_identical_sets_have_distance_zero(n):
     assert 0 <= frechet_terms(p, Gaussian.from_features(x[::-1].copy())).total <= 1e-9 * p.trace
 
 
+@pytest.mark.slow
 def test_constant_features_agree_with_fifty_digit_arithmetic():
     x, y = features(5, 40, 6), features(6, 40, 6)
     x[:, 2] = y[:, 2] = 3.0
@@ -133,6 +134,7 @@ def test_a_negative_eigenvalue_beyond_rounding_is_rejected(scale):
         Gaussian(np.zeros(50), covariance=scale * (axes * values) @ axes.T).require_valid_covariance()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1e-60, 1e-20, 1e20, 1e60])
 @pytest.mark.parametrize("n", [7, 30])
 def test_features_of_any_scale_agree_with_fifty_digit_arithmetic(scale, n):
@@ -167,6 +169,7 @@ def test_blocks_of_triangular_factors_do_not_change_the_distance(known):
     np.testing.assert_allclose(there @ (a.T @ a) @ there, b.T @ b, atol=1e-9)
 
 
+@settings(deadline=None)  # the first example may wait for other processes
 @given(st.integers(2, 12), st.integers(2, 12), st.integers(1, 10), st.integers(0, 99))
 def test_the_distance_is_symmetric_and_not_negative(n, m, d, seed):
     p, q = Gaussian.from_features(features(seed, n, d)), Gaussian.from_features(features(seed + 1, m, d))

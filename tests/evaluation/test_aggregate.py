@@ -90,6 +90,7 @@ def test_a_warning_counts_classes_with_fewer_images_than_dimensions(folders):
     assert not any("classes have no more images" in warning for warning in scores["vendi"].warnings)
 
 
+@pytest.mark.slow
 def test_warnings_of_later_scores_reach_the_terminal_and_the_page(folders, tmp_path):
     pytest.importorskip("jinja2")
     page = tmp_path / "page.html"

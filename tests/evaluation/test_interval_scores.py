@@ -157,6 +157,7 @@ def test_influential_images_are_those_whose_removal_changes_most():
     assert listed["raise"][0]["change"] == listed["raise"][0]["mean"] + listed["raise"][0]["covariance"]
 
 
+@pytest.mark.slow
 def test_explain_lists_files_with_escaped_names(tmp_path):
     folder = make_image_folder(tmp_path / "a", 20, seed=1)
     for index, image in enumerate(make_tiles("skimage/data/astronaut.png", 20)):
@@ -187,6 +188,7 @@ def test_only_images_that_raise_are_listed_as_raising():
     assert [len(row.nearest) for row in listed.raising] == [3] * len(listed.raising)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("evil", ["a\nb", "a\tb", "a\x1bb", "a\x85b", "a\u2028b", "a\u202eb"])
 def test_file_names_never_break_a_line(evil, tmp_path):
     """In the table of images, and in the warnings on stderr."""
@@ -215,6 +217,7 @@ def test_statistics_without_every_images_features_cannot_be_explained(tmp_path):
         frechet.score(tmp_path / "x.npz", draw(1, 50), features=True, metrics=["fd-infinity"])
 
 
+@pytest.mark.slow
 def test_infinity_finds_the_intercept_of_the_bias():
     """In many draws the plain value lies above the truth by its bias, and the extrapolated one around it."""
     truth = D * (1.5 - 1) ** 2
@@ -265,6 +268,7 @@ def test_infinity_is_seeded_and_labelled():
     assert "FID∞" in one.interval_unavailable_reason
 
 
+@pytest.mark.slow
 def test_infinity_and_explain_keep_every_row(monkeypatch, tmp_path):
     monkeypatch.setattr(
         "frechet.statistics.accumulator.row_sample_size", lambda n, dims: 4

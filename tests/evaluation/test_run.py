@@ -37,12 +37,14 @@ def values(score):
     return pytest.approx(float(score), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_batch_size_and_workers_do_not_change_the_score(sides):
     expected = frechet.score(*sides, **OFFLINE)["fd"]
     for batch_size, workers in ((1, 1), (7, 4), (64, 2)):
         assert float(frechet.score(*sides, batch_size=batch_size, workers=workers, **OFFLINE)["fd"]) == values(expected)
 
 
+@pytest.mark.slow
 def test_folder_zip_npz_and_lists_give_the_same_score(sides, tmp_path):
     a = make_image_folder(tmp_path / "a", 10)
     images = [np.asarray(Image.open(path)) for path in sorted(a.iterdir())]
@@ -65,6 +67,7 @@ def test_saved_statistics_give_the_same_score(sides, tmp_path):
     assert float(frechet.score(tmp_path / "a.npz", tmp_path / "b.npz")["fd"]) == values(direct)
 
 
+@pytest.mark.slow
 def test_mu_and_sigma_alone_give_the_same_score(sides, tmp_path):
     statistics = frechet.collect(sides[1], **OFFLINE)
     np.savez(tmp_path / "peer.npz", mu=statistics.mean, sigma=statistics.covariance)
@@ -75,6 +78,7 @@ def test_mu_and_sigma_alone_give_the_same_score(sides, tmp_path):
     assert "weights" in score.provenance["reference"]["assumed"]
 
 
+@pytest.mark.slow
 def test_the_score_does_not_depend_on_chunks(monkeypatch):
     """More images than one part holds, and a part without a single good image."""
     random = np.random.default_rng(0)
@@ -97,6 +101,7 @@ def test_statistics_are_those_of_the_features(sides):
     np.testing.assert_allclose(statistics.covariance, np.cov(features, rowvar=False), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_subset_is_seeded_and_nested(sides):
     def indices(count, seed):
         rows = frechet.collect(sides[0], num_images=count, seed=seed, **OFFLINE).rows

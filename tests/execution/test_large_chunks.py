@@ -148,6 +148,7 @@ def test_chunks_stay_small_if_all_features_are_kept(many, images, large, tmp_pat
     np.testing.assert_array_equal(found["a/layer"].features, first_six_values(images)[:, 4:])
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_read_back_and_missing_or_damaged_chunks_are_recomputed(
     many, large, tmp_path, extracted_counts
 ):
@@ -164,6 +165,7 @@ def test_a_finished_run_is_read_back_and_missing_or_damaged_chunks_are_recompute
     assert extracted_counts == [COUNT, COUNT, 0, 2 * CHUNK_SIZE + 40]
 
 
+@pytest.mark.slow
 def test_a_run_stopped_within_a_large_chunk_resumes_with_the_same_bits(many, large, tmp_path, monkeypatch):
     undisturbed = collect_statistics(open_source(many), Settings(), TOY)
 
@@ -189,6 +191,7 @@ def test_a_work_dir_with_rows_of_another_seed_is_rejected(many, large, tmp_path)
         collect_statistics(open_source(many), Settings(work_dir=tmp_path, seed=1), TOY)
 
 
+@pytest.mark.slow
 def test_a_work_dir_with_chunks_of_another_size_is_rejected(many, large, tmp_path):
     collect_statistics(open_source(many), Settings(work_dir=tmp_path / "large"), TOY)
     with pytest.raises(RequestError, match="chunk_size was 512 and is 256; sample_seed was 0 and is None"):
@@ -231,6 +234,7 @@ def test_large_chunks_are_cached(many, large, monkeypatch, tmp_path, extracted_c
     assert extracted_counts == [COUNT, 0]
 
 
+@pytest.mark.slow
 def test_images_that_cannot_be_decoded_are_skipped(large, tmp_path, monkeypatch):
     """All images of one small chunk, and one of another."""
     bad = {*range(CHUNK_SIZE, 2 * CHUNK_SIZE), 1000}
@@ -339,6 +343,7 @@ def test_a_chunk_is_read_back_as_it_was_written(kind):
     assert_same_chunk(read_chunk(io.BytesIO(encode(CHUNKS[kind]))), CHUNKS[kind])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [lambda byte: byte ^ 1, lambda byte: byte ^ 0xFF])
 def test_any_damaged_byte_of_a_chunk_is_detected_or_without_effect(damage):
     """Zip archives contain a few redundant bytes, such as a second copy of each file name."""
@@ -387,6 +392,7 @@ def test_unknown_arrays_in_a_chunk_are_ignored():
     assert_same_chunk(read_chunk(stream), CHUNKS["small"])
 
 
+@pytest.mark.slow
 def test_a_score_with_an_interval_does_not_depend_on_the_chunk_size(many, large, tmp_path):
     torch = pytest.importorskip("torch")
 

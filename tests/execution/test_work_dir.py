@@ -61,6 +61,8 @@ def test_only_missing_and_damaged_chunks_are_recomputed(many, undisturbed, tmp_p
     assert extracted_counts[2:] == [CHUNK_SIZE]
 
 
+@pytest.mark.slow
+@pytest.mark.subprocess
 @pytest.mark.parametrize(("kind", "files"), [("small", 21), ("large", 11)])
 def test_a_run_killed_at_random_moments_ends_with_the_same_bits(tmp_path, kind, files):
     """A finished chunk is never written again, so only unfinished ones are computed twice."""
@@ -123,6 +125,7 @@ def test_batch_size_and_threads_may_differ_when_resuming(many, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_the_work_dir_of_other_layers_is_rejected(tmp_path):
     sides = make_image_folder(tmp_path / "a", 5), make_image_folder(tmp_path / "b", 5, seed=1)
     settings = {"work_dir": tmp_path / "work", "interval": "none", **OFFLINE}
@@ -134,6 +137,7 @@ def test_the_work_dir_of_other_layers_is_rejected(tmp_path):
         frechet.score(*sides, metrics=["fd"], **settings)
 
 
+@pytest.mark.slow
 def test_each_repetition_has_its_own_folder(tmp_path):
     sides = make_image_folder(tmp_path / "a", 6), make_image_folder(tmp_path / "b", 6, seed=1)
     options = {"num_images": 4, "repeat": 2, "work_dir": tmp_path / "work", **OFFLINE}
@@ -251,6 +255,8 @@ def test_a_work_dir_that_cannot_be_created_is_reported(many, tmp_path):
         collect_statistics(open_source(many), Settings(work_dir=tmp_path / "file"), TOY)
 
 
+@pytest.mark.slow
+@pytest.mark.subprocess
 def test_ctrl_c_reports_how_to_resume(tmp_path):
     n = CHUNK_SIZE + 120  # the second chunk takes long enough to be interrupted
     np.save(tmp_path / "n.npy", np.random.default_rng(0).integers(0, 256, (n, 8, 8, 3), np.uint8))
@@ -285,6 +291,7 @@ def test_no_chunk_is_reported_as_kept_if_none_was_finished(many, tmp_path, monke
         collect_statistics(open_source(many), Settings(work_dir=tmp_path), TOY)
 
 
+@pytest.mark.slow
 def test_each_input_of_a_score_has_its_own_folder(tmp_path, extracted_counts):
     sides = make_image_folder(tmp_path / "a", 5), make_image_folder(tmp_path / "b", 7, seed=1)
     scores = [frechet.score(*sides, work_dir=tmp_path / "work", **OFFLINE)["fd"] for _ in range(2)]

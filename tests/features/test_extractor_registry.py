@@ -81,6 +81,8 @@ def test_extractor_of_an_installed_package_scores_by_name(extractor_table, folde
     assert score.provenance["layer"] == "mean"
 
 
+@pytest.mark.slow
+@pytest.mark.subprocess
 def test_command_line_uses_the_extractor_of_an_installed_package(folders, plugin):
     pytest.importorskip("torch")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(plugin), *sys.path])}

@@ -228,6 +228,7 @@ def test_a_score_reports_each_mistake_in_its_inputs_once(flawed_folders):
     assert len(warnings) == 3
 
 
+@pytest.mark.slow
 def test_threads_and_batches_do_not_change_the_warnings(flawed_folders):
     expected = data_warnings(frechet.score(*flawed_folders, **OFFLINE)["fd"])
     for batch_size, workers in ((1, 1), (2, 5)):
@@ -246,6 +247,7 @@ def test_labels_are_right_if_images_were_skipped(flawed_folders, tmp_path):
     assert f"{tmp_path / '5.jpg'} == {tmp_path / '2.jpg'}" in note
 
 
+@pytest.mark.slow
 def test_stored_statistics_give_the_same_warnings(flawed_folders, tmp_path):
     frechet.collect(flawed_folders[1], **OFFLINE).save(tmp_path / "reference.npz")
     assert read_statistics(tmp_path / "reference.npz").formats == {"JPEG": 6}

@@ -475,6 +475,7 @@ def no_delays(monkeypatch):
     monkeypatch.setattr(remote_files, "_RETRY_DELAYS", (0.0, 0.0, 0.0, 0.0))
 
 
+@pytest.mark.slow
 def test_failed_requests_are_repeated(tmp_path, files, images, monkeypatch, no_delays):
     system = fsspec.filesystem("memory")
     original, requests = type(system).cat_file, Counter()
@@ -694,6 +695,7 @@ for count in (8, None):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["npy", "npz", "zip", "tar", "parquet", "h5"])
 def test_memory_does_not_grow_with_the_size_of_the_source(tmp_path, kind):
     """75 MB of images need little more memory than eight of them."""

@@ -126,6 +126,7 @@ def test_unavailable_device_is_rejected(name):
         choose_devices(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "m"), [(20, 30), (200, 30), (200, 300)])
 def test_distance_of_jax_arrays_equals_that_of_numpy_arrays(n, m):
     random = np.random.default_rng(0)

@@ -38,6 +38,7 @@ def sides():
     return [FeatureStatistics.from_features(side) for side in rows.values()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_seven_metrics_run_the_network_once(folders, backend, monkeypatch):
     images = []
@@ -64,6 +65,7 @@ def test_seven_metrics_run_the_network_once(folders, backend, monkeypatch):
     assert together["is"].n_reference is None
 
 
+@pytest.mark.slow
 def test_other_layers_do_not_change_the_statistics_of_a_layer(folders):
     alone = frechet.collect(folders[1], **OFFLINE)
     scores = frechet.score(folders[0], alone, metrics=["fd", "vendi", "is", "precision"], **OFFLINE)
@@ -77,6 +79,7 @@ def test_other_layers_do_not_change_the_statistics_of_a_layer(folders):
     assert both["fd"].provenance["weights"] == alone.spec.weights
 
 
+@pytest.mark.slow
 def test_weights_without_logits_make_only_the_inception_score_unavailable(weights, folders):
     scores = frechet.score(*folders, metrics=["fid", "is"], weights=weights)
     assert list(scores) == ["fid"]
@@ -85,6 +88,7 @@ def test_weights_without_logits_make_only_the_inception_score_unavailable(weight
         frechet.score(*folders, metrics=["is"], weights=weights)
 
 
+@pytest.mark.slow
 def test_metrics_without_a_reference_need_only_generated_images(folders):
     scores = frechet.score(folders[0], metrics=["is", "vendi"], splits=(5, 10), **OFFLINE)
     assert set(scores) == {"is", "vendi"}
@@ -189,6 +193,7 @@ def test_kid_is_unavailable_for_statistics_without_features(folders, sides, tmp_
     assert "pass the images" in scores.unavailable["kid"]
 
 
+@pytest.mark.slow
 def test_rfid_requires_equal_numbers_of_images(weights, folders):
     for options in ({}, {"design": "independent"}):
         with pytest.raises(RequestError, match="got 11 and 13"):
@@ -198,6 +203,7 @@ def test_rfid_requires_equal_numbers_of_images(weights, folders):
     assert score.label.startswith("rFID-64")
 
 
+@pytest.mark.slow
 def test_features_larger_than_memory_are_kept_in_a_file(folders, monkeypatch):
     expected = frechet.score(*folders, metrics=["kid", "vendi"], **OFFLINE)
     shapes = []
@@ -294,6 +300,7 @@ def test_standard_error_of_kid_for_features_with_little_spread_around_their_mean
     assert kernel.kid(x, y).standard_error == pytest.approx(expected, rel=0.25 if spread > 0.1 else 0.05)
 
 
+@pytest.mark.slow
 def test_the_variance_of_kid_is_unbiased():
     """Its exact expectation over all samples of 5 and 4 images from two distributions on two points each."""
     points, odds = np.array([[[0.0, 1], [1, -0.5]], [[0.5, 0.2], [-1, 2]]]), np.array([[0.3, 0.7], [0.6, 0.4]])

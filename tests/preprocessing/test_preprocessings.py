@@ -38,6 +38,7 @@ def test_a_preprocessing_can_be_registered(unchanged_table):
     assert registered_preprocessings() == ("halved",)
 
 
+@pytest.mark.slow
 def test_every_extractor_accepts_a_registered_preprocessing(unchanged_table, folder):
     with pytest.raises(RequestError, match="halved"):
         frechet.collect(folder, extractor="efficientnet-lite0", preprocessing="halved")

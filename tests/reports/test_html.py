@@ -91,6 +91,7 @@ def test_metadata_of_statistics_is_escaped(tmp_path):
     assert "<b>" not in text
 
 
+@pytest.mark.slow
 def test_scores_equal_those_of_score(folders, page, tmp_path):
     scores = write_report(ScoreRequest(*folders, **OFFLINE), tmp_path / "again.html")
     expected = frechet.score(*folders, **OFFLINE)
@@ -101,6 +102,7 @@ def test_scores_equal_those_of_score(folders, page, tmp_path):
         write_report(ScoreRequest(*folders, **OFFLINE), tmp_path / "again.html")
 
 
+@pytest.mark.slow
 def test_command_on_the_page_reproduces_the_score(folders, page, tmp_path):
     command = re.search(r'<pre id="command"[^>]*>(.*?)</pre>', page.read_text())[1].replace("&#39;", "'")
     words = shlex.split(command)
@@ -130,6 +132,7 @@ def test_command_on_the_page_has_every_option_of_the_run(folders, monkeypatch, t
     assert score.command.make_context("score", shown).params == score.command.make_context("score", words).params
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("empty", ["raising", "lowering"])
 def test_no_table_without_influential_images(folders, tmp_path, monkeypatch, empty):
     def compute_one_table(*arguments, **options):
@@ -149,6 +152,7 @@ def test_command_hides_credentials_and_shows_the_type_of_arrays(tmp_path):
     assert command == "frechet score '<ndarray>' 'https://example.org/r.npz?...' --dims 64 --report p.html"
 
 
+@pytest.mark.slow
 def test_nearest_reference_image_of_a_copy_is_the_original(folders):
     generated, reference = (frechet.collect(folder, **OFFLINE) for folder in folders)
     diagnostics = compute_diagnostics(generated, reference)
@@ -333,6 +337,7 @@ def test_curve_has_corrected_values_if_there_are_enough_images():
     assert all(point.interval_95 is None for point in bare.curve)
 
 
+@pytest.mark.slow
 def test_precision_recall_and_related_metrics_have_a_plot(folders, tmp_path):
     scores = write_report(
         ScoreRequest(*folders, metrics=["fd", "precision", "recall", "density@prdc"], **OFFLINE), tmp_path / "p.html"
@@ -345,6 +350,7 @@ def test_precision_recall_and_related_metrics_have_a_plot(folders, tmp_path):
     assert "Coverage" not in section
 
 
+@pytest.mark.slow
 def test_statistics_without_features_give_a_partial_report(folders, tmp_path):
     one, other = (frechet.collect(folder, **OFFLINE) for folder in folders)
     for name, statistics in (("one", one), ("other", other)):
@@ -357,6 +363,7 @@ def test_statistics_without_features_give_a_partial_report(folders, tmp_path):
     assert 'id="raising"' not in text
 
 
+@pytest.mark.slow
 def test_per_class_scores_have_a_table(folders, tmp_path):
     for class_name in ("dogs", "<b>cats"):
         for name, folder in zip(("one", "other"), folders, strict=True):
@@ -397,6 +404,8 @@ def test_score_is_described_in_sentences():
     assert "indistinguishable" in text
 
 
+@pytest.mark.slow
+@pytest.mark.browser
 @pytest.mark.parametrize("size", [(1280, 900), (390, 800)], ids=["wide", "narrow"])
 def test_in_a_browser(page, tmp_path, size):
     with chromium(tmp_path / "profile", size=size) as driver:

@@ -62,6 +62,7 @@ def test_only_true_differences_are_significant(checkpoints):
             assert row.difference_95[0] < 0.49 - 0.25 < row.difference_95[1]
 
 
+@pytest.mark.slow
 def test_sampling_error_of_a_shared_reference_cancels_in_differences():
     """The sampling error of a reference of 300 images dominates each score, but is the same for both."""
     random = np.random.default_rng(1)
@@ -79,6 +80,7 @@ def test_sampling_error_of_a_shared_reference_cancels_in_differences():
     assert np.median(errors) < 0.6 * np.median(alone)
 
 
+@pytest.mark.slow
 def test_sampling_error_of_a_shared_reference_counts_if_it_does_not_cancel():
     """Two runs shifted in different directions: an error of the reference mean affects them differently."""
     random = np.random.default_rng(2)

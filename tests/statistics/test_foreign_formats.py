@@ -47,6 +47,7 @@ def test_imeanflow(tmp_path, x):
     assert_read(tmp_path / "ref.npz", x)
 
 
+@pytest.mark.slow
 def test_adm_batches_contain_two_statistics_and_images(tmp_path, x):
     mu, sigma = moments(x)
     spatial = np.random.default_rng(1).standard_normal(SPATIAL_DIMS)
