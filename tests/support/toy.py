@@ -20,10 +20,11 @@ PIXELS = 4
 
 class ToyRunner:
     batch_size = 64
+    pause = 0.0  # seconds per batch
 
     def map(self, batches):
         for batch in batches:
-            time.sleep(0.005)
+            time.sleep(self.pause)
             yield batch.reshape(len(batch), -1)[:, :6].copy()
 
 
@@ -45,6 +46,7 @@ def first_six_values(images):
 
 
 if __name__ == "__main__":
+    ToyRunner.pause = 0.005  # so that the program can be interrupted at many places
     sys.stdout.write("started\n")
     sys.stdout.flush()
     source, folder, out, chunk_kind = sys.argv[1:]
