@@ -28,7 +28,7 @@ from throughput import run_measured_with_load
 
 from frechet._internal.cpu import process_cpu_count
 from frechet.errors import RequestError
-from frechet.execution.chunks import LARGE_CHUNK_SIZE, LARGE_CHUNK_THRESHOLD, Chunk, read_chunk
+from frechet.execution.chunks import LARGE_CHUNK_SIZE, LARGE_CHUNK_THRESHOLD, Chunk, Partition, read_chunk
 from frechet.execution.reduce import MergedChunks
 from frechet.execution.settings import Settings
 from frechet.execution.workers import encode_chunk
@@ -75,7 +75,7 @@ def measure_stages(folder, settings):
         "decode": max(0.0, decoding - reading),
         "resize": resizing,
         "network": network,
-        "statistic": measure_core_seconds(lambda: accumulator.merge(chunk.layers["features"])),
+        "statistic": measure_core_seconds(lambda: accumulator.merge(chunk.layers["features"], chunk.indices)),
         "gather": measure_core_seconds(lambda: read_chunk(io.BytesIO(encode_chunk(chunk)))),
     }
 
@@ -92,7 +92,8 @@ def measure_large_chunk_stages(dims):
     ]
 
     def make_accumulator():
-        return MergedChunks({"features": Accumulator(dims, LARGE_CHUNK_THRESHOLD, 0, keep_all=False)})
+        accumulator = Accumulator(dims, LARGE_CHUNK_THRESHOLD, 0, keep_all=False)
+        return MergedChunks({"features": accumulator}, Partition(None, range(LARGE_CHUNK_THRESHOLD)))
 
     def reduce_chunks():
         merged = make_accumulator()
@@ -103,13 +104,15 @@ def measure_large_chunk_stages(dims):
     chunk = reduce_chunks()
     data, accumulator, summary = encode_chunk(chunk), make_accumulator().layers["features"], chunk.layers["features"]
     for number in range(LARGE_CHUNK_THRESHOLD // LARGE_CHUNK_SIZE):  # fill the sample of rows first
-        accumulator.merge(replace(summary, indices=summary.indices + number * LARGE_CHUNK_SIZE))
+        accumulator.merge(replace(summary, indices=summary.indices + number * LARGE_CHUNK_SIZE), summary.indices)
     return {
         "reduce": measure_core_seconds(reduce_chunks),
         "send": measure_core_seconds(lambda: encode_chunk(chunk)),
         "receive": measure_core_seconds(lambda: read_chunk(io.BytesIO(data))),
         "merge": measure_core_seconds(
-            lambda: accumulator.merge(replace(summary, indices=summary.indices + LARGE_CHUNK_THRESHOLD))
+            lambda: accumulator.merge(
+                replace(summary, indices=summary.indices + LARGE_CHUNK_THRESHOLD), summary.indices
+            )
         ),
         "bytes": len(data),
     }
@@ -119,6 +122,7 @@ def make_small_chunk(start, features):
     indices = np.arange(start, start + len(features))
     layers = {"features": LayerSummary(indices=indices, rows=features)}
     checks = np.zeros(len(features), IMAGE_CHECK)
+    checks["digest"] = indices  # all images differ
     return Chunk(indices=indices, layers=layers, image_checks=checks, notes=[], skipped_images=[])
 
 
@@ -329,10 +333,10 @@ def main():
     )
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
-    if bool(args.weights) == bool(args.earlier):
+    if bool(args.weights) == bool(args.previous):
         parser.error("pass either --weights, to measure everything, or --previous")
-    if args.earlier:
-        previous = json.loads(args.earlier.read_text())
+    if args.previous:
+        previous = json.loads(args.previous.read_text())
         result = {key: previous[key] for key in ("machine", "core_seconds", "checked")}
     else:
         result = measure_networks(args.weights, map(int, args.images.split(",")), args.photographs)
