@@ -42,6 +42,7 @@ def evaluations(n, m, count, **known):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_type_checks")
 @pytest.mark.parametrize(
     ("n", "m", "known", "method"),
     [
@@ -87,7 +88,7 @@ def test_the_formulas_for_gaussians_agree_with_many_gaussian_rows():
     )
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("without_type_checks")
 def test_the_interval_covers_for_images_sorted_by_class():
     """The groups of the jackknife are random; contiguous ones would each contain one class."""
     random = np.random.default_rng(3)
@@ -149,6 +150,7 @@ def test_with_a_large_reference_more_generated_images_halve_the_interval():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_type_checks")
 @pytest.mark.parametrize(("n", "m", "more"), [(8, 8, (16, 16)), (8, 12, (16, 24)), (4, 20, (10, 20))])
 def test_twice_the_images_halve_the_interval_of_equal_distributions(n, m, more):
     """d² of equal distributions is a degenerate statistic: the width is proportional to 1/n + 1/m, not to its root."""
@@ -237,6 +239,7 @@ def test_the_permutation_statistic_is_the_distance_to_second_order():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_type_checks")
 def test_the_permutation_test_has_its_nominal_size():
     random = np.random.default_rng(4)
     values = [permutation_test(*random.standard_normal((2, 40, 3))).p_value for _ in range(300)]
