@@ -17,6 +17,7 @@ from filelock import FileLock
 from helpers import DATA, make_image_folder
 from seeded_weights import make_seeded_state_dict, write_pth
 from toy_extractor import extractor_table, small_inputs, toy_options  # noqa: F401, fixtures
+from typecheck import without_type_checks  # noqa: F401, a fixture
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
 WORKER_COUNT = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
@@ -44,6 +45,11 @@ def pytest_configure(config):
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("jax")))
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
+
+
+def pytest_collection_modifyitems(items):
+    """Run the longest tests first, so that the workers finish at about the same time."""
+    items.sort(key=lambda item: item.path.name != "test_parity.py")
 
 
 @pytest.fixture(scope="session")

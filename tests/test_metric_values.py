@@ -102,7 +102,7 @@ def test_kid_of_a_set_with_itself_counts_every_pair(samples, dtype):
         assert same.standard_error == pytest.approx(copied.standard_error, rel=1e-7)
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("without_type_checks")
 def test_standard_error_of_kid_agrees_with_its_spread_over_new_samples():
     """Samples of one distribution, where the second order dominates, and of two."""
     random = np.random.default_rng(3)
@@ -121,6 +121,7 @@ def test_standard_error_of_kid_agrees_with_its_spread_over_new_samples():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_type_checks")
 def test_kid_over_all_images_agrees_with_kid_over_subsets(samples):
     """For real features; the error of 100 subsets of 60 images is less than a standard error."""
     random = np.random.default_rng(1)
@@ -133,6 +134,7 @@ def test_kid_over_all_images_agrees_with_kid_over_subsets(samples):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_type_checks")
 def test_standard_error_of_kid_agrees_with_the_bootstrap(samples):
     """For different distributions; for nearly equal ones, the bootstrap counts the degenerate part three times."""
     x, y = samples["generated"], samples["reference"] * np.float32(1.3)
@@ -143,6 +145,7 @@ def test_standard_error_of_kid_agrees_with_the_bootstrap(samples):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_type_checks")
 def test_the_bootstrap_counts_the_degenerate_part_three_times():
     """For equal distributions the whole variance is degenerate, and resampled samples have three times as much: unlike those
     of the distribution, projections of a sample are not zero (Arcones & Giné 1992). New samples give the variance itself."""

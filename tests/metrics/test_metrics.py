@@ -300,7 +300,7 @@ def test_standard_error_of_kid_for_features_with_little_spread_around_their_mean
     assert kernel.kid(x, y).standard_error == pytest.approx(expected, rel=0.25 if spread > 0.1 else 0.05)
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("without_type_checks")
 def test_the_variance_of_kid_is_unbiased():
     """Its exact expectation over all samples of 5 and 4 images from two distributions on two points each."""
     points, odds = np.array([[[0.0, 1], [1, -0.5]], [[0.5, 0.2], [-1, 2]]]), np.array([[0.3, 0.7], [0.6, 0.4]])

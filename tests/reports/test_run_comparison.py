@@ -63,6 +63,7 @@ def test_only_true_differences_are_significant(checkpoints):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_type_checks")
 def test_sampling_error_of_a_shared_reference_cancels_in_differences():
     """The sampling error of a reference of 300 images dominates each score, but is the same for both."""
     random = np.random.default_rng(1)
@@ -81,6 +82,7 @@ def test_sampling_error_of_a_shared_reference_cancels_in_differences():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_type_checks")
 def test_sampling_error_of_a_shared_reference_counts_if_it_does_not_cancel():
     """Two runs shifted in different directions: an error of the reference mean affects them differently."""
     random = np.random.default_rng(2)
