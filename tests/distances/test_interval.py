@@ -97,7 +97,7 @@ def coverage(intervals, value):
 
 
 @pytest.mark.slow
-<<<<<<< HEAD
+@pytest.mark.usefixtures("without_type_checks")
 @pytest.mark.parametrize("design", ["small", "unequal", "large", "fixed", "clusters", "pairs"])
 def test_the_interval_covers_the_population_value_and_the_bias_is_removed(design):
     plain, intervals = simulate(design)
@@ -109,31 +109,10 @@ def test_the_interval_covers_the_population_value_and_the_bias_is_removed(design
     assert 2 * corrected.std() / 120**0.5 < 0.5 * bias  # otherwise the line above could not fail
     errors = np.mean([each.standard_error for each in intervals])
     assert 0.8 * corrected.std() <= errors <= 1.4 * corrected.std()  # 120 draws estimate it to 6 %; may be too large
-=======
-@pytest.mark.usefixtures("without_type_checks")
-@pytest.mark.parametrize(
-    ("n", "m", "known", "method"),
-    [
-        (2 * D, 2 * D, {}, "jackknife with 10 groups"),
-        (5 * D, 4 * D, {}, "jackknife with 10 groups"),
-        (20 * D, 10 * D, {}, "analytic"),
-        (20 * D, 10 * D, {"rows": False}, "analytic (generated), analytic, assuming Gaussian features (reference)"),
-        (4 * D, 20 * D, {}, "jackknife with 10 groups (generated), analytic (reference)"),
-    ],
-)
-def test_the_interval_covers_the_population_value_and_the_bias_is_removed(n, m, known, method):
-    found = list(evaluations(n, m, 120, **known))
-    plain = np.array([value for value, _ in found])
-    corrected_value = np.array([each.corrected_value for _, each in found])
-    covered = np.mean([each.low <= POPULATION_VALUE <= each.high for _, each in found])
-    assert covered >= 0.9  # 95 % expected; 120 trials are within 5 of it
-    assert abs(corrected_value.mean() - POPULATION_VALUE) <= 0.15 * abs(plain.mean() - POPULATION_VALUE)
-    assert np.mean([each.standard_error for _, each in found]) == pytest.approx(corrected_value.std(), rel=0.25)
-    assert found[0][1].method.startswith(method)
->>>>>>> tests-speed
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_type_checks")
 def test_ignoring_clusters_or_pairs_gives_a_wrong_standard_error():
     _, intervals = simulate("ignored clusters")
     assert coverage(intervals, LARGE.value) < 0.5
@@ -149,6 +128,7 @@ def test_ignoring_clusters_or_pairs_gives_a_wrong_standard_error():
     assert unpaired_error > 1.5 * paired_error
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_type_checks")
 def test_the_interval_covers_for_images_sorted_by_class():
     """The groups of the jackknife are random; contiguous ones would each contain one class."""
@@ -346,23 +326,16 @@ def test_the_bias_shape_is_that_of_a_root_of_a_marchenko_pastur_variable(gamma):
 
 
 @pytest.mark.slow
-<<<<<<< HEAD
+@pytest.mark.usefixtures("without_type_checks")
 def test_the_bias_shape_is_the_expected_root_of_a_sample_covariance():
     """tr √Σ̂ of white images with two dimensions per three images."""
     random = np.random.default_rng(0)
     roots = [np.sqrt(np.linalg.eigvalsh(np.cov(random.standard_normal((300, 200)).T))).mean() for _ in range(10)]
     assert bias_shape(200 / 299, 0) == pytest.approx(1 - np.mean(roots), rel=0.02)
-=======
-@pytest.mark.usefixtures("without_type_checks")
-def test_the_permutation_test_has_its_nominal_size():
-    random = np.random.default_rng(4)
-    values = [permutation_test(*random.standard_normal((2, 40, 3))).p_value for _ in range(300)]
-    assert 0.02 <= np.mean(np.asarray(values) <= 0.05) <= 0.09  # 0.05 within 2.4 and 3.2 standard deviations
-    assert np.mean(values) == pytest.approx(0.5, abs=0.06)
->>>>>>> tests-speed
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_type_checks")
 def test_units_of_unequal_size_have_a_smaller_bias_for_the_same_effective_number():
     """White images of which a twentieth have ten copies; n² / Σ m² and n Σ m³ / (Σ m²)² by hand."""
     d, sizes, roots = 80, np.array([10] * 40 + [1] * 760), []

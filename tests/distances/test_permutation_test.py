@@ -57,6 +57,7 @@ def test_the_leading_axes_are_those_of_an_eigendecomposition():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_type_checks")
 @pytest.mark.parametrize(("n", "m"), [(60, 60), (60, 180), (60, None)], ids=["equal", "unequal", "fixed"])
 def test_the_test_has_its_nominal_size(n, m):
     """Against a fixed distribution it is only approximate; 300 draws are within 4 % of 5 %."""
