@@ -82,10 +82,13 @@ class GroupMoments:
 
     def merge_groups(self, groups: Sequence[int]) -> RunningMoments:
         """Return the moments of several groups together."""
-        merged = RunningMoments.empty(self.dims)
-        for group in groups:
-            merged = merged.merge(self.get(group))
-        return merged
+        chosen = list(groups)
+        n = self.n[chosen]
+        mean = n @ self.mean[chosen] / max(1, n.sum())
+        between = np.sqrt(n)[:, None] * (self.mean[chosen] - mean)
+        scatter = unpack_symmetric(self.scatter[chosen].sum(axis=0, dtype=np.float64), self.dims)
+        scatter += between.T @ between
+        return RunningMoments(int(n.sum()), mean, scatter)
 
 
 class GroupMomentsSum:
