@@ -130,8 +130,8 @@ def explain_unavailable_interval(p: IntervalInput, q: IntervalInput) -> str | No
         if is_sampled and n_units is not None and n_units < fewest:
             kind = "images" if n_units == each.n else "independent images (equivalent to the clusters or duplicates)"
             return (
-                f"an interval needs at least {fewest:,} {kind} per input ({MIN_IMAGES_PER_DIM} per feature dimension, and "
-                f"{MIN_UNITS}); got {n_units:,}"
+                f"an interval needs at least {fewest:,} {kind} per input ({MIN_IMAGES_PER_DIM} per feature dimension, at "
+                f"least {MIN_UNITS}); got {n_units:,}"
             )
     if p.groups is None or p.rows is None:
         return (

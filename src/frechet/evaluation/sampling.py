@@ -45,14 +45,14 @@ def resolve_units(
 
 
 def require_consistent_design(request: ScoreRequest, inputs: Mapping[str, ImageSource | FeatureStatistics]) -> None:
-    """Reject a design that inputs which are no images do not have: it was decided when their statistics were collected.
+    """Require that features and statistics were collected with the requested design, which cannot be changed afterwards.
 
     Raises:
         RequestError: names the input, the design that was asked for, and the one that it has.
     """
     if request.cluster_by is not None and not any(isinstance(each, ImageSource) for each in inputs.values()):
         raise RequestError(
-            f"cluster_by is {str(request.cluster_by)!r}, and no input consists of images, whose names it refers to; pass the "
+            f"cluster_by is {str(request.cluster_by)!r}, but no input consists of images, whose names define the clusters; pass the "
             "cluster of each row as clusters="
         )
     for name in ("generated", "reference"):
@@ -198,7 +198,7 @@ def _find_clusters(cluster_by: str | Path, source: ImageSource) -> list[str] | N
 
 def _read_clusters(path: Path) -> dict[str, str]:
     if not path.is_file():
-        raise RequestError(f"cluster_by is {str(path)!r}, which is no such file, nor folder or stem. {_FIX_CLUSTERS}")
+        raise RequestError(f"cluster_by is {str(path)!r}, but there is no such file. {_FIX_CLUSTERS}")
     with open(path, newline="", encoding="utf-8-sig") as file:
         rows = [row for row in csv.reader(file) if row]
     if rows and rows[0] == ["name", "cluster"]:
