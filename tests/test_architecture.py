@@ -26,7 +26,8 @@ def frameworks(ruff_settings):
 
 
 def get_module_level_imports(path):
-    for node in ast.parse(path.read_text()).body:
+    statements = ast.parse(path.read_text()).body
+    for node in [*statements, *(inner for each in statements if isinstance(each, ast.With) for inner in each.body)]:
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino as ov
-from openvino import opset13 as opset
 
 from frechet._internal.cpu import process_cpu_count
+from frechet._internal.telemetry import block_openvino_telemetry
 from frechet.errors import RequestError
 from frechet.networks.ops import NO_PADDING, Activation, Array, Padding
 from frechet.preprocessing.registry import Scalars
+
+with block_openvino_telemetry():
+    import openvino as ov
+    from openvino import opset13 as opset
 
 _PRECISION_HINTS = {"float32": "f32", "bfloat16": "bf16"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 
 from frechet.backends.torch import DTYPES, choose_device, disable_tf32
 from frechet.errors import NonFiniteFeaturesError, RequestError, WeightsError
+from frechet.networks.hub_weights import find_hub_weights
 
 
 class ModuleRunner:
@@ -62,6 +64,8 @@ def load_pretrained(
 ) -> tuple[Callable[[Any], Any], torch.device, torch.nn.Module]:
     """Load a model of the transformers library from safetensors, without reading a pickle.
 
+    No host is contacted for a model that is on this machine.
+
     Args:
         model_class: name of the class in the library.
         output_field: the field of its output that contains the features; of tokens (n, t, d), the first one is used.
@@ -84,7 +88,9 @@ def load_pretrained(
     try:
         module = (
             getattr(transformers, model_class)
-            .from_pretrained(name_or_path, use_safetensors=True, **model_kwargs)
+            .from_pretrained(
+                name_or_path, use_safetensors=True, local_files_only=_is_on_this_machine(name_or_path), **model_kwargs
+            )
             .eval()
             .to(torch_device)
         )
@@ -99,6 +105,16 @@ def load_pretrained(
         return output if output.ndim == 2 else output[:, 0]
 
     return features, torch_device, module
+
+
+def _is_on_this_machine(name_or_path: str) -> bool:
+    """Return whether a model is a folder, or its weights are in the Hub's cache."""
+    if Path(name_or_path).is_dir():
+        return True
+    try:
+        return find_hub_weights(name_or_path).is_file()
+    except WeightsError:
+        return False
 
 
 def _make_patch_noise(module: Any, images: torch.Tensor) -> dict[str, torch.Tensor]:

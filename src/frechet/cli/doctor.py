@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import click
 
 from frechet._internal.cpu import process_cpu_count
+from frechet._internal.telemetry import block_openvino_telemetry
 from frechet.errors import RequestError, WeightsError
 from frechet.features.registry import Extractor, iter_extractors
 from frechet.networks.weights_file import weights_cache
@@ -70,7 +71,8 @@ def _check_openvino() -> Iterator[tuple[bool, str]]:
     if importlib.util.find_spec("openvino") is None:
         yield False, "OpenVINO is not installed: pip install openvino"
         return
-    import openvino
+    with block_openvino_telemetry():
+        import openvino
 
     core = openvino.Core()
     name = core.get_property("CPU", "FULL_DEVICE_NAME")

@@ -10,6 +10,7 @@ from typing import Any
 
 import ray
 
+from frechet._internal.telemetry import disable_ray_usage_stats
 from frechet.errors import FrechetError, RequestError, UnreachableError
 from frechet.execution.chunks import Chunk, Partition, read_chunk
 from frechet.execution.settings import Settings
@@ -157,6 +158,7 @@ def collect_from_actors(
 def _connect(address: str | None) -> None:
     if ray.is_initialized():
         return
+    disable_ray_usage_stats()
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except Exception as error:  # Ray and gRPC raise errors of many types
