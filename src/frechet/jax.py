@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from frechet.backends.jax import Params, make_shardings, pad_batch, round_up_to_multiple
+from frechet.backends.jax import Params, copy_host_array, make_shardings, pad_batch, round_up_to_multiple
 from frechet.errors import NonFiniteFeaturesError, RequestError, TooFewImagesError
 from frechet.evaluation.compute import score_statistics
 from frechet.features.jax_network import Network, load_jax_network, validate_images
@@ -248,7 +248,7 @@ def make_sharded_update(params: Params, *, batch_size: int | None = None) -> Cal
         rows = rows or round_up_to_multiple(images.shape[0], len(sharded.device_set))
         stats = jax.device_put(stats, replicated)
         for start in range(0, images.shape[0], rows):
-            chunk = images[start : start + rows]
+            chunk = copy_host_array(images[start : start + rows])
             mask = np.arange(rows) < chunk.shape[0]
             stats = run(stats, params, *jax.device_put((pad_batch(chunk, rows), mask), sharded))
         return stats

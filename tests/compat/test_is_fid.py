@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 from golden_images import make_tiles  # noqa: E402
 
 import frechet  # noqa: E402
-from frechet.compat.is_fid import fid, inception_score  # noqa: E402
+from frechet.compat.is_fid import _iter_batches, fid, inception_score  # noqa: E402
 from frechet.errors import RequestError  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -40,6 +40,23 @@ def test_fid_equals_the_score(images, weights):
     halves = [make_tiles("skimage/data/astronaut.png", 7)[:3], make_tiles("skimage/data/astronaut.png", 7)[3:]]
     expected = frechet.fid(*halves, weights=weights, backend="torch")
     assert fid(images[:3], images[3:], resize=True, weights=weights) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_a_dataset_may_use_its_memory_again(images):
+    class Dataset(list):
+        buffer = torch.empty_like(images[0][0])
+
+        def __getitem__(self, index):
+            return self.buffer.copy_(super().__getitem__(index)[0]), 0
+
+    read = torch.stack([image for batch in _iter_batches(Dataset(images), 4) for image in batch])
+    assert torch.equal(read, torch.stack([image for image, _ in images]))
+
+
+def test_items_of_several_images_are_rejected(images, weights):
+    batches = [[image for image, _ in images[:3]], [image for image, _ in images[3:6]]]
+    with pytest.raises(RequestError, match="list of several images; expected one image"):
+        fid(batches, batches, resize=True, weights=weights)
 
 
 def test_images_of_another_size_and_unknown_extractors_are_rejected(images, weights):

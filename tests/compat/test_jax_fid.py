@@ -89,3 +89,15 @@ def test_images_of_several_sizes_need_img_size(tmp_path):
     seen = []
     compute_statistics(folder, 1.0, lambda params, x: seen.append(x.shape) or mean_color(params, x), 4, (24, 16))
     assert seen == [(3, 16, 24, 3)]
+
+
+def test_activations_keep_the_images_that_they_were_called_with(weights):
+    """JAX computes after the call returned, and takes aligned memory without a copy."""
+    activations = get_fid_network(weights)
+    memory = np.zeros(299 * 299 * 3 + 16, np.float32)
+    start = -memory.ctypes.data % 64 // 4
+    images = memory[start : start + 299 * 299 * 3].reshape(1, 299, 299, 3)
+    expected = np.asarray(activations(images))
+    found = activations(images)
+    images[:] = 1
+    np.testing.assert_array_equal(np.asarray(found), expected)

@@ -87,6 +87,16 @@ def test_latents_are_drawn_as_in_torch_fidelity():
     assert score.label.startswith("PPL by test_perceptual_path_length:")
 
 
+def test_a_generator_may_use_its_memory_again():
+    buffer = np.empty((500, 4, 4, 3))
+
+    def refill(latents):
+        buffer[:] = linear(latents)
+        return buffer
+
+    assert float(length(refill)) == float(length()) > 0
+
+
 def test_images_of_another_size_and_eight_bits():
     def large(latents):
         return np.repeat(np.repeat(linear(latents), 3, axis=1), 3, axis=2)

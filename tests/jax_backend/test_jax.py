@@ -191,6 +191,30 @@ def test_in_loop_distance_equals_that_of_all_features_in_float64(either):
     assert float(fj.fid(*stats)) == pytest.approx(expected, rel=1e-5 if either else 1e-3)
 
 
+def align(shape, dtype):
+    """Return an array in memory that JAX uses without a copy: it starts at a multiple of 64 bytes."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    memory = np.zeros(size + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_an_iterator_may_use_its_memory_again(dtype):
+    images, buffer = noise(1600, size=32), align((200, 32, 32, 3), dtype)
+    white = 255 if dtype == np.float32 else 1
+
+    def refill():
+        for start in range(0, 1600, 200):
+            buffer[:] = images[start : start + 200] / white
+            yield buffer
+        buffer[:] = 0
+
+    found = fj.to_statistics(fj.collect(refill(), TOY, MIX))
+    expected = fj.to_statistics(fj.collect([images], TOY, MIX))
+    np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-6)
+
+
 def test_known_image_sizes_compile_nothing():
     step, stats = fj.make_sharded_update(MIX), fj.empty(TOY)
     for images in (noise(16), noise(16, size=12)):

@@ -171,6 +171,11 @@ def round_up_to_multiple(n: int, multiple: int) -> int:
     return -(-n // multiple) * multiple
 
 
+def copy_host_array(array: Any) -> Any:
+    """Return a copy of a NumPy array, whose memory a device may use until long after a call has returned."""
+    return array.copy() if isinstance(array, np.ndarray) else array
+
+
 def pad_batch(batch: Any, rows: int) -> Any:
     """Append zeros to a batch until it has `rows` rows; an array on devices stays there."""
     missing = rows - batch.shape[0]

@@ -6,7 +6,7 @@ and splits are the same here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
@@ -111,7 +111,7 @@ def _extract_features(network: ImageFeatures, imgs: Any, batch_size: int, resize
     batch_features = []
     with torch.inference_mode():
         for batch in _iter_batches(imgs, batch_size):
-            images = torch.stack([torch.as_tensor(image).float() for image in batch]).to(network.device)
+            images = torch.stack(batch).to(network.device)
             if not resize and tuple(images.shape[2:]) != (INPUT_SIZE, INPUT_SIZE):
                 raise RequestError(
                     f"images have size {tuple(images.shape[2:])}; with resize=False expected ({INPUT_SIZE}, {INPUT_SIZE}). "
@@ -123,8 +123,22 @@ def _extract_features(network: ImageFeatures, imgs: Any, batch_size: int, resize
     return np.concatenate(batch_features)
 
 
-def _iter_batches(imgs: Any, size: int) -> Iterator[list[Any]]:
-    images = (imgs[i] for i in range(len(imgs)))
-    unlabelled = (image[0] if isinstance(image, Sequence) else image for image in images)
-    while batch := list(islice(unlabelled, size)):
+def _iter_batches(imgs: Any, size: int) -> Iterator[list[torch.Tensor]]:
+    images = (_to_tensor(imgs[i]) for i in range(len(imgs)))
+    while batch := list(islice(images, size)):
         yield batch
+
+
+def _to_tensor(item: Any) -> torch.Tensor:
+    """Return a float32 copy of the image of an item, since a dataset may reuse its memory.
+
+    Raises:
+        RequestError: the item is something else than an image, or an image with labels.
+    """
+    image, *labels = item if isinstance(item, (tuple, list)) else (item,)
+    if any(getattr(label, "ndim", 0) >= 3 for label in labels):
+        raise RequestError(
+            f"an item of the dataset is a {type(item).__name__} of several images; expected one image, or (image, label). "
+            "Pass the images of a batch one by one"
+        )
+    return torch.as_tensor(image).to(torch.float32, copy=True)

@@ -49,7 +49,7 @@ def get_fid_network(weights: str | Path | None = None) -> Callable[[Any], Any]:
     """
     import jax
 
-    from frechet.backends.jax import make_shardings
+    from frechet.backends.jax import copy_host_array, make_shardings
     from frechet.features.jax_network import load_jax_network
 
     apply, params = load_jax_network(weights=weights, value_range=(-1.0, 1.0))
@@ -64,7 +64,7 @@ def get_fid_network(weights: str | Path | None = None) -> Callable[[Any], Any]:
 
     def activations(images: Any) -> Any:
         _validate_images(images, jax.local_device_count())
-        return compiled(params, jax.device_put(images, sharded if images.ndim == 5 else replicated))
+        return compiled(params, jax.device_put(copy_host_array(images), sharded if images.ndim == 5 else replicated))
 
     return activations
 

@@ -17,6 +17,7 @@ from frechet.execution.settings import Settings
 from frechet.features.extractor import LoadedExtractor
 from frechet.features.registry import find_extractor
 from frechet.features.spec import get_qualified_name
+from frechet.images.sources.memory import copy_item
 from frechet.metrics import METRICS
 from frechet.preprocessing.value_range import is_out_of_range, make_range_error, validate_value_range
 from frechet.results import Score
@@ -84,7 +85,7 @@ def perceptual_path_length(
     distance_fn = distance or _FeatureDistance(settings.load(progress), value_range)
     found = []
     for start, stop, ends in _iter_latent_pairs(settings, num_samples, latent_size, interpolation, epsilon):
-        images = [generator(latents) for latents in ends]
+        images = [copy_item(generator(latents)) for latents in ends]  # the generator may reuse its memory
         found.append(_validate_distances(distance_fn(*images), stop - start))
         if progress:
             progress("pairs of images", stop, num_samples)

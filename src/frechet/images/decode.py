@@ -5,12 +5,14 @@ One intended difference: 16-bit grey is scaled to 8 bits, whereas other tools cl
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from frechet.errors import GeneratorError, ImageDecodeError, UnreachableError
+from frechet.errors import ArchiveError, FrechetError, ImageDecodeError, RunError
 from frechet.images.image import ImageLike, ImageRef
 from frechet.images.pixels import find_pixel_error
 
@@ -38,6 +40,8 @@ def decode(image_ref: ImageRef) -> DecodedImage:
 
     Raises:
         ImageDecodeError: the image cannot be decoded; the message starts with its label.
+        RunError: the machine refused to read it or ran out of a resource, which says nothing about the image.
+        FrechetError: whatever else the source raises about more than this image.
     """
     try:
         pixels = image_ref.load()
@@ -46,9 +50,14 @@ def decode(image_ref: ImageRef) -> DecodedImage:
         is_multi_frame = _is_multi_frame(pixels)
         rgb, note = _image_to_rgb(pixels)
         return DecodedImage(rgb, FIRST_FRAME_ONLY if is_multi_frame else note, pixels.format)
-    except (UnreachableError, GeneratorError):  # not the image's fault
-        raise
     except Exception as error:  # decoders of damaged data fail in many ways: OSError, struct.error, zlib.error ...
+        if isinstance(error, FrechetError) and not isinstance(error, (ImageDecodeError, ArchiveError)):
+            raise
+        if fault := next(filter(_is_fault_of_machine, _iter_causes(error)), None):
+            raise RunError(
+                f"{image_ref.label} could not be read: {_describe_error(fault)}. This is a fault of the machine or its limits, "
+                "not of the image, which is therefore not skipped; correct it, and run again"
+            ) from error
         raise ImageDecodeError(f"{image_ref.label}: {_describe_error(error)}") from error
 
 
@@ -88,6 +97,23 @@ def _array_to_rgb(array: np.ndarray) -> tuple[np.ndarray, str | None]:
     if array.shape[2] == 1:
         return np.repeat(array, 3, axis=2), None
     return array[:, :, :3], ALPHA_DROPPED if array.shape[2] == 4 else None
+
+
+_ERRNOS_OF_IMAGES = (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL)
+
+
+def _is_fault_of_machine(error: BaseException) -> bool:
+    """Return whether an error is about memory, open files, permissions or devices rather than about an image."""
+    if isinstance(error, OSError):
+        return error.errno not in _ERRNOS_OF_IMAGES or "out of memory" in str(error)  # the latter is Pillow's
+    return isinstance(error, MemoryError)
+
+
+def _iter_causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, and those that it was raised from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _describe_error(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -48,8 +49,12 @@ def open_image_file(path: Path) -> Image.Image:
     Raises:
         ImageDecodeError: it is not a regular file, is too large, or its format is not supported.
     """
-    if not path.is_file():
-        raise ImageDecodeError("is not a regular file" if path.exists() else "is missing, or is a broken link")
+    try:
+        mode = path.stat().st_mode  # is_file() takes a file that must not be read for one that is missing
+    except FileNotFoundError:
+        raise ImageDecodeError("is missing, or is a broken link") from None
+    if not stat.S_ISREG(mode):
+        raise ImageDecodeError("is not a regular file")
     with open(path, "rb") as file:
         return open_image(file)
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from frechet.errors import GeneratorError
 from frechet.images.image import ImageLike, ImageSource
-from frechet.images.sources.memory import item_to_image
+from frechet.images.sources.memory import copy_item, item_to_image
 
 _BATCH_SIZE = 64  # images that are requested in one call
 
@@ -68,10 +68,7 @@ class GeneratorSource(ImageSource):
             raise GeneratorError(
                 f"the function that generates images returned {given} when called with {count}; expected {count} images"
             )
-        if isinstance(images, np.ndarray):
-            images = images.copy()  # the function may reuse the memory
-        elif hasattr(images, "detach"):
-            images = images.detach().clone()
+        images = copy_item(images)  # the function may reuse the memory
         self.pending.update(zip(range(self.num_generated, self.num_generated + count), images, strict=True))
         self.num_generated += count
 

@@ -16,6 +16,8 @@ from frechet.images.image import ImageDataset, ImageLike, ImageSource
 from frechet.images.pixels import find_pixel_error
 from frechet.images.sources.files import open_image
 
+_IMAGE_KEYS = ("image", "img", "images", "pixel_values")  # of items that are dicts, in the order of preference
+
 
 class MemorySource(ImageSource):
     """Images of a collection with a length and an index, such as a list, an array or a dataset."""
@@ -23,6 +25,7 @@ class MemorySource(ImageSource):
     def __init__(self, objects: ImageDataset) -> None:
         super().__init__("images in memory")
         self.objects = objects
+        self.holds_items = isinstance(objects, (list, tuple, np.ndarray))  # others may reuse the memory of an item
         self.lock = Lock()  # neither a user's dataset nor a lazy PIL image need be safe for several threads
 
     def __len__(self) -> int:
@@ -30,7 +33,8 @@ class MemorySource(ImageSource):
 
     def load(self, source_index: int) -> ImageLike:
         with self.lock:
-            pixels = item_to_image(self.objects[source_index])
+            item = self.objects[source_index]
+            pixels = item_to_image(item if self.holds_items else copy_item(item))
             if isinstance(pixels, Image.Image):
                 pixels.load()
             return pixels
@@ -80,7 +84,7 @@ class DataLoaderSource(ImageSource):
                 raise ArchiveError(
                     f"the DataLoader ended before image {source_index}, although its length is {self.count}"
                 )
-            yield partial(item_to_image, image)
+            yield partial(item_to_image, copy_item(image))  # it is decoded later, and the loader may reuse the memory
 
     def _iter_items(self) -> Iterator[Any]:
         size = self.loader.batch_size
@@ -103,7 +107,7 @@ def open_objects(images: Any) -> ImageSource:
         images: an iterable of images: PIL images, uint8 arrays (h, w), (h, w, 1), (h, w, 3) or (h, w, 4), or uint8
             PyTorch tensors (c, h, w). Each may be the first element of a tuple, or in a dict under `image` or as its only
             image (a torch.utils.data.Dataset, a datasets.Dataset). Also a DataLoader of such items, or an array
-            (n, h, w, c). An iterable without length and index is read into memory first.
+            (n, h, w, c). An iterable without length and index is read into memory first; it may reuse its memory.
 
     Raises:
         SourceError: it is something else, or is empty.
@@ -118,7 +122,14 @@ def item_to_image(item: Any) -> ImageLike:
 
     Raises:
         ImageDecodeError: there is none, or it is not clear which element is the image.
+        SourceError: there is more than one.
     """
+    if (count := _count_images(item)) > 1:
+        raise SourceError(
+            f"an item of the images is a {type(item).__name__} of {count} images; expected one image per item. Pass the images "
+            "of a batch one by one: [image for batch in batches for image in batch]; of pairs, pass the images to score: "
+            "[pair[0] for pair in pairs]"
+        )
     image = _select_image(item)
     if isinstance(image, dict) and isinstance(image.get("bytes"), bytes):  # a datasets.Image that is not decoded
         return open_image(BytesIO(image["bytes"]))
@@ -130,10 +141,54 @@ def item_to_image(item: Any) -> ImageLike:
     return image
 
 
+def copy_item(item: Any) -> Any:
+    """Return an item whose images do not change if the program that made them uses their memory again."""
+    if isinstance(item, (tuple, list)):
+        values = map(copy_item, item)
+        return list(values) if isinstance(item, list) else tuple(values)
+    if isinstance(item, dict):
+        return {key: copy_item(value) for key, value in item.items()}
+    if isinstance(item, Image.Image):
+        return _copy_pil_image(item)
+    if isinstance(item, np.ndarray):
+        return item.copy()
+    return item.detach().clone() if hasattr(item, "detach") else item
+
+
+def _copy_pil_image(image: Image.Image) -> Image.Image:
+    try:
+        copied: Any = image.copy()
+    except Exception:  # it is damaged, which is reported when it is decoded
+        return image
+    copied.format, copied.is_animated = image.format, getattr(image, "is_animated", False)  # copy() forgets both
+    return copied
+
+
 def _split_batch(batch: Any, expected: int) -> Any:
     """Return the images of a batch: a list of items, as a `collate_fn` may leave them, or one array (with labels)."""
-    is_list_of_items = isinstance(batch, (tuple, list)) and len(batch) == expected and all(map(_is_single_item, batch))
-    return batch if is_list_of_items else _select_image(batch)
+    if not isinstance(batch, (tuple, list)):
+        return _select_image(batch)
+    counts = [_count_images(value) for value in batch]
+    if len(batch) == expected and max(counts, default=0) <= 1 and all(map(_is_single_item, batch)):
+        return batch
+    if sum(map(bool, counts)) > 1:
+        raise SourceError(
+            f"a batch of the DataLoader has {sum(map(bool, counts))} elements with images; expected one, with labels after "
+            "it. Pass a DataLoader whose dataset or collate_fn returns only the images to score"
+        )
+    return _select_image(batch)
+
+
+def _count_images(item: Any) -> int:
+    """Return the number of images in an item, however deep in tuples and lists; an array of several counts as one."""
+    if isinstance(item, (tuple, list)):
+        return sum(map(_count_images, item))
+    if isinstance(item, dict):
+        counts = {name: _count_images(value) for name, value in item.items()}
+        named = [counts[name] for name in _IMAGE_KEYS if counts.get(name)]
+        return 1 if "bytes" in item else max(named[:1] or counts.values(), default=0)
+    is_uint8 = str(getattr(item, "dtype", "")) in ("uint8", "torch.uint8")
+    return int(isinstance(item, Image.Image) or (is_uint8 and item.ndim > 1))
 
 
 def _is_single_item(value: Any) -> bool:
@@ -150,7 +205,7 @@ def _select_image(item: Any) -> Any:
     if not isinstance(item, dict) or "bytes" in item:
         return item
     found = [name for name, value in item.items() if _looks_like_images(value)]
-    preferred = [name for name in ("image", "img", "images", "pixel_values") if name in found]
+    preferred = [name for name in _IMAGE_KEYS if name in found]
     if len(found) != 1 and not preferred:
         raise ImageDecodeError(
             f"is a dict of {', '.join(map(repr, item)) or 'nothing'}; expected an image under 'image'"
@@ -169,15 +224,10 @@ def _open_collection(images: Any) -> MemorySource:
         raise SourceError(
             f"got {type(images).__name__}; expected a path, or an iterable of PIL images or uint8 arrays (h, w, 3)"
         )
-    objects: Any = images if indexable else [_copy_array(image) for image in images]
+    objects: Any = images if indexable else [copy_item(image) for image in images]
     if not len(objects):
         raise SourceError("got an empty collection of images")
     is_pixels = isinstance(images, np.ndarray) and images.dtype != object
     if is_pixels and (error := find_pixel_error(images.dtype, images.shape, "nhwc")):
         raise SourceError(f"the array of images {error}")
     return MemorySource(objects)
-
-
-def _copy_array(image: Any) -> Any:
-    """Return the image, or a copy if it is an array, whose memory an iterator may reuse."""
-    return image.copy() if isinstance(image, np.ndarray) else image
