@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import io
 import json
+import pickle
 import threading
 import urllib.request
 
@@ -394,3 +395,60 @@ def test_the_command_line_reads_a_url(server, tmp_path):
         assert part in err
     code, _, err = run("score", tmp_path / "a.npz", server.url("a.pkl"))
     assert code == 2
+
+
+@pytest.mark.parametrize(
+    ("address", "path"),
+    [
+        ("hf://me/model/stats/ref.npz", "/me/model/resolve/main/stats/ref.npz"),
+        ("hf://datasets/me/data@v1.0/ref.npz", "/datasets/me/data/resolve/v1.0/ref.npz"),
+        ("hf://datasets/me/data@refs/pr/3/ref.npz", "/datasets/me/data/resolve/refs%2Fpr%2F3/ref.npz"),
+        ("{hub}/me/model/blob/main/ref.npz", "/me/model/resolve/main/ref.npz"),
+        ("{hub}/datasets/me/data/blob/main/blob/ref.npz", "/datasets/me/data/resolve/main/blob/ref.npz"),
+        ("{hub}/gpt2/raw/main/ref.npz", "/gpt2/resolve/main/ref.npz"),
+        ("{hub}/me/model/resolve/main/ref.npz", "/me/model/resolve/main/ref.npz"),
+    ],
+)
+def test_addresses_and_pages_of_the_hub_are_resolved(server, monkeypatch, address, path):
+    hub = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setenv("HF_ENDPOINT", hub)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    url = address.format(hub=hub)
+    statistics = read(url)
+    assert {requested for requested, _ in server.requests} == {path}
+    assert (statistics.label, statistics.url) == (url, url)
+    assert all(headers["Authorization"] is None for _, headers in server.requests)
+
+
+def test_the_hubs_token_is_sent_to_the_hub_alone(server, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    read(server.url())
+    assert server.requests[-1][1]["Authorization"] is None
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    other = Server()
+    server.moved = other.url()
+    assert "secret" not in repr(read("hf://me/model/ref.npz"))
+    other.stop()
+    assert server.requests[-1][1]["Authorization"] == "Bearer secret"
+    assert other.requests[-1][1]["Authorization"] is None
+
+
+def test_pages_of_github_are_resolved():
+    page = "https://github.com/me/project/blob/main/fid_stats/ref.npz"
+    assert parse_statistics_url(page).url == "https://github.com/me/project/raw/main/fid_stats/ref.npz"
+    with pytest.raises(RequestError, match="hf://OWNER/NAME/PATH"):
+        parse_statistics_url("hf://ref.npz")
+
+
+def test_a_url_selects_one_of_several_statistics(server):
+    stored = {"mu": np.zeros(2), "sigma": np.eye(2)}
+    server.content = pickle.dumps({"a.npz": stored, "b.npz": {"mu": np.ones(2), "sigma": np.eye(2)}})
+    url = server.url("bundle.pkl")
+    statistics = read(f"{url}#b&sha256={sha256(server.content)}")
+    np.testing.assert_array_equal(statistics.mean, np.ones(2))
+    assert statistics.label == f"{url}#b"
+    np.testing.assert_array_equal(read(f"{url}#a.npz").mean, np.zeros(2))
+    for address, part in ((url, "several statistics; it has a.npz"), (f"{url}#c", "expected one of a, b")):
+        with pytest.raises(RequestError, match=part):
+            read(address)
+    assert server.count_downloads() == 1

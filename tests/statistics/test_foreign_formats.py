@@ -8,7 +8,7 @@ import pytest
 from toy import PIXELS, TOY, first_six_values
 
 import frechet
-from frechet.errors import StatisticsError
+from frechet.errors import RequestError, StatisticsError
 from frechet.execution.settings import Settings
 from frechet.statistics import foreign_formats
 from frechet.statistics.foreign_formats import SPATIAL_DIMS, is_statistics_file
@@ -115,6 +115,109 @@ def test_torch_fidelity_cache(tmp_path, x):
     torch.save(torch.from_numpy(x), tmp_path / "features.pt")
     assert_read(tmp_path / "stat.pt", x)
     assert_read(tmp_path / "features.pt", x, n=300)
+
+
+def test_dgm_eval_representations_are_read_without_their_pickled_settings(tmp_path, x):
+    bomb = np.array([{"batch_size": Bomb(tmp_path / "owned")}])
+    np.savez(tmp_path / "reps_a_dinov2_nimage-300_train.npz", model="dinov2", reps=x.astype(np.float64), hparams=bomb)
+    assert_read(tmp_path / "reps_a_dinov2_nimage-300_train.npz", x, n=300)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_studiogan_features(tmp_path, x):
+    np.savez(tmp_path / "a_feats.npz", real_feats=x, real_probs=x[:, :3], real_labels=np.zeros(300, int))
+    assert_read(tmp_path / "a_feats.npz", x, n=300)
+
+
+def stylegan(x, **changes):
+    """The attributes of StyleGAN's FeatureStats, which it pickles as a dict."""
+    x64 = x.astype(np.float64)
+    content = {
+        "capture_all": False,
+        "capture_mean_cov": True,
+        "max_items": len(x),
+        "num_items": len(x),
+        "num_features": x.shape[1],
+        "all_features": [],
+        "raw_mean": x64.sum(axis=0),
+        "raw_cov": x64.T @ x64,
+    }
+    return pickle.dumps(content | changes)
+
+
+def test_stylegan_sums_become_mean_and_covariance(tmp_path, x):
+    (tmp_path / "a.pkl").write_bytes(stylegan(x + np.float32(3)))
+    assert_read(tmp_path / "a.pkl", x + np.float32(3), n=300)
+
+
+def test_stylegan_features_are_used_where_the_sums_are_zeros(tmp_path, x):
+    zeros = {"capture_mean_cov": False, "raw_mean": np.zeros(64), "raw_cov": np.zeros((64, 64))}
+    (tmp_path / "a.pkl").write_bytes(stylegan(x, capture_all=True, all_features=[x[:200], x[200:]], **zeros))
+    assert_read(tmp_path / "a.pkl", x, n=300)
+    (tmp_path / "b.pkl").write_bytes(stylegan(x, **zeros))
+    (tmp_path / "c.pkl").write_bytes(stylegan(x[:1]))
+    for name, problem in (("b.pkl", "capture_mean_cov"), ("c.pkl", "at least two")):
+        with pytest.raises(StatisticsError, match=problem):
+            read_statistics(tmp_path / name)
+
+
+@pytest.fixture
+def bundle(tmp_path, x):
+    """A bundle of FD-Loss: two statistics of the same dimension, and one of another."""
+    content = {}
+    for name, features in (("inception", x), ("jit_in256_stats", x + 1), ("siglip", x[:, :9])):
+        mu, sigma = moments(features)
+        content[f"{name}.npz"] = {"mu": mu, "sigma": sigma, "avg_mu": mu + 5, "avg_sigma": 2 * sigma}
+    (tmp_path / "bundle.pkl").write_bytes(pickle.dumps(content))
+    return tmp_path / "bundle.pkl"
+
+
+def test_an_entry_of_a_bundle_is_selected_by_name_or_by_its_dimension(bundle, x):
+    for name in ("jit_in256_stats", "jit_in256_stats.npz"):
+        assert_read(bundle.with_name(f"bundle.pkl#{name}"), x + 1)
+    assert read_statistics(f"{bundle}#inception").label == f"{bundle}#inception"
+    assert read_statistics(f"{bundle}#inception").path == bundle
+    assert_read(bundle, x[:, :9], dims=9)
+
+
+@pytest.mark.parametrize(
+    ("entry", "dims", "parts"),
+    [
+        ("", None, ("several statistics", "inception", "jit_in256_stats", "siglip", "bundle.pkl#NAME")),
+        ("", 64, ("several statistics of 64 dimensions", "bundle.pkl#NAME")),
+        ("", 7, ("no statistics of 7 dimensions", "siglip.npz (9)")),
+        ("#jit_in26_stats", None, ("did you mean jit_in256_stats?", "siglip")),
+    ],
+)
+def test_an_ambiguous_or_unknown_entry_is_rejected_with_the_candidates(bundle, entry, dims, parts):
+    with pytest.raises(RequestError) as caught:
+        read_statistics(f"{bundle}{entry}", dims)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_entries_of_other_files_are_selected_by_name(tmp_path, x):
+    mu, sigma = moments(x)
+    small = {"mu": np.zeros(7), "sigma": np.eye(7)}
+    (tmp_path / "ref.pkl").write_bytes(
+        pickle.dumps({"num_images": 300, "fid": {"mu": mu, "sigma": sigma}, "fd_dinov2": small})
+    )
+    assert read_statistics(tmp_path / "ref.pkl#fd_dinov2").dims == 7
+    np.savez(
+        tmp_path / "adm.npz", mu=mu, sigma=sigma, mu_s=np.zeros(7), sigma_s=np.eye(7), mu_clip=mu + 1, sigma_clip=sigma
+    )
+    assert read_statistics(tmp_path / "adm.npz#mu_s").dims == 7
+    np.testing.assert_array_equal(read_statistics(tmp_path / "adm.npz#mu_clip").mean, mu + 1)
+    assert_read(tmp_path / "adm.npz", x, dims=64)  # not mu_clip, which has as many dimensions
+
+
+def test_a_file_whose_name_contains_the_sign_of_an_entry_is_read(tmp_path, x):
+    mu, sigma = moments(x)
+    np.savez(tmp_path / "a.npz#b.npz", mu=mu, sigma=sigma)
+    assert_read(tmp_path / "a.npz#b.npz", x)
+    frechet.read_statistics(tmp_path / "a.npz#b.npz").save(tmp_path / "own.npz")
+    with pytest.raises(StatisticsError, match="leave #b out"):
+        read_statistics(tmp_path / "own.npz#b")
 
 
 class Bomb:

@@ -15,10 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from frechet._internal.download import DEFAULT_TIMEOUT, ProgressCallback, compute_sha256, download, open_url
+from frechet._internal.hub_urls import hub_authorization, resolve_file_url
 from frechet._internal.remote_files import TOO_MANY_REQUESTS, is_url, redact_url, status_hint
 from frechet.errors import FrechetError, RequestError, StatisticsError, WeightsError
 from frechet.statistics.feature_statistics import FeatureStatistics
-from frechet.statistics.foreign_formats import STATISTICS_SUFFIXES
+from frechet.statistics.foreign_formats import STATISTICS_SUFFIXES, join_entry
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,13 @@ class StatisticsUrl:
         url: URL to request, without user, password and fragment.
         authorization: value of the Authorization header for the user and password in the URL, or None.
         sha256: hex digest given in the fragment, in lower case, or None.
+        entry: name given in the fragment of one of several statistics in the file, or None.
     """
 
     url: str
     authorization: str | None
     sha256: str | None
+    entry: str | None = None
 
     @property
     def name(self) -> str:
@@ -49,13 +52,14 @@ class StatisticsUrl:
 
 
 def is_statistics_url(source: object) -> bool:
-    """Return whether `source` is an http(s) URL with the suffix of a statistics file; other URLs locate images."""
+    """Return whether `source` is an http(s) or hf:// URL with the suffix of a statistics file; others locate images."""
     if not is_url(source):
         return False
     assert isinstance(source, str)
     path = re.sub(r"[?#].*", "", source, flags=re.DOTALL)
     return (
-        source.lower().startswith(("http://", "https://")) and PurePosixPath(path).suffix.lower() in STATISTICS_SUFFIXES
+        source.lower().startswith(("http://", "https://", "hf://"))
+        and PurePosixPath(path).suffix.lower() in STATISTICS_SUFFIXES
     )
 
 
@@ -68,8 +72,8 @@ def read_remote_statistics(
     """Download the statistics file at a URL, unless it is cached, and read it.
 
     Args:
-        url: http(s)://[user:password@]...{.npz, .pkl, .pt}[#sha256=HEX].
-        read: function that reads a local statistics file.
+        url: see `parse_statistics_url`.
+        read: function that reads a local statistics file, or FILE#NAME.
         progress: called with (file name, bytes downloaded, total bytes).
         timeout: seconds without receiving a byte before a connection is abandoned.
 
@@ -81,13 +85,15 @@ def read_remote_statistics(
         RequestError: the URL has another form.
         StatisticsError: the download failed, its sha256 differs, or the file is not a statistics file.
     """
-    parsed_url, label = parse_statistics_url(url), redact_url(url)
-    path, notes = _fetch_cached(parsed_url, progress, timeout)
+    parsed_url = parse_statistics_url(url)
+    label = redact_url(url) + (f"#{parsed_url.entry}" if parsed_url.entry else "")
+    path, notes = fetch_statistics(parsed_url, progress, timeout)
     try:
-        statistics = read(path)
+        statistics = read(join_entry(path, parsed_url.entry))
     except FrechetError as error:
-        path.unlink(missing_ok=True)  # it may have been truncated: the next run downloads it again
-        raise type(error)(str(error).replace(str(path), label)) from error
+        if type(error) is not RequestError:  # which a sound file without this entry causes
+            path.unlink(missing_ok=True)  # it may have been truncated: the next run downloads it again
+        raise type(error)(str(error).replace(str(path), redact_url(url))) from error
     return replace(
         statistics, label=label, path=path, url=url, sha256=compute_sha256(path), notes=(*statistics.notes, *notes)
     )
@@ -97,7 +103,8 @@ def parse_statistics_url(url: str) -> StatisticsUrl:
     """Split the URL of a statistics file into its parts.
 
     Args:
-        url: http(s)://[user:password@]...{.npz, .pkl, .pt}[#sha256=HEX].
+        url: http(s)://[user:password@]...{.npz, .pkl, .pt}[#[NAME&][sha256=HEX]], or hf://...; NAME is one of several
+            statistics in the file. Pages of the Hub and of GitHub that show a file stand for the file.
 
     Returns:
         The parts, with the path percent-encoded.
@@ -109,27 +116,31 @@ def parse_statistics_url(url: str) -> StatisticsUrl:
     import urllib.parse
 
     label = redact_url(url)
-    parts = urllib.parse.urlsplit(url)
+    parts = urllib.parse.urlsplit(resolve_file_url(url))
     if parts.scheme.lower() not in ("http", "https"):
         raise RequestError(
-            f"{label}: statistics cannot be read from {parts.scheme}://; expected https:// or http://. Download the "
-            "file, and pass its path."
+            f"{label}: statistics cannot be read from {parts.scheme}://; expected https://, http:// or "
+            "hf://OWNER/NAME/PATH. Download the file, and pass its path."
         )
     suffix = PurePosixPath(parts.path).suffix.lower()
     if suffix not in STATISTICS_SUFFIXES:
         raise RequestError(
             f"{label} is a file of type {suffix or '(none)'}; expected statistics ({', '.join(STATISTICS_SUFFIXES)})."
         )
-    sha256 = re.fullmatch(r"(?:sha256=([0-9a-fA-F]{64}))?", parts.fragment)
-    if not sha256:
+    fragment = re.fullmatch(r"([^=&]*?)&?(?:sha256=([0-9a-fA-F]{64}))?", parts.fragment)
+    if not fragment:
         raise RequestError(
-            f"{label} has the fragment #{parts.fragment}; expected #sha256= and 64 hexadecimal digits, or no fragment."
+            f"{label} has the fragment #{parts.fragment}; expected #sha256= and 64 hexadecimal digits, #NAME for one of "
+            "several statistics in the file, #NAME&sha256=..., or no fragment."
         )
+    entry, sha256 = urllib.parse.unquote(fragment[1]), fragment[2]
     user, _, host = parts.netloc.rpartition("@")
     authorization = "Basic " + base64.b64encode(urllib.parse.unquote(user).encode()).decode() if user else None
     path = urllib.parse.quote(parts.path, safe="/%:@!$&'()*+,;=~")
     clean = parts._replace(netloc=host, path=path, fragment="").geturl()
-    return StatisticsUrl(clean, authorization, sha256[1].lower() if sha256[1] else None)
+    return StatisticsUrl(
+        clean, authorization or hub_authorization(clean), sha256.lower() if sha256 else None, entry or None
+    )
 
 
 def statistics_cache_dir() -> Path:
@@ -139,10 +150,14 @@ def statistics_cache_dir() -> Path:
     return Path(platformdirs.user_cache_dir("frechet"), "statistics")
 
 
-def _fetch_cached(
-    parsed_url: StatisticsUrl, progress: ProgressCallback | None, timeout: float
+def fetch_statistics(
+    parsed_url: StatisticsUrl, progress: ProgressCallback | None = None, timeout: float = DEFAULT_TIMEOUT
 ) -> tuple[Path, list[str]]:
     """Download the file unless the cache has the current version.
+
+    Args:
+        parsed_url: what to download.
+        progress, timeout: see `read_remote_statistics`.
 
     Returns:
         Path of the cached file, and notes for the user.

@@ -57,7 +57,7 @@ from typing import Any
 import numpy as np
 
 from frechet._internal.atomic_write import atomic_write
-from frechet.errors import StatisticsError, UnsafeFileError
+from frechet.errors import RequestError, StatisticsError, UnsafeFileError
 from frechet.features.spec import FeatureSpec
 from frechet.statistics.array_checks import (
     compute_array_sha256,
@@ -70,7 +70,7 @@ from frechet.statistics.array_checks import (
     verify_checksums,
 )
 from frechet.statistics.feature_statistics import FeatureStatistics
-from frechet.statistics.foreign_formats import open_npz_safely, read_feature_array, read_foreign_arrays
+from frechet.statistics.foreign_formats import open_npz_safely, read_feature_array, read_foreign_arrays, split_entry
 from frechet.statistics.group_moments import GroupMoments
 from frechet.version import __version__
 
@@ -122,7 +122,7 @@ def read_statistics(path: str | Path, dims: int | None = None, *, keep_all: bool
     """Read a statistics file of frechet or of another tool (see `frechet.statistics.foreign_formats`).
 
     Args:
-        path: the file.
+        path: the file, or FILE#NAME for one of several statistics in it.
         dims: number of feature dimensions, which selects the statistics in a file that contains several.
         keep_all: if the file contains features, keep all rows even if n ≥ 8 d.
 
@@ -133,15 +133,17 @@ def read_statistics(path: str | Path, dims: int | None = None, *, keep_all: bool
         StatisticsError: the file is damaged, incomplete, of a newer format or not a statistics file, contains NaN or
             infinity, sigma is not a covariance, or it contains Python objects, which are never unpickled.
     """
-    path = Path(path)
+    label = str(path)
+    path, entry = split_entry(path)
     with _translate_read_errors(path, "statistics"):
         if path.suffix.lower() == ".npz":
             with open_npz_safely(path) as archive:
                 if _METADATA_KEY in archive.files:
+                    _reject_entry(path, entry)
                     return _read_own_format(archive, path)
-        arrays = read_foreign_arrays(path, dims)
+        arrays = read_foreign_arrays(path, dims, entry)
         if "features" in arrays:
-            statistics = FeatureStatistics.from_features(arrays["features"], label=str(path), keep_all=keep_all)
+            statistics = FeatureStatistics.from_features(arrays["features"], label=label, keep_all=keep_all)
             return replace(statistics, path=path)
         mean, covariance = validate_moments(arrays, path)
         return FeatureStatistics(
@@ -149,7 +151,7 @@ def read_statistics(path: str | Path, dims: int | None = None, *, keep_all: bool
             covariance=covariance,
             n=arrays.get("n"),
             spec=FeatureSpec(),
-            label=str(path),
+            label=label,
             path=path,
             covariance_eps=_machine_epsilon(arrays["sigma"]),
         )
@@ -191,15 +193,22 @@ def read_features(
         return replace(statistics, path=path)
 
 
+def _reject_entry(path: Path, entry: str | None) -> None:
+    if entry is not None:
+        raise StatisticsError(
+            f"{path} has the statistics of one set of images, and no entry {entry!r}; leave #{entry} out."
+        )
+
+
 @contextmanager
 def _translate_read_errors(path: Path, content: str) -> Iterator[None]:
     """Raise StatisticsError for any failure to read: damage raises BadZipFile, zlib.error, KeyError and many others."""
     try:
         yield
-    except StatisticsError:
-        raise
     except UnsafeFileError as error:
         raise StatisticsError(f"{path}: {error}") from None
+    except RequestError:
+        raise
     except IsADirectoryError:
         raise StatisticsError(
             f"{path} is a folder; expected a statistics file. Create one with: frechet stats {path} FILE.npz"
