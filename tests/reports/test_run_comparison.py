@@ -294,6 +294,7 @@ def make_run_text(provenance="{}", **fields):
         (make_run_text(variance_components="[1, -1]"), r"fd.variance_components is \[1, -1\]; expected two finite"),
         (make_run_text(reference_groups="[1]"), r"fd.reference_groups is \[1\]; expected two or more"),
         (make_run_text(n_generated='"1"'), "fd.n_generated is '1'; expected a whole number"),
+        (make_run_text(n_generated="1" + 40 * "0"), "expected a whole number"),
         (make_run_text('{"reference": [1]}'), r"provenance.reference is \[1\]; expected an object"),
         (make_run_text('{"reference": {"moments": 1}}'), "provenance.reference.moments is 1; expected two"),
         (make_run_text('{"generated": {"n": [1]}}'), r"provenance.generated.n is \[1\]; expected a whole number"),

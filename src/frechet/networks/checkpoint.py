@@ -6,6 +6,7 @@ Both layouts are supported: the zip archive of torch >= 1.6, and the older seque
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -72,6 +73,8 @@ def _read_zip(file: BinaryIO) -> Any:
             raise UnsafeFileError(
                 "contains compressed members; expected a PyTorch file, whose members are stored uncompressed"
             )
+        if sum(member.file_size for member in archive.infolist()) > file.seek(0, os.SEEK_END):
+            raise UnsafeFileError("has members that overlap; the file is damaged")
         folder = pickles[0].removesuffix("data.pkl")
         storages: dict[str, StorageStub] = {}
         state = RestrictedUnpickler(io.BytesIO(archive.read(pickles[0])), storages).load()
@@ -101,8 +104,8 @@ def _read_legacy(file: BinaryIO) -> Any:
         (count,) = np.frombuffer(file.read(8), "<i8")
         if count != storage.count:
             raise UnsafeFileError(f"storage {key} has {count} values, expected {storage.count}; the file is damaged")
-        data = file.read(storage.count * storage.dtype.itemsize)
-        if len(data) != storage.count * storage.dtype.itemsize:
+        size = storage.count * storage.dtype.itemsize
+        if file.tell() + size > os.fstat(file.fileno()).st_size:
             raise UnsafeFileError("ends in the middle of a tensor; it is truncated. Download it again.")
-        storage.data = np.frombuffer(data, storage.dtype)
+        storage.data = np.frombuffer(file.read(size), storage.dtype)
     return resolve_stubs(state)

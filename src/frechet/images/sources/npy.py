@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
-from typing import BinaryIO
+from io import BytesIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from frechet.errors import ArchiveError, RequestError, SourceError, UnreachableE
 from frechet.images.pixels import find_pixel_error
 from frechet.images.sources.files import File, FileSource, get_file_size, open_zip
 
+_MAX_HEADER_BYTES = 10_000  # NumPy reads no longer header from files that it does not trust
 _IMAGES_KEY, _CLASSES_KEY = "arr_0", "arr_1"  # in an .npz file, as ADM's sample batches have them
 
 
@@ -47,16 +49,16 @@ class ArraySource(FileSource):
                 f"{_CLASSES_KEY}, or a folder or archive with one folder per class"
             )
         try:
-            with closing(self.file.open("rb")) as stream, np.load(stream, allow_pickle=False) as arrays:
-                classes: np.ndarray = arrays[_CLASSES_KEY]
+            with open_zip(self.file) as archive, archive.open(f"{_CLASSES_KEY}.npy") as member:
+                shape, _, dtype = read_npy_header(member)  # type: ignore[arg-type]
+                if shape == (len(self),) and dtype.kind in "iu":
+                    return np.frombuffer(member.read(len(self) * dtype.itemsize), dtype)
         except Exception as error:  # damage has many names
             raise RequestError(f"{self.label}: its class labels {_CLASSES_KEY} cannot be read ({error})") from error
-        if classes.shape != (len(self),) or classes.dtype.kind not in "iu":
-            raise RequestError(
-                f"{self.label}: its class labels {_CLASSES_KEY} have shape {classes.shape} and type {classes.dtype}; expected "
-                f"({len(self)},), one integer per image"
-            )
-        return classes
+        raise RequestError(
+            f"{self.label}: its class labels {_CLASSES_KEY} have shape {shape} and type {dtype}; expected ({len(self)},), one "
+            "integer per image"
+        )
 
 
 class NpyReader:
@@ -167,10 +169,27 @@ def _translate_read_errors(label: str, index: int) -> Iterator[None]:
         raise ArchiveError(f"{label} is damaged at image {index} ({error}); nothing after it can be read") from None
 
 
-def _read_header(stream: BinaryIO, label: str) -> tuple[int, ...]:
-    version = np.lib.format.read_magic(stream)
+def read_npy_header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Read the header of an .npy file without allocating what it declares.
+
+    Returns:
+        Shape, whether the array is in Fortran order, and dtype, as NumPy returns them; the stream is then at the data.
+
+    Raises:
+        ValueError: it is not the header of an .npy file.
+    """
+    start = stream.read(np.lib.format.MAGIC_LEN)
+    version = np.lib.format.read_magic(BytesIO(start))
+    length = stream.read(2 if version == (1, 0) else 4)
+    size = int.from_bytes(length, "little")
+    if size > _MAX_HEADER_BYTES:
+        raise ValueError(f"its header declares {size} bytes; expected at most {_MAX_HEADER_BYTES}")
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(stream)
+    return read(BytesIO(length + stream.read(size)))
+
+
+def _read_header(stream: BinaryIO, label: str) -> tuple[int, ...]:
+    shape, fortran, dtype = read_npy_header(stream)
     if dtype.hasobject:
         raise SourceError(
             f"{label} contains Python objects, which could run code when read; expected uint8 (n, h, w, 3)"

@@ -25,7 +25,8 @@ class ZipSource(FileSource):
     def __init__(self, file: File) -> None:
         super().__init__(file)
         self.archive = open_zip(file)
-        infos = [info for info in self.archive.infolist() if not info.is_dir() and not is_hidden(info.filename)]
+        named = [info for info in self.archive.infolist() if info.filename]  # zipfile cuts a name at its first NUL
+        infos = [info for info in named if not info.is_dir() and not is_hidden(info.filename)]
         names = sorted(info.filename for info in infos)
         self.members = sorted((info for info in infos if is_image(info.filename)), key=lambda info: info.filename)
         if not self.members:
