@@ -10,7 +10,7 @@ from toy import PIXELS, TOY, first_six_values
 import frechet
 from frechet.errors import RequestError, StatisticsError
 from frechet.execution.settings import Settings
-from frechet.statistics import foreign_formats
+from frechet.statistics import safe_npz
 from frechet.statistics.foreign_formats import SPATIAL_DIMS, is_statistics_file
 from frechet.statistics.npz_format import read_features, read_statistics
 
@@ -249,7 +249,7 @@ def test_a_decompression_bomb_is_rejected(tmp_path, monkeypatch):
     np.savez_compressed(tmp_path / "a.npz", mu=np.zeros(400), sigma=np.zeros((400, 400)))
     np.savez_compressed(tmp_path / "b.npz", features=np.zeros((2000, 100)))
     assert read_statistics(tmp_path / "a.npz").dims == 400
-    monkeypatch.setattr(foreign_formats, "_MAX_UNCHECKED_BYTES", 1 << 20)
+    monkeypatch.setattr(safe_npz, "_MAX_UNCHECKED_BYTES", 1 << 20)
     for read in (lambda: read_statistics(tmp_path / "a.npz"), lambda: read_features(tmp_path / "b.npz")):
         with pytest.raises(StatisticsError, match=r"would unpack to 1[26]"):
             read()

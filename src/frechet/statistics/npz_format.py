@@ -70,8 +70,9 @@ from frechet.statistics.array_checks import (
     verify_checksums,
 )
 from frechet.statistics.feature_statistics import FeatureStatistics
-from frechet.statistics.foreign_formats import open_npz_safely, read_feature_array, read_foreign_arrays, split_entry
+from frechet.statistics.foreign_formats import read_feature_array, read_foreign_arrays, split_entry
 from frechet.statistics.group_moments import GroupMoments
+from frechet.statistics.safe_npz import open_npz_safely
 from frechet.version import __version__
 
 FORMAT_VERSION = 2
