@@ -17,14 +17,15 @@ demo: .venv/demo
 
 # The linters and the fast tests: run it after every change.
 quick: lint
-	$(PYTEST) -m "not slow and not subprocess and not browser and not network"
+	$(PYTEST) -m "not slow and not subprocess and not browser and not network and not exhaustive"
 
 # All tests, with their coverage: run it before you submit.
 test: .venv/dev
-	$(PYTEST) --cov
+	$(PYTEST) --cov -m "not exhaustive"
 
-# The core of the tests on every Python, on the lowest allowed versions, and from the wheel.
+# The longest tests, then the core of the tests on every Python, on the lowest allowed versions, and from the wheel.
 matrix: .venv/dev
+	$(PYTEST) -m exhaustive
 	$(BIN)/python scripts/matrix.py
 
 # How many small changes of the code the tests find.

@@ -91,6 +91,7 @@ def test_kit_small_images(weights):
 
 
 @needs_kit
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("preprocessing", sorted(KIT_SMALL.keys() - {"tensorflow"}))
 def test_kit_small_images_with_other_preprocessing(weights, preprocessing):
     score = frechet.fid(KIT / "cifar_a", KIT / "cifar_b", preprocessing=preprocessing, weights=weights)
