@@ -28,7 +28,8 @@ from frechet._internal.cpu import process_cpu_count
 from frechet.distances.extrapolation import frechet_infinity
 from frechet.distances.frechet import frechet_terms
 from frechet.distances.gaussian import Gaussian
-from frechet.distances.interval import SIGNIFICANCE_LEVEL, Z_95
+from frechet.distances.interval import SIGNIFICANCE_LEVEL
+from frechet.distances.sampling_error import Z_95
 from frechet.metrics.frechet import compute_frechet_interval
 from frechet.statistics.feature_statistics import FeatureStatistics
 

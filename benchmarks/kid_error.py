@@ -23,8 +23,8 @@ import numpy as np
 from machine import describe_machine, write_result
 
 import frechet
-from frechet.distances.interval import Z_95
 from frechet.distances.kernel import kid
+from frechet.distances.sampling_error import Z_95
 from frechet.images.sources.registry import open_source
 
 N_PAIRS, N_FRESH_SAMPLES, N_BOOTSTRAP_SAMPLES, N_RESAMPLINGS = 20, 300, 8, 150

@@ -9,14 +9,9 @@ import scipy.special
 
 from frechet.distances.frechet import frechet_terms
 from frechet.distances.gaussian import Gaussian
-from frechet.distances.interval import (
-    IntervalInput,
-    _sampling_variance,
-    bias_shape,
-    confidence_interval,
-    explain_unavailable_interval,
-    remove_moments,
-)
+from frechet.distances.interval import bias_shape, confidence_interval, explain_unavailable_interval
+from frechet.distances.interval_input import IntervalInput, remove_moments
+from frechet.distances.sampling_error import _sampling_variance
 from frechet.distances.transport import influence_function, optimal_coupling
 from frechet.statistics.group_moments import GroupMoments, assign_groups
 from frechet.statistics.moments import RunningMoments
@@ -60,6 +55,7 @@ def interval_input(x, seed=0, units=None):
         n_units=None if units is None else len(set(units.tolist())),
         rows=x.astype(np.float32),
         units=units,
+        row_groups=assign_groups(np.arange(len(x)), seed) if units is None else None,
     )
 
 
@@ -407,3 +403,19 @@ def test_the_variance_of_clusters_is_that_of_the_totals_of_the_influence_functio
         2.262157 / 1.959964
     )  # ratio of the 97.5 % quantiles of 9 degrees of freedom and of the normal distribution
     assert _sampling_variance(sampled, q, coupling, psi[:20]) == pytest.approx(expected * student**2, rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("without_type_checks")
+def test_the_standard_error_of_pairs_is_not_too_small_for_images_of_different_contrast():
+    """The contrast is log-normal: the smallest of many variances is known poorly. From the fit alone, the ratio is 0.69."""
+    d, n, noise = 32, 320, 0.02
+    scales, found = np.geomspace(1, 10**-2.5, d), []
+    for seed in range(100):
+        random = np.random.default_rng(seed)
+        contrast = np.exp(0.7 * random.standard_normal((n, 1)) - 0.7**2)
+        x = contrast * scales * random.standard_normal((n, d))
+        p, q = interval_input(x, seed), interval_input(x + noise * random.standard_normal((n, d)), seed)
+        found.append(confidence_interval(p, q, paired=True))
+    ratio = np.mean([each.standard_error for each in found]) / np.std([each.corrected_value for each in found])
+    assert 0.9 < ratio < 1.5

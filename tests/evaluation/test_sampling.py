@@ -9,12 +9,13 @@ from helpers import make_image_folder, run
 from toy_extractor import compute_toy_features
 
 import frechet
-from frechet.distances.interval import IntervalInput, confidence_interval
+from frechet.distances.interval import confidence_interval
+from frechet.distances.interval_input import IntervalInput
 from frechet.errors import RequestError
 from frechet.metrics import fit_gaussian
 from frechet.reports.html import describe_score
 from frechet.reports.text import format_scores
-from frechet.statistics.group_moments import GroupMoments
+from frechet.statistics.group_moments import GroupMoments, assign_groups
 from frechet.statistics.row_sample import priorities
 
 N = 60
@@ -46,10 +47,19 @@ def expected_interval(folders, *, paired=False, units=None):
     for folder, given in zip(folders, (units, None), strict=True):
         rows = compute_toy_features(folder).astype(np.float32)
         statistics = frechet.Statistics.from_features(rows)
-        groups = GroupMoments.from_features(rows, np.arange(N) if given is None else given, seed=0)
+        each = np.arange(N) if given is None else given
+        groups = GroupMoments.from_features(rows, each, seed=0)
         n_units = None if given is None else len(set(given.tolist()))
         inputs.append(
-            IntervalInput(fit_gaussian(statistics), N, groups=groups, n_units=n_units, rows=rows, units=given)
+            IntervalInput(
+                fit_gaussian(statistics),
+                N,
+                groups=groups,
+                n_units=n_units,
+                rows=rows,
+                units=given,
+                row_groups=assign_groups(each, seed=0),
+            )
         )
     return confidence_interval(*inputs, paired=paired)
 

@@ -11,62 +11,19 @@ for independent images. As for every jackknife, it is a little too large rather 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-import numpy as np
-from jaxtyping import Float, Integer
-
 from frechet.distances.frechet import COARSE_TOLERANCE, frechet_terms
-from frechet.distances.gaussian import FLOAT64_EPS, Gaussian
+from frechet.distances.interval_input import NUM_DELETIONS, IntervalInput
 from frechet.distances.permutation_test import swap_test
-from frechet.distances.transport import Coupling, influence_function, optimal_coupling, squared_frechet_distance
-from frechet.statistics.group_moments import MIN_IMAGES_PER_DIM, GroupMoments
-from frechet.statistics.moments import RunningMoments
-from frechet.statistics.row_sample import MAX_SAMPLE_ROWS, priorities
+from frechet.distances.sampling_error import Z_95, sampling_error, sampling_error_of_pairs
+from frechet.distances.transport import optimal_coupling, squared_frechet_distance
+from frechet.statistics.group_moments import MIN_IMAGES_PER_DIM
 
-NUM_DELETIONS = 5  # parts of the images that the jackknife leaves out in turn; each consists of two groups
 MIN_UNITS = 50  # independent images, pairs or clusters; with fewer, a group may be empty
-NUM_INFLUENCE_GROUPS = 64  # groups of images for which ψ is averaged; its variance is then known to √(2/64)
 NUM_SERIES_TERMS = 30  # of the hypergeometric series of the bias; at γ = 1, it is then accurate to 1e-4
-Z_95 = 1.959963984540054  # 97.5 % quantile of the standard normal: half the width of a 95 % interval in standard errors
 SIGNIFICANCE_LEVEL = 0.05  # largest p-value (adjusted, where several are tested) that counts as a difference
 _ROUNDING = 1e-10  # of the total variance: a distance that is not larger cannot be distinguished from 0
-_FLOAT32_EPS = float(np.finfo(np.float32).eps)
-# 97.5 % quantiles of Student's distribution with 1 to 9 degrees of freedom
-_T_95 = (12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.262157)
-
-
-@dataclass(frozen=True)
-class IntervalInput:
-    """One of the two inputs of a comparison, and how it was sampled.
-
-    Attributes:
-        gaussian: Gaussian of the features, with its covariance as a matrix.
-        n: number of images, or None if unknown.
-        groups: moments of random groups of the images; None for a distribution that is fixed, without a sampling error.
-        n_units: effective number of sampling units (independent images, pairs or clusters); None if each image is one.
-        unit_skewness: n Σ m³ / (Σ m²)² for units of m images; 1 for units of equal size.
-        rows: (r, d) features of a sample of the images, or of all of them (r = n); needed if there are groups.
-        units: (r,) sampling unit of each row; None if each image is one.
-    """
-
-    gaussian: Gaussian
-    n: int | None = None
-    groups: GroupMoments | None = None
-    n_units: int | None = None
-    unit_skewness: float = 1.0
-    rows: Float[np.ndarray, "r d"] | None = None
-    units: Integer[np.ndarray, " r"] | None = None
-
-    @property
-    def has_all_rows(self) -> bool:
-        """Whether the features of every image are available."""
-        return self.rows is not None and len(self.rows) == self.n
-
-    def fix(self) -> IntervalInput:
-        """Return this input as a fixed distribution."""
-        return IntervalInput(self.gaussian)
 
 
 class Interval(NamedTuple):
@@ -163,20 +120,8 @@ def confidence_interval(
     coupling = optimal_coupling(p.gaussian, q.gaussian)
     plain_value = float(squared_frechet_distance(p.gaussian, q.gaussian, coupling))
     corrected_value = _jackknife_estimate(plain_value, p, q, on_step)
-    influence_values = _influence_values(p, q, coupling), _influence_values(q, p, coupling.swap())
-    if paired:
-        one, other = influence_values
-        assert one is not None
-        assert other is not None
-        assert p.n is not None
-        influence_values = None, one + other
-        variance_components = 0.0, _variance_of_mean(one + other, None, p.n)
-    else:
-        variance_components = (
-            _sampling_variance(p, q, coupling, influence_values[0]),
-            _sampling_variance(q, p, coupling.swap(), influence_values[1]),
-        )
-    error = sum(variance_components) ** 0.5
+    errors = (sampling_error_of_pairs if paired else sampling_error)(p, q, coupling)
+    error = sum(errors.variance_components) ** 0.5
     rounding = _ROUNDING * float(p.gaussian.trace + q.gaussian.trace)
     interval = Interval(
         corrected_value,
@@ -184,9 +129,7 @@ def confidence_interval(
         max(0.0, corrected_value - Z_95 * error - rounding),
         max(0.0, corrected_value) + Z_95 * error + _upper_end_correction(corrected_value, error),
         f"jackknife with {NUM_DELETIONS} groups",
-        variance_components,
-        generated_groups=_average_over_groups(p, influence_values[0]),
-        reference_groups=_average_over_groups(q, influence_values[1]),
+        **errors._asdict(),
     )
     if interval.low > 0:
         return interval
@@ -200,69 +143,6 @@ def _upper_end_correction(corrected_value: float, error: float) -> float:
     return (Z_95 * error) ** 2 / (4 * max(corrected_value, error)) if error else 0.0
 
 
-def _influence_values(p: IntervalInput, q: IntervalInput, coupling: Coupling) -> Float[np.ndarray, " r"] | None:
-    """Compute ψ of p's rows, or of a random sample if each image is a unit; return None if p is fixed."""
-    if p.groups is None or p.rows is None:
-        return None
-    rows = p.rows
-    if p.units is None and len(rows) > MAX_SAMPLE_ROWS:
-        rows = rows[np.sort(np.random.default_rng(0).permutation(len(rows))[:MAX_SAMPLE_ROWS])]
-    psi = influence_function(rows.astype(np.float64), p.gaussian, q.gaussian, coupling).total
-    return psi - psi.mean()
-
-
-def _sampling_variance(
-    p: IntervalInput, q: IntervalInput, coupling: Coupling, psi: Float[np.ndarray, " r"] | None
-) -> float:
-    """Compute the variance of the distance that is due to the sampling of p; 0 if p is fixed."""
-    if psi is None or p.n is None or p.groups is None:
-        return 0.0
-    if p.units is None or p.has_all_rows:
-        return _variance_of_mean(psi, p.units, p.n)
-    return _variance_over_groups(p, q.gaussian, coupling)
-
-
-def _variance_of_mean(psi: Float[np.ndarray, " r"], units: Integer[np.ndarray, " r"] | None, n: int) -> float:
-    """Compute the variance of the mean of ψ over n images, of which r rows are a random sample or all.
-
-    The values of one sampling unit are added before they are squared.
-    """
-    totals = psi if units is None else np.bincount(np.unique(units, return_inverse=True)[1], weights=psi)
-    return float(totals @ totals) * len(totals) / (len(totals) - 1) / (n * len(psi))
-
-
-def _variance_over_groups(p: IntervalInput, q: Gaussian, coupling: Coupling) -> float:
-    """Compute the variance of the mean of ψ from the means of the groups.
-
-    It is needed if the rows are a sample that holds only a part of some clusters. Because few groups determine it only
-    roughly, it is increased so that 1.96 standard errors are the quantile of Student's distribution.
-    """
-    assert p.groups is not None
-    assert p.gaussian.covariance is not None
-    a = np.eye(len(p.gaussian.mean)) - coupling.onto_q.T @ coupling.onto_q
-    center = float(np.vdot(a, p.gaussian.covariance))
-    totals = []
-    for group in np.flatnonzero(p.groups.n):
-        moments = p.groups.get(int(group))
-        shift = moments.mean - p.gaussian.mean
-        spread = float(np.vdot(a, moments.scatter)) / moments.n + shift @ a @ shift - center
-        totals.append(moments.n * (2 * shift @ (p.gaussian.mean - q.mean) + spread))
-    centered = np.array(totals) - p.groups.n[p.groups.n > 0] * (sum(totals) / p.groups.n.sum())
-    count = len(totals)
-    variance = float(centered @ centered) * count / (count - 1) / p.groups.n.sum() ** 2
-    return variance * (_T_95[count - 2] / Z_95) ** 2
-
-
-def _average_over_groups(p: IntervalInput, psi: Float[np.ndarray, " r"] | None) -> tuple[float, ...] | None:
-    """Average ψ over random groups of p's sampling units, which are the same for every comparison."""
-    if psi is None or p.n is None or len(psi) < 2 * NUM_INFLUENCE_GROUPS:
-        return None
-    units = np.arange(len(psi)) if p.units is None else p.units
-    groups = (priorities(units, seed=1) % np.uint64(NUM_INFLUENCE_GROUPS)).astype(np.int64)
-    totals = np.bincount(groups, weights=psi, minlength=NUM_INFLUENCE_GROUPS)
-    return tuple((totals * (NUM_INFLUENCE_GROUPS / (len(psi) * p.n)) ** 0.5).tolist())
-
-
 def _jackknife_estimate(
     plain_value: float, p: IntervalInput, q: IntervalInput, on_step: Callable[[int, int], None]
 ) -> float:
@@ -270,12 +150,11 @@ def _jackknife_estimate(
 
     For a bias h(n) proportional to 1/n this is the jackknife for groups of unequal size: J F - Σ (1 - m/n) F₋ₘ.
     """
-    d = p.gaussian.mean.shape[0]
-    gamma_1, gamma_2 = (_dims_per_image(each, d) for each in (p, q))
+    gamma_1, gamma_2 = p.dims_per_image, q.dims_per_image
     bias = bias_shape(gamma_1, gamma_2, p.unit_skewness, q.unit_skewness)
     distance_change = bias_change = 0.0
     for step in range(NUM_DELETIONS):
-        one, other = _leave_out(p, step), _leave_out(q, step)
+        one, other = p.leave_out(step), q.leave_out(step)
         weight = 1 - max(one[1], other[1])
         rest = frechet_terms(one[0], other[0], tolerance=COARSE_TOLERANCE).total
         distance_change += weight * (rest - plain_value)
@@ -304,43 +183,6 @@ def bias_shape(gamma_1: float, gamma_2: float, skewness_1: float = 1.0, skewness
         higher_orders -= term
     unequal_units = ((skewness_1 - 1) * gamma_1**2 + (skewness_2 - 1) * gamma_2**2) / 16
     return (gamma_1 + gamma_2) / 8 + higher_orders - unequal_units
-
-
-def _dims_per_image(p: IntervalInput, d: int) -> float:
-    """Return γ = d/n, with the effective number of independent images; 0 for a fixed distribution."""
-    n = p.n if p.n_units is None else p.n_units
-    return 0.0 if p.groups is None or n is None else d / n
-
-
-def _leave_out(p: IntervalInput, step: int) -> tuple[Gaussian, float]:
-    """Return the Gaussian without one part of the images, and the share of these images; all of it if p is fixed."""
-    if p.groups is None or p.n is None:
-        return p.gaussian, 0.0
-    removed = p.groups.merge_groups(range(step, len(p.groups), NUM_DELETIONS))
-    return remove_moments(p.gaussian, p.n, removed), removed.n / p.n
-
-
-def remove_moments(gaussian: Gaussian, n: int, removed: RunningMoments) -> Gaussian:
-    """Compute the Gaussian of n images without some of them.
-
-    The precision of its covariance is lower if these images had most of the variance, or if their moments were stored as
-    float32.
-
-    Args:
-        gaussian: Gaussian of all images, with its covariance as a matrix.
-        n: number of all images.
-        removed: moments of the images that are left out, fewer than n - 1.
-    """
-    assert gaussian.covariance is not None
-    rest = n - removed.n
-    shift = (removed.mean - gaussian.mean) * (removed.n / rest)
-    scatter = gaussian.covariance * (n - 1)
-    scatter -= removed.scatter
-    scatter -= np.outer(shift, shift * (n * rest / removed.n)) if removed.n else 0.0
-    left = Gaussian(gaussian.mean - shift, covariance=scatter / (rest - 1))
-    error = FLOAT64_EPS * float(gaussian.trace) * (n - 1) + _FLOAT32_EPS * float(np.trace(removed.scatter))
-    lost = error / max(float(left.trace) * (rest - 1), error) if error else 0.0
-    return replace(left, covariance_eps=max(gaussian.covariance_eps, lost))
 
 
 def _round_up(n: float) -> int:

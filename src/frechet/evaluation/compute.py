@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-from frechet.distances.interval import Z_95
+from frechet.distances.sampling_error import Z_95
 from frechet.errors import RequestError, StatisticsError
 from frechet.evaluation.plan import MetricPlan, MetricRequest, plan_request
 from frechet.evaluation.provenance import build_provenance, guess_spec, iter_warnings, resolve_spec

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from frechet._internal.choices import validate_choice
-from frechet.distances.interval import Z_95
 from frechet.distances.latent_paths import INTERPOLATIONS, normalize_latents
+from frechet.distances.sampling_error import Z_95
 from frechet.errors import RequestError, RunError, SourceError
 from frechet.execution.collect import ProgressCallback
 from frechet.execution.settings import Settings

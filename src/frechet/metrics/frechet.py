@@ -11,11 +11,13 @@ import numpy as np
 from frechet.distances.extrapolation import frechet_infinity
 from frechet.distances.frechet import FrechetTerms, frechet_terms
 from frechet.distances.gaussian import Gaussian
-from frechet.distances.interval import Interval, IntervalInput, confidence_interval, explain_unavailable_interval
+from frechet.distances.interval import Interval, confidence_interval, explain_unavailable_interval
+from frechet.distances.interval_input import IntervalInput
 from frechet.distances.leave_one_out import LeaveOneOutChanges, leave_one_out_changes
 from frechet.errors import RequestError, StatisticsError
 from frechet.metrics.base import Metric, MetricInputs, MetricResult, StepCallback
 from frechet.statistics.feature_statistics import FeatureStatistics
+from frechet.statistics.group_moments import assign_groups
 
 
 def _identity(array: np.ndarray) -> np.ndarray:
@@ -155,6 +157,7 @@ def compute_leave_one_out_changes(generated: FeatureStatistics, reference: Featu
 
 
 def _to_interval_input(statistics: FeatureStatistics) -> IntervalInput:
+    is_pair = statistics.grouped_by == "pair"
     return IntervalInput(
         Gaussian(statistics.mean, covariance=statistics.covariance, covariance_eps=statistics.covariance_eps),
         statistics.n,
@@ -162,7 +165,8 @@ def _to_interval_input(statistics: FeatureStatistics) -> IntervalInput:
         statistics.n_units,
         statistics.unit_skewness,
         statistics.rows,
-        statistics.units if statistics.grouped_by != "pair" else None,
+        None if is_pair else statistics.units,
+        assign_groups(statistics.indices, statistics.seed) if is_pair and statistics.indices is not None else None,
     )
 
 

@@ -9,7 +9,8 @@ from itertools import combinations
 from typing import Any
 
 from frechet._internal.terminal import escape_line
-from frechet.distances.interval import SIGNIFICANCE_LEVEL, Z_95
+from frechet.distances.interval import SIGNIFICANCE_LEVEL
+from frechet.distances.sampling_error import Z_95
 from frechet.errors import RequestError
 from frechet.metrics import METRICS
 from frechet.reports.multiple_testing import (

@@ -159,5 +159,7 @@ def unpack_symmetric(upper: np.ndarray, d: int, dtype: type[np.floating] = np.fl
     for i in range(d):
         matrix[i, i:] = upper[start : start + d - i]
         start += d - i
-    matrix += np.triu(matrix, 1).T
+    diagonal = matrix.diagonal().copy()
+    matrix += matrix.T.copy()
+    np.fill_diagonal(matrix, diagonal)
     return matrix

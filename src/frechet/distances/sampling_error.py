@@ -1,0 +1,165 @@
+"""Standard error of a squared Fréchet distance from its influence function ψ, summed over each sampling unit.
+
+ψ is evaluated in float32 from the symmetric matrix I - T₁, of which nothing cancels if the two distributions are similar.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Integer
+
+from frechet.distances.gaussian import Gaussian
+from frechet.distances.interval_input import NUM_DELETIONS, IntervalInput
+from frechet.distances.transport import Coupling, optimal_coupling
+from frechet.statistics.row_sample import MAX_SAMPLE_ROWS, priorities
+
+NUM_INFLUENCE_GROUPS = 64  # groups of images for which ψ is averaged; its variance is then known to √(2/64)
+Z_95 = 1.959963984540054  # 97.5 % quantile of the standard normal: half the width of a 95 % interval in standard errors
+# 97.5 % quantiles of Student's distribution with 1 to 9 degrees of freedom
+_T_95 = (12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004, 2.262157)
+
+
+class SamplingError(NamedTuple):
+    """What the images of both inputs contribute to the error of their distance.
+
+    Attributes:
+        variance_components: contributions of p's and q's images to the squared standard error; 0 for a fixed distribution.
+        generated_groups, reference_groups: means of ψ over random groups of p's and q's images (see `Interval`).
+    """
+
+    variance_components: tuple[float, float]
+    generated_groups: tuple[float, ...] | None
+    reference_groups: tuple[float, ...] | None
+
+
+def sampling_error(p: IntervalInput, q: IntervalInput, coupling: Coupling) -> SamplingError:
+    """Estimate the error of the distance between two inputs that were sampled independently of each other.
+
+    Args:
+        p, q: the two inputs.
+        coupling: the coupling of their Gaussians.
+    """
+    one, other = _influence_of_input(p, q, coupling), _influence_of_input(q, p, coupling.swap())
+    return SamplingError(
+        (_sampling_variance(p, q, coupling, one), _sampling_variance(q, p, coupling.swap(), other)),
+        _average_over_groups(p, one),
+        _average_over_groups(q, other),
+    )
+
+
+def sampling_error_of_pairs(p: IntervalInput, q: IntervalInput, coupling: Coupling) -> SamplingError:
+    """Estimate the error of the distance between images and their reconstructions.
+
+    ψ of a pair is the sum of both images'. It is small compared with either, so that the difference between the fitted
+    transport maps and those of the populations matters. From the Gaussians of all pairs, the variance of ψ is too small,
+    and from those that a pair was left out of, it is too large; each pair gets the mean of both.
+
+    Args:
+        p, q: the two inputs, with the same pairs in the rows and groups of both.
+        coupling: the coupling of their Gaussians.
+
+    Returns:
+        The error, attributed to q as a whole.
+    """
+    assert p.n is not None
+    assert p.rows is not None
+    assert q.rows is not None
+    assert p.row_groups is not None
+    chosen = _choose_rows(len(p.rows))
+    one, other, parts = p.rows[chosen], q.rows[chosen], p.row_groups[chosen] % NUM_DELETIONS
+    fitted = _influence_of_pairs(one, other, p.gaussian, q.gaussian, coupling)
+    left_out = np.empty_like(fitted)
+    for part in range(NUM_DELETIONS):
+        rest, other_rest, mask = p.leave_out(part)[0], q.leave_out(part)[0], parts == part
+        left_out[mask] = _influence_of_pairs(
+            one[mask], other[mask], rest, other_rest, optimal_coupling(rest, other_rest)
+        )
+    psi = (fitted + left_out) / 2
+    psi -= psi.mean()
+    return SamplingError((0.0, _variance_of_mean(psi, None, p.n)), None, _average_over_groups(q, psi))
+
+
+def _influence_of_pairs(
+    rows: Float[np.ndarray, "r d"], others: Float[np.ndarray, "r d"], p: Gaussian, q: Gaussian, coupling: Coupling
+) -> Float[np.ndarray, " r"]:
+    return _influence(rows, p, q, coupling) + _influence(others, q, p, coupling.swap())
+
+
+def _influence_of_input(p: IntervalInput, q: IntervalInput, coupling: Coupling) -> Float[np.ndarray, " r"] | None:
+    """Compute ψ of p's rows, or of a random sample if each image is a unit; return None if p is fixed."""
+    if p.groups is None or p.rows is None:
+        return None
+    rows = p.rows[_choose_rows(len(p.rows))] if p.units is None else p.rows
+    psi = _influence(rows, p.gaussian, q.gaussian, coupling)
+    return psi - psi.mean()
+
+
+def _choose_rows(count: int) -> Integer[np.ndarray, " r"] | slice:
+    """Return the indices of a random sample of many rows."""
+    if count <= MAX_SAMPLE_ROWS:
+        return slice(None)
+    return np.sort(np.random.default_rng(0).permutation(count)[:MAX_SAMPLE_ROWS])
+
+
+def _influence(rows: Float[np.ndarray, "r d"], p: Gaussian, q: Gaussian, coupling: Coupling) -> Float[np.ndarray, " r"]:
+    """Compute 2 (μ₁-μ₂)·(x-μ₁) + (x-μ₁)ᵀ(I-T₁)(x-μ₁) - tr((I-T₁)Σ₁), as `influence_function` does in float64."""
+    assert p.covariance is not None
+    a = np.eye(len(p.mean)) - coupling.onto_q.T @ coupling.onto_q
+    centered = (rows - p.mean).astype(np.float32)
+    spread = np.einsum("rd,rd->r", centered @ a.astype(np.float32), centered)
+    linear = centered @ (2 * (p.mean - q.mean)).astype(np.float32)
+    return spread.astype(np.float64) + linear - float(np.vdot(a, p.covariance))
+
+
+def _sampling_variance(
+    p: IntervalInput, q: IntervalInput, coupling: Coupling, psi: Float[np.ndarray, " r"] | None
+) -> float:
+    """Compute the variance of the distance that is due to the sampling of p; 0 if p is fixed."""
+    if psi is None or p.n is None or p.groups is None:
+        return 0.0
+    if p.units is None or p.has_all_rows:
+        return _variance_of_mean(psi, p.units, p.n)
+    return _variance_over_groups(p, q.gaussian, coupling)
+
+
+def _variance_of_mean(psi: Float[np.ndarray, " r"], units: Integer[np.ndarray, " r"] | None, n: int) -> float:
+    """Compute the variance of the mean of ψ over n images, of which r rows are a random sample or all.
+
+    The values of one sampling unit are added before they are squared.
+    """
+    totals = psi if units is None else np.bincount(np.unique(units, return_inverse=True)[1], weights=psi)
+    return float(totals @ totals) * len(totals) / (len(totals) - 1) / (n * len(psi))
+
+
+def _variance_over_groups(p: IntervalInput, q: Gaussian, coupling: Coupling) -> float:
+    """Compute the variance of the mean of ψ from the means of the groups.
+
+    It is needed if the rows are a sample that holds only a part of some clusters. Because few groups determine it only
+    roughly, it is increased so that 1.96 standard errors are the quantile of Student's distribution.
+    """
+    assert p.groups is not None
+    assert p.gaussian.covariance is not None
+    a = np.eye(len(p.gaussian.mean)) - coupling.onto_q.T @ coupling.onto_q
+    center = float(np.vdot(a, p.gaussian.covariance))
+    totals = []
+    for group in np.flatnonzero(p.groups.n):
+        moments = p.groups.get(int(group))
+        shift = moments.mean - p.gaussian.mean
+        spread = float(np.vdot(a, moments.scatter)) / moments.n + shift @ a @ shift - center
+        totals.append(moments.n * (2 * shift @ (p.gaussian.mean - q.mean) + spread))
+    centered = np.array(totals) - p.groups.n[p.groups.n > 0] * (sum(totals) / p.groups.n.sum())
+    count = len(totals)
+    variance = float(centered @ centered) * count / (count - 1) / p.groups.n.sum() ** 2
+    return variance * (_T_95[count - 2] / Z_95) ** 2
+
+
+def _average_over_groups(p: IntervalInput, psi: Float[np.ndarray, " r"] | None) -> tuple[float, ...] | None:
+    """Average ψ over random groups of p's sampling units, which are the same for every comparison."""
+    if psi is None or p.n is None or len(psi) < 2 * NUM_INFLUENCE_GROUPS:
+        return None
+    units = np.arange(len(psi)) if p.units is None else p.units
+    groups = (priorities(units, seed=1) % np.uint64(NUM_INFLUENCE_GROUPS)).astype(np.int64)
+    totals = np.bincount(groups, weights=psi, minlength=NUM_INFLUENCE_GROUPS)
+    return tuple((totals * (NUM_INFLUENCE_GROUPS / (len(psi) * p.n)) ** 0.5).tolist())
