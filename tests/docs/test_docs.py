@@ -140,6 +140,11 @@ def desk(tmp_path_factory, weights_with_head):
     with np.load(folder / "reference.npz") as arrays:
         np.savez(folder / "theirs.npz", mu=arrays["mu"], sigma=arrays["sigma"])
         np.save(folder / "features.npy", arrays["rows"] + np.float32(0.01))
+        np.savez(folder / "statistics.npz", mu=arrays["mu"], sigma=arrays["sigma"])
+        adm = {"mu": arrays["mu"], "sigma": arrays["sigma"], "mu_s": np.zeros(2023), "sigma_s": np.eye(2023)}
+    shutil.copy(folder / "samples.npz", folder / "images.npz")
+    with np.load(folder / "samples.npz") as arrays:
+        np.savez(folder / "VIRTUAL_imagenet256_labeled.npz", **adm, arr_0=arrays["arr_0"][::-1])
     score = "frechet score features.npy reference.npz --features --output step-"
     run_fences([("sh", f"{score}{step}.json") for step in (1, 2)], "", folder, environment)
     return folder, environment

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any
 
 from frechet.distances.sampling_error import Z_95
 from frechet.errors import RequestError, StatisticsError
+from frechet.evaluation.layers import LayerStatistics, as_layers, images_key
 from frechet.evaluation.plan import MetricPlan, MetricRequest, plan_request
-from frechet.evaluation.provenance import build_provenance, guess_spec, iter_warnings, resolve_spec
+from frechet.evaluation.provenance import build_provenance, iter_warnings, resolve_spec
 from frechet.evaluation.request import ScoreRequest
 from frechet.execution.collect import ProgressCallback
 from frechet.features.spec import FeatureSpec
@@ -27,9 +28,6 @@ from frechet.metrics import (
 from frechet.metrics.frechet import compute_frechet, get_reference_kind
 from frechet.results import ImageInfluence, Score, Scores
 from frechet.statistics.feature_statistics import FeatureStatistics
-
-LayerStatistics: TypeAlias = Mapping[str, FeatureStatistics]  # by layer; "features" is the requested one
-EMBEDDED_IMAGES = "samples"  # key of the requested layer's statistics of images that a statistics file also holds
 
 
 def score_statistics(
@@ -77,18 +75,10 @@ def score_statistics(
         explain=explain,
         progress=progress,
     )
-    plan = plan_request(request, resolve_spec(*precomputed.values()), inputs, n_explained=0).restrict_to(precomputed)
+    plan = plan_request(request, resolve_spec(*precomputed.values()), inputs, n_explained=0).restrict_to(inputs)
     return compute_scores(
         plan, inputs, interval=interval, reference_is=reference_is, explain=explain, progress=progress
     )
-
-
-def as_layers(statistics: FeatureStatistics | LayerStatistics) -> LayerStatistics:
-    """Return statistics by layer; statistics of a single layer are those of the requested one and of the layer they name."""
-    if not isinstance(statistics, FeatureStatistics):
-        return statistics
-    layer = statistics.spec.fill_missing(guess_spec(statistics.dims)).layer
-    return {"features": statistics, **({layer: statistics} if layer else {})}
 
 
 def compute_scores(
@@ -137,9 +127,9 @@ def compute_scores(
             failed[request.key] = error
         else:
             notes = tuple(
-                _embedded_images_note(request.key, inputs[name][EMBEDDED_IMAGES])
-                for name in layers
-                if layers[name] == EMBEDDED_IMAGES
+                _images_note(request.key, inputs[name], layer)
+                for name, layer in layers.items()
+                if layer == images_key(request.metric.layer)
             )
             listing = listed if request.metric.compute is compute_frechet else None
             scores[request.key] = replace(score, influence=listing, warnings=(*score.warnings, *notes))
@@ -185,21 +175,23 @@ def _select_layers(request: MetricRequest, inputs: Mapping[str, LayerStatistics]
     return {
         name: _select_layer(name, layers, request.metric)
         for name, layers in inputs.items()
-        if request.metric.uses_reference or name == "generated"
+        if request.metric.uses(name)
     }
 
 
 def _select_layer(name: str, layers: LayerStatistics, metric: Metric) -> str:
-    """Return the layer of one input that a metric uses: embedded images for metrics that need every image."""
-    uses_embedded = EMBEDDED_IMAGES in layers and metric.layer == "features" and name in metric.full_feature_inputs
-    return EMBEDDED_IMAGES if uses_embedded else metric.layer
+    """Return the layer of one input that a metric uses: that of images if the statistics do not suffice."""
+    in_file = layers.get(metric.layer)
+    suffices = in_file is not None and not (in_file.features is None and metric.needs_all_features_of(name))
+    of_images = images_key(metric.layer)
+    return of_images if of_images in layers and not suffices else metric.layer
 
 
-def _embedded_images_note(key: str, statistics: FeatureStatistics) -> str:
-    return (
-        f"{key} uses the {statistics.n} images stored in {statistics.label}; the statistics in that file may come from more "
-        "images"
-    )
+def _images_note(key: str, layers: LayerStatistics, layer: str) -> str:
+    images, statistics = layers[layer], layers["features"]
+    if images.label != statistics.label:
+        return f"{key} uses the {images.n} images of {images.label}, and not the statistics in {statistics.label}"
+    return f"{key} uses the {images.n} images stored in {images.label}; the statistics in that file may come from more images"
 
 
 def _get_layer(layers: LayerStatistics, layer: str, key: str) -> FeatureStatistics:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias, TypeGuard
 
 from frechet._internal.remote_files import is_url
-from frechet.errors import MismatchError, RequestError, SourceError, TooFewImagesError
+from frechet.errors import MismatchError, RequestError, TooFewImagesError
+from frechet.evaluation.layers import find_embedded_images
 from frechet.evaluation.provenance import guess_spec
 from frechet.evaluation.request import ReferenceLike, ScoreRequest
 from frechet.evaluation.sampling import get_feature_units
@@ -25,7 +25,6 @@ from frechet.images.decode import decode
 from frechet.images.image import ImageSource
 from frechet.images.sources.generator import GeneratorSource
 from frechet.images.sources.memory import open_objects
-from frechet.images.sources.npy import npz_keys
 from frechet.images.sources.registry import open_source
 from frechet.preprocessing.registry import PREPROCESSINGS
 from frechet.statistics.download_cache import is_statistics_url, read_remote_statistics
@@ -94,6 +93,7 @@ def _map_inputs(request: ScoreRequest, change: Callable[[Any], Any]) -> ScoreReq
         request,
         generated=change(request.generated),
         reference=change(request.reference),
+        reference_images=change(request.reference_images),
         held_out=change(request.held_out),
     )
 
@@ -129,7 +129,7 @@ def open_input(
     def read(path: Path) -> FeatureStatistics:
         if features and not is_statistics_file(path):
             return read_features(path, settings.seed, keep_all=keep_all, **unit_options)
-        return read_statistics(path, settings.dims, keep_all=keep_all)
+        return read_statistics(path, _resolve_dims(settings), keep_all=keep_all)
 
     if isinstance(data, (FeatureStatistics, GeneratorSource)):
         return data
@@ -149,6 +149,44 @@ def open_input(
     else:
         return _open_images(data)
     return _apply_settings(statistics, settings) if features and is_bare_features(statistics) else statistics
+
+
+def _resolve_dims(settings: Settings) -> int | None:
+    """Return the number of features that selects the statistics in a file with those of several extractors."""
+    if settings.dims is not None or settings.extractor == "inception":
+        return settings.dims
+    row = find_extractor(settings.extractor)
+    return row.dims if row else None
+
+
+def open_reference_images(request: ScoreRequest, reference: Input | None, *, keep_all: bool = False) -> Input | None:
+    """Open the images (or features) that complete the statistics of the reference; None if none are given.
+
+    Raises:
+        RequestError: the reference is not statistics, or these are statistics without the features of every image.
+    """
+    if request.reference_images is None or (reference is None and request.reference is not None):
+        return None  # not given, or no metric uses the reference
+    if not isinstance(reference, FeatureStatistics) or reference.features is not None:
+        raise RequestError(
+            "reference_images (--reference-images) complete a statistics file, but the reference "
+            f"{'is missing' if reference is None else f'{reference.label} has every image'}; leave them out"
+        )
+    found = open_input(
+        request.reference_images,
+        request.settings,
+        features=request.features,
+        keep_all=keep_all,
+        progress=request.progress,
+    )
+    if isinstance(found, FeatureStatistics) and found.features is None:
+        embedded = find_embedded_images(found)
+        if embedded is None:
+            raise RequestError(
+                f"reference_images is {found.label}, which holds statistics without images; expected images or features"
+            )
+        return embedded
+    return found
 
 
 def _open_images(data: Any) -> ImageSource:
@@ -210,28 +248,19 @@ def _declare_reference(data: Input, preprocessing: str | None, size: int | None)
     return data
 
 
-def find_embedded_images(statistics: FeatureStatistics) -> Iterator[ImageSource]:
-    """Yield the images that the file of these statistics also holds, as ADM's reference batches do (key `arr_0`).
-
-    It makes no difference whether the file was local or downloaded: `path` is where it is now.
-    """
-    path = statistics.path
-    if statistics.features is None and path is not None and path.suffix.lower() == ".npz" and "arr_0" in npz_keys(path):
-        with suppress(SourceError):  # an array of something other than images
-            source = open_source(path)
-            source.label = statistics.label
-            yield source
-
-
-def require_consistent_options(inputs: Mapping[str, FeatureStatistics], settings: Settings) -> None:
-    """Reject options about images if all inputs are statistics, and options that contradict those statistics."""
-    explicit_options = settings.explicit_options()
+def require_no_image_options(settings: Settings) -> None:
+    """Reject options about images, for inputs that are all statistics."""
     for flag, passed in (("--num-images", settings.num_images), ("--weights", settings.weights)):
         if passed is not None:
             raise RequestError(
                 f"{flag} {passed} ({flag[2:].replace('-', '_')}= in Python) applies to images, and all inputs are statistics or "
                 "features; leave it out, or pass images"
             )
+
+
+def require_consistent_options(inputs: Mapping[str, FeatureStatistics], settings: Settings) -> None:
+    """Reject options that contradict statistics."""
+    explicit_options = settings.explicit_options()
     for name, data in inputs.items():
         for what, value in explicit_options.items():
             recorded = getattr(data.spec, what) or (guess_spec(data.dims).layer if what == "layer" else None)

@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 
 from frechet.errors import RequestError
-from frechet.evaluation.compute import LayerStatistics, compute_scores
+from frechet.evaluation.compute import compute_scores
+from frechet.evaluation.layers import LayerStatistics
 from frechet.evaluation.plan import MetricPlan
 from frechet.execution.chunks import Partition
 from frechet.execution.settings import Settings

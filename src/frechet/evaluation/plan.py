@@ -8,14 +8,15 @@ from difflib import get_close_matches
 from typing import Any
 
 from frechet.errors import RequestError
+from frechet.evaluation.layers import LayerStatistics
 from frechet.evaluation.request import ScoreRequest
 from frechet.features.registry import find_extractor
 from frechet.features.spec import FeatureSpec
 from frechet.metrics import METRICS, get_default_metric, require_all_features
 from frechet.metrics.base import Metric
-from frechet.statistics.feature_statistics import FeatureStatistics
 
 ALL = "all"
+INPUTS = ("generated", "reference", "held-out")
 
 
 @dataclass(frozen=True)
@@ -52,51 +53,44 @@ class MetricPlan:
     @property
     def layers(self) -> dict[str, bool]:
         """For each layer that is needed ("features" is the requested one), whether the features of every image are kept."""
-        found = {"features": self.explain > 0 or self.per_class}
-        for request in self.requests:
-            found[request.metric.layer] = (
-                found.get(request.metric.layer, False) or bool(request.metric.full_feature_inputs) or self.per_class
-            )
+        found: dict[str, bool] = {}
+        for input_name in INPUTS:
+            for layer, keep_all in self.layers_of(input_name).items():
+                found[layer] = found.get(layer, False) or keep_all
         return found
 
-    def needs_all_features_of(self, input_name: str) -> bool:
-        """Return whether a metric of the requested layer needs the features of every image of an input."""
-        return any(
-            request.metric.layer == "features" and input_name in request.metric.full_feature_inputs
-            for request in self.requests
-        )
+    def layers_of(self, input_name: str) -> dict[str, bool]:
+        """Return the same for one input: the requested layer, and those of the metrics that use the input."""
+        found = {"features": self.explain > 0 or self.per_class}
+        for metric in (request.metric for request in self.requests if request.metric.uses(input_name)):
+            keep_all = metric.needs_all_features_of(input_name) or self.per_class
+            found[metric.layer] = found.get(metric.layer, False) or keep_all
+        return found
 
-    def restrict_to(
-        self, precomputed: Mapping[str, FeatureStatistics], with_images: Collection[str] = ()
-    ) -> MetricPlan:
+    def needs_images_of(self, input_name: str, layers: LayerStatistics) -> bool:
+        """Return whether a metric needs more of an input than these statistics."""
+        return any(_find_gap(request, input_name, layers) for request in self.requests)
+
+    def restrict_to(self, precomputed: Mapping[str, LayerStatistics], with_images: Collection[str] = ()) -> MetricPlan:
         """Drop the metrics that precomputed statistics cannot give.
 
         Args:
-            precomputed: inputs that are statistics.
-            with_images: names of those whose file also holds images.
+            precomputed: inputs that are statistics, by layer.
+            with_images: names of those that are completed by images.
 
         Raises:
             RequestError: no metric is left; the reason for the first one.
         """
         if self.explain and "generated" in precomputed:
-            require_all_features(precomputed["generated"])
-        kept, unavailable = [], dict(self.unavailable)
-        for request in self.requests:
-            incomplete = [
-                precomputed[input_name]
-                for input_name in request.metric.full_feature_inputs
-                if input_name in precomputed
-                and precomputed[input_name].features is None
-                and not (input_name in with_images and request.metric.layer == "features")
-            ]
-            if incomplete:
-                unavailable[request.key] = RequestError(
-                    f"{request.key} needs the features of every image, but {incomplete[0].label} holds statistics without them; "
-                    "pass the images, or their features (--features, features=True)"
-                )
-            else:
-                kept.append(request)
-        return replace(self, requests=kept, unavailable=unavailable).validate()
+            require_all_features(precomputed["generated"]["features"])
+        incomplete = {name: layers for name, layers in precomputed.items() if name not in with_images}
+        gaps = {
+            request.key: next(filter(None, (_find_gap(request, *item) for item in incomplete.items())), None)
+            for request in self.requests
+        }
+        kept = [request for request in self.requests if gaps[request.key] is None]
+        unavailable = {key: RequestError(gap) for key, gap in gaps.items() if gap is not None}
+        return replace(self, requests=kept, unavailable={**self.unavailable, **unavailable}).validate()
 
     def drop_layers(self, layers: Sequence[str], error: RequestError) -> MetricPlan:
         """Drop the metrics of layers that are not available, for the given reason."""
@@ -115,13 +109,42 @@ class MetricPlan:
         return self
 
 
+def _find_gap(request: MetricRequest, input_name: str, layers: LayerStatistics) -> str | None:
+    """Return why a metric cannot be computed from the statistics of an input, or None."""
+    metric, known = request.metric, layers["features"]
+    if not metric.uses(input_name):
+        return None
+    if metric.layer not in layers:
+        return (
+            f"{request.key} needs the {metric.layer} layer, but {known.label} holds statistics of "
+            f"{known.spec.layer or f'{known.dims} features'} only; pass images instead"
+        )
+    if metric.needs_all_features_of(input_name) and layers[metric.layer].features is None:
+        return (
+            f"{request.key} needs the features of every image, but {known.label} holds statistics without them; pass the images"
+            f"{' (--reference-images, reference_images=)' if input_name == 'reference' else ''}, or their features (--features, "
+            "features=True)"
+        )
+    return None
+
+
+def uses_input(metrics: Sequence[str] | None, input_name: str) -> bool:
+    """Return whether one of these metrics (None for the default) looks at an input.
+
+    Raises:
+        RequestError: an unknown metric or preset.
+    """
+    default = input_name != "held-out"
+    return default if metrics is None else any(name == ALL or _get_metric(name).uses(input_name) for name in metrics)
+
+
 def needs_all_features(metrics: Sequence[str] | None) -> bool:
     """Return whether one of these metrics needs the features of every image.
 
     Raises:
         RequestError: an unknown metric or preset.
     """
-    return any(name == ALL or bool(_get_metric(name).full_feature_inputs) for name in metrics or ())
+    return any(name == ALL or any(map(_get_metric(name).needs_all_features_of, INPUTS)) for name in metrics or ())
 
 
 def group_by_extractor(metrics: Sequence[str] | None) -> dict[str | None, list[str] | None]:

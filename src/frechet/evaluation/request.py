@@ -31,6 +31,8 @@ class ScoreRequest(Settings):
         reference: the same kinds of input; None for metrics that use no reference.
         metrics: metric names as a sequence or as one comma-separated text, each optionally with "@" and a preset
             ("kid@torch-fidelity"); "all" for every metric that applies; None for the Fréchet distance.
+        reference_images: images of the reference for metrics that need the features of every image, if `reference` is
+            statistics without them.
         held_out: real images that the generator was not trained on.
         splits: numbers of splits for the Inception Score.
         reference_preprocessing: preprocessing of a reference statistics file that does not record it.
@@ -58,6 +60,11 @@ class ScoreRequest(Settings):
         None,
         "Comma-separated names from `frechet metrics`, or all (default: fid with inception, fd with another extractor).",
         metavar="LIST",
+    )
+    reference_images: ReferenceLike | None = option(
+        None,
+        "Images for metrics that need the features of every image, if REFERENCE is a statistics file.",
+        metavar="IMAGES",
     )
     held_out: ReferenceLike | None = option(
         None, "Held-out real images (not used for training); needed by ct and fls.", metavar="IMAGES"

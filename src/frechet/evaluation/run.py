@@ -2,42 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from frechet._internal.fields import option, takes_fields_of
-from frechet.errors import RequestError, SourceError, WeightsError
+from frechet.errors import RequestError, SourceError
 from frechet.evaluation.aggregate import average_runs, iter_repetitions, merge_extractors, split_by_extractor
-from frechet.evaluation.compute import (
-    EMBEDDED_IMAGES,
-    LayerStatistics,
-    as_layers,
-    compute_image_influence,
-    compute_scores,
-)
+from frechet.evaluation.collect_layers import collect_layers
+from frechet.evaluation.compute import compute_image_influence, compute_scores
 from frechet.evaluation.inputs import (
-    Input,
     buffer_iterators,
     cache_generated_images,
-    find_embedded_images,
     is_bare_features,
     open_input,
     open_inputs,
-    require_compatible,
     require_consistent_options,
-    require_same_extractor,
+    require_no_image_options,
 )
 from frechet.evaluation.per_class import add_class_scores
-from frechet.evaluation.plan import MetricPlan, needs_all_features, plan_request
+from frechet.evaluation.plan import needs_all_features, uses_input
 from frechet.evaluation.provenance import resolve_spec
 from frechet.evaluation.request import ReferenceLike, ScoreRequest
-from frechet.evaluation.sampling import require_consistent_design, resolve_units
-from frechet.execution.chunks import Units
-from frechet.execution.collect import ProgressCallback, collect_layer_statistics, collect_statistics
+from frechet.evaluation.sampling import require_consistent_design
+from frechet.execution.collect import ProgressCallback, collect_statistics
 from frechet.execution.settings import Settings
-from frechet.features.extractor import LoadedExtractor
-from frechet.features.registry import find_extractor
 from frechet.images.image import ImageSource
 from frechet.results import ImageInfluence, Score, Scores
 from frechet.statistics.feature_statistics import FeatureStatistics
@@ -53,6 +41,8 @@ def score(request: ScoreRequest) -> Scores:
             images as it is asked for (`num_images` in all). Metrics that use no reference need none.
         metrics: metric names as a sequence or one comma-separated text, each optionally with "@" and a preset; "all" for
             every metric that applies; by default the Fréchet distance of the extractor's features.
+        reference_images: images of the reference for metrics that need the features of every image, if `reference` is
+            statistics without them.
         held_out: real images that the generator was not trained on, for metrics of memorisation.
         splits: numbers of splits for the Inception Score.
         reference_preprocessing, reference_size: preprocessing and number of images of a reference statistics file that
@@ -130,8 +120,9 @@ def _score_one(request: ScoreRequest, metric: str) -> Score:
 
 def run(request: ScoreRequest) -> Scores:
     """Compute the scores that a request asks for; `frechet.score` documents what may be asked."""
-    if request.repeat == 1 and len(split_by_extractor(request)) == 1:
-        return evaluate(request).scores
+    requests = split_by_extractor(request)
+    if request.repeat == 1 and len(requests) == 1:
+        return evaluate(requests[0]).scores
     repetitions = iter_repetitions(buffer_iterators(request))
     return average_runs([_run_extractors(repetition) for repetition in repetitions])
 
@@ -173,6 +164,8 @@ def evaluate(request: ScoreRequest, *, keep_features: bool = False) -> Evaluatio
     """
     keep_all = keep_features or request.explain > 0 or needs_all_features(request.metric_names)
     inputs = open_inputs(request, keep_all=keep_all)
+    if not (keep_features or request.explain or request.per_class):
+        inputs = {name: each for name, each in inputs.items() if uses_input(request.metric_names, name)}
     require_consistent_design(request, inputs)
     n_kept = request.explain
     if keep_features:
@@ -180,7 +173,7 @@ def evaluate(request: ScoreRequest, *, keep_features: bool = False) -> Evaluatio
         available = not isinstance(generated, FeatureStatistics) or generated.features is not None
         request = request if available else replace(request, explain=0)
         n_kept = max(request.explain, 1) if available else 0
-    plan, layers, extractor = _collect(request, inputs, n_kept)
+    plan, layers, extractor = collect_layers(request, inputs, n_kept)
     scores = compute_scores(
         plan,
         layers,
@@ -196,84 +189,6 @@ def evaluate(request: ScoreRequest, *, keep_features: bool = False) -> Evaluatio
         scores = add_class_scores(plan, scores, layers, sources, request.settings)
     statistics = {name: each["features"] for name, each in layers.items() if name != "held-out"}
     return Evaluation(scores, statistics, sources)
-
-
-def _collect(
-    request: ScoreRequest, inputs: Mapping[str, Input], n_explained: int
-) -> tuple[MetricPlan, Mapping[str, LayerStatistics], LoadedExtractor | None]:
-    """Plan the metrics and collect the statistics they need: (plan, statistics by input and layer, extractor if one ran)."""
-    settings, progress = request.settings, request.progress
-    precomputed = {name: each for name, each in inputs.items() if isinstance(each, FeatureStatistics)}
-    if len(precomputed) == len(inputs):
-        require_consistent_options(precomputed, settings)
-        plan = plan_request(request, resolve_spec(*precomputed.values()), inputs, n_explained)
-        return plan.restrict_to(precomputed), {name: as_layers(each) for name, each in precomputed.items()}, None
-    require_same_extractor(precomputed, settings)
-    plan = plan_request(request, settings.spec, inputs, n_explained)
-    embedded = {
-        name: images
-        for name, each in precomputed.items()
-        if plan.needs_all_features_of(name)
-        for images in find_embedded_images(each)
-    }
-    plan, extractor = _load_extractor(plan.restrict_to(precomputed, embedded), settings, progress)
-    units = resolve_units(request, inputs)
-    layers = _collect_inputs(inputs, settings, extractor, progress, plan.layers, units)
-    for name, images in embedded.items():
-        samples = collect_statistics(images, settings, extractor, progress, name, keep_all=True)
-        layers[name] = {**layers[name], EMBEDDED_IMAGES: samples}
-    return plan, layers, extractor
-
-
-def _load_extractor(
-    plan: MetricPlan, settings: Settings, progress: ProgressCallback | None
-) -> tuple[MetricPlan, LoadedExtractor]:
-    """Load the extractor with the layers that the plan needs; if its weights lack a head, drop the metrics of that head."""
-    extra_layers = [layer for layer in plan.layers if layer != "features"]
-    try:
-        return plan, settings.load(progress, extra_layers)
-    except WeightsError as error:
-        row = find_extractor(settings.extractor)
-        heads = [layer for layer in extra_layers if row and layer in row.model.heads]
-        if not heads:
-            raise
-        plan = plan.drop_layers(heads, error)
-        return plan, settings.load(progress, [layer for layer in extra_layers if layer not in heads])
-
-
-def _collect_inputs(
-    inputs: Mapping[str, Input],
-    settings: Settings,
-    extractor: LoadedExtractor,
-    progress: ProgressCallback | None,
-    keep_all_by_layer: Mapping[str, bool],
-    units: Mapping[str, Units | None],
-) -> dict[str, LayerStatistics]:
-    """Collect the statistics of all inputs by layer.
-
-    Args:
-        inputs, settings, extractor, progress: what is read, and how.
-        keep_all_by_layer: for each layer, whether the features and labels of every image are kept.
-        units: sampling units of the images of each input.
-
-    Raises:
-        MismatchError: an input is statistics that these features cannot be compared with.
-    """
-    for name, each in inputs.items():
-        if isinstance(each, FeatureStatistics):
-            require_compatible(each, name, extractor)
-    layer = extractor.spec.layer or "features"
-    keep = {**keep_all_by_layer, "features": keep_all_by_layer["features"] or keep_all_by_layer.get(layer, False)}
-    layers: dict[str, LayerStatistics] = {}
-    for name, each in inputs.items():
-        if isinstance(each, FeatureStatistics):
-            layers[name] = as_layers(each)
-        else:
-            collected = collect_layer_statistics(
-                each, settings, extractor, progress, name, keep_all_by_layer=keep, units=units[name]
-            )
-            layers[name] = {layer: collected["features"], **collected}
-    return layers
 
 
 @takes_fields_of(ScoreRequest)
@@ -296,7 +211,7 @@ def influence(request: ScoreRequest) -> ImageInfluence:
         7
     """
     inputs = open_inputs(request, keep_all=True)
-    _, layers, _ = _collect(replace(request, metrics=None), inputs, n_explained=1)
+    _, layers, _ = collect_layers(replace(request, metrics=None), inputs, n_explained=1)
     generated, reference = (layers[name]["features"] for name in ("generated", "reference"))
     resolve_spec(generated, reference)
     return compute_image_influence(generated, reference)
@@ -346,6 +261,7 @@ def collect(request: CollectRequest) -> FeatureStatistics:
             raise SourceError(
                 f"{source.label} already holds statistics; expected {'features' if request.features else 'images'}"
             )
+        require_no_image_options(settings)
         require_consistent_options({"generated": source}, settings)
         return source
     return collect_statistics(source, settings, settings.load(request.progress), request.progress)

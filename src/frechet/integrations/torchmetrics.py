@@ -25,7 +25,8 @@ from torchmetrics import Metric
 from frechet._internal.choices import validate_choice
 from frechet.distances.gaussian import FLOAT64_EPS
 from frechet.errors import RequestError, TooFewImagesError
-from frechet.evaluation.compute import as_layers, compute_scores
+from frechet.evaluation.compute import compute_scores
+from frechet.evaluation.layers import as_layers
 from frechet.evaluation.plan import MetricPlan, plan_metrics
 from frechet.features.registry import EXTRACTORS
 from frechet.losses.reference import load_reference, validate_reference
@@ -188,7 +189,7 @@ class ImageMetric(Metric):
             RequestError: a metric is unknown, needs another layer, or needs more than the reference holds.
         """
         plan = plan_metrics(self.metrics, self.spec)
-        plan = plan.restrict_to({"reference": self.reference}) if self.reference is not None else plan
+        plan = plan.restrict_to({"reference": as_layers(self.reference)}) if self.reference is not None else plan
         for request in plan.requests:
             if request.metric.layer not in ("features", self.spec.layer):
                 raise RequestError(

@@ -122,7 +122,8 @@ class Metric:
         uses_held_out: whether the metric needs held-out images.
         uses_latents: whether the metric evaluates a generator on latents. It is then computed from distances by
             `frechet.perceptual_path_length`, not from statistics.
-        full_feature_inputs: the inputs ("generated", "reference", "held-out") whose features are needed for every image.
+        full_feature_inputs: the inputs ("generated", "reference", "held-out") whose features are needed for every image, if
+            the metric uses them.
         interval: function called as `interval(generated, reference, reference_is, on_step)`, which returns an interval or the
             reason why there is none; None if the metric has no interval.
         interval_unavailable_reason: why the metric has no interval, if `interval` is None.
@@ -144,6 +145,14 @@ class Metric:
     full_feature_inputs: tuple[str, ...] = ("generated", "reference")
     interval: Callable[[FeatureStatistics, FeatureStatistics, str, StepCallback], Interval | str] | None = None
     interval_unavailable_reason: str = "the literature has no estimate of its sampling error"
+
+    def uses(self, input_name: str) -> bool:
+        """Return whether the metric looks at an input: "generated", "reference" or "held-out"."""
+        return {"generated": True, "reference": self.uses_reference, "held-out": self.uses_held_out}[input_name]
+
+    def needs_all_features_of(self, input_name: str) -> bool:
+        """Return whether the metric needs the features of every image of an input."""
+        return input_name in self.full_feature_inputs and self.uses(input_name)
 
 
 def get_all_features(statistics: FeatureStatistics) -> np.ndarray:

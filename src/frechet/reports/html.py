@@ -18,6 +18,7 @@ from frechet._internal.remote_files import is_url, redact_url
 from frechet._internal.terminal import escape_line
 from frechet.distances.interval import SIGNIFICANCE_LEVEL
 from frechet.errors import RequestError
+from frechet.evaluation.aggregate import split_by_extractor
 from frechet.evaluation.request import ScoreRequest
 from frechet.evaluation.run import Evaluation, evaluate
 from frechet.execution.settings import Settings
@@ -69,7 +70,8 @@ def write_report(request: ScoreRequest, path: Path, *, force: bool = False) -> S
         raise RequestError(
             f"a report describes a single run, but repeat is {request.repeat}; leave out the report or --repeat"
         )
-    evaluation = evaluate(request, keep_features=True)
+    single = split_by_extractor(request)
+    evaluation = evaluate(single[0] if len(single) == 1 else request, keep_features=True)
     page = render_report_page(evaluation, request, _format_command(request, path))
     with atomic_write(path, suffix=".html", force=force) as temporary_path:
         temporary_path.write_text(page, encoding="utf-8", errors="backslashreplace")  # file names need not be Unicode
