@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -179,6 +179,14 @@ class Scores(Mapping[str, Score]):
 
     def __len__(self) -> int:
         return len(self._scores)
+
+    def with_warnings(self, warnings: Iterable[str]) -> Scores:
+        """Return the same scores with warnings that apply to all of them."""
+        added = tuple(warnings)
+        if not added:
+            return self
+        scores = {key: replace(score, warnings=(*score.warnings, *added)) for key, score in self.items()}
+        return Scores(scores, self.provenance, self.unavailable)
 
     def to_dict(self) -> dict[str, Any]:
         """Return {"schema": 2, "scores": {metric: ...}, "unavailable": {metric: reason}, "provenance": ...}."""

@@ -368,3 +368,19 @@ def test_designs_that_do_not_fit_features_are_rejected(options, parts):
 def test_a_design_that_stored_statistics_do_not_have_is_rejected(tmp_path, options):
     frechet.Statistics.from_features(draw(1)).save(tmp_path / "y.npz")
     assert_rejected((str(tmp_path / "y.npz"),), draw(0), tmp_path / "y.npz", features=True, **options)
+
+
+def test_equal_names_are_warned_about_if_the_interval_is_for_independent_images(tmp_path, toy_options):
+    for seed, name in enumerate(("a", "b")):
+        make_image_folder(tmp_path / name, 8, seed=seed)
+    make_image_folder(tmp_path / "c", 8, seed=2)
+    (tmp_path / "c" / "000.png").rename(tmp_path / "c" / "other.png")
+
+    def has_warning(reference, **options):
+        warnings = frechet.score(tmp_path / "a", tmp_path / reference, **options, **toy_options)["fd"].warnings
+        return any("equal names in the same order" in warning for warning in warnings)
+
+    assert has_warning("b", design="independent")
+    assert not has_warning("b")
+    assert not has_warning("c", design="independent")
+    assert not has_warning("b", design="independent", interval="none")

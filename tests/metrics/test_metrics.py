@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -316,3 +317,19 @@ def test_the_variance_of_kid_is_unbiased():
     weights, values, estimates = np.array(found).T
     variance = weights @ values**2 - (weights @ values) ** 2
     assert weights @ estimates == pytest.approx(variance, rel=1e-9)
+
+
+def test_order_matters_for_adms_inception_score_and_is_checked(monkeypatch, fake_inception):
+    """Class-sorted images score far lower in consecutive splits; the shuffled value is that of a run on shuffled images."""
+    row = METRICS["is"]
+    monkeypatch.setitem(METRICS._entries, "is", replace(row, presets={"adm": {**row.presets["adm"], "split_size": 40}}))
+    random = np.random.default_rng(0)
+    colors = np.repeat(random.integers(0, 256, (8, 1, 1, 3)), 30, axis=0)
+    images = np.clip(colors + random.integers(-20, 21, (240, 4, 4, 3)), 0, 255).astype(np.uint8)
+    shuffled = images[legacy_permutation(240, 0)]
+    sorted_score, mixed_score = (frechet.score(each, metrics="is@adm")["is@adm"] for each in (images, shuffled))
+    assert sorted_score.value - 1 < 0.5 * (mixed_score.value - 1)
+    assert sorted_score.terms["shuffled"] == pytest.approx(mixed_score.value, rel=1e-6)
+    assert any("sorted by class" in warning for warning in sorted_score.warnings)
+    assert not any("sorted by class" in warning for warning in mixed_score.warnings)
+    assert "shuffled" not in frechet.score(images[:40], metrics="is@adm")["is@adm"].terms  # one split has no order

@@ -79,6 +79,22 @@ def split_inception_scores(
     )
 
 
+def is_sorted_by_class(logits: np.ndarray) -> bool:
+    """Return whether neighbouring images have the same predicted class far more often than in random order.
+
+    In random order, the number of equal neighbours has about the mean (n - 1) q and the variance (n - 1) q (1 - q), where q is
+    the probability that two images have the same class. Six standard deviations more are taken as sorted.
+
+    Args:
+        logits: (n, classes) class scores, in the order of the images.
+    """
+    classes = logits.argmax(axis=1)
+    shares = np.bincount(classes) / len(classes)
+    same, pairs = float((shares**2).sum()), len(classes) - 1
+    n_equal = int((classes[1:] == classes[:-1]).sum())
+    return n_equal > pairs * same + 6 * float(np.sqrt(max(pairs * same * (1 - same), 1.0)))
+
+
 def inception_score_infinity(logits: Float[np.ndarray, "n c"], *, seed: int = 0) -> float:
     """Extrapolate the Inception Score to an infinite number of images (Chong & Forsyth 2020, arXiv:1911.07023).
 

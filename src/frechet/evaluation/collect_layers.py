@@ -10,6 +10,7 @@ from frechet.evaluation.inputs import (
     Input,
     open_reference_images,
     require_compatible,
+    require_consistent_crops,
     require_consistent_options,
     require_no_image_options,
     require_same_extractor,
@@ -56,6 +57,7 @@ def collect_layers(request: ScoreRequest, inputs: Mapping[str, Input], n_explain
     settings = request.settings
     reference_images = open_reference_images(request, inputs.get("reference"))
     statistics = {name: each for name, each in inputs.items() if isinstance(each, FeatureStatistics)}
+    require_consistent_crops(request, statistics)
     spec = settings.spec
     if len(statistics) == len(inputs):
         require_consistent_options(statistics, settings)
@@ -72,7 +74,7 @@ def collect_layers(request: ScoreRequest, inputs: Mapping[str, Input], n_explain
         plan, extractor = _load_extractor(plan, settings, request.progress)
         for name, data in statistics.items():
             require_compatible(data, name, extractor)
-    collector = _Collector(plan, settings, extractor, request.progress)
+    collector = _Collector(plan, request, extractor)
     units = resolve_units(request, inputs) if extractor else {}
     layers = {name: known[name] if name in known else collector.collect(name, inputs[name], units) for name in inputs}
     for name, each in images.items():
@@ -117,9 +119,8 @@ class _Collector(NamedTuple):
     """How images become statistics."""
 
     plan: MetricPlan
-    settings: Settings
+    request: ScoreRequest
     extractor: LoadedExtractor | None
-    progress: ProgressCallback | None
 
     def collect(self, name: str, given: Input, units: Mapping[str, Units | None]) -> LayerStatistics:
         """Collect the statistics of an input by layer, keeping the features of every image if a metric needs them."""
@@ -130,9 +131,9 @@ class _Collector(NamedTuple):
         keep = self.plan.layers_of(name)
         collected = collect_layer_statistics(
             given,
-            self.settings,
+            self.request.settings_of(name),
             self.extractor,
-            self.progress,
+            self.request.progress,
             name,
             keep_all_by_layer={**keep, "features": keep["features"] or keep.get(layer, False)},
             units=units.get(name),

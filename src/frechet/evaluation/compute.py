@@ -244,7 +244,7 @@ def _compute_score(
         **_compute_interval_fields(metric, result, generated, reference, interval, reference_is, progress),
         n_generated=generated.n,
         n_reference=reference.n if reference is not None else None,
-        **common,
+        **{**common, "warnings": (*common["warnings"], *result.notes)},
     )
 
 

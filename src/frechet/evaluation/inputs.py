@@ -250,7 +250,11 @@ def _declare_reference(data: Input, preprocessing: str | None, size: int | None)
 
 def require_no_image_options(settings: Settings) -> None:
     """Reject options about images, for inputs that are all statistics."""
-    for flag, passed in (("--num-images", settings.num_images), ("--weights", settings.weights)):
+    for flag, passed in (
+        ("--num-images", settings.num_images),
+        ("--weights", settings.weights),
+        ("--crop", settings.crop),
+    ):
         if passed is not None:
             raise RequestError(
                 f"{flag} {passed} ({flag[2:].replace('-', '_')}= in Python) applies to images, and all inputs are statistics or "
@@ -269,6 +273,30 @@ def require_consistent_options(inputs: Mapping[str, FeatureStatistics], settings
                     f"{what} is {value}, but the {name} statistics {data.label} were computed with {what} {recorded}. "
                     f"Leave out --{what.replace('layer', 'dims')}, or pass other statistics"
                 )
+
+
+def require_consistent_crops(request: ScoreRequest, statistics: Mapping[str, FeatureStatistics]) -> None:
+    """Reject a crop of statistics, unless they record that their images were cropped in this way.
+
+    Raises:
+        RequestError: a crop is requested of an input that is statistics.
+        MismatchError: the statistics record another crop, or none.
+    """
+    for name, data in statistics.items():
+        crop = request.settings_of(name).image_crop
+        if crop is None or data.crop == str(crop):
+            continue
+        if data.crop is not None or data.sizes:
+            raise MismatchError(
+                f"the crop is {crop}, but the images of {data.label} had {data.crop or 'no crop'}; pass images or other "
+                f"statistics, or a crop of the other side only (--generated-crop, --reference-crop)"
+            )
+        own = request.generated_crop if name == "generated" else request.reference_crop
+        if own is not None:
+            raise RequestError(
+                f"{name}_crop is {own}, but {data.label} holds statistics, whose images cannot be cropped; pass the images, or "
+                "leave the crop out"
+            )
 
 
 def require_same_extractor(precomputed: Mapping[str, FeatureStatistics], settings: Settings) -> None:

@@ -96,6 +96,8 @@ def build_provenance(
             "n": statistics.n,
             "n_source": statistics.n_source,
             "seed": statistics.seed,
+            "crop": statistics.crop,
+            "sizes": dict(statistics.sizes),
             "made_by": statistics.made_by,
             "moments": [float(statistics.mean @ statistics.mean), float(np.trace(statistics.covariance))],
             "assumed": [name for name, value in recorded.items() if value is None],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -37,6 +37,7 @@ class ScoreRequest(Settings):
         splits: numbers of splits for the Inception Score.
         reference_preprocessing: preprocessing of a reference statistics file that does not record it.
         reference_size: number of images behind a reference statistics file that does not record it, at least 2.
+        generated_crop, reference_crop: crop of the generated, and of the reference and held-out images, instead of `crop`.
         interval: "auto" for the bias-corrected value and its 95 % confidence interval if there are enough images, or "none".
         reference_is: "sample" if the interval is for the distance to the distribution that the reference was sampled from,
             "fixed" if it is for the distance to this reference as it is (what papers mean by FID against a given file); None
@@ -78,6 +79,10 @@ class ScoreRequest(Settings):
     reference_size: int | None = option(
         None, "Number of images REFERENCE was computed from, if the file does not record it.", metavar="N"
     )
+    generated_crop: str | None = option(None, "Crop of the generated images, instead of --crop.", metavar="NAME")
+    reference_crop: str | None = option(
+        None, "Crop of the reference and held-out images, instead of --crop.", metavar="NAME"
+    )
     interval: str = option(
         "auto", "Compute the bias-corrected value and its 95 % confidence interval: auto or none.", metavar="auto|none"
     )
@@ -103,6 +108,8 @@ class ScoreRequest(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.size is not None and not any(self.crop_names):
+            raise RequestError(f"size is {self.size}, but no crop is given; pass --crop (crop=), or leave the size out")
         if self.interval not in ("auto", "none"):
             raise RequestError(f"interval is {self.interval!r}; expected 'auto' or 'none'")
         if self.reference_is not in (None, "sample", "fixed"):
@@ -118,6 +125,16 @@ class ScoreRequest(Settings):
             raise RequestError(f"explain is {self.explain!r}; expected the number of images to list, at least 0")
         if not isinstance(self.repeat, (int, np.integer)) or self.repeat < 1:
             raise RequestError(f"repeat is {self.repeat!r}; expected the number of repetitions, at least 1")
+
+    @property
+    def crop_names(self) -> tuple[str | None, ...]:
+        """Every crop that is requested."""
+        return (self.crop, self.generated_crop, self.reference_crop)
+
+    def settings_of(self, input_name: str) -> Settings:
+        """Return how the images of an input become features, with the crop of that input."""
+        crop = self.generated_crop if input_name == "generated" else self.reference_crop
+        return replace(self.settings, crop=crop or self.crop)
 
     @property
     def metric_names(self) -> list[str] | None:

@@ -23,7 +23,7 @@ from frechet.evaluation.per_class import add_class_scores
 from frechet.evaluation.plan import needs_all_features, uses_input
 from frechet.evaluation.provenance import resolve_spec
 from frechet.evaluation.request import ReferenceLike, ScoreRequest
-from frechet.evaluation.sampling import require_consistent_design
+from frechet.evaluation.sampling import iter_design_notes, require_consistent_design
 from frechet.execution.collect import ProgressCallback, collect_statistics
 from frechet.execution.settings import Settings
 from frechet.images.image import ImageSource
@@ -45,6 +45,7 @@ def score(request: ScoreRequest) -> Scores:
             statistics without them.
         held_out: real images that the generator was not trained on, for metrics of memorisation.
         splits: numbers of splits for the Inception Score.
+        generated_crop, reference_crop: crop of the generated, and of the reference and held-out images, instead of `crop`.
         reference_preprocessing, reference_size: preprocessing and number of images of a reference statistics file that
             does not record them.
         interval: "auto" for the bias-corrected value and its 95 % confidence interval if there are enough images, or "none".
@@ -61,7 +62,7 @@ def score(request: ScoreRequest) -> Scores:
         features: whether inputs other than statistics are floating-point features (n, d): an array, an .npy, or an .npz
             with `features`, `feats` or `arr_0`.
         progress: called with (stage, images done, images in all).
-        extractor, dims, preprocessing, weights, backend, device, precision: see `frechet.execution.settings.Settings`.
+        extractor, dims, preprocessing, crop, size, weights, backend, device, precision: see `frechet.execution.settings.Settings`.
         batch_size, workers, num_images, cache, seed, on_bad_image, work_dir, engine, ray_address: see
             `frechet.execution.settings.Settings`.
 
@@ -187,6 +188,7 @@ def evaluate(request: ScoreRequest, *, keep_features: bool = False) -> Evaluatio
     sources = {name: each for name, each in inputs.items() if not isinstance(each, FeatureStatistics)}
     if request.per_class:
         scores = add_class_scores(plan, scores, layers, sources, request.settings)
+    scores = scores.with_warnings(iter_design_notes(request, inputs))
     statistics = {name: each["features"] for name, each in layers.items() if name != "held-out"}
     return Evaluation(scores, statistics, sources)
 
@@ -230,6 +232,11 @@ class CollectRequest(Settings):
     images: ReferenceLike = field(kw_only=False)
     features: bool = option(False, "Treat .npy/.npz inputs as precomputed (n, d) feature arrays instead of images.")
     progress: ProgressCallback | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.size is not None and self.crop is None:
+            raise RequestError(f"size is {self.size}, but no crop is given; pass --crop (crop=), or leave the size out")
 
 
 @takes_fields_of(CollectRequest)

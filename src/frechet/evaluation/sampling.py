@@ -44,6 +44,16 @@ def resolve_units(
     return {name: units if name in ("generated", "reference") else None for name in sources}
 
 
+def iter_design_notes(request: ScoreRequest, inputs: Mapping[str, ImageSource | FeatureStatistics]) -> Iterator[str]:
+    """Yield a note if both inputs have equal names, as pairs have, and an interval for independent images is requested."""
+    sources = {name: each for name, each in inputs.items() if isinstance(each, ImageSource)}
+    if request.design == "independent" and request.interval != "none" and _have_equal_names(sources):
+        yield (
+            "the generated and the reference images have equal names in the same order, as reconstructions have, but the interval "
+            "is for independent images. If image i of both belong together, pass --design paired (design=)"
+        )
+
+
 def require_consistent_design(request: ScoreRequest, inputs: Mapping[str, ImageSource | FeatureStatistics]) -> None:
     """Require that features and statistics were collected with the requested design, which cannot be changed afterwards.
 

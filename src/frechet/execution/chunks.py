@@ -16,6 +16,7 @@ from numpy.lib import format as npy_format
 from frechet.errors import TooFewImagesError
 from frechet.execution.settings import Settings
 from frechet.features.extractor import LoadedExtractor
+from frechet.images.checks import IMAGE_CHECK
 from frechet.images.image import ImageRef, ImageSource
 from frechet.images.loader import CHUNK_SIZE
 from frechet.statistics.accumulator import LayerSummary
@@ -176,6 +177,7 @@ def make_plan(partition: Partition, settings: Settings, extractor: LoadedExtract
         "layers": {name: columns.stop - columns.start for name, columns in extractor.layer_slices.items()},
         "backend": extractor.backend,
         "on_bad_image": settings.on_bad_image,
+        "crop": str(settings.image_crop) if settings.image_crop else None,
         "n_source": len(partition.source),
         "n_images": len(partition.source_indices),
         "subset_seed": settings.seed if settings.num_images is not None else None,
@@ -248,6 +250,8 @@ def read_chunk(stream: IO[bytes]) -> Chunk:
         if archive.comment != _compute_checksum(archive):
             raise ValueError("the checksum of the chunk does not match")
         arrays = {name.removesuffix(".npy"): _read_array(archive, name) for name in archive.namelist()}
+    if arrays["image_checks"].dtype != IMAGE_CHECK:
+        raise ValueError("the chunk was written by a version that checked images for other properties")
     metadata = json.loads(arrays["metadata"].tobytes())
     return Chunk(
         indices=arrays["indices"],

@@ -15,7 +15,7 @@ from frechet.execution.dispatch import open_chunks
 from frechet.execution.reduce import MergedChunks
 from frechet.execution.settings import Settings
 from frechet.features.extractor import LoadedExtractor
-from frechet.images.checks import count_formats, quality_notes
+from frechet.images.checks import count_formats, count_sizes, quality_notes
 from frechet.images.image import ImageSource, skipped_formats_note
 from frechet.statistics.feature_statistics import FeatureStatistics
 from frechet.version import __version__
@@ -89,7 +89,10 @@ def collect_layer_statistics(
         for chunk in chunks:
             merged.add(chunk)
     _require_two_images(source, merged)
-    metadata = _describe_collection(partition, merged)
+    metadata = {
+        **_describe_collection(partition, merged),
+        "crop": str(settings.image_crop) if settings.image_crop else None,
+    }
     indices, merged_units = np.concatenate(merged.indices), np.concatenate(merged.units)
     labels = tuple(partition.get_labels(indices.tolist())) if keep_all else None
     return {
@@ -132,6 +135,7 @@ def _describe_collection(partition: Partition, merged: MergedChunks) -> dict[str
             *quality_notes(image_checks, get_labels),
         ),
         "formats": count_formats(image_checks),
+        "sizes": count_sizes(image_checks),
         "made_by": f"frechet {__version__}",
     }
 

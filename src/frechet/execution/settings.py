@@ -17,6 +17,7 @@ from frechet.features.extractor import LoadedExtractor
 from frechet.features.loading import load_extractor
 from frechet.features.registry import EXTRACTORS, PRECISIONS, find_extractor, is_custom_extractor, resolve_layer
 from frechet.features.spec import FeatureSpec, get_qualified_name
+from frechet.preprocessing.crop import CROPS, Crop
 
 ENGINES = ("auto", "local", "torchrun", "ray")
 ExtractorLike: TypeAlias = str | Callable[..., Any]
@@ -31,6 +32,8 @@ class Settings:
             torch.nn.Module: (n, 3, h, w) -> (n, d).
         dims: the layer, by its number of features; None for the extractor's default.
         preprocessing: crop, resize and normalisation by name; None for the extractor's default.
+        crop: crop of each image before it is resized: "adm", "torchvision", "long-edge" or "stretch"; None for no crop.
+        size: height and width of the crop in pixels.
         weights: a weights file that takes precedence over FRECHET_WEIGHTS and the caches.
         backend: "auto", "openvino", "torch" or "jax".
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
@@ -59,6 +62,10 @@ class Settings:
         "Resize and normalisation: pytorch-fid (the default), tensorflow, clean or torchmetrics.",
         metavar="NAME",
     )
+    crop: str | None = option(
+        None, "Crop images to --size before they are resized: adm, torchvision, long-edge or stretch.", metavar="NAME"
+    )
+    size: int | None = option(None, "Height and width of the crop in pixels.", metavar="S")
     weights: str | Path | None = option(
         None, "Path to the weights file (overrides FRECHET_WEIGHTS and the caches).", metavar="FILE"
     )
@@ -80,7 +87,7 @@ class Settings:
     ray_address: str | None = option(None, "Ray cluster address, passed to ray.init().", metavar="ADDRESS")
 
     def __post_init__(self) -> None:
-        for name, least in (("batch_size", 1), ("workers", 1), ("num_images", 2), ("seed", 0)):
+        for name, least in (("batch_size", 1), ("workers", 1), ("num_images", 2), ("seed", 0), ("size", 1)):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, (int, np.integer)) or not least <= value < 2**63):
                 raise RequestError(f"{name} is {value!r}; expected a whole number of at least {least}")
@@ -93,6 +100,24 @@ class Settings:
             validate_choice(str(self.extractor), EXTRACTORS, "extractor")
         validate_choice(self.precision, PRECISIONS, "precision")
         validate_choice(self.engine, ENGINES, "engine")
+        self._validate_crops()
+
+    @property
+    def crop_names(self) -> tuple[str | None, ...]:
+        """Every crop that is requested."""
+        return (self.crop,)
+
+    def _validate_crops(self) -> None:
+        names = [name for name in self.crop_names if name is not None]
+        for name in names:
+            validate_choice(name, CROPS, "crop")
+        if names and self.size is None:
+            raise RequestError(f"crop is {names[0]}, but its size is missing; pass --size (size=), e.g. 256")
+
+    @property
+    def image_crop(self) -> Crop | None:
+        """The crop of each image, or None."""
+        return Crop(self.crop, self.size) if self.crop is not None and self.size is not None else None
 
     @property
     def settings(self) -> Settings:

@@ -71,6 +71,7 @@ def extract_chunks(
         batch_size=settings.batch_size or extractor.runner.batch_size,
         workers=settings.workers or process_cpu_count(),
         skip_bad_images=settings.on_bad_image == "skip",
+        crop=settings.image_crop,
     )
     small_chunks = build_small_chunks(batches, extractor.layer_slices, on_batch)
     return merge_small_chunks(small_chunks, partition, chunk_indices, settings.seed, extractor)

@@ -13,6 +13,7 @@ from frechet.errors import NonFiniteFeaturesError
 from frechet.features.extractor import LoadedExtractor, Runner
 from frechet.images.image import ImageRef
 from frechet.images.loader import Batch, load_batches
+from frechet.preprocessing.crop import Crop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,7 @@ def extract(
     batch_size: int,
     workers: int,
     skip_bad_images: bool,
+    crop: Crop | None = None,
 ) -> Generator[FeatureBatch, None, None]:
     """Compute the features of images in order.
 
@@ -52,6 +54,7 @@ def extract(
         batch_size: maximum number of images per batch.
         workers: number of decoding threads.
         skip_bad_images: skip images that cannot be decoded instead of raising.
+        crop: applied to each image before it is resized.
 
     Raises:
         ImageDecodeError: an image cannot be decoded and `skip_bad_images` is False.
@@ -64,6 +67,7 @@ def extract(
         batch_size=batch_size,
         workers=workers,
         skip_bad_images=skip_bad_images,
+        crop=crop.apply_with_note if crop else None,
     )
     with closing(batches):
         yield from _run_network(batches, extractor.runner, extractor.total_dims)

@@ -13,9 +13,18 @@ import numpy as np
 
 from frechet.images.pixels import FLOAT_TO_UINT8
 
-# digest: of the decoded pixels; format: of the file, "" if there was none; value_range_class: one of the four below
-IMAGE_CHECK = np.dtype([("digest", np.uint64), ("format", "U4"), ("value_range_class", np.uint8)])
-ImageCheck = tuple[int, str, int]
+# digest: of the decoded pixels; format: of the file, "" if there was none; value_range_class: one of the four below;
+# height, width: in pixels, after a crop
+IMAGE_CHECK = np.dtype(
+    [
+        ("digest", np.uint64),
+        ("format", "U4"),
+        ("value_range_class", np.uint8),
+        ("height", np.int32),
+        ("width", np.int32),
+    ]
+)
+ImageCheck = tuple[int, str, int, int, int]
 ORDINARY, BINARY, BLACK, FLOAT_CAST = range(4)
 
 LOSSY = frozenset({"JPEG", "MPO"})
@@ -24,6 +33,7 @@ LOSSLESS = frozenset({"BMP", "PNG", "PPM"})  # TIFF and WebP may be either
 _DUPLICATE_FRACTION = 0.01  # of the images; fewer duplicates are not reported
 _NEARLY_ALL_FRACTION = 0.95
 _SOME_FRACTION = 0.05
+_NUM_SIZES = 10  # that are listed
 _NUM_PROBES = 1000  # pixel values that are tested before all of them
 
 
@@ -35,7 +45,7 @@ def check_image(rgb: np.ndarray, file_format: str | None) -> ImageCheck:
         file_format: Pillow's name of the file format, or None.
     """
     flat = np.ascontiguousarray(rgb).reshape(-1)
-    return _compute_digest(flat, rgb.shape), file_format or "", _classify_value_range(flat)
+    return _compute_digest(flat, rgb.shape), file_format or "", _classify_value_range(flat), *rgb.shape[:2]
 
 
 def quality_notes(image_checks: np.ndarray, get_labels: Callable[[list[int]], list[str]]) -> Iterator[str]:
@@ -86,6 +96,15 @@ def count_formats(image_checks: np.ndarray) -> dict[str, int]:
     """Return the number of images per file format; images that come from no file are not counted."""
     formats, counts = np.unique(image_checks["format"], return_counts=True)
     return {str(name): int(count) for name, count in zip(formats, counts, strict=True) if name}
+
+
+def count_sizes(image_checks: np.ndarray) -> dict[str, int]:
+    """Return the number of images of each of the most frequent sizes, as "height x width", and of all others as "other"."""
+    sizes, counts = np.unique(image_checks[["height", "width"]], return_counts=True)
+    ranked = sorted(zip(sizes.tolist(), counts.tolist(), strict=True), key=lambda item: -item[1])
+    common = {f"{height} x {width}": count for (height, width), count in ranked[:_NUM_SIZES]}
+    others = sum(count for _, count in ranked[_NUM_SIZES:])
+    return {**common, "other": others} if others else common
 
 
 def classify_compression(formats: Mapping[str, int], num_images: int | None) -> str | None:

@@ -47,7 +47,7 @@ class _PendingBatch:
     chunk_index: int
     image_refs: list[ImageRef]
     pixels: np.ndarray
-    futures: list[Future[tuple[ImageCheck, str | None]]]
+    futures: list[Future[tuple[ImageCheck, tuple[str, ...]]]]
 
 
 def load_batches(
@@ -58,6 +58,7 @@ def load_batches(
     batch_size: int,
     workers: int,
     skip_bad_images: bool,
+    crop: Callable[[np.ndarray], tuple[np.ndarray, str | None]] | None = None,
 ) -> Generator[Batch, None, None]:
     """Decode and resize images, and yield them in batches, in order.
 
@@ -68,15 +69,18 @@ def load_batches(
         batch_size: largest number of images per batch; a batch never crosses the end of a chunk.
         workers: number of decoding threads.
         skip_bad_images: list an image that cannot be decoded in `Batch.skipped_images` instead of raising an error.
+        crop: applied to each image before it is checked and resized: from an image (h, w, 3) uint8 to another one, and a
+            note on the change or None.
 
     Raises:
         ImageDecodeError: an image cannot be decoded and `skip_bad_images` is false.
     """
 
-    def decode_into(image_ref: ImageRef, out: np.ndarray) -> tuple[ImageCheck, str | None]:
+    def decode_into(image_ref: ImageRef, out: np.ndarray) -> tuple[ImageCheck, tuple[str, ...]]:
         decoded = decode(image_ref)
-        resize(decoded.rgb, out)
-        return check_image(decoded.rgb, decoded.format), decoded.note
+        rgb, crop_note = crop(decoded.rgb) if crop else (decoded.rgb, None)
+        resize(rgb, out)
+        return check_image(rgb, decoded.format), tuple(filter(None, (decoded.note, crop_note)))
 
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
     in_progress: deque[_PendingBatch] = deque()
@@ -108,7 +112,7 @@ def _collect_batch(pending: _PendingBatch, skip_bad_images: bool) -> Batch:
     kept_indices, image_checks, notes, skipped_images = [], [], [], []
     for index, (image_ref, future) in enumerate(zip(pending.image_refs, pending.futures, strict=True)):
         try:
-            check, note = future.result()
+            check, notes_on_image = future.result()
         except ImageDecodeError as error:
             if not skip_bad_images:
                 raise ImageDecodeError(
@@ -119,8 +123,7 @@ def _collect_batch(pending: _PendingBatch, skip_bad_images: bool) -> Batch:
             continue
         kept_indices.append(index)
         image_checks.append(check)
-        if note:
-            notes.append((note, image_ref.label))
+        notes += [(note, image_ref.label) for note in notes_on_image]
     return Batch(
         pending.chunk_index,
         [pending.image_refs[index] for index in kept_indices],

@@ -31,6 +31,7 @@ from frechet.evaluation.plan import MetricPlan, plan_metrics
 from frechet.features.registry import EXTRACTORS
 from frechet.losses.reference import load_reference, validate_reference
 from frechet.losses.torch_features import ImageFeatures, validate_finite_features, validate_image_tensor
+from frechet.preprocessing.quantize import ROUNDINGS, scale_to_bytes
 from frechet.preprocessing.value_range import is_out_of_range, make_range_error, validate_value_range
 from frechet.results import Score, Scores
 from frechet.statistics.feature_statistics import FeatureStatistics
@@ -53,6 +54,7 @@ class ImageMetric(Metric):
         metrics: names of metrics as in `frechet.score`; by default the Fréchet distance of the extractor's features.
         extractor, dims, preprocessing, weights, precision: as in `frechet.score`.
         value_range: pixel values (black, white) of floating-point images.
+        rounding: how floating-point images become 8 bits, "round" or "truncate" (see `frechet.preprocessing.quantize`).
         reset_real_features: whether `reset` also discards the real images.
         **options: arguments of `torchmetrics.Metric`, such as `sync_on_compute` or `process_group`.
 
@@ -86,11 +88,14 @@ class ImageMetric(Metric):
         weights: str | Path | None = None,
         precision: str = "float32",
         value_range: tuple[float, float] = (0.0, 1.0),
+        rounding: str = "round",
         reset_real_features: bool = True,
         **options: Any,
     ) -> None:
         super().__init__(**options)
         self.value_range = validate_value_range(value_range)
+        validate_choice(rounding, ROUNDINGS, "rounding")
+        self.rounding = rounding
         feature_options: Any = {
             "extractor": extractor,
             "dims": dims,
@@ -215,7 +220,7 @@ class ImageMetric(Metric):
         A `MetricCollection` merges metrics whose states are equal after the first batch and then updates only one of them.
         After an empty batch, or before rows are subsampled, the other states of different metrics can be equal.
         """
-        identity = repr((self.spec, self._keeps_all_rows, self.value_range, self.reset_real_features))
+        identity = repr((self.spec, self._keeps_all_rows, self.value_range, self.rounding, self.reset_real_features))
         self.add_state("identity", torch.tensor(list(sha256(identity.encode()).digest()), dtype=torch.uint8), "max")
 
     def _add_states(self, image_set: str, dims: int) -> None:
@@ -232,13 +237,12 @@ class ImageMetric(Metric):
             return images.float()
         if not images.is_floating_point():
             raise RequestError(f"images are {images.dtype}; expected uint8, or floating point in {self.value_range}")
-        low, high = self.value_range
         x = images.float()
         if len(x):
             lowest, highest = (float(value) for value in torch.aminmax(x))
             if math.isnan(lowest) or is_out_of_range(lowest, highest, self.value_range):
                 raise make_range_error(lowest, highest, self.value_range)
-        return ((x - low) * (255 / (high - low))).clamp(0, 255).round()
+        return scale_to_bytes(x, self.value_range, self.rounding)
 
     def _extract_features(self, images: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():

@@ -27,6 +27,7 @@ class MetricResult:
         std: standard deviation of the value between splits or subsets, or None.
         splits: for each number of splits (of the Inception Score), `{"n": number of splits, "mean": mean over the
             splits, "std": standard deviation between them}`.
+        notes: what a reader should know about this value.
     """
 
     value: float
@@ -34,6 +35,7 @@ class MetricResult:
     standard_error: float | None = None
     std: float | None = None
     splits: tuple[Mapping[str, float], ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from frechet.distances.inception_score import inception_score_infinity, legacy_permutation, split_inception_scores
+from frechet.distances.inception_score import (
+    inception_score_infinity,
+    is_sorted_by_class,
+    legacy_permutation,
+    split_inception_scores,
+)
 from frechet.metrics.base import Metric, MetricInputs, MetricResult, get_all_features
 
 
@@ -35,7 +40,27 @@ def compute_inception_score(
     rows = tuple(
         {"n": count, "mean": score.mean, "std": score.std} for count, score in zip(counts, scores, strict=True)
     )
-    return MetricResult(value=scores[0].mean, std=scores[0].std, splits=rows)
+    ordered = (
+        None if shuffle or counts[0] == 1 else _compare_with_random_order(logits, counts[0], split_size, inputs.seed)
+    )
+    return MetricResult(
+        value=scores[0].mean,
+        std=scores[0].std,
+        splits=rows,
+        terms={} if ordered is None else {"shuffled": ordered},
+        notes=(_SORTED_NOTE,) if ordered is not None and is_sorted_by_class(logits) else (),
+    )
+
+
+_SORTED_NOTE = (
+    "the images look sorted by class, and this score depends on their order, because consecutive images form a split. The "
+    "value for images in random order is listed as shuffled; papers report that of unsorted images"
+)
+
+
+def _compare_with_random_order(logits: np.ndarray, count: int, split_size: int | None, seed: int) -> float:
+    """Return the score of the same images in a seeded random order."""
+    return split_inception_scores(logits, count, legacy_permutation(len(logits), seed), size=split_size).mean
 
 
 def compute_inception_score_infinity(inputs: MetricInputs) -> MetricResult:

@@ -77,6 +77,13 @@ def _format_provenance(score: Score) -> Iterator[tuple[str, str]]:
     for name in ("extractor", "layer", "preprocessing", "precision"):
         if score.provenance.get(name):
             yield name, str(score.provenance[name])
+    crops = {
+        name: (score.provenance.get(name) or {}).get("crop")
+        for name in ("generated", "reference")
+        if score.uses_reference or name == "generated"
+    }
+    if any(crops.values()):
+        yield "crop", ", ".join(f"{crop or 'none'} ({name})" for name, crop in crops.items())
 
 
 def _format_classes(score: Score) -> Iterator[str]:

@@ -48,6 +48,8 @@ class FeatureStatistics:
         skipped_images: images that were left out, each with the reason.
         notes: what users should know about how the images were read.
         formats: number of images per file format, by Pillow's name of the format.
+        crop: crop of the images before the resize, e.g. "adm(256)"; None if there was none or it is unknown.
+        sizes: number of images of each of the most frequent sizes after a crop, as "height x width"; the others as "other".
         sha256: hex digest of the downloaded file, or None.
         made_by: program and version that computed the statistics, or None.
         covariance_eps: relative precision of the covariance: the machine epsilon of the dtype that it was stored in.
@@ -75,6 +77,8 @@ class FeatureStatistics:
     skipped_images: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     formats: Mapping[str, int] = field(default_factory=dict)
+    crop: str | None = None
+    sizes: Mapping[str, int] = field(default_factory=dict)
     sha256: str | None = None
     made_by: str | None = None
     covariance_eps: float = float(np.finfo(np.float64).eps)

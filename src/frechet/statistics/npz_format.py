@@ -33,6 +33,8 @@ Format 2:
     skipped_images     images that were left out, each with the reason
     notes              what users should know about how the images were read
     formats            number of images per file format
+    crop               crop of the images, e.g. adm(256); absent or null if there was none
+    sizes              number of images of each of the most frequent sizes, as "height x width"; absent if unknown
     covariance_eps     relative precision of sigma, if it was once stored in a smaller dtype than now
     checksums          for each array (except this object) the sha256 of its dtype and shape as text ("<f8 (2048,)")
                        followed by its bytes in C order
@@ -111,6 +113,8 @@ def write_statistics(statistics: FeatureStatistics, path: Path, *, force: bool =
         "skipped_images": statistics.skipped_images,
         "notes": statistics.notes,
         "formats": dict(statistics.formats),
+        "crop": statistics.crop,
+        "sizes": dict(statistics.sizes),
         "covariance_eps": statistics.covariance_eps,
         "checksums": {name: compute_array_sha256(array) for name, array in arrays.items()},
     }
@@ -270,6 +274,8 @@ def _read_own_format(archive: Any, path: Path) -> FeatureStatistics:
         skipped_images=tuple(map(str, metadata.get("skipped_images", ()))),
         notes=tuple(map(str, metadata.get("notes", ()))),
         formats={str(kind): int(count) for kind, count in metadata.get("formats", {}).items()},
+        crop=None if metadata.get("crop") is None else str(metadata["crop"]),
+        sizes={str(size): int(count) for size, count in metadata.get("sizes", {}).items()},
         made_by=f"frechet {metadata.get('version')}",
         covariance_eps=max(metadata["covariance_eps"], _machine_epsilon(arrays["sigma"])),
     )
