@@ -225,7 +225,9 @@ def test_a_score_reports_each_mistake_in_its_inputs_once(flawed_folders):
     assert "2 of 6 images are identical" in warnings[1]
     assert f"{flawed_folders[1] / '5.jpg'} == {flawed_folders[1] / '2.jpg'}" in warnings[1]
     assert warnings[2].startswith("the reference images are JPEG")
-    assert len(warnings) == 3
+    assert warnings[3].startswith("the generated images are")
+    assert "40 x 32" in warnings[3]
+    assert len(warnings) == 4
 
 
 @pytest.mark.slow

@@ -113,7 +113,7 @@ def test_format_2_has_snake_case_keys_and_no_pickles(tmp_path):
     metadata = json.loads(str(arrays["frechet"]))
     assert set(metadata) == {
         *("format", "version", "label", "n", "n_source", "seed", "spec", "skipped_images", "notes", "formats"),
-        *("covariance_eps", "checksums", "grouped_by", "n_units", "unit_skewness"),
+        *("crop", "sizes", "covariance_eps", "checksums", "grouped_by", "n_units", "unit_skewness"),
     }
     assert (metadata["format"], metadata["label"]) == (2, "somewhere")
     assert metadata["spec"]["preprocessing"] == "tensorflow"
