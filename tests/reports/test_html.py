@@ -22,13 +22,15 @@ from frechet.distances.gaussian import Gaussian
 from frechet.distances.transport import leading_directions, optimal_coupling
 from frechet.errors import OutputError, RequestError
 from frechet.evaluation.request import ScoreRequest
-from frechet.evaluation.run import evaluate
+from frechet.evaluation.run import Evaluation, evaluate
 from frechet.execution.settings import Settings
 from frechet.features.spec import FeatureSpec
 from frechet.reports.diagnostics import compute_diagnostics
-from frechet.reports.html import _format_command, describe_score, write_report
+from frechet.reports import html
+from frechet.reports.html import _format_command, describe_score
 from frechet.reports.text import format_scores
 from frechet.reports.thumbnails import ThumbnailCache
+from frechet.results import Scores
 from frechet.statistics.feature_statistics import FeatureStatistics
 
 pytestmark = pytest.mark.usefixtures("small_inputs")
@@ -36,6 +38,13 @@ pytestmark = pytest.mark.usefixtures("small_inputs")
 pytest.importorskip("jinja2")
 OFFLINE = {"extractor": "efficientnet-lite0"}
 EVIL = "<img src=x onerror=alert(1)>.png"
+
+
+def write_report(request, path):
+    """Score, write a page about it, and return the scores."""
+    evaluation = html.evaluate_for_report(request, path)
+    html.write_report(evaluation, request, path)
+    return evaluation.scores
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +129,7 @@ def test_command_on_the_page_has_every_option_of_the_run(folders, monkeypatch, t
     def render(_evaluation, _request, command):
         raise RenderedError(command)
 
-    monkeypatch.setattr("frechet.reports.html.evaluate", lambda *_, **__: None)
+    monkeypatch.setattr("frechet.reports.html.evaluate", lambda *_, **__: Evaluation(Scores({}, {}), {}, {}))
     monkeypatch.setattr("frechet.reports.html.render_report_page", render)
     monkeypatch.chdir(tmp_path)
     flags = "--metrics fd,kid --splits 5,10 --interval none --explain 3 --seed 4 --num-images 20 --on-bad-image skip "

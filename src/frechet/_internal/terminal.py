@@ -1,15 +1,17 @@
-"""Exit codes and error messages of commands, and escaping of text for a terminal."""
+"""Exit codes, standard streams and messages of commands, and escaping of text for a terminal."""
 
 from __future__ import annotations
 
+import io
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TextIO
 
 import click
 
-from frechet.errors import FrechetError
+from frechet.errors import FrechetError, RunError
 
 
 @contextmanager
@@ -20,20 +22,50 @@ def exit_on_error() -> Iterator[None]:
     through with their traceback.
     """
     try:
+        _allow_any_text(sys.stdout)
         yield
-        sys.stdout.flush()
+        _require_stdout()
     except FrechetError as error:
         _fail(str(error), error.exit_code)
     except click.ClickException as error:
-        error.show()
+        _show(error)
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt) as stop:
         _fail(f"interrupted{stop}", 130)
-    except BrokenPipeError:  # the reader closed the pipe; a further flush would raise again (Python docs, SIGPIPE)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader closed the pipe
         sys.exit(0)
     except OSError as error:
         _fail(str(error), 3)
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            _discard_if_broken(stream)
+
+
+def run_all(steps: Iterable[Callable[[], object]]) -> None:
+    """Take every step that publishes a result, even if an earlier one fails.
+
+    Raises:
+        RunError: steps failed; the message names all failures.
+        BrokenPipeError: nothing failed except that the reader of stdout closed the pipe.
+    """
+    errors = list[Exception]()
+    for step in steps:
+        try:
+            step()
+        except (FrechetError, OSError) as error:
+            errors.append(error)
+    failures = [error for error in errors if not isinstance(error, BrokenPipeError)]
+    if failures:
+        raise RunError("\n".join(map(str, failures))) from failures[0]
+    if errors:
+        raise errors[0]
+
+
+def print_stderr(text: str) -> None:
+    """Print a line to stderr, if it can be written: a closed or full stderr must not cost a result."""
+    if sys.stderr is not None:  # print(file=None) would use stdout
+        with suppress(OSError, ValueError):
+            print(text, file=sys.stderr, flush=True)
 
 
 def escape_text(text: str) -> str:
@@ -47,5 +79,34 @@ def escape_line(text: str) -> str:
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"error: {escape_text(message)}", file=sys.stderr)
+    print_stderr(f"error: {escape_text(message)}")
     sys.exit(code)
+
+
+def _show(error: click.ClickException) -> None:
+    text = io.StringIO()
+    error.show(file=text)
+    print_stderr(text.getvalue().rstrip("\n"))
+
+
+def _allow_any_text(stream: TextIO | None) -> None:
+    """Escape characters that the stream's encoding lacks, instead of failing."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+
+
+def _require_stdout() -> None:
+    if sys.stdout is None:
+        raise RunError("stdout is closed, so nothing was printed. Redirect it to a file, or to /dev/null")
+    sys.stdout.flush()
+
+
+def _discard_if_broken(stream: TextIO | None) -> None:
+    """Discard what a stream cannot write; Python would report it at the exit (Python docs, SIGPIPE)."""
+    if stream is None:
+        return
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

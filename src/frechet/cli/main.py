@@ -70,8 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 2 invalid request, 3 failed run, 130 interrupted."""
     with exit_on_error():
         code = _invoke(sys.argv[1:] if argv is None else list(argv))
-        sys.stdout.flush()
-        sys.exit(code)
+    sys.exit(code)
 
 
 def _invoke(argv: list[str]) -> int:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 @contextmanager
 def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
     """Provide a callback (stage, done, total) that draws one bar per stage; it does nothing if stderr is not a terminal."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield lambda *_: None
         return
     with _create_progress() as bars:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from frechet._internal.atomic_write import atomic_write, check_output_path
-from frechet._internal.terminal import escape_line
+from frechet._internal.terminal import escape_line, print_stderr, run_all
 from frechet.cli.options import options_of, resolve_engine
 from frechet.cli.progress import progress_bars
 from frechet.errors import RequestError
 from frechet.evaluation.plan import ALL
 from frechet.evaluation.request import ScoreRequest
 from frechet.evaluation.run import run
-from frechet.reports.html import write_report
+from frechet.reports.html import evaluate_for_report, write_report
 from frechet.reports.text import collect_warnings, format_scores
 from frechet.results import Scores
 
@@ -61,12 +62,16 @@ def command(
         if resolved is None:
             return
         request = ScoreRequest(generated, reference, progress=progress, **resolved)
-        scores = write_report(request, report, force=force) if report else run(request)
+        if report:
+            evaluation = evaluate_for_report(request, report, force=force)
+        scores = evaluation.scores if report else run(request)
     _print_notes(scores)
+    steps: list[Callable[[], object]] = [lambda: print(_format(scores, as_json=as_json), flush=True)]
     if output:
-        with atomic_write(output, force=force) as temporary_path:
-            temporary_path.write_text(scores.to_json() + "\n", encoding="utf-8")
-    print(scores.to_json() if as_json else format_scores(scores))
+        steps.append(lambda: _write_json(scores, output, force=force))
+    if report:
+        steps.append(lambda: write_report(evaluation, request, report, force=force))
+    run_all(steps)
     if scores.unavailable and request.metrics != ALL:
         sys.exit(2)  # a requested metric is missing
 
@@ -79,8 +84,17 @@ def _check_outputs(output: Path | None, report: Path | None, force: bool) -> Non
         raise RequestError(f"--output and --report both name {output}; use two different files")
 
 
+def _format(scores: Scores, *, as_json: bool) -> str:
+    return scores.to_json() if as_json else format_scores(scores)
+
+
+def _write_json(scores: Scores, path: Path, *, force: bool) -> None:
+    with atomic_write(path, force=force) as temporary_path:
+        temporary_path.write_text(scores.to_json() + "\n", encoding="utf-8")
+
+
 def _print_notes(scores: Scores) -> None:
     for warning in collect_warnings(scores):
-        print(f"warning: {escape_line(warning)}", file=sys.stderr)
+        print_stderr(f"warning: {escape_line(warning)}")
     for name, reason in scores.unavailable.items():
-        print(f"no {name}: {escape_line(reason)}", file=sys.stderr)
+        print_stderr(f"no {name}: {escape_line(reason)}")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from frechet._internal.atomic_write import check_output_path
-from frechet._internal.terminal import escape_line
+from frechet._internal.terminal import escape_line, print_stderr, run_all
 from frechet.cli.options import options_of, resolve_engine
 from frechet.cli.progress import progress_bars
 from frechet.evaluation.run import CollectRequest, collect
@@ -35,8 +34,8 @@ def command(images: str, out: Path, force: bool, **options: Any) -> None:
             return
         statistics = collect(images, progress=progress, **resolved)
     for note in statistics.notes:
-        print(f"warning: {escape_line(note)}", file=sys.stderr)
+        print_stderr(f"warning: {escape_line(note)}")
     for skipped in statistics.skipped_images:
-        print(f"warning: skipped: {escape_line(skipped)}", file=sys.stderr)
-    statistics.save(out, force=force)
+        print_stderr(f"warning: skipped: {escape_line(skipped)}")
+    run_all([lambda: statistics.save(out, force=force)])
     print(f"{out}: {statistics.n:,} {'rows' if options['features'] else 'images'}, {statistics.dims} dimensions")

@@ -45,8 +45,8 @@ def require_packages() -> None:
             raise RequestError(f"an HTML report needs {package}. To fix this, run: pip install 'frechet[report]'")
 
 
-def write_report(request: ScoreRequest, path: Path, *, force: bool = False) -> Scores:
-    """Compute the scores of a request and write an HTML page about them.
+def evaluate_for_report(request: ScoreRequest, path: Path, *, force: bool = False) -> Evaluation:
+    """Compute the scores of a request, after checking that a page about them can be written.
 
     Args:
         request: what to score. It needs a reference; it may neither be repeated nor use several extractors.
@@ -54,7 +54,7 @@ def write_report(request: ScoreRequest, path: Path, *, force: bool = False) -> S
         force: whether an existing file is overwritten.
 
     Returns:
-        The scores, as `frechet.score` returns them.
+        The scores, and the statistics with the features of every image if they are available.
 
     Raises:
         RequestError: the request has no reference or is repeated, or a package that draws the page is missing.
@@ -71,11 +71,24 @@ def write_report(request: ScoreRequest, path: Path, *, force: bool = False) -> S
             f"a report describes a single run, but repeat is {request.repeat}; leave out the report or --repeat"
         )
     single = split_by_extractor(request)
-    evaluation = evaluate(single[0] if len(single) == 1 else request, keep_features=True)
+    return evaluate(single[0] if len(single) == 1 else request, keep_features=True)
+
+
+def write_report(evaluation: Evaluation, request: ScoreRequest, path: Path, *, force: bool = False) -> None:
+    """Write an HTML page about the scores of a request.
+
+    Args:
+        evaluation: what `evaluate_for_report` returned.
+        request: what was scored.
+        path: the page to write, ending in .html.
+        force: whether an existing file is overwritten.
+
+    Raises:
+        OutputError, RunError: the page cannot be written to `path`.
+    """
     page = render_report_page(evaluation, request, _format_command(request, path))
     with atomic_write(path, suffix=".html", force=force) as temporary_path:
         temporary_path.write_text(page, encoding="utf-8", errors="backslashreplace")  # file names need not be Unicode
-    return evaluation.scores
 
 
 def _format_command(request: ScoreRequest, path: Path) -> str:
