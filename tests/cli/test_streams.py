@@ -10,7 +10,6 @@ import pytest
 from helpers import run
 
 import frechet
-from frechet._internal.atomic_write import atomic_write
 from frechet.errors import OutputError, RunError
 
 FLAGS = "--features --interval none"

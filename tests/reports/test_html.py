@@ -25,8 +25,8 @@ from frechet.evaluation.request import ScoreRequest
 from frechet.evaluation.run import Evaluation, evaluate
 from frechet.execution.settings import Settings
 from frechet.features.spec import FeatureSpec
-from frechet.reports.diagnostics import compute_diagnostics
 from frechet.reports import html
+from frechet.reports.diagnostics import compute_diagnostics
 from frechet.reports.html import _format_command, describe_score
 from frechet.reports.text import format_scores
 from frechet.reports.thumbnails import ThumbnailCache

@@ -36,6 +36,10 @@ def exit_on_error() -> Iterator[None]:
         sys.exit(0)
     except OSError as error:
         _fail(str(error), 3)
+    except (MemoryError, ImportError, RuntimeError) as error:
+        if not (reason := _describe_lack_of_resources(error)):
+            raise
+        _fail(reason, 3)
     finally:
         for stream in (sys.stdout, sys.stderr):
             _discard_if_broken(stream)
@@ -81,6 +85,21 @@ def escape_line(text: str) -> str:
 def _fail(message: str, code: int) -> None:
     print_stderr(f"error: {escape_text(message)}")
     sys.exit(code)
+
+
+def _describe_lack_of_resources(error: Exception) -> str | None:
+    """Return what this machine or the limits of this process lack, or None if the error is a bug."""
+    if isinstance(error, MemoryError):
+        return (
+            "the memory that this process may use is exhausted. Pass a smaller --batch-size, or allow more (ulimit -v)"
+        )
+    if isinstance(error, ImportError) and error.path and "shared object" in str(error):
+        return (
+            f"{error.name} cannot be loaded ({error}). Install it again, or allow this process more memory (ulimit -v)"
+        )
+    if "can't start new thread" in str(error):
+        return "this process may not start more threads. Pass a smaller --workers, or allow more (ulimit -u)"
+    return None
 
 
 def _show(error: click.ClickException) -> None:

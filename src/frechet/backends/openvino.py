@@ -11,7 +11,7 @@ import numpy as np
 
 from frechet._internal.cpu import process_cpu_count
 from frechet._internal.telemetry import block_openvino_telemetry
-from frechet.errors import RequestError
+from frechet.errors import RequestError, RunError
 from frechet.networks.ops import NO_PADDING, Activation, Array, Padding
 from frechet.preprocessing.registry import Scalars
 
@@ -209,24 +209,27 @@ def _read_input_layout(model: ov.Model, path: Path) -> tuple[bool, int]:
 
 
 def _compile_model(model: ov.Model, precision: str) -> OpenVINORunner:
-    core = ov.Core()
     if precision not in _PRECISION_HINTS:
         raise RequestError(
             f"precision is {precision!r}, but the openvino backend computes in {' or '.join(_PRECISION_HINTS)}; "
             "use backend torch"
         )
+    core = ov.Core()
     if precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise RequestError(
             "precision bfloat16 needs a processor with bfloat16 arithmetic (AMX or AVX512-BF16), which this one does not "
             "have; use precision float32"
         )
-    compiled = core.compile_model(
-        model,
-        "CPU",
-        {
-            "INFERENCE_PRECISION_HINT": _PRECISION_HINTS[precision],
-            "INFERENCE_NUM_THREADS": process_cpu_count(),
-            "PERFORMANCE_HINT": "THROUGHPUT",
-        },
-    )
-    return OpenVINORunner(compiled)
+    hints = {
+        "INFERENCE_PRECISION_HINT": _PRECISION_HINTS[precision],
+        "INFERENCE_NUM_THREADS": process_cpu_count(),
+        "PERFORMANCE_HINT": "THROUGHPUT",
+    }
+    try:
+        return OpenVINORunner(core.compile_model(model, "CPU", hints))
+    except RuntimeError as error:
+        *_, reason = str(error).strip().splitlines()
+        raise RunError(
+            f"OpenVINO cannot compile the network: {reason}. If this process has limits (ulimit -a), allow it more memory and "
+            "threads"
+        ) from error

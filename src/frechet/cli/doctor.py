@@ -61,10 +61,17 @@ def _check_environment() -> Iterator[tuple[bool, str]]:
                 False,
                 f"{backend} is not installed; optional: pip install 'frechet[{backend}]' for --backend {backend}",
             )
-    cache = weights_cache()
+    yield _check_cache()
+
+
+def _check_cache() -> tuple[bool, str]:
+    try:
+        cache = weights_cache()
+    except RequestError as error:
+        return False, str(error)
     parent = next(folder for folder in (cache, *cache.parents) if folder.exists())
     is_writable = os.access(parent, os.W_OK)
-    yield is_writable, f"weights cache {cache} ({'writable' if is_writable else 'not writable'})"
+    return is_writable, f"weights cache {cache} ({'writable' if is_writable else 'not writable'})"
 
 
 def _check_openvino() -> Iterator[tuple[bool, str]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from frechet._internal.cache_dir import user_cache_dir
 from frechet.errors import OutputError
 from frechet.execution.work_dir import CHUNK_FILES, PLAN_FILE
 
@@ -34,9 +35,7 @@ class CacheEntry:
 
 def get_feature_cache_dir() -> Path:
     """Return the user's cache folder for features."""
-    import platformdirs  # most runs do not need it
-
-    return Path(platformdirs.user_cache_dir("frechet"), "features")
+    return user_cache_dir("features")
 
 
 def open_cache_entry(plan: dict[str, Any]) -> Path:

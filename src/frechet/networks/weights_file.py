@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from frechet._internal.cache_dir import user_cache_dir
 from frechet._internal.download import ProgressCallback, compute_sha256, download
-from frechet.errors import WeightsError
+from frechet.errors import RequestError, WeightsError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,15 +82,13 @@ def fetch_weights(file: WeightsFile, progress: ProgressCallback | None = None) -
         raise WeightsError(_format_missing_message(file, search_paths))
     try:
         return download(file.urls, weights_cache() / file.name, size=file.size, sha256=file.sha256, progress=progress)
-    except WeightsError as error:
+    except RequestError as error:
         raise WeightsError(f"{_format_missing_message(file, search_paths)}\n{error}") from error
 
 
 def weights_cache() -> Path:
     """Return the user's cache folder for weights."""
-    import platformdirs  # imported here because reading statistics does not need it
-
-    return Path(platformdirs.user_cache_dir("frechet"), "weights")
+    return user_cache_dir("weights")
 
 
 def is_official_file(path: Path, file: WeightsFile) -> bool:
@@ -103,10 +103,12 @@ def _iter_search_paths(file: WeightsFile) -> Iterator[Path]:
         found = importlib.util.find_spec(file.package)
         if found and found.origin:
             yield Path(found.origin).parent / "models" / file.name
-    yield weights_cache() / file.name
+    with suppress(RequestError):  # a user without a home has no cache
+        yield weights_cache() / file.name
     home = os.path.expanduser("~/.cache")  # noqa: PTH111, since Path.home() raises where there is no home
     hub = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or home, "torch")
-    yield Path(hub, "hub", "checkpoints", file.name)
+    if Path(hub).is_absolute() or "TORCH_HOME" in os.environ:
+        yield Path(hub, "hub", "checkpoints", file.name)
 
 
 def _format_missing_message(file: WeightsFile, search_paths: list[Path]) -> str:

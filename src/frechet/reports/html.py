@@ -28,7 +28,7 @@ from frechet.reports.diagnostics import NEIGHBOURHOOD_METRICS, CurvePoint, Diagn
 from frechet.reports.run_comparison import RunComparison
 from frechet.reports.text import collect_warnings
 from frechet.reports.thumbnails import ThumbnailCache
-from frechet.results import ESTIMANDS, Score, Scores
+from frechet.results import ESTIMANDS, Score
 from frechet.statistics.feature_statistics import FeatureStatistics
 
 _TEMPLATES = Path(__file__).parent / "templates"

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from frechet._internal.cache_dir import user_cache_dir
 from frechet._internal.download import DEFAULT_TIMEOUT, ProgressCallback, compute_sha256, download, open_url
 from frechet._internal.hub_urls import hub_authorization, resolve_file_url
 from frechet._internal.remote_files import TOO_MANY_REQUESTS, is_url, redact_url, status_hint
@@ -145,9 +146,7 @@ def parse_statistics_url(url: str) -> StatisticsUrl:
 
 def statistics_cache_dir() -> Path:
     """Return the folder in the user's cache that downloaded statistics files are stored in."""
-    import platformdirs  # here, because only URLs need it and it slows every start
-
-    return Path(platformdirs.user_cache_dir("frechet"), "statistics")
+    return user_cache_dir("statistics")
 
 
 def fetch_statistics(
