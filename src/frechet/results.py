@@ -15,6 +15,7 @@ ESTIMANDS = {  # what an interval is for, by `Score.reference_is`
     "sample": "the distance to the distribution that the reference was sampled from",
     "fixed": "the distance to this reference as it is; its own sampling error is not included",
 }
+INTERVAL_NOT_REQUESTED = "not requested"  # a value of `Score.interval_unavailable_reason`
 JSON_SCHEMA = 2  # of the JSON objects that `frechet score` and `frechet compare` write
 
 

@@ -94,12 +94,52 @@ def test_a_list_of_metrics_may_have_spaces(image_folders):
     assert (code, [*json.loads(out)["scores"]]) == (0, ["fd", "mmd"])
 
 
-def test_table_shows_label_terms_and_numbers_of_images(image_folders):
-    code, out, _ = run("score", *image_folders, *OFFLINE)
+def test_scores_are_one_table_with_the_provenance_and_each_warning_once(image_folders):
+    """Six metrics in at most 20 lines, of which the numbers are on stdout and everything else on stderr."""
+    metrics = "fd,kid,precision,recall,density,coverage"
+    code, out, err = run("score", *image_folders, *OFFLINE, "--metrics", metrics)
     assert code == 0
-    assert out.startswith("FD-EfficientNet-Lite0: ")
-    for word in ("mean", "covariance", "6 generated, 8 reference", "float32"):
-        assert word in out
+    lines = out.splitlines()
+    assert lines[0].split() == ["metric", "value", "95", "%", "CI", "better"]  # FD has no interval: n <= d
+    assert [line.split()[0] for line in lines[1:7]] == [
+        f"{name}-EfficientNet-Lite0" for name in ("FD", "KID", "Precision", "Recall", "Density", "Coverage")
+    ]
+    assert [line.split()[-1] for line in lines[1:7]] == ["↓", "↓", "↑", "↑", "↑", "↑"]
+    assert lines[7] == ""
+    assert out.count("6 generated, 8 reference") == out.count("float32") == 1
+    assert err.count("feature dimensions") == 1
+    assert "6 generated and 8 reference images for 1280 feature dimensions" in err
+    assert err.splitlines()[-1].startswith("next: FD-EfficientNet-Lite0 has no confidence interval")
+    assert "1,920" in err  # 1.5 images per feature dimension
+    assert len(lines) + len(err.splitlines()) <= 20
+    assert "settings" not in out + err
+
+
+def test_verbose_shows_parts_and_settings(image_folders):
+    code, out, _ = run("score", *image_folders, *OFFLINE, "--metrics", "fd,precision", "--verbose")
+    assert code == 0
+    for word in ("  mean ", "  covariance ", "settings", "k 3", "95 % CI", "none: "):
+        assert word in out, word
+
+
+def test_unbiased_metrics_have_no_corrected_value_and_intervals_can_be_left_out(tmp_path):
+    for name, seed in (("x", 0), ("y", 1)):
+        np.save(
+            tmp_path / f"{name}.npy", np.random.default_rng(seed).standard_normal((60, 4)).astype(np.float32) + seed
+        )
+    pair = ("score", tmp_path / "x.npy", tmp_path / "y.npy", "--features")
+    header, kid = run(*pair, "--metrics", "kid")[1].splitlines()[:2]
+    assert "95 % CI" in header
+    assert "corrected" not in header
+    assert re.fullmatch(r"KID .* -?[0-9.]+ +-?[0-9.]+ to [0-9.]+ +↓", kid)
+    _, out, err = run(*pair, "--interval", "none")
+    assert "CI" not in out
+    assert "interval" not in out + err
+    _, out, err = run(*pair)
+    assert "bias-corrected" in out.splitlines()[0]
+    assert re.search(
+        r"^next: the interval of FD .* would halve with about \d+ generated and \d+ reference", err, re.MULTILINE
+    )
 
 
 def test_stats_then_score(image_folders, tmp_path):

@@ -16,7 +16,7 @@ from frechet.distances.gaussian import Gaussian
 from frechet.errors import RequestError
 from frechet.reports.diagnostics import compute_diagnostics
 from frechet.reports.html import describe_score
-from frechet.reports.text import format_scores
+from frechet.reports.text import format_scores, suggest_next_step
 
 pytestmark = pytest.mark.usefixtures("small_inputs")
 
@@ -35,10 +35,11 @@ def test_a_score_has_plain_and_corrected_value_and_interval():
     assert score.interval_method == "jackknife with 5 groups"
     assert (score.reference_is, score.sampling_design) == ("sample", "independent")
     assert score.n_to_halve_interval == (240, 280)
-    text = format_scores(frechet.score(draw(0, 60), draw(1, 70, 1.5, 0.5), features=True))
+    scores = frechet.score(draw(0, 60), draw(1, 70, 1.5, 0.5), features=True)
+    text = format_scores(scores)
     assert "corrected" in text
     assert "95 %" in text
-    assert "240 generated, 280 reference" in text
+    assert "240 generated and 280 reference" in suggest_next_step(scores)
 
 
 def test_numpy_integers_are_accepted(tmp_path):
@@ -166,7 +167,7 @@ def test_explain_lists_files_with_escaped_names(tmp_path):
     reference = make_image_folder(tmp_path / "b", 30, seed=2)
     code, out, _ = run("score", folder, reference, "--extractor", "efficientnet-lite0", "--explain", 5)
     assert code == 0
-    assert "images that raise the score most" in out
+    assert "images that raise FD-EfficientNet-Lite0 most" in out
     assert "real" in out.split("images that lower")[0]
     assert "\x1b" not in out
     code, out, _ = run("score", folder, reference, "--extractor", "efficientnet-lite0", "--explain", 5, "--json")
@@ -201,7 +202,7 @@ def test_file_names_never_break_a_line(evil, tmp_path):
     assert out.count(repr(evil)[1:-1]) == 2
     assert err.count(repr(evil)[1:-1]) >= 3
     assert evil not in out + err
-    assert all(line.startswith("warning: ") for line in err.splitlines())
+    assert all(line.startswith(("warning: ", "next: ")) for line in err.splitlines())
     out_file = tmp_path / "a.npz"
     code, out, err = run("stats", folder, out_file, "--extractor", "efficientnet-lite0")
     assert (code, evil in err) == (0, False)

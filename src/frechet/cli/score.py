@@ -17,8 +17,9 @@ from frechet.errors import RequestError
 from frechet.evaluation.plan import ALL
 from frechet.evaluation.request import ScoreRequest
 from frechet.evaluation.run import run
+from frechet.reports.details import format_details
 from frechet.reports.html import evaluate_for_report, write_report
-from frechet.reports.text import collect_warnings, format_scores
+from frechet.reports.text import collect_warnings, format_scores, suggest_next_step
 from frechet.results import Scores
 
 
@@ -33,6 +34,7 @@ from frechet.results import Scores
 @click.option(
     "--report", type=click.Path(path_type=Path), metavar="FILE.html", help="Write an HTML report to FILE.html."
 )
+@click.option("--verbose", is_flag=True, help="Also print parts, settings and interval methods of every score.")
 @click.option("--force", is_flag=True, help="Overwrite existing output files.")
 def command(
     generated: str,
@@ -40,6 +42,7 @@ def command(
     as_json: bool,
     output: Path | None,
     report: Path | None,
+    verbose: bool,
     force: bool,
     **options: Any,
 ) -> None:
@@ -65,8 +68,8 @@ def command(
         if report:
             evaluation = evaluate_for_report(request, report, force=force)
         scores = evaluation.scores if report else run(request)
-    _print_notes(scores)
-    steps: list[Callable[[], object]] = [lambda: print(_format(scores, as_json=as_json), flush=True)]
+    text = scores.to_json() if as_json else _format(scores, verbose=verbose)
+    steps: list[Callable[[], object]] = [lambda: print(text, flush=True), lambda: _print_notes(scores, as_json=as_json)]
     if output:
         steps.append(lambda: _write_json(scores, output, force=force))
     if report:
@@ -84,8 +87,8 @@ def _check_outputs(output: Path | None, report: Path | None, force: bool) -> Non
         raise RequestError(f"--output and --report both name {output}; use two different files")
 
 
-def _format(scores: Scores, *, as_json: bool) -> str:
-    return scores.to_json() if as_json else format_scores(scores)
+def _format(scores: Scores, *, verbose: bool) -> str:
+    return format_scores(scores) + (f"\n\n{format_details(scores)}" if verbose else "")
 
 
 def _write_json(scores: Scores, path: Path, *, force: bool) -> None:
@@ -93,8 +96,10 @@ def _write_json(scores: Scores, path: Path, *, force: bool) -> None:
         temporary_path.write_text(scores.to_json() + "\n", encoding="utf-8")
 
 
-def _print_notes(scores: Scores) -> None:
+def _print_notes(scores: Scores, *, as_json: bool) -> None:
     for warning in collect_warnings(scores):
         print_stderr(f"warning: {escape_line(warning)}")
     for name, reason in scores.unavailable.items():
         print_stderr(f"no {name}: {escape_line(reason)}")
+    if not as_json:
+        print_stderr(f"next: {escape_line(suggest_next_step(scores))}")

@@ -26,7 +26,7 @@ from frechet.metrics import (
     require_all_features,
 )
 from frechet.metrics.frechet import compute_frechet, get_reference_kind
-from frechet.results import ImageInfluence, Score, Scores
+from frechet.results import INTERVAL_NOT_REQUESTED, ImageInfluence, Score, Scores
 from frechet.statistics.feature_statistics import FeatureStatistics
 
 
@@ -259,7 +259,7 @@ def _compute_interval_fields(
 ) -> dict[str, Any]:
     """Compute the confidence interval of a score and what belongs to it, or the reason why there is none."""
     if interval == "none":
-        return {"interval_unavailable_reason": "not requested"}
+        return {"interval_unavailable_reason": INTERVAL_NOT_REQUESTED}
     if result.standard_error is not None:
         design = describe_design(generated, reference)
         if design != "independent" or reference_is == "fixed":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -63,11 +63,6 @@ def iter_warnings(
                     else ""
                 )
             )
-        if is_biased and statistics.n is not None and statistics.n <= statistics.dims:
-            yield (
-                f"{statistics.n} {name} images for {statistics.dims} feature dimensions: the covariance is singular and the distance strongly "
-                "biased upwards; compare only with runs of the same sample size"
-            )
         yield from (f"{name}: {note}" for note in statistics.notes)
         if statistics.skipped_images:
             count = len(statistics.skipped_images)
@@ -75,8 +70,21 @@ def iter_warnings(
                 f"{name}: skipped {count} image{'s' if count > 1 else ''} that could not be decoded; the first: "
                 f"{statistics.skipped_images[0]}"
             )
+    if is_biased:
+        yield from _iter_size_warnings(dict(inputs))
     if reference is not None:
         yield from iter_pair_notes(generated, reference)
+
+
+def _iter_size_warnings(inputs: Mapping[str, FeatureStatistics]) -> Iterator[str]:
+    """Yield a warning about inputs with n <= d, in one line for both."""
+    few = [f"{each.n:,} {name}" for name, each in inputs.items() if each.n is not None and each.n <= each.dims]
+    if few:
+        dims = inputs["generated"].dims
+        yield (
+            f"{' and '.join(few)} images for {dims} feature dimensions: the covariance is singular and the distance strongly "
+            "biased upwards; compare only with runs of the same sample size"
+        )
 
 
 def build_provenance(

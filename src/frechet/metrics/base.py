@@ -116,6 +116,9 @@ class Metric:
         compute: function called as `compute(inputs: MetricInputs, **settings)`.
         settings: the keyword arguments of `compute` and their defaults.
         presets: by name of a tool, the settings that reproduce the tool's number where they differ from the defaults.
+        measures: "fidelity", "diversity", "fidelity and diversity" or "memorisation".
+        images: the number of images per input that the metric needs, with the number that papers use in parentheses; d stands
+            for the number of features.
         layer: the layer of the extractor that the metric uses; "features" is the layer that the user chose.
         requires_inception: True if the metric is only defined for Inception features, False if only for those of other
             extractors, None if for any.
@@ -138,6 +141,8 @@ class Metric:
     compute: Callable[..., MetricResult]
     settings: Mapping[str, Any] = field(default_factory=dict)
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    measures: str = "fidelity and diversity"
+    images: str = "2"
     layer: str = "features"
     requires_inception: bool | None = None
     extractor: str | None = None

@@ -185,6 +185,8 @@ PRECISION = Metric(
     compute=compute_precision,
     settings=_KYNKAANNIEMI,
     presets={"prdc": _PRDC, "torch-fidelity": {}, "adm": {}},
+    measures="fidelity",
+    images="4 (50,000)",
 )
 DENSITY = Metric(
     title="Density",
@@ -194,6 +196,8 @@ DENSITY = Metric(
     compute=compute_density,
     settings=_PRDC,
     presets={"prdc": {}},
+    measures="fidelity",
+    images="6 (10,000)",
 )
 
 MMD = Metric(
@@ -212,6 +216,7 @@ ROWS = {
         paper="Bińkowski et al. 2018, arXiv:1801.01401",
         lower_is_better=True,
         compute=compute_kid,
+        images="3",
         settings={"subsets": None, "subset_size": None, "seed": None},
         presets={
             "torch-fidelity": {"subsets": 100, "subset_size": 1000, "seed": 2020},
@@ -224,6 +229,7 @@ ROWS = {
         title="Recall",
         summary="fraction of reference images within the generated images' neighbourhoods",
         compute=compute_recall,
+        measures="diversity",
     ),
     "density": DENSITY,
     "coverage": replace(
@@ -231,6 +237,7 @@ ROWS = {
         title="Coverage",
         summary="fraction of reference images whose neighbourhood contains a generated image",
         compute=compute_coverage,
+        measures="diversity",
     ),
     "realism": Metric(
         title="Realism",
@@ -240,6 +247,8 @@ ROWS = {
         compute=compute_realism,
         settings={"k": 3},
         presets={"dgm-eval": {"k": 5}},
+        measures="fidelity",
+        images="4",
     ),
     "mifid": Metric(
         title="MiFID",
@@ -249,6 +258,8 @@ ROWS = {
         compute=compute_mifid,
         settings={"threshold": 0.1, "from_reference": False},
         presets={"torchmetrics": {"from_reference": True}},
+        measures="memorisation",
+        images="> d",
     ),
     "mmd": MMD,
     "cmmd": replace(
@@ -263,6 +274,7 @@ ROWS = {
         paper="Friedman & Dieng 2023, arXiv:2210.02410",
         lower_is_better=False,
         compute=compute_vendi_score,
+        measures="diversity",
         uses_reference=False,
     ),
     "authpct": Metric(
@@ -271,6 +283,7 @@ ROWS = {
         paper="Alaa et al. 2022, arXiv:2102.08921",
         lower_is_better=False,
         compute=compute_authpct,
+        measures="memorisation",
     ),
     "ct": Metric(
         title="C_T",
@@ -278,6 +291,8 @@ ROWS = {
         paper="Meehan et al. 2020, arXiv:2004.05675",
         lower_is_better=None,
         compute=compute_ct,
+        measures="memorisation",
+        images="> 20 per cell",
         uses_held_out=True,
         full_feature_inputs=("generated", "reference", "held-out"),
     ),
@@ -289,6 +304,8 @@ ROWS = {
         compute=compute_fls,
         settings={"max_images": 2000},
         presets={"dgm-eval": {"max_images": 10_000}},
+        measures="memorisation",
+        images="2 (10,000)",
         uses_held_out=True,
         full_feature_inputs=("generated", "reference", "held-out"),
     ),

@@ -218,6 +218,7 @@ FID = Metric(
     lower_is_better=True,
     compute=compute_frechet,
     interval=compute_frechet_interval,
+    images="> d (50,000)",
     requires_inception=True,
     full_feature_inputs=(),
 )
@@ -229,6 +230,7 @@ FID_INFINITY = replace(
     compute=compute_frechet_infinity,
     interval=None,
     interval_unavailable_reason="the line of FID∞ is fitted to subsets that share images",
+    images="> 4 d (50,000)",
     full_feature_inputs=("generated",),
 )
 

@@ -81,6 +81,7 @@ ROWS = {
             "adm": {"splits": None, "shuffle": False, "split_size": 5000},
             "stylegan3": {"shuffle": False},
         },
+        images="10 (50,000)",
         layer="logits",
         uses_reference=False,
         interval_unavailable_reason="the standard deviation between splits is not a standard error, because the score "
@@ -92,6 +93,7 @@ ROWS = {
         paper="Chong & Forsyth 2020, arXiv:1911.07023",
         lower_is_better=False,
         compute=compute_inception_score_infinity,
+        images="8 (50,000)",
         layer="logits",
         uses_reference=False,
         interval_unavailable_reason="the extrapolated line is fitted to subsets that share images",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +31,7 @@ class Table:
 
 def format_text(tables: Sequence[Table]) -> str:
     """Format tables for a terminal: first column left-aligned, other columns right-aligned."""
-    return "\n\n".join("\n".join(_align_columns(table)) for table in tables)
+    return "\n\n".join("\n".join(_format_text_table(table)) for table in tables)
 
 
 def format_markdown(tables: Sequence[Table]) -> str:
@@ -88,20 +88,33 @@ def format_csv(records: Sequence[Mapping[str, Any]]) -> str:
     return out.getvalue().rstrip("\n")
 
 
-def _align_columns(table: Table) -> list[str]:
+def align_columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return a line per row of cells: the first column left-aligned, the others right-aligned, control characters escaped."""
+    return _align(rows, lambda index, cell, gap: gap + cell if index else cell + gap)
+
+
+def align_left(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return a line per row of cells, all columns left-aligned, control characters escaped."""
+    return _align(rows, lambda _index, cell, gap: cell + gap)
+
+
+def _align(rows: Sequence[Sequence[str]], pad: Callable[[int, str, str], str]) -> list[str]:
     from rich.cells import cell_len  # the width of wide (CJK) characters
 
-    lines = [[escape_line(cell) for cell in row] for row in (table.header, *table.rows)]
+    lines = [[escape_line(cell) for cell in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
 
     def pad_row(row: Sequence[str]) -> str:
-        gaps = [" " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)]
-        cells = [row[0] + gaps[0], *(gap + cell for gap, cell in zip(gaps[1:], row[1:], strict=True))]
-        return "  ".join(cells).rstrip()
+        cells = enumerate(zip(row, widths, strict=True))
+        return "  ".join(pad(index, cell, " " * (width - cell_len(cell))) for index, (cell, width) in cells).rstrip()
 
+    return list(map(pad_row, lines))
+
+
+def _format_text_table(table: Table) -> list[str]:
     return [
         escape_line(table.title),
-        *(f"  {pad_row(row)}" for row in lines),
+        *(f"  {line}" for line in align_columns([table.header, *table.rows])),
         *(f"  {escape_line(n)}" for n in table.notes),
     ]
 

@@ -1,21 +1,29 @@
-"""Format scores as text for a terminal."""
+"""Format scores for a terminal: one table, the provenance once, the distinct warnings, and what to do next."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 from frechet._internal.terminal import escape_line
 from frechet.distances.interval import SIGNIFICANCE_LEVEL
-from frechet.results import ESTIMANDS, Score, Scores
+from frechet.metrics import METRICS
+from frechet.reports.tables import align_columns
+from frechet.results import ESTIMANDS, INTERVAL_NOT_REQUESTED, Score, Scores
+
+_DIRECTIONS = {True: "↓", False: "↑", None: "→ 0"}
 
 
 def format_scores(scores: Scores) -> str:
-    """Format each score as a block of lines: label and value, its parts, and its provenance.
+    """Format scores as a table, followed by what they were computed from, by classes and by influential images.
 
     Control characters (in names of files and classes, and in the metadata of statistics files) are escaped.
     """
-    return "\n".join(escape_line(line) for score in scores.values() for line in _format_score(score))
+    facts = list(_iter_facts(scores))
+    width = max(len(name) for name, _ in facts)
+    lines = [*_format_table(scores), "", *(f"{name:<{width}}  {text}" for name, text in facts)]
+    for score in scores.values():
+        lines += [*_format_classes(score), *_format_influential_images(score)]
+    return "\n".join(map(escape_line, lines))
 
 
 def collect_warnings(scores: Scores) -> list[str]:
@@ -23,85 +31,141 @@ def collect_warnings(scores: Scores) -> list[str]:
     return list(dict.fromkeys(warning for score in scores.values() for warning in score.warnings))
 
 
-def _format_score(score: Score) -> Iterator[str]:
-    yield f"{score.label}: {score.value:.6g}"
-    rows = [*_format_interval(score), *_format_parts(score), *_format_provenance(score)]
-    width = max(len(name) for name, _ in rows)
-    for name, text in rows:
-        yield f"  {name:<{width}}  {text}"
-    yield from _format_classes(score)
-    yield from _format_influential_images(score)
+def suggest_next_step(scores: Scores) -> str:
+    """Suggest in one line what to do next: how to get an interval, how to halve it, or how to find the images to blame."""
+    for score in scores.values():
+        metric = METRICS.get(score.metric.partition("@")[0])
+        has_interval = metric is not None and metric.interval is not None and score.uses_reference
+        if has_interval and score.interval_95 is None and score.interval_unavailable_reason != INTERVAL_NOT_REQUESTED:
+            return f"{score.label} has no confidence interval: {score.interval_unavailable_reason}"
+    for score in scores.values():
+        if score.n_to_halve_interval:
+            counts = _format_counts(*score.n_to_halve_interval, separator=" and ")
+            return f"the interval of {score.label} would halve with about {counts} images"
+    return "list the images that hurt the score most with --explain 20, or show them with --report page.html"
 
 
-def _format_interval(score: Score) -> Iterator[tuple[str, str]]:
-    if score.interval_95 is None or score.corrected_value is None:
-        yield "95 % CI", f"none: {score.interval_unavailable_reason}"
-        return
-    low, high = score.interval_95
-    yield (
-        "bias-corrected",
-        f"{score.corrected_value:.6g}   95 % CI: {low:.4g} to {high:.4g}   ({score.interval_method})",
-    )
-    if score.reference_is is not None:
-        yield "CI is for", ESTIMANDS[score.reference_is]
-    if score.sampling_design not in (None, "independent"):
-        yield "sampling", str(score.sampling_design)
-    if score.permutation_p_value is not None:
-        significant = score.permutation_p_value <= SIGNIFICANCE_LEVEL
-        verdict = "significant difference" if significant else "no significant difference"
-        yield "permutation test", f"p = {score.permutation_p_value:.3f}: {verdict}"
-    if score.n_to_halve_interval:
-        generated, reference = score.n_to_halve_interval
-        yield "to halve CI", f"about {_format_count(generated, 'generated')}, {_format_count(reference, 'reference')}"
+def format_number(value: float) -> str:
+    """Format a number with four significant digits, and without an exponent if it is large."""
+    return f"{value:.0f}" if 1e3 <= abs(value) < 1e15 else f"{value:.4g}"
 
 
-def _format_parts(score: Score) -> Iterator[tuple[str, str]]:
-    for name, value in score.terms.items():
-        yield name, f"{value:.6g}"
-    for row in score.splits if len(score.splits) > 1 else ():  # a single entry equals the value
-        yield f"mean of {row['n']} splits", f"{row['mean']:.6g} (std {row['std']:.6g})"
-    if score.std is not None:
-        yield "std", f"{score.std:.6g} between {f'{len(score.repeats)} runs' if score.repeats else 'splits or subsets'}"
-    settings = [f"{name} {_format_setting(value)}" for name, value in score.settings.items() if value is not None]
-    if settings:
-        yield "settings", ", ".join(settings)
-
-
-def _format_setting(value: Any) -> str:
-    return "/".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def _format_provenance(score: Score) -> Iterator[tuple[str, str]]:
-    reference = f", {_format_count(score.n_reference, 'reference')}" if score.uses_reference else ""
-    yield "images", f"{_format_count(score.n_generated, 'generated')}{reference}"
-    for name in ("extractor", "layer", "preprocessing", "precision"):
-        if score.provenance.get(name):
-            yield name, str(score.provenance[name])
-    crops = {
-        name: (score.provenance.get(name) or {}).get("crop")
-        for name in ("generated", "reference")
-        if score.uses_reference or name == "generated"
+def _format_table(scores: Scores) -> list[str]:
+    """Return the header and a line per score; columns that would be empty are left out."""
+    columns = {
+        "metric": [score.label for score in scores.values()],
+        "value": [_format_value(score) for score in scores.values()],
+        "bias-corrected": [_format_corrected(score) for score in scores.values()],
+        "95 % CI": [_format_interval(score) for score in scores.values()],
+        "better": [_DIRECTIONS[score.lower_is_better] for score in scores.values()],
     }
-    if any(crops.values()):
-        yield "crop", ", ".join(f"{crop or 'none'} ({name})" for name, crop in crops.items())
+    for split in sorted({row["n"] for score in scores.values() if len(score.splits) > 1 for row in score.splits}):
+        columns[f"{split} splits"] = [_format_split(score, split) for score in scores.values()]
+    filled = {name: cells for name, cells in columns.items() if any(cells)}
+    return align_columns([tuple(filled), *zip(*filled.values(), strict=True)])
+
+
+def _format_value(score: Score) -> str:
+    return format_number(score.value) + (f" ± {format_number(score.std)}" if score.std is not None else "")
+
+
+def _format_corrected(score: Score) -> str:
+    """Return the bias-corrected value, or nothing if the metric has no bias."""
+    is_biased = score.corrected_value is not None and score.corrected_value != score.value
+    return format_number(score.corrected_value) if is_biased and score.corrected_value is not None else ""
+
+
+def _format_interval(score: Score) -> str:
+    return " to ".join(map(format_number, score.interval_95)) if score.interval_95 else ""
+
+
+def _format_split(score: Score, n: float) -> str:
+    found = [row for row in score.splits if row["n"] == n and len(score.splits) > 1]
+    return f"{format_number(found[0]['mean'])} ± {format_number(found[0]['std'])}" if found else ""
+
+
+def _iter_facts(scores: Scores) -> Iterator[tuple[str, str]]:
+    """Yield (name, text) of what the scores have in common; several lines of a name if they differ in it."""
+    compared = [score for score in scores.values() if score.uses_reference] or list(scores.values())
+    with_interval = [score for score in scores.values() if score.interval_95 is not None]
+    yield from _group("images", {score.label: _format_images(score) for score in compared})
+    yield from _group("features", {score.label: _format_features(score) for score in scores.values()})
+    yield from _group("crop", {score.label: crop for score in compared if (crop := _format_crops(score))})
+    yield from _group(
+        "95 % CI",
+        {score.label: f"for {ESTIMANDS[score.reference_is]}" for score in with_interval if score.reference_is},
+    )
+    yield from _group(
+        "sampling",
+        {score.label: str(score.sampling_design) for score in with_interval if score.sampling_design != "independent"},
+    )
+    yield from _group(
+        "permutation test",
+        {
+            score.label: _format_test(score.permutation_p_value)
+            for score in with_interval
+            if score.permutation_p_value is not None
+        },
+    )
+    yield from _group("±", {score.label: _format_spread(score) for score in scores.values() if score.std is not None})
+
+
+def _group(name: str, texts: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield each distinct text once, with the labels of the scores that it is about if there are several texts."""
+    labels: dict[str, list[str]] = {}
+    for label, text in texts.items():
+        labels.setdefault(text, []).append(label)
+    for text, of in labels.items():
+        yield name, text if len(labels) == 1 else f"{text} ({', '.join(of)})"
+
+
+def _format_images(score: Score) -> str:
+    return _format_counts(score.n_generated, score.n_reference if score.uses_reference else 0)
+
+
+def _format_counts(n_generated: int | None, n_reference: int | None, separator: str = ", ") -> str:
+    counts = {"generated": n_generated, "reference": n_reference}
+    return separator.join(
+        f"{'unknown number of' if n is None else f'{n:,}'} {kind}" for kind, n in counts.items() if n != 0
+    )
+
+
+def _format_features(score: Score) -> str:
+    names = {"extractor": "", "layer": "layer ", "preprocessing": "preprocessing ", "precision": ""}
+    known = [f"{prefix}{score.provenance[name]}" for name, prefix in names.items() if score.provenance.get(name)]
+    return ", ".join(known) or "unknown"
+
+
+def _format_crops(score: Score) -> str:
+    sides = ("generated", "reference") if score.uses_reference else ("generated",)
+    crops = {name: (score.provenance.get(name) or {}).get("crop") for name in sides}
+    return ", ".join(f"{crop or 'none'} ({name})" for name, crop in crops.items()) if any(crops.values()) else ""
+
+
+def _format_test(p_value: float) -> str:
+    verdict = "significant difference" if p_value <= SIGNIFICANCE_LEVEL else "no significant difference"
+    return f"{verdict} (p = {p_value:.3f})"
+
+
+def _format_spread(score: Score) -> str:
+    return f"standard deviation between {f'{len(score.repeats)} runs' if score.repeats else 'splits or subsets'}"
 
 
 def _format_classes(score: Score) -> Iterator[str]:
     if score.per_class:
         mean = sum(score.per_class.values()) / len(score.per_class)
-        yield f"  per class (mean of {len(score.per_class)}: {mean:.6g})"
-    for name, value in score.per_class.items():
-        yield f"    {name}  {value:.6g}"
+        yield f"{score.label} per class (mean of {len(score.per_class)}: {format_number(mean)})"
+        yield from (f"  {line}" for line in align_columns(_class_rows(score)))
+
+
+def _class_rows(score: Score) -> list[tuple[str, str]]:
+    return [(name, format_number(value)) for name, value in score.per_class.items()]
 
 
 def _format_influential_images(score: Score) -> Iterator[str]:
     for direction in ("raise", "lower"):
         images = (score.influence or {}).get(direction, [])
         if images:
-            yield f"  images that {direction} the score most (change if removed = by mean + by covariance)"
+            yield f"images that {direction} {score.label} most (change if removed = by mean + by covariance)"
         for row in images:
-            yield f"    {row['change']:+.3g} = {row['mean']:+.3g} {row['covariance']:+.3g}   {row['image']}"
-
-
-def _format_count(n: int | None, kind: str) -> str:
-    return f"unknown number of {kind} images" if n is None else f"{n:,} {kind}"
+            yield f"  {row['change']:+.3g} = {row['mean']:+.3g} {row['covariance']:+.3g}   {row['image']}"
