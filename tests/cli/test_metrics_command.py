@@ -16,6 +16,7 @@ FIXED_COUNTS = {name: int(metric.images.split()[0]) for name, metric in METRICS.
 def test_every_metric_is_listed_once_under_what_it_measures():
     code, out, err = run("metrics")
     assert (code, err) == (0, "")
+    assert "[torch-fidelity, clean-fid]" in out
     groups = {lines.splitlines()[0]: lines for lines in out.split("\n\n")[1:]}
     for group, names in {
         "Fidelity and diversity": ("fid", "kid", "is"),

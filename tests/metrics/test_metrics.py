@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -241,17 +242,10 @@ def test_the_command_line_reports_available_and_unavailable_metrics(folders):
     assert "no ct: ct needs real images" in err
     code, out, _ = run("score", folders[0], "--extractor", "efficientnet-lite0", "--metrics", "is", "--splits", "2,5")
     assert code == 0
-    assert "mean of 5 splits" in out
+    assert {"2 splits", "5 splits"} <= set(re.split(r" {2,}", out.splitlines()[0]))
     assert "reference" not in out
     code, _, err = run("score", folders[0], "--metrics", "is", "--splits", "two")
     assert (code, "expected whole numbers" in err) == (2, True)
-
-
-def test_frechet_metrics_lists_every_metric():
-    code, out, _ = run("metrics")
-    assert code == 0
-    assert [line.split()[0] for line in out.splitlines()] == list(METRICS)
-    assert "[torch-fidelity, clean-fid]" in out
 
 
 def test_scores_can_be_formatted_and_name_their_metrics(sides):

@@ -107,6 +107,10 @@ def _iter_facts(scores: Scores) -> Iterator[tuple[str, str]]:
             if score.permutation_p_value is not None
         },
     )
+    shuffled = {score.label: score.terms["shuffled"] for score in scores.values() if "shuffled" in score.terms}
+    yield from _group(
+        "shuffled", {label: f"{format_number(value)} for images in random order" for label, value in shuffled.items()}
+    )
     yield from _group("±", {score.label: _format_spread(score) for score in scores.values() if score.std is not None})
 
 
