@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from frechet._internal.atomic_write import atomic_write
+from frechet._internal.atomic_write import atomic_write, delete_partial_files
 from frechet.errors import OutputError, RequestError, RunError
 from frechet.execution.chunks import (
     FORMAT_VERSION,
@@ -125,19 +125,12 @@ def open_work_dir(folder: Path, partition: Partition, plan: dict[str, Any]) -> I
             "Pass another --work-dir (work_dir=), or change the permissions"
         ) from error
     try:
-        _delete_partial_files(folder)
+        delete_partial_files(folder)  # of killed runs; this one has the lock
         _record_or_validate_plan(folder, plan, partition)
         with _add_resume_hint(folder):
             yield WorkDir(folder, partition)
     finally:
         lock.release()
-
-
-def _delete_partial_files(folder: Path) -> None:
-    """Delete files that a killed run was writing; any other file is left alone."""
-    for pattern in (f".{CHUNK_FILES}.*.partial", f".{PLAN_FILE}.*.partial"):
-        for path in folder.glob(pattern):
-            path.unlink()
 
 
 def _record_or_validate_plan(folder: Path, plan: dict[str, Any], partition: Partition) -> None:
