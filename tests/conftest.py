@@ -17,6 +17,7 @@ from fake_inception import fake_inception  # noqa: F401, a fixture
 from filelock import FileLock
 from helpers import DATA, make_image_folder
 from seeded_weights import make_seeded_state_dict, write_pth
+from statistics_server import server  # noqa: F401, a fixture
 from toy_extractor import extractor_table, small_inputs, toy_options  # noqa: F401, fixtures
 from typecheck import without_type_checks  # noqa: F401, a fixture
 

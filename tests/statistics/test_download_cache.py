@@ -1,17 +1,12 @@
 """Statistics at a URL, from a server that drops connections, changes its file, refuses requests and disappears."""
 
-import contextlib
-import hashlib
-import http.server
-import io
 import json
 import pickle
-import threading
-import urllib.request
 
 import numpy as np
 import pytest
 from helpers import run
+from statistics_server import Server, npz, sha256
 from toy import PIXELS, TOY, first_six_values
 
 import frechet
@@ -20,110 +15,6 @@ from frechet.errors import RequestError, StatisticsError
 from frechet.execution.settings import Settings
 from frechet.statistics.download_cache import is_url, parse_statistics_url, read_remote_statistics, statistics_cache_dir
 from frechet.statistics.npz_format import read_statistics
-
-
-def npz(seed=0, **arrays):
-    random = np.random.default_rng(seed)
-    x = random.standard_normal((500, 64))
-    file = io.BytesIO()
-    np.savez(file, **(arrays or {"mu": x.mean(0), "sigma": np.cov(x, rowvar=False)}))
-    return file.getvalue()
-
-
-def sha256(data):
-    return hashlib.sha256(data).hexdigest()
-
-
-class Server(http.server.ThreadingHTTPServer):
-    """A server of one file, whose attributes tests change.
-
-    Attributes:
-        content: the bytes of the file.
-        etag, modified: validators that it sends, or None.
-        ranges: whether it supports byte ranges.
-        length: whether it sends Content-Length; if not, it uses chunked encoding.
-        garbage: whether it answers in another protocol.
-        cuts: number of complete responses that it will drop halfway.
-        status: error status that it answers with, or None.
-        moved: URL that it redirects to, or None.
-        requests: (path, headers) of every request.
-    """
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.content, self.etag, self.modified = npz(), '"one"', None
-        self.ranges, self.length, self.cuts, self.status, self.moved = True, True, 0, None, None
-        self.garbage = False
-        self.requests = []
-        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
-
-    def url(self, name="ref.npz", host="127.0.0.1"):
-        return f"http://{host}:{self.server_port}/some/{name}"
-
-    def count_downloads(self):
-        """Number of requests for the file itself, not only its first byte."""
-        return sum(headers.get("Range") != "bytes=0-0" for _, headers in self.requests)
-
-    def stop(self):
-        self.shutdown()
-        self.server_close()
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-    def do_GET(self):
-        server, span = self.server, self.headers.get("Range")
-        server.requests.append((self.path, self.headers))
-        if server.garbage:
-            self.wfile.write(b"220 ftp at your service\r\n")
-            return
-        if server.moved:
-            self.send_response(302)
-            self.send_header("Location", server.moved)
-            self.end_headers()
-            return
-        if server.status:
-            self.send_error(server.status)
-            return
-        first, last = 0, len(server.content) - 1
-        if span and server.ranges:
-            first, last = (int(end) if end else last for end in span.removeprefix("bytes=").split("-"))
-        body = server.content[first : last + 1]
-        self.send_response(206 if span and server.ranges else 200)
-        if span and server.ranges:
-            self.send_header("Content-Range", f"bytes {first}-{last}/{len(server.content) if server.length else '*'}")
-        if server.length:
-            self.send_header("Content-Length", str(len(body)))
-        else:
-            self.send_header("Transfer-Encoding", "chunked")
-            body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
-        for name, value in (("ETag", server.etag), ("Last-Modified", server.modified)):
-            if value:
-                self.send_header(name, value)
-        self.end_headers()
-        if server.cuts and span != "bytes=0-0":
-            server.cuts -= 1
-            body = body[: len(body) // 2]
-        with contextlib.suppress(OSError):  # a client that only wanted the headers has closed the connection
-            self.wfile.write(body)
-        self.close_connection = True
-
-
-@pytest.fixture
-def server(monkeypatch, tmp_path):
-    for name in ("HOME", "XDG_CACHE_HOME"):
-        monkeypatch.setenv(name, str(tmp_path / "home"))
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(urllib.request, "_opener", None)
-    monkeypatch.setattr(download.time, "sleep", lambda _: None)
-    started = Server()
-    yield started
-    started.stop()
 
 
 def read(url, **changes):
@@ -297,6 +188,18 @@ def test_images_stored_next_to_statistics_are_found_by_url(server, tmp_path, mon
     assert "secret" not in remote.to_json()
 
 
+@pytest.mark.parametrize("address", ["{server}/me/model/resolve/main/samples.npz", "hf://me/model/samples.npz"])
+def test_an_array_of_images_is_scored_by_its_url(server, monkeypatch, address):
+    monkeypatch.setattr(Settings, "load", lambda *_: TOY)
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    generated, stored = np.random.default_rng(2).integers(0, 256, (2, 40, PIXELS, PIXELS, 3), np.uint8)
+    server.content = npz(arr_0=generated)
+    url = address.format(server=f"http://127.0.0.1:{server.server_port}")
+    score = frechet.score(url, stored, interval="none")["fid"]
+    assert float(score) == float(frechet.score(generated, stored, interval="none")["fid"])
+    assert score.provenance["generated"]["label"] == url
+
+
 def test_a_file_with_a_verified_sha256_needs_no_server(server):
     right = f"{server.url()}#sha256={sha256(server.content).upper()}"
     assert read(right).label == server.url()
@@ -340,7 +243,8 @@ def test_proxies_are_used(server, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.npz", npz(arr_0=np.zeros((3, 4, 4, 3), np.uint8)), "has no mu; expected"),
+        ("a.npz", npz(arr_1=np.zeros((3, 4, 4, 3), np.uint8)), "has no mu; expected"),
+        ("a.npz", npz(arr_0=np.zeros((9, 6))), "has no mu; expected"),
         ("a.npz", b"<html>log in</html>", "cannot be read as statistics"),
         ("a.npz", npz()[:-200], "cut short"),
         ("a.pkl", b"cos\nmkdir\n(S'owned'\ntR.", r"refers to os\.mkdir"),

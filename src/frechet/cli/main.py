@@ -22,6 +22,7 @@ _COMMANDS = {
     "metrics": "List the metrics and what each needs.",
     "extractors": "List the extractors, their dimensions, backends and weights.",
     "cache": "List or prune cached features.",
+    "reference": "List, fetch, verify or identify reference statistics by name.",
     "weights": "List, fetch or verify network weights.",
     "doctor": "Check the installation and suggest fixes.",
 }

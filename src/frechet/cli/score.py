@@ -49,7 +49,7 @@ def command(
     """Score GENERATED images against REFERENCE images (or alone, with metrics that use no reference).
 
     Each input is a folder, a .zip, an .npz with arr_0, an .npy, or a statistics .npz (from frechet stats, pytorch-fid
-    or TTUR) or its URL (https://.../reference.npz, optionally with #sha256=...).
+    or TTUR), its URL (https://.../reference.npz, optionally with #sha256=...), or ref:NAME (frechet reference list).
 
     \b
     frechet score samples/ reference/

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from frechet.errors import WeightsError
+from frechet.evaluation.addresses import Input
 from frechet.evaluation.inputs import (
-    Input,
     open_reference_images,
     require_compatible,
     require_consistent_crops,

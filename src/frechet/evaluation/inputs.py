@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias, TypeGuard
+from typing import Any, TypeGuard
 
-from frechet._internal.remote_files import is_url
-from frechet.errors import MismatchError, RequestError, TooFewImagesError
+from frechet.errors import MismatchError, RequestError
+from frechet.evaluation.addresses import Input, open_address, open_images
 from frechet.evaluation.layers import find_embedded_images
 from frechet.evaluation.provenance import guess_spec
 from frechet.evaluation.request import ReferenceLike, ScoreRequest
@@ -21,18 +21,14 @@ from frechet.execution.settings import Settings
 from frechet.features.extractor import LoadedExtractor
 from frechet.features.registry import find_extractor, resolve_layer
 from frechet.features.spec import FeatureSpec, get_qualified_name, validate_same_spec
-from frechet.images.decode import decode
 from frechet.images.image import ImageSource
 from frechet.images.sources.generator import GeneratorSource
 from frechet.images.sources.memory import open_objects
-from frechet.images.sources.registry import open_source
 from frechet.preprocessing.registry import PREPROCESSINGS
-from frechet.statistics.download_cache import is_statistics_url, read_remote_statistics
+from frechet.protocols.references import is_reference_address
 from frechet.statistics.feature_statistics import FeatureStatistics
 from frechet.statistics.foreign_formats import is_statistics_file
 from frechet.statistics.npz_format import read_features, read_statistics
-
-Input: TypeAlias = ImageSource | FeatureStatistics
 
 
 def open_inputs(request: ScoreRequest, *, keep_all: bool = False) -> dict[str, Input]:
@@ -134,12 +130,10 @@ def open_input(
     if isinstance(data, (FeatureStatistics, GeneratorSource)):
         return data
     if isinstance(data, (str, os.PathLike)):
-        if is_statistics_url(data) or (features and is_url(data)):
-            statistics = read_remote_statistics(str(data), read, progress)
-        elif not is_url(data) and (features or is_statistics_file(Path(data))):
-            statistics = read(Path(data))
-        else:
-            return _open_images(data)
+        opened = open_address(data, read, features=features, progress=progress)
+        if isinstance(opened, ImageSource):
+            return opened
+        statistics = opened
     elif _is_image_generator(data):
         if settings.num_images is None:
             raise RequestError("the images are a function, which needs to know how many to make; pass num_images")
@@ -147,7 +141,7 @@ def open_input(
     elif features:
         statistics = FeatureStatistics.from_features(data, seed=settings.seed, keep_all=keep_all, **unit_options)
     else:
-        return _open_images(data)
+        return open_images(data)
     return _apply_settings(statistics, settings) if features and is_bare_features(statistics) else statistics
 
 
@@ -189,13 +183,15 @@ def open_reference_images(request: ScoreRequest, reference: Input | None, *, kee
     return found
 
 
-def _open_images(data: Any) -> ImageSource:
-    source = open_source(data)
-    if len(source) < 2:
-        for image_ref in source.iter_images(range(len(source))):
-            decode(image_ref)  # if an archive was cut short, this reports it
-        raise TooFewImagesError(f"{source.label} holds one image; a distribution needs at least two")
-    return source
+def follow_reference(request: ScoreRequest, inputs: Mapping[str, Input]) -> ScoreRequest:
+    """Return the request with the preprocessing of a named reference, if images are compared with it and none was passed."""
+    reference = inputs.get("reference")
+    is_named = is_reference_address(request.reference) and isinstance(reference, FeatureStatistics)
+    if request.preprocessing is not None or not is_named or isinstance(inputs["generated"], FeatureStatistics):
+        return request
+    assert isinstance(reference, FeatureStatistics)
+    is_same_extractor = reference.spec.extractor in (None, get_qualified_name(request.extractor))
+    return replace(request, preprocessing=reference.spec.preprocessing) if is_same_extractor else request
 
 
 def is_bare_features(data: FeatureStatistics) -> bool:

@@ -13,6 +13,7 @@ from frechet.evaluation.compute import compute_image_influence, compute_scores
 from frechet.evaluation.inputs import (
     buffer_iterators,
     cache_generated_images,
+    follow_reference,
     is_bare_features,
     open_input,
     open_inputs,
@@ -165,6 +166,7 @@ def evaluate(request: ScoreRequest, *, keep_features: bool = False) -> Evaluatio
     """
     keep_all = keep_features or request.explain > 0 or needs_all_features(request.metric_names)
     inputs = open_inputs(request, keep_all=keep_all)
+    request = follow_reference(request, inputs)
     if not (keep_features or request.explain or request.per_class):
         inputs = {name: each for name, each in inputs.items() if uses_input(request.metric_names, name)}
     require_consistent_design(request, inputs)
@@ -213,6 +215,7 @@ def influence(request: ScoreRequest) -> ImageInfluence:
         7
     """
     inputs = open_inputs(request, keep_all=True)
+    request = follow_reference(request, inputs)
     _, layers, _ = collect_layers(replace(request, metrics=None), inputs, n_explained=1)
     generated, reference = (layers[name]["features"] for name in ("generated", "reference"))
     resolve_spec(generated, reference)

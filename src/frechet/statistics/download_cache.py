@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from frechet._internal.cache_dir import user_cache_dir
 from frechet._internal.download import DEFAULT_TIMEOUT, ProgressCallback, compute_sha256, download, open_url
@@ -21,6 +22,8 @@ from frechet._internal.remote_files import TOO_MANY_REQUESTS, is_url, redact_url
 from frechet.errors import FrechetError, RequestError, StatisticsError, WeightsError
 from frechet.statistics.feature_statistics import FeatureStatistics
 from frechet.statistics.foreign_formats import STATISTICS_SUFFIXES, join_entry
+
+Content = TypeVar("Content")
 
 
 @dataclass(frozen=True)
@@ -66,21 +69,22 @@ def is_statistics_url(source: object) -> bool:
 
 def read_remote_statistics(
     url: str,
-    read: Callable[[Path], FeatureStatistics],
+    read: Callable[[Path], Content],
     progress: ProgressCallback | None = None,
     timeout: float = DEFAULT_TIMEOUT,
-) -> FeatureStatistics:
+) -> Content:
     """Download the statistics file at a URL, unless it is cached, and read it.
 
     Args:
         url: see `parse_statistics_url`.
-        read: function that reads a local statistics file, or FILE#NAME.
+        read: function that reads a local statistics file, or FILE#NAME. It may return something else for a file that has
+            no statistics, such as a source of the images in it.
         progress: called with (file name, bytes downloaded, total bytes).
         timeout: seconds without receiving a byte before a connection is abandoned.
 
     Returns:
-        The statistics: `path` is the cached download, `url` the URL as given, and `label` the URL without credentials
-        and query. `notes` reports if the server could not be reached and an earlier download was used.
+        What `read` returns. Of statistics, `path` is the cached download, `url` the URL as given, and `label` the URL
+        without credentials and query. `notes` reports if the server could not be reached and an earlier download was used.
 
     Raises:
         RequestError: the URL has another form.
@@ -90,14 +94,15 @@ def read_remote_statistics(
     label = redact_url(url) + (f"#{parsed_url.entry}" if parsed_url.entry else "")
     path, notes = fetch_statistics(parsed_url, progress, timeout)
     try:
-        statistics = read(join_entry(path, parsed_url.entry))
+        content = read(join_entry(path, parsed_url.entry))
     except FrechetError as error:
         if type(error) is not RequestError:  # which a sound file without this entry causes
             path.unlink(missing_ok=True)  # it may have been truncated: the next run downloads it again
         raise type(error)(str(error).replace(str(path), redact_url(url))) from error
-    return replace(
-        statistics, label=label, path=path, url=url, sha256=compute_sha256(path), notes=(*statistics.notes, *notes)
-    )
+    if not isinstance(content, FeatureStatistics):
+        return content
+    all_notes = (*content.notes, *notes)
+    return replace(content, label=label, path=path, url=url, sha256=compute_sha256(path), notes=all_notes)
 
 
 def parse_statistics_url(url: str) -> StatisticsUrl:
@@ -149,6 +154,12 @@ def statistics_cache_dir() -> Path:
     return user_cache_dir("statistics")
 
 
+def find_cached_statistics(parsed_url: StatisticsUrl) -> list[Path]:
+    """Return the cached downloads of a URL, the latest last."""
+    pattern = f"{parsed_url.key}-*-{parsed_url.name}"
+    return sorted(statistics_cache_dir().glob(pattern), key=os.path.getmtime)
+
+
 def fetch_statistics(
     parsed_url: StatisticsUrl, progress: ProgressCallback | None = None, timeout: float = DEFAULT_TIMEOUT
 ) -> tuple[Path, list[str]]:
@@ -165,7 +176,7 @@ def fetch_statistics(
         StatisticsError: the server refuses, cannot be reached and there is no earlier download, or the sha256 differs.
     """
     folder = statistics_cache_dir()
-    cached_paths = sorted(folder.glob(f"{parsed_url.key}-*-{parsed_url.name}"), key=os.path.getmtime)
+    cached_paths = find_cached_statistics(parsed_url)
     if parsed_url.sha256:
         for path in cached_paths:
             if compute_sha256(path) == parsed_url.sha256:

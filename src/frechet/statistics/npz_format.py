@@ -61,6 +61,7 @@ import numpy as np
 from frechet._internal.atomic_write import atomic_write
 from frechet.errors import RequestError, StatisticsError, UnsafeFileError
 from frechet.features.spec import FeatureSpec
+from frechet.images.sources.npy import npz_keys
 from frechet.statistics.array_checks import (
     compute_array_sha256,
     validate_group_moments,
@@ -72,7 +73,12 @@ from frechet.statistics.array_checks import (
     verify_checksums,
 )
 from frechet.statistics.feature_statistics import FeatureStatistics
-from frechet.statistics.foreign_formats import read_feature_array, read_foreign_arrays, split_entry
+from frechet.statistics.foreign_formats import (
+    open_foreign_file,
+    read_feature_array,
+    read_foreign_arrays,
+    split_entry,
+)
 from frechet.statistics.group_moments import GroupMoments
 from frechet.statistics.safe_npz import open_npz_safely
 from frechet.version import __version__
@@ -162,6 +168,25 @@ def read_statistics(path: str | Path, dims: int | None = None, *, keep_all: bool
         )
 
 
+def list_statistics(path: Path) -> tuple[str, list[str]]:
+    """Return the format of a statistics file and the names of the statistics in it.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The tool that writes this format, and names for FILE#NAME; frechet's own files have the statistics "mu" alone.
+
+    Raises:
+        StatisticsError: see `read_statistics`.
+    """
+    with _translate_read_errors(path, "statistics"):
+        if path.suffix.lower() == ".npz" and _METADATA_KEY in npz_keys(path):
+            return "frechet", ["mu"]
+        with open_foreign_file(path) as file:
+            return file.format, list(file.entries)
+
+
 def read_features(
     path: Path, seed: int = 0, *, keep_all: bool = False, units: np.ndarray | None = None, grouped_by: str = "image"
 ) -> FeatureStatistics:
@@ -199,7 +224,7 @@ def read_features(
 
 
 def _reject_entry(path: Path, entry: str | None) -> None:
-    if entry is not None:
+    if entry not in (None, "mu"):
         raise StatisticsError(
             f"{path} has the statistics of one set of images, and no entry {entry!r}; leave #{entry} out."
         )
