@@ -32,11 +32,13 @@ from frechet.distances.interval import SIGNIFICANCE_LEVEL
 from frechet.distances.sampling_error import Z_95
 from frechet.metrics.frechet import compute_frechet_interval
 from frechet.statistics.feature_statistics import FeatureStatistics
+from frechet.statistics.strata import number_stratified_images
 
 RATIOS = (1.5, 2, 4, 10, 25, 50)
 POPULATION_SIZE = 20_000
 SIMULATED_DIMS = 48
 NOISE = (0.08, 0.16, 0.5)  # of reconstructions, in standard deviations of each feature
+NUM_STRATA = 10
 FIXED_SIZE = 5000  # images of the fixed reference
 
 
@@ -97,6 +99,25 @@ def draw_clusters(x, y, n, sizes, random):
     return statistics
 
 
+def split_into_strata(z):
+    """Return the indices of ten strata of equal size along the first principal axis."""
+    centered = z - z.mean(0)
+    score = centered @ np.linalg.eigh(centered.T @ centered)[1][:, -1]
+    return np.array_split(np.argsort(score), NUM_STRATA)
+
+
+def draw_strata(x, y, n, strata, random):
+    """Draw as many images from each stratum of both populations."""
+    statistics = []
+    for z, members in zip((x, y), strata, strict=True):
+        labels = np.repeat(np.arange(NUM_STRATA), n // NUM_STRATA)
+        rows = np.concatenate([z[random.choice(each, n // NUM_STRATA)] for each in members])
+        order = random.permutation(len(rows))
+        units = number_stratified_images(labels[order], seed=0)
+        statistics.append(FeatureStatistics.from_features(rows[order], units=units, grouped_by="stratum"))
+    return statistics
+
+
 def draw_pairs(x, n, noise, random):
     rows = x[random.integers(len(x), size=n)]
     other = rows + noise * x.std(0) * random.standard_normal(rows.shape)
@@ -130,6 +151,9 @@ def make_design(name, x, y):
     if kind == "clusters":
         sizes = [4] if argument == "of 4" else [1, 2, 9]
         return lambda n, random: draw_clusters(x, y, n, sizes, random), value, "sample"
+    if kind == "strata":
+        strata = split_into_strata(x), split_into_strata(y)
+        return lambda n, random: draw_strata(x, y, n, strata, random), value, "sample"
     noise = float(argument)
     value = frechet_terms(fit(x), fit(x, noise)).total
     return lambda n, random: draw_pairs(x, n, noise, random), value, "sample"
@@ -272,7 +296,15 @@ def main():
     coverage.add_argument("populations", nargs="*", help="NAME=FEATURES.npy:DIMS")
     coverage.add_argument("--simulated", nargs="*", default=["gaussian", "mixture", "rectified", "t4"])
     coverage.add_argument("--relations", nargs="*", default=["equal", "near", "different"])
-    designs = ["independent", "unequal", "fixed", "clusters of 4", "clusters unequal", *(f"pairs {s}" for s in NOISE)]
+    designs = [
+        "independent",
+        "unequal",
+        "fixed",
+        "clusters of 4",
+        "clusters unequal",
+        "strata",
+        *(f"pairs {s}" for s in NOISE),
+    ]
     coverage.add_argument("--designs", nargs="*", default=designs)
     coverage.add_argument("--ratios", nargs="*", type=float, default=RATIOS)
     coverage.add_argument("--count", type=int, default=400)

@@ -17,6 +17,7 @@ from frechet.reports.html import describe_score
 from frechet.reports.text import format_scores
 from frechet.statistics.group_moments import GroupMoments, assign_groups
 from frechet.statistics.row_sample import priorities
+from frechet.statistics.strata import number_stratified_images
 
 N = 60
 
@@ -384,3 +385,77 @@ def test_equal_names_are_warned_about_if_the_interval_is_for_independent_images(
     assert not has_warning("b")
     assert not has_warning("c", design="independent")
     assert not has_warning("b", design="independent", interval="none")
+
+
+def draw_classes(seed, sizes=(30, 30), d=6):
+    """Return features of two classes that are far apart, and the class of each row."""
+    random = np.random.default_rng(seed)
+    classes = random.permutation(np.repeat(np.arange(len(sizes)), sizes))
+    return (random.standard_normal((len(classes), d)) + 5 * classes[:, None]).astype(np.float32), classes
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("without_type_checks")
+def test_the_interval_of_a_stratified_sample_has_the_error_of_fixed_proportions():
+    """Against a fixed reference that only differs in its mean, between the strata; n is ten images per dimension."""
+    reference = draw_classes(10**6, (20_000, 20_000))[0] + np.float32(1)
+    options = {"features": True, "reference_is": "fixed"}
+    found, ignored = [], []
+    for seed in range(80):
+        rows, classes = draw_classes(seed)
+        found.append(frechet.score(rows, reference, strata=classes, **options)["fd"])
+        ignored.append(frechet.score(rows, reference, **options)["fd"])
+    deviation = np.std([score.corrected_value for score in found])
+    assert 0.8 < np.mean([score.standard_error for score in found]) / deviation < 1.4
+    assert np.mean([score.standard_error for score in ignored]) > 2 * deviation
+    value = np.mean([score.corrected_value for score in found])
+    assert value == pytest.approx(6, abs=4 * deviation / 80**0.5 + 0.1)  # d · 1², the covariances are equal
+    assert found[0].sampling_design == "stratified generated images"
+
+
+def test_classes_are_strata(tmp_path, toy_options):
+    for seed, name in enumerate("ab"):
+        make_image_folder(tmp_path / "generated" / name, 30, seed, size=(8, 8))
+    reference = make_image_folder(tmp_path / "reference", 60, 9, size=(8, 8))
+    score = frechet.score(tmp_path / "generated", reference, strata="class", **toy_options)["fd"]
+    assert score.sampling_design == "stratified generated images"
+    names = sorted(str(path.relative_to(tmp_path)) for path in (tmp_path / "generated").rglob("*.png"))
+    classes = [name.split("/")[1] for name in names]
+    same = frechet.score(tmp_path / "generated", reference, strata=classes, **toy_options)["fd"]
+    assert same.standard_error == score.standard_error
+    rows = np.concatenate([compute_toy_features(tmp_path / "generated" / name) for name in "ab"])
+    features = frechet.score(rows, compute_toy_features(reference), features=True, strata=classes)["fd"]
+    assert features.standard_error == pytest.approx(score.standard_error, rel=1e-3)
+
+
+def test_stored_statistics_keep_their_strata(tmp_path):
+    rows, classes = draw_classes(0)
+    statistics = frechet.Statistics.from_features(
+        rows, units=number_stratified_images(classes, 0), grouped_by="stratum"
+    )
+    statistics.save(tmp_path / "stored.npz")
+    other = draw(5, 100, 6)
+    stored = frechet.score(tmp_path / "stored.npz", other, features=True)["fd"]
+    assert stored.sampling_design == "stratified generated images"
+    assert stored.standard_error == frechet.score(rows, other, strata=classes, features=True)["fd"].standard_error
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        ({"strata": "folder"}, ("'folder'", "expected 'class'")),
+        ({"strata": [0, 1] * 30, "clusters": [0, 1] * 30}, ("strata and clusters", "Leave the other one out")),
+        ({"strata": [0, 1] * 30, "num_images": 20}, ("strata and num_images", "Leave the other one out")),
+        ({"strata": [0, 1] * 30, "design": "paired"}, ("'paired'", "strata", "Leave the other one out")),
+        ({"strata": [0] * 60}, ("stratum 0", "several strata", "Leave strata out")),
+        ({"strata": [0] * 59 + [1]}, ("stratum 1", "one image", "at least 2")),
+        ({"strata": {"held_out": [0, 1]}}, ("held_out", "generated, reference or both")),
+    ],
+)
+def test_strata_that_cannot_be_used_are_rejected(options, parts):
+    assert_rejected(parts, draw(0), draw(1), features=True, **options)
+
+
+def test_strata_of_images_need_classes_and_one_entry_per_image(folders, toy_options):
+    assert_rejected(("class",), *folders, strata="class", **toy_options)
+    assert_rejected(("4 entries", "60 images"), *folders, strata=[0, 0, 1, 1], **toy_options)

@@ -28,6 +28,7 @@ class IntervalInput:
         rows: (r, d) features of a sample of the images, or of all of them (r = n); needed if there are groups.
         units: (r,) sampling unit of each row; None if each image is one.
         row_groups: (r,) group of each row; needed for pairs.
+        strata: (r,) stratum of each row of a stratified sample, whose strata have fixed proportions; None otherwise.
     """
 
     gaussian: Gaussian
@@ -38,6 +39,7 @@ class IntervalInput:
     rows: Float[np.ndarray, "r d"] | None = None
     units: Integer[np.ndarray, " r"] | None = None
     row_groups: Integer[np.ndarray, " r"] | None = None
+    strata: Integer[np.ndarray, " r"] | None = None
 
     @property
     def has_all_rows(self) -> bool:

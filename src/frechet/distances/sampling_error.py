@@ -91,9 +91,21 @@ def _influence_of_input(p: IntervalInput, q: IntervalInput, coupling: Coupling) 
     """Compute ψ of p's rows, or of a random sample if each image is a unit; return None if p is fixed."""
     if p.groups is None or p.rows is None:
         return None
-    rows = p.rows[_choose_rows(len(p.rows))] if p.units is None else p.rows
-    psi = _influence(rows, p.gaussian, q.gaussian, coupling)
-    return psi - psi.mean()
+    chosen = _choose_rows(len(p.rows)) if p.units is None else slice(None)
+    psi = _influence(p.rows[chosen], p.gaussian, q.gaussian, coupling)
+    return psi - psi.mean() if p.strata is None else _center_within_strata(psi, p.strata[chosen])
+
+
+def _center_within_strata(psi: Float[np.ndarray, " r"], strata: Integer[np.ndarray, " r"]) -> Float[np.ndarray, " r"]:
+    """Subtract the mean of each stratum, and enlarge the rest so that its mean square estimates the variance within strata.
+
+    Strata of which there is one row count as one stratum (Cochran 1977, section 5A.12).
+    """
+    _, numbers, sizes = np.unique(strata, return_inverse=True, return_counts=True)
+    numbers = np.where(sizes[numbers] > 1, numbers, len(sizes))
+    sizes = np.bincount(numbers)
+    means = np.bincount(numbers, weights=psi) / np.maximum(sizes, 1)
+    return (psi - means[numbers]) * np.sqrt(sizes / np.maximum(sizes - 1, 1))[numbers]
 
 
 def _choose_rows(count: int) -> Integer[np.ndarray, " r"] | slice:

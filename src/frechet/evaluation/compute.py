@@ -307,13 +307,15 @@ def describe_design(generated: FeatureStatistics, reference: FeatureStatistics |
     """Describe the sampling design that an interval assumes; the reference is None if it is fixed."""
     if reference is not None and (generated.grouped_by, reference.grouped_by) == ("pair", "pair"):
         return f"{generated.n:,} pairs"
-    clustered = [
+    inputs = [(name, each) for name, each in (("generated", generated), ("reference", reference)) if each is not None]
+    parts = [f"stratified {name} images" for name, each in inputs if each.grouped_by == "stratum"]
+    parts += [
         f"{'clusters' if each.grouped_by == 'cluster' else 'duplicates'}: {each.n:,} {name} images, as informative as "
         f"{each.n_units:,} independent ones"
-        for name, each in (("generated", generated), ("reference", reference))
-        if each is not None and each.n_units is not None and each.n is not None and each.n_units < each.n
+        for name, each in inputs
+        if each.n_units is not None and each.n is not None and each.n_units < each.n
     ]
-    return "; ".join(clustered) or "independent"
+    return "; ".join(parts) or "independent"
 
 
 def compute_image_influence(generated: FeatureStatistics, reference: FeatureStatistics) -> ImageInfluence:

@@ -48,6 +48,8 @@ class ScoreRequest(Settings):
         cluster_by: dependent images by their names: "folder", "stem" (the file name up to the last _ or -), or a CSV file with
             the columns name and cluster.
         clusters: the cluster of each generated image, or a mapping with those of the "generated" and "reference" images.
+        strata: for samples with a fixed number of images of each stratum, such as 50 of each class: "class" (see `per_class`;
+            of each input that has classes), the stratum of each generated image, or a mapping like `clusters`.
         explain: number of images to list that raise the score most, and of those that lower it most.
         per_class: whether each class is also scored by itself.
         repeat: number of repetitions, each with a different seed (seed, seed + 1, ...); values are then means.
@@ -100,6 +102,9 @@ class ScoreRequest(Settings):
         metavar="folder|stem|FILE",
     )
     clusters: Sequence[Any] | Mapping[str, Sequence[Any]] | None = None
+    strata: str | Sequence[Any] | Mapping[str, Sequence[Any]] | None = option(
+        None, "Strata with a fixed number of images each: class, if the images are balanced by class.", metavar="class"
+    )
     explain: int = option(0, "List the N images that raise the score most and the N that lower it most.", metavar="N")
     per_class: bool = option(False, "Also score each class (sub-folder, or arr_1 of an .npz) by itself.")
     repeat: int = option(1, "Score K times with different seeds and report mean and standard deviation.", metavar="K")
@@ -121,10 +126,24 @@ class ScoreRequest(Settings):
             raise RequestError(
                 "design is 'paired', and clusters are given; expected one of them. Leave the other one out"
             )
+        self._require_valid_strata()
         if not isinstance(self.explain, (int, np.integer)) or self.explain < 0:
             raise RequestError(f"explain is {self.explain!r}; expected the number of images to list, at least 0")
         if not isinstance(self.repeat, (int, np.integer)) or self.repeat < 1:
             raise RequestError(f"repeat is {self.repeat!r}; expected the number of repetitions, at least 1")
+
+    def _require_valid_strata(self) -> None:
+        if self.strata is None:
+            return
+        if isinstance(self.strata, str) and self.strata != "class":
+            raise RequestError(f"strata is {self.strata!r}; expected 'class', or in Python the stratum of each image")
+        for name in ("cluster_by", "clusters", "num_images"):
+            if getattr(self, name) is not None:
+                raise RequestError(f"strata and {name} are both given; expected one of them. Leave the other one out")
+        if self.design == "paired":
+            raise RequestError(
+                "design is 'paired', and strata are given; expected one of them. Leave the other one out"
+            )
 
     @property
     def crop_names(self) -> tuple[str | None, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,9 @@ from frechet.evaluation.request import ScoreRequest
 from frechet.execution.chunks import Units
 from frechet.images.image import ImageSource
 from frechet.statistics.feature_statistics import FeatureStatistics
+from frechet.statistics.strata import number_stratified_images
 
+_PLURALS = {"image": "images", "pair": "pairs", "cluster": "clusters", "stratum": "strata"}
 _FIX_CLUSTERS = "Pass --cluster-by folder, stem or a CSV file with the columns name,cluster (cluster_by=, or clusters=)"
 
 
@@ -35,6 +38,8 @@ def resolve_units(
     sources = {name: each for name, each in inputs.items() if isinstance(each, ImageSource)}
     if has_clusters(request):
         return _resolve_clusters(request, sources)
+    if request.strata is not None:
+        return {name: _resolve_strata(request, name, source) for name, source in sources.items()}
     is_paired = uses_pairs(request)
     if is_paired:
         _require_pairs(inputs)
@@ -69,11 +74,15 @@ def require_consistent_design(request: ScoreRequest, inputs: Mapping[str, ImageS
         each = inputs.get(name)
         if not isinstance(each, FeatureStatistics):
             continue
-        expected = {"pair": request.design == "paired", "cluster": _get_clusters(request, name) is not None}
+        expected = {
+            "pair": request.design == "paired",
+            "cluster": _get_clusters(request, name) is not None,
+            "stratum": _get_strata(request, name) is not None,
+        }
         for kind in (kind for kind, is_expected in expected.items() if is_expected and each.grouped_by != kind):
             raise RequestError(
-                f"{each.label} holds statistics of {each.grouped_by}s, and the request is for {kind}s; pass the {name} images or "
-                "features instead, or another design"
+                f"{each.label} holds statistics of {_PLURALS[each.grouped_by]}, and the request is for {_PLURALS[kind]}; pass the "
+                f"{name} images or features instead, or another design"
             )
 
 
@@ -93,6 +102,9 @@ def get_feature_units(request: ScoreRequest, name: str) -> Units | None:
     clusters = _get_clusters(request, name)
     if clusters is not None:
         return Units("cluster", clusters)
+    strata = _get_strata(request, name)
+    if strata is not None:
+        return Units("stratum", number_stratified_images(strata, request.seed))
     return Units("pair") if uses_pairs(request) and name in ("generated", "reference") else None
 
 
@@ -136,17 +148,71 @@ def _get_clusters(request: ScoreRequest, name: str) -> np.ndarray | None:
     Raises:
         RequestError: they are not one-dimensional, or each has one image.
     """
-    if request.clusters is None:
+    values = _get_values(request.clusters, "clusters", name)
+    return None if values is None else _number(values, f"the {name} images")
+
+
+def _get_values(given: Any, option: str, name: str) -> np.ndarray | None:
+    """Return what the caller passed for each image of an input; None if nothing.
+
+    Raises:
+        RequestError: an unknown key, or values that are not one-dimensional.
+    """
+    if given is None:
         return None
-    clusters = request.clusters if isinstance(request.clusters, Mapping) else {"generated": request.clusters}
-    if unknown := set(clusters) - {"generated", "reference"}:
-        raise RequestError(f"clusters has the keys {sorted(unknown)}; expected generated, reference or both")
-    if name not in clusters:
+    by_input = given if isinstance(given, Mapping) else {"generated": given}
+    if unknown := set(by_input) - {"generated", "reference"}:
+        raise RequestError(f"{option} has the keys {sorted(unknown)}; expected generated, reference or both")
+    if name not in by_input:
         return None
-    values = np.asarray(clusters[name])
+    values = np.asarray(by_input[name])
     if values.ndim != 1:
-        raise RequestError(f"clusters of the {name} images have shape {values.shape}; expected one per image, (n,)")
-    return _number(values, f"the {name} images")
+        raise RequestError(f"{option} of the {name} images have shape {values.shape}; expected one per image, (n,)")
+    return values
+
+
+def _get_strata(request: ScoreRequest, name: str) -> np.ndarray | None:
+    """Return the strata that the caller passed for an input, as numbers from 0."""
+    if isinstance(request.strata, str):
+        return None
+    values = _get_values(request.strata, "strata", name)
+    return None if values is None else _number_strata(values, f"the {name} images")
+
+
+def _resolve_strata(request: ScoreRequest, name: str, source: ImageSource) -> Units | None:
+    """Return the numbers of stratified images of an input; None for one without classes next to generated images with them.
+
+    Raises:
+        RequestError: the generated images have no classes, or the strata do not fit the images.
+    """
+    strata = _get_strata(request, name)
+    if isinstance(request.strata, str) and name != "held-out":
+        try:
+            strata = _number_strata(source.get_class_names(range(len(source))), source.label)
+        except RequestError:
+            if name == "generated":
+                raise
+    if strata is None:
+        return None
+    if len(strata) != len(source):
+        raise RequestError(
+            f"strata has {len(strata)} entries, and {source.label} has {len(source)} images; expected one per image"
+        )
+    return Units("stratum", number_stratified_images(strata, request.seed))
+
+
+def _number_strata(strata: Sequence[str] | np.ndarray, owner: str) -> np.ndarray:
+    names, numbers, sizes = np.unique(np.asarray(strata), return_inverse=True, return_counts=True)
+    if len(names) == 1:
+        raise RequestError(
+            f"all images of {owner} are in stratum {names[0]}; expected several strata. Leave strata out if the images are not "
+            "stratified"
+        )
+    if sizes.min() < 2:
+        raise RequestError(
+            f"stratum {names[sizes.argmin()]} of {owner} has one image; expected at least 2 in each stratum. Merge small strata"
+        )
+    return numbers
 
 
 def _number(clusters: Sequence[str] | np.ndarray, owner: str) -> np.ndarray:

@@ -63,7 +63,7 @@ class Units:
     """The sampling units that dependent images belong to.
 
     Attributes:
-        kind: "pair", "cluster", or "image" for images that are independent even if their contents are equal.
+        kind: "pair", "cluster", "stratum", or "image" for images that are independent even if their contents are equal.
         numbers: number of the unit of each image, in the order of the source; None for the image's index among those to score.
     """
 

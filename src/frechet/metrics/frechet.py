@@ -18,6 +18,7 @@ from frechet.errors import RequestError, StatisticsError
 from frechet.metrics.base import Metric, MetricInputs, MetricResult, StepCallback
 from frechet.statistics.feature_statistics import FeatureStatistics
 from frechet.statistics.group_moments import assign_groups
+from frechet.statistics.strata import get_strata
 
 
 def _identity(array: np.ndarray) -> np.ndarray:
@@ -157,7 +158,7 @@ def compute_leave_one_out_changes(generated: FeatureStatistics, reference: Featu
 
 
 def _to_interval_input(statistics: FeatureStatistics) -> IntervalInput:
-    is_pair = statistics.grouped_by == "pair"
+    kind, units, indices = statistics.grouped_by, statistics.units, statistics.indices
     return IntervalInput(
         Gaussian(statistics.mean, covariance=statistics.covariance, covariance_eps=statistics.covariance_eps),
         statistics.n,
@@ -165,8 +166,9 @@ def _to_interval_input(statistics: FeatureStatistics) -> IntervalInput:
         statistics.n_units,
         statistics.unit_skewness,
         statistics.rows,
-        None if is_pair else statistics.units,
-        assign_groups(statistics.indices, statistics.seed) if is_pair and statistics.indices is not None else None,
+        units if kind in ("image", "cluster") else None,
+        assign_groups(indices, statistics.seed) if kind == "pair" and indices is not None else None,
+        get_strata(units) if kind == "stratum" and units is not None else None,
     )
 
 

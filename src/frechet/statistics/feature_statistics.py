@@ -102,6 +102,7 @@ class FeatureStatistics:
         sizes = np.unique(units, return_counts=True)[1].astype(float)
         squares = (sizes**2).sum()
         n_units = int(moments.n**2 // squares)
+        has_units = n_units < moments.n or metadata.get("grouped_by") == "stratum"
         return cls(
             mean=moments.mean,
             covariance=moments.covariance,
@@ -111,7 +112,7 @@ class FeatureStatistics:
             group_moments=accumulator.group_moments,
             n_units=n_units,
             unit_skewness=float(moments.n * (sizes**3).sum() / squares**2),
-            units=units[np.searchsorted(indices, sample.indices)] if n_units < moments.n else None,
+            units=units[np.searchsorted(indices, sample.indices)] if has_units else None,
             seed=sample.seed,
             **metadata,
         )
@@ -140,7 +141,8 @@ class FeatureStatistics:
             keep_all: keep all rows even if n ≥ 8 d. KID and the other metrics that need the features of every image
                 require them.
             units: (n,) integers, sampling unit of each row; by default, each row is one.
-            grouped_by: what a unit is, "image", "pair" or "cluster".
+            grouped_by: what a unit is, "image", "pair" or "cluster", or "stratum" for images that are numbered by
+                `number_stratified_images`.
 
         Returns:
             The statistics, with all rows if n < 8 d or `keep_all` is true.

@@ -10,7 +10,7 @@ Format 2:
 
     optional arrays, read if they are present:
     labels             (k,) str                 display names of the images that the rows belong to
-    units              (k,) uint64              sampling unit of each row, if some images belong to the same one
+    units              (k,) uint64              sampling unit of each row, if some images belong to the same one or to strata
     group_n            (g,) int64               number of images in each of g random groups; they add up to n
     group_mean         (g, d) floating point    mean of each group
     group_scatter      (g, d (d + 1) / 2)       upper triangle of the scatter matrix of each group (the sum of
@@ -23,7 +23,7 @@ Format 2:
     version            version of frechet that wrote the file
     label              display name of what the statistics were computed from
     n                  number of images; null if unknown
-    grouped_by         what a sampling unit is: image, pair or cluster
+    grouped_by         what a sampling unit is: image, pair or cluster; stratum for an image of a stratified sample
     n_units            effective number of sampling units; null if unknown
     unit_skewness      how unequal the sizes of the units are; 1 if they are equal
     n_source           number of images in the source before a subset was taken; null if unknown
@@ -335,12 +335,12 @@ def _parse_metadata(text: str, path: Path) -> dict[str, Any]:
     if n is not None and n < 2:
         raise StatisticsError(f"{path} records n = {n} images; a covariance needs at least two.")
     grouped_by = metadata.get("grouped_by", "image")
-    if grouped_by not in ("image", "pair", "cluster") or not (
+    if grouped_by not in ("image", "pair", "cluster", "stratum") or not (
         1 <= (1 if n_units is None else n_units) <= (n or 1) and 0.99 <= unit_skewness <= (n or 1)
     ):
         raise StatisticsError(
             f"{path} records {n_units} sampling units (grouped_by {grouped_by!r}) of {n} images; expected at most as many "
-            "units as images, and image, pair or cluster. Create the file again with frechet stats."
+            "units as images, and image, pair, cluster or stratum. Create the file again with frechet stats."
         )
     if not 0 <= seed < 2**63:
         raise StatisticsError(f"{path} records that its seed is {seed}; expected an integer from 0 to 2**63 - 1.")
