@@ -96,7 +96,7 @@ def test_a_download_is_correct_after_interruptions(serve, tmp_path, behaviours):
     calls = []
     target = fetch(tmp_path / "cache" / "file.bin", serve(*behaviours), progress=lambda *call: calls.append(call))
     assert target.read_bytes() == DATA
-    assert calls[-1] == ("file.bin", len(DATA), len(DATA))
+    assert calls[-1] == ("download file.bin", len(DATA), len(DATA))
     assert not (tmp_path / "cache" / "file.bin.partial").exists()
 
 

@@ -80,7 +80,7 @@ def test_a_dropped_download_is_resumed(server, ranges):
     server.ranges, server.cuts = ranges, 2 if ranges else 1
     seen = []
     assert read(server.url(), progress=lambda *facts: seen.append(facts)).sha256 == sha256(server.content)
-    assert seen[-1] == ("ref.npz", len(server.content), len(server.content))
+    assert seen[-1] == ("download ref.npz", len(server.content), len(server.content))
     assert [path.name.rpartition("-")[2] for path in cached()] == ["ref.npz"]
 
 

@@ -13,7 +13,8 @@ from typing import Any
 from frechet._internal.remote_files import redact_url
 from frechet.errors import WeightsError
 
-ProgressCallback = Callable[[str, int, int], None]  # (name, bytes done, bytes in all)
+ProgressCallback = Callable[[str, int, int], None]  # (stage, done, in all); bytes if the stage begins with `DOWNLOAD`
+DOWNLOAD = "download "
 
 DEFAULT_TIMEOUT = 30.0  # seconds without a byte
 _MAX_ATTEMPTS = 5  # per URL
@@ -109,7 +110,7 @@ def _download_from_first(urls: Sequence[str], target: Path, options: _Options) -
 
     def report_progress(done: int) -> None:
         if options.progress:
-            options.progress(target.name, done, options.size or done)
+            options.progress(f"{DOWNLOAD}{target.name}", done, options.size or done)
 
     for url in urls:
         url_failures = _download_from(url, partial_path, options, report_progress)

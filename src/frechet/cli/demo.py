@@ -9,7 +9,7 @@ import click
 import numpy as np
 
 from frechet._internal.atomic_write import atomic_write, check_output_path
-from frechet.cli.progress import progress_bars
+from frechet.cli.progress import progress_bars, progress_option
 from frechet.demo.corruptions import CORRUPTIONS
 from frechet.demo.photographs import NATURAL_PHOTOGRAPHS, sample_patches
 from frechet.errors import RequestError
@@ -32,8 +32,9 @@ _DEFAULT_PLOT = Path("frechet-demo.png")
     metavar="FILE",
     help=f"Write the plot to FILE. By default it is written to {_DEFAULT_PLOT}, which is overwritten.",
 )
+@progress_option
 @click.option("--force", is_flag=True, help="Overwrite the file given with --plot.")
-def command(plot: Path | None, force: bool) -> None:
+def command(plot: Path | None, progress_mode: str, force: bool) -> None:
     """Show how FD increases with image corruptions, offline, in about a minute.
 
     The reference consists of 1,000 patches of photographs from scikit-image and scikit-learn. 400 of them are corrupted
@@ -45,7 +46,7 @@ def command(plot: Path | None, force: bool) -> None:
 
     path, force = (plot, force) if plot else (_DEFAULT_PLOT, True)
     check_output_path(path, suffix=".png", force=force)
-    with progress_bars() as progress:
+    with progress_bars(progress_mode) as progress:
         curves, examples = _score_corruptions(progress)
     _print_table(curves)
     label = next(iter(curves.values()))[0].label
@@ -61,20 +62,28 @@ def _score_corruptions(progress: ProgressCallback) -> tuple[dict[str, list[Score
     settings = Settings(extractor="efficientnet-lite0")
     extractor = settings.load()
 
-    def collect_array(images: np.ndarray, stage: str) -> FeatureStatistics:
-        return collect_statistics(open_source(images), settings, extractor, progress, stage)
+    n_finished, n_total = 0, N_REFERENCE + N_CORRUPTED * (1 + len(CORRUPTIONS) * len(LEVELS[1:]))
+
+    def collect_array(images: np.ndarray) -> FeatureStatistics:
+        nonlocal n_finished
+        n_before = n_finished
+
+        def on_image(_stage: str, done: int, _total: int) -> None:
+            progress("patches", n_before + done, n_total)
+
+        n_finished += len(images)
+        return collect_statistics(open_source(images), settings, extractor, on_image)
 
     photographs = sample_patches(NATURAL_PHOTOGRAPHS, N_REFERENCE, seed=0)
     originals = photographs[np.random.default_rng(0).permutation(N_REFERENCE)[:N_CORRUPTED]]
-    reference = collect_array(photographs, "reference")
-    uncorrupted = score_statistics(collect_array(originals, "uncorrupted"), reference)["fd"]
+    reference = collect_array(photographs)
+    uncorrupted = score_statistics(collect_array(originals), reference)["fd"]
     curves, examples = {}, {}
     for name, corrupt in CORRUPTIONS.items():
         curves[name], examples[name] = [uncorrupted], [_make_mosaic(originals)]
         for level in LEVELS[1:]:
             corrupted = corrupt(originals, level, 0)
-            statistics = collect_array(corrupted, f"{name} {level:.0%}")
-            curves[name].append(score_statistics(statistics, reference)["fd"])
+            curves[name].append(score_statistics(collect_array(corrupted), reference)["fd"])
             examples[name].append(_make_mosaic(corrupted))
     return curves, examples
 

@@ -12,7 +12,7 @@ import click
 from frechet._internal.atomic_write import atomic_write, check_output_path
 from frechet._internal.terminal import escape_line, print_stderr, run_all
 from frechet.cli.options import options_of, resolve_engine
-from frechet.cli.progress import progress_bars
+from frechet.cli.progress import progress_bars, progress_option
 from frechet.errors import RequestError
 from frechet.evaluation.plan import ALL
 from frechet.evaluation.request import ScoreRequest
@@ -35,6 +35,7 @@ from frechet.results import Scores
     "--report", type=click.Path(path_type=Path), metavar="FILE.html", help="Write an HTML report to FILE.html."
 )
 @click.option("--verbose", is_flag=True, help="Also print parts, settings and interval methods of every score.")
+@progress_option
 @click.option("--force", is_flag=True, help="Overwrite existing output files.")
 def command(
     generated: str,
@@ -43,6 +44,7 @@ def command(
     output: Path | None,
     report: Path | None,
     verbose: bool,
+    progress_mode: str,
     force: bool,
     **options: Any,
 ) -> None:
@@ -61,7 +63,7 @@ def command(
     frechet score samples/ reference/ --report page.html
     """
     _check_outputs(output, report, force)
-    with resolve_engine(options) as resolved, progress_bars() as progress:
+    with resolve_engine(options) as resolved, progress_bars(progress_mode) as progress:
         if resolved is None:
             return
         request = ScoreRequest(generated, reference, progress=progress, **resolved)

@@ -10,7 +10,7 @@ import click
 from frechet._internal.atomic_write import check_output_path
 from frechet._internal.terminal import escape_line, print_stderr, run_all
 from frechet.cli.options import options_of, resolve_engine
-from frechet.cli.progress import progress_bars
+from frechet.cli.progress import progress_bars, progress_option
 from frechet.evaluation.run import CollectRequest, collect
 
 
@@ -18,8 +18,9 @@ from frechet.evaluation.run import CollectRequest, collect
 @click.argument("images")
 @click.argument("out", type=click.Path(path_type=Path))
 @options_of(CollectRequest)
+@progress_option
 @click.option("--force", is_flag=True, help="Overwrite an existing output file.")
-def command(images: str, out: Path, force: bool, **options: Any) -> None:
+def command(images: str, out: Path, progress_mode: str, force: bool, **options: Any) -> None:
     """Write statistics of IMAGES to OUT (.npz), for `frechet score` and for pytorch-fid.
 
     IMAGES is a folder, a .zip, an .npz with arr_0 or an .npy.
@@ -29,7 +30,7 @@ def command(images: str, out: Path, force: bool, **options: Any) -> None:
     frechet stats features.npy reference.npz --features
     """
     check_output_path(out, suffix=".npz", force=force)
-    with resolve_engine(options) as resolved, progress_bars() as progress:
+    with resolve_engine(options) as resolved, progress_bars(progress_mode) as progress:
         if resolved is None:
             return
         statistics = collect(images, progress=progress, **resolved)

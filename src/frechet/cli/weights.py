@@ -8,7 +8,7 @@ import click
 
 from frechet._internal.choices import validate_choice
 from frechet._internal.download import compute_sha256
-from frechet.cli.progress import progress_bars
+from frechet.cli.progress import progress_bars, progress_option
 from frechet.errors import RequestError, WeightsError
 from frechet.features.registry import EXTRACTORS, Extractor, iter_extractors
 from frechet.networks.weights_file import find_weights, is_official_file
@@ -51,10 +51,11 @@ def _format_location(extractor: Extractor) -> str:
 
 @command.command(short_help="Download the weights of an extractor.")
 @click.argument("extractor", default="inception")
-def fetch(extractor: str) -> None:
+@progress_option
+def fetch(extractor: str, progress_mode: str) -> None:
     """Download the weights of EXTRACTOR (default: inception) into the cache and verify their checksum."""
     validate_choice(extractor, EXTRACTORS, "extractor")
-    with progress_bars() as progress:
+    with progress_bars(progress_mode) as progress:
         path = EXTRACTORS[extractor].model.fetch_weights(progress)
     click.echo(path)
 

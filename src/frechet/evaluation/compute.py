@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -115,7 +115,7 @@ def compute_scores(
     metric_inputs: dict[tuple[tuple[str, str], ...], MetricInputs] = {}
     scores: dict[str, Score] = {}
     failed = dict(plan.unavailable)
-    for request in plan.requests:
+    for request in _report_each(plan.requests, progress):
         layers = _select_layers(request, inputs)
         same = tuple(layers.items())
         try:
@@ -136,6 +136,16 @@ def compute_scores(
     if not scores:
         raise next(iter(failed.values()))
     return Scores(scores, common["provenance"], {key: str(error) for key, error in failed.items()})
+
+
+def _report_each(requests: Sequence[MetricRequest], progress: ProgressCallback | None) -> Iterator[MetricRequest]:
+    """Yield the metrics one by one, and report how many are computed."""
+    for index, request in enumerate(requests):
+        if progress:
+            progress("metrics", index, len(requests))
+        yield request
+    if progress:
+        progress("metrics", len(requests), len(requests))
 
 
 def _generated_and_reference(
