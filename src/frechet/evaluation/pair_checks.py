@@ -10,6 +10,7 @@ from frechet.images.checks import classify_compression
 from frechet.statistics.feature_statistics import FeatureStatistics
 
 _MAX_SIZE_RATIO = 5  # of the numbers of generated and reference images
+_MAX_EDGE_RATIO = 2  # of the mean sizes of generated and reference images
 _SMALL_SAMPLE_SIZE = 10_000
 
 
@@ -19,8 +20,9 @@ def iter_pair_notes(generated: FeatureStatistics, reference: FeatureStatistics) 
     if set(compressions) == {"lossy", "lossless"}:
         names = ("generated", "reference")
         lossy, lossless = names[compressions.index("lossy")], names[compressions.index("lossless")]
+        codec = _name_codec(generated if lossy == "generated" else reference)
         yield (
-            f"the {lossy} images are JPEG and the {lossless} ones use a lossless format, which affects FID by itself "
+            f"the {lossy} images are {codec} and the {lossless} ones use a lossless format, which affects FID by itself "
             "(Parmar et al. 2022, arXiv:2104.11222). If possible, score images stored in the same format"
         )
     yield from _iter_size_notes(generated, reference)
@@ -37,6 +39,11 @@ def iter_pair_notes(generated: FeatureStatistics, reference: FeatureStatistics) 
             f"{fewer[1]:,} {fewer[0]} images are compared with {more[1]:,} {more[0]} images: the {fewer[0]} sample size limits the "
             f"accuracy. Add {fewer[0]} images; more {more[0]} images do not help"
         )
+
+
+def _name_codec(statistics: FeatureStatistics) -> str:
+    """Return "JPEG" or "lossy WebP", whichever most images of lossy formats are."""
+    return "lossy WebP" if 2 * statistics.formats.get("VP8", 0) > sum(statistics.formats.values()) else "JPEG"
 
 
 def _iter_size_notes(generated: FeatureStatistics, reference: FeatureStatistics) -> Iterator[str]:
@@ -59,6 +66,23 @@ def _iter_size_notes(generated: FeatureStatistics, reference: FeatureStatistics)
             f"the generated images are {largest[0]} pixels and the reference images {largest[1]}: the distance depends on the "
             "resize of each side. Score images of the same size"
         )
+        return
+    edges = {name: edge for name, sizes in inputs.items() if (edge := _compute_mean_edge(sizes))}
+    smaller, larger = sorted(inputs, key=lambda name: edges.get(name, 0.0))
+    if len(edges) == len(inputs) and _MAX_EDGE_RATIO * edges[smaller] < edges[larger]:
+        yield (
+            f"the {smaller} images are on average less than half as large as the {larger} images: the resize enlarges one side, "
+            "or reduces the other far more, which affects the distance by itself. Score images of similar sizes"
+        )
+
+
+def _compute_mean_edge(sizes: Mapping[str, int]) -> float | None:
+    """Return the mean of √(height · width) over the images of known sizes, or None if these are less than half of all."""
+    known = {size: count for size, count in sizes.items() if " x " in size}
+    if 2 * sum(known.values()) < sum(sizes.values()):
+        return None
+    edges = [np.sqrt(np.prod([float(edge) for edge in size.split(" x ")])) for size in known]
+    return float(np.average(edges, weights=[*known.values()]))
 
 
 def _get_square_size(sizes: Mapping[str, int]) -> int | None:

@@ -27,8 +27,8 @@ IMAGE_CHECK = np.dtype(
 ImageCheck = tuple[int, str, int, int, int]
 ORDINARY, BINARY, BLACK, FLOAT_CAST = range(4)
 
-LOSSY = frozenset({"JPEG", "MPO"})
-LOSSLESS = frozenset({"BMP", "PNG", "PPM"})  # TIFF and WebP may be either
+LOSSY = frozenset({"JPEG", "MPO", "VP8", "JTIF"})  # see frechet.images.decode.DecodedImage
+LOSSLESS = frozenset({"BMP", "PNG", "PPM", "TIFL", "VP8L"})  # WEBP and TIFF in older statistics may be either
 
 _DUPLICATE_FRACTION = 0.01  # of the images; fewer duplicates are not reported
 _NEARLY_ALL_FRACTION = 0.95

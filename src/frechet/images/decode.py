@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from frechet.errors import ArchiveError, FrechetError, ImageDecodeError, RunError
 from frechet.images.image import ImageLike, ImageRef
@@ -18,6 +18,9 @@ from frechet.images.pixels import find_pixel_error
 
 ALPHA_DROPPED = "alpha channel dropped, not blended"
 SIXTEEN_BIT_SCALED = "16-bit values scaled to 8 bits"
+ORIENTATION_IGNORED = (
+    "EXIF orientation ignored, as in other tools; rotate the pixels to score the image as it is displayed"
+)
 FIRST_FRAME_ONLY = "only the first of several frames or pages scored"
 
 
@@ -26,8 +29,10 @@ class DecodedImage(NamedTuple):
 
     Attributes:
         rgb: (h, w, 3) uint8.
-        note: what was changed in decoding (`ALPHA_DROPPED`, `SIXTEEN_BIT_SCALED` or `FIRST_FRAME_ONLY`), or None.
-        format: Pillow's name of the file format; None for arrays and images made in memory.
+        note: what was changed or ignored in decoding (one of the constants above), or None.
+        format: Pillow's name of the file format, of at most four letters; None for arrays and images made in memory. WebP is
+            "VP8" (lossy) or "VP8L" (lossless), the names of its codecs; TIFF compressed as JPEG is "JTIF", lossless
+            TIFF is "TIFL".
     """
 
     rgb: np.ndarray
@@ -47,9 +52,9 @@ def decode(image_ref: ImageRef) -> DecodedImage:
         pixels = image_ref.load()
         if isinstance(pixels, np.ndarray):
             return DecodedImage(*_array_to_rgb(pixels), None)
-        is_multi_frame = _is_multi_frame(pixels)
-        rgb, note = _image_to_rgb(pixels)
-        return DecodedImage(rgb, FIRST_FRAME_ONLY if is_multi_frame else note, pixels.format)
+        note = FIRST_FRAME_ONLY if _is_multi_frame(pixels) else ORIENTATION_IGNORED if _is_rotated(pixels) else None
+        rgb, conversion_note = _image_to_rgb(pixels)
+        return DecodedImage(rgb, note or conversion_note, _get_format(pixels))
     except Exception as error:  # decoders of damaged data fail in many ways: OSError, struct.error, zlib.error ...
         if isinstance(error, FrechetError) and not isinstance(error, (ImageDecodeError, ArchiveError)):
             raise
@@ -80,6 +85,33 @@ def _is_multi_frame(image: ImageLike) -> bool:
     """Return whether an image has several frames or pages; the extra pictures of an MPO are depth maps and previews."""
     return getattr(image, "is_animated", False) and getattr(image, "format", None) != "MPO"
 
+
+def _is_rotated(image: ImageLike) -> bool:
+    """Return whether EXIF metadata ask for a rotation or reflection; Pillow applies those of TIFF itself."""
+    if "exif" not in getattr(image, "info", {}) or getattr(image, "format", None) == "TIFF":
+        return False
+    try:
+        return bool(image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9))  # type: ignore[union-attr]
+    except Exception:  # damaged metadata; the pixels are what is scored
+        return False
+
+
+def _get_format(image: ImageLike) -> str | None:
+    """Return the format with its compression (see `DecodedImage`)."""
+    name: str | None = getattr(image, "format", None)
+    compression = getattr(image, "info", {}).get("compression")
+    return _FORMATS_BY_COMPRESSION.get((name, compression)) or name
+
+
+_FORMATS_BY_COMPRESSION: dict[tuple[str | None, Any], str] = {
+    ("WEBP", "webp_lossy"): "VP8",
+    ("WEBP", "webp_lossless"): "VP8L",
+    ("TIFF", "jpeg"): "JTIF",
+    ("TIFF", "tiff_jpeg"): "JTIF",
+    **{
+        ("TIFF", name): "TIFL" for name in ("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "zstd")
+    },
+}
 
 _ALPHA_MODES = ("RGBA", "LA", "PA", "La", "RGBa")
 

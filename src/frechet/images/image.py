@@ -55,6 +55,7 @@ class ImageSource(ABC):
         label, path, url: as above.
         location: path, URL or pattern from which another process can open this source, or None.
         unsupported: number of image files that were skipped because their format is not supported, by file extension.
+        containers: names of archives, array files and tables next to the images, which were not opened.
     """
 
     def __init__(self, label: str, *, path: Path | None = None, url: str | None = None) -> None:
@@ -63,6 +64,7 @@ class ImageSource(ABC):
         self.url = url
         self.location: str | None = None
         self.unsupported: Counter[str] = Counter()
+        self.containers: tuple[str, ...] = ()
 
     @abstractmethod
     def __len__(self) -> int:
@@ -145,13 +147,19 @@ ImagesLike: TypeAlias = (
 
 
 def skipped_formats_note(source: ImageSource) -> Iterator[str]:
-    """Yield a note on the image files that a source skips because it cannot read their format, if there are any."""
+    """Yield notes on what a source does not read: image files of other formats, and archives next to the images."""
     if source.unsupported:
         count = source.unsupported.total()
         extensions = ", ".join(f"{n:,} x {extension}" for extension, n in source.unsupported.most_common())
         yield (
             f"{count:,} image file{'s' if count > 1 else ''} in unsupported formats {'were' if count > 1 else 'was'} skipped "
             f"({extensions}); convert them to PNG to include them"
+        )
+    if source.containers:
+        count, first = len(source.containers), source.containers[0]
+        yield (
+            f"{count:,} archive{'s' if count > 1 else ''}, array files or tables next to the images {'were' if count > 1 else 'was'} "
+            f"not read (the first: {first}). To score the images that they contain, pass the file itself"
         )
 
 

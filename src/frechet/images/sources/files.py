@@ -23,6 +23,10 @@ UNSUPPORTED_EXTENSIONS = frozenset(  # image formats that cameras, browsers and 
     {".apng", ".avif", ".dib", ".exr", ".gif", ".heic", ".heif", ".ico", ".jfif"}
     | {".jp2", ".jpe", ".jxl", ".pbm", ".pnm", ".psd", ".tga"}
 )
+CONTAINER_EXTENSIONS = frozenset(  # files that may contain images and are read if they are passed themselves
+    {".arrow", ".h5", ".hdf5", ".lmdb", ".npy", ".npz", ".parquet", ".tar", ".zip"}
+)
+_METADATA_FOLDERS = frozenset({"@eaDir", "__MACOSX"})  # previews made by Synology's server, and macOS's metadata
 PILLOW_FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # excludes decoders that start another program (EPS)
 
 
@@ -68,7 +72,21 @@ def open_image(stream: BinaryIO) -> Image.Image:
     data = stream.read(MAX_IMAGE_BYTES + 1)
     if len(data) > MAX_IMAGE_BYTES:
         raise ImageDecodeError(f"has more than {MAX_IMAGE_BYTES} bytes; larger images are not read")
-    return Image.open(BytesIO(data), formats=PILLOW_FORMATS)
+    image = Image.open(BytesIO(data), formats=PILLOW_FORMATS)
+    if image.format == "WEBP":  # TIFF's plugin sets this entry too
+        image.info["compression"] = "webp_lossless" if _is_lossless_webp(data) else "webp_lossy"
+    return image
+
+
+def _is_lossless_webp(data: bytes) -> bool:
+    """Return whether the first image of a WebP file is lossless (RFC 9649, section 2: chunks of a name, a size and data)."""
+    position = 12
+    while position + 8 <= len(data):
+        name, size = data[position : position + 4], int.from_bytes(data[position + 4 : position + 8], "little")
+        if name in (b"VP8 ", b"VP8L"):
+            return name == b"VP8L"
+        position += 24 if name == b"ANMF" else 8 + size + size % 2  # a frame starts with 16 bytes, then chunks
+    return False
 
 
 def open_zip(path: File) -> zipfile.ZipFile:
@@ -122,8 +140,10 @@ def read_range(file: File, start: int, count: int) -> bytes:
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether a file name in an archive is hidden or belongs to macOS's metadata."""
-    return any((part.startswith(".") and part != "..") or part == "__MACOSX" for part in PurePosixPath(name).parts)
+    """Return whether a file name is hidden, or belongs to the metadata that macOS and Synology's servers add."""
+    return any(
+        (part.startswith(".") and part != "..") or part in _METADATA_FOLDERS for part in PurePosixPath(name).parts
+    )
 
 
 def is_image(name: str) -> bool:
@@ -137,6 +157,11 @@ def count_unsupported(names: Iterable[str]) -> Counter[str]:
     return Counter(extension for extension in extensions if extension in UNSUPPORTED_EXTENSIONS)
 
 
+def list_containers(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of archives, array files and tables, which are not opened when they lie among images."""
+    return tuple(name for name in names if PurePosixPath(name).suffix.lower() in CONTAINER_EXTENSIONS)
+
+
 def describe_contents(names: Sequence[str]) -> str:
     """Describe, for an error message, the files of a source that contains no images."""
     expected = " ".join(sorted(extension.removeprefix(".") for extension in EXTENSIONS))
@@ -144,4 +169,6 @@ def describe_contents(names: Sequence[str]) -> str:
         return f"it is empty (supported: {expected}; hidden files are skipped)"
     counts = Counter(PurePosixPath(name).suffix.lower() or "no extension" for name in names)
     listed = ", ".join(f"{count} x {extension}" for extension, count in counts.most_common(5))
-    return f"none of its {len(names)} files ({listed}; the first is {names[0]}) has a supported format: {expected}"
+    containers = list_containers(names)
+    fix = f". To read {containers[0]}, pass it itself, or a pattern of such files" if containers else ""
+    return f"none of its {len(names)} files ({listed}; the first is {names[0]}) has a supported format: {expected}{fix}"

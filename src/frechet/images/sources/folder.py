@@ -14,7 +14,9 @@ from frechet.images.sources.files import (
     count_unsupported,
     describe_contents,
     get_file_version,
+    is_hidden,
     is_image,
+    list_containers,
     open_image_file,
 )
 
@@ -28,7 +30,7 @@ class FolderSource(ImageSource):
         self.files = [folder / name for name in names if is_image(name)]
         if not self.files:
             raise SourceError(f"{folder} contains no images: {describe_contents(names)}")
-        self.unsupported = count_unsupported(names)
+        self.unsupported, self.containers = count_unsupported(names), list_containers(names)
 
     @classmethod
     def from_files(cls, files: Sequence[Path], label: str = "files") -> FolderSource:
@@ -68,9 +70,9 @@ def _walk_files(folder: Path) -> Iterator[str]:
             folders.clear()
             continue
         visited.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
         relative = Path(parent).relative_to(folder)
-        yield from ((relative / name).as_posix() for name in files if not name.startswith("."))
+        yield from ((relative / name).as_posix() for name in files if not is_hidden(name))
 
 
 def _raise_unreadable(error: OSError) -> None:

@@ -25,6 +25,7 @@ from frechet.images.sources.files import (
     describe_contents,
     is_hidden,
     is_image,
+    list_containers,
     open_image,
 )
 
@@ -41,7 +42,8 @@ class RemoteFolderSource(ImageSource):
         self.files = [path for path, name in names.items() if is_image(name) and not is_hidden(name)]
         if not self.files:
             raise SourceError(f"{self.label} contains no images: {describe_contents(list(names.values()))}")
-        self.unsupported = count_unsupported(name for name in names.values() if not is_hidden(name))
+        shown = [name for name in names.values() if not is_hidden(name)]
+        self.unsupported, self.containers = count_unsupported(shown), list_containers(shown)
         self.versions = [entry_version(found[path]) for path in self.files]
         self.sizes = [found[path].get("size") for path in self.files]
 

@@ -27,6 +27,7 @@ class ShardedSource(ImageSource):
         self.sources = sources
         self.offsets = [0, *accumulate(len(source) for source in sources)]
         self.unsupported = sum((source.unsupported for source in sources), Counter[str]())
+        self.containers = tuple(name for source in sources for name in source.containers)
 
     def __len__(self) -> int:
         return self.offsets[-1]

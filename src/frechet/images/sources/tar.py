@@ -24,6 +24,7 @@ from frechet.images.sources.files import (
     get_file_version,
     is_hidden,
     is_image,
+    list_containers,
     open_image,
     read_range,
 )
@@ -48,7 +49,7 @@ class TarSource(FileSource):
         self.members = [member for member in _list_members(file, names) if member.problem or is_image(member.name)]
         if not self.members:
             raise SourceError(f"{file} contains no images: {describe_contents(names)}")
-        self.unsupported = count_unsupported(names)
+        self.unsupported, self.containers = count_unsupported(names), list_containers(names)
 
     def __len__(self) -> int:
         return len(self.members)

@@ -14,6 +14,7 @@ from frechet.images.sources.files import (
     describe_contents,
     is_hidden,
     is_image,
+    list_containers,
     open_image,
     open_zip,
 )
@@ -31,7 +32,7 @@ class ZipSource(FileSource):
         self.members = sorted((info for info in infos if is_image(info.filename)), key=lambda info: info.filename)
         if not self.members:
             raise SourceError(f"{file} contains no images: {describe_contents(names)}")
-        self.unsupported = count_unsupported(names)
+        self.unsupported, self.containers = count_unsupported(names), list_containers(names)
 
     def __len__(self) -> int:
         return len(self.members)
