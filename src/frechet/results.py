@@ -11,11 +11,15 @@ import numpy as np
 
 from frechet.errors import RequestError
 
-ESTIMANDS = {  # what an interval is for, by `Score.reference_is`
+ESTIMANDS = {  # what the interval of a bias-corrected value is for, by `Score.reference_is`
     "sample": "the distance to the distribution that the reference was sampled from",
     "fixed": "the distance to this reference as it is; its own sampling error is not included",
 }
 INTERVAL_NOT_REQUESTED = "not requested"  # a value of `Score.interval_unavailable_reason`
+_EXPECTATIONS = {  # what the interval of a value without a bias-corrected one is for
+    "sample": "the expected value for samples of these sizes",
+    "fixed": "the expected value for generated samples of this size and this reference as it is",
+}
 JSON_SCHEMA = 2  # of the JSON objects that `frechet score` and `frechet compare` write
 
 
@@ -28,12 +32,12 @@ class Score:
         label: display name, e.g. "FID".
         value: the classical value, comparable with published ones at the same number of images.
         corrected_value: the bias-corrected value, or None.
-        standard_error: standard error of the corrected value, or None.
+        standard_error: standard error of the corrected value, or of the value if there is no corrected one, or None.
         interval_95: (low, high) of the 95 % confidence interval, or None.
         interval_method: how the interval was computed, or None.
         reference_is: what the interval is for: "sample" if for the distance to the distribution that the reference was sampled
             from, "fixed" if for the distance to this reference as it is, whose own sampling error is then not included; None
-            without an interval.
+            without an interval. Without a corrected value, the interval is for the expected value at these sample sizes.
         sampling_design: how the images depend on each other according to the request or to the images themselves, for
             example "independent" or "pairs"; None without an interval.
         interval_unavailable_reason: why there is no interval, or None.
@@ -87,6 +91,12 @@ class Score:
     skipped_images: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def estimand(self) -> str | None:
+        """What the interval is for, in words; None without an interval."""
+        texts = _EXPECTATIONS if self.corrected_value is None else ESTIMANDS
+        return texts.get(self.reference_is or "")
 
     def __float__(self) -> float:
         return self.value

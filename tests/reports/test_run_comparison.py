@@ -199,7 +199,7 @@ def test_values_without_intervals_are_ranked_only_at_equal_sample_sizes():
     runs = [make_run(str(n), make_statistics(random, n=n), reference, interval="none") for n in (1000, 1000, 1001)]
     (comparison,) = compare_runs(runs[:2])
     assert sorted(row.verdict or "" for row in comparison.rows) == ["", "best value"]
-    assert "1000 has no confidence interval" in comparison.notes[0]
+    assert "without a confidence interval: 1000, 1000" in comparison.notes[0]  # every such run is named
     (comparison,) = compare_runs(runs)
     assert [row.verdict for row in comparison.rows] == [None] * 3
     assert any("not ranked" in note for note in comparison.notes)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int
@@ -22,7 +23,10 @@ from frechet.distances.pairwise import (
     nearest_neighbours,
     nearest_neighbours_within,
 )
+from frechet.distances.prdc_jackknife import MIN_COUNT, BallCounts, JackknifeVariance
 from frechet.errors import TooFewImagesError
+
+_PairsInside: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -43,16 +47,31 @@ class Membership:
     """Which of n generated and m reference images are in each other's neighbourhoods.
 
     Attributes:
-        n_containing: (n,) number of reference neighbourhoods that contain each generated image.
-        covered: (m,) whether the neighbourhood of each reference image contains a generated image.
-        recalled: (m,) whether each reference image is in the neighbourhood of a generated image.
+        reference_balls: the generated images in the neighbourhoods of reference images.
+        generated_balls: the reference images in the neighbourhoods of generated images.
         k: number of neighbours that defines a neighbourhood.
+        has_shells: whether both sets have a (k + 1)-th neighbour, which variances need.
     """
 
-    n_containing: Int[np.ndarray, " n"]
-    covered: Bool[np.ndarray, " m"]
-    recalled: Bool[np.ndarray, " m"]
+    reference_balls: BallCounts
+    generated_balls: BallCounts
     k: int
+    has_shells: bool
+
+    @property
+    def n_containing(self) -> Int[np.ndarray, " n"]:
+        """(n,) number of reference neighbourhoods that contain each generated image."""
+        return self.reference_balls.n_containing
+
+    @property
+    def covered(self) -> Bool[np.ndarray, " m"]:
+        """(m,) whether the neighbourhood of each reference image contains a generated image."""
+        return self.reference_balls.n_inside > 0
+
+    @property
+    def recalled(self) -> Bool[np.ndarray, " m"]:
+        """(m,) whether each reference image is in the neighbourhood of a generated image."""
+        return self.generated_balls.n_containing > 0
 
     @property
     def precision(self) -> float:
@@ -73,6 +92,38 @@ class Membership:
     def coverage(self) -> float:
         """Fraction of reference neighbourhoods with a generated image (Naeem et al. 2020, arXiv:2002.09797)."""
         return float(self.covered.mean())
+
+    @property
+    def precision_variance(self) -> JackknifeVariance | None:
+        """Variance of the precision over samples of these sizes; None with fewer than 10 images inside or outside."""
+        if not self._allows_variance(self.n_containing > 0):
+            return None
+        return JackknifeVariance(*self.reference_balls.variance_of_fraction_inside())
+
+    @property
+    def recall_variance(self) -> JackknifeVariance | None:
+        """Variance of the recall over samples of these sizes; None with fewer than 10 images inside or outside."""
+        if not self._allows_variance(self.recalled):
+            return None
+        reference, generated = self.generated_balls.variance_of_fraction_inside()
+        return JackknifeVariance(generated, reference)
+
+    @property
+    def density_variance(self) -> JackknifeVariance | None:
+        """Variance of the density over samples of these sizes; None with fewer than 10 generated images inside."""
+        if not self.has_shells or (self.n_containing > 0).sum() < MIN_COUNT:
+            return None
+        return JackknifeVariance(*self.reference_balls.variance_of_density(), largest_value=np.inf)
+
+    @property
+    def coverage_variance(self) -> JackknifeVariance | None:
+        """Variance of the coverage over samples of these sizes; None with fewer than 10 images covered or not."""
+        if not self._allows_variance(self.covered):
+            return None
+        return JackknifeVariance(*self.reference_balls.variance_of_coverage())
+
+    def _allows_variance(self, holds: Bool[np.ndarray, " _"]) -> bool:
+        return self.has_shells and min(int(holds.sum()), int((~holds).sum())) >= MIN_COUNT
 
 
 @dataclass(frozen=True)
@@ -113,24 +164,28 @@ def compute_prdc(
     for name, features in (("generated", generated), ("reference", reference)):
         require_neighbours(name, len(features), most)
     x, y = center_on_reference(generated, reference)
-    (_, own), (_, other) = nearest_neighbours_within(x, most), nearest_neighbours_within(y, most)
+    searched = min(most + 1, len(x) - 1, len(y) - 1)  # one more than the largest k, if there are enough images
+    own_neighbours, own = nearest_neighbours_within(x, searched)
+    other_neighbours, other = nearest_neighbours_within(y, searched)
     memberships = {
-        neighbourhood: Membership(
-            np.zeros(len(x), np.int64), np.zeros(len(y), bool), np.zeros(len(y), bool), neighbourhood.k
+        each: Membership(
+            reference_balls=BallCounts(len(x), other_neighbours[:, : each.k]),
+            generated_balls=BallCounts(len(y), own_neighbours[:, : each.k]),
+            k=each.k,
+            has_shells=each.k < searched,
         )
-        for neighbourhood in neighbourhoods
+        for each in neighbourhoods
     }
     small = _small_neighbourhoods(other[:, realism_k - 1]) if realism_k else None
     realism = np.zeros(len(x)) if realism_k else None
     for selected, block, error_bound in iter_squared_distances(x, y):
         for neighbourhood, membership in memberships.items():
-            i, j = _find_inside(block, other[:, neighbourhood.k - 1], error_bound, neighbourhood, x, y, selected)
-            membership.n_containing[selected] = np.bincount(i, minlength=len(block))
-            membership.covered[j] = True
-            _, j = _find_inside(
-                block, own[selected, neighbourhood.k - 1, None], error_bound.max(), neighbourhood, x, y, selected
-            )
-            membership.recalled[j] = True
+            ball, shell = neighbourhood.k - 1, min(neighbourhood.k, searched - 1)
+            pairs = _Pairs(block, neighbourhood, x, y, selected)
+            membership.reference_balls.add(*pairs.find(other[:, ball], other[:, shell], error_bound))
+            radii = own[selected]
+            i, j, shell_i, shell_j = pairs.find(radii[:, ball, None], radii[:, shell, None], error_bound.max())
+            membership.generated_balls.add(j, i, shell_j, shell_i)
         if realism is not None and small is not None:
             realism[selected] = _largest_ratio(np.where(block > error_bound, block, 0), *small)
     return PrdcResult(memberships, realism)
@@ -181,34 +236,42 @@ def require_neighbours(name: str, n: int, k: int) -> None:
         raise TooFewImagesError(f"nearest neighbours with k = {k} need at least {k + 1} {name} images; got {n}")
 
 
-def _find_inside(
-    block: Float32[np.ndarray, "b m"],
-    squared_radii: Float64[np.ndarray, " m"] | Float64[np.ndarray, "b 1"],
-    error_bound: Float32[np.ndarray, " m"] | np.float32,
-    neighbourhood: Neighbourhood,
-    x: CenteredRows,
-    y: CenteredRows,
-    selected: slice,
-) -> tuple[Int[np.ndarray, " p"], Int[np.ndarray, " p"]]:
-    """Find the pairs of a block whose distance is below a radius.
+@dataclass(frozen=True)
+class _Pairs:
+    """Pairs of a block of squared distances, by whether they are within a radius.
 
-    Args:
+    Radii and bounds of errors have the shape (m,) for balls around the rows of y, or (b, 1) for balls around the selected
+    rows of x.
+
+    Attributes:
         block: (b, m) squared distances of the selected rows of x to all rows of y.
-        squared_radii: (m,) radii of balls around rows of y, or (b, 1) of balls around the selected rows of x.
-        error_bound: bounds of the errors of the squared distances.
         neighbourhood: whether balls are closed.
         x, y: rows.
         selected: slice of b rows of x.
-
-    Returns:
-        (p,) rows and (p,) columns of the block.
     """
-    i, j = fast_nonzero(block <= (squared_radii + error_bound).astype(np.float32))
-    limits, slack = (np.broadcast_to(each, block.shape)[i, j] for each in (squared_radii, error_bound))
-    uncertain = np.flatnonzero(block[i, j] > limits - slack)
-    exact = exact_squared_distances(x, y, i[uncertain] + selected.start, j[uncertain])
-    outside = exact > limits[uncertain] if neighbourhood.closed else exact >= limits[uncertain]
-    return np.delete(i, uncertain[outside]), np.delete(j, uncertain[outside])
+
+    block: Float32[np.ndarray, "b m"]
+    neighbourhood: Neighbourhood
+    x: CenteredRows
+    y: CenteredRows
+    selected: slice
+
+    def find(self, inner: np.ndarray, outer: np.ndarray, error_bound: np.ndarray | np.float32) -> _PairsInside:
+        """Return the rows of x and of y of the pairs within the inner radius, and of those only within the outer one."""
+        i, j = fast_nonzero(self.block <= (outer + error_bound).astype(np.float32))
+        values = self.block[i, j]
+        smaller, larger, slack = (np.broadcast_to(each, self.block.shape)[i, j] for each in (inner, outer, error_bound))
+        is_uncertain = (np.abs(values - smaller) <= slack) | (np.abs(values - larger) <= slack)
+        i += self.selected.start
+        uncertain = np.flatnonzero(is_uncertain)
+        distances = values.astype(np.float64)
+        distances[uncertain] = exact_squared_distances(self.x, self.y, i[uncertain], j[uncertain])
+        is_inside, is_within = self._is_inside(distances, smaller), self._is_inside(distances, larger)
+        is_between = is_within & ~is_inside
+        return i[is_inside], j[is_inside], i[is_between], j[is_between]
+
+    def _is_inside(self, distances: np.ndarray, squared_radii: np.ndarray) -> np.ndarray:
+        return distances <= squared_radii if self.neighbourhood.closed else distances < squared_radii
 
 
 def _small_neighbourhoods(

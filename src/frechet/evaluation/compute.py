@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from frechet.distances.prdc_jackknife import JackknifeVariance
 from frechet.distances.sampling_error import Z_95
 from frechet.errors import RequestError, StatisticsError
 from frechet.evaluation.layers import LayerStatistics, as_layers, images_key
@@ -270,6 +271,8 @@ def _compute_interval_fields(
     """Compute the confidence interval of a score and what belongs to it, or the reason why there is none."""
     if interval == "none":
         return {"interval_unavailable_reason": INTERVAL_NOT_REQUESTED}
+    if result.sampling_variance is not None:
+        return _describe_sampling_error(result.value, result.sampling_variance, generated, reference, reference_is)
     if result.standard_error is not None:
         design = describe_design(generated, reference)
         if design != "independent" or reference_is == "fixed":
@@ -310,6 +313,32 @@ def _compute_interval_fields(
         "reference_groups": found.reference_groups,
         "permutation_p_value": found.permutation_p_value,
         "n_to_halve_interval": found.n_to_halve_interval(generated.n, reference.n),
+    }
+
+
+def _describe_sampling_error(
+    value: float,
+    variance: JackknifeVariance,
+    generated: FeatureStatistics,
+    reference: FeatureStatistics | None,
+    reference_is: str | None,
+) -> dict[str, Any]:
+    """Compute the interval of a value whose expectation depends on the sample sizes, for samples of these sizes."""
+    reference_is = reference_is or "sample"
+    design = describe_design(generated, reference if reference_is == "sample" else None)
+    if design != "independent":
+        return {
+            "interval_unavailable_reason": f"the standard error of this metric assumes independent images; got {design}"
+        }
+    components = (variance.generated, variance.reference if reference_is == "sample" else 0.0)
+    error = math.sqrt(sum(components))
+    return {
+        "reference_is": reference_is,
+        "sampling_design": design,
+        "standard_error": error,
+        "interval_95": (max(0.0, value - Z_95 * error), min(variance.largest_value, value + Z_95 * error)),
+        "interval_method": "delete-one jackknife",
+        "variance_components": components,
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from frechet.distances.interval import Interval
+from frechet.distances.prdc_jackknife import JackknifeVariance
 from frechet.errors import RequestError
 from frechet.statistics.feature_statistics import FeatureStatistics
 
@@ -24,6 +25,7 @@ class MetricResult:
         value: the value.
         terms: parts of the value or further numbers, by a snake_case name.
         standard_error: standard error of an unbiased value, or None if the literature has no estimate of it.
+        sampling_variance: variance of the value over independent samples of the same sizes, or None if it is not known.
         std: standard deviation of the value between splits or subsets, or None.
         splits: for each number of splits (of the Inception Score), `{"n": number of splits, "mean": mean over the
             splits, "std": standard deviation between them}`.
@@ -33,6 +35,7 @@ class MetricResult:
     value: float
     terms: Mapping[str, float] = field(default_factory=dict)
     standard_error: float | None = None
+    sampling_variance: JackknifeVariance | None = None
     std: float | None = None
     splits: tuple[Mapping[str, float], ...] = ()
     notes: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ import numpy as np
 from frechet.distances import kernel, memorisation, sliced_wasserstein
 from frechet.distances.inception_score import normalize_rows, vendi_score
 from frechet.distances.prdc import Membership, Neighbourhood, authenticity, compute_prdc
+from frechet.distances.prdc_jackknife import MIN_COUNT
 from frechet.errors import RequestError
 from frechet.metrics.base import Metric, MetricInputs, MetricResult, get_all_features
 from frechet.metrics.frechet import compute_frechet
@@ -44,22 +45,26 @@ def compute_cmmd(inputs: MetricInputs, *, sigma: float) -> MetricResult:
 
 def compute_precision(inputs: MetricInputs, *, k: int, closed: bool) -> MetricResult:
     """Compute the fraction of generated images within a neighbourhood of a reference image."""
-    return MetricResult(value=_get_membership(inputs, k, closed).precision)
+    membership = _get_membership(inputs, k, closed)
+    return MetricResult(value=membership.precision, sampling_variance=membership.precision_variance)
 
 
 def compute_recall(inputs: MetricInputs, *, k: int, closed: bool) -> MetricResult:
     """Compute the fraction of reference images within a neighbourhood of a generated image."""
-    return MetricResult(value=_get_membership(inputs, k, closed).recall)
+    membership = _get_membership(inputs, k, closed)
+    return MetricResult(value=membership.recall, sampling_variance=membership.recall_variance)
 
 
 def compute_density(inputs: MetricInputs, *, k: int, closed: bool) -> MetricResult:
     """Compute the mean number of reference neighbourhoods that contain a generated image, divided by k."""
-    return MetricResult(value=_get_membership(inputs, k, closed).density)
+    membership = _get_membership(inputs, k, closed)
+    return MetricResult(value=membership.density, sampling_variance=membership.density_variance)
 
 
 def compute_coverage(inputs: MetricInputs, *, k: int, closed: bool) -> MetricResult:
     """Compute the fraction of reference neighbourhoods that contain a generated image."""
-    return MetricResult(value=_get_membership(inputs, k, closed).coverage)
+    membership = _get_membership(inputs, k, closed)
+    return MetricResult(value=membership.coverage, sampling_variance=membership.coverage_variance)
 
 
 def _get_membership(inputs: MetricInputs, k: int, closed: bool) -> Membership:
@@ -176,6 +181,9 @@ def compute_mind(inputs: MetricInputs, *, directions: int, torch_seed: int | Non
 
 _KYNKAANNIEMI = {"k": 3, "closed": True}
 _PRDC = {"k": 5, "closed": False}
+_TOO_FEW_INSIDE_OR_OUTSIDE = (
+    f"fewer than {MIN_COUNT} images are inside the neighbourhoods, or fewer than {MIN_COUNT} are outside"
+)
 
 PRECISION = Metric(
     title="Precision",
@@ -187,6 +195,7 @@ PRECISION = Metric(
     presets={"prdc": _PRDC, "torch-fidelity": {}, "adm": {}},
     measures="fidelity",
     images="4 (50,000)",
+    interval_unavailable_reason=_TOO_FEW_INSIDE_OR_OUTSIDE,
 )
 DENSITY = Metric(
     title="Density",
@@ -198,6 +207,7 @@ DENSITY = Metric(
     presets={"prdc": {}},
     measures="fidelity",
     images="6 (10,000)",
+    interval_unavailable_reason=_TOO_FEW_INSIDE_OR_OUTSIDE,
 )
 
 MMD = Metric(

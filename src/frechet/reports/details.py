@@ -7,7 +7,7 @@ from typing import Any
 
 from frechet._internal.terminal import escape_line
 from frechet.distances.interval import SIGNIFICANCE_LEVEL
-from frechet.results import ESTIMANDS, Score, Scores
+from frechet.results import Score, Scores
 
 
 def format_details(scores: Scores) -> str:
@@ -27,16 +27,17 @@ def _format_score(score: Score) -> Iterator[str]:
 
 
 def _format_interval(score: Score) -> Iterator[tuple[str, str]]:
-    if score.interval_95 is None or score.corrected_value is None:
+    if score.interval_95 is None:
         yield "95 % CI", f"none: {score.interval_unavailable_reason}"
         return
     low, high = score.interval_95
-    yield (
-        "bias-corrected",
-        f"{score.corrected_value:.6g}   95 % CI: {low:.4g} to {high:.4g}   ({score.interval_method})",
-    )
-    if score.reference_is is not None:
-        yield "CI is for", ESTIMANDS[score.reference_is]
+    interval = f"{low:.4g} to {high:.4g}   ({score.interval_method})"
+    if score.corrected_value is None:
+        yield "95 % CI", interval
+    else:
+        yield "bias-corrected", f"{score.corrected_value:.6g}   95 % CI: {interval}"
+    if score.estimand is not None:
+        yield "CI is for", score.estimand
     if score.sampling_design not in (None, "independent"):
         yield "sampling", str(score.sampling_design)
     if score.permutation_p_value is not None:

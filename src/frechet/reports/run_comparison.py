@@ -88,6 +88,11 @@ class RunComparison:
         """Whether every run that has the metric has a corrected value, so that corrected values can be compared."""
         return all(row.corrected_value is not None for row in self.rows if row.value is not None)
 
+    @property
+    def is_ranked(self) -> bool:
+        """Whether the runs are ranked by this metric."""
+        return any(row.verdict is not None for row in self.rows)
+
 
 def compare_runs(
     runs: Mapping[str, Scores] | Sequence[str | os.PathLike[str] | Run], *, paired_runs: bool = False
@@ -165,8 +170,7 @@ def _add_missing_runs(comparison: RunComparison, runs: Sequence[Run]) -> RunComp
 def _compare_by_metric(metric: str, runs: Sequence[Run], paired_runs: bool) -> RunComparison:
     scores = [run.scores[metric] for run in runs]
     shared_reference = has_shared_reference(runs)
-    estimates = [_estimate_from_score(score) for score in scores]
-    known = [estimate for estimate in estimates if estimate is not None]
+    known = _collect_estimates(scores)
     lower_is_better = METRICS[metric.partition("@")[0]].lower_is_better
     sign = 1 if lower_is_better else -1
     notes = list(_collect_notes(scores, runs, shared_reference, known))
@@ -259,12 +263,22 @@ def _build_row(
 
 
 def _estimate_from_score(score: Mapping[str, Any]) -> Estimate | None:
-    """Return the corrected value with its error, or None if the score has no standard error."""
-    corrected_value, error = score.get("corrected_value"), score.get("standard_error")
-    if corrected_value is None or error is None:
+    """Return the corrected value (or the value, if none applies) with its error, or None if there is no standard error."""
+    error = score.get("standard_error")
+    if error is None:
         return None
+    value = score["value"] if score.get("corrected_value") is None else score["corrected_value"]
     variance_components = _to_float_pair(score.get("variance_components")) or (0.0, error**2)
-    return Estimate(corrected_value, variance_components, score.get("generated_groups"), score.get("reference_groups"))
+    return Estimate(value, variance_components, score.get("generated_groups"), score.get("reference_groups"))
+
+
+def _collect_estimates(scores: Sequence[Mapping[str, Any]]) -> list[Estimate]:
+    """Return the estimates of the scores that can be compared: expectations of values without a bias correction cannot if
+    sample sizes differ.
+    """
+    if any(score.get("corrected_value") is None for score in scores) and _comparable_values(scores) is None:
+        scores = [score for score in scores if score.get("corrected_value") is not None]
+    return [estimate for estimate in map(_estimate_from_score, scores) if estimate is not None]
 
 
 def _comparable_values(scores: Sequence[Mapping[str, Any]]) -> list[float] | None:
@@ -277,10 +291,15 @@ def _collect_notes(
     scores: Sequence[Mapping[str, Any]], runs: Sequence[Run], shared_reference: bool, known: Sequence[Estimate]
 ) -> Iterator[str]:
     if len(known) < len(runs):
-        missing = next(run.name for run, score in zip(runs, scores, strict=True) if _estimate_from_score(score) is None)
-        yield f"{escape_line(missing)} has no confidence interval, so differences cannot be tested"
+        missing = [
+            escape_line(run.name)
+            for run, score in zip(runs, scores, strict=True)
+            if _estimate_from_score(score) is None
+        ]
+        if missing:
+            yield f"without a confidence interval: {', '.join(missing)}. Differences cannot be tested"
         if _comparable_values(scores) is None:
-            yield "sample sizes differ, so the (biased) values are not ranked"
+            yield "sample sizes differ, and values depend on the sample size, so the runs are not ranked"
     if not scores[0].get("uses_reference", True):
         return
     if shared_reference:

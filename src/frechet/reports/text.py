@@ -8,7 +8,7 @@ from frechet._internal.terminal import escape_line
 from frechet.distances.interval import SIGNIFICANCE_LEVEL
 from frechet.metrics import METRICS
 from frechet.reports.tables import align_columns
-from frechet.results import ESTIMANDS, INTERVAL_NOT_REQUESTED, Score, Scores
+from frechet.results import INTERVAL_NOT_REQUESTED, Score, Scores
 
 _DIRECTIONS = {True: "↓", False: "↑", None: "→ 0"}
 
@@ -93,7 +93,7 @@ def _iter_facts(scores: Scores) -> Iterator[tuple[str, str]]:
     yield from _group("crop", {score.label: crop for score in compared if (crop := _format_crops(score))})
     yield from _group(
         "95 % CI",
-        {score.label: f"for {ESTIMANDS[score.reference_is]}" for score in with_interval if score.reference_is},
+        {score.label: f"for {score.estimand}" for score in with_interval if score.estimand},
     )
     yield from _group(
         "sampling",
