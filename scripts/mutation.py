@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "build" / "mutation"
 TESTS = {  # package -> tests that exist for it
     "evaluation": ["tests/evaluation"],
-    "metrics": ["tests/metrics", "tests/test_metric_values.py"],
+    "metrics": ["tests/metrics", "tests/test_metric_values.py", "tests/evaluation/test_sampling.py"],
     "statistics": ["tests/statistics"],
     "distances": ["tests/distances", "tests/test_metric_values.py"],
 }

@@ -6,7 +6,13 @@ import pytest
 import frechet
 from frechet.distances.frechet import frechet_terms
 from frechet.distances.gaussian import Gaussian
-from frechet.distances.transport import feature_gradient, influence_function, optimal_coupling, squared_frechet_distance
+from frechet.distances.transport import (
+    feature_gradient,
+    influence_function,
+    leading_directions,
+    optimal_coupling,
+    squared_frechet_distance,
+)
 
 
 def draw(seed, n, d, scale=1.0, shift=0.0):
@@ -167,3 +173,14 @@ def test_changes_are_finite_for_equal_images_and_for_two_images():
         assert np.isfinite(frechet.influence(x, y, features=True).change).all()
     x = np.ones((5, 6)) * y.mean(0)
     assert np.abs(frechet.influence(x, y, features=True).change).max() <= 1e-6
+
+
+def test_the_leading_directions_are_those_of_the_largest_changes():
+    """Axis-aligned Gaussians: coordinate i contributes shift² + (difference of the standard deviations)²."""
+    scales, others, shift = np.array([1.0, 2.0, 0.5, 3.0]), np.array([1.5, 2.1, 0.5, 1.0]), np.zeros(4)
+    p, q = Gaussian(shift, covariance=np.diag(scales**2)), Gaussian(shift, covariance=np.diag(others**2))
+    leading = leading_directions(p, q, optimal_coupling(p, q), 3)
+    np.testing.assert_allclose(leading.contributions, [4.0, 0.25, 0.01], rtol=1e-6)
+    np.testing.assert_allclose(np.abs(leading.axes), np.eye(4)[[3, 0, 1]], atol=1e-6)
+    d_squared = squared_frechet_distance(p, q, optimal_coupling(p, q))
+    assert leading.contributions.sum() == pytest.approx(float(d_squared))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -366,6 +367,16 @@ def test_asymmetry_and_negative_variance_within_rounding_are_accepted(tmp_path):
         else:
             with pytest.raises(StatisticsError, match="not a covariance"):
                 read_statistics(tmp_path / "s.npz")
+
+
+@pytest.mark.parametrize(("asymmetry", "is_valid"), [(1e-4, True), (1e-2, False)])
+def test_the_tolerance_of_asymmetry_grows_with_the_number_of_dimensions(tmp_path, asymmetry, is_valid):
+    """100 · 1.2e-7 · 64 = 7.6e-4 for 64 dimensions in float32: the rounding of a product grows with its length."""
+    sigma = np.eye(64, dtype=np.float32)
+    sigma[0, 1] = asymmetry
+    np.savez(tmp_path / "s.npz", mu=np.zeros(64), sigma=sigma)
+    with nullcontext() if is_valid else pytest.raises(StatisticsError, match="not a covariance"):
+        read_statistics(tmp_path / "s.npz")
 
 
 def test_a_covariance_of_zero_is_read(tmp_path):
