@@ -335,7 +335,7 @@ def _add_compensated(
 def _as_single_array(images: Batch, apply: Network) -> Any:
     """Convert a batch to one array; a list of images of mixed sizes is resized to the input size on the host."""
     if not isinstance(images, (list, tuple)):
-        images = images if isinstance(images, jax.Array) else np.asarray(images)
+        images = images if isinstance(images, jax.Array) else np.asanyarray(images)
         validate_images(images)
         return images
     low, high = apply.value_range

@@ -135,3 +135,16 @@ def test_weights_have_gradients_only_with_requires_grad(official):
 def test_weights_of_torchvision_are_rejected(official):
     with pytest.raises(RequestError, match="not FID"):
         pytorch_fid.InceptionV3(use_fid_inception=False)
+
+
+@pytest.mark.parametrize(
+    ("mean", "problem"),
+    [
+        (np.zeros(2) + 1j, "complex"),
+        (np.ma.masked_array(np.zeros(2), [True, False]), "1 masked values"),
+        (np.full(2, 1e200), "beyond float64"),
+    ],
+)
+def test_moments_that_would_lose_a_part_are_rejected(mean, problem):
+    with pytest.raises(StatisticsError, match=problem):
+        pytorch_fid.calculate_frechet_distance(np.ones(2), np.eye(2), mean, np.eye(2))

@@ -214,10 +214,10 @@ def test_two_runs_do_not_share_a_work_dir(many, tmp_path):
 
 
 def test_a_full_disk_is_reported_and_keeps_finished_chunks(many, tmp_path, monkeypatch):
-    def write_until_full(chunk, stream):
+    def write_until_full(chunk, stream, identity):
         if len(list_chunk_files(tmp_path)) == 1:
             raise OSError(errno.ENOSPC, "No space left on device")
-        write_chunk(chunk, stream)
+        write_chunk(chunk, stream, identity)
 
     monkeypatch.setattr(work_dir, "write_chunk", write_until_full)
     with pytest.raises(RunError, match=r"disk is full.*finished chunks are kept in .*free some space"):

@@ -217,3 +217,11 @@ def test_files_of_an_iterator_keep_their_format_and_damage_is_reported(images, t
     opened = (Image.open(io.BytesIO(path.read_bytes())) for path in sorted(tmp_path.iterdir()))
     statistics = collect_statistics(open_source(opened), Settings(on_bad_image="skip"), TOY)
     assert (statistics.n, dict(statistics.formats), len(statistics.skipped_images)) == (4, {"PNG": 4}, 1)
+
+
+def test_masked_pixels_are_rejected(images):
+    masked = np.ma.masked_array(images, images > 200)
+    for given in (masked, list(masked)):
+        with pytest.raises(FrechetError, match="masked"):
+            collect_rows(given)
+    np.testing.assert_array_equal(collect_rows(np.ma.masked_array(images, False)), first_six_values(images))

@@ -86,6 +86,13 @@ def rewrite(path, **changes):
     np.savez(path, **{key: value for key, value in (arrays | changes).items() if value is not None})
 
 
+def seal(metadata):
+    """Return the JSON object with its checksum, by the documented recipe."""
+    content = {key: value for key, value in metadata.items() if key != "checksum"}
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return np.array(json.dumps({**content, "checksum": digest}))
+
+
 def read_metadata(path):
     with np.load(path) as archive:
         return json.loads(str(archive["frechet"]))
@@ -114,7 +121,7 @@ def test_format_2_has_snake_case_keys_and_no_pickles(tmp_path):
     metadata = json.loads(str(arrays["frechet"]))
     assert set(metadata) == {
         *("format", "version", "label", "n", "n_source", "seed", "spec", "skipped_images", "notes", "formats"),
-        *("crop", "sizes", "covariance_eps", "checksums", "grouped_by", "n_units", "unit_skewness"),
+        *("crop", "sizes", "covariance_eps", "checksums", "checksum", "grouped_by", "n_units", "unit_skewness"),
     }
     assert (metadata["format"], metadata["label"]) == (2, "somewhere")
     assert metadata["spec"]["preprocessing"] == "tensorflow"
@@ -293,7 +300,7 @@ def described(**metadata):
             "6 sampling units .* of 5 images; expected at most .* frechet stats",
         ),
         (lambda a: a.update(described(n_units=-1)), "-1 sampling units"),
-        (lambda a: a.update(described(grouped_by="folder")), "'folder'.*expected .* image, pair or cluster"),
+        (lambda a: a.update(described(grouped_by="folder")), "'folder'.*expected .* image, pair, cluster or stratum"),
     ],
 )
 def test_invalid_statistics_are_rejected_with_the_reason(tmp_path, change, message):
@@ -442,7 +449,7 @@ def test_unknown_arrays_and_keys_of_format_2_are_ignored(tmp_path):
     metadata = read_metadata(tmp_path / "s.npz")
     metadata |= {"later": {"x": 1}}
     metadata["checksums"]["later"] = "0" * 64
-    rewrite(tmp_path / "s.npz", later=np.ones(3), frechet=np.array(json.dumps(metadata)))
+    rewrite(tmp_path / "s.npz", later=np.ones(3), frechet=seal(metadata))
     assert read_statistics(tmp_path / "s.npz").n == 50
 
 
@@ -452,7 +459,7 @@ def add_arrays(path, **arrays):
     for name, array in arrays.items():
         content = f"{array.dtype.str} {array.shape}".encode() + array.tobytes()
         metadata["checksums"][name] = hashlib.sha256(content).hexdigest()
-    rewrite(path, **arrays, frechet=np.array(json.dumps(metadata)))
+    rewrite(path, **arrays, frechet=seal(metadata))
 
 
 def group_arrays(x, dtype=np.float64):
@@ -518,8 +525,14 @@ THUMBNAILS = {"thumbnails": np.zeros((2, 4, 3, 3), np.uint8), "thumbnail_indices
         ({"labels": np.arange(50)}, r"labels are int64"),
         (GROUPS | {"group_n": np.array([17, 17, 17])}, "group_n .* add up to n"),
         (GROUPS | {"group_n": np.array([67, -17, 0])}, "group_n"),
-        (GROUPS | {"group_n": np.array([50, 0, 0])}, r"mean of the groups differs from mu by 0\.\d+"),  # other images
-        (GROUPS | {"group_mean": GROUPS["group_mean"] + 0.1}, r"mean of the groups differs from mu by 0\.1"),
+        (
+            GROUPS | {"group_n": np.array([50, 0, 0])},
+            r"groups together have a mean that differs from mu by 0\.\d+",
+        ),  # other images
+        (
+            GROUPS | {"group_mean": GROUPS["group_mean"] + 0.1},
+            r"groups together have a mean that differs from mu by 0\.1",
+        ),
         ({"units": np.arange(49)}, r"units are int64 \(49,\); expected integers \(50,\)"),
         ({"units": np.arange(50.0)}, r"units are float64 \(50,\)"),
         (GROUPS | {"group_n": np.array([17.0, 17.0, 16.0])}, "group_n"),

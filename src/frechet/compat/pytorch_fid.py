@@ -25,6 +25,7 @@ from frechet.evaluation.run import collect, score
 from frechet.images.decode import decode
 from frechet.images.image import ImageSource
 from frechet.images.sources.folder import FolderSource
+from frechet.statistics.feature_statistics import require_unmasked
 from frechet.statistics.npz_format import read_statistics
 
 if TYPE_CHECKING:
@@ -68,12 +69,20 @@ def calculate_frechet_distance(mu1: Any, sigma1: Any, mu2: Any, sigma2: Any, eps
 
     Raises:
         MismatchError: the shapes differ.
-        StatisticsError: an array holds NaN or infinity, or is not a covariance matrix.
+        StatisticsError: an array holds NaN, infinity, masked or complex values or values too large to be squared, or is not
+            a covariance matrix.
 
     Example:
         >>> calculate_frechet_distance(np.zeros(2), np.eye(2), np.ones(2), np.eye(2))
         2.0
     """
+    for array in (mu1, sigma1, mu2, sigma2):
+        require_unmasked(array, "a mean or covariance")
+        if np.iscomplexobj(array):
+            raise StatisticsError(
+                "a mean or covariance is complex; expected real numbers. A complex square root is not part of either: take "
+                "the moments of the features"
+            )
     means = [np.atleast_1d(np.asarray(mu, np.float64)) for mu in (mu1, mu2)]
     covariances = [np.atleast_2d(np.asarray(sigma, np.float64)) for sigma in (sigma1, sigma2)]
     if means[0].shape != means[1].shape or covariances[0].shape != covariances[1].shape:

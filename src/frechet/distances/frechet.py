@@ -24,6 +24,7 @@ from frechet.errors import MismatchError, StatisticsError
 
 DEFAULT_TOLERANCE = 1e-10  # largest rounding error of the fast route, relative to tr Σ₁ + tr Σ₂
 COARSE_TOLERANCE = 1e-8  # the same for distances that are only averaged, to estimate a bias or an error
+MAX_MEAN_DIFFERENCE = 1e150
 MIN_TRACE_PRODUCT, MAX_TRACE_PRODUCT = 1e-280, 1e300  # products of variances within float64, with room for rounding
 
 
@@ -58,12 +59,13 @@ def frechet_terms(p: Gaussian, q: Gaussian, *, tolerance: float = DEFAULT_TOLERA
 
     Raises:
         MismatchError: the Gaussians have different dimensions.
-        StatisticsError: the product of the variances exceeds the range of float64, or a covariance is not positive
-            semidefinite.
+        StatisticsError: the product of the variances or the square of the means' difference exceeds the range of float64, or
+            a covariance is not positive semidefinite.
     """
     require_same_dims(p, q)
     _require_float64_range(float(p.trace), float(q.trace))
     mean_difference, traces = p.mean - q.mean, p.trace + q.trace
+    _require_squares_in_range(mean_difference)
     covariance_term = float(traces - 2 * trace_sqrt_product(p, q, tolerance))
     return FrechetTerms(
         float(mean_difference @ mean_difference),
@@ -95,6 +97,21 @@ def _require_float64_range(p_trace: float, q_trace: float) -> None:
             f"the total variances of the two inputs, {p_trace:.3g} and {q_trace:.3g}, have a product beyond float64; "
             f"expected one between {MIN_TRACE_PRODUCT:g} and {MAX_TRACE_PRODUCT:g}. Multiply the features of both inputs "
             "by the same number"
+        )
+
+
+def _require_squares_in_range(mean_difference: Float[Array, " d"]) -> None:
+    """Check that the squared length of the difference of two means is within the range of float64.
+
+    Raises:
+        StatisticsError: it is too large or NaN.
+    """
+    xp = get_namespace(mean_difference)
+    largest = float(xp.max(xp.abs(mean_difference)))
+    if not largest < MAX_MEAN_DIFFERENCE:
+        raise StatisticsError(
+            f"the means of the two inputs differ by up to {largest:.3g}, whose square is beyond float64; expected less than "
+            f"{MAX_MEAN_DIFFERENCE:g}. Multiply the features of both inputs by the same number"
         )
 
 

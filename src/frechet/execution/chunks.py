@@ -189,6 +189,11 @@ def make_plan(partition: Partition, settings: Settings, extractor: LoadedExtract
     return {key: value for key, value in plan.items() if value is not None}
 
 
+def compute_plan_digest(plan: Mapping[str, Any]) -> str:
+    """Return the hex sha256 of a plan."""
+    return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
+
+
 def describe_differences(recorded: dict[str, Any], current: dict[str, Any], partition: Partition) -> list[str]:
     """Describe how two plans differ, one message per key."""
     differences = [
@@ -211,13 +216,14 @@ def _digest_fingerprints(fingerprints: Iterator[str]) -> str:
     return digest.hexdigest()[:16]
 
 
-def write_chunk(chunk: Chunk, stream: IO[bytes]) -> None:
+def write_chunk(chunk: Chunk, stream: IO[bytes], identity: str = "") -> None:
     """Write a chunk as an .npz archive without Python objects, with a checksum as the archive's comment.
 
     Arrays: `indices`; `image_checks`; `metadata` (JSON as uint8: names of layers, notes, skipped images); and for layer 0,
     1, ...: `layer0_indices`, `layer0_rows` and, unless they follow from the rows, the moments of each group of images:
     `layer0_group_n`, `layer0_group_mean` and `layer0_group_scatter` (see `GroupMoments`).
     Readers ignore arrays that they do not know, so optional ones can be added, e.g. labels or thumbnails.
+    The checksum covers `identity`, the plan and the position that the chunk belongs to.
     """
     metadata = {"layers": list(chunk.layers), "notes": chunk.notes, "skipped_images": chunk.skipped_images}
     arrays = {
@@ -237,17 +243,17 @@ def write_chunk(chunk: Chunk, stream: IO[bytes]) -> None:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 npy_format.write_array(member, array, allow_pickle=False)
-        archive.comment = _compute_checksum(archive)
+        archive.comment = _compute_checksum(archive, identity)
 
 
-def read_chunk(stream: IO[bytes]) -> Chunk:
-    """Read a chunk that `write_chunk` wrote, and verify its checksum.
+def read_chunk(stream: IO[bytes], identity: str = "") -> Chunk:
+    """Read a chunk that `write_chunk` wrote with the same identity, and verify its checksum.
 
     Raises:
         Exception: the bytes are damaged or truncated; zipfile, json and NumPy raise errors of many types.
     """
     with ZipFile(stream) as archive:
-        if archive.comment != _compute_checksum(archive):
+        if archive.comment != _compute_checksum(archive, identity):
             raise ValueError("the checksum of the chunk does not match")
         arrays = {name.removesuffix(".npy"): _read_array(archive, name) for name in archive.namelist()}
     if arrays["image_checks"].dtype != IMAGE_CHECK:
@@ -277,11 +283,11 @@ def _read_layer(arrays: Mapping[str, np.ndarray], position: int) -> LayerSummary
     return LayerSummary(indices=indices, rows=rows, stored_groups=groups)
 
 
-def _compute_checksum(archive: ZipFile) -> bytes:
-    """Digest the archive's directory.
+def _compute_checksum(archive: ZipFile, identity: str) -> bytes:
+    """Digest the archive's directory and what the chunk belongs to.
 
     The directory holds the CRC-32 of each array, which zipfile verifies when the array is read. Together they detect any
     damage, and a large chunk is not read twice.
     """
     directory = [(member.filename, member.file_size, member.CRC) for member in archive.infolist()]
-    return hashlib.sha256(json.dumps(directory).encode()).hexdigest().encode()
+    return hashlib.sha256(json.dumps([identity, directory]).encode()).hexdigest().encode()

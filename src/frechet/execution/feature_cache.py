@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import time
@@ -13,6 +12,7 @@ from typing import Any
 
 from frechet._internal.cache_dir import user_cache_dir
 from frechet.errors import OutputError
+from frechet.execution.chunks import compute_plan_digest
 from frechet.execution.work_dir import CHUNK_FILES, PLAN_FILE
 
 
@@ -40,7 +40,7 @@ def get_feature_cache_dir() -> Path:
 
 def open_cache_entry(plan: dict[str, Any]) -> Path:
     """Return the folder of the run with this plan and mark it as used now; clear it if its own plan is damaged."""
-    folder = get_feature_cache_dir() / hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:32]
+    folder = get_feature_cache_dir() / compute_plan_digest(plan)[:32]
     try:
         json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))
         (folder / PLAN_FILE).touch()

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from frechet._internal.atomic_write import atomic_write, delete_partial_files
 from frechet.errors import OutputError, RequestError, RunError
+from frechet.execution.chunk_checks import require_valid_chunk
 from frechet.execution.chunks import (
     FORMAT_VERSION,
     Chunk,
     Partition,
+    compute_plan_digest,
     describe_differences,
     read_chunk,
     write_chunk,
@@ -34,9 +36,11 @@ class WorkDir:
         finished: indices of the chunks whose files are intact.
     """
 
-    def __init__(self, folder: Path, partition: Partition) -> None:
+    def __init__(self, folder: Path, partition: Partition, plan: Mapping[str, Any]) -> None:
         self.folder = folder
         self.partition = partition
+        self._layer_dims: Mapping[str, int] = plan["layers"]
+        self._plan_digest = compute_plan_digest(plan)
         self.finished = {
             chunk_index for chunk_index in range(len(partition)) if self._read_chunk(chunk_index) is not None
         }
@@ -70,13 +74,18 @@ class WorkDir:
             atomic_write(self._chunk_path(chunk_index), force=True) as temporary_path,
             open(temporary_path, "wb") as file,
         ):
-            write_chunk(chunk, file)
+            write_chunk(chunk, file, self._get_identity(chunk_index))
+
+    def _get_identity(self, chunk_index: int) -> str:
+        return f"{self._plan_digest} {chunk_index}"
 
     def _read_chunk(self, chunk_index: int) -> Chunk | None:
-        """Read a chunk, or return None if its file is missing or damaged, e.g. by a power failure."""
+        """Read a chunk, or return None if its file is missing, damaged (e.g. by a power failure) or of another run."""
         try:
             with open(self._chunk_path(chunk_index), "rb") as file:
-                return read_chunk(file)
+                chunk = read_chunk(file, self._get_identity(chunk_index))
+            require_valid_chunk(chunk, self.partition.chunk_range(chunk_index), self._layer_dims)
+            return chunk
         except Exception:  # damaged files raise errors of many types; the chunk is computed again in each case
             return None
 
@@ -128,7 +137,7 @@ def open_work_dir(folder: Path, partition: Partition, plan: dict[str, Any]) -> I
         delete_partial_files(folder)  # of killed runs; this one has the lock
         _record_or_validate_plan(folder, plan, partition)
         with _add_resume_hint(folder):
-            yield WorkDir(folder, partition)
+            yield WorkDir(folder, partition, plan)
     finally:
         lock.release()
 

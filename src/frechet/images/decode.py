@@ -124,6 +124,8 @@ def _scale_to_uint8(image: Image.Image) -> Image.Image:
 def _array_to_rgb(array: np.ndarray) -> tuple[np.ndarray, str | None]:
     if error := find_pixel_error(array.dtype, array.shape, "hwc"):
         raise ImageDecodeError(error)
+    if np.ma.is_masked(array):
+        raise ImageDecodeError("has masked pixels; expected none. Pass x.filled(value), or leave out the image")
     if array.ndim == 2:
         array = array[:, :, None]
     if array.shape[2] == 1:

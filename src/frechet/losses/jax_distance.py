@@ -18,6 +18,7 @@ from frechet.distances.transport import (
     optimal_coupling_from_factors,
     squared_frechet_distance,
 )
+from frechet.errors import RequestError
 
 
 def _unflatten_gaussian(covariance_eps: float, arrays: tuple[Any, ...]) -> Gaussian:
@@ -54,6 +55,7 @@ def frechet_distance(x: jax.Array, y: jax.Array | Gaussian) -> jax.Array:
         A scalar with the dtype of x.
 
     Raises:
+        RequestError: features are complex.
         MismatchError: x and y differ in d.
         TooFewImagesError: x or y has fewer than two rows.
 
@@ -126,4 +128,6 @@ def _as_gaussian(features_or_gaussian: jax.Array | Gaussian) -> Gaussian:
 
 def _as_floating(array: Any) -> jax.Array:
     array = jnp.asarray(array)
+    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+        raise RequestError(f"features are {array.dtype}; expected floating point")
     return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(jnp.result_type(float))

@@ -32,7 +32,7 @@ def frechet_distance(x: torch.Tensor, y: torch.Tensor | Gaussian) -> torch.Tenso
         A scalar with the dtype of x.
 
     Raises:
-        RequestError: x and y are on different devices.
+        RequestError: x and y are on different devices, or features are not floating point.
         MismatchError: x and y differ in d.
         TooFewImagesError: x or y has fewer than two rows.
 
@@ -48,6 +48,9 @@ def frechet_distance(x: torch.Tensor, y: torch.Tensor | Gaussian) -> torch.Tenso
         raise RequestError(
             f"x is on {x.device} and y is on {device}; move one of them, e.g. with x.to({str(device)!r})"
         )
+    for name, array in (("x", x), ("y", features)):
+        if array is not None and not array.is_floating_point():
+            raise RequestError(f"{name} is {array.dtype}; expected floating-point features")
     return _FrechetDistance.apply(x, features, None if features is not None else y)
 
 

@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 
 from frechet.errors import StatisticsError
+from frechet.statistics.consistency import StoredMoments, describe_group_mismatch, describe_row_mismatch
 from frechet.statistics.group_moments import GroupMoments
 
+MAX_N = 2**63  # more images than any index can count
+_MAX_FEATURE = float(np.finfo(np.float32).max)
 _REPAIR = "Create the file again with frechet stats, or download it again."
 
 
@@ -50,6 +53,19 @@ def verify_checksums(arrays: Mapping[str, np.ndarray], checksums: object, stored
             )
 
 
+def validate_n(n: int | None, path: Path) -> int | None:
+    """Return the number of images that a file records; None if it records none.
+
+    Raises:
+        StatisticsError: it is less than two, or not a number of images.
+    """
+    if n is not None and not 2 <= n < MAX_N:
+        raise StatisticsError(
+            f"{path} records n = {n} images; expected at least two, which a covariance needs, and fewer than 2**63. {_REPAIR}"
+        )
+    return n
+
+
 def validate_moments(arrays: Mapping[str, Any], path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean (d,) and the covariance (d, d) in float64.
 
@@ -58,8 +74,8 @@ def validate_moments(arrays: Mapping[str, Any], path: Path) -> tuple[np.ndarray,
         path: the file, for messages.
 
     Raises:
-        StatisticsError: one is missing, not floating point, of the wrong shape or not finite, or sigma is not a
-            covariance.
+        StatisticsError: one is missing, not floating point, of the wrong shape, not finite or beyond what float32 features
+            can have, or sigma is not a covariance.
     """
     for key in ("mu", "sigma"):
         if not isinstance(arrays.get(key), np.ndarray):
@@ -68,6 +84,11 @@ def validate_moments(arrays: Mapping[str, Any], path: Path) -> tuple[np.ndarray,
             raise StatisticsError(f"{path}: {key} is {arrays[key].dtype}; expected floating point.")
         if not np.isfinite(arrays[key]).all():
             raise StatisticsError(f"{path}: {key} contains NaN or infinity; expected finite numbers. {_REPAIR}")
+        largest, limit = float(np.abs(arrays[key]).max(initial=0.0)), _MAX_FEATURE ** (1 if key == "mu" else 2)
+        if largest > limit:
+            raise StatisticsError(
+                f"{path}: {key} contains values up to {largest:.3g}; expected at most {limit:.3g}, as float32 features have. {_REPAIR}"
+            )
     mu, sigma = arrays["mu"], arrays["sigma"]
     mean = np.atleast_1d(mu.squeeze()).astype(np.float64)
     if not mean.size or mean.ndim != 1 or sigma.shape != (len(mean), len(mean)):
@@ -83,16 +104,24 @@ def validate_moments(arrays: Mapping[str, Any], path: Path) -> tuple[np.ndarray,
 
 
 def validate_rows(
-    arrays: Mapping[str, np.ndarray], dims: int, n: int | None, path: Path
+    arrays: Mapping[str, np.ndarray], moments: StoredMoments | None, n_skipped: int, path: Path
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Return `rows` (k, d) float32 and `indices` (k,), or None twice if an array or n is missing.
+    """Return `rows` (k, d) float32 and `indices` (k,), or None twice if an array or the number of images is missing.
+
+    Args:
+        arrays: may contain `rows` and `indices`.
+        moments: of all n images, or None if n is unknown.
+        n_skipped: number of further images, which could not be decoded.
+        path: the file, for messages.
 
     Raises:
-        StatisticsError: their shapes do not fit n images of `dims` dimensions, or a row is not finite.
+        StatisticsError: their shapes do not fit the images, a row is not finite or not that of an image with these
+            moments, or indices are repeated, out of order, negative or too large.
     """
     rows, indices = arrays.get("rows"), arrays.get("indices")
-    if n is None or rows is None or indices is None:
+    if moments is None or rows is None or indices is None:
         return None, None
+    n, dims = moments.n, len(moments.mean)
     if (
         rows.dtype.kind != "f"
         or rows.ndim != 2
@@ -104,8 +133,23 @@ def validate_rows(
             f"{path}: rows ({rows.dtype} {rows.shape}) and indices {indices.shape} do not fit {n} images; expected "
             f"floating point (k, {dims}) and (k,) with k of at most {n}. {_REPAIR}"
         )
-    if not np.isfinite(rows).all():
-        raise StatisticsError(f"{path}: rows contain NaN or infinity; expected finite numbers. {_REPAIR}")
+    if not float(np.abs(rows).max(initial=0.0)) <= _MAX_FEATURE:  # also if it is NaN
+        raise StatisticsError(
+            f"{path}: rows contain NaN, infinity or values beyond float32; expected features. {_REPAIR}"
+        )
+    if len(indices) and (
+        indices.dtype.kind not in "iu"
+        or (indices[1:] <= indices[:-1]).any()
+        or not 0 <= indices[0] <= indices[-1] < n + n_skipped
+    ):
+        raise StatisticsError(
+            f"{path}: indices are {indices.dtype} from {indices.min()} to {indices.max()}, {len(np.unique(indices))} of them "
+            f"distinct; expected ascending integers from 0 to {n + n_skipped - 1}. {_REPAIR}"
+        )
+    if problem := describe_row_mismatch(rows, moments):
+        raise StatisticsError(
+            f"{path}: rows {problem}; expected rows of the images that mu and sigma describe. {_REPAIR}"
+        )
     return rows.astype(np.float32, copy=False), indices
 
 
@@ -142,19 +186,26 @@ def validate_units(arrays: Mapping[str, np.ndarray], rows: np.ndarray | None, pa
 
 
 def validate_group_moments(
-    arrays: Mapping[str, np.ndarray], mean: np.ndarray, n: int | None, path: Path
+    arrays: Mapping[str, np.ndarray], moments: StoredMoments | None, path: Path
 ) -> GroupMoments | None:
     """Return the moments of each group of images, or None if an array is missing.
 
+    Args:
+        arrays: may contain `group_n`, `group_mean` and `group_scatter`.
+        moments: of all n images, or None if n is unknown.
+        path: the file, for messages.
+
     Raises:
-        StatisticsError: the arrays do not fit each other, the dimensions or n, are not finite, or the mean of the groups is
-            not that of all images.
+        StatisticsError: the arrays do not fit each other, the dimensions or n, are not finite, or the groups together have
+            other moments than all images.
     """
     names = ("group_n", "group_mean", "group_scatter")
     if not all(name in arrays for name in names):
         return None
+    if moments is None:
+        raise StatisticsError(f"{path} has moments of groups but no number of images; expected both. {_REPAIR}")
     sizes, means, scatters = (arrays[name] for name in names)
-    count, dims = sizes.size, len(mean)
+    count, dims, n = sizes.size, len(moments.mean), moments.n
     n_upper = dims * (dims + 1) // 2
     if (
         (sizes.dtype.kind, means.dtype.kind, scatters.dtype.kind) != ("i", "f", "f")
@@ -169,12 +220,12 @@ def validate_group_moments(
         )
     if not (np.isfinite(means).all() and np.isfinite(scatters).all()):
         raise StatisticsError(f"{path}: the group moments contain NaN or infinity; expected finite numbers. {_REPAIR}")
-    error = np.abs(sizes @ means.astype(np.float64) / max(1, int(sizes.sum())) - mean).max(initial=0.0)
-    if error > 1e-4 * max(np.abs(mean).max(initial=0.0), np.abs(means).max(initial=0.0)):
+    groups = GroupMoments(sizes.astype(np.int64), means.astype(np.float64), scatters)
+    if problem := describe_group_mismatch(groups, moments):
         raise StatisticsError(
-            f"{path}: the mean of the groups differs from mu by {error:.3g}; expected the same images in both. {_REPAIR}"
+            f"{path}: the groups together {problem}; expected those of the images that mu and sigma describe. {_REPAIR}"
         )
-    return GroupMoments(sizes.astype(np.int64), means.astype(np.float64), scatters)
+    return groups
 
 
 def validate_thumbnails(

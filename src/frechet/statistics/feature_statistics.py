@@ -148,9 +148,10 @@ class FeatureStatistics:
             The statistics, with all rows if n < 8 d or `keep_all` is true.
 
         Raises:
-            StatisticsError: the shape or dtype is wrong, there are fewer than two rows, a row is not finite, or float32
-                cannot represent how a column varies.
+            StatisticsError: the shape or dtype is wrong, values are masked, there are fewer than two rows, a row is not
+                finite, or float32 cannot represent how a column varies.
         """
+        require_unmasked(features, label)
         try:
             features = np.asarray(features)
         except Exception as error:  # a tensor on another device, a ragged list: each raises its own type
@@ -210,6 +211,15 @@ class FeatureStatistics:
         from frechet.statistics.npz_format import write_statistics  # that module imports this one
 
         write_statistics(self, Path(path), force=force)
+
+
+def require_unmasked(array: Any, label: str) -> None:
+    """Raise StatisticsError if values of an array are masked, since they would be used as if they were not."""
+    if np.ma.is_masked(array):
+        raise StatisticsError(
+            f"{label} has {int(np.ma.getmaskarray(array).sum()):,} masked values; expected an array without any. Leave out the rows that "
+            "contain one: np.ma.compress_rows(x)"
+        )
 
 
 def _require_features(features: np.ndarray, label: str) -> None:

@@ -38,6 +38,7 @@ Format 2:
     covariance_eps     relative precision of sigma, if it was once stored in a smaller dtype than now
     checksums          for each array (except this object) the sha256 of its dtype and shape as text ("<f8 (2048,)")
                        followed by its bytes in C order
+    checksum           the sha256 of this object without this key, as json.dumps writes it with sort_keys=True
 
 Format 1 (frechet 0.1 and 0.2) has the arrays mu, sigma, rows, places (now indices) and frechet. Its JSON object has the
 keys format, version, n, n_source, seed, formats, source (now label), recipe (now spec, with official and convention instead
@@ -52,7 +53,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,13 @@ from frechet.statistics.array_checks import (
     validate_group_moments,
     validate_labels,
     validate_moments,
+    validate_n,
     validate_rows,
     validate_thumbnails,
     validate_units,
     verify_checksums,
 )
+from frechet.statistics.consistency import StoredMoments
 from frechet.statistics.feature_statistics import FeatureStatistics
 from frechet.statistics.foreign_formats import (
     open_foreign_file,
@@ -80,16 +83,19 @@ from frechet.statistics.foreign_formats import (
     split_entry,
 )
 from frechet.statistics.group_moments import GroupMoments
+from frechet.statistics.npz_metadata import (
+    FORMAT_VERSION,
+    METADATA_KEY,
+    compute_metadata_sha256,
+    parse_metadata,
+    parse_spec,
+)
 from frechet.statistics.safe_npz import open_npz_safely
 from frechet.version import __version__
 
-FORMAT_VERSION = 2
-_METADATA_KEY = "frechet"
 _FORMAT_1_ARRAYS = {"mu": "mu", "sigma": "sigma", "rows": "rows", "places": "indices"}  # stored name: name in format 2
 _OPTIONAL_ARRAYS = ("labels", "units", "group_n", "group_mean", "group_scatter", "thumbnails", "thumbnail_indices")
 _FORMAT_2_ARRAYS = {name: name for name in (*_FORMAT_1_ARRAYS.values(), *_OPTIONAL_ARRAYS)}
-_FORMAT_1_METADATA = {"source": "label", "recipe": "spec", "bad_images": "skipped_images", "remarks": "notes"}
-_FORMAT_1_SPEC = {"official": "is_official", "convention": "preprocessing"}
 
 
 def write_statistics(statistics: FeatureStatistics, path: Path, *, force: bool = False) -> None:
@@ -124,7 +130,7 @@ def write_statistics(statistics: FeatureStatistics, path: Path, *, force: bool =
         "covariance_eps": statistics.covariance_eps,
         "checksums": {name: compute_array_sha256(array) for name, array in arrays.items()},
     }
-    arrays[_METADATA_KEY] = np.array(json.dumps(metadata))
+    arrays[METADATA_KEY] = np.array(json.dumps({**metadata, "checksum": compute_metadata_sha256(metadata)}))
     with atomic_write(path, suffix=".npz", force=force) as temporary_path, open(temporary_path, "wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]  # its stub takes the arrays for allow_pickle
 
@@ -149,7 +155,7 @@ def read_statistics(path: str | Path, dims: int | None = None, *, keep_all: bool
     with _translate_read_errors(path, "statistics"):
         if path.suffix.lower() == ".npz":
             with open_npz_safely(path) as archive:
-                if _METADATA_KEY in archive.files:
+                if METADATA_KEY in archive.files:
                     _reject_entry(path, entry)
                     return _read_own_format(archive, path)
         arrays = read_foreign_arrays(path, dims, entry)
@@ -160,7 +166,7 @@ def read_statistics(path: str | Path, dims: int | None = None, *, keep_all: bool
         return FeatureStatistics(
             mean=mean,
             covariance=covariance,
-            n=arrays.get("n"),
+            n=validate_n(arrays.get("n"), path),
             spec=FeatureSpec(),
             label=label,
             path=path,
@@ -181,7 +187,7 @@ def list_statistics(path: Path) -> tuple[str, list[str]]:
         StatisticsError: see `read_statistics`.
     """
     with _translate_read_errors(path, "statistics"):
-        if path.suffix.lower() == ".npz" and _METADATA_KEY in npz_keys(path):
+        if path.suffix.lower() == ".npz" and METADATA_KEY in npz_keys(path):
             return "frechet", ["mu"]
         with open_foreign_file(path) as file:
             return file.format, list(file.entries)
@@ -264,15 +270,17 @@ def _collect_arrays(statistics: FeatureStatistics) -> dict[str, np.ndarray]:
 
 
 def _read_own_format(archive: Any, path: Path) -> FeatureStatistics:
-    metadata = _parse_metadata(str(archive[_METADATA_KEY]), path)
+    metadata = parse_metadata(str(archive[METADATA_KEY]), path)
     names = _FORMAT_1_ARRAYS if metadata["format"] == 1 else _FORMAT_2_ARRAYS
     arrays = {name: archive[key] for key, name in names.items() if key in archive.files}
     if metadata["format"] != 1:
         verify_checksums(arrays, metadata.get("checksums"), archive.files, path)
     n = metadata["n"]
     mean, covariance = validate_moments(arrays, path)
-    rows, indices = validate_rows(arrays, len(mean), n, path)
-    groups, n_units = validate_group_moments(arrays, mean, n, path), metadata["n_units"]
+    covariance_eps = max(metadata["covariance_eps"], _machine_epsilon(arrays["sigma"]))
+    moments = _describe_moments(arrays, mean, covariance, n, covariance_eps)
+    rows, indices = validate_rows(arrays, moments, len(metadata.get("skipped_images", ())), path)
+    groups, n_units = validate_group_moments(arrays, moments, path), metadata["n_units"]
     units = validate_units(arrays, rows, path)
     if groups is n_units is None and rows is not None and indices is not None and len(rows) == n:  # format 1
         groups, n_units = GroupMoments.from_features(rows, indices, metadata["seed"]), n
@@ -281,7 +289,7 @@ def _read_own_format(archive: Any, path: Path) -> FeatureStatistics:
         mean=mean,
         covariance=covariance,
         n=n,
-        spec=_parse_spec(metadata, path),
+        spec=parse_spec(metadata, path),
         label=str(path),
         path=path,
         rows=rows,
@@ -302,82 +310,19 @@ def _read_own_format(archive: Any, path: Path) -> FeatureStatistics:
         crop=None if metadata.get("crop") is None else str(metadata["crop"]),
         sizes={str(size): int(count) for size, count in metadata.get("sizes", {}).items()},
         made_by=f"frechet {metadata.get('version')}",
-        covariance_eps=max(metadata["covariance_eps"], _machine_epsilon(arrays["sigma"])),
+        covariance_eps=covariance_eps,
     )
 
 
-def _parse_metadata(text: str, path: Path) -> dict[str, Any]:
-    """Return the JSON object with the keys of format 2, of which n, n_source, seed and covariance_eps are validated."""
-    try:
-        metadata = json.loads(text)
-        file_format = int(metadata["format"])
-        if file_format not in (1, FORMAT_VERSION):
-            raise StatisticsError(
-                f"{path} has statistics format {file_format}, written by frechet {metadata.get('version')}; this version "
-                f"({__version__}) reads formats 1 and {FORMAT_VERSION}. Upgrade frechet, or create the file again with "
-                "frechet stats."
-            )
-        if file_format == 1:
-            metadata = {_FORMAT_1_METADATA.get(key, key): value for key, value in metadata.items()}
-        n, n_source, n_units = (
-            None if value is None else int(value)
-            for value in (metadata["n"], metadata.get("n_source"), metadata.get("n_units"))
-        )
-        seed, covariance_eps = int(metadata.get("seed", 0)), float(metadata.get("covariance_eps", 0.0))
-        unit_skewness = float(metadata.get("unit_skewness", 1.0))
-    except StatisticsError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StatisticsError(
-            f"{path}: its description (key {_METADATA_KEY}) cannot be read ({type(error).__name__}: {error}). "
-            "Create the file again with frechet stats."
-        ) from None
-    if n is not None and n < 2:
-        raise StatisticsError(f"{path} records n = {n} images; a covariance needs at least two.")
-    grouped_by = metadata.get("grouped_by", "image")
-    if grouped_by not in ("image", "pair", "cluster", "stratum") or not (
-        1 <= (1 if n_units is None else n_units) <= (n or 1) and 0.99 <= unit_skewness <= (n or 1)
-    ):
-        raise StatisticsError(
-            f"{path} records {n_units} sampling units (grouped_by {grouped_by!r}) of {n} images; expected at most as many "
-            "units as images, and image, pair, cluster or stratum. Create the file again with frechet stats."
-        )
-    if not 0 <= seed < 2**63:
-        raise StatisticsError(f"{path} records that its seed is {seed}; expected an integer from 0 to 2**63 - 1.")
-    if not 0 <= covariance_eps < 1:
-        raise StatisticsError(f"{path} records covariance_eps = {covariance_eps}; expected a number from 0 to 1.")
-    return {
-        **metadata,
-        "format": file_format,
-        "n": n,
-        "grouped_by": grouped_by,
-        "n_units": n_units,
-        "unit_skewness": unit_skewness,
-        "n_source": n_source,
-        "seed": seed,
-        "covariance_eps": covariance_eps,
-    }
-
-
-def _parse_spec(metadata: Mapping[str, Any], path: Path) -> FeatureSpec:
-    recorded = metadata.get("spec", {})
-    if isinstance(recorded, dict) and metadata["format"] == 1:
-        recorded = {_FORMAT_1_SPEC.get(name, name): value for name, value in recorded.items()}
-    known = {field.name for field in fields(FeatureSpec)}
-    if (
-        not isinstance(recorded, dict)
-        or not set(recorded) <= known
-        or not all(_is_valid_field(*item) for item in recorded.items())
-    ):
-        raise StatisticsError(
-            f"{path}: its spec {recorded} uses settings that this version ({__version__}) does not support; expected some "
-            f"of {', '.join(sorted(known))}. Upgrade frechet."
-        )
-    return FeatureSpec(**recorded)
-
-
-def _is_valid_field(name: str, value: object) -> bool:
-    return value is None or isinstance(value, bool if name == "is_official" else str)
+def _describe_moments(
+    arrays: Mapping[str, np.ndarray], mean: np.ndarray, covariance: np.ndarray, n: int | None, covariance_eps: float
+) -> StoredMoments | None:
+    """Return what rows and group moments have to agree with, or None if the number of images is unknown."""
+    if n is None:
+        return None
+    stored = [arrays[name] for name in ("mu", "rows", "group_mean", "group_scatter") if name in arrays]
+    eps = max(_machine_epsilon(array) for array in stored if array.dtype.kind == "f")
+    return StoredMoments(n=n, mean=mean, covariance=covariance, covariance_eps=covariance_eps, eps=eps)
 
 
 def _machine_epsilon(array: np.ndarray) -> float:

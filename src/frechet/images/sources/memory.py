@@ -227,6 +227,10 @@ def _open_collection(images: Any) -> MemorySource:
     objects: Any = images if indexable else [copy_item(image) for image in images]
     if not len(objects):
         raise SourceError("got an empty collection of images")
+    if np.ma.is_masked(images):
+        raise SourceError(
+            "the array of images has masked values; expected none. Pass x.filled(value), or leave out images"
+        )
     is_pixels = isinstance(images, np.ndarray) and images.dtype != object
     if is_pixels and (error := find_pixel_error(images.dtype, images.shape, "nhwc")):
         raise SourceError(f"the array of images {error}")
