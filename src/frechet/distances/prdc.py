@@ -24,7 +24,9 @@ from frechet.distances.pairwise import (
     nearest_neighbours_within,
 )
 from frechet.distances.prdc_jackknife import MIN_COUNT, BallCounts, JackknifeVariance
-from frechet.errors import TooFewImagesError
+from frechet.errors import StatisticsError, TooFewImagesError
+
+_SMALLEST_NORMAL, _LARGEST_NORMAL = 1e-8, 1e15  # of features whose squared distances are well within float32
 
 _PairsInside: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
@@ -158,7 +160,7 @@ def compute_prdc(
 
     Raises:
         TooFewImagesError: n or m is not more than the largest k.
-        StatisticsError: squared lengths of the features exceed the range of float32.
+        StatisticsError: no neighbourhood is smaller than the median, which the realism needs.
     """
     most = max([neighbourhood.k for neighbourhood in neighbourhoods] + ([realism_k] if realism_k else []))
     for name, features in (("generated", generated), ("reference", reference)):
@@ -222,8 +224,23 @@ def center_on_reference(
     Raises:
         StatisticsError: squared lengths of the features exceed the range of float32.
     """
+    generated, reference = _scale_to_normal_range(generated, reference)
     center = feature_mean(reference)
     return CenteredRows.from_rows(generated, center), CenteredRows.from_rows(reference, center)
+
+
+def _scale_to_normal_range(
+    x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "m d"]
+) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "m d"]]:
+    """Return both sets, multiplied by a power of two if their squared distances would underflow or overflow in float32.
+
+    Neighbourhoods and ratios of distances do not depend on the scale.
+    """
+    largest = max(float(np.abs(features).max(initial=0.0)) for features in (x, y))
+    if largest == 0 or not np.isfinite(largest) or _SMALLEST_NORMAL < largest < _LARGEST_NORMAL:
+        return x, y
+    scale = np.float32(2.0 ** -np.clip(np.floor(np.log2(largest)), -126, 126))
+    return x * scale, y * scale
 
 
 def require_neighbours(name: str, n: int, k: int) -> None:
@@ -277,8 +294,17 @@ class _Pairs:
 def _small_neighbourhoods(
     squared_radii: Float64[np.ndarray, " m"],
 ) -> tuple[Int[np.ndarray, " k"], Float32[np.ndarray, " k"]]:
-    """Return indices and squared radii of the neighbourhoods smaller than the median."""
+    """Return indices and squared radii of the neighbourhoods smaller than the median.
+
+    Raises:
+        StatisticsError: none is smaller.
+    """
     kept = np.flatnonzero(squared_radii < np.median(squared_radii))
+    if not len(kept):
+        raise StatisticsError(
+            "realism uses the reference neighbourhoods smaller than the median, and none is smaller, since many are of the same "
+            "size; remove duplicates from the reference, or use precision and density"
+        )
     return kept, squared_radii[kept].astype(np.float32)
 
 
@@ -286,8 +312,6 @@ def _largest_ratio(
     block: Float32[np.ndarray, "b m"], kept: Int[np.ndarray, " k"], squared_radii: Float32[np.ndarray, " k"]
 ) -> Float64[np.ndarray, " b"]:
     """Compute, for each row of a block of squared distances, the largest ratio of radius to distance."""
-    if not len(kept):
-        return np.zeros(len(block))
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = squared_radii / block[:, kept]
     return np.sqrt(np.nan_to_num(ratios, nan=1.0, posinf=np.inf).max(axis=1).astype(np.float64))

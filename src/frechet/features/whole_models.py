@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from frechet._internal.download import ProgressCallback
+from frechet._internal.download import ProgressCallback, compute_sha256
 from frechet.errors import RequestError
 from frechet.features.extractor import LoadedExtractor, Runner
 from frechet.features.models import LoadRequest, Model
@@ -182,8 +182,22 @@ class OnnxModel(Model):
         runner, dims, input_size = compile_onnx(
             path, request.preprocessing.scale, request.preprocessing.shift, str(request.spec.precision)
         )
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        return _make_extractor(request, _Loaded(runner, dims, input_size, digest, "openvino", "cpu"))
+        return _make_extractor(request, _Loaded(runner, dims, input_size, compute_onnx_sha256(path), "openvino", "cpu"))
+
+
+def compute_onnx_sha256(path: Path) -> str:
+    """Return the sha256 (hex) of an ONNX file, and of the files next to it that it names, which may hold its weights.
+
+    A file in the folder belongs to the network if the ONNX file contains its relative path, as it does for external data.
+    """
+    content = path.read_bytes()
+    digest = hashlib.sha256(content)
+    named = [entry for entry in path.parent.iterdir() if entry.name.encode() in content]
+    for each in sorted(file for entry in named for file in ([entry] if entry.is_file() else entry.rglob("*"))):
+        name = each.relative_to(path.parent).as_posix()
+        if each != path and name.encode() in content and each.is_file():
+            digest.update(f"{name} {compute_sha256(each)}".encode())
+    return digest.hexdigest()
 
 
 def _require_no_weights(request: LoadRequest) -> None:

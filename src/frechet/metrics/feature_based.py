@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from frechet.distances import kernel, memorisation, sliced_wasserstein
+from frechet.distances.frechet import DEFAULT_TOLERANCE
 from frechet.distances.inception_score import normalize_rows, vendi_score
 from frechet.distances.prdc import Membership, Neighbourhood, authenticity, compute_prdc
 from frechet.distances.prdc_jackknife import MIN_COUNT
@@ -99,6 +100,9 @@ def compute_realism(inputs: MetricInputs, *, k: int) -> MetricResult:
 def compute_mifid(inputs: MetricInputs, *, threshold: float, from_reference: bool) -> MetricResult:
     """Compute the Fréchet distance, divided by the mean cosine distance to the nearest image if that is below a threshold."""
     distance = compute_frechet(inputs).value
+    total_variance = sum(float(np.trace(each.covariance)) for each in (inputs.generated, inputs.reference) if each)
+    if distance <= DEFAULT_TOLERANCE * total_variance:  # a rounding error, which must not be divided by another one
+        distance = 0.0
     x, y = inputs.features
     cosine_distance = (
         memorisation.nearest_cosine_distance(y, x) if from_reference else memorisation.nearest_cosine_distance(x, y)
