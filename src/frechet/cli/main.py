@@ -17,6 +17,7 @@ from frechet.version import __version__
 _COMMANDS = {
     "score": "Score generated images against reference images.",
     "stats": "Write statistics of images for later comparisons.",
+    "verify": "Test whether a run file can be that of given samples.",
     "compare": "Compare runs and show which differ significantly.",
     "demo": "Show how the distance rises on corrupted photographs, offline, in about a minute.",
     "metrics": "List the metrics and what each needs.",

@@ -1,0 +1,54 @@
+"""`frechet verify`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from frechet.cli.options import options_of, resolve_engine
+from frechet.cli.progress import progress_bars
+from frechet.reports.run_verification import Check, VerificationRequest, verify_run
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path), metavar="RUN.json")
+@click.argument("samples")
+@click.argument("reference")
+@options_of(VerificationRequest)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array with one object per claim.")
+def command(run: Path, samples: str, reference: str, as_json: bool, **options: Any) -> None:
+    """Test whether the FID in RUN.json can be that of SAMPLES against REFERENCE.
+
+    A random subset of SAMPLES is scored (--num-images; five images per feature dimension by default). The claimed value and
+    interval are compared with what the subset leads to expect. Exits with status 2 if a claim is inconsistent.
+
+    \b
+    frechet score samples/ reference.npz --output run.json
+    frechet verify run.json samples/ reference.npz
+    """
+    with resolve_engine(options) as resolved, progress_bars() as progress:
+        if resolved is None:
+            return
+        checks = verify_run(run, samples, reference, progress=progress, **resolved)
+    if as_json:
+        click.echo(json.dumps([asdict(check) for check in checks], indent=2))
+    else:
+        for check in checks:
+            click.echo(_format_check(check))
+    if not all(check.is_consistent for check in checks):
+        sys.exit(2)
+
+
+def _format_check(check: Check) -> str:
+    verdict = "consistent" if check.is_consistent else "INCONSISTENT"
+    error = "" if check.standard_error is None else f" ± {check.standard_error:.4g}"
+    p_value = "" if check.p_value is None else f", p = {check.p_value:.2g}"
+    claim = check.claim.replace("_", " ")
+    return (
+        f"{check.metric} {claim}: claimed {check.claimed:.6g}, expected {check.expected:.6g}{error}{p_value}: {verdict}"
+    )
