@@ -325,3 +325,12 @@ def test_class_names_are_plain_text(tmp_path):
         np.savez(tmp_path / f"{name}.npz", arr_0=images if name == "a" else 255 - images, arr_1=labels)
     score = frechet.score(tmp_path / "a.npz", tmp_path / "b.npz", per_class=True, **TOY)["fd"]
     assert [type(key) for key in score.per_class] == [str, str]
+
+
+def test_repetitions_that_do_not_depend_on_the_seed_cause_a_warning():
+    x, y = np.random.default_rng(0).normal(size=(2, 100, 4)).astype("float32")
+    statistics = frechet.Statistics.from_features(x)
+    repeated = frechet.score(statistics, y, metrics="fd", features=True, repeat=3)["fd"]
+    assert any("the repetitions have the same value" in warning for warning in repeated.warnings)
+    once = frechet.score(statistics, y, metrics="fd", features=True)["fd"]
+    assert not any("repetitions" in warning for warning in once.warnings)

@@ -13,6 +13,11 @@ from frechet.evaluation.plan import group_by_extractor
 from frechet.evaluation.request import ScoreRequest
 from frechet.results import Score, Scores
 
+_CONSTANT_WARNING = (
+    "the repetitions have the same value, because their seeds choose nothing here: each uses the same images or statistics. "
+    "Pass images and --num-images (num_images=) for different subsets, or leave --repeat (repeat=) out"
+)
+
 
 def iter_repetitions(request: ScoreRequest) -> Iterator[ScoreRequest]:
     """Yield the request of each repetition: seeds count up, and a work directory of another subset is another one."""
@@ -38,12 +43,14 @@ def average_runs(runs: Sequence[Scores]) -> Scores:
 def _average(scores: Sequence[Score]) -> Score:
     first = scores[0]
     values = tuple(score.value for score in scores)
+    is_constant = len(values) > 1 and max(values) - min(values) <= 1e-12 * max(map(abs, values))
     class_names = sorted(set().union(*(score.per_class for score in scores)))
     return replace(
         first,
         value=float(np.mean(values)),
         std=float(np.std(values, ddof=1)) if len(values) > 1 else None,
         repeats=values,
+        warnings=(*first.warnings, _CONSTANT_WARNING) if is_constant else first.warnings,
         terms={},
         splits=(),
         per_class={
