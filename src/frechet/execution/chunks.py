@@ -17,6 +17,7 @@ from frechet.errors import TooFewImagesError
 from frechet.execution.settings import Settings
 from frechet.features.extractor import LoadedExtractor
 from frechet.images.checks import IMAGE_CHECK
+from frechet.images.decode_budget import MAX_PIXELS
 from frechet.images.image import ImageRef, ImageSource
 from frechet.images.loader import CHUNK_SIZE
 from frechet.statistics.accumulator import LayerSummary
@@ -178,6 +179,7 @@ def make_plan(partition: Partition, settings: Settings, extractor: LoadedExtract
         "backend": extractor.backend,
         "on_bad_image": settings.on_bad_image,
         "crop": str(settings.image_crop) if settings.image_crop else None,
+        "max_pixels": settings.max_pixels if settings.max_pixels != MAX_PIXELS else None,
         "n_source": len(partition.source),
         "n_images": len(partition.source_indices),
         "subset_seed": settings.seed if settings.num_images is not None else None,

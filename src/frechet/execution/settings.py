@@ -18,6 +18,7 @@ from frechet.features.loading import load_extractor
 from frechet.features.registry import EXTRACTORS, PRECISIONS, find_extractor, is_custom_extractor, resolve_layer
 from frechet.features.spec import FeatureSpec, get_qualified_name
 from frechet.preprocessing.crop import CROPS, Crop
+from frechet.images.decode_budget import LARGEST_MAX_PIXELS, MAX_PIXELS
 
 ENGINES = ("auto", "local", "torchrun", "ray")
 ExtractorLike: TypeAlias = str | Callable[..., Any]
@@ -44,8 +45,10 @@ class Settings:
         cache: whether features are cached, so that later metrics on the same images skip the network. Not with `work_dir`.
         seed: of the subset and of the sample of features that statistics keep.
         on_bad_image: "stop" or "skip".
+        max_pixels: largest number of pixels of an image; a larger one counts as an image that cannot be decoded.
         work_dir: checkpoint directory; the same call resumes from it.
         engine: "auto", "local", "torchrun" or "ray"; "auto" is "torchrun" for a command started by torchrun, else "local".
+        rendezvous_timeout: seconds that a command started by torchrun waits for the other ranks.
         ray_address: address of a Ray cluster, as `ray.init` takes it.
     """
 
@@ -82,17 +85,36 @@ class Settings:
     on_bad_image: str = option(
         "stop", "What to do with an image that cannot be decoded: stop, or skip it and list it.", metavar="stop|skip"
     )
+    max_pixels: int = option(
+        MAX_PIXELS, "Largest number of pixels of an image; a larger one cannot be decoded.", metavar="N"
+    )
     work_dir: str | Path | None = option(None, "Checkpoint directory; rerun the same command to resume.", metavar="DIR")
     engine: str = option("auto", "Execution engine: auto, local, torchrun or ray.", metavar="NAME")
+    rendezvous_timeout: int = option(
+        600, "Seconds to wait for the other ranks of torchrun before giving up.", metavar="SECONDS"
+    )
     ray_address: str | None = option(None, "Ray cluster address, passed to ray.init().", metavar="ADDRESS")
 
     def __post_init__(self) -> None:
-        for name, least in (("batch_size", 1), ("workers", 1), ("num_images", 2), ("seed", 0), ("size", 1)):
+        for name, least in (
+            ("batch_size", 1),
+            ("workers", 1),
+            ("num_images", 2),
+            ("seed", 0),
+            ("size", 1),
+            ("max_pixels", 1),
+            ("rendezvous_timeout", 1),
+        ):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, (int, np.integer)) or not least <= value < 2**63):
                 raise RequestError(f"{name} is {value!r}; expected a whole number of at least {least}")
             if value is not None:
                 object.__setattr__(self, name, int(value))  # NumPy's are no JSON
+        if not 1 <= self.max_pixels <= LARGEST_MAX_PIXELS:
+            raise RequestError(
+                f"max_pixels is {self.max_pixels!r}; expected a whole number from 1 to {LARGEST_MAX_PIXELS}, the size of the "
+                "largest images that Pillow reads"
+            )
         if self.on_bad_image not in ("stop", "skip"):
             raise RequestError(f"on_bad_image is {self.on_bad_image!r}; expected stop or skip")
 

@@ -72,6 +72,7 @@ def extract_chunks(
         workers=settings.workers or process_cpu_count(),
         skip_bad_images=settings.on_bad_image == "skip",
         crop=settings.image_crop,
+        max_pixels=settings.max_pixels,
     )
     small_chunks = build_small_chunks(batches, extractor.layer_slices, on_batch)
     return merge_small_chunks(small_chunks, partition, chunk_indices, settings.seed, extractor)

@@ -11,6 +11,7 @@ import numpy as np
 
 from frechet.errors import NonFiniteFeaturesError
 from frechet.features.extractor import LoadedExtractor, Runner
+from frechet.images.decode_budget import MAX_PIXELS
 from frechet.images.image import ImageRef
 from frechet.images.loader import Batch, load_batches
 from frechet.preprocessing.crop import Crop
@@ -45,6 +46,7 @@ def extract(
     workers: int,
     skip_bad_images: bool,
     crop: Crop | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Generator[FeatureBatch, None, None]:
     """Compute the features of images in order.
 
@@ -55,6 +57,7 @@ def extract(
         workers: number of decoding threads.
         skip_bad_images: skip images that cannot be decoded instead of raising.
         crop: applied to each image before it is resized.
+        max_pixels: largest number of pixels of an image that can be decoded.
 
     Raises:
         ImageDecodeError: an image cannot be decoded and `skip_bad_images` is False.
@@ -68,6 +71,7 @@ def extract(
         workers=workers,
         skip_bad_images=skip_bad_images,
         crop=crop.apply_with_note if crop else None,
+        max_pixels=max_pixels,
     )
     with closing(batches):
         yield from _run_network(batches, extractor.runner, extractor.total_dims)

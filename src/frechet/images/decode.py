@@ -6,7 +6,7 @@ One intended difference: 16-bit grey is scaled to 8 bits, whereas other tools cl
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,8 +40,12 @@ class DecodedImage(NamedTuple):
     format: str | None
 
 
-def decode(image_ref: ImageRef) -> DecodedImage:
+def decode(image_ref: ImageRef, reserve: Callable[[ImageLike], None] = lambda _: None) -> DecodedImage:
     """Load an image and convert it to RGB.
+
+    Args:
+        image_ref: the image.
+        reserve: called with the image before it is decoded; it may wait, or reject the image (see `DecodeBudget`).
 
     Raises:
         ImageDecodeError: the image cannot be decoded; the message starts with its label.
@@ -50,6 +54,7 @@ def decode(image_ref: ImageRef) -> DecodedImage:
     """
     try:
         pixels = image_ref.load()
+        reserve(pixels)
         if isinstance(pixels, np.ndarray):
             return DecodedImage(*_array_to_rgb(pixels), None)
         note = FIRST_FRAME_ONLY if _is_multi_frame(pixels) else ORIENTATION_IGNORED if _is_rotated(pixels) else None

@@ -12,11 +12,13 @@ import numpy as np
 
 from frechet.errors import ImageDecodeError
 from frechet.images.checks import IMAGE_CHECK, ImageCheck, check_image
-from frechet.images.decode import decode
+from frechet.images.decode import DecodedImage, decode
+from frechet.images.decode_budget import MAX_PIXELS, DecodeBudget
 from frechet.images.image import ImageRef
 
 CHUNK_SIZE = 256  # consecutive images whose statistics are merged as one; fixed, so that no setting changes the result
 _PREFETCH_BATCHES = 4
+_budget = DecodeBudget()  # of all runs in this process
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ def load_batches(
     workers: int,
     skip_bad_images: bool,
     crop: Callable[[np.ndarray], tuple[np.ndarray, str | None]] | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Generator[Batch, None, None]:
     """Decode and resize images, and yield them in batches, in order.
 
@@ -71,13 +74,17 @@ def load_batches(
         skip_bad_images: list an image that cannot be decoded in `Batch.skipped_images` instead of raising an error.
         crop: applied to each image before it is checked and resized: from an image (h, w, 3) uint8 to another one, and a
             note on the change or None.
+        max_pixels: largest number of pixels of an image that can be decoded.
 
     Raises:
         ImageDecodeError: an image cannot be decoded and `skip_bad_images` is false.
     """
 
     def decode_into(image_ref: ImageRef, out: np.ndarray) -> tuple[ImageCheck, tuple[str, ...]]:
-        decoded = decode(image_ref)
+        with _budget.admit(max_pixels) as reserve:
+            return resize_and_check(decode(image_ref, reserve), out)
+
+    def resize_and_check(decoded: DecodedImage, out: np.ndarray) -> tuple[ImageCheck, tuple[str, ...]]:
         rgb, crop_note = crop(decoded.rgb) if crop else (decoded.rgb, None)
         resize(rgb, out)
         return check_image(rgb, decoded.format), tuple(filter(None, (decoded.note, crop_note)))

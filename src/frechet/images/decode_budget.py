@@ -1,0 +1,74 @@
+"""A bound on the memory that all decoding threads of this process take together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Condition
+
+from PIL import Image
+
+from frechet._internal.memory import return_free_memory
+from frechet.errors import ImageDecodeError
+from frechet.images.image import ImageLike
+
+MAX_PIXELS = 100_000_000  # of one image, by default
+LARGEST_MAX_PIXELS = 2 * 89_478_485  # Pillow reads no larger images
+_MAX_BYTES = 1 << 31  # of images that are being decoded
+_LARGE_BYTES = 1 << 26  # of an image whose memory is given back before another one is admitted
+_BYTES_PER_PIXEL, _WEBP_BYTES_PER_PIXEL = 16, 24  # at the peak of decoding and resizing; measured: 15, and 22 for WebP
+
+Reserve = Callable[[ImageLike], None]
+
+
+class DecodeBudget:
+    """Admits images to be decoded while they fit into a number of bytes together; a larger one is admitted alone.
+
+    Args:
+        max_bytes: largest number of bytes of the images that are decoded at the same time.
+    """
+
+    def __init__(self, max_bytes: int = _MAX_BYTES) -> None:
+        self.max_bytes = max_bytes
+        self.used = 0
+        self._changed = Condition()
+
+    @contextmanager
+    def admit(self, max_pixels: int) -> Iterator[Reserve]:
+        """Give a function that waits until an image may be decoded; what it reserved is released at the end of the block.
+
+        Raises:
+            ImageDecodeError: by that function, if the image has more than `max_pixels` pixels.
+        """
+        reserved = 0
+
+        def reserve(image: ImageLike) -> None:
+            nonlocal reserved
+            n_bytes = _estimate_bytes(image, max_pixels)
+            with self._changed:
+                self._changed.wait_for(lambda: not self.used or self.used + n_bytes <= self.max_bytes)
+                self.used += n_bytes
+            reserved += n_bytes
+
+        try:
+            yield reserve
+        finally:
+            if reserved > _LARGE_BYTES:
+                return_free_memory()
+            with self._changed:
+                self.used -= reserved
+                self._changed.notify_all()
+
+
+def _estimate_bytes(image: ImageLike, max_pixels: int) -> int:
+    """Return how many bytes decoding takes; an array is decoded already."""
+    is_encoded = isinstance(image, Image.Image)
+    width, height = image.size if is_encoded else image.shape[1::-1] if image.ndim > 1 else (0, 0)  # type: ignore[misc, union-attr]
+    if width * height > max_pixels:
+        raise ImageDecodeError(
+            f"has {width} x {height} = {width * height:,} pixels; at most {max_pixels:,} are decoded. Raise --max-pixels "
+            "(max_pixels=) if the image is genuine"
+        )
+    if not is_encoded:
+        return 0
+    return width * height * (_WEBP_BYTES_PER_PIXEL if image.format == "WEBP" else _BYTES_PER_PIXEL)  # type: ignore[union-attr]
