@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import Field, fields
@@ -59,13 +60,12 @@ def resolve_engine(options: dict[str, Any]) -> Iterator[dict[str, Any] | None]:
     Yields:
         The options; None in a process that only computes for another one.
     """
-    under_torchrun = all(name in os.environ for name in _TORCHRUN_VARIABLES)
     if options["engine"] == "auto":
-        options = {**options, "engine": "torchrun" if under_torchrun else "local"}
+        options = {**options, "engine": "torchrun" if _is_started_by_torchrun() else "local"}
     if options["engine"] != "torchrun":
         yield options
         return
-    if not under_torchrun:
+    if not all(name in os.environ for name in _RANK_VARIABLES):
         raise RequestError(
             "--engine torchrun needs a process that torchrun started; run `torchrun --nproc-per-node N -m frechet ...`"
         )
@@ -73,8 +73,33 @@ def resolve_engine(options: dict[str, Any]) -> Iterator[dict[str, Any] | None]:
         raise RequestError("--engine torchrun needs PyTorch; run pip install 'frechet[torch]'")
     from frechet.execution.torchrun import join_ranks, select_local_device
 
-    with join_ranks() as is_coordinator:
+    with join_ranks(options["rendezvous_timeout"]) as is_coordinator:
         yield {**options, "device": select_local_device(options["device"])} if is_coordinator else None
 
 
-_TORCHRUN_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_LAUNCH_VARIABLES = ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT")  # identify one launch by torchrun
+
+
+def _is_started_by_torchrun() -> bool:
+    """Return whether torchrun started this process itself, as opposed to a process that torchrun started.
+
+    The latter inherits the same variables, for example if a training script runs a command. The parent process then has
+    them too, whereas torchrun has none. Where the parent's environment cannot be read (it belongs to another user, or
+    the system has no /proc), the variables decide.
+    """
+    if not all(name in os.environ for name in (*_RANK_VARIABLES, *_LAUNCH_VARIABLES)):
+        return False
+    launch = {f"{name}={os.environ[name]}".encode() for name in (*_RANK_VARIABLES, *_LAUNCH_VARIABLES)}
+    try:
+        parent = Path(f"/proc/{os.getppid()}/environ").read_bytes()
+    except OSError:
+        return True
+    if not launch <= set(parent.split(b"\0")):
+        return True
+    print(
+        "this command was started by a process of a torchrun job, not by torchrun itself; it computes alone. To join the "
+        "other ranks, pass --engine torchrun",
+        file=sys.stderr,
+    )
+    return False
