@@ -1,10 +1,11 @@
-"""Images in an HDF5 file: one dataset of pixels or of encoded files. Links to other files are not followed."""
+"""Images in an HDF5 file: one dataset of pixels or of encoded files. Links to other files are not followed.
+
+It is read in a process of its own, see `native_process`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from io import BytesIO
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -12,44 +13,42 @@ from typing import Any
 import numpy as np
 
 from frechet.errors import ArchiveError, SourceError
-from frechet.images.image import ImageLike
-from frechet.images.pixels import find_pixel_error
-from frechet.images.sources.files import File, FileSource, open_image
+from frechet.images.pixels import MAX_IMAGE_BYTES, find_pixel_error
+from frechet.images.sources.files import File
+from frechet.images.sources.native_process import NativeSource
+from frechet.images.sources.native_reader import ImageData
 
 _ROWS_PER_READ = 32  # unless they are stored in larger chunks
 _MAX_READ_BYTES = 1 << 26  # of rows that are read together
 
 
-class Hdf5Source(FileSource):
+class Hdf5Source(NativeSource):
     """The images of the only dataset that is uint8 (n, h, w, c), or n encoded images of variable length."""
 
     def __init__(self, file: File) -> None:
-        super().__init__(file)
+        super().__init__("hdf5.Hdf5Reader", file)
+
+
+class Hdf5Reader:
+    """Reads the dataset of `Hdf5Source`."""
+
+    names = None
+
+    def __init__(self, file: File) -> None:
+        self.file = file
         with self._open() as archive:
             data = _find_image_dataset(archive, file)
-            self.key = data.name
-            self.count = len(data)
+            self.key, self.count = data.name, len(data)
             rows = max(_ROWS_PER_READ, data.chunks[0] if data.chunks else 0)
-            size = 1 if data.ndim == 1 else int(np.prod(data.shape[1:], dtype=np.int64))
-            self.rows_per_read = max(1, min(rows, _MAX_READ_BYTES // size))
-
-    def _open(self) -> Any:
-        try:
-            import h5py
-        except ImportError:
-            raise SourceError(f"{self.label} needs h5py: pip install 'frechet[hdf5]'") from None
-        try:
-            return h5py.File(self.file if isinstance(self.file, Path) else self.file.open(), "r")
-        except OSError as error:
-            raise SourceError(f"{self.label} cannot be read as HDF5 ({error})") from None
+            size = int(np.prod(data.shape[1:], dtype=np.int64))
+            self.rows_per_read = 1 if data.ndim == 1 else max(1, min(rows, _MAX_READ_BYTES // size))
+        self.label_suffix = f":{self.key}"
 
     def __len__(self) -> int:
-        return self.count
+        return int(self.count)
 
-    def get_label(self, source_index: int) -> str:
-        return f"{self.label}:{self.key}[{source_index}]"
-
-    def iter_loaders(self, source_indices: Sequence[int]) -> Iterator[Callable[[], ImageLike]]:
+    def iter_data(self, source_indices: Sequence[int]) -> Iterator[ImageData]:
+        """Yield the pixels or the bytes of these images."""
         with self._open() as archive:
             data = archive[self.key]
             for block_index, block_indices in groupby(source_indices, lambda index: index // self.rows_per_read):
@@ -57,9 +56,20 @@ class Hdf5Source(FileSource):
                 try:
                     rows = data[start : start + self.rows_per_read]
                 except (OSError, ValueError) as error:
-                    raise ArchiveError(f"{self.label} is damaged near image {start} ({error})") from None
+                    raise ArchiveError(f"{self.file} is damaged near image {start} ({error})") from None
                 for source_index in block_indices:
-                    yield partial(_decode_row, rows[source_index - start])
+                    row = rows[source_index - start]
+                    yield row if row.ndim == 3 else row.tobytes()
+
+    def _open(self) -> Any:
+        try:
+            import h5py
+        except ImportError:
+            raise SourceError(f"{self.file} needs h5py: pip install 'frechet[hdf5]'") from None
+        try:
+            return h5py.File(self.file if isinstance(self.file, Path) else self.file.open(), "r")
+        except OSError as error:
+            raise SourceError(f"{self.file} cannot be read as HDF5 ({error})") from None
 
 
 def _find_image_dataset(archive: Any, file: File) -> Any:
@@ -91,8 +101,9 @@ def _find_image_dataset(archive: Any, file: File) -> Any:
     (data,) = found
     if data.external or data.is_virtual:
         raise SourceError(f"{file}: the images of {data.name} are stored in other files, which are not read")
+    if data.chunks and np.prod(data.chunks, dtype=object) * data.dtype.itemsize > MAX_IMAGE_BYTES:
+        raise SourceError(
+            f"{file}: {data.name} is stored in chunks of {data.chunks}, which are read whole; expected at most "
+            f"{MAX_IMAGE_BYTES} bytes per chunk. Write it again with smaller chunks"
+        )
     return data
-
-
-def _decode_row(row: np.ndarray) -> ImageLike:
-    return row if row.ndim == 3 else open_image(BytesIO(row.tobytes()))

@@ -1,30 +1,41 @@
-"""Images in a column of a Parquet or Arrow table, as Hugging Face stores them; a few rows are read at a time."""
+"""Images in a column of a Parquet or Arrow table, as Hugging Face stores them; a few rows are read at a time.
+
+It is read in a process of its own, see `native_process`.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
-from io import BytesIO
 from itertools import accumulate, groupby
 from typing import Any
 
-from PIL import Image
-
 from frechet._internal.remote_files import RemoteFile
-from frechet.errors import ArchiveError, ImageDecodeError, SourceError
-from frechet.images.sources.files import File, FileSource, open_image
+from frechet.errors import ArchiveError, SourceError
+from frechet.images.sources.files import File
+from frechet.images.sources.native_process import NativeSource
+from frechet.images.sources.native_reader import ImageData
 
 _ROWS_PER_READ = 32
 _PREFERRED_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "bytes")
 
 
-class TableSource(FileSource):
+class TableSource(NativeSource):
     """The encoded images in one column: binary, or structs with a field `bytes`; their field `path` is never followed."""
 
     def __init__(self, file: File) -> None:
-        super().__init__(file)
+        super().__init__("parquet.TableReader", file)
+
+
+class TableReader:
+    """Reads the column of `TableSource`."""
+
+    label_suffix = ""
+    names = None
+
+    def __init__(self, file: File) -> None:
+        self.file = file
         self.row_groups = _ParquetReader(file) if file.suffix.lower() == ".parquet" else _ArrowReader(file)
         self.offsets = [0, *accumulate(self.row_groups.sizes)]
         if not len(self):
@@ -33,11 +44,10 @@ class TableSource(FileSource):
     def __len__(self) -> int:
         return self.offsets[-1]
 
-    def iter_loaders(self, source_indices: Sequence[int]) -> Iterator[Callable[[], Image.Image]]:
+    def iter_data(self, source_indices: Sequence[int]) -> Iterator[ImageData]:
+        """Yield the bytes of these images."""
         for group, group_indices in groupby(source_indices, lambda index: bisect_right(self.offsets, index) - 1):
-            rows = [source_index - self.offsets[group] for source_index in group_indices]
-            for data in self._iter_rows(group, rows):
-                yield partial(_load, data)
+            yield from self._iter_rows(group, [source_index - self.offsets[group] for source_index in group_indices])
 
     def _iter_rows(self, group: int, rows: Sequence[int]) -> Iterator[bytes | None]:
         remaining = iter(rows)
@@ -53,7 +63,7 @@ class TableSource(FileSource):
                     return
         except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
             raise ArchiveError(
-                f"{self.label} is damaged in row group {group} ({error}); nothing after it can be read"
+                f"{self.file} is damaged in row group {group} ({error}); nothing after it can be read"
             ) from None
 
 
@@ -106,6 +116,7 @@ class _ArrowReader:
     def columns(self, group: int) -> Iterator[Any]:
         """Yield the image column of a record batch."""
         column = self.batches[group].column(self.column)
+        column.validate(full=True)
         yield column.field("bytes") if self.is_struct_column else column
 
 
@@ -146,9 +157,3 @@ def _translate_open_errors(file: File) -> Iterator[None]:
         if isinstance(error, SourceError):
             raise
         raise SourceError(f"{file} cannot be read as a table ({error})") from None
-
-
-def _load(data: bytes | None) -> Image.Image:
-    if data is None:
-        raise ImageDecodeError("contains no image data; a path in a table is not followed")
-    return open_image(BytesIO(data))
