@@ -8,15 +8,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from frechet._internal.http import STALL_SECONDS, open_url, read_blocks
 from frechet._internal.remote_files import redact_url
 from frechet.errors import WeightsError
 
 ProgressCallback = Callable[[str, int, int], None]  # (stage, done, in all); bytes if the stage begins with `DOWNLOAD`
 DOWNLOAD = "download "
 
-DEFAULT_TIMEOUT = 30.0  # seconds without a byte
+DEFAULT_TIMEOUT = STALL_SECONDS
+_MAX_UNKNOWN_SIZE = 1 << 32  # bytes of a file whose size the server does not state
 _MAX_ATTEMPTS = 5  # per URL
 _BLOCK_SIZE = 1 << 18
 
@@ -74,23 +75,6 @@ def compute_sha256(path: Path) -> str:
         while block := file.read(1 << 22):
             digest.update(block)
     return digest.hexdigest()
-
-
-def open_url(url: str, byte_range: str | None, authorization: str | None, timeout: float) -> Any:
-    """Send a GET request to an HTTP server and return the response, which the caller must close.
-
-    Args:
-        url: an http:// or https:// URL.
-        byte_range: value of the Range header, or None for the whole file; a server may ignore it.
-        authorization: value of the Authorization header, or None.
-        timeout: seconds without a byte after which the connection is closed.
-    """
-    import urllib.request
-
-    request = urllib.request.Request(url, headers={"Range": byte_range} if byte_range else {})  # noqa: S310, callers check the protocol
-    if authorization:
-        request.add_unredirected_header("Authorization", authorization)
-    return urllib.request.urlopen(request, timeout=timeout)  # noqa: S310
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,11 +146,14 @@ def _resume_download(
             content_range = response.headers.get("Content-Range", "")
             is_resumed = start and response.status == 206 and content_range.startswith(f"bytes {start}-")
             with open(partial_path, "ab" if is_resumed else "wb") as file:
-                while (size is None or file.tell() <= size) and (block := response.read(_BLOCK_SIZE)):
+                for block in read_blocks(response, _BLOCK_SIZE):
                     file.write(block)
                     report_progress(file.tell())
+                    if file.tell() > (_MAX_UNKNOWN_SIZE if size is None else size):
+                        break
     except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ValueError) as error:
-        return str(getattr(error, "reason", error))
+        received = f"{_file_size(partial_path)} of {'an unknown number of' if size is None else size} bytes received"
+        return f"{getattr(error, 'reason', error)} ({received})"
     return None
 
 
@@ -174,6 +161,8 @@ def _find_error(partial_path: Path, options: _Options) -> str | None:
     """Return what is wrong with a download that has ended, or None."""
     if options.size is not None and _file_size(partial_path) > options.size:
         return f"returned more than the {options.size} bytes expected"
+    if options.size is None and _file_size(partial_path) > _MAX_UNKNOWN_SIZE:
+        return f"returned more than {_MAX_UNKNOWN_SIZE} bytes without stating how many there are"
     sha256 = compute_sha256(partial_path)
     if options.sha256 is not None and not sha256.startswith(options.sha256):
         return f"returned other bytes than expected (sha256 differs: {sha256}, not {options.sha256})"

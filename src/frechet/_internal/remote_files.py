@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, TypeVar
 
+from frechet._internal.http import client_options
 from frechet.errors import ImageDecodeError, SourceError, UnreachableError
 
 Result = TypeVar("Result")
@@ -59,7 +60,7 @@ def open_filesystem(url: str) -> tuple[Any, str]:
     except ImportError:
         raise SourceError(f"{redact_url(url)} needs fsspec: pip install 'frechet[remote]'") from None
     try:
-        filesystem, path = fsspec.core.url_to_fs(url)
+        filesystem, path = fsspec.core.url_to_fs(url, **client_options(url))
     except (ImportError, ValueError) as error:
         raise SourceError(f"{redact_url(url)} cannot be read: {error}") from None
     return filesystem, path

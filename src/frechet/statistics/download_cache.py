@@ -16,7 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from frechet._internal.cache_dir import user_cache_dir
-from frechet._internal.download import DEFAULT_TIMEOUT, DOWNLOAD, ProgressCallback, compute_sha256, download, open_url
+from frechet._internal.download import DEFAULT_TIMEOUT, DOWNLOAD, ProgressCallback, compute_sha256, download
+from frechet._internal.http import open_url
 from frechet._internal.hub_urls import hub_authorization, resolve_file_url
 from frechet._internal.remote_files import TOO_MANY_REQUESTS, is_url, redact_url, status_hint
 from frechet.errors import FrechetError, RequestError, StatisticsError, WeightsError

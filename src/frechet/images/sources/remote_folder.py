@@ -70,6 +70,9 @@ class RemoteFolderSource(ImageSource):
             raise ImageDecodeError(f"has {size} bytes; at most {MAX_IMAGE_BYTES} are read")
 
         def attempt() -> bytes:
+            if size is None:  # not stated, so it may be without end
+                with self.filesystem.open(self.files[source_index], "rb", size=None) as file:
+                    return bytes(file.read(MAX_IMAGE_BYTES + 1))  # which `open_image` rejects
             data: bytes = self.filesystem.cat_file(self.files[source_index])
             if size is not None and len(data) != size:
                 raise OSError(f"returned {len(data)} of {size} bytes")
