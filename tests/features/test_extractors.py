@@ -6,7 +6,7 @@ from helpers import make_image_folder
 from PIL import Image
 
 import frechet
-from frechet.errors import NonFiniteFeaturesError, RequestError, WeightsError
+from frechet.errors import RequestError, WeightsError
 from frechet.features.loading import load_extractor, load_network
 
 torch = pytest.importorskip("torch")
@@ -72,7 +72,7 @@ def test_unknown_extractor_is_rejected(folders, extractor, match):
 
 
 def test_features_of_another_shape_are_rejected(folders):
-    with pytest.raises(NonFiniteFeaturesError, match=r"of shape \(1, 3, 224, 224\) for 1 images; expected \(1, d\)"):
+    with pytest.raises(RequestError, match=r"of shape \(1, 3, 224, 224\) for 1 images; expected \(1, d\)"):
         frechet.collect(folders[0], extractor=wrong_shape)
 
 

@@ -164,11 +164,18 @@ def compile_onnx(path: Path, scale: Scalars, shift: Scalars, precision: str) -> 
         RequestError: the file cannot be read, or the network has another input or output.
     """
     try:
-        model = ov.Core().read_model(path)
-    except RuntimeError as error:
+        return _compile_onnx(path, scale, shift, precision)
+    except RequestError:
+        raise
+    except Exception as error:  # OpenVINO has no common class of errors for damaged files
         raise RequestError(
-            f"{path} cannot be read as an ONNX network: {error}. Export the network again, or check it with onnx.checker"
+            f"{path} cannot be read as an ONNX network ({type(error).__name__}: {error}). Export the network again, or check it "
+            "with onnx.checker"
         ) from error
+
+
+def _compile_onnx(path: Path, scale: Scalars, shift: Scalars, precision: str) -> tuple[OpenVINORunner, int, int]:
+    model = ov.Core().read_model(path)
     is_channels_last, input_size = _read_input_layout(model, path)
     model.reshape([-1, input_size, input_size, 3] if is_channels_last else [-1, 3, input_size, input_size])
     images = opset.parameter([-1, input_size, input_size, 3], np.float32)

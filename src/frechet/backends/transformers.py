@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from frechet.backends.torch import DTYPES, choose_device, disable_tf32
-from frechet.errors import NonFiniteFeaturesError, RequestError, WeightsError
+from frechet.errors import FrechetError, NonFiniteFeaturesError, RequestError, RunError, WeightsError
 from frechet.networks.hub_weights import find_hub_weights
 
 
@@ -40,8 +40,27 @@ class ModuleRunner:
             images = (images * self.scale.float() + self.shift.float()).to(self.device)
             is_half = self.dtype != torch.float32
             with torch.inference_mode(), disable_tf32(), torch.autocast(self.device.type, self.dtype, enabled=is_half):
-                features = self.function(images)
+                features = _call(self.function, images)
             yield validate_features(features, len(batch))
+
+
+def _call(function: Callable[[Any], Any], images: torch.Tensor) -> Any:
+    """Call an extractor's function.
+
+    Raises:
+        RunError: it raised an error, or tried to end the program.
+    """
+    try:
+        return function(images)
+    except MemoryError:
+        raise
+    except (Exception, SystemExit) as error:
+        if isinstance(error, FrechetError):
+            raise
+        raise RunError(
+            f"the extractor raised {type(error).__name__} for images of shape {tuple(images.shape)}: {error}. Expected a function "
+            "of images (n, 3, h, w) that returns features (n, d); correct it"
+        ) from error
 
 
 def validate_features(features: Any, n: int) -> np.ndarray:
@@ -50,8 +69,16 @@ def validate_features(features: Any, n: int) -> np.ndarray:
     Raises:
         NonFiniteFeaturesError: the features have another shape.
     """
-    array = features.float().cpu().numpy() if isinstance(features, torch.Tensor) else np.asarray(features, np.float32)
-    if array.ndim != 2 or len(array) != n:
+    try:
+        array = (
+            features.float().cpu().numpy() if isinstance(features, torch.Tensor) else np.asarray(features, np.float32)
+        )
+    except (TypeError, ValueError, RuntimeError):
+        raise NonFiniteFeaturesError(
+            f"the extractor returned a {type(features).__name__} for {n} images; expected a tensor or an array ({n}, d). "
+            "Return one row of numbers per image"
+        ) from None
+    if array.ndim != 2 or len(array) != n or not array.size:
         raise NonFiniteFeaturesError(
             f"the extractor returned features of shape {array.shape} for {n} images; expected ({n}, d). "
             "Return one row per image"

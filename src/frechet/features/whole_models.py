@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from frechet._internal.download import ProgressCallback, compute_sha256
-from frechet.errors import RequestError
+from frechet.errors import RequestError, RunError
 from frechet.features.extractor import LoadedExtractor, Runner
 from frechet.features.models import LoadRequest, Model
 from frechet.features.spec import get_qualified_name
 from frechet.networks.hub_weights import fetch_hub_weights, find_hub_weights
 
 _DEFAULT_INPUT_SIZE = 224  # of a function without the attribute input_size
+_MAX_INPUT_SIZE = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,8 +137,11 @@ class FunctionModel(Model):
             request.preprocessing.scale,
             request.preprocessing.shift,
         )
-        input_size = request.input_size or int(getattr(function, "input_size", _DEFAULT_INPUT_SIZE))
-        dims = _measure_dims(runner, input_size)
+        input_size = request.input_size or _get_input_size(function)
+        try:
+            dims = _measure_dims(runner, input_size)
+        except RunError as error:
+            raise RequestError(str(error)) from error
         return _make_extractor(request, _Loaded(runner, dims, input_size, digest, "torch", str(device)))
 
     def _import(self) -> Callable[..., Any]:
@@ -249,6 +253,17 @@ def _make_extractor(request: LoadRequest, loaded: _Loaded) -> LoadedExtractor:
     )
 
 
+def _get_input_size(function: Any) -> int:
+    """Return the attribute `input_size` of a function, or the default."""
+    input_size = getattr(function, "input_size", _DEFAULT_INPUT_SIZE)
+    if not isinstance(input_size, int) or not 1 <= input_size <= _MAX_INPUT_SIZE:
+        raise RequestError(
+            f"{get_qualified_name(function)}.input_size is {input_size!r}; expected the height and width of the input, a whole "
+            f"number from 1 to {_MAX_INPUT_SIZE}"
+        )
+    return input_size
+
+
 def _measure_dims(runner: Runner, input_size: int) -> int:
     """Return the number of features of one black image."""
     return next(iter(runner.map([np.zeros((1, input_size, input_size, 3), np.float32)]))).shape[1]
@@ -270,11 +285,16 @@ def _get_code(function: Any) -> Any:
 def _import_callable(name: str) -> Callable[..., Any]:
     """Import what "module:attribute" names."""
     module, _, attribute = name.partition(":")
+    if not module or not attribute or module.startswith("."):
+        raise RequestError(
+            f"extractor {name!r} is incomplete; expected module:attribute, for example my_package.networks:encode"
+        )
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except (Exception, SystemExit) as error:  # a module may do anything when it is imported
         raise RequestError(
-            f"extractor {name!r} cannot be imported ({error}); expected module:attribute of an importable module"
+            f"extractor {name!r} cannot be imported ({type(error).__name__}: {error}); expected module:attribute of an "
+            "importable module"
         ) from error
     if not callable(found):
         raise RequestError(f"{name} is of type {type(found).__name__}; expected a function or a torch.nn.Module")
