@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from frechet._internal.restricted_pickle import RestrictedUnpickler, StorageStub, resolve_stubs
+from frechet._internal.special_files import describe_special_file
 from frechet.errors import UnsafeFileError, WeightsError
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -32,6 +33,8 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
         WeightsError: the file is of another kind or truncated, or its pickle refers to anything but tensors (the message
             gives that name).
     """
+    if problem := describe_special_file(path):
+        raise WeightsError(problem)
     try:
         state = read_torch_file(path)
         if not isinstance(state, dict):

@@ -13,6 +13,7 @@ from pathlib import Path
 from reprlib import repr as short_repr
 from typing import Any, NoReturn
 
+from frechet._internal.special_files import describe_special_file
 from frechet._internal.terminal import escape_line
 from frechet.errors import MismatchError, RequestError
 from frechet.metrics import METRICS
@@ -155,6 +156,8 @@ def _read_run(path: Path, name: str) -> Run:
 
 
 def _read_json(path: Path) -> Any:
+    if problem := describe_special_file(path):
+        raise RequestError(problem)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -60,6 +60,7 @@ from typing import Any
 import numpy as np
 
 from frechet._internal.atomic_write import atomic_write
+from frechet._internal.special_files import describe_special_file
 from frechet.errors import RequestError, StatisticsError, UnsafeFileError
 from frechet.features.spec import FeatureSpec
 from frechet.images.sources.npy import npz_keys
@@ -239,6 +240,8 @@ def _reject_entry(path: Path, entry: str | None) -> None:
 @contextmanager
 def _translate_read_errors(path: Path, content: str) -> Iterator[None]:
     """Raise StatisticsError for any failure to read: damage raises BadZipFile, zlib.error, KeyError and many others."""
+    if problem := describe_special_file(path):
+        raise StatisticsError(problem)
     try:
         yield
     except UnsafeFileError as error:

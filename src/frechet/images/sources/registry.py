@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 from frechet._internal.remote_files import RemoteFile, is_url, redact_url
+from frechet._internal.special_files import describe_special_file
 from frechet.errors import SourceError
 from frechet.images.image import ImagesLike, ImageSource
 from frechet.images.sources.files import EXTENSIONS
@@ -77,6 +78,8 @@ def _open_path(text: str) -> ImageSource:
         raise SourceError(f"no such file or folder: {path}") from None
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror}") from None
+    if problem := describe_special_file(path):
+        raise SourceError(problem)
     suffix = path.suffix.lower()
     if suffix not in _SOURCES:
         expected = ", ".join(kind for kind in _SOURCES if kind.startswith("."))
