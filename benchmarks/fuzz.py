@@ -6,7 +6,7 @@ Case k of a reader is a valid file with edits drawn from random.Random(k) (fuzz_
 with --first k --cases 1. Cases are read in a process that is limited to 512 MB more than it needs when it starts; if it dies or takes
 longer than 5 seconds for a case, this case is a fault, and a new process continues after it. Files of faults are kept in FOLDER.
 Faults are: an exception that is not an error of frechet, a memory error anywhere in the chain of causes, a signal, and a hang.
-A reader that is named in --readers replaces its row in the output; the other rows stay.
+A reader that is named in --readers replaces its row in the output, or continues it if --first is the number of its cases.
 """
 
 import argparse
@@ -33,6 +33,11 @@ MAX_WALL_SECONDS = 60.0  # of a case that waits instead of computing
 MEMORY_LIMIT = 512 << 20  # bytes of address space beyond what the reader uses for its valid files
 MAX_FAULTS_SHOWN = 20
 _FOOTPRINT_ROUNDS = 3
+CONTAINED = {  # faults of native libraries, which a process of its own turns into an error of frechet
+    "the library that reads it ended with": "error after a crash of the native process",
+    "reading it does not end in the time": "error after a timeout of the native process",
+    "MemoryError": "error after the memory limit of the native process",
+}
 
 
 def make_case(reader, seeds, number):
@@ -56,7 +61,7 @@ def read_case(reader, path):
         causes = list(iter_causes(error))
         if any(isinstance(cause, MemoryError) for cause in causes):
             return "memory", "".join(traceback.format_exception(causes[-1]))
-        return type(error).__name__, None
+        return next((kind for text, kind in CONTAINED.items() if text in str(error)), type(error).__name__), None
     except MemoryError:
         return "memory", traceback.format_exc()
     except Exception:
@@ -153,6 +158,19 @@ def keep_faults(name, faults, folder):
         (folder / f"{name}-{number}{reader.suffix}").write_bytes(make_case(reader, seeds, number))
 
 
+def continue_row(row, first, cases, seconds, counts, n_faults):
+    """Return the row of a reader; `row` is that of the cases before the first one, or of an earlier run."""
+    if row is None or row["cases"] != first:
+        row = {"cases": 0, "seconds": 0.0, "faults": 0, "outcomes": {}}
+    outcomes = Counter(row["outcomes"]) + counts
+    return {
+        "cases": row["cases"] + cases,
+        "seconds": round(row["seconds"] + seconds, 1),
+        "faults": row["faults"] + n_faults,
+        "outcomes": dict(outcomes.most_common()),
+    }
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--readers", default=",".join(READERS))
@@ -167,12 +185,8 @@ def main():
         start = time.perf_counter()
         with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
             counts, faults = fuzz(name, range(options.first, options.first + cases), Path(folder))
-        row = {
-            "cases": cases,
-            "seconds": round(time.perf_counter() - start, 1),
-            "faults": len(faults),
-            "outcomes": dict(counts.most_common()),
-        }
+        seconds = round(time.perf_counter() - start, 1)
+        row = continue_row(result["readers"].get(name), options.first, cases, seconds, counts, len(faults))
         result["readers"][name] = row
         print(json.dumps({name: row}))
         for number, kind, fault in faults[:MAX_FAULTS_SHOWN]:

@@ -16,11 +16,13 @@ from PIL import Image
 
 from frechet.errors import ImageDecodeError
 from frechet.images.decode import decode
+from frechet.images.decode_budget import DecodeBudget
 from frechet.images.image import ImageRef
 from frechet.images.sources.files import open_image
 from frechet.images.sources.registry import open_source
 
 RANDOM = np.random.default_rng(0)
+MAX_PIXELS, BUDGET = 30_000_000, DecodeBudget()  # 480 MB at 16 bytes per pixel
 PIXELS = RANDOM.integers(0, 256, (4, 5, 6, 3), np.uint8)
 
 
@@ -43,17 +45,23 @@ class Reader:
     is_native: bool = False
 
 
+def decode_within_limit(image_ref):
+    """Decode an image with --max-pixels, so that what a header declares is compared with the limit of memory."""
+    with BUDGET.admit(MAX_PIXELS) as reserve:
+        decode(image_ref, reserve)
+
+
 def read_source(path):
     """Open the file as a source and decode every image of it."""
     source = open_source(path)
     for image_ref in source.iter_images(range(len(source))):
         with contextlib.suppress(ImageDecodeError):  # an error of this image only
-            decode(image_ref)
+            decode_within_limit(image_ref)
 
 
 def read_image(path):
     data = path.read_bytes()
-    decode(ImageRef(0, "image", lambda: open_image(io.BytesIO(data))))
+    decode_within_limit(ImageRef(0, "image", lambda: open_image(io.BytesIO(data))))
 
 
 def read_state(path):

@@ -1,14 +1,23 @@
 """Damaged and hostile files are reported: no foreign exception, no hang, and no more memory than the file accounts for."""
 
 import io
+import os
+import subprocess
+import sys
 import tracemalloc
 import zipfile
 
+import h5py
+import lmdb
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
-from frechet.errors import RequestError, SourceError, StatisticsError
+from frechet.errors import ArchiveError, RequestError, SourceError, StatisticsError
+from frechet.images.decode import decode
+from frechet.images.sources import native_process
+from frechet.images.sources.hdf5 import Hdf5Reader
 from frechet.images.sources.registry import open_source
 from frechet.statistics.npz_format import read_features, read_statistics
 
@@ -92,3 +101,94 @@ def test_many_arrays_that_unpack_to_much_more_are_rejected_together(tmp_path):
     np.savez_compressed(tmp_path / "a.npz", mu=np.zeros(2), sigma=np.eye(2), **dict.fromkeys(names, zeros))
     with pytest.raises(StatisticsError, match="would unpack to"):
         read_statistics(tmp_path / "a.npz")
+
+
+def read_all(source):
+    return [decode(image_ref).rgb for image_ref in source.iter_images(range(len(source)))]
+
+
+@pytest.fixture
+def arrow_file(tmp_path):
+    """A table of 100 images, which are read in four blocks."""
+    table = pa.table({"image": [encode(PIXELS[0])] * 100})
+    with pa.ipc.new_file(tmp_path / "good.arrow", table.schema) as writer:
+        writer.write_table(table)
+    return tmp_path / "good.arrow"
+
+
+@pytest.fixture
+def truncated_lmdb(tmp_path):
+    """A database whose second half is missing; LMDB maps it into memory, and reading it is a bus error."""
+    with (
+        lmdb.open(str(tmp_path / "a.lmdb"), subdir=False, lock=False) as environment,
+        environment.begin(write=True) as write,
+    ):
+        for number in range(300):
+            write.put(b"%04d" % number, encode(PIXELS[0]))
+    data = (tmp_path / "a.lmdb").read_bytes().rstrip(b"\0")
+    (tmp_path / "a.lmdb").write_bytes(data[: len(data) // 2 // 4096 * 4096])
+    return tmp_path / "a.lmdb"
+
+
+@pytest.mark.subprocess
+def test_a_file_that_crashes_its_library_is_damaged(truncated_lmdb):
+    with pytest.raises((SourceError, ArchiveError), match=r"a\.lmdb is damaged: .*SIG(BUS|SEGV)"):
+        read_all(open_source(truncated_lmdb))
+
+
+@pytest.mark.subprocess
+def test_a_crash_does_not_disturb_other_files(truncated_lmdb, arrow_file):
+    good = open_source(arrow_file)
+    images = iter(good.iter_images(range(100)))
+    first = [decode(next(images)).rgb for _ in range(40)]
+    with pytest.raises((SourceError, ArchiveError)):
+        read_all(open_source(truncated_lmdb))
+    assert len(first + [decode(image_ref).rgb for image_ref in images]) == 100
+
+
+@pytest.mark.subprocess
+def test_a_reader_that_was_killed_is_started_again(arrow_file):
+    good = open_source(arrow_file)
+    native_process._get_process(os.getpid()).process.kill()
+    native_process._get_process(os.getpid()).process.wait()
+    assert len(read_all(good)) == 100
+
+
+@pytest.mark.subprocess
+@pytest.mark.slow
+def test_a_reader_that_does_not_end_is_ended():
+    """The limit is processor time, so that a busy machine changes nothing."""
+    program = "from frechet.images.sources import native_reader as m; m.SECONDS_PER_REQUEST = 0; m._limit_time(0)\nwhile True: pass"
+    assert subprocess.run([sys.executable, "-c", program], timeout=100, check=False).returncode < 0
+
+
+@pytest.mark.subprocess
+@pytest.mark.parametrize("signature", [b"HEAP", b"SNOD", b"TREE"])
+def test_a_damaged_hdf5_file_is_an_invalid_source(tmp_path, signature):
+    with h5py.File(tmp_path / "a.h5", "w") as archive:
+        archive.create_dataset("group/images", data=PIXELS)
+    data = (tmp_path / "a.h5").read_bytes()
+    assert signature in data
+    (tmp_path / "a.h5").write_bytes(data.replace(signature, b"XXXX"))
+    with pytest.raises(SourceError, match=r"a\.h5 cannot be read"):
+        open_source(tmp_path / "a.h5")
+
+
+@pytest.mark.subprocess
+def test_hdf5_chunks_that_unpack_to_a_gigabyte_are_not_read(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as archive:
+        archive.create_dataset("images", (2000, 600, 600, 3), np.uint8, chunks=(1000, 600, 600, 3), compression="gzip")
+    with pytest.raises(SourceError, match="chunk"):
+        open_source(tmp_path / "a.h5")
+
+
+def test_encoded_images_in_a_large_hdf5_chunk_are_read_one_by_one(tmp_path, peak_memory):
+    """200 images of 100 kB are one chunk."""
+    with h5py.File(tmp_path / "a.h5", "w") as archive:
+        rows = archive.create_dataset("images", (200,), h5py.vlen_dtype(np.uint8), chunks=(200,))
+        for row in range(200):
+            rows[row] = np.zeros(100_000, np.uint8)
+    images = Hdf5Reader(tmp_path / "a.h5").iter_data(range(200))
+    tracemalloc.reset_peak()
+    assert len(next(images)) == 100_000
+    assert peak_memory() < 5e6

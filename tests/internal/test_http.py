@@ -74,6 +74,7 @@ def serve(monkeypatch):
     for server in servers:
         server.released.set()
         server.shutdown()
+        server.server_close()
 
 
 @pytest.mark.parametrize("behaviour", ["stalls", "trickles", "redirects"])

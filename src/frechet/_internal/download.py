@@ -152,8 +152,9 @@ def _resume_download(
                     if file.tell() > (_MAX_UNKNOWN_SIZE if size is None else size):
                         break
     except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ValueError) as error:
-        received = f"{_file_size(partial_path)} of {'an unknown number of' if size is None else size} bytes received"
-        return f"{getattr(error, 'reason', error)} ({received})"
+        received = _file_size(partial_path)
+        total = "an unknown number of" if size is None else size
+        return f"{getattr(error, 'reason', error)}" + (f" ({received} of {total} bytes received)" if received else "")
     return None
 
 

@@ -8,11 +8,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from functools import cache
-from threading import Thread
-from typing import Any, TypeVar
+from threading import Event, Thread
+from typing import Any
 from urllib.parse import urlsplit
-
-Result = TypeVar("Result")
 
 STALL_SECONDS = 30.0  # without a byte
 MIN_BYTES_PER_SECOND = 1000  # on average over `SLOW_SECONDS`
@@ -40,7 +38,7 @@ def open_url(url: str, byte_range: str | None, authorization: str | None, timeou
     if authorization:
         request.add_unredirected_header("Authorization", authorization)
     opener = urllib.request.build_opener(_make_redirect_handler())
-    return _call_within(_HEADER_SECONDS, lambda: opener.open(request, timeout=timeout))
+    return _open_within(_HEADER_SECONDS, lambda: opener.open(request, timeout=timeout))
 
 
 def read_blocks(response: Any, block_size: int) -> Iterator[bytes]:
@@ -86,6 +84,7 @@ def _make_redirect_handler() -> Any:
     class RedirectHandler(urllib.request.HTTPRedirectHandler):
         def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
             if not _is_allowed_redirect(req.full_url, newurl):
+                fp.close()
                 raise urllib.error.URLError(_describe_redirect(newurl))
             return super().redirect_request(req, fp, code, msg, headers, newurl)
 
@@ -109,26 +108,30 @@ def _describe_redirect(target: str) -> str:
     return f"the server redirects to {urlsplit(target).scheme}://, another scheme, which is not followed"
 
 
-def _call_within(seconds: float, function: Callable[[], Result]) -> Result:
-    """Return the result of a function that may block; its thread is abandoned if it takes too long.
+def _open_within(seconds: float, open_response: Callable[[], Any]) -> Any:
+    """Return the response that a function opens; a response that comes too late is closed.
 
     Raises:
         TimeoutError: it takes longer.
     """
-    results: list[Result] = []
+    responses: list[Any] = []
     errors: list[BaseException] = []
+    is_late = Event()
 
     def call() -> None:
         try:
-            results.append(function())
+            responses.append(open_response())
         except BaseException as error:
             errors.append(error)
+        if is_late.is_set() and responses:
+            responses.pop().close()
 
     thread = Thread(target=call, daemon=True, name="request")
     thread.start()
     thread.join(seconds)
+    is_late.set()
     if errors:
-        raise errors[0]
-    if not results:
+        raise errors.pop()  # or its traceback would keep the connection alive
+    if not responses:
         raise TimeoutError(f"the server did not answer within {seconds:.0f} s")
-    return results[0]
+    return responses.pop()

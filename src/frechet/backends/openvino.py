@@ -12,6 +12,8 @@ import numpy as np
 from frechet._internal.cpu import process_cpu_count
 from frechet._internal.telemetry import block_openvino_telemetry
 from frechet.errors import RequestError, RunError
+from frechet.images.sources.native_process import NativeSource
+from frechet.images.sources.native_reader import ImageData, limit_memory
 from frechet.networks.ops import NO_PADDING, Activation, Array, Padding
 from frechet.preprocessing.registry import Scalars
 
@@ -164,6 +166,7 @@ def compile_onnx(path: Path, scale: Scalars, shift: Scalars, precision: str) -> 
         RequestError: the file cannot be read, or the network has another input or output.
     """
     try:
+        NativeSource(f"{__name__}:OnnxProbe", path)
         return _compile_onnx(path, scale, shift, precision)
     except RequestError:
         raise
@@ -172,6 +175,28 @@ def compile_onnx(path: Path, scale: Scalars, shift: Scalars, precision: str) -> 
             f"{path} cannot be read as an ONNX network ({type(error).__name__}: {error}). Export the network again, or check it "
             "with onnx.checker"
         ) from error
+
+
+class OnnxProbe:
+    """Reads an ONNX file in a process that may die, because OpenVINO crashes on some damaged files (see `NativeSource`)."""
+
+    label_suffix, names = "", None
+
+    def __init__(self, path: Path) -> None:
+        limit_memory(None)  # networks may be larger than images
+        try:
+            ov.Core().read_model(path)
+        except RuntimeError as error:
+            raise RequestError(
+                f"{path} cannot be read as an ONNX network: {error}. Export the network again, or check it with onnx.checker"
+            ) from error
+
+    def __len__(self) -> int:
+        return 0
+
+    def iter_data(self, _source_indices: Sequence[int]) -> Iterator[ImageData]:
+        """Yield nothing: a network has no images."""
+        return iter(())
 
 
 def _compile_onnx(path: Path, scale: Scalars, shift: Scalars, precision: str) -> tuple[OpenVINORunner, int, int]:

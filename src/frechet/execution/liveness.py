@@ -8,10 +8,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from threading import Event, Thread
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import torch.distributed as dist
+from typing import Protocol
 
 _HEARTBEAT_SECONDS = 5.0
 _SILENCE_SECONDS = 40.0  # after which a rank counts as stopped
@@ -19,8 +16,15 @@ _FINISHED = 1 << 32  # added to the number of heartbeats of a rank that ends
 _EXIT_CODE = 3  # failed run
 
 
+class Store(Protocol):
+    """The part of `torch.distributed.Store` that heartbeats need."""
+
+    def add(self, key: str, amount: int, /) -> int:
+        """Add to a counter, and return its new value."""
+
+
 @contextmanager
-def watch_ranks(store: dist.Store, rank: int, world_size: int) -> Iterator[None]:
+def watch_ranks(store: Store, rank: int, world_size: int) -> Iterator[None]:
     """Send heartbeats of this rank, and end this process if a rank that it depends on stops sending them.
 
     The first rank depends on all others, and they depend on the first. A process that waits for a message of gloo cannot be
@@ -47,14 +51,14 @@ def watch_ranks(store: dist.Store, rank: int, world_size: int) -> Iterator[None]
             thread.join(timeout=2 * _HEARTBEAT_SECONDS)
 
 
-def _send_heartbeats(store: dist.Store, rank: int, finished: Event) -> None:
+def _send_heartbeats(store: Store, rank: int, finished: Event) -> None:
     with suppress(RuntimeError):  # the store is gone, so torchrun is ending the ranks
         while not finished.wait(_HEARTBEAT_SECONDS):
             store.add(f"heartbeats/{rank}", 1)
         store.add(f"heartbeats/{rank}", _FINISHED)
 
 
-def _watch_heartbeats(store: dist.Store, peers: Iterable[int], finished: Event) -> None:
+def _watch_heartbeats(store: Store, peers: Iterable[int], finished: Event) -> None:
     last_beats = {peer: (0, time.monotonic()) for peer in peers}
     with suppress(RuntimeError):
         while not finished.wait(_HEARTBEAT_SECONDS):

@@ -17,8 +17,8 @@ from frechet.features.extractor import LoadedExtractor
 from frechet.features.loading import load_extractor
 from frechet.features.registry import EXTRACTORS, PRECISIONS, find_extractor, is_custom_extractor, resolve_layer
 from frechet.features.spec import FeatureSpec, get_qualified_name
-from frechet.preprocessing.crop import CROPS, Crop
 from frechet.images.decode_budget import LARGEST_MAX_PIXELS, MAX_PIXELS
+from frechet.preprocessing.crop import CROPS, Crop
 
 ENGINES = ("auto", "local", "torchrun", "ray")
 ExtractorLike: TypeAlias = str | Callable[..., Any]

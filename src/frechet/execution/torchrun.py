@@ -16,6 +16,8 @@ from threading import Timer
 
 import torch
 import torch.distributed as dist
+from torch.distributed import rendezvous  # type: ignore[attr-defined]
+from torch.distributed.distributed_c10d import PrefixStore
 
 from frechet._internal.cpu import set_cpu_affinity
 from frechet.errors import RequestError, UnreachableError
@@ -82,7 +84,7 @@ def join_ranks(rendezvous_timeout: int) -> Iterator[bool]:
     store, rank, world_size = _wait_for_ranks(rendezvous_timeout)
     with watch_ranks(store, rank, world_size):
         dist.init_process_group(
-            "gloo", store=dist.PrefixStore("gloo", store), rank=rank, world_size=world_size, timeout=_TIMEOUT
+            "gloo", store=PrefixStore("gloo", store), rank=rank, world_size=world_size, timeout=_TIMEOUT
         )
         try:
             if rank:
@@ -97,7 +99,7 @@ def join_ranks(rendezvous_timeout: int) -> Iterator[bool]:
             dist.destroy_process_group()
 
 
-def _wait_for_ranks(rendezvous_timeout: int) -> tuple[dist.Store, int, int]:
+def _wait_for_ranks(rendezvous_timeout: int) -> tuple[PrefixStore, int, int]:
     """Wait until all ranks have joined. Return their common store, the rank of this process and the number of ranks.
 
     Raises:
@@ -111,9 +113,9 @@ def _wait_for_ranks(rendezvous_timeout: int) -> tuple[dist.Store, int, int]:
     notice.daemon = True
     notice.start()
     try:
-        store, _, _ = next(dist.rendezvous("env://", rank, world_size, timeout=timeout))
-        store = dist.PrefixStore(f"frechet/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
-        store.set(f"joined/{rank}", b"")
+        own_store, _, _ = next(rendezvous("env://", rank, world_size, timeout=timeout))
+        store = PrefixStore(f"frechet/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", own_store)
+        store.set(f"joined/{rank}", "yes")
         store.wait([f"joined/{other}" for other in range(world_size)], timeout)
     except RuntimeError as error:  # DistStoreError, DistNetworkError
         raise UnreachableError(

@@ -26,7 +26,7 @@ class Hdf5Source(NativeSource):
     """The images of the only dataset that is uint8 (n, h, w, c), or n encoded images of variable length."""
 
     def __init__(self, file: File) -> None:
-        super().__init__("hdf5.Hdf5Reader", file)
+        super().__init__(f"{__name__}:Hdf5Reader", file)
 
 
 class Hdf5Reader:

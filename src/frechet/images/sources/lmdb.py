@@ -25,7 +25,7 @@ class LmdbSource(NativeSource):
             raise SourceError(
                 f"{file}: LMDB databases are only read from a local disk; download it, and pass its folder"
             )
-        super().__init__("lmdb.LmdbReader", file)
+        super().__init__(f"{__name__}:LmdbReader", file)
 
 
 class LmdbReader:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 import frechet.errors
+from frechet._internal.remote_files import RemoteFile
 from frechet.errors import ArchiveError, ImageDecodeError, SourceError
 from frechet.images.image import ImageLike
 from frechet.images.sources.files import File, FileSource, get_file_size, get_file_version, open_image
@@ -43,13 +44,13 @@ class NativeSource(FileSource):
     """The images of a file that `NativeReader` number `kind` reads in another process.
 
     Args:
-        kind: module and class of the reader, as "hdf5.Hdf5Reader".
+        kind: module and class of the reader, as "package.module:Class".
         file: the file; a folder if the format is one.
     """
 
     def __init__(self, kind: str, file: File) -> None:
         super().__init__(file)
-        self.kind = kind
+        self.kind, self.size = kind, get_file_size(_data_file(file))
         try:
             reply = json.loads(b"".join(data for kind, data in self._ask({}) if kind == REPLY))
         except ArchiveError as error:
@@ -90,16 +91,13 @@ class NativeSource(FileSource):
 
     def _ask(self, request: dict[str, Any]) -> list[Message]:
         file = self.file
-        is_local = isinstance(file, Path)
-        request |= {
-            "kind": self.kind,
-            "label": self.label,
-            "version": get_file_version(_data_file(file)),
-            "size": get_file_size(_data_file(file)),
-            "file": str(file.resolve())
-            if is_local
-            else {"label": file.label, "suffix": file.suffix, "size": file.size},
-        }
+        location: str | dict[str, Any] = (
+            {"label": file.label, "suffix": file.suffix, "size": file.size}
+            if isinstance(file, RemoteFile)
+            else os.path.abspath(file)  # noqa: PTH100, keeps links as they are
+        )
+        version = get_file_version(_data_file(file))
+        request |= {"kind": self.kind, "label": self.label, "version": version, "size": self.size, "file": location}
         return _get_process(os.getpid()).ask(request, file)
 
 
@@ -109,7 +107,8 @@ class _ReaderProcess:
     def __init__(self) -> None:
         self.lock = Lock()
         self.process: subprocess.Popen[bytes] | None = None
-        atexit.register(self.stop)
+        self.owner = os.getpid()
+        atexit.register(self._stop_at_exit)
 
     def ask(self, request: dict[str, Any], file: File) -> list[Message]:
         """Send a request and return the messages of its answer, fetching for the other process what it needs of a URL.
@@ -121,6 +120,10 @@ class _ReaderProcess:
         with self.lock:
             if self.process is None and "close" in request:
                 return []
+            if (
+                self.process and self.process.poll() is not None
+            ):  # it was ended from outside, which says nothing about files
+                self.stop()
             process = self.process = self.process or _start()
             assert process.stdin
             assert process.stdout
@@ -139,7 +142,7 @@ class _ReaderProcess:
         for kind, data in messages:
             if kind == ERROR:
                 name, message = json.loads(data)
-                raise getattr(frechet.errors, name)(message)
+                raise getattr(frechet.errors, name)(message.replace(str(request["file"]), request["label"]))
         return messages
 
     def stop(self) -> None:
@@ -148,6 +151,10 @@ class _ReaderProcess:
         if process:
             process.kill()
             process.communicate()
+
+    def _stop_at_exit(self) -> None:
+        if os.getpid() == self.owner:  # a fork of the owner must not end its process
+            self.stop()
 
     def _describe_death(self) -> str:
         assert self.process
@@ -182,7 +189,7 @@ def _get_process(_process_id: int) -> _ReaderProcess:
 
 
 def _start() -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", _START, json.dumps(sys.path)]
+    command = [sys.executable, "-c", _START, json.dumps([entry for entry in sys.path if isinstance(entry, str)])]
     return subprocess.Popen(  # noqa: S603, this package
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**_ENVIRONMENT, **os.environ}
     )

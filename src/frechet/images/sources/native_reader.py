@@ -159,8 +159,8 @@ class _Server:
 
 
 def _open_reader(kind: str, file: str | dict[str, Any], pipe: Pipe) -> NativeReader:
-    module, _, name = kind.partition(".")
-    reader_type = getattr(importlib.import_module(f"frechet.images.sources.{module}"), name)
+    module, _, name = kind.partition(":")
+    reader_type = getattr(importlib.import_module(module), name)
     reader: NativeReader = reader_type(Path(file) if isinstance(file, str) else _ProxyFile(pipe, **file))
     return reader
 
@@ -170,7 +170,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other process is interrupted too, and ends this one
     pipe = Pipe(sys.stdin.buffer, os.fdopen(os.dup(1), "wb"))
     os.dup2(2, 1)  # what libraries print must not get between the messages
-    _limit_memory()
+    limit_memory()
     server = _Server(pipe)
     with suppress(EOFError, BrokenPipeError):
         while True:
@@ -186,11 +186,13 @@ def main() -> None:
                 pipe.send(ERROR, json.dumps([ArchiveError.__name__, message]).encode())
 
 
-def _limit_memory() -> None:
+def limit_memory(max_bytes: int | None = _MAX_MEMORY) -> None:
+    """Limit the memory of this process; None for what the system allows."""
     with suppress(ImportError, ValueError, OSError):
         import resource
 
-        resource.setrlimit(resource.RLIMIT_DATA, (_MAX_MEMORY, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+        hard_limit = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        resource.setrlimit(resource.RLIMIT_DATA, (hard_limit if max_bytes is None else max_bytes, hard_limit))
 
 
 def _limit_time(file_size: int) -> None:

@@ -25,7 +25,7 @@ class TableSource(NativeSource):
     """The encoded images in one column: binary, or structs with a field `bytes`; their field `path` is never followed."""
 
     def __init__(self, file: File) -> None:
-        super().__init__("parquet.TableReader", file)
+        super().__init__(f"{__name__}:TableReader", file)
 
 
 class TableReader:
