@@ -45,7 +45,7 @@ def prune_(days: float, everything: bool) -> None:
 
     Features that a running process uses are kept.
     """
-    if days < 0:
+    if not days >= 0:  # NaN too
         raise RequestError(f"--days is {days}; expected a number of at least 0")
     count, n_bytes = prune_cache(0 if everything else days)
     click.echo(f"deleted {count} entries, {n_bytes / 1e6:.1f} MB")

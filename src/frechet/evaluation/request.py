@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -164,6 +164,8 @@ class ScoreRequest(Settings):
         """
         if self.metrics is None:
             return None
+        if not isinstance(self.metrics, Iterable):
+            raise RequestError(f"metrics is {self.metrics!r}; expected names such as fid,kid")
         names = (
             [name.strip() for name in self.metrics.split(",")] if isinstance(self.metrics, str) else list(self.metrics)
         )

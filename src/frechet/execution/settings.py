@@ -106,7 +106,9 @@ class Settings:
             ("rendezvous_timeout", 1),
         ):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, (int, np.integer)) or not least <= value < 2**63):
+            if (value is not None or name == "seed") and (
+                not isinstance(value, (int, np.integer)) or not least <= value < 2**63
+            ):
                 raise RequestError(f"{name} is {value!r}; expected a whole number of at least {least}")
             if value is not None:
                 object.__setattr__(self, name, int(value))  # NumPy's are no JSON
@@ -115,6 +117,9 @@ class Settings:
                 f"max_pixels is {self.max_pixels!r}; expected a whole number from 1 to {LARGEST_MAX_PIXELS}, the size of the "
                 "largest images that Pillow reads"
             )
+        for name in ("backend", "device"):
+            if not isinstance(getattr(self, name), str):
+                raise RequestError(f"{name} is {getattr(self, name)!r}; expected a name, or 'auto'")
         if self.on_bad_image not in ("stop", "skip"):
             raise RequestError(f"on_bad_image is {self.on_bad_image!r}; expected stop or skip")
 

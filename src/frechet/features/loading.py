@@ -122,7 +122,7 @@ def resolve_extractor(
 def _resolve_custom(extractor: Any, preprocessing: str | None, precision: str) -> tuple[Model, FeatureSpec]:
     """Return the model of an extractor outside the table, and the spec of its features without their layer."""
     name = get_qualified_name(extractor)
-    preprocessing = preprocessing or _DEFAULT_CUSTOM_PREPROCESSING
+    preprocessing = _DEFAULT_CUSTOM_PREPROCESSING if preprocessing is None else preprocessing
     validate_choice(preprocessing, PREPROCESSINGS, f"preprocessing of {name}")
     validate_choice(precision, PRECISIONS, "precision")
     spec = FeatureSpec(extractor=name, preprocessing=preprocessing, precision=precision)

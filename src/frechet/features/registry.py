@@ -279,7 +279,7 @@ def build_spec(
     """
     validate_choice(name, EXTRACTORS, "extractor")
     extractor = EXTRACTORS[name]
-    preprocessing = preprocessing or extractor.preprocessings[0]
+    preprocessing = extractor.preprocessings[0] if preprocessing is None else preprocessing
     choices = (*extractor.preprocessings, *registered_preprocessings())
     validate_choice(preprocessing, choices, f"preprocessing of {name}")
     validate_choice(precision, PRECISIONS, "precision")

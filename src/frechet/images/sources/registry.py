@@ -78,6 +78,8 @@ def _open_path(text: str) -> ImageSource:
         raise SourceError(f"no such file or folder: {path}") from None
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:  # a NUL byte
+        raise SourceError(f"{text!r} is not a path ({error}); expected a file or folder") from None
     if problem := describe_special_file(path):
         raise SourceError(problem)
     suffix = path.suffix.lower()
