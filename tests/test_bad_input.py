@@ -63,7 +63,7 @@ FLAGS = {
     "--num-images": ("0", "1", "-1", "x", "99"),
     "--seed": ("x", "-1", "1.5"),
     "--on-bad-image": ("", "ignore"),
-    "--work-dir": ("note.txt", "texts"),
+    "--work-dir": ("note.txt",),
     "--engine": ("", "nothing", "torchrun"),
     "--output": ("good", "missing/x.json", "good.npy", "/dev/full"),
     "--report": ("x.txt", "missing/x.html"),

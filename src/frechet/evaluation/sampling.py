@@ -275,8 +275,11 @@ def _find_clusters(cluster_by: str | Path, source: ImageSource) -> list[str] | N
 def _read_clusters(path: Path) -> dict[str, str]:
     if not path.is_file():
         raise RequestError(f"cluster_by is {str(path)!r}, but there is no such file. {_FIX_CLUSTERS}")
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        rows = [row for row in csv.reader(file) if row]
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise RequestError(f"{path} is not a CSV file ({error}); expected the columns name and cluster") from error
     if rows and rows[0] == ["name", "cluster"]:
         rows = rows[1:]
     if not rows or any(len(row) != 2 for row in rows):
