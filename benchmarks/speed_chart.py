@@ -1,6 +1,6 @@
 """Draw the chart of the README from the committed result of throughput.py.
 
-    python benchmarks/speed_chart.py --output docs/speed.png
+python benchmarks/speed_chart.py --output docs/speed.png
 """
 
 import argparse
@@ -28,7 +28,9 @@ def main():
     for index, name in enumerate(names):
         axis.annotate(f"{ratios[name]:.2f}", (ratios[name], index), (4, 0), textcoords="offset points", va="center")
     machine, (count,) = result["machine"], set(result["images"])
-    axis.set_xlabel(f"run time relative to frechet, {count} + {count} images ({machine['processor']}, {machine['cores']} cores)")
+    axis.set_xlabel(
+        f"run time relative to frechet, {count} + {count} images ({machine['processor']}, {machine['cores']} cores)"
+    )
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(colors=TEXT)
     figure.savefig(args.output, facecolor="white")

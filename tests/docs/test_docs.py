@@ -286,3 +286,13 @@ def test_docs_build_without_a_warning(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "site" / "api" / "index.html").stat().st_size > 20_000
+
+
+def test_the_messages_that_troubleshooting_quotes_exist():
+    sources = " ".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
+    text = re.sub(r'"\s*\n\s*f?"', "", sources)
+    quotes = re.findall(r'^\*\*"(.+)"\*\*$', (ROOT / "docs" / "troubleshooting.md").read_text(), re.MULTILINE)
+    assert len(quotes) > 8
+    for quote in quotes:
+        for piece in re.split(r"\S*\d\S*| inception ", quote):  # values differ
+            assert piece.strip(" (") in text, quote

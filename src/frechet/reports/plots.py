@@ -29,44 +29,54 @@ def plot_corruptions(
     levels: Sequence[float],
     label: str,
 ) -> Figure:
-    """Plot one column per corruption: the same patches at increasing level above the curve of the distance.
+    """Plot the distance against the corruption level, next to examples of each corruption and level.
 
     Args:
-        curves: distance at each level, by name of the corruption.
+        curves: distance at each level, by name of the corruption; the first level is that of uncorrupted images.
         examples: image (h, w, 3) uint8 at each level, by name of the corruption.
         levels: corruption levels in [0, 1], ascending.
         label: display name of the distance.
     """
-    figure = Figure(figsize=(3 * len(curves), 4.4), layout="constrained", dpi=160)
+    figure = Figure(figsize=(8.3, 4.2), layout="constrained", dpi=200)  # 830 pixels wide on a page
     FigureCanvasAgg(figure)
-    panels: Any = figure.subfigures(2, 1, height_ratios=(1, 2.8))
-    upper, lower = panels
-    strips = upper.subplots(1, len(curves))
-    axes = lower.subplots(1, len(curves), sharey=True)
-    highest = max(max(values) for values in curves.values())
-    for strip, axis, (name, values), colour in zip(strips, axes, curves.items(), _COLOURS, strict=False):
-        margin = ((0, 0), (0, examples[name][0].shape[1] // 20), (0, 0))
-        strip.imshow(np.concatenate([np.pad(image, margin, constant_values=255) for image in examples[name]], axis=1))
-        strip.set_title(name, fontsize=12, color=_FOREGROUND, fontweight="bold")
-        strip.axis("off")
-        _plot_levels(axis, levels, values, colour)
-        axis.set_ylim(0, highest * 1.15)
-    axes[0].set_ylabel(label, color=_FOREGROUND)
-    lower.supxlabel("corruption level", fontsize=10, color=_FOREGROUND)
+    panels: Any = figure.subfigures(1, 2, width_ratios=(1.2, 1))
+    _plot_curves(panels[0].subplots(), curves, levels, label)
+    _show_examples(panels[1].subplots(len(examples), 1), examples)
     return figure
 
 
-def _plot_levels(axis: Any, levels: Sequence[float], values: Sequence[float], colour: str) -> None:
-    axis.plot(levels, values, color=colour, linewidth=2.5, marker="o", markersize=6)
-    axis.fill_between(levels, values, color=colour, alpha=0.12, linewidth=0)
-    style = {"textcoords": "offset points", "ha": "center", "fontsize": 8, "color": _FOREGROUND}
-    for level, value in zip(levels, values, strict=True):
-        axis.annotate(f"{value:.3g}", (level, value), (0, 7), **style)
-    axis.set(xlim=(-0.08, 1.12), xticks=levels)
-    axis.set_xticklabels([f"{level:.2g}" for level in levels])
-    axis.tick_params(colors=_MUTED, labelsize=8)
+def _plot_curves(axis: Any, curves: Mapping[str, Sequence[float]], levels: Sequence[float], label: str) -> None:
+    for (name, values), colour in zip(curves.items(), _COLOURS, strict=False):
+        axis.plot(levels, values, color=colour, linewidth=2, marker="o", markersize=5, label=name)
+    bias = next(iter(curves.values()))[0]
+    axis.axhline(bias, color=_MUTED, linewidth=1, linestyle="--")
+    axis.annotate(
+        f"small-sample bias: {bias:.3g}",
+        (levels[-1], bias),
+        (0, -10),
+        textcoords="offset points",
+        ha="right",
+        fontsize=8,
+        color=_MUTED,
+    )
+    axis.set_ylim(0, None)
+    axis.set_xlabel("corruption level", color=_FOREGROUND)
+    axis.set_ylabel(label, color=_FOREGROUND)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.spines[["left", "bottom"]].set_color(_MUTED)
+    axis.tick_params(colors=_FOREGROUND, labelsize=8)
+    axis.legend(frameon=False, labelcolor=_FOREGROUND, fontsize=9)
+
+
+def _show_examples(axes: Sequence[Any], examples: Mapping[str, Sequence[np.ndarray]]) -> None:
+    for axis, (name, images), colour in zip(axes, examples.items(), _COLOURS, strict=False):
+        margin = ((0, 0), (0, images[0].shape[1] // 20), (0, 0))
+        axis.imshow(np.concatenate([np.pad(image, margin, constant_values=255) for image in images], axis=1))
+        axis.set_ylabel(
+            name.replace(" ", "\n"), rotation=0, ha="right", va="center", color=colour, fontweight="bold", fontsize=9
+        )
+        axis.set_xticks([])
+        axis.set_yticks([])
+        axis.spines[:].set_visible(False)
 
 
 def save_figure(figure: Figure, path: Path) -> None:
