@@ -24,6 +24,53 @@ JSON_SCHEMA = 2  # of the JSON objects that `frechet score` and `frechet compare
 
 
 @dataclass(frozen=True, kw_only=True)
+class PublishedValues:
+    """Values that were published under the same protocol.
+
+    Attributes:
+        model: what was measured.
+        values: by name of the metric, a value or the range of several.
+        source: who published them.
+    """
+
+    model: str
+    values: Mapping[str, float | tuple[float, float]]
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProtocolRecord:
+    """The protocol that scores follow.
+
+    Attributes:
+        name, title, source: of the protocol.
+        deviations: how the run deviates from it; empty if it follows the protocol.
+        not_computed: what the protocol lists and was not computed.
+        unverified: statements of the protocol that could not be checked at their source.
+        note: what else belongs to the protocol.
+        published: values that were published under the protocol.
+        accepted: by metric, the range in which the protocol accepts a result.
+        sentence: description of the result for a paper.
+    """
+
+    name: str
+    title: str
+    source: str
+    deviations: tuple[str, ...]
+    not_computed: tuple[str, ...]
+    unverified: tuple[str, ...]
+    note: str
+    published: tuple[PublishedValues, ...]
+    accepted: Mapping[str, tuple[float, float]]
+    sentence: str
+
+    @property
+    def label(self) -> str:
+        """The name, marked if the run deviates from the protocol."""
+        return f"{self.name} (relaxed)" if self.deviations else self.name
+
+
+@dataclass(frozen=True, kw_only=True)
 class Score:
     """The value of a metric and what is needed to interpret and reproduce it. `float(score)` is the value.
 
@@ -59,6 +106,7 @@ class Score:
         n_generated, n_reference: numbers of images; None if a file does not record it, or the metric does not use the input.
         skipped_images: images that could not be decoded, with the reason.
         warnings: human-readable caveats.
+        protocol: name of the protocol, with "(relaxed)" if the run deviates from it; None without a protocol.
         provenance: everything that is needed to reproduce the score.
     """
 
@@ -90,6 +138,7 @@ class Score:
     n_reference: int | None = None
     skipped_images: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    protocol: str | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -166,14 +215,20 @@ class Scores(Mapping[str, Score]):
     Attributes:
         provenance: everything that is needed to reproduce the scores.
         unavailable: for each requested metric that could not be computed, the reason. Accessing one raises `ScoreUnavailableError`.
+        protocol: the protocol that the scores follow, or None.
     """
 
     def __init__(
-        self, scores: Mapping[str, Score], provenance: Mapping[str, Any], unavailable: Mapping[str, str] | None = None
+        self,
+        scores: Mapping[str, Score],
+        provenance: Mapping[str, Any],
+        unavailable: Mapping[str, str] | None = None,
+        protocol: ProtocolRecord | None = None,
     ) -> None:
         self._scores = dict(scores)
         self.provenance = provenance
         self.unavailable = dict(unavailable or {})
+        self.protocol = protocol
 
     def __getitem__(self, metric: str) -> Score:
         if metric in self.unavailable:
@@ -197,14 +252,20 @@ class Scores(Mapping[str, Score]):
         if not added:
             return self
         scores = {key: replace(score, warnings=(*score.warnings, *added)) for key, score in self.items()}
-        return Scores(scores, self.provenance, self.unavailable)
+        return Scores(scores, self.provenance, self.unavailable, self.protocol)
+
+    def with_protocol(self, protocol: ProtocolRecord) -> Scores:
+        """Return the same scores, marked with the protocol that they follow."""
+        scores = {key: replace(score, protocol=protocol.label) for key, score in self.items()}
+        return Scores(scores, self.provenance, self.unavailable, protocol)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return {"schema": 2, "scores": {metric: ...}, "unavailable": {metric: reason}, "provenance": ...}."""
+        """Return {"schema": 2, "scores": {metric: ...}, "unavailable": {metric: reason}, "protocol": ..., "provenance": ...}."""
         return {
             "schema": JSON_SCHEMA,
             "scores": {key: score.to_dict() for key, score in self.items()},
             "unavailable": self.unavailable,
+            **({"protocol": asdict(self.protocol)} if self.protocol else {}),
             "provenance": dict(self.provenance),
         }
 

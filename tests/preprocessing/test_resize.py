@@ -45,3 +45,17 @@ def test_the_bicubic_resize_is_clipped_and_not_rounded():
     assert out.min() == 0
     assert out.max() == 255
     assert np.abs(out - out.round()).max() > 0.1
+
+
+@pytest.mark.parametrize(("size", "out_size"), [(32, 224), (300, 224), (224, 224)])
+def test_antialiased_bicubic_is_pytorchs_and_is_not_clipped(size, out_size):
+    torch = pytest.importorskip("torch")
+    image = np.random.default_rng(0).integers(0, 2, (size, size + 7, 3), np.uint8) * 255
+    out = np.empty((out_size, out_size, 3), np.float32)
+    resize.bicubic_antialiased(image, out)
+    x = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+    expected = torch.nn.functional.interpolate(x, size=(out_size, out_size), mode="bicubic", antialias=True)
+    np.testing.assert_allclose(
+        out, expected[0].permute(1, 2, 0).numpy(), atol=0.01
+    )  # PyTorch computes weights in float32
+    assert size > out_size or out.min() < -1 or size == out_size

@@ -20,6 +20,7 @@ _COMMANDS = {
     "verify": "Test whether a run file can be that of given samples.",
     "compare": "Compare runs and show which differ significantly.",
     "demo": "Show how the distance rises on corrupted photographs, offline, in about a minute.",
+    "protocols": "List the protocols of papers and benchmarks, with published values.",
     "metrics": "List the metrics and what each needs.",
     "extractors": "List the extractors, their dimensions, backends and weights.",
     "cache": "List or prune cached features.",

@@ -31,6 +31,9 @@ class ScoreRequest(Settings):
         reference: the same kinds of input; None for metrics that use no reference.
         metrics: metric names as a sequence or as one comma-separated text, each optionally with "@" and a preset
             ("kid@torch-fidelity"); "all" for every metric that applies; None for the Fréchet distance.
+        protocol: name of a protocol (`frechet protocols`) or path of a TOML file that defines one. It sets the metrics, extractor,
+            preprocessing, crops and reference; a run that deviates from it is rejected.
+        relax: whether deviations from the protocol are recorded instead of rejected.
         reference_images: images of the reference for metrics that need the features of every image, if `reference` is
             statistics without them.
         held_out: real images that the generator was not trained on.
@@ -64,6 +67,10 @@ class ScoreRequest(Settings):
         "Comma-separated names from `frechet metrics`, or all (default: fid with inception, fd with another extractor).",
         metavar="LIST",
     )
+    protocol: str | Path | None = option(
+        None, "Follow a protocol listed by `frechet protocols`, or defined in a TOML file.", metavar="NAME|FILE"
+    )
+    relax: bool = option(False, "Accept deviations from --protocol; the score is then marked as relaxed.")
     reference_images: ReferenceLike | None = option(
         None,
         "Images for metrics that need the features of every image, if REFERENCE is a statistics file.",
@@ -115,6 +122,10 @@ class ScoreRequest(Settings):
         super().__post_init__()
         if self.size is not None and not any(self.crop_names):
             raise RequestError(f"size is {self.size}, but no crop is given; pass --crop (crop=), or leave the size out")
+        if self.relax and self.protocol is None:
+            raise RequestError(
+                "relax applies to a protocol, and none is given; pass --protocol (protocol=), or leave it out"
+            )
         if self.interval not in ("auto", "none"):
             raise RequestError(f"interval is {self.interval!r}; expected 'auto' or 'none'")
         if self.reference_is not in (None, "sample", "fixed"):

@@ -22,6 +22,7 @@ from frechet.evaluation.inputs import (
 )
 from frechet.evaluation.per_class import add_class_scores
 from frechet.evaluation.plan import needs_all_features, uses_input
+from frechet.evaluation.protocol_run import prepare_protocol
 from frechet.evaluation.provenance import resolve_spec
 from frechet.evaluation.request import ReferenceLike, ScoreRequest
 from frechet.evaluation.sampling import iter_design_notes, require_consistent_design
@@ -42,6 +43,9 @@ def score(request: ScoreRequest) -> Scores:
             images as it is asked for (`num_images` in all). Metrics that use no reference need none.
         metrics: metric names as a sequence or one comma-separated text, each optionally with "@" and a preset; "all" for
             every metric that applies; by default the Fréchet distance of the extractor's features.
+        protocol: name of a protocol (`frechet protocols`) or path of a TOML file that defines one. It sets metrics, extractor,
+            preprocessing, crops and reference; a run that deviates from it is rejected, and each deviation is named.
+        relax: whether deviations from the protocol are recorded instead of rejected.
         reference_images: images of the reference for metrics that need the features of every image, if `reference` is
             statistics without them.
         held_out: real images that the generator was not trained on, for metrics of memorisation.
@@ -122,6 +126,10 @@ def _score_one(request: ScoreRequest, metric: str) -> Score:
 
 def run(request: ScoreRequest) -> Scores:
     """Compute the scores that a request asks for; `frechet.score` documents what may be asked."""
+    if request.protocol is not None:
+        protocol_run = prepare_protocol(request)
+        results = {each: _run_or_error(each) for each in protocol_run.requests}
+        return protocol_run.finish(merge_extractors(request, results))
     requests = split_by_extractor(request)
     if request.repeat == 1 and len(requests) == 1:
         return evaluate(requests[0]).scores
@@ -133,6 +141,13 @@ def _run_extractors(request: ScoreRequest) -> Scores:
     """Compute the scores of one repetition, with each extractor that its metrics are defined on."""
     requests = split_by_extractor(cache_generated_images(request))
     return merge_extractors(request, {each: _evaluate_or_error(each) for each in requests})
+
+
+def _run_or_error(request: ScoreRequest) -> Scores | RequestError:
+    try:
+        return run(request)
+    except RequestError as error:
+        return error
 
 
 def _evaluate_or_error(request: ScoreRequest) -> Scores | RequestError:

@@ -118,7 +118,7 @@ def _require_pairs(inputs: Mapping[str, ImageSource | FeatureStatistics]) -> Non
             f"pairs need as many generated as reference images: got {sizes[0]} and {sizes[1]}. Pass the images in the same "
             "order, or --design independent (design=) with another metric than rfid"
         )
-    names = [_iter_names(each) for each in given if isinstance(each, ImageSource)]
+    names = [iter_names(each) for each in given if isinstance(each, ImageSource)]
     if len(names) == 2:
         for one, other in zip(*names, strict=True):
             if one is not None and other is not None and one != other:
@@ -132,10 +132,10 @@ def _have_equal_names(sources: Mapping[str, ImageSource]) -> bool:
     one, other = sources.get("generated"), sources.get("reference")
     if one is None or other is None or len(one) != len(other):
         return False
-    return all(a is not None and a == b for a, b in zip(_iter_names(one), _iter_names(other), strict=True))
+    return all(a is not None and a == b for a, b in zip(iter_names(one), iter_names(other), strict=True))
 
 
-def _iter_names(source: ImageSource) -> Iterator[str | None]:
+def iter_names(source: ImageSource) -> Iterator[str | None]:
     """Yield the name of each image without its suffix: a reconstruction may be stored in another format."""
     for source_index in range(len(source)):
         name = source.get_member_name(source_index)

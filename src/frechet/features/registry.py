@@ -73,7 +73,7 @@ def _make_dinov2(size: str, hub_size: str, dims: int) -> Extractor:
         layers={str(dims): dims},
         default_layer=str(dims),
         input_size=224,
-        preprocessings=("imagenet", "imagenet-crop"),
+        preprocessings=("imagenet", "imagenet-crop", "imagenet-unclipped"),
         licence="Apache-2.0",
         paper="Oquab et al. 2023, arXiv:2304.07193",
     )
@@ -112,7 +112,7 @@ EXTRACTORS: Registry[Extractor] = Registry(
             layers=inception.LAYERS,
             default_layer="2048",
             input_size=inception.INPUT_SIZE,
-            preprocessings=("pytorch-fid", "tensorflow", "clean", "torchmetrics"),
+            preprocessings=("pytorch-fid", "tensorflow", "clean", "torchmetrics", "quantised-bicubic"),
             licence="Apache-2.0 (TensorFlow's inception-2015-12-05, converted by the pytorch-fid project)",
             paper="Szegedy et al. 2015, arXiv:1512.00567",
         ),

@@ -138,6 +138,22 @@ _BUILT_IN = {
         is_clipped=True,
         has_center_crop=True,
     ),
+    "quantised-bicubic": Preprocessing(
+        resize=resize.bicubic_pillow_center_square,
+        resize_matrix=resize.bicubic_matrix,
+        scale=1 / 128,
+        shift=-1.0,
+        description="text2image-benchmark: central square, Pillow's antialiased bicubic in 8 bits, (x - 128)/128",
+        is_clipped=True,
+        has_center_crop=True,
+    ),
+    "imagenet-unclipped": Preprocessing(
+        resize=resize.bicubic_antialiased,
+        resize_matrix=resize.bicubic_matrix,
+        scale=_IMAGENET_SCALE,
+        shift=_IMAGENET_SHIFT,
+        description="EDM2's DINOv2: PyTorch's antialiased bicubic, not rounded and not clipped, ImageNet's mean and standard deviation",
+    ),
     "imagenet-float": Preprocessing(
         resize=resize.bicubic_pillow,
         resize_matrix=resize.bicubic_matrix,

@@ -61,6 +61,11 @@ def bicubic_pillow(image: np.ndarray, out: np.ndarray) -> None:
     out.clip(0.0, 255.0, out=out)
 
 
+def bicubic_antialiased(image: np.ndarray, out: np.ndarray) -> None:
+    """Resize as PyTorch's `interpolate(mode="bicubic", antialias=True)` does with floats: not rounded and not clipped."""
+    _resize_channels(image, out, Image.Resampling.BICUBIC)
+
+
 def bicubic_pillow_rounded(image: np.ndarray, out: np.ndarray) -> None:
     """Resize as torchvision's `Resize` does with a PIL image: Pillow's bicubic on 8-bit values, rounded."""
     size = out.shape[1], out.shape[0]

@@ -19,12 +19,14 @@ from frechet._internal.terminal import escape_line
 from frechet.distances.interval import SIGNIFICANCE_LEVEL
 from frechet.errors import RequestError
 from frechet.evaluation.aggregate import split_by_extractor
+from frechet.evaluation.protocol_run import prepare_protocol
 from frechet.evaluation.request import ScoreRequest
 from frechet.evaluation.run import Evaluation, evaluate
 from frechet.execution.settings import Settings
 from frechet.metrics import METRICS
 from frechet.reports.comparison_formats import build_tables
 from frechet.reports.diagnostics import NEIGHBOURHOOD_METRICS, CurvePoint, Diagnostics, compute_diagnostics
+from frechet.reports.protocol_facts import iter_protocol_facts
 from frechet.reports.run_comparison import RunComparison
 from frechet.reports.text import collect_warnings
 from frechet.reports.thumbnails import ThumbnailCache
@@ -62,7 +64,7 @@ def evaluate_for_report(request: ScoreRequest, path: Path, *, force: bool = Fals
     """
     require_packages()
     check_output_path(path, suffix=".html", force=force)
-    if request.reference is None:
+    if request.reference is None and request.protocol is None:
         raise RequestError(
             "a report compares generated images with a reference, and no reference is given; pass reference images"
         )
@@ -70,8 +72,21 @@ def evaluate_for_report(request: ScoreRequest, path: Path, *, force: bool = Fals
         raise RequestError(
             f"a report describes a single run, but repeat is {request.repeat}; leave out the report or --repeat"
         )
+    if request.protocol is not None:
+        return _evaluate_protocol(request)
     single = split_by_extractor(request)
     return evaluate(single[0] if len(single) == 1 else request, keep_features=True)
+
+
+def _evaluate_protocol(request: ScoreRequest) -> Evaluation:
+    protocol_run = prepare_protocol(request)
+    if len(protocol_run.requests) > 1:
+        raise RequestError(
+            f"a report describes one extractor, and protocol {protocol_run.name} has {len(protocol_run.requests)}; leave out the "
+            "report"
+        )
+    evaluation = evaluate(protocol_run.requests[0], keep_features=True)
+    return evaluation._replace(scores=protocol_run.finish(evaluation.scores))
 
 
 def write_report(evaluation: Evaluation, request: ScoreRequest, path: Path, *, force: bool = False) -> None:
@@ -93,7 +108,8 @@ def write_report(evaluation: Evaluation, request: ScoreRequest, path: Path, *, f
 
 def _format_command(request: ScoreRequest, path: Path) -> str:
     """Return the command line that computes the same; an input that is not a path or URL is shown by its type."""
-    words = ["frechet", "score", _format_argument(request.generated), _format_argument(request.reference)]
+    words = ["frechet", "score", _format_argument(request.generated)]
+    words += [] if request.reference is None else [_format_argument(request.reference)]
     for each in option_fields(type(request)):
         value, flag = getattr(request, each.name), f"--{each.name.replace('_', '-')}"
         if value is True:
@@ -130,6 +146,7 @@ def render_report_page(evaluation: Evaluation, request: ScoreRequest, command: s
         scores=[(score, describe_score(score)) for score in scores],
         warnings=[*collect_warnings(evaluation.scores), *diagnostics.notes],
         unavailable=evaluation.scores.unavailable,
+        protocol=list(iter_protocol_facts(evaluation.scores)),
         distance=distance,
         diagnostics=diagnostics,
         curve=render_curve(diagnostics.curve, distance) if diagnostics.curve and distance else None,

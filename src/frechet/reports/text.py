@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from frechet._internal.terminal import escape_line
 from frechet.distances.interval import SIGNIFICANCE_LEVEL
 from frechet.metrics import METRICS
+from frechet.reports.protocol_facts import iter_protocol_facts
 from frechet.reports.tables import align_columns
 from frechet.results import INTERVAL_NOT_REQUESTED, Score, Scores
 
@@ -18,7 +19,7 @@ def format_scores(scores: Scores) -> str:
 
     Control characters (in names of files and classes, and in the metadata of statistics files) are escaped.
     """
-    facts = list(_iter_facts(scores))
+    facts = [*_iter_facts(scores), *iter_protocol_facts(scores)]
     width = max(len(name) for name, _ in facts)
     lines = [*_format_table(scores), "", *(f"{name:<{width}}  {text}" for name, text in facts)]
     for score in scores.values():

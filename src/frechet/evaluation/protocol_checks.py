@@ -1,0 +1,194 @@
+"""How a run deviates from a protocol: one sentence fragment for each difference, with what is given and what is expected."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from frechet._internal.download import compute_sha256
+from frechet.errors import RequestError
+from frechet.evaluation.request import ScoreRequest
+from frechet.evaluation.sampling import iter_names
+from frechet.features.spec import get_qualified_name
+from frechet.images.decode import decode
+from frechet.images.image import ImageSource
+from frechet.protocols.protocol import Protocol
+from frechet.protocols.references import compute_fingerprint, find_reference
+from frechet.results import Scores
+from frechet.statistics.feature_statistics import FeatureStatistics
+
+_NUM_PROBES = 16  # images whose size is checked before the run; that of all others is checked afterwards
+
+
+def iter_option_deviations(request: ScoreRequest, protocol: Protocol) -> Iterator[str]:
+    """Yield how the options that the user passed differ from the protocol's settings."""
+    first = protocol.measurements[0]
+    metrics = request.metric_names
+    if metrics is not None and set(metrics) != set(protocol.metrics):
+        yield f"metrics {','.join(metrics)} (expected {','.join(protocol.metrics)})"
+    for name, default, expected in (
+        ("extractor", "inception", first.extractor),
+        ("preprocessing", None, first.preprocessing),
+        ("precision", "float32", "float32"),
+        ("dims", None, None),
+        ("weights", None, None),
+        ("num_images", None, None),
+        ("splits", None, None),
+        ("repeat", 1, 1),
+        ("on_bad_image", "stop", "stop"),
+        ("design", "auto", "paired" if protocol.order == "paired" else "auto"),
+        ("size", None, protocol.crop_size),
+    ):
+        value = getattr(request, name)
+        if name == "num_images" and _is_number_to_generate(request):
+            continue
+        if value != default and value not in (expected, *protocol.alternatives.get(name, ())):
+            shown = get_qualified_name(value) if name == "extractor" else value
+            yield f"{name} {shown} (expected {_describe_expected(name, expected)})"
+    for side in ("generated", "reference"):
+        crop = getattr(request, f"{side}_crop") or request.crop
+        expected = getattr(protocol, f"{side}_crop")
+        if crop is not None and crop not in (expected, *protocol.alternatives.get(f"{side}_crop", ())):
+            yield f"{side} crop {crop} (expected {expected or 'none'})"
+
+
+def _is_number_to_generate(request: ScoreRequest) -> bool:
+    """Return whether `num_images` is how many images a function makes, and not the size of a subset."""
+    return callable(request.generated) and not hasattr(request.generated, "__len__")
+
+
+def _describe_expected(name: str, expected: object) -> object:
+    if expected is not None:
+        return expected
+    return {"num_images": "all images", "weights": "the published ones", "size": "no crop"}.get(name, "the default")
+
+
+def iter_input_deviations(protocol: Protocol, inputs: Mapping[str, ImageSource | FeatureStatistics]) -> Iterator[str]:
+    """Yield how the opened inputs differ from what the protocol requires, as far as is known before images are read."""
+    generated, reference = inputs["generated"], inputs.get("reference")
+    yield from _iter_count_deviations("generated", _count(generated), protocol.n_generated)
+    if reference is not None:
+        yield from _iter_reference_deviations(protocol, reference)
+    if isinstance(generated, ImageSource):
+        yield from _iter_size_deviations(generated, protocol.generated_size)
+        yield from _iter_class_deviations(generated, protocol)
+        if protocol.order == "paired" and isinstance(reference, ImageSource):
+            yield from _iter_pair_deviations(generated, reference)
+
+
+def iter_result_deviations(protocol: Protocol, scores: Scores) -> Iterator[str]:
+    """Yield how the images and weights behind scores differ from what the protocol requires."""
+    for score in scores.values():
+        generated = score.provenance["generated"]
+        yield from _iter_count_deviations("generated", generated["n"], protocol.n_generated)
+        if protocol.generated_size and not generated["crop"]:
+            yield from _iter_wrong_sizes(generated["sizes"], protocol.generated_size)
+        if score.provenance["is_official"] is False:
+            yield (
+                f"weights of {score.provenance['extractor']} with the sha256 {str(score.provenance['weights'])[:12]}... of their tensors "
+                "(expected the published ones)"
+            )
+    for name, reason in scores.unavailable.items():
+        yield f"no {name} (expected all of {','.join(protocol.metrics)}; {reason})"
+
+
+def _count(given: ImageSource | FeatureStatistics) -> int | None:
+    return given.n if isinstance(given, FeatureStatistics) else len(given)
+
+
+def _iter_count_deviations(side: str, n: int | None, expected: int | None) -> Iterator[str]:
+    if n is not None and expected is not None and n != expected:
+        yield f"{n:,} {side} images (expected {expected:,})"
+
+
+def _iter_reference_deviations(protocol: Protocol, reference: ImageSource | FeatureStatistics) -> Iterator[str]:
+    yield from _iter_count_deviations("reference", _count(reference), protocol.n_reference)
+    recorded = reference.spec.preprocessing if isinstance(reference, FeatureStatistics) else None
+    expected = protocol.measurements[0].preprocessing
+    if recorded not in (None, expected, *protocol.alternatives.get("preprocessing", ())):
+        yield f"reference statistics of preprocessing {recorded} (expected {expected})"
+    if isinstance(reference, FeatureStatistics) and protocol.reference_crop is not None and reference.sizes:
+        names = (protocol.reference_crop, *protocol.alternatives.get("reference_crop", ()))
+        allowed = [f"{name}({protocol.crop_size})" for name in names]
+        if reference.crop not in allowed:
+            yield f"reference statistics with {reference.crop or 'no'} crop (expected {' or '.join(allowed)})"
+    name = protocol.measurements[0].reference
+    if name is None:
+        return
+    if isinstance(reference, ImageSource):
+        yield f"the images of {reference.label} as the reference (expected the statistics {protocol.reference_title})"
+    elif _is_named_reference(reference, name) is False:
+        yield f"{reference.label} as the reference, which differs from ref:{name} (expected {protocol.reference_title})"
+
+
+def _is_named_reference(statistics: FeatureStatistics, name: str) -> bool | None:
+    """Return whether statistics are those of a named reference; None if neither its sha256 nor its values are known."""
+    known = find_reference(name)
+    if known.fingerprint is not None:
+        return compute_fingerprint(statistics).values_sha256 == known.fingerprint.values_sha256
+    if known.sha256 is None:
+        return None
+    digest = statistics.sha256 or (compute_sha256(statistics.path) if statistics.path else None)
+    return digest == known.sha256
+
+
+def iter_unverified(protocol: Protocol, inputs: Mapping[str, ImageSource | FeatureStatistics]) -> Iterator[str]:
+    """Yield what could not be checked about the inputs."""
+    reference, name = inputs.get("reference"), protocol.measurements[0].reference
+    if name is not None and isinstance(reference, FeatureStatistics) and _is_named_reference(reference, name) is None:
+        yield (
+            f"{reference.label} is {protocol.reference_title}: nobody states its sha256 (frechet reference fetch {name} records one)"
+        )
+
+
+def _iter_size_deviations(source: ImageSource, expected: int | None) -> Iterator[str]:
+    """Yield that images have another size, from a few of them if they can be read again."""
+    if expected is None or source.location is None:
+        return
+    step = max(1, len(source) // _NUM_PROBES)
+    sizes = Counter(
+        "{} x {}".format(*decode(image_ref).rgb.shape[:2])
+        for image_ref in source.iter_images(range(0, len(source), step))
+    )
+    yield from _iter_wrong_sizes(sizes, expected)
+
+
+def _iter_wrong_sizes(sizes: Mapping[str, int], expected: int) -> Iterator[str]:
+    right = f"{expected} x {expected}"
+    wrong = [size for size in sizes if size != right]
+    if wrong:
+        yield f"generated images of {wrong[0]} pixels (expected {right})"
+
+
+def _iter_class_deviations(source: ImageSource, protocol: Protocol) -> Iterator[str]:
+    """Yield if the classes are not balanced or the images sorted by class, as far as they have classes."""
+    if protocol.images_per_class is None and protocol.order != "unsorted":
+        return
+    try:
+        class_names = source.get_class_names(range(len(source)))
+    except RequestError:  # the images have no classes
+        return
+    if protocol.images_per_class is not None:
+        counts = Counter(class_names)
+        wrong = next((name for name, count in counts.items() if count != protocol.images_per_class), None)
+        if wrong is not None:
+            yield f"{counts[wrong]} images of class {wrong} (expected {protocol.images_per_class} of each class)"
+    if protocol.order == "unsorted" and _is_sorted(class_names):
+        yield "images sorted by class (expected random order, because IS is computed of consecutive images)"
+
+
+def _is_sorted(class_names: Sequence[str]) -> bool:
+    """Return whether the images of each class are consecutive, for two or more classes of which one has several images."""
+    n_runs = sum(1 for _ in groupby(class_names))
+    return 1 < n_runs == len(set(class_names)) < len(class_names)
+
+
+def _iter_pair_deviations(generated: ImageSource, reference: ImageSource) -> Iterator[str]:
+    names: Iterable[tuple[Any, Any]] = zip(iter_names(generated), iter_names(reference), strict=False)
+    for one, other in names:
+        if one is not None and other is not None and one != other:
+            yield f"names {Path(one).name} and {Path(other).name} at the same position (expected equal names in the same order)"
+            return

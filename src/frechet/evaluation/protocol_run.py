@@ -1,0 +1,158 @@
+"""Run a protocol: its settings in place of the defaults, every deviation named, and the record of both in the scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from frechet.errors import RequestError
+from frechet.evaluation.addresses import Input
+from frechet.evaluation.inputs import cache_generated_images, open_input
+from frechet.evaluation.protocol_checks import (
+    iter_input_deviations,
+    iter_option_deviations,
+    iter_result_deviations,
+    iter_unverified,
+)
+from frechet.evaluation.request import ScoreRequest
+from frechet.protocols.protocol import Measurement, Protocol
+from frechet.protocols.registry import find_protocol
+from frechet.protocols.sentence import format_sentence
+from frechet.results import ProtocolRecord, PublishedValues, Scores
+from frechet.statistics.feature_statistics import FeatureStatistics
+
+_CROPS = ("generated_crop", "reference_crop")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProtocolRun:
+    """A request that follows a protocol.
+
+    Attributes:
+        name: name of the protocol.
+        protocol: its row.
+        requests: what to compute, one request per extractor.
+        relax: whether deviations are recorded instead of rejected.
+        deviations: those that are known before anything is computed.
+        unverified: what could not be checked about the inputs.
+    """
+
+    name: str
+    protocol: Protocol
+    requests: tuple[ScoreRequest, ...]
+    relax: bool
+    deviations: tuple[str, ...]
+    unverified: tuple[str, ...]
+
+    def finish(self, scores: Scores) -> Scores:
+        """Check what was computed, and mark the scores with the protocol.
+
+        Raises:
+            RequestError: the images or the weights deviate from the protocol; the message names each deviation.
+        """
+        deviations = (*self.deviations, *iter_result_deviations(self.protocol, scores))
+        _reject(self.name, deviations, self.relax)
+        protocol = self.protocol
+        return scores.with_protocol(
+            ProtocolRecord(
+                name=self.name,
+                title=protocol.title,
+                source=protocol.source,
+                deviations=tuple(dict.fromkeys(deviations)),
+                not_computed=protocol.not_computed,
+                unverified=(*protocol.unverified, *self.unverified),
+                note=protocol.note,
+                published=tuple(
+                    PublishedValues(model=each.model, values=each.values, source=each.source)
+                    for each in protocol.published
+                ),
+                accepted={key: value for key, value in protocol.accepted.items() if key in scores},
+                sentence=format_sentence(self.name, protocol, scores, deviations),
+            )
+        )
+
+
+def prepare_protocol(request: ScoreRequest) -> ProtocolRun:
+    """Find the protocol of a request, open the generated images, and check everything that is known before the run.
+
+    Raises:
+        RequestError: an unknown protocol, a missing reference, or deviations that are not relaxed; each is named.
+    """
+    assert request.protocol is not None
+    name, protocol = find_protocol(request.protocol)
+    deviations = [*iter_option_deviations(request, protocol)]
+    if len(protocol.measurements) > 1:
+        request = cache_generated_images(request)
+    inputs = _open_inputs(request, name, protocol)
+    deviations += iter_input_deviations(protocol, inputs)
+    _reject(name, deviations, request.relax)
+    requests = tuple(_apply(protocol, measurement, request, inputs) for measurement in protocol.measurements)
+    if request.relax and request.metrics is not None:
+        requests = (replace(requests[0], metrics=request.metrics),)
+    return ProtocolRun(
+        name=name,
+        protocol=protocol,
+        requests=requests,
+        relax=request.relax,
+        deviations=tuple(deviations),
+        unverified=tuple(iter_unverified(protocol, inputs)),
+    )
+
+
+def _open_inputs(request: ScoreRequest, name: str, protocol: Protocol) -> dict[str, Input]:
+    """Open what the user passed.
+
+    Raises:
+        RequestError: the protocol compares with images, and none are passed.
+    """
+    is_shared = len(protocol.measurements) == 1  # otherwise each extractor opens its part of the reference
+    given = {"generated": request.generated}
+    if request.reference is not None and is_shared:
+        given["reference"] = request.reference
+    if request.reference is None and any(measurement.reference is None for measurement in protocol.measurements):
+        raise RequestError(
+            f"protocol {name} compares with {protocol.reference_title}, and no reference is given; pass these images (or their "
+            "statistics) as the reference"
+        )
+    return {
+        key: open_input(data, request.settings, features=request.features, keep_all=True, progress=request.progress)
+        for key, data in given.items()
+    }
+
+
+def _apply(
+    protocol: Protocol, measurement: Measurement, request: ScoreRequest, inputs: Mapping[str, Input]
+) -> ScoreRequest:
+    """Return the request of one extractor; what the user passed takes precedence, since it was checked."""
+    crops: dict[str, Any] = {each: getattr(request, each) or request.crop or getattr(protocol, each) for each in _CROPS}
+    for side, crop in zip(("generated", "reference"), _CROPS, strict=True):
+        if isinstance(inputs.get(side), FeatureStatistics) or (side == "reference" and request.reference is None):
+            crops[crop] = None  # statistics cannot be cropped
+    size = request.size or (protocol.crop_size if any(crops.values()) else None)
+    named = None if measurement.reference is None else f"ref:{measurement.reference}"
+    is_first = measurement is protocol.measurements[0]
+    return replace(
+        request,
+        protocol=None,
+        relax=False,
+        generated=inputs["generated"],
+        reference=inputs.get("reference", request.reference if request.reference is not None else named),
+        metrics=measurement.metrics,
+        extractor=request.extractor if is_first and request.extractor != "inception" else measurement.extractor,
+        preprocessing=(request.preprocessing if is_first else None) or measurement.preprocessing,
+        crop=None,
+        size=size,
+        per_class=request.per_class or protocol.per_class,
+        **crops,
+    )
+
+
+def _reject(name: str, deviations: list[str] | tuple[str, ...], relax: bool) -> None:
+    """Raise RequestError if there are deviations and they are not relaxed."""
+    found = list(dict.fromkeys(deviations))
+    if found and not relax:
+        raise RequestError(
+            f"the run deviates from protocol {name}: {'; '.join(found)}. Correct this, or pass --relax (relax=True) for a score "
+            "that is marked as relaxed"
+        )

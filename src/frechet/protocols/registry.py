@@ -1,0 +1,126 @@
+"""The table of protocols, and protocols that users define in a TOML file.
+
+    base = "adm-imagenet-64"       # optional: start from this protocol, and change what follows
+    title = "FID and KID on our birds at 64 pixels"
+    source = "our paper"
+    metrics = ["fid", "kid"]
+    extractor = "inception"
+    preprocessing = "tensorflow"
+    reference = "birds"            # a named reference; left out if images are passed
+    reference_title = "our training set"
+    n_generated = 10000
+
+The other keys are the fields of `frechet.protocols.protocol.Protocol`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from frechet._internal.choices import validate_choice
+from frechet.errors import RequestError
+from frechet.protocols import adm, cifar10, edm, fdr6, rfid, text_to_image, torch_fidelity
+from frechet.protocols.protocol import Measurement, Protocol, Published
+
+PROTOCOLS: dict[str, Protocol] = {
+    **adm.PROTOCOLS,
+    **torch_fidelity.PROTOCOLS,
+    **rfid.PROTOCOLS,
+    **edm.PROTOCOLS,
+    **fdr6.PROTOCOLS,
+    **text_to_image.PROTOCOLS,
+    **cifar10.PROTOCOLS,
+}
+_MEASUREMENT_KEYS = ("metrics", "preprocessing", "extractor", "reference")
+_TYPES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("n_generated", "generated_size", "n_reference", "crop_size", "images_per_class"), (int,)),
+    **dict.fromkeys(("not_computed", "unverified", "metrics", "published"), (list,)),
+    **dict.fromkeys(("accepted", "alternatives"), (dict,)),
+    "per_class": (bool,),
+}  # all others are text
+
+
+def find_protocol(name: str | os.PathLike[str]) -> tuple[str, Protocol]:
+    """Return a protocol and its name.
+
+    Args:
+        name: a name in the table, or the path of a .toml file.
+
+    Raises:
+        RequestError: an unknown name (the nearest is named), or an invalid file.
+    """
+    path = Path(name)
+    if path.suffix.lower() == ".toml":
+        return path.stem, read_protocol(path)
+    validate_choice(str(name), PROTOCOLS, "protocol")
+    return str(name), PROTOCOLS[str(name)]
+
+
+def read_protocol(path: Path) -> Protocol:
+    """Read a protocol from a TOML file.
+
+    Raises:
+        RequestError: the file is missing or not TOML, a key is unknown, of another type, or missing.
+    """
+    content = _read_toml(path)
+    base = content.pop("base", None)
+    known = [*_MEASUREMENT_KEYS, *(each.name for each in fields(Protocol) if each.name != "measurements")]
+    for key, value in content.items():
+        validate_choice(key, known, f"key of {path}")
+        expected = _TYPES.get(key, (str,))
+        is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+        if not (is_count if expected == (int,) else isinstance(value, expected)):
+            raise RequestError(f"{path}: {key} is {value!r}; expected {_describe_type(expected[0])}")
+    try:
+        start = None if base is None else find_protocol(base)[1]
+        return _build_protocol(content, start)
+    except RequestError as error:
+        raise RequestError(f"{path}: {error}") from None
+    except (TypeError, ValueError) as error:
+        raise RequestError(
+            f"{path} does not define a protocol: {error}. Add the missing keys, or base = NAME"
+        ) from None
+
+
+def _build_protocol(content: Mapping[str, Any], base: Protocol | None) -> Protocol:
+    options: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in content.items()
+    }
+    measurement: dict[str, Any] = {key: options.pop(key) for key in _MEASUREMENT_KEYS if key in options}
+    if measurement and base is not None and len(base.measurements) > 1:
+        raise RequestError("the base has several extractors; define the protocol without a base")
+    options["published"] = tuple(Published(**each) for each in options.get("published", ()))
+    for key in ("accepted", "alternatives"):
+        if key in options:
+            options[key] = {name: tuple(values) for name, values in options[key].items()}
+    if base is None:
+        return Protocol(measurements=(Measurement(**measurement),), **options)
+    measurements = (replace(base.measurements[0], **measurement), *base.measurements[1:])
+    return replace(base, measurements=measurements, **options)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        import tomllib
+    except ImportError:
+        raise RequestError(
+            f"{path} is a TOML file, which needs Python 3.11 or later; use that, or name a built-in protocol"
+        ) from None
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RequestError(
+            f"no such file: {path}; expected a protocol in TOML, or a name from `frechet protocols`"
+        ) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RequestError(f"{path} cannot be read as TOML ({error})") from error
+
+
+def _describe_type(expected: type) -> str:
+    return {int: "a whole number of at least 1", list: "a list", dict: "a table", bool: "true or false"}.get(
+        expected, "text"
+    )

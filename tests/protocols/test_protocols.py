@@ -1,0 +1,396 @@
+"""Protocols: each runs on data of its format, names every deviation, and is recorded. Counts are reduced for the tests."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fake_inception import SIZE, project
+from helpers import ROOT, run
+from PIL import Image
+
+import frechet
+from frechet.errors import RequestError
+from frechet.features.registry import EXTRACTORS
+from frechet.metrics import METRICS
+from frechet.preprocessing.crop import CROPS
+from frechet.preprocessing.registry import PREPROCESSINGS
+from frechet.protocols import references
+from frechet.protocols.references_table import REFERENCES
+from frechet.protocols.registry import PROTOCOLS, find_protocol
+
+N = 24
+
+
+def make_pixels(n=N, size=SIZE, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (n, size, size, 3), np.uint8)
+
+
+@pytest.fixture
+def small(monkeypatch, fake_inception, tmp_path):
+    """Every protocol with 24 images of 4 x 4 pixels in two classes, and its reference as a local file; return a maker of arguments."""
+    for name, protocol in PROTOCOLS.items():
+        changes = {"n_generated": N, "n_reference": protocol.n_reference and N}
+        changes |= {"generated_size": protocol.generated_size and SIZE, "crop_size": protocol.crop_size and SIZE}
+        changes |= {"images_per_class": protocol.images_per_class and N // 2}
+        monkeypatch.setitem(PROTOCOLS, name, replace(protocol, **changes))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(references, "find_reference", lambda name: replace(REFERENCES[name], sha256=None))
+    monkeypatch.setattr("frechet.evaluation.protocol_checks.find_reference", references.find_reference)
+    return lambda name: make_data(tmp_path / name, PROTOCOLS[name])
+
+
+def make_data(folder, protocol):
+    """Write data in the format of a protocol; return the arguments of `frechet.score`."""
+    folder.mkdir(exist_ok=True)
+    pixels, real = make_pixels(), make_pixels(seed=1)
+    if protocol.order == "paired" or protocol.per_class or protocol.measurements[0].reference is None:
+        for side, images in (("generated", pixels), ("reference", real)):
+            size = 3 * SIZE if side == "reference" and protocol.reference_crop else SIZE
+            for index, image in enumerate(images):
+                path = folder / side / f"class{index % 2}" / f"{index:03d}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(image).resize((size, size + (size > SIZE))).save(path)
+        return {"generated": folder / "generated", "reference": folder / "reference"}
+    np.savez(folder / "samples.npz", arr_0=pixels, arr_1=np.arange(N) % 2)
+    if len(protocol.measurements) > 1:
+        import pickle
+
+        x, other = project(real, "2048").astype(float), project(real, "9").astype(float)
+        content = {"num_images": N, "fid": to_moments(x), "fd_dinov2": to_moments(other)}
+        (folder / "reference.pkl").write_bytes(pickle.dumps(content))
+        return {"generated": folder / "samples.npz", "reference": folder / "reference.pkl"}
+    layers = {"": "2048", "_s": "spatial"} if "sfid" in protocol.metrics else {"": "2048"}
+    arrays = {
+        f"{key}{suffix}": value
+        for suffix, layer in layers.items()
+        for key, value in to_moments(project(real, layer).astype(float)).items()
+    }
+    np.savez(folder / "reference.npz", **arrays, **({"arr_0": real} if "sfid" in protocol.metrics else {}))
+    return {"generated": folder / "samples.npz", "reference": folder / "reference.npz"}
+
+
+def to_moments(x):
+    return {"mu": x.mean(0), "sigma": np.cov(x, rowvar=False)}
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_each_protocol_runs_on_data_of_its_format(small, name):
+    arguments = small(name)
+    scores = frechet.score(**arguments, protocol=name, interval="none")
+    protocol = PROTOCOLS[name]
+    assert tuple(scores) == protocol.metrics
+    assert not scores.unavailable
+    assert {score.protocol for score in scores.values()} == {name}
+    assert scores.protocol.deviations == ()
+    assert scores.protocol.not_computed == protocol.not_computed
+    assert set(protocol.unverified) <= set(scores.protocol.unverified)
+    assert f"protocol {name}" in scores.protocol.sentence
+    assert f"{N} generated images" in scores.protocol.sentence
+    for measurement in protocol.measurements:
+        for metric in measurement.metrics:
+            provenance = scores[metric].provenance
+            assert (provenance["extractor"], provenance["preprocessing"]) == (
+                measurement.extractor,
+                measurement.preprocessing,
+            )
+            assert provenance["generated"]["crop"] == (
+                f"{protocol.generated_crop}({SIZE})" if protocol.generated_crop else None
+            )
+            if protocol.reference_crop and scores[metric].uses_reference:
+                assert provenance["reference"]["crop"] == f"{protocol.reference_crop}({SIZE})"
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_each_protocol_rejects_deviations_and_names_each(small, name, tmp_path):
+    arguments, protocol = small(name), PROTOCOLS[name]
+    fewer = tmp_path / "fewer.npz"
+    np.savez(fewer, arr_0=make_pixels(N - 1, 2 * SIZE), arr_1=np.zeros(N - 1, int))
+    deviations = {
+        "generated": (fewer, f"{N - 1} generated images (expected {N})"),
+        "metrics": ("kid", f"metrics kid (expected {','.join(protocol.metrics)})"),
+        "preprocessing": (
+            "torchmetrics",
+            f"preprocessing torchmetrics (expected {protocol.measurements[0].preprocessing})",
+        ),
+        "precision": ("bfloat16", "precision bfloat16 (expected float32)"),
+        "num_images": (20, "num_images 20 (expected all images)"),
+        "crop": ("stretch", "generated crop stretch (expected"),
+    }
+    expected = [text for _, text in deviations.values()]
+    if protocol.generated_size:
+        expected.append(f"generated images of {2 * SIZE} x {2 * SIZE} pixels (expected {SIZE} x {SIZE})")
+    if protocol.images_per_class:
+        expected.append(f"{N - 1} images of class 0 (expected {N // 2} of each class)")
+    changed = {**arguments, **{key: value for key, (value, _) in deviations.items()}, "size": SIZE}
+    with pytest.raises(RequestError) as caught:
+        frechet.score(**changed, protocol=name)
+    for text in (*expected, f"protocol {name}", "--relax"):
+        assert text in str(caught.value)
+    for key, (value, text) in deviations.items():
+        changed = {**arguments, key: value, **({"size": SIZE} if key == "crop" else {})}
+        with pytest.raises(RequestError) as caught:
+            frechet.score(**changed, protocol=name)
+        assert text in str(caught.value)
+
+
+def test_a_relaxed_score_is_marked(small):
+    arguments = small("adm-imagenet-256")
+    scores = frechet.score(
+        **arguments, protocol="adm-imagenet-256", preprocessing="clean", num_images=20, relax=True, interval="none"
+    )
+    assert scores["fid"].protocol == "adm-imagenet-256 (relaxed)"
+    assert scores["fid"].provenance["preprocessing"] == "clean"
+    found = scores.protocol.deviations
+    assert "preprocessing clean (expected tensorflow)" in found
+    assert f"20 generated images (expected {N})" in found
+    assert all(text in scores.protocol.sentence for text in found)
+    content = json.loads(scores.to_json())
+    assert content["protocol"]["deviations"] == list(found)
+    assert content["scores"]["fid"]["protocol"] == "adm-imagenet-256 (relaxed)"
+
+
+def test_values_are_those_of_single_runs(small):
+    arguments = small("adm-imagenet-256")
+    scores = frechet.score(**arguments, protocol="adm-imagenet-256", interval="none")
+    for metric in scores:
+        single = frechet.score(**arguments, metrics=metric, preprocessing="tensorflow", interval="none")[metric]
+        assert scores[metric].value == pytest.approx(single.value, rel=1e-6)
+
+
+def test_images_sorted_by_class_are_a_deviation_of_adms_protocol(small, tmp_path):
+    arguments = small("adm-imagenet-256")
+    np.savez(tmp_path / "sorted.npz", arr_0=make_pixels(), arr_1=np.arange(N) // 12)
+    with pytest.raises(RequestError, match="images sorted by class"):
+        frechet.score(tmp_path / "sorted.npz", arguments["reference"], protocol="adm-imagenet-256")
+
+
+def test_sizes_of_all_images_are_checked(small, tmp_path):
+    """One image of another size among those that are not probed before the run."""
+    arguments = small("coco-30k-gigagan")
+    name = "edm-cifar10-32"
+    folder = arguments["generated"]
+    for index, path in enumerate(sorted(folder.rglob("*.png"))):
+        size = SIZE + 1 if index == N - 1 else SIZE
+        Image.fromarray(make_pixels(1, size, index)[0]).save(path)
+    (folder / "class1").rename(tmp_path / "class1")
+    for path in (tmp_path / "class1").iterdir():
+        path.rename(folder / path.name)
+    with pytest.raises(RequestError, match=r"generated images of 5 x 5 pixels \(expected 4 x 4\)"):
+        frechet.score(folder, small(name)["reference"], protocol=name)
+
+
+def test_pairs_are_checked_by_name(small):
+    arguments = small("rfid-imagenet-256")
+    path = next(iter(sorted(arguments["generated"].rglob("*.png"))))
+    path.rename(path.with_name("000a.png"))
+    with pytest.raises(RequestError, match=r"names .*000a.* and .*000.* at the same position"):
+        frechet.score(**arguments, protocol="rfid-imagenet-256")
+
+
+def test_alternatives_of_the_source_are_no_deviations(small):
+    arguments = small("rfid-imagenet-256")
+    options = {"reference_crop": "torchvision", "size": SIZE, "preprocessing": "pytorch-fid", "interval": "none"}
+    scores = frechet.score(**arguments, protocol="rfid-imagenet-256", **options)
+    assert scores.protocol.deviations == ()
+    assert scores["rfid"].provenance["reference"]["crop"] == f"torchvision({SIZE})"
+    assert "pytorch-fid" in scores.protocol.sentence
+
+
+def test_other_weights_are_a_deviation(small, monkeypatch):
+    from frechet.execution.settings import Settings
+
+    load = Settings.load
+
+    def load_other(*arguments):
+        loaded = load(*arguments)
+        return replace(loaded, spec=replace(loaded.spec, is_official=False, weights="3" * 64))
+
+    monkeypatch.setattr(Settings, "load", load_other)
+    with pytest.raises(
+        RequestError,
+        match=r"weights of inception with the sha256 333333333333\.\.\. .* \(expected the published ones\)",
+    ):
+        frechet.score(**small("mlperf-sdxl"), protocol="mlperf-sdxl", interval="none")
+
+
+def test_another_reference_is_a_deviation(small, monkeypatch, tmp_path):
+    arguments = small("jit-imagenet-256")
+    monkeypatch.setattr("frechet.evaluation.protocol_checks.find_reference", REFERENCES.__getitem__)
+    with pytest.raises(RequestError, match="differs from ref:jit-imagenet-256"):
+        frechet.score(**arguments, protocol="jit-imagenet-256")
+    with pytest.raises(
+        RequestError, match=r"the images of .* as the reference \(expected the statistics jit_in256_stats.npz\)"
+    ):
+        frechet.score(arguments["generated"], make_pixels(seed=3), protocol="jit-imagenet-256")
+    statistics = frechet.read_statistics(arguments["reference"])
+    known = replace(REFERENCES["jit-imagenet-256"], sha256=None, fingerprint=references.compute_fingerprint(statistics))
+    monkeypatch.setattr("frechet.evaluation.protocol_checks.find_reference", lambda _: known)
+    assert frechet.score(**arguments, protocol="jit-imagenet-256", interval="none").protocol.unverified == ()
+
+
+def test_an_unknown_sha256_is_reported_as_not_verified(small):
+    scores = frechet.score(**small("mar-imagenet-256"), protocol="mar-imagenet-256", interval="none")
+    assert any("adm_in256_stats.npz: nobody states its sha256" in text for text in scores.protocol.unverified)
+
+
+def test_the_named_reference_is_used_if_none_is_passed(small, monkeypatch):
+    arguments, asked = small("mar-imagenet-256"), []
+
+    def fetch(name, *_):
+        asked.append(name)
+        return references.FetchedReference(name=name[4:], reference=REFERENCES[name[4:]], path=arguments["reference"])
+
+    monkeypatch.setattr("frechet.evaluation.addresses.fetch", fetch)
+    scores = frechet.score(arguments["generated"], protocol="mar-imagenet-256", interval="none")
+    assert set(asked) == {"ref:mar-imagenet-256"}
+    assert scores["fid"].provenance["reference"]["label"] == "ref:mar-imagenet-256"
+
+
+def test_a_missing_reference_is_named(small):
+    with pytest.raises(RequestError, match="compares with the ImageNet validation images, and no reference is given"):
+        frechet.score(small("rfid-imagenet-256")["generated"], protocol="rfid-imagenet-256")
+
+
+def test_published_values_acceptance_and_sentence_are_printed(small):
+    arguments = small("mlperf-sdxl")
+    command = ["score", *arguments.values(), "--protocol", "mlperf-sdxl"]
+    code, out, err = run(*command)
+    assert code == 0, err
+    for text in (
+        "protocol",
+        "mlperf-sdxl: FID of MLPerf",
+        "23.01085758 to 23.95007626",
+        "IS NOT within",
+        "CLIP score",
+        "for a paper",
+    ):
+        assert text in out
+    arguments = small("adm-imagenet-256")
+    out = run("score", *arguments.values(), "--protocol", "adm-imagenet-256")[1]
+    assert "is@adm 215.837, fid 3.9426, sfid 6.1404, precision@adm 0.8265, recall@adm 0.5309" in out
+
+
+def test_the_report_shows_the_protocol(small, tmp_path):
+    pytest.importorskip("matplotlib")
+    arguments = small("cifar10-train")
+    code, _, err = run("score", *arguments.values(), "--protocol", "cifar10-train", "--report", tmp_path / "page.html")
+    assert code == 0, err
+    page = (tmp_path / "page.html").read_text()
+    assert "<h3>Protocol</h3>" in page
+    assert "11.2368" in page
+    arguments = small("edm2-img512")
+    code, _, err = run("score", *arguments.values(), "--protocol", "edm2-img512", "--report", tmp_path / "two.html")
+    assert code == 2
+    assert "describes one extractor" in err
+
+
+def test_rows_name_things_that_exist():
+    for name, protocol in PROTOCOLS.items():
+        assert protocol.order in ("any", "unsorted", "paired")
+        assert {protocol.generated_crop, protocol.reference_crop} <= {None, *CROPS}
+        for each in protocol.measurements:
+            assert each.preprocessing in EXTRACTORS[each.extractor].preprocessings, name
+            assert each.preprocessing in PREPROCESSINGS
+            assert each.reference is None or each.reference in REFERENCES, name
+            for metric in each.metrics:
+                key, _, preset = metric.partition("@")
+                assert not preset or preset in METRICS[key].presets
+        for published in protocol.published:
+            assert published.values.keys() <= set(protocol.metrics)
+
+
+def test_the_list_and_the_row_of_a_protocol_are_printed():
+    code, out, _ = run("protocols")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == list(PROTOCOLS)
+    assert len(run("protocols", "--markdown")[1].splitlines()) == len(PROTOCOLS) + 2
+    out = run("protocols", "rfid-imagenet-256")[1]
+    for text in ("50,000 images", "adm(256)", "torchvision", "LPIPS", "0.344"):
+        assert text in out
+    code, _, err = run("protocols", "adm-imagnet-256")
+    assert code == 2
+    assert "did you mean adm-imagenet-256?" in err
+
+
+def test_relax_needs_a_protocol():
+    with pytest.raises(RequestError, match="relax applies to a protocol"):
+        frechet.score(make_pixels(), make_pixels(), relax=True)
+
+
+TOML = """
+title = "FID and KID on our birds"
+source = "our paper"
+metrics = ["fid", "kid"]
+preprocessing = "clean"
+reference_title = "our training set"
+n_generated = 24
+reference_crop = "adm"
+crop_size = 4
+"""
+
+
+def test_users_define_protocols_in_toml(tmp_path, fake_inception):
+    pytest.importorskip("tomllib", reason="tomllib is new in Python 3.11")
+    (tmp_path / "birds.toml").write_text(TOML)
+    scores = frechet.score(make_pixels(), make_pixels(30, 9, 1), protocol=tmp_path / "birds.toml", interval="none")
+    assert set(scores) == {"fid", "kid"}
+    assert (scores["fid"].protocol, scores["fid"].provenance["preprocessing"]) == ("birds", "clean")
+    assert scores["fid"].provenance["reference"]["crop"] == "adm(4)"
+    (tmp_path / "half.toml").write_text('base = "adm-imagenet-64"\nn_generated = 10_000\nmetrics = ["fid"]\n')
+    name, protocol = find_protocol(tmp_path / "half.toml")
+    assert (name, protocol.n_generated, protocol.generated_size, protocol.metrics) == ("half", 10_000, 64, ("fid",))
+    assert protocol.published == ()  # they are not comparable
+    assert protocol.measurements[0].reference == "adm-imagenet-64"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("n_generated = 24", ("does not define a protocol", "Add the missing keys")),
+        (TOML + "generated_sise = 3", ("unknown key", "'generated_sise'", "did you mean generated_size?")),
+        (TOML.replace("24", '"24"'), ("n_generated is '24'", "whole number")),
+        (TOML.replace("24", "0"), ("n_generated is 0", "at least 1")),
+        ('base = "adm-imagenet-63"', ("unknown protocol 'adm-imagenet-63'",)),
+        ("a = = 3", ("cannot be read as TOML",)),
+        (None, ("no such file",)),
+    ],
+)
+def test_wrong_toml_files_are_rejected(tmp_path, text, words):
+    pytest.importorskip("tomllib", reason="tomllib is new in Python 3.11")
+    path = tmp_path / "mine.toml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(RequestError) as caught:
+        find_protocol(path)
+    assert all(word in str(caught.value) for word in (*words, str(path))), caught.value
+
+
+def test_the_page_shows_the_table():
+    page = (ROOT / "docs" / "protocols.md").read_text()
+    assert run("protocols", "--markdown")[1].strip() in page
+
+
+def test_statistics_of_another_crop_are_a_deviation(small):
+    arguments = small("coco-30k-gigagan")
+    options = {"preprocessing": "clean"}
+    cropped = frechet.collect(arguments["reference"], crop="long-edge", size=SIZE, **options)
+    scores = frechet.score(arguments["generated"], cropped, protocol="coco-30k-gigagan", interval="none")
+    expected = frechet.score(**arguments, protocol="coco-30k-gigagan", interval="none")
+    assert scores["fid"].value == pytest.approx(expected["fid"].value, rel=1e-6)
+    for crop, words in (({"crop": "adm", "size": SIZE}, r"adm\(4\) crop"), ({}, "no crop")):
+        other = frechet.collect(arguments["reference"], **crop, **options)
+        with pytest.raises(RequestError, match=rf"statistics with {words} \(expected long-edge\(4\)\)"):
+            frechet.score(arguments["generated"], other, protocol="coco-30k-gigagan")
+
+
+@pytest.mark.parametrize("name", ["mar-imagenet-256", "edm2-img512"])
+def test_a_function_may_generate_the_images(small, name):
+    arguments = small(name)
+    images = iter(make_pixels())
+    scores = frechet.score(
+        lambda n: [next(images) for _ in range(n)], arguments["reference"], protocol=name, num_images=N, interval="none"
+    )
+    expected = frechet.score(**arguments, protocol=name, interval="none")
+    for metric in expected:
+        assert scores[metric].value == pytest.approx(expected[metric].value, rel=1e-6)
