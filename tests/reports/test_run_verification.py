@@ -133,7 +133,8 @@ def test_other_inputs_than_those_of_the_run_are_rejected(claim, reference, tmp_p
 def test_images_are_scored_with_the_settings_of_the_run(toy_options, tmp_path):
     folders = [make_image_folder(tmp_path / name, 120, seed, (12, 14)) for seed, name in enumerate("ab")]
     statistics, run_path = tmp_path / "b.npz", tmp_path / "run.json"
-    frechet.collect(folders[1], preprocessing="clean", **toy_options).save(statistics)
+    found = frechet.collect(folders[1], preprocessing="clean", **toy_options)
+    np.savez(statistics, mu=found.mean, sigma=found.covariance)  # does not record its preprocessing, so the run has to
     scores = frechet.score(folders[0], statistics, metrics=["fd"], preprocessing="clean", **toy_options)
     run_path.write_text(scores.to_json())
     options = {"num_images": 120, "weights": toy_options["weights"]}
@@ -141,7 +142,7 @@ def test_images_are_scored_with_the_settings_of_the_run(toy_options, tmp_path):
     assert value.expected == pytest.approx(scores["fd"].value, rel=1e-4)
     for other, message in (
         ({"crop": "adm", "size": 10}, "the crop is adm.*and that of run none"),
-        ({"preprocessing": "pytorch-fid"}, "preprocessing"),
+        ({"preprocessing": "pytorch-fid"}, r"preprocessing clean \(run\) and pytorch-fid"),
     ):
         with pytest.raises(MismatchError, match=message):
             verify_run(run_path, folders[0], statistics, **options, **other)
