@@ -59,10 +59,31 @@ __all__ = [
 ]
 
 
+_FUNCTIONS_OF_OTHER_TOOLS = {
+    "compare": "score_statistics",
+    "calculate_fid": "fid",
+    "calculate_fid_given_paths": "fid",
+    "calculate_metrics": "score",
+    "compute_fid": "fid",
+    "compute_kid": "score",
+    "compute_metrics": "score",
+    "make_custom_stats": "collect",
+    "save_fid_stats": "collect",
+}
+
+
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(importlib.import_module(f"frechet.{_HOME[name]}"), _INTERNAL_NAMES.get(name, name))
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    hint = "" if name.startswith("_") else _suggest(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
+
+
+def _suggest(name: str) -> str:
+    from frechet._internal.choices import find_nearest
+
+    meant = _FUNCTIONS_OF_OTHER_TOOLS.get(name) or find_nearest(name, __all__)
+    return f"; did you mean frechet.{meant}?" if meant else ""
 
 
 def __dir__() -> list[str]:

@@ -216,6 +216,8 @@ class Scores(Mapping[str, Score]):
         provenance: everything that is needed to reproduce the scores.
         unavailable: for each requested metric that could not be computed, the reason. Accessing one raises `ScoreUnavailableError`.
         protocol: the protocol that the scores follow, or None.
+        renamed: for each requested name that the features do not have ("fid" of another extractor), that of its score ("fd").
+            Either name finds the score. Case makes no difference.
     """
 
     def __init__(
@@ -224,13 +226,18 @@ class Scores(Mapping[str, Score]):
         provenance: Mapping[str, Any],
         unavailable: Mapping[str, str] | None = None,
         protocol: ProtocolRecord | None = None,
+        *,
+        renamed: Mapping[str, str] | None = None,
     ) -> None:
         self._scores = dict(scores)
         self.provenance = provenance
         self.unavailable = dict(unavailable or {})
         self.protocol = protocol
+        self.renamed = dict(renamed or {})
 
     def __getitem__(self, metric: str) -> Score:
+        if metric not in self._scores and isinstance(metric, str):
+            metric = self.renamed.get(metric.lower(), metric.lower())
         if metric in self.unavailable:
             raise ScoreUnavailableError(self.unavailable[metric])
         if metric not in self._scores:
@@ -252,12 +259,12 @@ class Scores(Mapping[str, Score]):
         if not added:
             return self
         scores = {key: replace(score, warnings=(*score.warnings, *added)) for key, score in self.items()}
-        return Scores(scores, self.provenance, self.unavailable, self.protocol)
+        return Scores(scores, self.provenance, self.unavailable, self.protocol, renamed=self.renamed)
 
     def with_protocol(self, protocol: ProtocolRecord) -> Scores:
         """Return the same scores, marked with the protocol that they follow."""
         scores = {key: replace(score, protocol=protocol.label) for key, score in self.items()}
-        return Scores(scores, self.provenance, self.unavailable, protocol)
+        return Scores(scores, self.provenance, self.unavailable, protocol, renamed=self.renamed)
 
     def to_dict(self) -> dict[str, Any]:
         """Return {"schema": 2, "scores": {metric: ...}, "unavailable": {metric: reason}, "protocol": ..., "provenance": ...}."""

@@ -14,6 +14,7 @@ from helpers import ROOT, make_image_folder, restore_sigint, run, run_process
 from PIL import Image
 
 from frechet.cli.main import frechet
+from frechet.features.registry import EXTRACTORS
 
 pytestmark = pytest.mark.usefixtures("small_inputs")
 
@@ -246,15 +247,23 @@ def test_full_output_device_exits_with_3():
 
 @pytest.mark.slow
 def test_doctor_lists_extractors_and_reports_unusable_weights(tmp_path, weights):
-    assert run("doctor", FRECHET_WEIGHTS=str(weights))[0] == 0
+    code, out, err = run("doctor", FRECHET_WEIGHTS=str(weights))
+    assert (code, err) == (0, "")
+    assert out.startswith("`frechet score A B` will work.\n")
+    assert re.search(r"^ *ok  cpu: .* cores$", out, re.MULTILINE)
+    assert all(re.search(rf"^ *(ok|--)  {name}: ", out, re.MULTILINE) for name in EXTRACTORS)
     home = {name: str(tmp_path) for name in ("HOME", "XDG_CACHE_HOME", "TORCH_HOME")}
     code, out, err = run("doctor", **home, FRECHET_WEIGHTS="")
-    assert code == 2  # the default score needs a download
-    assert "frechet weights fetch inception" in err
-    assert "--extractor efficientnet-lite0" in err
+    assert (code, err) == (2, "")  # the default score needs a download
+    verdict = out.splitlines()[0]
+    assert verdict.startswith("`frechet score A B` will fail unless it can download the weights of inception")
+    assert "frechet weights fetch inception" in verdict
+    assert "--extractor efficientnet-lite0" in verdict
     assert re.search(r"^ *ok .*efficientnet-lite0", out, re.MULTILINE)
     (tmp_path / "junk.pth").write_text("junk")
-    out = run("doctor", FRECHET_WEIGHTS=str(tmp_path / "junk.pth"))[1]
+    code, out, _ = run("doctor", FRECHET_WEIGHTS=str(tmp_path / "junk.pth"))
+    assert code == 2
+    assert out.startswith(f"`frechet score A B` will fail because {tmp_path / 'junk.pth'} cannot be read")
     assert re.search(r"^ *-- .*inception", out, re.MULTILINE)
 
 

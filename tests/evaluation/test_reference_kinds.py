@@ -35,8 +35,8 @@ NEEDS = {
     "authpct": {"features"},
     "ct": {"features"},
     "fls": {"features"},
-    "fd": {"another extractor"},
-    "fd-infinity": {"another extractor"},
+    "fd": {"moments"},
+    "fd-infinity": {"moments"},
     "fd-dinov2": {"pixels"},
     "fd-clip": {"pixels"},
     "cmmd": {"pixels"},
@@ -60,7 +60,6 @@ WORDS = {  # of the reason, if this is what is missing
     "features": ("features of every image", "no reference is given"),
     "pairs": ("reconstructions", "pairs need", "no reference is given"),
     "pixels": ("dimensions", "features of every image", "dinov2", "clip", "no reference is given"),
-    "another extractor": ("does not apply to features of inception",),
     "a generator": ("needs a generator",),
 }
 

@@ -252,8 +252,9 @@ def test_scores_can_be_formatted_and_name_their_metrics(sides):
     assert f"{scores['fd']:.2f}" == f"{scores['fd'].value:.2f}"
     assert f"{scores['fd']}" == str(scores["fd"])
     assert repr(scores) == f"<Scores: {scores['fd']}, {scores['kid']}>"
+    assert scores["KID"] is scores["kid"]
     with pytest.raises(KeyError, match="no score 'fid' in this run; choose from fd, kid"):
-        scores["fid"]
+        scores["fid"]  # the features are not Inception's, and fid was not requested
     assert scores.get("fid") is None
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, field, fields
-from difflib import get_close_matches
 from functools import wraps
 from inspect import signature
 from typing import Any, ParamSpec, TypeVar
+
+from frechet._internal.choices import find_nearest
 
 P = ParamSpec("P")
 Request = TypeVar("Request")
@@ -56,7 +57,8 @@ def takes_fields_of(
     def decorate(function: Callable[[Request], Result]) -> Callable[P, Result]:
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> Result:
-            validate_keywords(f"frechet.{function.__name__}", kwargs, signature(request_type).parameters)
+            renamed = getattr(request_type, "KEYWORDS_OF_OTHER_TOOLS", {})
+            validate_keywords(f"frechet.{function.__name__}", kwargs, signature(request_type).parameters, renamed)
             return function(request_type(*args, **kwargs))
 
         call.__signature__ = signature(request_type)  # type: ignore[attr-defined]
@@ -65,8 +67,16 @@ def takes_fields_of(
     return decorate
 
 
-def validate_keywords(function_name: str, keywords: Iterable[str], known: Iterable[str]) -> None:
+def validate_keywords(
+    function_name: str, keywords: Iterable[str], known: Iterable[str], renamed: Mapping[str, str] | None = None
+) -> None:
     """Reject keywords that a function does not have.
+
+    Args:
+        function_name: the function, as it is shown.
+        keywords: the keywords that were passed.
+        known: the keywords of the function.
+        renamed: for keywords of other tools, the known one that is meant.
 
     Raises:
         TypeError: names the unknown keyword and the closest known one, or all of them.
@@ -74,6 +84,6 @@ def validate_keywords(function_name: str, keywords: Iterable[str], known: Iterab
     names = list(known)
     for keyword in keywords:
         if keyword not in names:
-            closest = get_close_matches(keyword, names, 1)
-            hint = f"did you mean {closest[0]!r}?" if closest else f"choose from {', '.join(names)}"
+            closest = (renamed or {}).get(keyword) or find_nearest(keyword, names)
+            hint = f"did you mean {closest!r}?" if closest in names else f"choose from {', '.join(names)}"
             raise TypeError(f"{function_name}() got an unexpected keyword argument {keyword!r}; {hint}")

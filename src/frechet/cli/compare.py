@@ -8,6 +8,7 @@ import click
 
 from frechet._internal.atomic_write import atomic_write, check_output_path
 from frechet._internal.choices import validate_choice
+from frechet.cli.parameter_types import HomePath
 from frechet.reports.comparison_formats import FORMATTERS
 from frechet.reports.html import render_comparison_page
 from frechet.reports.run_comparison import compare_runs
@@ -16,7 +17,7 @@ OUTPUT_FORMATS = {**FORMATTERS, "html": render_comparison_page}
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, metavar="RUN.json...")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN.json...", type=HomePath())
 @click.option(
     "--format",
     "output_format",
@@ -25,9 +26,7 @@ OUTPUT_FORMATS = {**FORMATTERS, "html": render_comparison_page}
     metavar="NAME",
     help=f"Output format: {', '.join(OUTPUT_FORMATS)}.",
 )
-@click.option(
-    "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write the comparison to FILE instead of stdout."
-)
+@click.option("--output", type=HomePath(), metavar="FILE", help="Write the comparison to FILE instead of stdout.")
 @click.option("--force", is_flag=True, help="Overwrite FILE if it exists.")
 @click.option("--paired-runs", is_flag=True, help="Image i of each run was generated from the same latent or prompt.")
 def command(runs: tuple[str, ...], output_format: str, output: Path | None, force: bool, paired_runs: bool) -> None:

@@ -9,6 +9,7 @@ import click
 import numpy as np
 
 from frechet._internal.atomic_write import atomic_write, check_output_path
+from frechet.cli.parameter_types import HomePath
 from frechet.cli.progress import progress_bars, progress_option
 from frechet.demo.corruptions import CORRUPTIONS
 from frechet.demo.photographs import NATURAL_PHOTOGRAPHS, sample_patches
@@ -28,7 +29,7 @@ _DEFAULT_PLOT = Path("frechet-demo.png")
 @click.command()
 @click.option(
     "--plot",
-    type=click.Path(path_type=Path),
+    type=HomePath(),
     metavar="FILE",
     help=f"Write the plot to FILE. By default it is written to {_DEFAULT_PLOT}, which is overwritten.",
 )

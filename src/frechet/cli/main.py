@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import os
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem, shell_complete
 
-from frechet._internal.terminal import exit_on_error
+from frechet._internal.choices import find_nearest
+from frechet._internal.terminal import escape_line, exit_on_error
 from frechet.cli.migration_hints import add_migration_hint
 from frechet.version import __version__
 
@@ -28,6 +31,7 @@ _COMMANDS = {
     "weights": "List, fetch or verify network weights.",
     "doctor": "Check the installation and suggest fixes.",
 }
+_COMPLETE = "_FRECHET_COMPLETE"  # the variable through which click's scripts ask for completions
 
 
 class _LazyGroup(click.Group):
@@ -45,11 +49,13 @@ class _LazyGroup(click.Group):
     def resolve_command(
         self, context: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args[0] not in _COMMANDS and Path(args[0]).exists():  # as pytorch-fid is called
-            raise click.UsageError(
-                f"{args[0]} is not a command. Did you mean: frechet score {shlex.join(args)}?", ctx=context
-            )
+        if args[0] not in _COMMANDS:
+            raise click.UsageError(f"{escape_line(args[0])} is not a command. {_suggest_command(args)}", ctx=context)
         return super().resolve_command(context, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        commands = [CompletionItem(name, help=text) for name, text in _COMMANDS.items() if name.startswith(incomplete)]
+        return commands or click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -69,20 +75,47 @@ def frechet() -> None:
     """
 
 
+def _suggest_command(args: Sequence[str]) -> str:
+    """Return what was probably meant by arguments that begin with no command."""
+    if Path(args[0]).exists() or "/" in args[0]:  # as pytorch-fid is called
+        return f"Did you mean: frechet score {escape_line(shlex.join(args))}?"
+    nearest = find_nearest(args[0], _COMMANDS)
+    if nearest:
+        return f"Did you mean: frechet {escape_line(shlex.join([nearest, *args[1:]]))}?"
+    return f"Expected one of {', '.join(_COMMANDS)}."
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 2 invalid request, 3 failed run, 130 interrupted."""
     with exit_on_error():
-        code = _invoke(sys.argv[1:] if argv is None else list(argv))
+        code = _complete() if _COMPLETE in os.environ else _invoke(sys.argv[1:] if argv is None else list(argv))
     sys.exit(code)
 
 
 def _invoke(argv: list[str]) -> int:
     """Parse and call. Click's own `main` is not used, because it exits with code 1 on a closed pipe."""
     try:
-        with frechet.make_context("frechet", argv) as context:
+        with frechet.make_context("frechet", _put_command_first(argv)) as context:
             frechet.invoke(context)
     except click.NoSuchOption as error:
         raise add_migration_hint(error) from None
     except click.exceptions.Exit as done:
         return done.exit_code
     return 0
+
+
+def _put_command_first(argv: list[str]) -> list[str]:
+    """Move the command in front of the options that precede it: frechet --json score A B."""
+    if not argv or not argv[0].startswith("-") or argv[0] in ("-h", "--help", "--version"):
+        return argv
+    start = next((index for index, word in enumerate(argv) if word in _COMMANDS), None)
+    if start is None:
+        return argv
+    is_group = isinstance(frechet.get_command(None, argv[start]), click.Group)  # type: ignore[arg-type]
+    end = start + (2 if is_group else 1)
+    return [*argv[start:end], *argv[:start], *argv[end:]]
+
+
+def _complete() -> int:
+    """Answer the shell's request to complete a command, or print the script that sends such requests."""
+    return shell_complete(frechet, {}, "frechet", _COMPLETE, os.environ[_COMPLETE])

@@ -39,6 +39,15 @@ def add_migration_hint(error: click.NoSuchOption) -> click.UsageError:
     """Replace the error for an option of another tool by one that names frechet's option."""
     hint = _HINTS.get(error.option_name)
     if hint is None:
+        is_without_command = (
+            isinstance(error.ctx and error.ctx.command, click.Group) and error.ctx and not error.ctx.parent
+        )
+        if is_without_command:
+            return click.UsageError(
+                f"no command is given; {error.option_name} is an option of a command. Expected, for example: "
+                f"frechet score GENERATED REFERENCE {error.option_name}",
+                ctx=error.ctx,
+            )
         return error
     tool, instruction = hint
     message = f"{error.option_name} is an option of {tool}. Instead, {instruction} (see docs/coming-from/{tool}.md)."

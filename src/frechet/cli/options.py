@@ -14,6 +14,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import click
 
 from frechet._internal.fields import option_fields
+from frechet.cli.parameter_types import HomePath, Text
 from frechet.errors import RequestError
 from frechet.execution.settings import Settings
 
@@ -42,7 +43,7 @@ def _make_option(each: Field[Any], hint: Any) -> Callable[[Command], Command]:
     if hint is bool:
         return click.option(flag, is_flag=True, help=description)
     types = get_args(hint) or (hint,)
-    kind = int if int in types else click.Path(path_type=Path) if Path in types else str
+    kind = int if int in types else HomePath() if Path in types else Text()
     return click.option(
         flag,
         type=kind,

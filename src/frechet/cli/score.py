@@ -12,6 +12,7 @@ import click
 from frechet._internal.atomic_write import atomic_write, check_output_path
 from frechet._internal.terminal import escape_line, print_stderr, run_all
 from frechet.cli.options import options_of, resolve_engine
+from frechet.cli.parameter_types import HomePath, Source
 from frechet.cli.progress import progress_bars, progress_option
 from frechet.errors import RequestError
 from frechet.evaluation.plan import ALL
@@ -24,16 +25,12 @@ from frechet.results import Scores
 
 
 @click.command()
-@click.argument("generated")
-@click.argument("reference", required=False)
+@click.argument("generated", type=Source())
+@click.argument("reference", required=False, type=Source())
 @options_of(ScoreRequest)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
-@click.option(
-    "--output", type=click.Path(path_type=Path), metavar="FILE", help="Also write the results as JSON to FILE."
-)
-@click.option(
-    "--report", type=click.Path(path_type=Path), metavar="FILE.html", help="Write an HTML report to FILE.html."
-)
+@click.option("--output", type=HomePath(), metavar="FILE", help="Also write the results as JSON to FILE.")
+@click.option("--report", type=HomePath(), metavar="FILE.html", help="Write an HTML report to FILE.html.")
 @click.option("--verbose", is_flag=True, help="Also print parts, settings and interval methods of every score.")
 @progress_option
 @click.option("--force", is_flag=True, help="Overwrite existing output files.")

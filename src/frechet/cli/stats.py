@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,15 @@ import click
 from frechet._internal.atomic_write import check_output_path
 from frechet._internal.terminal import escape_line, print_stderr, run_all
 from frechet.cli.options import options_of, resolve_engine
+from frechet.cli.parameter_types import HomePath, Source
 from frechet.cli.progress import progress_bars, progress_option
+from frechet.errors import RequestError
 from frechet.evaluation.run import CollectRequest, collect
 
 
 @click.command()
-@click.argument("images")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("images", type=Source())
+@click.argument("out", type=HomePath())
 @options_of(CollectRequest)
 @progress_option
 @click.option("--force", is_flag=True, help="Overwrite an existing output file.")
@@ -29,6 +32,7 @@ def command(images: str, out: Path, progress_mode: str, force: bool, **options: 
     frechet stats reference/ reference.npz
     frechet stats features.npy reference.npz --features
     """
+    _require_order(images, out)
     check_output_path(out, suffix=".npz", force=force)
     with resolve_engine(options) as resolved, progress_bars(progress_mode) as progress:
         if resolved is None:
@@ -40,3 +44,16 @@ def command(images: str, out: Path, progress_mode: str, force: bool, **options: 
         print_stderr(f"warning: skipped: {escape_line(skipped)}")
     run_all([lambda: statistics.save(out, force=force)])
     print(f"{out}: {statistics.n:,} {'rows' if options['features'] else 'images'}, {statistics.dims} dimensions")
+
+
+def _require_order(images: str, out: Path) -> None:
+    """Reject arguments in the wrong order.
+
+    Raises:
+        RequestError: OUT is a folder or an archive that exists, and IMAGES is an .npz.
+    """
+    if out.exists() and out.suffix != ".npz" and images.endswith(".npz"):
+        raise RequestError(
+            f"OUT is {out}, which exists and is no .npz, and IMAGES is {images}; the arguments seem to be swapped. Expected IMAGES, then "
+            f"OUT: frechet stats {shlex.join([str(out), images])}"
+        )

@@ -37,7 +37,7 @@ def average_runs(runs: Sequence[Scores]) -> Scores:
         return runs[0]
     first = runs[0]
     averaged = {key: _average([run[key] for run in runs if key in run]) for key in first}
-    return Scores(averaged, first.provenance, first.unavailable)
+    return Scores(averaged, first.provenance, first.unavailable, renamed=first.renamed)
 
 
 def _average(scores: Sequence[Score]) -> Score:
@@ -99,13 +99,16 @@ def merge_extractors(request: ScoreRequest, results: Mapping[ScoreRequest, Score
     """
     scores: dict[str, Score] = {}
     unavailable: dict[str, str] = {}
+    renamed: dict[str, str] = {}
     for each, result in results.items():
         if isinstance(result, RequestError):
             unavailable |= dict.fromkeys(each.metric_names or (), str(result))
         else:
             scores |= result
             unavailable |= result.unavailable
+            renamed |= result.renamed
     if not scores:
         raise next(result for result in results.values() if isinstance(result, RequestError))
-    ordered = {name: scores[name] for name in request.metric_names or scores if name in scores}
-    return Scores(ordered, next(iter(ordered.values())).provenance, unavailable)
+    requested = [renamed.get(name, name) for name in request.metric_names or scores]
+    ordered = {name: scores[name] for name in requested if name in scores}
+    return Scores(ordered, next(iter(ordered.values())).provenance, unavailable, renamed=renamed)

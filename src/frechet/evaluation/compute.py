@@ -136,7 +136,7 @@ def compute_scores(
             scores[request.key] = replace(score, influence=listing, warnings=(*score.warnings, *notes))
     if not scores:
         raise next(iter(failed.values()))
-    return Scores(scores, common["provenance"], {key: str(error) for key, error in failed.items()})
+    return Scores(scores, common["provenance"], {key: str(error) for key, error in failed.items()}, renamed=plan.renamed)
 
 
 def _report_each(requests: Sequence[MetricRequest], progress: ProgressCallback | None) -> Iterator[MetricRequest]:
@@ -176,9 +176,22 @@ def _build_common_fields(
     is_biased = any(has_small_sample_bias(request.metric) for request in plan.requests)
     return {
         "skipped_images": tuple(skipped for each in statistics.values() for skipped in each.skipped_images),
-        "warnings": tuple(iter_warnings(*_generated_and_reference(statistics), spec, is_biased=is_biased)),
+        "warnings": (
+            *_iter_name_notes(plan, spec, statistics["generated"].dims),
+            *iter_warnings(*_generated_and_reference(statistics), spec, is_biased=is_biased),
+        ),
         "provenance": provenance,
     }
+
+
+def _iter_name_notes(plan: MetricPlan, spec: FeatureSpec, dims: int) -> Iterator[str]:
+    """Yield a note for each score that is not the FID that was requested."""
+    for requested, used in plan.renamed.items():
+        if requested.startswith("fid"):
+            yield (
+                f"{requested} is defined on Inception features, and these come from {spec.extractor or 'an unknown extractor'}; "
+                f"the score is {make_label(used, spec, dims)}"
+            )
 
 
 def _select_layers(request: MetricRequest, inputs: Mapping[str, LayerStatistics]) -> dict[str, str]:

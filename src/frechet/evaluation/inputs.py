@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -17,15 +18,13 @@ from frechet.evaluation.request import ReferenceLike, ScoreRequest
 from frechet.evaluation.sampling import get_feature_units
 from frechet.execution.chunks import Units
 from frechet.execution.collect import ProgressCallback
-from frechet.execution.settings import Settings
+from frechet.execution.settings import DefaultName, Settings
 from frechet.features.extractor import LoadedExtractor
-from frechet.features.registry import find_extractor, resolve_layer
+from frechet.features.registry import EXTRACTORS, find_extractor, resolve_layer
 from frechet.features.spec import FeatureSpec, get_qualified_name, validate_same_spec
 from frechet.images.image import ImageSource
 from frechet.images.sources.generator import GeneratorSource
 from frechet.images.sources.memory import open_objects
-from frechet.preprocessing.registry import PREPROCESSINGS
-from frechet.protocols.references import is_reference_address
 from frechet.statistics.feature_statistics import FeatureStatistics
 from frechet.statistics.foreign_formats import is_statistics_file
 from frechet.statistics.npz_format import read_features, read_statistics
@@ -183,15 +182,18 @@ def open_reference_images(request: ScoreRequest, reference: Input | None, *, kee
     return found
 
 
-def follow_reference(request: ScoreRequest, inputs: Mapping[str, Input]) -> ScoreRequest:
-    """Return the request with the preprocessing of a named reference, if images are compared with it and none was passed."""
-    reference = inputs.get("reference")
-    is_named = is_reference_address(request.reference) and isinstance(reference, FeatureStatistics)
-    if request.preprocessing is not None or not is_named or isinstance(inputs["generated"], FeatureStatistics):
+def follow_statistics(request: ScoreRequest, inputs: Mapping[str, Input]) -> ScoreRequest:
+    """Take the extractor and the preprocessing from inputs that are statistics, as far as the request names none."""
+    recorded = [each.spec for each in inputs.values() if isinstance(each, FeatureStatistics)]
+    if not recorded or len(recorded) == len(inputs):
         return request
-    assert isinstance(reference, FeatureStatistics)
-    is_same_extractor = reference.spec.extractor in (None, get_qualified_name(request.extractor))
-    return replace(request, preprocessing=reference.spec.preprocessing) if is_same_extractor else request
+    spec = reduce(FeatureSpec.fill_missing, recorded)
+    if isinstance(request.extractor, DefaultName) and spec.extractor is not None and spec.extractor in EXTRACTORS:
+        request = replace(request, extractor=spec.extractor)
+    is_same_extractor = spec.extractor in (None, get_qualified_name(request.extractor))
+    if request.preprocessing is None and is_same_extractor:
+        request = replace(request, preprocessing=spec.preprocessing)
+    return request
 
 
 def is_bare_features(data: FeatureStatistics) -> bool:
@@ -225,8 +227,6 @@ def _declare_reference(data: Input, preprocessing: str | None, size: int | None)
             "reference_preprocessing and reference_size describe a statistics file, and the reference is images; use preprocessing for those"
         )
     if preprocessing is not None:
-        if preprocessing not in PREPROCESSINGS:
-            raise RequestError(f"unknown preprocessing {preprocessing!r}; choose from {', '.join(PREPROCESSINGS)}")
         if data.spec.preprocessing not in (None, preprocessing):
             raise MismatchError(
                 f"{data.label} was computed with preprocessing {data.spec.preprocessing}, but reference_preprocessing is "

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from typing import Any
 
+from frechet._internal.choices import find_nearest
 from frechet.errors import RequestError
 from frechet.evaluation.layers import LayerStatistics
 from frechet.evaluation.request import ScoreRequest
@@ -41,12 +41,14 @@ class MetricPlan:
     Attributes:
         requests: metrics that can be computed, as far as is known before the images are read.
         unavailable: for each other requested metric, the reason.
+        renamed: for each requested name of a Fréchet distance that these features do not have, the one that is computed.
         explain: number of influential images to list.
         per_class: whether each class is also scored by itself.
     """
 
     requests: list[MetricRequest] = field(default_factory=list)
     unavailable: dict[str, RequestError] = field(default_factory=dict)
+    renamed: dict[str, str] = field(default_factory=dict)
     explain: int = 0
     per_class: bool = False
 
@@ -186,6 +188,9 @@ def plan_metrics(
     """
     plan = MetricPlan(explain=explain, per_class=per_class)
     names = list(dict.fromkeys(metrics or [get_default_metric(spec)]))
+    if ALL not in names:
+        plan.renamed = {name: used for name in names if (used := _find_counterpart(name, spec)) != name}
+        names = list(dict.fromkeys(plan.renamed.get(name, name) for name in names))
     for name in list(METRICS) if ALL in names else names:
         metric = _get_metric(name)
         key, _, preset = name.partition("@")
@@ -235,6 +240,16 @@ def _get_metric(name: str) -> Metric:
     return METRICS[key]
 
 
+def _find_counterpart(name: str, spec: FeatureSpec) -> str:
+    """Return the name that a Fréchet distance has for these features: FID for those of Inception, FD for all others."""
+    default = get_default_metric(spec)
+    if name in ("fid", "fd"):
+        return default
+    if name in ("fid-infinity", "fd-infinity") and default != "sfid":
+        return f"{default}-infinity"
+    return name
+
+
 def _find_unavailable_reason(
     key: str, metric: Metric, spec: FeatureSpec, has_reference: bool, has_held_out: bool
 ) -> str | None:
@@ -270,5 +285,5 @@ def _find_unavailable_reason(
 
 
 def _suggest(name: str, known: Iterable[str]) -> str:
-    closest = get_close_matches(name, list(known), 1)
-    return f" (did you mean {closest[0]}?)" if closest else ""
+    nearest = find_nearest(name, known)
+    return f" (did you mean {nearest}?)" if nearest else ""

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
 from frechet._internal.choices import validate_choice
 from frechet._internal.download import ProgressCallback
 from frechet._internal.fields import option
+from frechet._internal.home import expand_home
 from frechet.errors import RequestError
 from frechet.execution.settings import Settings
 from frechet.images.image import ImagesLike
+from frechet.metrics import METRICS
+from frechet.preprocessing.aliases import resolve_alias
+from frechet.preprocessing.registry import PREPROCESSINGS
 from frechet.statistics.feature_statistics import FeatureStatistics
 
 DESIGNS = ("auto", "independent", "paired")
@@ -59,6 +63,14 @@ class ScoreRequest(Settings):
         features: whether inputs other than statistics are (n, d) feature arrays instead of images.
         progress: called with (stage, images done, images in all).
     """
+
+    KEYWORDS_OF_OTHER_TOOLS: ClassVar[Mapping[str, str]] = {
+        **Settings.KEYWORDS_OF_OTHER_TOOLS,
+        **dict.fromkeys(("fdir1", "input1", "path1"), "generated"),
+        **dict.fromkeys(("dataset_name", "fdir2", "input2", "path2"), "reference"),
+        **dict.fromkeys(("fid", "isc", "kid", "prc"), "metrics"),
+        "isc_splits": "splits",
+    }
 
     generated: ReferenceLike = field(kw_only=False)
     reference: ReferenceLike | None = field(default=None, kw_only=False)
@@ -120,12 +132,17 @@ class ScoreRequest(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "reference_preprocessing", resolve_alias(self.reference_preprocessing))
         if self.size is not None and not any(self.crop_names):
             raise RequestError(f"size is {self.size}, but no crop is given; pass --crop (crop=), or leave the size out")
         if self.relax and self.protocol is None:
             raise RequestError(
                 "relax applies to a protocol, and none is given; pass --protocol (protocol=), or leave it out"
             )
+        for name in ("generated", "reference", "held_out", "reference_images", "cluster_by"):
+            object.__setattr__(self, name, expand_home(getattr(self, name)))
+        if self.reference_preprocessing is not None:
+            validate_choice(self.reference_preprocessing, PREPROCESSINGS, "preprocessing")
         if self.interval not in ("auto", "none"):
             raise RequestError(f"interval is {self.interval!r}; expected 'auto' or 'none'")
         if self.reference_is not in (None, "sample", "fixed"):
@@ -180,12 +197,12 @@ class ScoreRequest(Settings):
         names = (
             [name.strip() for name in self.metrics.split(",")] if isinstance(self.metrics, str) else list(self.metrics)
         )
-        if not names or not all(names):
+        if not names or not all(isinstance(name, str) and name for name in names):
             raise RequestError(
                 f"metrics is {self.metrics!r}; expected names such as fid,kid. `frechet metrics` lists them; leave the option "
                 "out for the default"
             )
-        return names
+        return [name if name.partition("@")[0] in METRICS else name.lower() for name in names]
 
     @property
     def split_counts(self) -> tuple[int, ...] | None:

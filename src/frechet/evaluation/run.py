@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from frechet._internal.fields import option, takes_fields_of
+from frechet._internal.home import expand_home
 from frechet.errors import RequestError, SourceError
 from frechet.evaluation.aggregate import average_runs, iter_repetitions, merge_extractors, split_by_extractor
 from frechet.evaluation.collect_layers import collect_layers
@@ -13,7 +14,7 @@ from frechet.evaluation.compute import compute_image_influence, compute_scores
 from frechet.evaluation.inputs import (
     buffer_iterators,
     cache_generated_images,
-    follow_reference,
+    follow_statistics,
     is_bare_features,
     open_input,
     open_inputs,
@@ -92,6 +93,8 @@ def score(request: ScoreRequest) -> Scores:
 def fid(request: ScoreRequest) -> Score:
     """Compute the Fréchet Inception Distance. Takes the arguments of `frechet.score` except `metrics`.
 
+    With another extractor, the result is the Fréchet distance of its features, labelled as such, with a warning.
+
     Raises:
         RequestError, RunError: see `frechet.score`.
 
@@ -102,7 +105,7 @@ def fid(request: ScoreRequest) -> Score:
 
 @takes_fields_of(ScoreRequest)
 def fd(request: ScoreRequest) -> Score:
-    """Compute the Fréchet distance of the features of an extractor other than Inception. Takes the arguments of `frechet.score` except `metrics`.
+    """Compute the Fréchet distance of the features of any extractor. Takes the arguments of `frechet.score` except `metrics`.
 
     Raises:
         RequestError, RunError: see `frechet.score`.
@@ -121,7 +124,8 @@ def fd(request: ScoreRequest) -> Score:
 def _score_one(request: ScoreRequest, metric: str) -> Score:
     if request.metrics is not None:
         raise TypeError(f"frechet.{metric}() has no keyword argument 'metrics'; use frechet.score(..., metrics=...)")
-    return run(replace(request, metrics=(metric,)))[metric]
+    (result,) = run(replace(request, metrics=(metric,))).values()
+    return result
 
 
 def run(request: ScoreRequest) -> Scores:
@@ -181,7 +185,7 @@ def evaluate(request: ScoreRequest, *, keep_features: bool = False) -> Evaluatio
     """
     keep_all = keep_features or request.explain > 0 or needs_all_features(request.metric_names)
     inputs = open_inputs(request, keep_all=keep_all)
-    request = follow_reference(request, inputs)
+    request = follow_statistics(request, inputs)
     if not (keep_features or request.explain or request.per_class):
         inputs = {name: each for name, each in inputs.items() if uses_input(request.metric_names, name)}
     require_consistent_design(request, inputs)
@@ -230,7 +234,7 @@ def influence(request: ScoreRequest) -> ImageInfluence:
         7
     """
     inputs = open_inputs(request, keep_all=True)
-    request = follow_reference(request, inputs)
+    request = follow_statistics(request, inputs)
     _, layers, _ = collect_layers(replace(request, metrics=None), inputs, n_explained=1)
     generated, reference = (layers[name]["features"] for name in ("generated", "reference"))
     resolve_spec(generated, reference)
@@ -253,6 +257,7 @@ class CollectRequest(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "images", expand_home(self.images))
         if self.size is not None and self.crop is None:
             raise RequestError(f"size is {self.size}, but no crop is given; pass --crop (crop=), or leave the size out")
 

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
 from frechet._internal.choices import validate_choice
 from frechet._internal.download import ProgressCallback
 from frechet._internal.fields import option
+from frechet._internal.home import expand_home
 from frechet.errors import RequestError
 from frechet.features.extractor import LoadedExtractor
 from frechet.features.loading import load_extractor
 from frechet.features.registry import EXTRACTORS, PRECISIONS, find_extractor, is_custom_extractor, resolve_layer
 from frechet.features.spec import FeatureSpec, get_qualified_name
 from frechet.images.decode_budget import LARGEST_MAX_PIXELS, MAX_PIXELS
+from frechet.preprocessing.aliases import resolve_alias
 from frechet.preprocessing.crop import CROPS, Crop
+from frechet.preprocessing.registry import PREPROCESSINGS
 
 ENGINES = ("auto", "local", "torchrun", "ray")
 ExtractorLike: TypeAlias = str | Callable[..., Any]
+
+
+class DefaultName(str):
+    """A name that is used because the caller has not chosen one."""
+
+    __slots__ = ()
+
+
+_DEFAULT_EXTRACTOR = DefaultName("inception")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +42,7 @@ class Settings:
 
     Attributes:
         extractor: name in the table of extractors, ``onnx:FILE``, ``module:attribute``, or a function or
-            torch.nn.Module: (n, 3, h, w) -> (n, d).
+            torch.nn.Module: (n, 3, h, w) -> (n, d). The default is that of a statistics file among the inputs, else inception.
         dims: the layer, by its number of features; None for the extractor's default.
         preprocessing: crop, resize and normalisation by name; None for the extractor's default.
         crop: crop of each image before it is resized: "adm", "torchvision", "long-edge" or "stretch"; None for no crop.
@@ -52,8 +64,22 @@ class Settings:
         ray_address: address of a Ray cluster, as `ray.init` takes it.
     """
 
+    KEYWORDS_OF_OTHER_TOOLS: ClassVar[Mapping[str, str]] = {
+        "convention": "preprocessing",
+        "cuda": "device",
+        "feature": "dims",
+        "feature_extractor": "extractor",
+        "gpu": "device",
+        "mode": "preprocessing",
+        "model": "extractor",
+        "model_name": "extractor",
+        "num_gen": "num_images",
+        "num_workers": "workers",
+        "rng_seed": "seed",
+    }
+
     extractor: ExtractorLike = option(
-        "inception",
+        _DEFAULT_EXTRACTOR,
         "Feature extractor: inception, efficientnet-lite0, another name listed by `frechet extractors`, onnx:FILE or module:attribute.",
         metavar="NAME",
     )
@@ -96,6 +122,9 @@ class Settings:
     ray_address: str | None = option(None, "Ray cluster address, passed to ray.init().", metavar="ADDRESS")
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "preprocessing", resolve_alias(self.preprocessing))
+        for name in ("weights", "work_dir"):
+            object.__setattr__(self, name, expand_home(getattr(self, name)))
         for name, least in (
             ("batch_size", 1),
             ("workers", 1),
@@ -125,6 +154,8 @@ class Settings:
 
         if not is_custom_extractor(self.extractor):
             validate_choice(str(self.extractor), EXTRACTORS, "extractor")
+        if self.preprocessing is not None:
+            validate_choice(self.preprocessing, PREPROCESSINGS, "preprocessing")
         validate_choice(self.precision, PRECISIONS, "precision")
         validate_choice(self.engine, ENGINES, "engine")
         self._validate_crops()
@@ -154,7 +185,7 @@ class Settings:
     def explicit_options(self) -> dict[str, str]:
         """Return the fields of `FeatureSpec` that these settings set to another value than the default."""
         explicit = {
-            "extractor": None if self.extractor == "inception" else get_qualified_name(self.extractor),
+            "extractor": None if isinstance(self.extractor, DefaultName) else get_qualified_name(self.extractor),
             "layer": None if self.dims is None else self.spec.layer,
             "preprocessing": self.preprocessing,
             "precision": None if self.precision == "float32" else self.precision,

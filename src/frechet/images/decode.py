@@ -127,7 +127,7 @@ def _scale_to_uint8(image: Image.Image) -> Image.Image:
 
 
 def _array_to_rgb(array: np.ndarray) -> tuple[np.ndarray, str | None]:
-    if error := find_pixel_error(array.dtype, array.shape, "hwc"):
+    if error := find_pixel_error(array.dtype, array.shape, "hwc", array):
         raise ImageDecodeError(error)
     if np.ma.is_masked(array):
         raise ImageDecodeError("has masked pixels; expected none. Pass x.filled(value), or leave out the image")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from frechet._internal.home import expand_home
 from frechet.errors import StatisticsError
 from frechet.features.spec import FeatureSpec
 from frechet.statistics.accumulator import Accumulator
@@ -210,7 +211,7 @@ class FeatureStatistics:
         """
         from frechet.statistics.npz_format import write_statistics  # that module imports this one
 
-        write_statistics(self, Path(path), force=force)
+        write_statistics(self, Path(expand_home(path)), force=force)
 
 
 def require_unmasked(array: Any, label: str) -> None:

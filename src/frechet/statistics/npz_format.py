@@ -61,6 +61,7 @@ import numpy as np
 
 from frechet._internal.atomic_write import atomic_write
 from frechet._internal.special_files import describe_special_file
+from frechet._internal.home import expand_home
 from frechet.errors import RequestError, StatisticsError, UnsafeFileError
 from frechet.features.spec import FeatureSpec
 from frechet.images.sources.npy import npz_keys
@@ -151,6 +152,7 @@ def read_statistics(path: str | Path, dims: int | None = None, *, keep_all: bool
         StatisticsError: the file is damaged, incomplete, of a newer format or not a statistics file, contains NaN or
             infinity, sigma is not a covariance, or it contains Python objects, which are never unpickled.
     """
+    path = expand_home(path)
     label = str(path)
     path, entry = split_entry(path)
     with _translate_read_errors(path, "statistics"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from io import BytesIO
@@ -134,7 +135,7 @@ def item_to_image(item: Any) -> ImageLike:
     if isinstance(image, dict) and isinstance(image.get("bytes"), bytes):  # a datasets.Image that is not decoded
         return open_image(BytesIO(image["bytes"]))
     if hasattr(image, "detach"):  # a PyTorch tensor
-        if error := find_pixel_error(image.dtype, image.shape, "chw"):
+        if error := find_pixel_error(image.dtype, image.shape, "chw", image):
             raise ImageDecodeError(error)
         array: np.ndarray = image.detach().cpu().numpy()
         return array.transpose(1, 2, 0) if array.ndim == 3 else array
@@ -223,6 +224,7 @@ def _open_collection(images: Any) -> MemorySource:
     if isinstance(images, (bytes, dict, Image.Image)) or not (indexable or isinstance(images, Iterable)):
         raise SourceError(
             f"got {type(images).__name__}; expected a path, or an iterable of PIL images or uint8 arrays (h, w, 3)"
+            f"{_suggest_images(images)}"
         )
     objects: Any = images if indexable else [copy_item(image) for image in images]
     if not len(objects):
@@ -231,7 +233,33 @@ def _open_collection(images: Any) -> MemorySource:
         raise SourceError(
             "the array of images has masked values; expected none. Pass x.filled(value), or leave out images"
         )
+    _reject_paths(objects)
     is_pixels = isinstance(images, np.ndarray) and images.dtype != object
-    if is_pixels and (error := find_pixel_error(images.dtype, images.shape, "nhwc")):
+    if is_pixels and (error := find_pixel_error(images.dtype, images.shape, "nhwc", images[:16])):
         raise SourceError(f"the array of images {error}")
     return MemorySource(objects)
+
+
+def _suggest_images(images: Any) -> str:
+    """Return what to pass instead of an object that is not a collection of images."""
+    if isinstance(images, Image.Image):
+        return ". A single image has no distribution: pass many"
+    if isinstance(images, bytes):
+        return ". Decode each file: PIL.Image.open(io.BytesIO(data))"
+    if isinstance(images, dict) and images:
+        return f". Pass one of its values, e.g. images[{next(iter(images))!r}]"
+    return ""
+
+
+def _reject_paths(objects: Any) -> None:
+    """Reject a list of paths, which is not read as images.
+
+    Raises:
+        SourceError: the first item is a path.
+    """
+    first = objects[0] if isinstance(objects, (list, tuple)) else None
+    if isinstance(first, (str, os.PathLike)):
+        raise SourceError(
+            f"got a {type(objects).__name__} of paths, the first: {os.fspath(first)}; expected images, or the path of a folder. Pass "
+            "the folder that contains the files, or open them: [PIL.Image.open(path).convert('RGB') for path in paths]"
+        )

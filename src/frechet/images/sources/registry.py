@@ -8,6 +8,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
+from frechet._internal.home import expand_home
 from frechet._internal.remote_files import RemoteFile, is_url, redact_url
 from frechet._internal.special_files import describe_special_file
 from frechet.errors import SourceError
@@ -50,7 +51,7 @@ def open_source(images: ImagesLike) -> ImageSource:
         return images
     if not isinstance(images, (str, os.PathLike)):
         return open_objects(images)
-    text = os.fspath(images)
+    text = expand_home(os.fspath(images))
     if not text:
         raise SourceError(
             "an empty path is given (an unset variable?); expected a folder or file, or . for this folder"

@@ -1,0 +1,18 @@
+"""Paths that begin with ~."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+
+def expand_home(path: Any) -> Any:
+    """Replace a leading ~ of a path by the home folder; anything that is no path is returned as it is.
+
+    Example:
+        >>> expand_home("images/~")
+        'images/~'
+    """
+    if isinstance(path, (str, os.PathLike)) and os.fspath(path)[:1] == "~":
+        return os.path.expanduser(os.fspath(path))  # noqa: PTH111, Path raises for users that do not exist
+    return path
