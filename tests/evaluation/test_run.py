@@ -119,7 +119,9 @@ def test_provenance_records_how_a_score_was_computed(sides):
     assert score.label == "FD-EfficientNet-Lite0"
     assert float(score) == pytest.approx(sum(score.terms.values()))
     assert (score.n_generated, score.n_reference) == (20, 24)
-    assert any("20 generated images for 1280 feature dimensions" in warning for warning in score.warnings)
+    assert any(
+        "20 generated and 24 reference images for 1280 feature dimensions" in warning for warning in score.warnings
+    )
     made = score.provenance
     assert made["extractor"] == made["preprocessing"] == "efficientnet-lite0"
     assert (made["layer"], made["precision"], made["is_official"]) == ("1280", "float32", True)
@@ -358,7 +360,7 @@ def test_a_reference_of_another_extractor_is_rejected_before_loading_weights(sid
     with pytest.raises(
         MismatchError, match=r"r\.npz .* efficientnet-lite0, but .* inception\. Pass --extractor efficientnet-lite0"
     ):
-        frechet.score(sides[0], tmp_path / "r.npz")
+        frechet.score(sides[0], tmp_path / "r.npz", extractor="inception")
 
 
 def test_an_empty_path_is_not_the_current_folder(sides, monkeypatch):

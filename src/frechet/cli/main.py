@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from click.shell_completion import CompletionItem, shell_complete
+from click.shell_completion import CompletionItem, get_completion_class
 
 from frechet._internal.choices import find_nearest
 from frechet._internal.terminal import escape_line, exit_on_error
@@ -49,7 +49,7 @@ class _LazyGroup(click.Group):
     def resolve_command(
         self, context: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args[0] not in _COMMANDS:
+        if args[0] not in _COMMANDS and not context.resilient_parsing:  # as it is while a shell completes
             raise click.UsageError(f"{escape_line(args[0])} is not a command. {_suggest_command(args)}", ctx=context)
         return super().resolve_command(context, args)
 
@@ -118,4 +118,12 @@ def _put_command_first(argv: list[str]) -> list[str]:
 
 def _complete() -> int:
     """Answer the shell's request to complete a command, or print the script that sends such requests."""
-    return shell_complete(frechet, {}, "frechet", _COMPLETE, os.environ[_COMPLETE])
+    shell, _, action = os.environ[_COMPLETE].partition("_")
+    completion_class = get_completion_class(shell)
+    if completion_class is None or action not in ("source", "complete"):
+        raise click.UsageError(
+            f"{_COMPLETE} is {escape_line(os.environ[_COMPLETE])}; expected bash_source, zsh_source or fish_source"
+        )
+    completion = completion_class(frechet, {}, "frechet", _COMPLETE)
+    print(completion.source() if action == "source" else completion.complete())
+    return 0

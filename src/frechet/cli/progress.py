@@ -14,6 +14,7 @@ import click
 from frechet._internal.choices import validate_choice
 from frechet._internal.download import DOWNLOAD, ProgressCallback
 from frechet._internal.terminal import escape_line, print_stderr
+from frechet.cli.parameter_types import Text
 
 if TYPE_CHECKING:
     import rich.progress
@@ -24,6 +25,7 @@ LINE_INTERVAL = 30.0  # seconds between lines
 progress_option = click.option(
     "--progress",
     "progress_mode",
+    type=Text(),
     default="auto",
     show_default=True,
     metavar="|".join(MODES),

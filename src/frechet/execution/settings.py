@@ -67,7 +67,6 @@ class Settings:
     KEYWORDS_OF_OTHER_TOOLS: ClassVar[Mapping[str, str]] = {
         "convention": "preprocessing",
         "cuda": "device",
-        "feature": "dims",
         "feature_extractor": "extractor",
         "gpu": "device",
         "mode": "preprocessing",
