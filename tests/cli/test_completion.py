@@ -35,7 +35,7 @@ def complete(line, shell="bash"):
         ("frechet stats images/ out", ["file,out"]),
         ("frechet compare ste", ["file,ste"]),
         ("frechet weights fet", ["plain,fetch"]),
-        ("frechet nonsense ", []),
+        ("frechet zz", []),
     ],
 )
 def test_bash_completes_commands_options_names_and_files(line, expected):
