@@ -136,7 +136,9 @@ def compute_scores(
             scores[request.key] = replace(score, influence=listing, warnings=(*score.warnings, *notes))
     if not scores:
         raise next(iter(failed.values()))
-    return Scores(scores, common["provenance"], {key: str(error) for key, error in failed.items()}, renamed=plan.renamed)
+    return Scores(
+        scores, common["provenance"], {key: str(error) for key, error in failed.items()}, renamed=plan.renamed
+    )
 
 
 def _report_each(requests: Sequence[MetricRequest], progress: ProgressCallback | None) -> Iterator[MetricRequest]:

@@ -132,17 +132,12 @@ class ScoreRequest(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "reference_preprocessing", resolve_alias(self.reference_preprocessing))
         if self.size is not None and not any(self.crop_names):
             raise RequestError(f"size is {self.size}, but no crop is given; pass --crop (crop=), or leave the size out")
         if self.relax and self.protocol is None:
             raise RequestError(
                 "relax applies to a protocol, and none is given; pass --protocol (protocol=), or leave it out"
             )
-        for name in ("generated", "reference", "held_out", "reference_images", "cluster_by"):
-            object.__setattr__(self, name, expand_home(getattr(self, name)))
-        if self.reference_preprocessing is not None:
-            validate_choice(self.reference_preprocessing, PREPROCESSINGS, "preprocessing")
         if self.interval not in ("auto", "none"):
             raise RequestError(f"interval is {self.interval!r}; expected 'auto' or 'none'")
         if self.reference_is not in (None, "sample", "fixed"):
@@ -182,6 +177,14 @@ class ScoreRequest(Settings):
         """Return how the images of an input become features, with the crop of that input."""
         crop = self.generated_crop if input_name == "generated" else self.reference_crop
         return replace(self.settings, crop=crop or self.crop)
+
+    def _resolve_names(self) -> None:
+        super()._resolve_names()
+        object.__setattr__(self, "reference_preprocessing", resolve_alias(self.reference_preprocessing))
+        if self.reference_preprocessing is not None:
+            validate_choice(self.reference_preprocessing, PREPROCESSINGS, "preprocessing")
+        for name in ("generated", "reference", "held_out", "reference_images", "cluster_by"):
+            object.__setattr__(self, name, expand_home(getattr(self, name)))
 
     @property
     def metric_names(self) -> list[str] | None:

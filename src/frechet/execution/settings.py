@@ -121,9 +121,7 @@ class Settings:
     ray_address: str | None = option(None, "Ray cluster address, passed to ray.init().", metavar="ADDRESS")
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "preprocessing", resolve_alias(self.preprocessing))
-        for name in ("weights", "work_dir"):
-            object.__setattr__(self, name, expand_home(getattr(self, name)))
+        self._resolve_names()
         for name, least in (
             ("batch_size", 1),
             ("workers", 1),
@@ -153,11 +151,17 @@ class Settings:
 
         if not is_custom_extractor(self.extractor):
             validate_choice(str(self.extractor), EXTRACTORS, "extractor")
-        if self.preprocessing is not None:
-            validate_choice(self.preprocessing, PREPROCESSINGS, "preprocessing")
         validate_choice(self.precision, PRECISIONS, "precision")
         validate_choice(self.engine, ENGINES, "engine")
         self._validate_crops()
+
+    def _resolve_names(self) -> None:
+        """Replace ~ in paths, and another tool's name of a preprocessing."""
+        object.__setattr__(self, "preprocessing", resolve_alias(self.preprocessing))
+        if self.preprocessing is not None:
+            validate_choice(self.preprocessing, PREPROCESSINGS, "preprocessing")
+        for name in ("weights", "work_dir"):
+            object.__setattr__(self, name, expand_home(getattr(self, name)))
 
     @property
     def crop_names(self) -> tuple[str | None, ...]:

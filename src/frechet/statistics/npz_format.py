@@ -60,8 +60,8 @@ from typing import Any
 import numpy as np
 
 from frechet._internal.atomic_write import atomic_write
-from frechet._internal.special_files import describe_special_file
 from frechet._internal.home import expand_home
+from frechet._internal.special_files import describe_special_file
 from frechet.errors import RequestError, StatisticsError, UnsafeFileError
 from frechet.features.spec import FeatureSpec
 from frechet.images.sources.npy import npz_keys
