@@ -14,7 +14,7 @@ import click
 from frechet._internal.choices import validate_choice
 from frechet._internal.remote_files import is_url, redact_url
 from frechet._internal.terminal import escape_line
-from frechet.cli.progress import progress_bars
+from frechet.cli.progress import progress_bars, progress_option
 from frechet.errors import StatisticsError
 from frechet.preprocessing.registry import PREPROCESSINGS
 from frechet.protocols import references
@@ -48,13 +48,14 @@ def list_(as_json: bool) -> None:
 
 @command.command(short_help="Download a reference and verify it.")
 @click.argument("name")
+@progress_option
 @click.option("--force", is_flag=True, help="Record a file that differs from the one recorded earlier.")
-def fetch(name: str, force: bool) -> None:
+def fetch(name: str, progress_mode: str, force: bool) -> None:
     """Download the reference NAME into the cache and verify its sha256.
 
     If nobody has published a sha256, the first download is recorded, and later ones must be the same file.
     """
-    with progress_bars() as progress:
+    with progress_bars(progress_mode) as progress:
         fetched = references.fetch(name, progress, accept_changed=force)
     _print_fetched(fetched)
 
@@ -100,8 +101,9 @@ def identify_(file: Path, as_json: bool) -> None:
 @click.option("--size", type=click.IntRange(min=2), metavar="N", help="Number of images behind the statistics.")
 @click.option("--extractor", metavar="NAME", help="Extractor of the features.")
 @click.option("--preprocessing", metavar="NAME", help="Preprocessing of the images.")
+@progress_option
 @click.option("--force", is_flag=True, help="Replace a reference of this name that was added before.")
-def add(name: str, address: str, force: bool, **facts: Any) -> None:
+def add(name: str, address: str, progress_mode: str, force: bool, **facts: Any) -> None:
     """Read the statistics FILE_OR_URL, record their sha256, and let ref:NAME stand for them.
 
     \b
@@ -117,7 +119,7 @@ def add(name: str, address: str, force: bool, **facts: Any) -> None:
         extractor=facts["extractor"],
         preprocessing=facts["preprocessing"],
     )
-    with progress_bars() as progress:
+    with progress_bars(progress_mode) as progress:
         added = references.add_reference(name, reference, progress, force=force)
     _print_fetched(added)
 

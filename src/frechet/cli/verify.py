@@ -11,17 +11,19 @@ from typing import Any
 import click
 
 from frechet.cli.options import options_of, resolve_engine
-from frechet.cli.progress import progress_bars
+from frechet.cli.parameter_types import HomePath, Source
+from frechet.cli.progress import progress_bars, progress_option
 from frechet.reports.run_verification import Check, VerificationRequest, verify_run
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path), metavar="RUN.json")
-@click.argument("samples")
-@click.argument("reference")
+@click.argument("run", type=HomePath(), metavar="RUN.json")
+@click.argument("samples", type=Source())
+@click.argument("reference", type=Source())
 @options_of(VerificationRequest)
+@progress_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array with one object per claim.")
-def command(run: Path, samples: str, reference: str, as_json: bool, **options: Any) -> None:
+def command(run: Path, samples: str, reference: str, progress_mode: str, as_json: bool, **options: Any) -> None:
     """Test whether the FID in RUN.json can be that of SAMPLES against REFERENCE.
 
     A random subset of SAMPLES is scored (--num-images; five images per feature dimension by default). The claimed value and
@@ -31,7 +33,7 @@ def command(run: Path, samples: str, reference: str, as_json: bool, **options: A
     frechet score samples/ reference.npz --output run.json
     frechet verify run.json samples/ reference.npz
     """
-    with resolve_engine(options) as resolved, progress_bars() as progress:
+    with resolve_engine(options) as resolved, progress_bars(progress_mode) as progress:
         if resolved is None:
             return
         checks = verify_run(run, samples, reference, progress=progress, **resolved)
