@@ -84,6 +84,7 @@ def test_efficientnet_gives_the_features_of_another_implementation(backend):
 
 
 @needs_kit
+@pytest.mark.exhaustive
 def test_kit_small_images(weights):
     sides = collect_layers(KIT / "cifar_a", KIT / "cifar_b", weights=weights)
     found = {int(layer): compute_fid(*(side[layer] for side in sides)) for layer in LAYERS}
