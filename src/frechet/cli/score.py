@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from frechet.evaluation.request import ScoreRequest
 from frechet.evaluation.run import run
 from frechet.reports.details import format_details
 from frechet.reports.html import evaluate_for_report, write_report
+from frechet.reports.publication import format_citation, format_model_card
 from frechet.reports.text import collect_warnings, format_scores, suggest_next_step
 from frechet.results import Scores
 
@@ -31,6 +33,13 @@ from frechet.results import Scores
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
 @click.option("--output", type=HomePath(), metavar="FILE", help="Also write the results as JSON to FILE.")
 @click.option("--report", type=HomePath(), metavar="FILE.html", help="Write an HTML report to FILE.html.")
+@click.option(
+    "--model-card",
+    type=HomePath(),
+    metavar="FILE.md",
+    help="Write the scores as metadata of a Hugging Face model card to FILE.md.",
+)
+@click.option("--cite", is_flag=True, help="Also print a sentence and a BibTeX entry for a paper.")
 @click.option("--verbose", is_flag=True, help="Also print parts, settings and interval methods of every score.")
 @progress_option
 @click.option("--force", is_flag=True, help="Overwrite existing output files.")
@@ -40,6 +49,8 @@ def command(
     as_json: bool,
     output: Path | None,
     report: Path | None,
+    model_card: Path | None,
+    cite: bool,
     verbose: bool,
     progress_mode: str,
     force: bool,
@@ -59,7 +70,7 @@ def command(
     frechet score samples/ --metrics is --splits 5,10,20
     frechet score samples/ reference/ --report page.html
     """
-    _check_outputs(output, report, force)
+    _check_outputs(output, report, model_card, force)
     with resolve_engine(options) as resolved, progress_bars(progress_mode) as progress:
         if resolved is None:
             return
@@ -69,8 +80,12 @@ def command(
         scores = evaluation.scores if report else run(request)
     text = scores.to_json() if as_json else _format(scores, verbose=verbose)
     steps: list[Callable[[], object]] = [lambda: print(text, flush=True), lambda: _print_notes(scores, as_json=as_json)]
+    if cite:
+        steps.append(lambda: print(f"\n{format_citation(scores)}", flush=True))
+    if model_card:
+        steps.append(lambda: _write_text(format_model_card(scores, generated, str(reference)), model_card, force=force))
     if output:
-        steps.append(lambda: _write_json(scores, output, force=force))
+        steps.append(lambda: _write_text(scores.to_json() + "\n", output, force=force))
     if report:
         steps.append(lambda: write_report(evaluation, request, report, force=force))
     run_all(steps)
@@ -78,21 +93,25 @@ def command(
         sys.exit(2)  # a requested metric is missing
 
 
-def _check_outputs(output: Path | None, report: Path | None, force: bool) -> None:
+def _check_outputs(output: Path | None, report: Path | None, model_card: Path | None, force: bool) -> None:
     """Reject output paths before anything is computed."""
     if output:
         check_output_path(output, force=force)
-    if output and report and output.resolve() == report.resolve():
-        raise RequestError(f"--output and --report both name {output}; use two different files")
+    if model_card:
+        check_output_path(model_card, suffix=".md", force=force)
+    given = {"--output": output, "--report": report, "--model-card": model_card}
+    for (one, path), (other, same) in itertools.combinations(given.items(), 2):
+        if path and same and path.resolve() == same.resolve():
+            raise RequestError(f"{one} and {other} both name {path}; use two different files")
 
 
 def _format(scores: Scores, *, verbose: bool) -> str:
     return format_scores(scores) + (f"\n\n{format_details(scores)}" if verbose else "")
 
 
-def _write_json(scores: Scores, path: Path, *, force: bool) -> None:
+def _write_text(text: str, path: Path, *, force: bool) -> None:
     with atomic_write(path, force=force) as temporary_path:
-        temporary_path.write_text(scores.to_json() + "\n", encoding="utf-8")
+        temporary_path.write_text(text, encoding="utf-8")
 
 
 def _print_notes(scores: Scores, *, as_json: bool) -> None:
