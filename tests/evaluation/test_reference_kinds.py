@@ -264,3 +264,42 @@ def test_a_pickle_with_statistics_of_two_networks_serves_both(tmp_path, fake_inc
     assert set(scores) == {"fid", "fd-dinov2"}, scores.unavailable
     for name in expected:
         assert scores[name].value == pytest.approx(expected[name].value, rel=1e-6)
+
+
+def half_precision_distances(a, b):
+    """Squared distances as ADM's evaluator computes them: every array is float16."""
+    a, b = a.astype(np.float16), b.astype(np.float16)
+    squares = [(x.astype(np.float32) ** 2).sum(1).astype(np.float16) for x in (a, b)]
+    products = (a.astype(np.float32) @ b.astype(np.float32).T).astype(np.float16)
+    return (squares[0][:, None] - 2 * products + squares[1][None]).astype(np.float32)
+
+
+def test_float16_changes_adms_precision_and_recall_by_less_than_a_hundredth():
+    random = np.random.default_rng(0)
+    mix = random.standard_normal((64, 512)).astype(np.float32) / 16
+    x, y = (
+        np.maximum(random.normal(0, scale, (1500, 64)) @ mix + random.normal(0, 0.15, (1500, 512)), 0).astype(
+            np.float32
+        )
+        for scale in (1, 1.05)
+    )
+    radii_x, radii_y = (np.sort(half_precision_distances(z, z), axis=1)[:, 3] for z in (x, y))
+    between = half_precision_distances(x, y)
+    expected = (between <= radii_y).any(1).mean(), (between <= radii_x[:, None]).any(0).mean()
+    scores = frechet.score(x, y, metrics="precision@adm,recall@adm", features=True, interval="none")
+    found = scores["precision@adm"].value, scores["recall@adm"].value
+    assert found == pytest.approx(expected, abs=0.01)
+    assert all(0.1 < value < 0.95 for value in found)  # the values depend on distances
+    assert found == pytest.approx(adm_precision_recall_of(x, y), abs=1e-3)
+
+
+def adm_precision_recall_of(x, y):
+    """The same in float64, without (n, m, d) arrays."""
+    x, y = x.astype(float), y.astype(float)
+
+    def distances(a, b):
+        return (a**2).sum(1)[:, None] - 2 * a @ b.T + (b**2).sum(1)[None]
+
+    radii_x, radii_y = (np.sort(distances(z, z), axis=1)[:, 3] for z in (x, y))
+    between = distances(x, y)
+    return (between <= radii_y).any(1).mean(), (between <= radii_x[:, None]).any(0).mean()

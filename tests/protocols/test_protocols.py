@@ -165,8 +165,9 @@ def test_images_sorted_by_class_are_a_deviation_of_adms_protocol(small, tmp_path
         frechet.score(tmp_path / "sorted.npz", arguments["reference"], protocol="adm-imagenet-256")
 
 
-def test_sizes_of_all_images_are_checked(small, tmp_path):
+def test_sizes_of_all_images_are_checked(small, tmp_path, monkeypatch):
     """One image of another size among those that are not probed before the run."""
+    monkeypatch.setattr("frechet.evaluation.protocol_checks._NUM_PROBES", 2)
     arguments = small("coco-30k-gigagan")
     name = "edm-cifar10-32"
     folder = arguments["generated"]
