@@ -10,6 +10,8 @@ from frechet.version import __version__
 if TYPE_CHECKING:
     from frechet.errors import FrechetError, RequestError, RunError
     from frechet.evaluation.compute import score_statistics
+    from frechet.evaluation.diagnosis.result import Diagnosis
+    from frechet.evaluation.diagnosis.run import diagnose
     from frechet.evaluation.perceptual_path_length import perceptual_path_length
     from frechet.evaluation.run import collect, fd, fid, influence, score
     from frechet.reports.run_comparison import compare_runs
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from frechet.statistics.npz_format import read_statistics
 
 _HOME = {
+    "Diagnosis": "evaluation.diagnosis.result",
     "FrechetError": "errors",
     "ImageInfluence": "results",
     "RequestError": "errors",
@@ -27,6 +30,7 @@ _HOME = {
     "Statistics": "statistics.feature_statistics",
     "collect": "evaluation.run",
     "compare_runs": "reports.run_comparison",
+    "diagnose": "evaluation.diagnosis.run",
     "fd": "evaluation.run",
     "fid": "evaluation.run",
     "influence": "evaluation.run",
@@ -39,6 +43,7 @@ _HOME = {
 _INTERNAL_NAMES = {"Statistics": "FeatureStatistics"}
 
 __all__ = [
+    "Diagnosis",
     "FrechetError",
     "ImageInfluence",
     "RequestError",
@@ -49,6 +54,7 @@ __all__ = [
     "__version__",
     "collect",
     "compare_runs",
+    "diagnose",
     "fd",
     "fid",
     "influence",

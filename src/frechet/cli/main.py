@@ -21,6 +21,7 @@ _COMMANDS = {
     "score": "Score generated images against reference images.",
     "stats": "Write statistics of images for later comparisons.",
     "verify": "Test whether a run file can be that of given samples.",
+    "diagnose": "Find the settings that give a reported value.",
     "compare": "Compare runs and show which differ significantly.",
     "demo": "Show how the distance rises on corrupted photographs, offline, in about a minute.",
     "protocols": "List the protocols of papers and benchmarks, with published values.",

@@ -140,7 +140,7 @@ def render_report_page(evaluation: Evaluation, request: ScoreRequest, command: s
     diagnostics = _diagnose(evaluation, distance, request)
     thumbnails = _load_thumbnails(evaluation, request.settings, diagnostics)
     prdc = [(score, row) for score in scores if (row := NEIGHBOURHOOD_METRICS.get(score.metric.partition("@")[0]))]
-    return _render_template(
+    return render_template(
         "report.html",
         title=scores[0].label,
         scores=[(score, describe_score(score)) for score in scores],
@@ -190,7 +190,7 @@ def render_comparison_page(comparisons: Sequence[RunComparison]) -> str:
     from frechet.reports.plots import render_runs
 
     tables = build_tables(comparisons)
-    return _render_template(
+    return render_template(
         "comparison.html",
         title="Comparison of runs",
         comparisons=[
@@ -246,7 +246,7 @@ def _tabulate_classes(scores: Sequence[Score]) -> list[tuple[str, list[float | N
     return [(name, [score.per_class.get(name) for score in scores]) for name in names]
 
 
-def _render_template(template: str, **context: Any) -> str:
+def render_template(template: str, **context: Any) -> str:
     """Render a template; everything except `Markup` is escaped, and the page executes only its own script."""
     import jinja2
     from markupsafe import Markup

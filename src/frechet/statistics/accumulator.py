@@ -63,7 +63,7 @@ class Accumulator:
         self._stored = GroupMomentsSum()
         self._sample = RowSample.empty(dims, seed, row_sample_size(max_images, dims))
         self._all_indices: list[np.ndarray] = []
-        self._all_rows = _allocate_rows(max_images, dims) if keep_all else None
+        self._all_rows = allocate_rows(max_images, dims) if keep_all else None
 
     def update(self, indices: np.ndarray, features: np.ndarray, units: np.ndarray) -> None:
         """Add the features of the next images.
@@ -146,9 +146,14 @@ class Accumulator:
         return RowSample(self._seed, np.concatenate(self._all_indices), self._all_rows[: self.n], self.n)
 
 
-def _allocate_rows(max_images: int, dims: int) -> np.ndarray:
-    """Allocate (max_images, dims) float32 in memory, or in a temporary file that is deleted together with the array."""
-    if max_images * dims * 4 <= MAX_IN_MEMORY_BYTES:
+def allocate_rows(max_images: int, dims: int, num_arrays: int = 1) -> np.ndarray:
+    """Allocate (max_images, dims) float32 in memory, or in a temporary file that is deleted together with the array.
+
+    Args:
+        max_images, dims: shape of the array.
+        num_arrays: number of such arrays that are in use at the same time.
+    """
+    if num_arrays * max_images * dims * 4 <= MAX_IN_MEMORY_BYTES:
         return np.empty((max_images, dims), np.float32)
     with tempfile.TemporaryFile() as file:  # the mapping outlives the file object
         return np.memmap(file, np.float32, "w+", shape=(max_images, dims))

@@ -1,0 +1,83 @@
+"""`frechet diagnose`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from frechet._internal.atomic_write import atomic_write, check_output_path
+from frechet._internal.terminal import escape_line, print_stderr, run_all
+from frechet.cli.options import options_of
+from frechet.cli.parameter_types import HomePath, Source
+from frechet.cli.progress import progress_bars, progress_option
+from frechet.errors import RequestError
+from frechet.evaluation.diagnosis.request import DiagnoseRequest
+from frechet.evaluation.diagnosis.run import diagnose
+from frechet.reports.diagnosis import format_diagnosis, render_diagnosis_page
+from frechet.reports.html import require_packages
+
+
+@click.command()
+@click.argument("samples", type=Source())
+@click.argument("reference", required=False, type=Source())
+@options_of(DiagnoseRequest)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object with every combination.")
+@click.option("--output", type=HomePath(), metavar="FILE", help="Also write that JSON object to FILE.")
+@click.option("--report", type=HomePath(), metavar="FILE.html", help="Also write a page with every combination.")
+@progress_option
+@click.option("--force", is_flag=True, help="Overwrite existing output files.")
+def command(
+    samples: str,
+    reference: str | None,
+    as_json: bool,
+    output: Path | None,
+    report: Path | None,
+    progress_mode: str,
+    force: bool,
+    **options: Any,
+) -> None:
+    """Find the preprocessing, crop, rounding, order and number of images that give a reported value.
+
+    The score of SAMPLES against REFERENCE is computed for every combination that applies. Each image is decoded once, and
+    the network runs once per distinct input. --preprocessing and --crop state what gave your own value.
+
+    \b
+    frechet diagnose samples/ photos/ --claimed 2.07
+    frechet diagnose samples.npz reference.npz --claimed 2.07 --quick --report page.html
+    frechet diagnose samples/ photos/ --claimed 2.07 --crop adm --size 256
+    """
+    _check_outputs(output, report, force)
+    with progress_bars(progress_mode) as progress:
+        diagnosis = diagnose(samples, reference, progress=progress, **options)
+    steps: list[Callable[[], object]] = [
+        lambda: print(diagnosis.to_json() if as_json else format_diagnosis(diagnosis), flush=True)
+    ]
+    if diagnosis.skipped_images:
+        count, first = len(diagnosis.skipped_images), escape_line(diagnosis.skipped_images[0])
+        steps.append(
+            lambda: print_stderr(f"warning: skipped {count} images that could not be decoded; the first: {first}")
+        )
+    if output:
+        steps.append(lambda: _write(output, diagnosis.to_json() + "\n", force))
+    if report:
+        steps.append(lambda: _write(report, render_diagnosis_page(diagnosis), force))
+    run_all(steps)
+
+
+def _check_outputs(output: Path | None, report: Path | None, force: bool) -> None:
+    """Reject output paths before anything is computed."""
+    if output:
+        check_output_path(output, force=force)
+    if report:
+        require_packages()
+        check_output_path(report, suffix=".html", force=force)
+    if output and report and output.resolve() == report.resolve():
+        raise RequestError(f"--output and --report both name {output}; use two different files")
+
+
+def _write(path: Path, text: str, force: bool) -> None:
+    with atomic_write(path, suffix=path.suffix, force=force) as temporary_path:
+        temporary_path.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names need not be Unicode
