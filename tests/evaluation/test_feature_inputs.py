@@ -1,6 +1,7 @@
 """Features given directly: files, arrays, what is refused, and what is recorded."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -50,18 +51,83 @@ def test_arrays_files_and_statistics_mix_freely(sides, expected, tmp_path):
     others = (b, sides[1], torch.from_numpy(sides[1]), FeatureStatistics.from_features(sides[1]))
     others += tuple(tmp_path / name for name in ("arr.npz", "clean.npz", "peer.npz", "fidelity.pt"))
     for other in others:
-        score = frechet.score(a, other, features=True)["fid"]
+        score = frechet.score(a, other, features=True)["fd"]
         assert float(score) == pytest.approx(expected, rel=1e-6)
-        assert score.label == "FID-64"  # as for any statistics of such a size that do not say
-        assert any(
-            "does not record how it was computed; assuming extractor inception" in warning for warning in score.warnings
-        )
+        assert score.label == "FD (unknown features, d = 64)"
+        assert any("does not record how it was computed" in warning for warning in score.warnings)
         assert (score.n_generated, score.n_reference) in ((300, 200), (300, None))
 
 
-def test_features_of_another_size_are_not_called_fid(sides):
-    score = frechet.score(sides[0][:, :50], sides[1][:, :50], features=True)["fd"]
-    assert score.label == "FD (unknown features, d = 50)"
+@pytest.mark.parametrize("d", [50, 64, 192, 768, 2048])
+def test_features_of_unknown_origin_are_not_called_fid(d):
+    """Those of a ResNet-50 have 2048 columns too, and those of a ViT-B 768."""
+    x, y = np.random.default_rng(0).standard_normal((2, 12, d)).astype(np.float32)
+    scores = frechet.score(x, y, features=True, interval="none")
+    assert list(scores) == ["fd"]
+    assert scores["fd"].label == f"FD (unknown features, d = {d})"
+    assert any("--extractor" in warning for warning in scores["fd"].warnings)
+    assert list(frechet.score_statistics(*(frechet.collect(side, features=True) for side in (x, y)))) == ["fd"]
+    assert frechet.fid(x, y, features=True, interval="none").metric == "fd"
+    with pytest.raises(RequestError, match=r"unknown extractor; use fd .*--extractor"):
+        frechet.score(x, y, features=True, metrics=["rfid"])
+
+
+@pytest.mark.parametrize("options", [{"extractor": "inception"}, {"dims": 64}])
+def test_declared_features_of_inception_are_called_fid(sides, options, tmp_path):
+    a, b = saved(tmp_path, sides)
+    assert frechet.score(*sides, features=True, **options)["fid"].label == "FID-64"
+    assert (
+        frechet.score(a, FeatureStatistics.from_features(sides[1]), features=True, **options)["fid"].label == "FID-64"
+    )
+    flags = [text for name, value in options.items() for text in (f"--{name}", value)]
+    code, out, _ = run("score", a, b, "--features", "--json", *flags)
+    assert (code, list(json.loads(out)["scores"])) == (0, ["fid"])
+    assert frechet.collect(a, features=True, **options).spec == FeatureSpec(extractor="inception", layer="64")
+
+
+def test_an_explicit_inception_rejects_features_of_another_size(sides):
+    with pytest.raises(MismatchError, match="50 features per image; expected 64, 192, 768"):
+        frechet.score(sides[0][:, :50], sides[1][:, :50], features=True, extractor="inception")
+
+
+def test_unknown_features_are_those_of_the_statistics_that_they_are_compared_with(sides):
+    known = FeatureStatistics.from_features(sides[1], spec=FeatureSpec(extractor="inception", layer="64"))
+    assert frechet.score(sides[0], known, features=True)["fid"].label == "FID-64"
+
+
+def save_foreign(folder, x):
+    """Statistics files of other tools, most of which know no other network than Inception."""
+    moments = {"mu": x.mean(0), "sigma": np.cov(x, rowvar=False)}
+    np.savez(folder / "moments.npz", **moments)
+    np.savez(folder / "clean.npz", feats=x)
+    torch.save(torch.from_numpy(x), folder / "fidelity.pt")
+    np.savez(folder / "dgm.npz", reps=x, model="swav")
+    pickled = {"num_images": len(x), "fid": moments, "fd_other": moments}
+    (folder / "edm2.pkl").write_bytes(pickle.dumps(pickled))
+    read_statistics(folder / "moments.npz").save(folder / "again.npz")
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("moments.npz", "fid"),
+        ("clean.npz", "fid"),
+        ("fidelity.pt", "fid"),
+        ("edm2.pkl", "fid"),
+        ("again.npz", "fid"),
+        ("edm2.pkl#fd_other", "fd"),
+        ("dgm.npz", "fd"),
+    ],
+)
+def test_statistics_files_of_other_tools_are_taken_for_inception_s(name, key, sides, tmp_path):
+    for side, x in zip("ab", sides, strict=True):
+        (tmp_path / side).mkdir()
+        save_foreign(tmp_path / side, x)
+    score = frechet.score(tmp_path / "a" / name, tmp_path / "b" / name, interval="none")[key]
+    assert any("does not record how it was computed" in warning for warning in score.warnings)
+    assert list(frechet.score(tmp_path / "a" / name, sides[1], features=True, interval="none")) == ["fd"]
+    declared = frechet.score(tmp_path / "a" / name, tmp_path / "b" / name, extractor="a.module:net", interval="none")
+    assert declared["fd"].label == "FD-a.module:net"
 
 
 def test_more_rows_than_a_block_give_the_moments_of_all():
@@ -181,15 +247,11 @@ def test_image_options_are_rejected_for_features(sides, options, given, expected
     assert all(words in str(caught.value) for words in (given, expected, fix)), caught.value
 
 
-def test_the_matching_layer_is_accepted_for_features(sides):
-    assert frechet.score(*sides, features=True, dims=64)["fid"].label == "FID-64"
-
-
 def test_declared_features_must_match_the_reference(sides):
     made = FeatureStatistics.from_features(sides[1], spec=FeatureSpec(preprocessing="clean"), label="made")
     with pytest.raises(MismatchError, match=r"preprocessing is tensorflow, .* reference statistics made .* clean"):
         frechet.score(sides[0], made, features=True, preprocessing="tensorflow")
-    score = frechet.score(sides[0], made, features=True, preprocessing="clean")["fid"]
+    score = frechet.score(sides[0], made, features=True, preprocessing="clean")["fd"]
     assert score.provenance["preprocessing"] == "clean"
     assert "convention" not in score.provenance["generated"]["assumed"]
 

@@ -286,7 +286,7 @@ def test_names_in_the_cache_are_safe_paths():
 def test_features_are_read_from_a_url(server):
     x = np.random.default_rng(0).standard_normal((300, 64))
     server.content = npz(features=x)
-    assert float(frechet.score(server.url(), x, features=True)["fid"]) == pytest.approx(0, abs=1e-9)
+    assert float(frechet.score(server.url(), x, features=True)["fd"]) == pytest.approx(0, abs=1e-9)
 
 
 def test_the_command_line_reads_a_url(server, tmp_path):

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from frechet.errors import WeightsError
 from frechet.evaluation.addresses import Input
 from frechet.evaluation.inputs import (
+    declare_extractor,
     open_reference_images,
     require_compatible,
     require_consistent_crops,
@@ -61,6 +62,7 @@ def collect_layers(request: ScoreRequest, inputs: Mapping[str, Input], n_explain
     spec = settings.spec
     if len(statistics) == len(inputs):
         require_consistent_options(statistics, settings)
+        statistics = {name: declare_extractor(each, settings) for name, each in statistics.items()}
         spec = resolve_spec(*statistics.values())
     plan = plan_request(request, spec, inputs, n_explained)
     known = {name: read_layers(each, plan.layers_of(name)) for name, each in statistics.items()}

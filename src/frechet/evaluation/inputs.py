@@ -13,7 +13,7 @@ from typing import Any, TypeGuard
 from frechet.errors import MismatchError, RequestError
 from frechet.evaluation.addresses import Input, open_address, open_images
 from frechet.evaluation.layers import find_embedded_images
-from frechet.evaluation.provenance import guess_spec
+from frechet.evaluation.provenance import infer_spec
 from frechet.evaluation.request import ReferenceLike, ScoreRequest
 from frechet.evaluation.sampling import get_feature_units
 from frechet.execution.chunks import Units
@@ -203,19 +203,29 @@ def is_bare_features(data: FeatureStatistics) -> bool:
 
 def _apply_settings(data: FeatureStatistics, settings: Settings) -> FeatureStatistics:
     """Record in bare features what the settings state explicitly about them."""
-    recorded = settings.explicit_options()
-    if {"extractor", "layer"} & set(recorded):
-        row = find_extractor(settings.extractor)
-        if row and data.dims not in row.layers.values():
-            raise MismatchError(
-                f"{data.label} has {data.dims} features per image; expected {', '.join(map(str, row.layers.values()))} for "
-                f"{settings.extractor}. Pass another extractor, or other features"
-            )
-        recorded |= {
-            "extractor": get_qualified_name(settings.extractor),
-            "layer": resolve_layer(row, data.dims) if row else str(data.dims),
-        }
-    return replace(data, spec=data.spec.fill_missing(FeatureSpec(**recorded)))  # type: ignore[arg-type]
+    explicit = settings.explicit_options()
+    recorded = FeatureSpec(preprocessing=explicit.get("preprocessing"), precision=explicit.get("precision"))
+    data = declare_extractor(data, settings)
+    return replace(data, spec=data.spec.fill_missing(recorded))
+
+
+def declare_extractor(data: FeatureStatistics, settings: Settings) -> FeatureStatistics:
+    """Record the extractor and layer that the settings state explicitly in statistics that record none.
+
+    Raises:
+        MismatchError: no layer of this extractor has as many features as the statistics.
+    """
+    if data.spec.extractor is not None or not {"extractor", "layer"} & set(settings.explicit_options()):
+        return data
+    row = find_extractor(settings.extractor)
+    if row and data.dims not in row.layers.values():
+        raise MismatchError(
+            f"{data.label} has {data.dims} features per image; expected {', '.join(map(str, row.layers.values()))} for "
+            f"{settings.extractor}. Pass another extractor, or other features"
+        )
+    layer = resolve_layer(row, data.dims) if row else str(data.dims)
+    declared = FeatureSpec(extractor=get_qualified_name(settings.extractor), layer=layer)
+    return replace(data, spec=data.spec.fill_missing(declared))
 
 
 def _declare_reference(data: Input, preprocessing: str | None, size: int | None) -> Input:
@@ -263,7 +273,7 @@ def require_consistent_options(inputs: Mapping[str, FeatureStatistics], settings
     explicit_options = settings.explicit_options()
     for name, data in inputs.items():
         for what, value in explicit_options.items():
-            recorded = getattr(data.spec, what) or (guess_spec(data.dims).layer if what == "layer" else None)
+            recorded = getattr(infer_spec(data) if what == "layer" else data.spec, what)
             if recorded not in (None, value):
                 raise MismatchError(
                     f"{what} is {value}, but the {name} statistics {data.label} were computed with {what} {recorded}. "

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from frechet.errors import SourceError
-from frechet.evaluation.provenance import guess_spec
+from frechet.evaluation.provenance import infer_spec
 from frechet.images.image import ImageSource
 from frechet.images.sources.npy import npz_keys
 from frechet.images.sources.registry import open_source
@@ -31,7 +31,7 @@ def as_layers(statistics: FeatureStatistics | LayerStatistics) -> LayerStatistic
     """Return statistics by layer; statistics of a single layer are those of the requested one and of the layer they name."""
     if not isinstance(statistics, FeatureStatistics):
         return statistics
-    layer = statistics.spec.fill_missing(guess_spec(statistics.dims)).layer
+    layer = infer_spec(statistics).layer
     return {"features": statistics, **({layer: statistics} if layer else {})}
 
 

@@ -268,9 +268,10 @@ def _find_unavailable_reason(
     if metric.requires_inception is not None and metric.layer == "features":
         default = get_default_metric(spec)
         if metric.requires_inception != (spec.extractor == "inception") or default == "sfid":
+            declare = "" if spec.extractor else ", or pass extractor inception (--extractor) if they come from it"
             return (
                 f"metric {key} does not apply to features of {spec.extractor or 'an unknown extractor'}; use {default} "
-                "(the name FID is reserved for Inception features)"
+                f"(the name FID is reserved for Inception features){declare}"
             )
     if metric.layer != "features" and (extractor is None or metric.layer not in extractor.layers):
         return (

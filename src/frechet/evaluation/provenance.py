@@ -11,7 +11,7 @@ import numpy as np
 
 from frechet.errors import MismatchError
 from frechet.evaluation.pair_checks import iter_pair_notes
-from frechet.features.registry import EXTRACTORS
+from frechet.features.registry import find_extractor
 from frechet.features.spec import FeatureSpec, validate_same_spec
 from frechet.statistics.feature_statistics import FeatureStatistics
 from frechet.version import __version__
@@ -21,6 +21,8 @@ _REPORTED_FIELDS = ("extractor", "layer", "preprocessing", "precision")
 
 def resolve_spec(generated: FeatureStatistics, *others: FeatureStatistics) -> FeatureSpec:
     """Return what identifies the features of all inputs; what one input does not record is taken from the others.
+
+    If no input records the extractor, it is what the formats of all files suggest; that of features is unknown.
 
     Raises:
         MismatchError: the inputs differ in extractor, layer, weights, preprocessing, precision or dimension.
@@ -36,13 +38,21 @@ def resolve_spec(generated: FeatureStatistics, *others: FeatureStatistics) -> Fe
         spec = spec.fill_missing(other.spec)
         if other.spec.is_official:  # the same tensors, and known to be the published ones on that side
             spec = replace(spec, is_official=True)
-    return spec.fill_missing(guess_spec(generated.dims))
+    assumed = {each.assumed_extractor for each in (generated, *others)}
+    return _infer_layer(spec, assumed.pop() if len(assumed) == 1 else None, generated.dims)
 
 
-def guess_spec(dims: int) -> FeatureSpec:
-    """Guess the features of statistics that record nothing: those of the Inception layer of that size, if there is one."""
-    layers = [layer for layer, d in EXTRACTORS["inception"].layers.items() if d == dims]
-    return FeatureSpec(extractor="inception", layer=layers[0]) if layers else FeatureSpec()
+def infer_spec(statistics: FeatureStatistics) -> FeatureSpec:
+    """Return the spec of statistics; what they do not record is what the format of their file suggests."""
+    return _infer_layer(statistics.spec, statistics.assumed_extractor, statistics.dims)
+
+
+def _infer_layer(spec: FeatureSpec, assumed_extractor: str | None, dims: int) -> FeatureSpec:
+    """Fill in the layer with `dims` features of the recorded extractor, or else of the assumed one if it has such a layer."""
+    extractor = spec.extractor or assumed_extractor
+    row = find_extractor(extractor)
+    layers = [layer for layer, d in row.layers.items() if d == dims] if row else []
+    return spec.fill_missing(FeatureSpec(extractor=extractor, layer=layers[0])) if layers else spec
 
 
 def iter_warnings(
@@ -55,13 +65,13 @@ def iter_warnings(
             taken = ", ".join(
                 f"{key} {value}" for key, value in asdict(spec).items() if key in _REPORTED_FIELDS and value
             )
+            fixes = [". If it used another preprocessing, set --reference-preprocessing (reference_preprocessing=)."]
+            fixes = fixes if name == "reference" and taken else []
+            if spec.extractor is None:
+                fixes = [". Name its extractor with --extractor (extractor=)."]
             yield (
                 f"{statistics.label} does not record how it was computed; assuming {taken or 'the settings of the other input'}"
-                + (
-                    ". If it used another preprocessing, set --reference-preprocessing (reference_preprocessing=)."
-                    if name == "reference"
-                    else ""
-                )
+                + "".join(fixes)
             )
         yield from (f"{name}: {note}" for note in statistics.notes)
         if statistics.skipped_images:

@@ -53,6 +53,8 @@ class FeatureStatistics:
         sizes: number of images of each of the most frequent sizes after a crop, as "height x width"; the others as "other".
         sha256: hex digest of the downloaded file, or None.
         made_by: program and version that computed the statistics, or None.
+        assumed_extractor: the extractor that statistics in files of this format usually come from, or None. It is used if
+            `spec` names none, with a warning.
         covariance_eps: relative precision of the covariance: the machine epsilon of the dtype that it was stored in.
     """
 
@@ -82,6 +84,7 @@ class FeatureStatistics:
     sizes: Mapping[str, int] = field(default_factory=dict)
     sha256: str | None = None
     made_by: str | None = None
+    assumed_extractor: str | None = None
     covariance_eps: float = float(np.finfo(np.float64).eps)
 
     @classmethod

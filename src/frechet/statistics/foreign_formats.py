@@ -38,6 +38,7 @@ FEATURE_KEYS = ("arr_0", "features", "feats")
 _STORED_FEATURES = {"feats": "clean-fid (KID)", "reps": "dgm-eval", "real_feats": "StudioGAN"}
 _USUAL_ENTRIES = ("mu", "ref_mu", "fid")  # of a file with several statistics, if no others are asked for
 _MU = re.compile(r"(?<![^_])mu(?![^_])")  # in mu, ref_mu, mu_s
+_INCEPTION_ENTRY = re.compile(r"^fid$|inception|guided_diffusion", re.IGNORECASE)
 _ADDRESS = re.compile(r"(.+?\.(?:npz|pkl|pt))#(.+)", re.IGNORECASE | re.DOTALL)
 
 
@@ -48,11 +49,13 @@ class StoredStatistics(NamedTuple):
         arrays: the content of the file, or a part of it.
         keys: the key in `arrays` of "mu" and "sigma", or of "features".
         n: number of images, or None.
+        extractor: the extractor that such statistics usually come from, or None.
     """
 
     arrays: Mapping[str, Any]
     keys: Mapping[str, str]
     n: int | None = None
+    extractor: str | None = "inception"
 
     @property
     def dims(self) -> int | None:
@@ -60,9 +63,9 @@ class StoredStatistics(NamedTuple):
         return int(np.size(self.arrays[self.keys["mu"]])) if "mu" in self.keys else None
 
     def load(self) -> dict[str, Any]:
-        """Return `mu` and `sigma`, with `n` if the file records it, or `features`."""
+        """Return `mu` and `sigma`, with `n` if the file records it, or `features`; and `extractor`."""
         arrays = {name: self.arrays[key] for name, key in self.keys.items() if key in self.arrays}
-        return arrays if self.n is None else {**arrays, "n": self.n}
+        return {**arrays, "extractor": self.extractor} | ({} if self.n is None else {"n": self.n})
 
 
 class StatisticsFile(NamedTuple):
@@ -126,7 +129,8 @@ def read_foreign_arrays(path: Path, dims: int | None, entry: str | None = None) 
         entry: name of the statistics in a file that contains several.
 
     Returns:
-        Either `mu` and `sigma`, with `n` if the file records it, or `features` (n, d) alone.
+        Either `mu` and `sigma`, with `n` if the file records it, or `features` (n, d); and in both cases `extractor`, the name
+        of the one that such statistics usually come from, or None.
 
     Raises:
         StatisticsError: the file contains none of these, or none with `dims` dimensions.
@@ -220,9 +224,9 @@ def _parse_arrays(arrays: Mapping[str, Any]) -> StatisticsFile:
     }
     features = [key for key in _STORED_FEATURES if key in arrays]
     if features and not entries:
-        return StatisticsFile(
-            _STORED_FEATURES[features[0]], {features[0]: StoredStatistics(arrays, {"features": features[0]})}
-        )
+        extractor = None if features[0] == "reps" else "inception"  # dgm-eval's come from one of nine encoders
+        stored = StoredStatistics(arrays, {"features": features[0]}, extractor=extractor)
+        return StatisticsFile(_STORED_FEATURES[features[0]], {features[0]: stored})
     kind = "imeanflow" if "ref_mu" in arrays else "ADM" if "mu_s" in arrays else "pytorch-fid, TTUR, EDM and others"
     return StatisticsFile(kind, entries or {"mu": StoredStatistics(arrays, {"mu": "mu", "sigma": "sigma"})})
 
@@ -237,13 +241,18 @@ def _parse_pickle(content: Any, path: Path) -> StatisticsFile:
         return StatisticsFile("StyleGAN", {"features": _parse_stylegan(content, path)})
     n = int(content.get("num_images") or 0) or None
     entries = {
-        str(key): StoredStatistics(value, {"mu": "mu", "sigma": "sigma"}, n)
+        str(key): StoredStatistics(value, {"mu": "mu", "sigma": "sigma"}, n, _guess_extractor(str(key)))
         for key, value in content.items()
         if isinstance(value, Mapping) and "mu" in value
     }
     if not entries:
         raise StatisticsError(f"{path} has no statistics; it has {', '.join(map(str, content))}. Choose another file.")
     return StatisticsFile("EDM2" if "fid" in entries else "FD-Loss", entries)
+
+
+def _guess_extractor(entry: str) -> str | None:
+    """Return "inception" for EDM2's "fid" and FD-Loss's names of Inception's statistics; the others are of other encoders."""
+    return "inception" if _INCEPTION_ENTRY.search(entry) else None
 
 
 def _parse_stylegan(content: Mapping[str, Any], path: Path) -> StoredStatistics:

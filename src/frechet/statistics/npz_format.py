@@ -36,6 +36,7 @@ Format 2:
     crop               crop of the images, e.g. adm(256); absent or null if there was none
     sizes              number of images of each of the most frequent sizes, as "height x width"; absent if unknown
     covariance_eps     relative precision of sigma, if it was once stored in a smaller dtype than now
+    assumed_extractor  extractor to assume if spec names none, if the statistics were read from another tool's file
     checksums          for each array (except this object) the sha256 of its dtype and shape as text ("<f8 (2048,)")
                        followed by its bytes in C order
     checksum           the sha256 of this object without this key, as json.dumps writes it with sort_keys=True
@@ -130,6 +131,7 @@ def write_statistics(statistics: FeatureStatistics, path: Path, *, force: bool =
         "crop": statistics.crop,
         "sizes": dict(statistics.sizes),
         "covariance_eps": statistics.covariance_eps,
+        "assumed_extractor": statistics.assumed_extractor,
         "checksums": {name: compute_array_sha256(array) for name, array in arrays.items()},
     }
     arrays[METADATA_KEY] = np.array(json.dumps({**metadata, "checksum": compute_metadata_sha256(metadata)}))
@@ -164,7 +166,7 @@ def read_statistics(path: str | Path, dims: int | None = None, *, keep_all: bool
         arrays = read_foreign_arrays(path, dims, entry)
         if "features" in arrays:
             statistics = FeatureStatistics.from_features(arrays["features"], label=label, keep_all=keep_all)
-            return replace(statistics, path=path)
+            return replace(statistics, path=path, assumed_extractor=arrays["extractor"])
         mean, covariance = validate_moments(arrays, path)
         return FeatureStatistics(
             mean=mean,
@@ -173,6 +175,7 @@ def read_statistics(path: str | Path, dims: int | None = None, *, keep_all: bool
             spec=FeatureSpec(),
             label=label,
             path=path,
+            assumed_extractor=arrays["extractor"],
             covariance_eps=_machine_epsilon(arrays["sigma"]),
         )
 
@@ -316,6 +319,7 @@ def _read_own_format(archive: Any, path: Path) -> FeatureStatistics:
         sizes={str(size): int(count) for size, count in metadata.get("sizes", {}).items()},
         made_by=f"frechet {metadata.get('version')}",
         covariance_eps=covariance_eps,
+        assumed_extractor=metadata["assumed_extractor"],
     )
 
 

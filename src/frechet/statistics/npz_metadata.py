@@ -94,6 +94,7 @@ def parse_metadata(text: str, path: Path) -> dict[str, Any]:
         "n_source": n_source,
         "seed": seed,
         "covariance_eps": covariance_eps,
+        "assumed_extractor": None if metadata.get("assumed_extractor") is None else str(metadata["assumed_extractor"]),
     }
 
 
