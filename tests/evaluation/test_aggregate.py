@@ -116,7 +116,7 @@ def test_classes_come_from_arr_1_of_adm_files(tmp_path):
     for name, message in (
         ("bad", "float64.*integer"),
         ("short", r"expected \(30,\)"),
-        ("objects", "cannot be read"),
+        ("objects", r"type object; expected \(30,\), one integer per image\. Save them again as integers"),
     ):
         with pytest.raises(RequestError, match=message):
             frechet.score(tmp_path / f"{name}.npz", tmp_path / "b.npz", per_class=True, **TOY)

@@ -57,7 +57,7 @@ class ArraySource(FileSource):
             raise RequestError(f"{self.label}: its class labels {_CLASSES_KEY} cannot be read ({error})") from error
         raise RequestError(
             f"{self.label}: its class labels {_CLASSES_KEY} have shape {shape} and type {dtype}; expected ({len(self)},), one "
-            "integer per image"
+            "integer per image. Save them again as integers, e.g. labels.astype(numpy.int64)"
         )
 
 
