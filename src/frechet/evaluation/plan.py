@@ -231,11 +231,11 @@ def _get_metric(name: str) -> Metric:
     Raises:
         RequestError: the metric or the preset is unknown; the known ones are named.
     """
-    key, _, preset = name.partition("@")
+    key, at, preset = name.partition("@")
     if key not in METRICS:
         raise RequestError(f"unknown metric {name!r}{_suggest(key, METRICS)}; choose from {', '.join(METRICS)}")
     presets = METRICS[key].presets
-    if preset and preset not in presets:
+    if at and preset not in presets:
         raise RequestError(f"{key} has no preset {preset!r}; choose from {', '.join(presets) or '(none)'}")
     return METRICS[key]
 

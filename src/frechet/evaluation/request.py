@@ -200,7 +200,7 @@ class ScoreRequest(Settings):
         names = (
             [name.strip() for name in self.metrics.split(",")] if isinstance(self.metrics, str) else list(self.metrics)
         )
-        if not names or not all(isinstance(name, str) and name for name in names):
+        if isinstance(self.metrics, Mapping) or not names or not all(isinstance(name, str) and name for name in names):
             raise RequestError(
                 f"metrics is {self.metrics!r}; expected names such as fid,kid. `frechet metrics` lists them; leave the option "
                 "out for the default"

@@ -50,6 +50,8 @@ def _find_dtype_fix(kind: str, layout: Layout, values: Any) -> str:
         return f"For 16-bit images: (x // 257){cast}"
     if kind.startswith(("int", "uint")):
         return f"If all values are in 0..255: x{cast}"
+    if "float" not in kind:
+        return "Pass pixels, which are numbers from 0 to 255"
     fix = _find_float_fix(values, cast) or FLOAT_TO_UINT8.replace(".astype('uint8')", cast)
     return f"{_WITHOUT_FLOATS}. {fix}" if layout == "chw" else fix
 
