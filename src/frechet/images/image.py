@@ -158,8 +158,9 @@ def skipped_formats_note(source: ImageSource) -> Iterator[str]:
     if source.containers:
         count, first = len(source.containers), source.containers[0]
         yield (
-            f"{count:,} archive{'s' if count > 1 else ''}, array files or tables next to the images {'were' if count > 1 else 'was'} "
-            f"not read (the first: {first}). To score the images that they contain, pass the file itself"
+            f"{count:,} archive{'s' if count > 1 else ''}, array file{'s' if count > 1 else ''} or table{'s' if count > 1 else ''} "
+            f"next to the images {'were' if count > 1 else 'was'} not read (the first: {first}). To score the images in it, pass the "
+            "file itself"
         )
 
 
