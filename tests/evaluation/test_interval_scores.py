@@ -15,7 +15,7 @@ from frechet.distances.frechet import FrechetTerms, frechet_terms
 from frechet.distances.gaussian import Gaussian
 from frechet.errors import RequestError
 from frechet.reports.diagnostics import compute_diagnostics
-from frechet.reports.html import describe_score
+from frechet.reports.score_table import describe_scores
 from frechet.reports.text import format_scores, suggest_next_step
 
 pytestmark = pytest.mark.usefixtures("small_inputs")
@@ -121,7 +121,7 @@ def test_a_foreign_file_has_no_interval_as_a_sample(foreign_file):
 def test_text_json_and_page_state_what_the_interval_is_for(tmp_path, kind, words):
     scores = frechet.score(draw(0, 60), draw(1, 70, 1.5), features=True, reference_is=kind)
     assert words in format_scores(scores)
-    assert words in describe_score(scores["fd"])
+    assert words in " ".join(describe_scores([scores["fd"]]))
     assert json.loads(scores.to_json())["scores"]["fd"]["reference_is"] == kind
     for name, seed in (("x", 0), ("y", 1)):
         np.save(tmp_path / f"{name}.npy", draw(seed, 60))

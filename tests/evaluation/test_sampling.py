@@ -13,7 +13,7 @@ from frechet.distances.interval import confidence_interval
 from frechet.distances.interval_input import IntervalInput
 from frechet.errors import RequestError
 from frechet.metrics import fit_gaussian
-from frechet.reports.html import describe_score
+from frechet.reports.score_table import describe_scores
 from frechet.reports.text import format_scores
 from frechet.statistics.group_moments import GroupMoments, assign_groups
 from frechet.statistics.row_sample import priorities
@@ -253,7 +253,7 @@ def test_clusters_of_both_inputs_and_of_part_of_them():
 def test_text_page_and_json_state_the_design(tmp_path):
     clusters = np.repeat(np.arange(60), 2)
     scores = frechet.score(draw(0, 120), draw(1, 100), features=True, clusters=clusters)
-    for text in (format_scores(scores), describe_score(scores["fd"])):
+    for text in (format_scores(scores), " ".join(describe_scores([scores["fd"]]))):
         assert "120 generated images" in text
         assert "60 independent" in text
     assert json.loads(scores.to_json())["scores"]["fd"]["sampling_design"] == scores["fd"].sampling_design

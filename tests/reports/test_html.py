@@ -14,6 +14,8 @@ from browser import chromium, get_console_messages, get_requested_urls, run_axe,
 from golden_images import make_tiles
 from helpers import run
 from PIL import Image
+from seeded_weights import write_pth
+from toy_extractor import BIAS, KERNEL, TOY_EXTRACTOR
 
 import frechet
 from frechet.cli import score
@@ -24,13 +26,15 @@ from frechet.errors import OutputError, RequestError
 from frechet.evaluation.request import ScoreRequest
 from frechet.evaluation.run import Evaluation, evaluate
 from frechet.execution.settings import Settings
+from frechet.features.registry import EXTRACTORS, register_extractor
 from frechet.features.spec import FeatureSpec
 from frechet.reports import html
 from frechet.reports.diagnostics import compute_diagnostics
-from frechet.reports.html import _format_command, describe_score
+from frechet.reports.html import _format_command
+from frechet.reports.score_table import build_score_rows, describe_scores
 from frechet.reports.text import format_scores
 from frechet.reports.thumbnails import ThumbnailCache
-from frechet.results import Scores
+from frechet.results import Score, Scores
 from frechet.statistics.feature_statistics import FeatureStatistics
 
 pytestmark = pytest.mark.usefixtures("small_inputs")
@@ -61,10 +65,20 @@ def folders(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def page(folders, tmp_path_factory):
+def toy(tmp_path_factory):
+    """Settings of an extractor with 5 dimensions, for which 20 images are enough."""
+    weights = write_pth(tmp_path_factory.mktemp("toy") / "toy.pth", {"mix.weight": KERNEL, "mix.bias": BIAS})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EXTRACTORS, "_entries", dict(EXTRACTORS._entries))
+        register_extractor("toy-name", TOY_EXTRACTOR)
+        yield {"extractor": "toy-name", "weights": weights}
+
+
+@pytest.fixture(scope="module")
+def page(folders, toy, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "page.html"
     metrics = ["fd", "precision", "recall", "density", "coverage"]
-    write_report(ScoreRequest(*folders, per_class=False, metrics=metrics, **OFFLINE), path)
+    write_report(ScoreRequest(*folders, per_class=False, metrics=metrics, **toy), path)
     return path
 
 
@@ -72,9 +86,135 @@ def test_page_is_self_contained_and_has_every_section(page):
     text = page.read_text()
     assert page.stat().st_size < 6_000_000
     assert not re.search(r'(?:src|href)="(?!data:|#)', text)
-    for section in ("scores", "curve", "prdc", "terms", "raising", "lowering", "uncovered", "provenance"):
+    sections = (
+        "scores",
+        "sample-size",
+        "fidelity",
+        "decomposition",
+        "influential",
+        "nearest",
+        "uncovered",
+        "provenance",
+    )
+    for section in sections:
         assert f'<section aria-labelledby="{section}">' in text
         assert f'<h2 id="{section}">' in text
+        assert f'<a href="#{section}">' in text
+    assert "<h1>FD-Toy of generated vs reference</h1>" in text
+    for fact in (
+        "generated, 21 images",
+        "reference, 20 images",
+        "toy-name, layer 5",
+        "pytorch-fid",
+        frechet.__version__,
+    ):
+        assert fact in text.partition("</header>")[0]
+
+
+def test_figures_can_be_saved_for_papers(page):
+    text = page.read_text()
+    for media_type, start in (("image/svg+xml", b"<?xml"), ("application/pdf", b"%PDF-1")):
+        files = re.findall(rf'href="data:{re.escape(media_type)};base64,([^"]+)" download=', text)
+        assert len(files) == 2
+        assert all(base64.b64decode(file).startswith(start) for file in files)
+
+
+def test_page_about_few_images_interprets_no_noise(folders, tmp_path):
+    """21 and 20 images for 1,280 dimensions."""
+    metrics = ["fd", "precision", "coverage"]
+    write_report(ScoreRequest(*folders, metrics=metrics, **OFFLINE), tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    sections = re.findall(r'<section aria-labelledby="([^"]+)">', text)
+    assert sections == ["scores", "few-images", "fidelity", "nearest", "uncovered", "warnings", "provenance"]
+    explanation = text.partition('aria-labelledby="few-images"')[2].partition("</section>")[0]
+    for part in ("21 generated", "20 reference", "1,280", "1,920"):
+        assert part in explanation
+
+
+def test_page_about_few_images_has_no_distances_per_class(folders, tmp_path):
+    for name, folder in zip(("one", "other"), folders, strict=True):
+        for i, path in enumerate(sorted(folder.iterdir())[:12]):
+            (tmp_path / name / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, tmp_path / name / "ab"[i % 2] / f"{i}.png")
+    request = ScoreRequest(tmp_path / "one", tmp_path / "other", metrics="fd,precision", per_class=True, **OFFLINE)
+    write_report(request, tmp_path / "page.html")
+    section = (tmp_path / "page.html").read_text().partition('aria-labelledby="classes"')[2].partition("</section>")[0]
+    assert re.findall(r'class="sort">([^<]+)</button>', section) == ["Class", "Precision-EfficientNet-Lite0"]
+
+
+def test_intervals_are_drawn_to_scale():
+    score = Score(
+        metric="fd", label="FD", value=6.0, corrected_value=4.0, interval_95=(-2.0, 10.0), lower_is_better=True
+    )
+    (row,) = build_score_rows([score])
+    assert (row.value, row.corrected, row.interval) == ("6", "4", "\N{MINUS SIGN}2 to 10")
+    drawn = row.whisker
+    assert [drawn.interval[0], drawn.zero, drawn.corrected, drawn.value, drawn.interval[1]] == pytest.approx(
+        [6 + 148 * (x + 2) / 12 for x in (-2, 0, 4, 6, 10)], abs=0.01
+    )
+
+
+def _shown_images(path, section):
+    text = path.read_text().partition(f'aria-labelledby="{section}"')[2].partition("</section>")[0]
+    return re.findall(r'<img src="data:image/png;base64,([^"]+)" alt="([^"]+)"', text)
+
+
+def test_thumbnails_of_a_statistics_file_are_shown(folders, toy, tmp_path):
+    code, out, _ = run(
+        "stats",
+        folders[1],
+        tmp_path / "r.npz",
+        "--thumbnails",
+        20,
+        "--extractor",
+        "toy-name",
+        "--weights",
+        toy["weights"],
+    )
+    assert (code, "20 images" in out) == (0, True)
+    write_report(ScoreRequest(folders[0], tmp_path / "r.npz", **toy), tmp_path / "page.html")
+    write_report(ScoreRequest(*folders, **toy), tmp_path / "of_images.html")
+    shown, expected = (_shown_images(tmp_path / name, "nearest") for name in ("page.html", "of_images.html"))
+    assert [name for _, name in shown] == [name for _, name in expected]  # the names are stored as well
+    assert len(shown) == 4 * 12
+    for (one, _), (other, _) in zip(shown, expected, strict=True):
+        pixels = [np.asarray(Image.open(io.BytesIO(base64.b64decode(each)))) for each in (one, other)]
+        np.testing.assert_array_equal(*pixels)  # 64 pixels: not reduced
+
+
+def test_reference_images_without_thumbnails_are_not_chosen(folders, toy, tmp_path):
+    frechet.collect(folders[1], thumbnails=5, **toy).save(tmp_path / "r.npz")
+    write_report(ScoreRequest(folders[0], tmp_path / "r.npz", **toy), tmp_path / "page.html")
+    stored = {f"{i:02d}.png" for i in np.linspace(0, 19, 5).round().astype(int)}
+    names = {name for _, name in _shown_images(tmp_path / "page.html", "uncovered")}
+    assert names & stored
+    text = (tmp_path / "page.html").read_text()
+    assert "thumbnails of 5 of its images" in text
+    assert "label-only" not in text.partition("<main")[2]
+
+
+def test_page_states_how_to_add_images_of_the_reference(folders, toy, tmp_path):
+    frechet.collect(folders[1], **toy).save(tmp_path / "r.npz")
+    request = ScoreRequest(folders[0], tmp_path / "r.npz", **toy)
+    write_report(request, tmp_path / "page.html")
+    assert "--thumbnails 256" in (tmp_path / "page.html").read_text()
+    sample = frechet.collect(folders[1], **toy)  # as of more than 4,096 images
+    sample = replace(sample, rows=sample.rows[:15], indices=sample.indices[:15])
+    request = ScoreRequest(folders[0], sample, reference_images=folders[1], **toy)
+    write_report(request, tmp_path / "with_images.html")
+    assert "--thumbnails" not in (tmp_path / "with_images.html").read_text()
+    assert len(_shown_images(tmp_path / "with_images.html", "nearest")) == 4 * 12
+
+
+def test_thumbnails_that_cannot_be_stored_are_rejected(folders, toy):
+    for options, message in (
+        ({"thumbnails": 257}, "257.*0 to 256"),
+        ({"thumbnails": 4, "features": True}, "need images.*leave"),
+    ):
+        with pytest.raises(RequestError, match=message):
+            frechet.collect(folders[0], **options)
+    with pytest.raises(RequestError, match=r"read twice.*folder"):
+        frechet.collect(lambda n: np.zeros((n, 8, 8, 3), np.uint8), num_images=4, thumbnails=2, **toy)
 
 
 def test_markup_in_file_names_is_escaped(page):
@@ -101,24 +241,24 @@ def test_metadata_of_statistics_is_escaped(tmp_path):
 
 
 @pytest.mark.slow
-def test_scores_equal_those_of_score(folders, page, tmp_path):
-    scores = write_report(ScoreRequest(*folders, **OFFLINE), tmp_path / "again.html")
-    expected = frechet.score(*folders, **OFFLINE)
+def test_scores_equal_those_of_score(folders, toy, tmp_path):
+    scores = write_report(ScoreRequest(*folders, **toy), tmp_path / "again.html")
+    expected = frechet.score(*folders, **toy)
     assert scores["fd"].value == expected["fd"].value
     assert scores["fd"].influence is None  # shown on the page; part of the score only if requested
     assert json.loads(scores.to_json())["scores"]["fd"]["value"] == expected["fd"].value
     with pytest.raises(OutputError, match="exists"):
-        write_report(ScoreRequest(*folders, **OFFLINE), tmp_path / "again.html")
+        write_report(ScoreRequest(*folders, **toy), tmp_path / "again.html")
 
 
 @pytest.mark.slow
-def test_command_on_the_page_reproduces_the_score(folders, page, tmp_path):
+def test_command_on_the_page_reproduces_the_score(folders, toy, page, tmp_path):
     command = re.search(r'<pre id="command"[^>]*>(.*?)</pre>', page.read_text())[1].replace("&#39;", "'")
     words = shlex.split(command)
     assert words[:2] == ["frechet", "score"]
     code, out, _ = run(*words[1:-1], tmp_path / "reproduced.html", "--json")
     assert code == 0
-    assert json.loads(out)["scores"]["fd"]["value"] == frechet.score(*folders, **OFFLINE)["fd"].value
+    assert json.loads(out)["scores"]["fd"]["value"] == frechet.score(*folders, **toy)["fd"].value
 
 
 def test_command_on_the_page_has_every_option_of_the_run(folders, monkeypatch, tmp_path):
@@ -143,14 +283,14 @@ def test_command_on_the_page_has_every_option_of_the_run(folders, monkeypatch, t
 
 @pytest.mark.slow
 @pytest.mark.parametrize("empty", ["raising", "lowering"])
-def test_no_table_without_influential_images(folders, tmp_path, monkeypatch, empty):
+def test_no_table_without_influential_images(folders, toy, tmp_path, monkeypatch, empty):
     def compute_one_table(*arguments, **options):
         diagnostics = compute_diagnostics(*arguments, **options)
         setattr(diagnostics, empty, [])
         return diagnostics
 
-    monkeypatch.setattr("frechet.reports.html.compute_diagnostics", compute_one_table)
-    write_report(ScoreRequest(*folders, interval="none", **OFFLINE), tmp_path / "p.html")
+    monkeypatch.setattr("frechet.reports.report_page.compute_diagnostics", compute_one_table)
+    write_report(ScoreRequest(*folders, interval="none", **toy), tmp_path / "p.html")
     page = (tmp_path / "p.html").read_text()
     assert {name for name in ("raising", "lowering") if f'id="{name}"' in page} == {"raising", "lowering"} - {empty}
 
@@ -165,16 +305,10 @@ def test_command_hides_credentials_and_shows_the_type_of_arrays(tmp_path):
 def test_nearest_reference_image_of_a_copy_is_the_original(folders):
     generated, reference = (frechet.collect(folder, **OFFLINE) for folder in folders)
     diagnostics = compute_diagnostics(generated, reference)
-    neighbours = {
-        image.row: image.nearest[0] for image in (*diagnostics.raising, *diagnostics.lowering) if image.nearest
-    }
-    copy = 20  # "copy.png" sorts after 00 ... 19
-    nearest = neighbours.get(copy)
-    if nearest is None:  # it lowers the distance, and no neighbours are listed for such images
-        assert copy in [image.row for image in diagnostics.lowering]
-    else:
-        assert nearest.row == 7
-        assert nearest.distance < 1e-3 * diagnostics.median_nn_distance
+    copy = diagnostics.neighbours.near[0]
+    assert (copy.row, copy.nearest[0].row) == (20, 7)  # "copy.png" sorts after 00 ... 19
+    assert copy.nearest[0].distance < 1e-3 * diagnostics.neighbours.median_nn_distance
+    assert copy.nearest[0].distance < 0.1 * diagnostics.neighbours.near[1].nearest[0].distance
 
 
 def _statistics_with_all_rows(features):
@@ -195,25 +329,30 @@ def test_all_generated_images_are_searched_for_nearest_neighbours(monkeypatch):
     )
     distances = np.linalg.norm(x[None].astype(float) - y[:, None], axis=2)
     own = np.sort(np.linalg.norm(y[None].astype(float) - y[:, None], axis=2), axis=1)[:, 1]
-    assert diagnostics.median_nn_distance == pytest.approx(np.median(own), rel=1e-12)
-    assert [row for row, _ in diagnostics.uncovered] == [
-        i for i in np.argsort(-distances.min(1))[:12] if distances[i].min() > diagnostics.median_nn_distance
+    assert diagnostics.neighbours.median_nn_distance == pytest.approx(np.median(own), rel=1e-12)
+    assert [row for row, _ in diagnostics.neighbours.uncovered] == [
+        i for i in np.argsort(-distances.min(1))[:12] if distances[i].min() > diagnostics.neighbours.median_nn_distance
     ]
-    assert diagnostics.uncovered[0][0] == 77
-    assert all(near.distance == pytest.approx(distances[row].min(), rel=1e-12) for row, near in diagnostics.uncovered)
-    assert not any(row >= 150 for row, _ in diagnostics.uncovered)
-    raising = compute_diagnostics(
+    assert diagnostics.neighbours.uncovered[0][0] == 77
+    assert all(
+        near.distance == pytest.approx(distances[row].min(), rel=1e-12)
+        for row, near in diagnostics.neighbours.uncovered
+    )
+    assert not any(row >= 150 for row, _ in diagnostics.neighbours.uncovered)
+    near = compute_diagnostics(
         _statistics_with_all_rows(y), _statistics_with_all_rows(x), compute_intervals=False
-    ).raising
-    assert {image.nearest[0].distance for image in raising if image.row >= 150} == {0.0}
-    monkeypatch.setattr("frechet.reports.diagnostics._MAX_REFERENCE_ROWS", 50)
+    ).neighbours.near
+    assert {image.nearest[0].distance for image in near if image.row >= 150} == {0.0}
+    assert all(image.row >= 150 for image in near)
+    monkeypatch.setattr("frechet.reports.near_images._MAX_ROWS", 50)
     diagnostics = compute_diagnostics(
         _statistics_with_all_rows(x), _statistics_with_all_rows(y), compute_intervals=False
     )
-    assert diagnostics.median_nn_distance == pytest.approx(
+    assert diagnostics.neighbours.median_nn_distance == pytest.approx(
         np.median(own[np.linspace(0, 199, 50).round().astype(int)]), rel=1e-12
     )
-    assert "50 of the 200 reference images" in diagnostics.notes[0]
+    assert "50 of the 6,000 generated images" in diagnostics.notes[0]
+    assert "50 of the 200 reference images" in diagnostics.notes[1]
 
 
 def test_no_uncovered_images_if_every_reference_image_was_generated():
@@ -221,8 +360,8 @@ def test_no_uncovered_images_if_every_reference_image_was_generated():
     diagnostics = compute_diagnostics(
         _statistics_with_all_rows(x), _statistics_with_all_rows(x[::2]), compute_intervals=False
     )
-    assert diagnostics.median_nn_distance > 0
-    assert diagnostics.uncovered == []
+    assert diagnostics.neighbours.median_nn_distance > 0
+    assert diagnostics.neighbours.uncovered == []
     assert diagnostics.notes == []
 
 
@@ -282,15 +421,16 @@ def test_thumbnails_show_the_scored_images_or_nothing(shuffle):
             assert np.asarray(shown).mean() == pytest.approx((feature + 1) * 255 / 2, abs=0.5)
 
 
-def test_curve_ends_at_the_score(folders):
-    one, other = (frechet.collect(folder, **OFFLINE) for folder in folders)
+def test_curve_ends_at_the_score(folders, toy):
+    one, other = (frechet.collect(folder, **toy) for folder in folders)
     diagnostics = compute_diagnostics(one, other)
     assert diagnostics.curve[-1].n_generated == 21
     assert diagnostics.curve[-1].value == pytest.approx(frechet.score_statistics(one, other)["fd"].value, rel=1e-9)
     assert [point.n_generated for point in diagnostics.curve] == sorted(
         {point.n_generated for point in diagnostics.curve}
     )
-    assert all(point.corrected_value is None for point in diagnostics.curve)  # 21 images of 1,280 dimensions
+    assert diagnostics.curve[0].n_generated > 5  # with fewer, the covariance is singular
+    assert all(point.corrected_value is None for point in diagnostics.curve)  # an interval needs 50 images
 
 
 def test_last_point_of_the_curve_is_taken_from_the_score(tmp_path, monkeypatch):
@@ -351,7 +491,7 @@ def test_precision_recall_and_related_metrics_have_a_plot(folders, tmp_path):
     scores = write_report(
         ScoreRequest(*folders, metrics=["fd", "precision", "recall", "density@prdc"], **OFFLINE), tmp_path / "p.html"
     )
-    section = (tmp_path / "p.html").read_text().partition('aria-labelledby="prdc"')[2].partition("</section>")[0]
+    section = (tmp_path / "p.html").read_text().partition('aria-labelledby="fidelity"')[2].partition("</section>")[0]
     assert f"{scores['precision'].value:.1%} of the generated images" in section
     assert f"{scores['recall'].value:.1%} of the reference images" in section
     assert f"{scores['density@prdc'].value:.2f} times" in section
@@ -373,7 +513,7 @@ def test_statistics_without_features_give_a_partial_report(folders, tmp_path):
 
 
 @pytest.mark.slow
-def test_per_class_scores_have_a_table(folders, tmp_path):
+def test_per_class_scores_have_a_table(folders, toy, tmp_path):
     for class_name in ("dogs", "<b>cats"):
         for name, folder in zip(("one", "other"), folders, strict=True):
             (tmp_path / name / class_name).mkdir(parents=True)
@@ -381,7 +521,7 @@ def test_per_class_scores_have_a_table(folders, tmp_path):
                 prefix = class_name[0] == "<"
                 shutil.copy(path, tmp_path / name / class_name / f"{prefix}{path.name[:2].strip('<')}.png")
     scores = write_report(
-        ScoreRequest(tmp_path / "one", tmp_path / "other", per_class=True, **OFFLINE), tmp_path / "page.html"
+        ScoreRequest(tmp_path / "one", tmp_path / "other", per_class=True, **toy), tmp_path / "page.html"
     )
     text = (tmp_path / "page.html").read_text()
     assert set(scores["fd"].per_class) == {"dogs", "<b>cats"}
@@ -400,17 +540,17 @@ def test_unsupported_reports_are_rejected(folders, tmp_path):
             write_report(request, tmp_path / name)
 
 
-def test_score_is_described_in_sentences():
+def test_scores_are_described_in_sentences():
     random = np.random.default_rng(0)
     one, other = (
         FeatureStatistics.from_features(random.standard_normal((900, 8)).astype(np.float32)) for _ in range(2)
     )
-    score = frechet.score_statistics(one, other)["fd"]
-    text = describe_score(score)
-    assert "900 generated and 900 reference images" in text
-    assert f"Bias-corrected: {score.corrected_value:.4g}" in text
-    assert f"{score.interval_95[0]:.4g} to {score.interval_95[1]:.4g}" in text
-    assert "indistinguishable" in text
+    scores = list(frechet.score_statistics(one, other, metrics="fd,precision,vendi").values())
+    text = " ".join(describe_scores(scores))
+    assert "of FD is for the distance to the distribution" in text
+    assert "of Precision is for the expected value" in text
+    assert "Vendi score: no confidence interval, because" in text
+    assert "FD shows no significant difference" in text
 
 
 @pytest.mark.slow
@@ -436,8 +576,8 @@ def test_in_a_browser(page, tmp_path, size):
 
 
 def _require_sorting(driver):
-    button = driver.find_element("css selector", "section[aria-labelledby=raising] th:nth-child(3) button")
-    values = "return [...document.querySelectorAll('section[aria-labelledby=raising] tbody tr')].map(r => +r.cells[2].dataset.value)"
+    button = driver.find_element("css selector", "section[aria-labelledby=influential] th:nth-child(3) button")
+    values = "return [...document.querySelector('section[aria-labelledby=influential] tbody').rows].map(r => +r.cells[2].dataset.value)"
     before = driver.execute_script(values)
     assert before == sorted(before)
     button.send_keys("\ue007")  # by keyboard

@@ -14,7 +14,7 @@ import frechet
 from frechet.errors import MismatchError, RequestError
 from frechet.features.spec import FeatureSpec
 from frechet.reports import run_comparison
-from frechet.reports.comparison_formats import FORMATTERS
+from frechet.reports.comparison_formats import FORMATTERS, build_tables
 from frechet.reports.multiple_testing import (
     Estimate,
     compact_letter_display,
@@ -399,7 +399,7 @@ def test_missing_metrics_are_shown_as_dashes(checkpoints):
 def test_page_has_a_gap_for_a_missing_value(checkpoints):
     pytest.importorskip("matplotlib")
     pytest.importorskip("jinja2")
-    from frechet.reports.html import render_comparison_page
+    from frechet.reports.comparison_page import render_comparison_page
 
     fd = checkpoints[0].scores["fd"]
     runs = [
@@ -409,19 +409,84 @@ def test_page_has_a_gap_for_a_missing_value(checkpoints):
     ]
     page = render_comparison_page(compare_runs(runs))
     assert page.count("<section") == 2
-    assert '<td class="number" data-value="-">-</td>' in page
+    assert '<td data-value="-">-</td>' in page
+
+
+def test_page_has_two_header_rows_and_no_empty_column(checkpoints):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("jinja2")
+    from frechet.reports.comparison_page import render_comparison_page
+
+    def read_headings(page):
+        head = page.partition("<thead>")[2].partition("</thead>")[0]
+        return [re.findall(r">([^<>\n]+)</(?:button|th)>", row) for row in head.split("</tr>")[:2]]
+
+    page = render_comparison_page(compare_runs(checkpoints[:3]))
+    group = ["Difference", "95 % CI", "Adjusted p"]
+    assert read_headings(page) == [
+        ["Run", "Images", "Score", "Difference to the best run", "Verdict", "Letters"],
+        ["Value", "Bias-corrected", "95 % CI", *group],
+    ]
+    reference = checkpoints[0].provenance["reference"]["label"]
+    assert re.search(rf"<title>\S+ of 3 runs vs {reference}, \d{{4}}-\d\d-\d\d</title>", page)
+    bare = [
+        with_scores(run, fd=run.scores["fd"] | {"corrected_value": None, "standard_error": None, "interval_95": None})
+        for run in checkpoints[:3]
+    ]
+    assert read_headings(render_comparison_page(compare_runs(bare))) == [
+        ["Run", "Images", "Score", "Difference to the best run", "Verdict"],
+        ["Value", "Difference"],
+    ]
+
+
+def test_columns_of_grouped_headings_sort_their_own_column(checkpoints):
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("jinja2")
+    from frechet.reports.comparison_page import build_page_table
+
+    table = build_page_table(build_tables(compare_runs(checkpoints[:3]))[0])
+    positions = [first + i for _, first, names in table.groups for i in range(len(names))]
+    assert positions == list(range(len(table.rows[0])))
+    for text in (cell for row in table.rows for cell in row[1:8]):
+        assert "-" not in text  # but a minus sign
+
+
+@pytest.mark.parametrize("n", [400, 401])
+def test_precision_is_tested_at_equal_sample_sizes_only(n):
+    random = np.random.default_rng(0)
+    reference = random.standard_normal((300, 6)).astype(np.float32)
+    samples = {"near": (400, 0.4), "far": (n, 3.0)}
+    runs = {
+        name: frechet.score(
+            (random.standard_normal((size, 6)) + shift / 2).astype(np.float32),
+            reference,
+            features=True,
+            metrics="precision",
+        )
+        for name, (size, shift) in samples.items()
+    }
+    (comparison,) = compare_runs(runs)
+    if n == 400:
+        assert [row.verdict for row in comparison.rows] == ["best", "worse than the best"]
+        near, far = (runs[name]["precision"] for name in samples)
+        error = (near.standard_error**2 + far.standard_error**2) ** 0.5
+        low, high = comparison.rows[1].difference_95
+        assert (high - low) / 2 == pytest.approx(1.96 * error, rel=1e-3)
+    else:
+        assert [row.verdict for row in comparison.rows] == [None, None]
+        assert any("sample sizes differ" in note for note in comparison.notes)
 
 
 def test_plot_does_not_mix_corrected_and_classical_values(checkpoints):
     pytest.importorskip("matplotlib")
-    from frechet.reports.plots import render_runs
+    from frechet.reports.plots import plot_runs
 
     corrected = checkpoints[0].scores["fd"] | {"value": 17.5, "corrected_value": 0.3, "interval_95": [0.1, 0.8]}
     classical = corrected | {"value": 18.3, "corrected_value": None, "standard_error": None, "interval_95": None}
 
     def render(*scores):
         (comparison,) = compare_runs([with_scores(run, fd=fd) for run, fd in zip(checkpoints, scores, strict=False)])
-        svg = render_runs(comparison)
+        svg = plot_runs(comparison).svg
         return [float(text) for text in re.findall(r">([\d.]+)</text>", svg)], ", bias-corrected<" in svg
 
     ticks, is_corrected = render(corrected, classical)

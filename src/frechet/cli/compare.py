@@ -10,7 +10,7 @@ from frechet._internal.atomic_write import atomic_write, check_output_path
 from frechet._internal.choices import validate_choice
 from frechet.cli.parameter_types import HomePath
 from frechet.reports.comparison_formats import FORMATTERS
-from frechet.reports.html import render_comparison_page
+from frechet.reports.comparison_page import render_comparison_page
 from frechet.reports.run_comparison import compare_runs
 
 OUTPUT_FORMATS = {**FORMATTERS, "html": render_comparison_page}

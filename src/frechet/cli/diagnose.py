@@ -17,7 +17,7 @@ from frechet.errors import RequestError
 from frechet.evaluation.diagnosis.request import DiagnoseRequest
 from frechet.evaluation.diagnosis.run import diagnose
 from frechet.reports.diagnosis import format_diagnosis, render_diagnosis_page
-from frechet.reports.html import require_packages
+from frechet.reports.page_template import require_packages
 
 
 @click.command()

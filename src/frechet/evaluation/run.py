@@ -29,6 +29,7 @@ from frechet.evaluation.request import ReferenceLike, ScoreRequest
 from frechet.evaluation.sampling import iter_design_notes, require_consistent_design
 from frechet.execution.collect import ProgressCallback, collect_statistics
 from frechet.execution.settings import Settings
+from frechet.execution.stored_thumbnails import MAX_THUMBNAILS, add_thumbnails, require_repeatable
 from frechet.images.image import ImageSource
 from frechet.results import ImageInfluence, Score, Scores
 from frechet.statistics.feature_statistics import FeatureStatistics
@@ -248,16 +249,29 @@ class CollectRequest(Settings):
     Attributes:
         images: as `generated` in `ScoreRequest`.
         features: whether `images` are (n, d) features.
+        thumbnails: number of thumbnails to store together with the names of the images, at most 256.
         progress: called with (stage, images done, images in all).
     """
 
     images: ReferenceLike = field(kw_only=False)
     features: bool = option(False, "Treat .npy/.npz inputs as precomputed (n, d) feature arrays instead of images.")
+    thumbnails: int = option(
+        0,
+        f"Store N thumbnails (at most {MAX_THUMBNAILS}) and the names of the images, which reports then show.",
+        metavar="N",
+    )
     progress: ProgressCallback | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "images", expand_home(self.images))
+        if not isinstance(self.thumbnails, int) or not 0 <= self.thumbnails <= MAX_THUMBNAILS:
+            raise RequestError(f"thumbnails is {self.thumbnails!r}; expected a whole number from 0 to {MAX_THUMBNAILS}")
+        if self.thumbnails and self.features:
+            raise RequestError(
+                "thumbnails need images, and features=True (--features) declares features; pass the images, or leave the "
+                "thumbnails out"
+            )
         if self.size is not None and self.crop is None:
             raise RequestError(f"size is {self.size}, but no crop is given; pass --crop (crop=), or leave the size out")
 
@@ -269,6 +283,7 @@ def collect(request: CollectRequest) -> FeatureStatistics:
     Args:
         images: a folder, .zip, .npz with `arr_0` or .npy of images, or an iterable of images.
         features: whether `images` are floating-point features (n, d) instead; what the settings state is recorded.
+        thumbnails: number of thumbnails to store together with the names of the images, at most 256. Reports show them.
         progress: called with (stage, images done, images in all).
         extractor, dims, ...: see `frechet.execution.settings.Settings`.
 
@@ -294,4 +309,8 @@ def collect(request: CollectRequest) -> FeatureStatistics:
         require_no_image_options(settings)
         require_consistent_options({"generated": source}, settings)
         return source
-    return collect_statistics(source, settings, settings.load(request.progress), request.progress)
+    if not request.thumbnails:
+        return collect_statistics(source, settings, settings.load(request.progress), request.progress)
+    require_repeatable(source)
+    statistics = collect_statistics(source, settings, settings.load(request.progress), request.progress)
+    return add_thumbnails(statistics, source, settings, request.thumbnails)

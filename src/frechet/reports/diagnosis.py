@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from frechet._internal.terminal import escape_line
 from frechet.evaluation.diagnosis.result import CombinationScore, Diagnosis, Effect
-from frechet.reports.html import render_template
+from frechet.reports.page_template import render_template
 from frechet.reports.tables import align_left
 
 _MAX_MATCHES, _MAX_CLOSE, _MAX_NEAREST = 10, 5, 3

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import io
-import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,28 @@ from frechet.results import Score
 
 _COLOURS = ("#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951")
 _FOREGROUND, _MUTED = "#222222", "#8a8a8a"
+_BLUE, _ORANGE = "#1f5fa8", "#b85c00"
+_PAGE_COLOURS = {  # colours of an exported figure: what the page, which may be dark, shows instead
+    _FOREGROUND: "currentColor",
+    _MUTED: "var(--faint)",
+    _BLUE: "var(--series-1)",
+    _ORANGE: "var(--series-2)",
+}
+_WIDTH = 4.8  # inches; text of 10 points is then legible on a page of 400 pixels
+_STYLE: Any = {
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "svg.fonttype": "none",
+    "pdf.fonttype": 42,  # TrueType, which journals require
+    "axes.edgecolor": _FOREGROUND,
+    "axes.labelcolor": _FOREGROUND,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "text.color": _FOREGROUND,
+    "xtick.color": _FOREGROUND,
+    "ytick.color": _FOREGROUND,
+}
+_MAX_TICKS = 5
 
 
 def plot_corruptions(
@@ -84,85 +107,100 @@ def save_figure(figure: Figure, path: Path) -> None:
     figure.savefig(path, format="png", facecolor="white")
 
 
-def render_curve(points: Sequence[CurvePoint], score: Score) -> str:
+@dataclass(frozen=True, kw_only=True)
+class Plot:
+    """A figure of a page.
+
+    Attributes:
+        svg: <svg> element in the colours of the page.
+        svg_url, pdf_url: the figure in fixed colours, as files for papers (data: URLs).
+    """
+
+    svg: str
+    svg_url: str
+    pdf_url: str
+
+
+def plot_curve(points: Sequence[CurvePoint], score: Score) -> Plot:
     """Plot the distance against the number of generated images, with corrected values and intervals if available.
 
     Args:
         points: the points by increasing number of images.
         score: the score that the curve belongs to.
-
-    Returns:
-        An <svg> element.
     """
-    figure = Figure(figsize=(7.2, 3.6), layout="constrained")
-    axis = figure.subplots()
-    sizes = [point.n_generated for point in points]
-    values = [point.value for point in points]
-    axis.plot(sizes, values, color=_COLOURS[0], linewidth=2.2, marker="o", markersize=5, label="biased value")
-    with_interval = [
-        (point.n_generated, point.corrected_value, *point.interval_95)
-        for point in points
-        if point.interval_95 is not None
-    ]
-    if with_interval:
-        sizes_with_interval, corrected_values, low, high = zip(*with_interval, strict=True)
-        axis.vlines(sizes_with_interval, low, high, color=_COLOURS[3], linewidth=5, alpha=0.5, label="95 % CI")
-        axis.fill_between(sizes_with_interval, low, high, color=_COLOURS[3], alpha=0.2, linewidth=0)
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDTH, 3.1), layout="constrained")
+        axis = figure.subplots()
+        sizes = [point.n_generated for point in points]
         axis.plot(
-            sizes_with_interval,
-            corrected_values,
-            color=_COLOURS[4],
-            linewidth=1.8,
-            marker="s",
-            markersize=4.5,
-            label="bias-corrected value",
+            sizes, [point.value for point in points], color=_BLUE, marker="o", markersize=4.5, label="biased value"
         )
-    axis.set(xscale="log", xlabel="generated images", ylabel=_escape_mathtext(score.label.partition(" (")[0]))
-    axis.set_xticks(sizes, [f"{size:,}" for size in sizes])
-    axis.minorticks_off()
-    axis.legend(frameon=False, labelcolor=_FOREGROUND)
-    return _to_svg(
-        figure,
-        axis,
-        f"{len(points)} distances for {sizes[0]:,} to {sizes[-1]:,} generated images; the values are in the table below",
-    )
-
-
-def render_prdc(scores: Sequence[Score]) -> str:
-    """Plot precision, recall, density and coverage as bars, coloured by which images they count."""
-    figure = Figure(figsize=(7.2, 0.9 + 0.6 * len(scores)), layout="constrained")
-    axis = figure.subplots()
-    names = []
-    for i, score in enumerate(scores):
-        counted = NEIGHBOURHOOD_METRICS[score.metric.partition("@")[0]].counted
-        names.append(f"{_escape_mathtext(score.label.partition(' (')[0])}\nof {counted} images")
-        axis.barh(i, score.value, height=0.6, color=_COLOURS[0 if counted == "generated" else 1])
-        axis.annotate(
-            f"{score.value:.3g}", (score.value, i), (4, 0), textcoords="offset points", va="center", color=_FOREGROUND
+        _plot_corrected_values(axis, points)
+        axis.set(xscale="log", xlabel="generated images (log scale)", ylabel=_short_label(score.label))
+        axis.minorticks_off()
+        ticks = sorted({sizes[round(i)] for i in np.linspace(0, len(sizes) - 1, min(_MAX_TICKS, len(sizes)))})
+        axis.set_xticks(ticks, [f"{size:,}" for size in ticks])
+        figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=9, columnspacing=1.2)
+        return _export(
+            figure,
+            f"{len(points)} distances for {sizes[0]:,} to {sizes[-1]:,} generated images; the values are in the table below",
         )
-    axis.axvline(1, color=_MUTED, linewidth=1, linestyle="--")
-    axis.set_yticks(range(len(scores)), names)
-    axis.invert_yaxis()
-    axis.set(xlim=(0, 1.12 * max(1.0, *(score.value for score in scores))), xlabel="value")
-    described = ", ".join(f"{score.label} {score.value:.3g}" for score in scores)
-    return _to_svg(figure, axis, f"Bars: {described}; the list below explains them")
 
 
-def render_runs(comparison: RunComparison) -> str:
-    """Plot the values of the runs: corrected values with intervals if all runs have them, otherwise classical values."""
-    figure = Figure(figsize=(7.2, 3.6), layout="constrained")
-    axis = figure.subplots()
-    rows = comparison.rows
-    values = [row.corrected_value if comparison.has_corrected_values else row.value for row in rows]
-    plotted = [math.nan if value is None else value for value in values]  # NaN leaves a gap
-    for i, (row, value) in enumerate(zip(rows, plotted, strict=True)):
-        low, high = (comparison.has_corrected_values and row.interval_95) or (value, value)
-        axis.plot([i, i], [low, high], color=_COLOURS[0], linewidth=5, alpha=0.35, solid_capstyle="round")
-    axis.plot(range(len(rows)), plotted, color=_COLOURS[0], linewidth=1.6, marker="o", markersize=5)
-    kind = ", bias-corrected" if comparison.has_corrected_values else ""
-    axis.set(ylabel=_escape_mathtext(comparison.label.partition(" (")[0]) + kind)
-    axis.set_xticks(range(len(rows)), [_tick_label(row.run) for row in rows], rotation=30, ha="right")
-    return _to_svg(figure, axis, f"Values of {len(rows)} runs; the numbers are in the table below")
+def _plot_corrected_values(axis: Any, points: Sequence[CurvePoint]) -> None:
+    rows = [(p.n_generated, p.corrected_value, *p.interval_95) for p in points if p.interval_95 is not None]
+    if rows:
+        sizes, values, low, high = zip(*rows, strict=True)
+        axis.vlines(sizes, low, high, color=_ORANGE, linewidth=1.5, label="95 % CI")
+        axis.plot(sizes, values, color=_ORANGE, marker="s", markersize=4.5, label="bias-corrected value")
+
+
+def plot_prdc(scores: Sequence[Score]) -> Plot:
+    """Plot precision, recall, density and coverage with their intervals, by which images they count."""
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDTH, 0.8 + 0.5 * len(scores)), layout="constrained")
+        axis = figure.subplots()
+        names = []
+        for i, score in enumerate(scores):
+            counted = NEIGHBOURHOOD_METRICS[score.metric.partition("@")[0]].counted
+            names.append(f"{_short_label(score.label)}\n({counted} images)")
+            low, high = score.interval_95 or (score.value, score.value)
+            axis.plot([low, high], [i, i], color=_BLUE if counted == "generated" else _ORANGE, linewidth=1.5)
+            axis.plot(score.value, i, color=_BLUE if counted == "generated" else _ORANGE, marker="o", markersize=7)
+            axis.annotate(
+                f"{score.value:.3g}", (score.value, i), (0, 7), textcoords="offset points", ha="left", fontsize=9
+            )
+        axis.axvline(1, color=_MUTED, linewidth=1, linestyle="--")
+        axis.set_yticks(range(len(scores)), names)
+        axis.set(ylim=(len(scores) - 0.5, -0.7), xlabel="value and 95 % CI")
+        axis.set_xlim(
+            0, 1.05 * max(1.0, *(end for score in scores for end in (score.value, *(score.interval_95 or ()))))
+        )
+        described = ", ".join(f"{score.label} {score.value:.3g}" for score in scores)
+        return _export(figure, f"Values: {described}; the list below explains them")
+
+
+def plot_runs(comparison: RunComparison) -> Plot:
+    """Plot the values of the runs, one per line: corrected values if all runs have them, otherwise classical values."""
+    rows = [row for row in comparison.rows if row.value is not None]
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDTH, 0.8 + 0.36 * len(rows)), layout="constrained")
+        axis = figure.subplots()
+        for i, row in enumerate(rows):
+            value = float((row.corrected_value if comparison.has_corrected_values else row.value) or 0)
+            colour = _ORANGE if (row.verdict or "").startswith("best") else _BLUE
+            interval = row.interval_95 if comparison.has_corrected_values or row.corrected_value is None else None
+            axis.plot(interval or (value, value), (i, i), color=colour, linewidth=1.5)
+            axis.plot(value, i, color=colour, marker="o", markersize=6)
+        axis.set_yticks(range(len(rows)), [_tick_label(row.run) for row in rows])
+        kind = ", bias-corrected" if comparison.has_corrected_values and comparison.has_bias else ""
+        axis.set(ylim=(len(rows) - 0.5, -0.5), xlabel=_short_label(comparison.label) + kind)
+        axis.grid(axis="x", color=_MUTED, alpha=0.3, linewidth=0.8)
+        return _export(figure, f"Values of {len(rows)} runs; the numbers are in the table below")
+
+
+def _short_label(label: str) -> str:
+    return _escape_mathtext(label.partition(" (")[0])
 
 
 def _escape_mathtext(text: str) -> str:
@@ -172,20 +210,28 @@ def _escape_mathtext(text: str) -> str:
 
 def _tick_label(name: str) -> str:
     text = escape_line(name)
-    return _escape_mathtext(text if len(text) <= 24 else f"{text[:23]}…")
+    return _escape_mathtext(text if len(text) <= 30 else f"{text[:29]}…")
 
 
-def _to_svg(figure: Figure, axis: Any, description: str) -> str:
-    """Return the figure as an <svg> element that takes its text colour from the page."""
-    axis.tick_params(colors=_FOREGROUND, labelsize=9)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.spines[["left", "bottom"]].set_color(_FOREGROUND)
-    axis.xaxis.label.set_color(_FOREGROUND)
-    axis.yaxis.label.set_color(_FOREGROUND)
-    axis.set_facecolor("none")
-    out = io.StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": description, "font.family": "sans-serif"}):
-        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    svg = out.getvalue()
-    svg = svg[svg.index("<svg") :].replace(_FOREGROUND, "currentColor")
-    return svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(escape_line(description), quote=True)}"', 1)
+def _export(figure: Figure, description: str) -> Plot:
+    """Return the figure for a page and for papers; the description is its text alternative."""
+    svg, pdf = io.StringIO(), io.BytesIO()
+    with rc_context({"svg.hashsalt": description}):
+        figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    figure.savefig(
+        pdf, format="pdf", transparent=True, metadata={"CreationDate": None, "Creator": None, "Producer": None}
+    )
+    text = svg.getvalue()
+    element = text[text.index("<svg") :]
+    for colour, page_colour in _PAGE_COLOURS.items():
+        element = element.replace(colour, page_colour)
+    label = html.escape(escape_line(description), quote=True)
+    return Plot(
+        svg=element.replace("<svg", f'<svg role="img" aria-label="{label}"', 1),
+        svg_url=_data_url("image/svg+xml", text.encode()),
+        pdf_url=_data_url("application/pdf", pdf.getvalue()),
+    )
+
+
+def _data_url(media_type: str, content: bytes) -> str:
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"

@@ -23,6 +23,7 @@ from frechet.reports.multiple_testing import (
 from frechet.reports.run_files import (
     Run,
     find_duplicate_runs,
+    get_reference_label,
     has_shared_reference,
     read_runs,
     require_pairs,
@@ -75,6 +76,7 @@ class RunComparison:
         shared_reference: whether all runs were scored against the same reference images. The sampling error of the
             reference then largely cancels in the differences.
         notes: caveats for the reader.
+        reference: display name of the shared reference; None if the references differ or are unknown.
     """
 
     metric: str
@@ -82,6 +84,7 @@ class RunComparison:
     rows: tuple[ComparisonRow, ...]
     shared_reference: bool
     notes: tuple[str, ...]
+    reference: str | None = None
 
     @property
     def has_corrected_values(self) -> bool:
@@ -89,9 +92,9 @@ class RunComparison:
         return all(row.corrected_value is not None for row in self.rows if row.value is not None)
 
     @property
-    def is_ranked(self) -> bool:
-        """Whether the runs are ranked by this metric."""
-        return any(row.verdict is not None for row in self.rows)
+    def has_bias(self) -> bool:
+        """Whether corrected values differ from the classical ones."""
+        return any(row.corrected_value not in (None, row.value) for row in self.rows)
 
 
 def compare_runs(
@@ -193,7 +196,12 @@ def _compare_by_metric(metric: str, runs: Sequence[Run], paired_runs: bool) -> R
         for i, (run, score) in enumerate(zip(runs, scores, strict=True))
     )
     return RunComparison(
-        metric=metric, label=scores[0]["label"], rows=rows, shared_reference=shared_reference, notes=tuple(notes)
+        metric=metric,
+        label=scores[0]["label"],
+        rows=rows,
+        shared_reference=shared_reference,
+        notes=tuple(notes),
+        reference=get_reference_label(runs[0]) if shared_reference else None,
     )
 
 

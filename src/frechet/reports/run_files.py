@@ -95,6 +95,12 @@ def has_shared_reference(runs: Sequence[Run]) -> bool:
     )
 
 
+def get_reference_label(run: Run) -> str | None:
+    """Return the display name of the reference of a run, or None if it is unknown."""
+    label = (run.provenance.get("reference") or {}).get("label")
+    return None if label is None else str(label)
+
+
 def require_pairs(runs: Sequence[Run]) -> None:
     """Reject runs whose images cannot have been generated from the same latents or prompts.
 

@@ -5,21 +5,58 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from PIL import Image
 
-from frechet.errors import ImageDecodeError
+from frechet.errors import ImageDecodeError, RequestError
+from frechet.evaluation.request import ScoreRequest
+from frechet.evaluation.run import Evaluation
 from frechet.execution.chunks import Partition
 from frechet.execution.settings import Settings
+from frechet.execution.stored_thumbnails import can_read_again
 from frechet.images.decode import decode
 from frechet.images.image import ImageSource
-from frechet.images.sources.memory import DataLoaderSource
+from frechet.images.sources.registry import open_source
 from frechet.statistics.feature_statistics import FeatureStatistics
 
 MAX_SIZE = 160  # pixels of the longer side
 _MAX_PNG_SIZE = 64  # thumbnails up to this size are stored without loss
+
+
+def open_shown_images(evaluation: Evaluation, request: ScoreRequest) -> dict[str, ImageSource]:
+    """Return the images of a run that can be decoded again, by input.
+
+    Those of a reference that is a statistics file are `request.reference_images` if these are as many as the file records.
+    """
+    sources, reference = dict(evaluation.sources), evaluation.statistics["reference"]
+    given = request.reference_images
+    if "reference" not in sources and given is not None and not isinstance(given, FeatureStatistics):
+        with suppress(RequestError):  # features, not images
+            images = open_source(given)
+            if len(images) == reference.n == (reference.n_source or reference.n):
+                sources["reference"] = images
+    return sources
+
+
+def find_shown_rows(statistics: FeatureStatistics, sources: Mapping[str, ImageSource]) -> np.ndarray | None:
+    """Return the rows of a reference whose thumbnails its file holds; None if its images can be decoded, or it holds none."""
+    if "reference" in sources or statistics.thumbnail_indices is None or statistics.indices is None:
+        return None
+    rows = np.flatnonzero(np.isin(statistics.indices, statistics.thumbnail_indices))
+    return rows if len(rows) else None
+
+
+def describe_missing_images(statistics: FeatureStatistics, sources: Mapping[str, ImageSource]) -> str | None:
+    """Describe how to show the images of a reference, if they are not available."""
+    if "reference" in sources or statistics.rows is None or find_shown_rows(statistics, sources) is not None:
+        return None
+    return (
+        f"The images of {statistics.label} are not available, so their positions are shown instead. To show the images, pass their "
+        "folder as the reference, or store thumbnails in the statistics file: frechet stats IMAGES FILE.npz --thumbnails 256"
+    )
 
 
 @dataclass(frozen=True)
@@ -57,12 +94,23 @@ class ThumbnailCache:
         labels = self.statistics.labels
         for index, row in row_of_index.items():
             self._thumbnails[row] = Thumbnail(self._short_label(labels[row]) if labels else f"image {index}")
-        is_repeatable = not isinstance(self.source, DataLoaderSource) or self.source.is_repeatable
-        if self.source is not None and row_of_index and is_repeatable:
+        self._show_stored(row_of_index)
+        if self.source is not None and row_of_index and can_read_again(self.source):
             self._decode(self.source, row_of_index)
 
+    def _show_stored(self, row_of_index: Mapping[int, int]) -> None:
+        """Show the thumbnails that the statistics file holds."""
+        thumbnails, indices = self.statistics.thumbnails, self.statistics.thumbnail_indices
+        if thumbnails is None or indices is None:
+            return
+        for rgb, index in zip(thumbnails, indices.tolist(), strict=True):
+            if index in row_of_index:
+                row = row_of_index[index]
+                self._thumbnails[row] = replace(self._thumbnails[row], data_url=_encode_data_url(rgb))
+
     def _decode(self, source: ImageSource, row_of_index: Mapping[int, int]) -> None:
-        source_indices = Partition.from_source(source, self.settings).source_indices
+        settings = self.settings if self.statistics.path is None else replace(self.settings, num_images=None)
+        source_indices = Partition.from_source(source, settings).source_indices
         ordered = sorted(row_of_index)
         image_refs = source.iter_images([source_indices[index] for index in ordered])
         for index, image_ref in zip(ordered, image_refs, strict=True):

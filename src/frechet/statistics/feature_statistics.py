@@ -201,7 +201,7 @@ class FeatureStatistics:
     def save(self, path: str | Path, *, force: bool = False) -> None:
         """Write the statistics to an .npz file, which pytorch-fid reads as well.
 
-        `labels`, `path` and `url` are not stored, since they may be private.
+        `path` and `url` are not stored, since they may be private. `labels` are stored together with thumbnails only.
 
         Args:
             path: file to write; it must end in .npz.

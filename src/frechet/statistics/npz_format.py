@@ -105,7 +105,8 @@ def write_statistics(statistics: FeatureStatistics, path: Path, *, force: bool =
     """Write a file of format 2 under a temporary name, and rename it when it is complete.
 
     Args:
-        statistics: what to write; `labels`, `path` and `url` are left out, since they may be private.
+        statistics: what to write; `path` and `url` are left out, since they may be private, and so are `labels` unless there
+            are thumbnails.
         path: file to write; it must end in .npz.
         force: replace an existing file.
 
@@ -274,6 +275,8 @@ def _collect_arrays(statistics: FeatureStatistics) -> dict[str, np.ndarray]:
         arrays |= {"group_n": groups.n, "group_mean": groups.mean, "group_scatter": groups.scatter}
     if statistics.thumbnails is not None and statistics.thumbnail_indices is not None:
         arrays |= {"thumbnails": statistics.thumbnails, "thumbnail_indices": statistics.thumbnail_indices}
+        if statistics.labels is not None:
+            arrays["labels"] = np.array(statistics.labels, np.str_)
     return arrays
 
 

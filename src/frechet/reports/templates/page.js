@@ -10,7 +10,7 @@ function show(button) {
 
 function sort(button) {
   const cell = button.closest("th");
-  const column = cell.cellIndex;
+  const column = Number(cell.dataset.column ?? cell.cellIndex);
   const body = cell.closest("table").tBodies[0];
   const ascending = cell.getAttribute("aria-sort") !== "ascending";
   const key = (row) => row.cells[column].dataset.value ?? row.cells[column].textContent;
@@ -19,7 +19,7 @@ function sort(button) {
     return a !== "" && b !== "" && !Number.isNaN(x) && !Number.isNaN(y) ? x - y : a.localeCompare(b);
   };
   const rows = [...body.rows].sort((a, b) => (ascending ? 1 : -1) * compare(key(a), key(b)));
-  for (const other of cell.parentElement.cells) other.removeAttribute("aria-sort");
+  for (const other of cell.closest("thead").querySelectorAll("th")) other.removeAttribute("aria-sort");
   cell.setAttribute("aria-sort", ascending ? "ascending" : "descending");
   body.append(...rows);
 }
