@@ -182,11 +182,11 @@ def test_only_images_that_raise_are_listed_as_raising():
     assert all(row["change"] < 0 for row in top_raising)
     assert all(row["change"] > 0 for row in top_lowering)
     assert len(top_raising) + len(top_lowering) == 40
-    listed = compute_diagnostics(*(frechet.collect(side, features=True) for side in (x[:6], y)))
+    listed = compute_diagnostics(*(frechet.collect(side, features=True) for side in (x[: D + 1], y)))
     assert all(row.change < 0 for row in listed.raising)
     assert all(row.change > 0 for row in listed.lowering)
-    assert len(listed.raising) + len(listed.lowering) == 6
-    assert [len(row.nearest) for row in listed.raising] == [3] * len(listed.raising)
+    assert len(listed.raising) + len(listed.lowering) == D + 1
+    assert [len(image.nearest) for image in listed.neighbours.near] == [3] * 12
 
 
 @pytest.mark.slow

@@ -29,8 +29,10 @@ from frechet.execution.settings import Settings
 from frechet.features.registry import EXTRACTORS, register_extractor
 from frechet.features.spec import FeatureSpec
 from frechet.reports import html
+from frechet.reports.comparison_page import render_comparison_page
 from frechet.reports.diagnostics import compute_diagnostics
 from frechet.reports.html import _format_command
+from frechet.reports.run_comparison import compare_runs
 from frechet.reports.score_table import build_score_rows, describe_scores
 from frechet.reports.text import format_scores
 from frechet.reports.thumbnails import ThumbnailCache
@@ -572,6 +574,36 @@ def test_in_a_browser(page, tmp_path, size):
             set_color_scheme(driver, dark=dark)
             background = driver.execute_script("return getComputedStyle(document.body).backgroundColor")
             assert (max(map(int, re.findall(r"\d+", background)[:3])) < 60) == dark
+            assert run_axe(driver) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.parametrize("size", [(1280, 900), (400, 800)], ids=["wide", "narrow"])
+def test_comparison_page_in_a_browser(tmp_path, size):
+    random = np.random.default_rng(0)
+    reference = random.standard_normal((300, 6)).astype(np.float32)
+    names = ("baseline-resnet-50-epoch-0100", "ours, large", "ours, small")
+    samples = {name: random.standard_normal((300, 6)).astype(np.float32) + i for i, name in enumerate(names)}
+    runs = {name: frechet.score(x, reference, features=True, metrics="fd,precision") for name, x in samples.items()}
+    (tmp_path / "page.html").write_text(render_comparison_page(compare_runs(runs)))
+    with chromium(tmp_path / "profile", size=size) as driver:
+        driver.get((tmp_path / "page.html").as_uri())
+        assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+        cut_off = "return [...document.querySelectorAll('.wide')].filter(e => e.scrollWidth > e.clientWidth).length"
+        assert size[0] < 1280 or driver.execute_script(cut_off) == 0
+        wrap = "return [...new Set([...document.querySelectorAll('th[scope=row]')].map(e => getComputedStyle(e).whiteSpace))]"
+        assert driver.execute_script(wrap) == ["nowrap"]
+        column = driver.find_element("css selector", "thead tr:nth-child(2) th button")  # "Value", the third column
+        driver.execute_script("arguments[0].click()", column)
+        driver.execute_script("arguments[0].click()", column)
+        values = driver.execute_script(
+            "return [...document.querySelector('tbody').rows].map(r => +r.cells[2].dataset.value)"
+        )
+        assert values == sorted(values, reverse=True)
+        assert get_console_messages(driver) == []
+        for dark in (False, True):
+            set_color_scheme(driver, dark=dark)
             assert run_axe(driver) == {}
 
 

@@ -20,7 +20,7 @@ def format_scores(scores: Scores) -> str:
     Control characters (in names of files and classes, and in the metadata of statistics files) are escaped.
     """
     facts = [*_iter_facts(scores), *iter_protocol_facts(scores)]
-    width = max(len(name) for name, _ in facts)
+    width = max((len(name) for name, _ in facts), default=0)
     lines = [*_format_table(scores), "", *(f"{name:<{width}}  {text}" for name, text in facts)]
     for score in scores.values():
         lines += [*_format_classes(score), *_format_influential_images(score)]
