@@ -423,6 +423,16 @@ def test_thumbnails_show_the_scored_images_or_nothing(shuffle):
             assert np.asarray(shown).mean() == pytest.approx((feature + 1) * 255 / 2, abs=0.5)
 
 
+def test_directions_that_contribute_little_are_left_out():
+    random = np.random.default_rng(0)
+    x, y = (random.standard_normal((20_000, 6)).astype(np.float32) for _ in range(2))
+    x[:, 2] += 3
+    directions = compute_diagnostics(
+        FeatureStatistics.from_features(x, keep_all=True), FeatureStatistics.from_features(y), compute_intervals=False
+    ).directions
+    assert [round(direction.share, 2) for direction in directions] == [1.0]
+
+
 def test_curve_ends_at_the_score(folders, toy):
     one, other = (frechet.collect(folder, **toy) for folder in folders)
     diagnostics = compute_diagnostics(one, other)

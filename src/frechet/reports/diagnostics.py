@@ -23,6 +23,7 @@ from frechet.statistics.feature_statistics import FeatureStatistics
 
 N_CURVE_POINTS = 8
 N_DIRECTIONS, N_EXTREMES = 5, 4  # directions, and images at each end of a direction
+_MIN_SHARE = 0.01  # of the distance: directions that contribute less are not shown
 
 
 class NeighbourhoodMetric(NamedTuple):
@@ -227,6 +228,8 @@ def _find_directions(
     leading = leading_directions(p, q, optimal_coupling(p, q), N_DIRECTIONS)
     all_rows = np.arange(0 if generated.rows is None else len(generated.rows))
     for axis, contribution in zip(leading.axes, leading.contributions, strict=True):
+        if contribution < _MIN_SHARE * total:
+            return
         ends = [
             _find_extreme_rows(statistics.rows, axis, rows)
             for statistics, rows in ((generated, all_rows), (reference, candidates))
