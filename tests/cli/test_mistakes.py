@@ -30,7 +30,7 @@ def inputs(tmp_path):
     [
         # accepted
         ("score X Y --features --metrics fid", 0, ["FD (unknown features", "fid is defined on Inception features"]),
-        ("score X Y --features --metrics FD,Kid", 0, ["FD (unknown", "KID (unknown"]),
+        ("score X Y --features --metrics FD,Kid", 0, ["FD ", "KID ", "unknown features, d = "]),
         ("score X Y --features --json --preprocessing legacy_tensorflow", 0, ['"preprocessing": "tensorflow"']),
         ("score X Y --features --json --preprocessing legacy_pytorch", 0, ['"preprocessing": "pytorch-fid"']),
         ("score X Y --features --json --preprocessing clean-fid", 0, ['"preprocessing": "clean"']),

@@ -139,9 +139,10 @@ def test_features_are_pairs_if_the_request_states_so():
 @pytest.mark.parametrize("metrics", [["rfid"], ["fid", "rfid"]])
 def test_reconstructions_are_pairs(metrics):
     x, y = draw(0, 100, 64), draw(1, 100, 64)  # of the size of Inception features
-    scores = frechet.score(x, y, features=True, metrics=metrics)
+    options = {"features": True, "metrics": metrics, "extractor": "inception"}
+    scores = frechet.score(x, y, **options)
     assert {score.sampling_design for score in scores.values()} == {"100 pairs"}
-    independent = frechet.score(x, y, features=True, metrics=metrics, design="independent")["rfid"]
+    independent = frechet.score(x, y, **options, design="independent")["rfid"]
     assert independent.interval_95 is None
     for part in ("interval of rfid needs pairs", "design auto or paired"):
         assert part in independent.interval_unavailable_reason

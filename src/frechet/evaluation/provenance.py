@@ -60,18 +60,21 @@ def iter_warnings(
 ) -> Iterator[str]:
     """Yield warnings about the inputs; `is_biased` tells whether a score with small-sample bias is among the results."""
     inputs = [("generated", generated)] + ([("reference", reference)] if reference is not None else [])
+    if spec.extractor is None:
+        unknown = " and ".join(statistics.label for _, statistics in inputs if statistics.spec.extractor is None)
+        yield (
+            f"{unknown} {'do' if ' and ' in unknown else 'does'} not record which network computed the features; name it with "
+            "--extractor (extractor=)"
+        )
     for name, statistics in inputs:
-        if not statistics.spec.is_complete:
+        if not statistics.spec.is_complete and spec.extractor is not None:
             taken = ", ".join(
                 f"{key} {value}" for key, value in asdict(spec).items() if key in _REPORTED_FIELDS and value
             )
-            fixes = [". If it used another preprocessing, set --reference-preprocessing (reference_preprocessing=)."]
-            fixes = fixes if name == "reference" and taken else []
-            if spec.extractor is None:
-                fixes = [". Name its extractor with --extractor (extractor=)."]
+            fix = ". If it used another preprocessing, set --reference-preprocessing (reference_preprocessing=)."
             yield (
-                f"{statistics.label} does not record how it was computed; assuming {taken or 'the settings of the other input'}"
-                + "".join(fixes)
+                f"{statistics.label} does not record how it was computed; assuming {taken}"
+                + (fix if name == "reference" else "")
             )
         yield from (f"{name}: {note}" for note in statistics.notes)
         if statistics.skipped_images:

@@ -41,8 +41,11 @@ def format_citation(scores: Scores) -> str:
     sentence = (
         f"We computed {values} with frechet {__version__} ({_describe_features(first)}) from {' and '.join(counts)}."
     )
-    papers = {METRICS[score.metric.partition("@")[0]].paper: score.label for score in scores.values()}
-    return "\n".join([sentence, *(f"{label}: {paper}." for paper, label in papers.items()), "", _BIBTEX])
+    labels: dict[str, list[str]] = {}
+    for score in scores.values():
+        labels.setdefault(METRICS[score.metric.partition("@")[0]].paper, []).append(score.label)
+    papers = [f"{', '.join(names)}: {paper}." for paper, names in labels.items()]
+    return "\n".join([sentence, *papers, "", _BIBTEX])
 
 
 def format_model_card(scores: Scores, name: str, dataset: str) -> str:
@@ -80,10 +83,12 @@ def format_model_card(scores: Scores, name: str, dataset: str) -> str:
 
 def _describe_value(score: Score) -> str:
     text = f"{score.label} = {format_number(score.value)}"
-    if score.interval_95 is None or score.corrected_value is None:
+    if score.interval_95 is None:
         return text
     low, high = map(format_number, score.interval_95)
-    return f"{text} (bias-corrected {format_number(score.corrected_value)}, 95 % confidence interval {low} to {high})"
+    is_biased = score.corrected_value is not None and score.corrected_value != score.value
+    corrected = f"bias-corrected {format_number(score.corrected_value)}, " if is_biased else ""  # type: ignore[arg-type]
+    return f"{text} ({corrected}95 % confidence interval {low} to {high})"
 
 
 def _describe_features(score: Score) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from frechet._internal.terminal import escape_line
 from frechet.distances.interval import SIGNIFICANCE_LEVEL
@@ -19,12 +20,22 @@ def format_scores(scores: Scores) -> str:
 
     Control characters (in names of files and classes, and in the metadata of statistics files) are escaped.
     """
-    facts = [*_iter_facts(scores), *iter_protocol_facts(scores)]
+    scores, qualification = _shorten_labels(scores)
+    facts = [*_iter_facts(scores, qualification), *iter_protocol_facts(scores)]
     width = max((len(name) for name, _ in facts), default=0)
     lines = [*_format_table(scores), "", *(f"{name:<{width}}  {text}" for name, text in facts)]
     for score in scores.values():
         lines += [*_format_classes(score), *_format_influential_images(score)]
     return "\n".join(map(escape_line, lines))
+
+
+def _shorten_labels(scores: Scores) -> tuple[Scores, str]:
+    """Remove the qualification in parentheses that all labels end with, and return it without the parentheses."""
+    endings = {score.label.partition(" (")[2] for score in scores.values()}
+    if len(endings) != 1 or not (ending := endings.pop()).endswith(")"):
+        return scores, ""
+    shortened = {key: replace(score, label=score.label.removesuffix(f" ({ending}")) for key, score in scores.items()}
+    return Scores(shortened, scores.provenance, scores.unavailable), ending.removesuffix(")")
 
 
 def collect_warnings(scores: Scores) -> list[str]:
@@ -85,12 +96,12 @@ def _format_split(score: Score, n: float) -> str:
     return f"{format_number(found[0]['mean'])} ± {format_number(found[0]['std'])}" if found else ""
 
 
-def _iter_facts(scores: Scores) -> Iterator[tuple[str, str]]:
+def _iter_facts(scores: Scores, qualification: str) -> Iterator[tuple[str, str]]:
     """Yield (name, text) of what the scores have in common; several lines of a name if they differ in it."""
     compared = [score for score in scores.values() if score.uses_reference] or list(scores.values())
     with_interval = [score for score in scores.values() if score.interval_95 is not None]
     yield from _group("images", {score.label: _format_images(score) for score in compared})
-    yield from _group("features", {score.label: _format_features(score) for score in scores.values()})
+    yield from _group("features", {score.label: _format_features(score, qualification) for score in scores.values()})
     yield from _group("crop", {score.label: crop for score in compared if (crop := _format_crops(score))})
     yield from _group(
         "95 % CI",
@@ -135,10 +146,10 @@ def _format_counts(n_generated: int | None, n_reference: int | None, separator: 
     )
 
 
-def _format_features(score: Score) -> str:
+def _format_features(score: Score, qualification: str) -> str:
     names = {"extractor": "", "layer": "layer ", "preprocessing": "preprocessing ", "precision": ""}
     known = [f"{prefix}{score.provenance[name]}" for name, prefix in names.items() if score.provenance.get(name)]
-    return ", ".join(known) or "unknown"
+    return ", ".join([*known, qualification] if qualification else known) or "unknown"
 
 
 def _format_crops(score: Score) -> str:
