@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -13,9 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from frechet._internal.download import ProgressCallback, compute_sha256
+from frechet._internal.download import ProgressCallback
 from frechet.errors import RequestError, RunError
+from frechet.features.code_identity import hash_code
 from frechet.features.extractor import LoadedExtractor, Runner
+from frechet.features.file_identity import hash_model_folder, hash_onnx
 from frechet.features.models import LoadRequest, Model
 from frechet.features.spec import get_qualified_name
 from frechet.networks.hub_weights import fetch_hub_weights, find_hub_weights
@@ -84,9 +85,9 @@ class TransformersModel(Model):
         )
         input_size = request.input_size or _DEFAULT_INPUT_SIZE
         dims = _measure_dims(runner, input_size)
-        return _make_extractor(
-            request, _Loaded(runner, dims, input_size, hash_state_dict(module), "torch", str(device))
-        )
+        config = (request.weights or self.find_weights().parent) / "config.json"
+        digest = hash_model_folder(hash_state_dict(module), config)
+        return _make_extractor(request, _Loaded(runner, dims, input_size, digest, "torch", str(device)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,15 +122,13 @@ class FunctionModel(Model):
         """Import the function and move it to the requested device if it is a module."""
         _require_torch()
         from frechet.backends.torch import choose_device
-        from frechet.backends.transformers import ModuleRunner, hash_state_dict, is_module
+        from frechet.backends.transformers import ModuleRunner, is_module
 
         _require_no_weights(request)
         function: Any = self._import()
         device = choose_device(request.device)
-        digest = _hash_source_code(function)
         if is_module(function):
             function = function.eval().to(device)
-            digest = hash_state_dict(function)
         runner = ModuleRunner(
             function,
             device,
@@ -142,6 +141,7 @@ class FunctionModel(Model):
             dims = _measure_dims(runner, input_size)
         except RunError as error:
             raise RequestError(str(error)) from error
+        digest = hash_code(function)  # after the first call, which may load the weights
         return _make_extractor(request, _Loaded(runner, dims, input_size, digest, "torch", str(device)))
 
     def _import(self) -> Callable[..., Any]:
@@ -186,22 +186,7 @@ class OnnxModel(Model):
         runner, dims, input_size = compile_onnx(
             path, request.preprocessing.scale, request.preprocessing.shift, str(request.spec.precision)
         )
-        return _make_extractor(request, _Loaded(runner, dims, input_size, compute_onnx_sha256(path), "openvino", "cpu"))
-
-
-def compute_onnx_sha256(path: Path) -> str:
-    """Return the sha256 (hex) of an ONNX file, and of the files next to it that it names, which may hold its weights.
-
-    A file in the folder belongs to the network if the ONNX file contains its relative path, as it does for external data.
-    """
-    content = path.read_bytes()
-    digest = hashlib.sha256(content)
-    named = [entry for entry in path.parent.iterdir() if entry.name.encode() in content]
-    for each in sorted(file for entry in named for file in ([entry] if entry.is_file() else entry.rglob("*"))):
-        name = each.relative_to(path.parent).as_posix()
-        if each != path and name.encode() in content and each.is_file():
-            digest.update(f"{name} {compute_sha256(each)}".encode())
-    return digest.hexdigest()
+        return _make_extractor(request, _Loaded(runner, dims, input_size, hash_onnx(path), "openvino", "cpu"))
 
 
 def _require_no_weights(request: LoadRequest) -> None:
@@ -212,7 +197,7 @@ def _require_no_weights(request: LoadRequest) -> None:
 
 
 class _Loaded(NamedTuple):
-    """A loaded model; `digest` is the sha256 of its weights, or of the source code of a function."""
+    """A loaded model; `digest` is the sha256 of its weights and of what else it computes with."""
 
     runner: Runner
     dims: int
@@ -267,15 +252,6 @@ def _get_input_size(function: Any) -> int:
 def _measure_dims(runner: Runner, input_size: int) -> int:
     """Return the number of features of one black image."""
     return next(iter(runner.map([np.zeros((1, input_size, input_size, 3), np.float32)]))).shape[1]
-
-
-def _hash_source_code(function: Any) -> str:
-    """Return the sha256 (hex) of a function's name and source file, so that an edited function is a different one."""
-    try:
-        code = Path(inspect.getfile(_get_code(function))).read_bytes()
-    except (OSError, TypeError):  # defined in an interactive session
-        code = b""
-    return hashlib.sha256(get_qualified_name(function).encode() + code).hexdigest()
 
 
 def _get_code(function: Any) -> Any:
