@@ -52,3 +52,57 @@ def test_collapsed_sets_far_apart_are_in_no_neighbourhood():
 def test_a_metric_that_overflows_leaves_the_others(features):
     found = score(*(x * np.float32(1e25) for x in features), ["kid", "fd", "precision"])
     assert found["fd"].value == pytest.approx(score(*features, ["fd"])["fd"].value * 1e50, rel=1e-5)
+
+
+def compute_neighbourhood_values(x, y):
+    """Precision and recall (k = 3), density and coverage (k = 5) and the median realism (k = 3) from all distances in float64."""
+    cdist = pytest.importorskip("scipy.spatial.distance").cdist
+    distances, own, other = (cdist(a.astype(float), b.astype(float)) for a, b in ((x, y), (x, x), (y, y)))
+    own_radii, radii, wide_radii = np.sort(own, 1)[:, 3], np.sort(other, 1)[:, 3], np.sort(other, 1)[:, 5]
+    small = radii < np.median(radii)
+    return {
+        "precision": (distances <= radii).any(1).mean(),
+        "recall": (distances <= own_radii[:, None]).any(0).mean(),
+        "density": (distances < wide_radii).sum(1).mean() / 5,
+        "coverage": (distances.min(0) < wide_radii).mean(),
+        "realism": np.median((radii[small] / distances[:, small]).max(1)),
+    }
+
+
+@pytest.mark.parametrize("value", [1.0, 1e6, 1e12, 1e20, 1e30])
+@pytest.mark.parametrize("side", [0, 1])
+def test_an_outlier_leaves_the_neighbourhoods_of_the_others(features, value, side):
+    """Squares of float32 overflow beyond 1e19; distances of the others are far below the error of the outlier's."""
+    x, y = (each.copy() for each in features)
+    (x, y)[side][7] = value
+    found = {key: each.value for key, each in score(x, y, NEIGHBOURHOOD_METRICS).items()}
+    assert found == pytest.approx(compute_neighbourhood_values(x, y), rel=1e-3)
+
+
+def test_features_far_away_are_in_no_neighbourhood(features):
+    x, y = features[0] * np.float32(1e20), features[1]
+    found = {key: each.value for key, each in score(x, y, NEIGHBOURHOOD_METRICS).items()}
+    assert found == pytest.approx(compute_neighbourhood_values(x, y), rel=1e-3)
+
+
+def collapse(n, value):
+    return np.full((n, 6), value, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("generated", "train", "held_out", "message"),
+    [
+        (None, 0.3, None, "explain no held-out image: 1 of 100 reference images differ.*without copies"),
+        (0.1, 0.3, 0.5, "explain no held-out image: 1 of 100 reference images differ.*without copies"),
+        (0.3, 0.3, 0.3, "all images have the same features; pass different images"),
+    ],
+)
+def test_fls_names_the_input_that_leaves_it_without_a_value(generated, train, held_out, message):
+    """The authors' code raises an OverflowError for the first two, and returns NaN for the third."""
+    random = np.random.default_rng(0)
+    x, y, z = (
+        random.normal(size=(n, 6)).astype("f4") if value is None else collapse(n, value)
+        for n, value in ((50, generated), (100, train), (50, held_out))
+    )
+    with pytest.raises(StatisticsError, match=message):
+        frechet.score(x, y, held_out=z, metrics=["fls"], features=True, interval="none")

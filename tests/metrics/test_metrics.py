@@ -138,7 +138,7 @@ def test_failing_metrics_are_reported_and_the_others_computed(sides):
 def test_inputs_that_a_metric_is_undefined_for_are_rejected(metric, sizes, message):
     rows = np.random.default_rng(0).standard_normal((90, 4)).astype(np.float32)
     rows[30:44] *= 0.01  # reference images with small neighbourhoods
-    special = {0: rows[:30] * 0, "copy": rows[30:44], "huge": rows[:30] * 1e20}
+    special = {0: rows[:30] * 0, "copy": rows[30:44]}
     inputs = [special.get(n, rows[30 * i : 30 * i + n] if isinstance(n, int) else None) for i, n in enumerate(sizes)]
     with pytest.raises(RequestError, match=message):
         frechet.score(*inputs[:2], held_out=inputs[2], features=True, metrics=metric)

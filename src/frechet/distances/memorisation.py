@@ -7,12 +7,14 @@ from jaxtyping import Float, Float64
 
 from frechet.distances.inception_score import normalize_rows
 from frechet.distances.pairwise import CenteredRows, feature_mean, iter_block_slices, nearest_neighbours
-from frechet.errors import TooFewImagesError
+from frechet.errors import StatisticsError, TooFewImagesError
 
 # the settings of C_T (Meehan et al. 2020, section 4)
 NUM_COMPONENTS = 64  # principal components
 NUM_CELLS = 3
 MIN_IMAGES_PER_CELL = 20  # cells with as many generated images or fewer are ignored
+
+_LARGEST_EXPONENT = 700.0  # of FLS, just below the overflow of float64
 
 
 def nearest_cosine_distance(x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "m d"]) -> float:
@@ -161,9 +163,14 @@ def feature_likelihood_score(
 
     Returns:
         100 exp(-2 (nll - nll of the baseline) / d), where nll is the mean negative log-likelihood; higher is better.
+
+    Raises:
+        StatisticsError: all features are equal, or the real images are so narrow that they explain no held-out image.
     """
     all_rows = np.concatenate([train, baseline, held_out, generated]).astype(np.float64)
     mean, std = all_rows.mean(axis=0), all_rows.std(axis=0, ddof=1)
+    if not std.any():
+        raise StatisticsError("FLS is undefined, since all images have the same features; pass different images")
     std[std == 0] = 1
     train, baseline, held_out, generated = (
         (features - mean) / std for features in (train, baseline, held_out, generated)
@@ -171,7 +178,14 @@ def feature_likelihood_score(
     of_generated, of_baseline = (
         _mean_log_likelihood(held_out, centers, _fit_log_variances(train, centers)) for centers in (generated, baseline)
     )
-    return float(100 * np.exp(2 * (of_generated - of_baseline) / train.shape[1]))
+    exponent = 2 * (of_generated - of_baseline) / train.shape[1]
+    if exponent > _LARGEST_EXPONENT:
+        real = np.concatenate([train, baseline])
+        raise StatisticsError(
+            f"FLS has no finite value, since Gaussians around the reference images explain no held-out image: {len(np.unique(real, axis=0))} "
+            f"of {len(real)} reference images differ from each other. Pass reference images without copies"
+        )
+    return float(100 * np.exp(exponent))
 
 
 def _fit_log_variances(

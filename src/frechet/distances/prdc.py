@@ -28,6 +28,8 @@ from frechet.errors import StatisticsError, TooFewImagesError
 
 _SMALLEST_NORMAL, _LARGEST_NORMAL = 1e-8, 1e15  # of features whose squared distances are well within float32
 
+_PRECISE_ERRORS = 1000  # a distance in float32 is precise enough for a ratio if it is this many times its error
+
 _PairsInside: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -189,7 +191,7 @@ def compute_prdc(
             i, j, shell_i, shell_j = pairs.find(radii[:, ball, None], radii[:, shell, None], error_bound.max())
             membership.generated_balls.add(j, i, shell_j, shell_i)
         if realism is not None and small is not None:
-            realism[selected] = _largest_ratio(np.where(block > error_bound, block, 0), *small)
+            realism[selected] = _largest_ratio(block, error_bound, small, x, y, selected.start)
     return PrdcResult(memberships, realism)
 
 
@@ -293,7 +295,7 @@ class _Pairs:
 
 def _small_neighbourhoods(
     squared_radii: Float64[np.ndarray, " m"],
-) -> tuple[Int[np.ndarray, " k"], Float32[np.ndarray, " k"]]:
+) -> tuple[Int[np.ndarray, " k"], Float64[np.ndarray, " k"]]:
     """Return indices and squared radii of the neighbourhoods smaller than the median.
 
     Raises:
@@ -305,13 +307,27 @@ def _small_neighbourhoods(
             "realism uses the reference neighbourhoods smaller than the median, and none is smaller, since many are of the same "
             "size; remove duplicates from the reference, or use precision and density"
         )
-    return kept, squared_radii[kept].astype(np.float32)
+    return kept, squared_radii[kept]
 
 
 def _largest_ratio(
-    block: Float32[np.ndarray, "b m"], kept: Int[np.ndarray, " k"], squared_radii: Float32[np.ndarray, " k"]
+    block: Float32[np.ndarray, "b m"],
+    error_bound: Float32[np.ndarray, " m"],
+    small: tuple[Int[np.ndarray, " k"], Float64[np.ndarray, " k"]],
+    x: CenteredRows,
+    y: CenteredRows,
+    start: int,
 ) -> Float64[np.ndarray, " b"]:
-    """Compute, for each row of a block of squared distances, the largest ratio of radius to distance."""
+    """Compute, for each row of a block of squared distances, the largest ratio of radius to distance.
+
+    Distances that are not much larger than their errors are computed in float64; equal rows have an infinite ratio.
+    """
+    kept, squared_radii = small
+    block = block[:, kept]
+    close = block <= _PRECISE_ERRORS * error_bound[kept]
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = squared_radii / block[:, kept]
-    return np.sqrt(np.nan_to_num(ratios, nan=1.0, posinf=np.inf).max(axis=1).astype(np.float64))
+        largest = np.where(close, 0, squared_radii.astype(np.float32) / block).max(axis=1).astype(np.float64)
+        i, j = np.nonzero(close)
+        distances = exact_squared_distances(x, y, i + start, kept[j])
+        np.maximum.at(largest, i, np.nan_to_num(squared_radii[j] / distances, nan=1.0, posinf=np.inf))
+    return np.sqrt(largest)
