@@ -334,3 +334,35 @@ def test_repetitions_that_do_not_depend_on_the_seed_cause_a_warning():
     assert any("the repetitions have the same value" in warning for warning in repeated.warnings)
     once = frechet.score(statistics, y, metrics="fd", features=True)["fd"]
     assert not any("repetitions" in warning for warning in once.warnings)
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """A file of statistics with the features of every image, and features."""
+    x, y = np.random.default_rng(0).normal(size=(2, 1200, 3)).astype("float32")
+    frechet.Statistics.from_features(x, seed=5, keep_all=True).save(tmp_path / "x.npz")
+    return tmp_path / "x.npz", y
+
+
+@pytest.mark.parametrize("metric", ["kid@clean-fid", "mind", "fd-infinity"])
+def test_repetitions_draw_from_features_in_a_statistics_file(stored, metric):
+    """All draws had the seed of the file, so that the deviation between three runs was 0."""
+    repeated = frechet.score(*stored, metrics=metric, features=True, repeat=3)[metric]
+    assert len(set(repeated.repeats)) == 3
+    assert not any("seed" in warning for warning in repeated.warnings)
+    features = np.random.default_rng(0).normal(size=(2, 1200, 3)).astype("float32")[0]
+    for seed in (0, 7):
+        found, expected = (
+            frechet.score(x, stored[1], metrics=metric, features=True, seed=seed)[metric] for x in (stored[0], features)
+        )
+        assert found.value == pytest.approx(expected.value, rel=1e-9)
+        assert (found.provenance["seed"], found.provenance["generated"]["seed"]) == (seed, 5)
+
+
+@pytest.mark.parametrize(("seed", "metrics", "has_effect"), [(3, "fd", False), (0, "fd", True), (3, "fd,mind", True)])
+def test_a_seed_without_an_effect_causes_a_warning(stored, tmp_path, seed, metrics, has_effect):
+    frechet.Statistics.from_features(stored[1]).save(tmp_path / "y.npz")
+    warnings = frechet.score(stored[0], tmp_path / "y.npz", metrics=metrics, seed=seed)["fd"].warnings
+    assert any("the seed 3 has no effect" in warning and "--seed" in warning for warning in warnings) != has_effect
+    code, out, err = run("score", stored[0], tmp_path / "y.npz", "--metrics", metrics, "--seed", seed)
+    assert (code, "no effect" in out + err) == (0, not has_effect)

@@ -92,6 +92,7 @@ def compute_scores(
     progress: ProgressCallback | None = None,
     backend: str | None = None,
     device: str | None = None,
+    seed: int | None = None,
 ) -> Scores:
     """Compute the scores of a plan. A metric that fails is reported as unavailable, unless all of them fail.
 
@@ -100,6 +101,7 @@ def compute_scores(
         inputs: statistics by layer of "generated", and of "reference" and "held-out" if they are given.
         interval, reference_is, explain, progress: see `ScoreRequest`.
         backend, device: what computed the features; None if they were read.
+        seed: seed of what metrics draw; None for that of the generated images.
 
     Raises:
         MismatchError: the statistics were computed with different extractors, layers, weights, preprocessing or precision.
@@ -107,9 +109,9 @@ def compute_scores(
     """
     statistics = {name: layers["features"] for name, layers in inputs.items()}
     spec = resolve_spec(*statistics.values())
-    common = _build_common_fields(
-        plan, statistics, spec, explain, build_provenance(*_generated_and_reference(statistics), spec, backend, device)
-    )
+    provenance = build_provenance(*_generated_and_reference(statistics), spec, backend, device)
+    provenance["seed"] = statistics["generated"].seed if seed is None else seed
+    common = _build_common_fields(plan, statistics, spec, explain, provenance)
     listed = _list_influential_images(*_generated_and_reference(statistics), explain) if explain else None
     settings = tuple(request.settings for request in plan.requests)
     # metrics of the same layers share what they have in common
@@ -122,7 +124,7 @@ def compute_scores(
         try:
             if same not in metric_inputs:
                 found = {name: _get_layer(inputs[name], layer, request.key) for name, layer in same}
-                metric_inputs[same] = MetricInputs.from_statistics(found, device or "cpu", settings)
+                metric_inputs[same] = MetricInputs.from_statistics(found, device or "cpu", settings, seed)
             score = _compute_score(request, metric_inputs[same], spec, interval, reference_is, progress, common)
         except RequestError as error:
             failed[request.key] = error
@@ -136,9 +138,21 @@ def compute_scores(
             scores[request.key] = replace(score, influence=listing, warnings=(*score.warnings, *notes))
     if not scores:
         raise next(iter(failed.values()))
-    return Scores(
+    result = Scores(
         scores, common["provenance"], {key: str(error) for key, error in failed.items()}, renamed=plan.renamed
     )
+    has_drawn = any(each.has_drawn for each in metric_inputs.values())
+    return result if has_drawn else result.with_warnings(_iter_seed_notes(statistics, seed))
+
+
+def _iter_seed_notes(statistics: Mapping[str, FeatureStatistics], seed: int | None) -> Iterator[str]:
+    """Yield a note if a seed was passed that chose nothing, since images were chosen before, with the seeds of statistics."""
+    if seed and all(each.seed != seed for each in statistics.values()):
+        labels = ", ".join(f"{each.label} (seed {each.seed})" for each in statistics.values())
+        yield (
+            f"the seed {seed} has no effect: the images of {labels} were chosen when these statistics were computed, and no metric "
+            "draws from them. Pass images, or leave --seed (seed=) out"
+        )
 
 
 def _report_each(requests: Sequence[MetricRequest], progress: ProgressCallback | None) -> Iterator[MetricRequest]:

@@ -206,6 +206,7 @@ def evaluate(request: ScoreRequest, *, keep_features: bool = False) -> Evaluatio
         progress=request.progress,
         backend=extractor.backend if extractor else None,
         device=extractor.device if extractor else None,
+        seed=request.seed,
     )
     sources = {name: each for name, each in inputs.items() if not isinstance(each, FeatureStatistics)}
     if request.per_class:

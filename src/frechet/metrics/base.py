@@ -15,6 +15,7 @@ from frechet.statistics.feature_statistics import FeatureStatistics
 
 StepCallback = Callable[[int, int], None]  # (steps done, total steps)
 T = TypeVar("T")
+_SEED = "seed"  # key of the cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +52,7 @@ class MetricInputs:
         held_out: statistics of the held-out images, or None if there are none.
         device: PyTorch device that computes distances, e.g. "cuda:0"; "cpu" computes with NumPy.
         settings: settings of all metrics of the run, so that they can share intermediate results.
+        run_seed: seed of the run, for what metrics draw; None for that of the generated images.
     """
 
     generated: FeatureStatistics
@@ -58,11 +60,16 @@ class MetricInputs:
     held_out: FeatureStatistics | None = None
     device: str = "cpu"
     settings: tuple[Mapping[str, Any], ...] = ()
+    run_seed: int | None = None
     _cache: dict[Hashable, Any] = field(default_factory=dict)
 
     @classmethod
     def from_statistics(
-        cls, inputs: Mapping[str, FeatureStatistics], device: str = "cpu", settings: tuple[Mapping[str, Any], ...] = ()
+        cls,
+        inputs: Mapping[str, FeatureStatistics],
+        device: str = "cpu",
+        settings: tuple[Mapping[str, Any], ...] = (),
+        run_seed: int | None = None,
     ) -> MetricInputs:
         """Build inputs from statistics by name.
 
@@ -70,6 +77,7 @@ class MetricInputs:
             inputs: statistics by "generated" and, if there are any, "reference" and "held-out".
             device: see the class.
             settings: see the class.
+            run_seed: see the class.
         """
         return cls(
             generated=inputs["generated"],
@@ -77,6 +85,7 @@ class MetricInputs:
             held_out=inputs.get("held-out"),
             device=device,
             settings=settings,
+            run_seed=run_seed,
         )
 
     @property
@@ -97,8 +106,14 @@ class MetricInputs:
 
     @property
     def seed(self) -> int:
-        """Seed of random draws."""
-        return self.generated.seed
+        """Seed of random draws; that a metric asked for it is remembered."""
+        self._cache[_SEED] = True
+        return self.generated.seed if self.run_seed is None else self.run_seed
+
+    @property
+    def has_drawn(self) -> bool:
+        """Whether a metric has asked for the seed."""
+        return _SEED in self._cache
 
     def get_or_compute(self, key: Hashable, compute: Callable[[], T]) -> T:
         """Return an intermediate result that several metrics share, computing it for the first of them."""

@@ -62,7 +62,7 @@ def compute_frechet_infinity(inputs: MetricInputs) -> MetricResult:
     assert generated.features is not None
     inputs.get_or_compute("covariances", lambda: _require_covariances(generated, reference))
     other = reference.features if reference.features is not None else fit_gaussian(reference)
-    return _to_result(frechet_infinity(generated.features, other, seed=generated.seed))
+    return _to_result(frechet_infinity(generated.features, other, seed=inputs.seed))
 
 
 def _to_result(terms: FrechetTerms) -> MetricResult:
