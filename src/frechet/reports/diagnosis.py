@@ -10,6 +10,7 @@ from frechet.evaluation.diagnosis.result import CombinationScore, Diagnosis, Eff
 from frechet.reports.page_template import render_template
 from frechet.reports.tables import align_left
 
+_OTHER_CAUSES = "The claimed value has another cause, such as other images, other weights, or another reference."
 _MAX_MATCHES, _MAX_CLOSE, _MAX_NEAREST = 10, 5, 3
 AXES = {
     "preprocessing": "preprocessing",
@@ -19,6 +20,7 @@ AXES = {
     "order": "order",
     "num_images": "images",
 }
+_VERDICTS = {"match": "match", "close": "close", "far": "-"}
 
 
 class DiagnosisTable(NamedTuple):
@@ -37,14 +39,13 @@ def format_diagnosis(diagnosis: Diagnosis) -> str:
     """Format a diagnosis for a terminal: the answer, the combinations to look at, what explains the gap, and what was not varied."""
     table = tabulate([diagnosis.baseline, *select_relevant(diagnosis)], diagnosis.baseline)
     lines = [describe_verdict(diagnosis), "", *align_left([table.header, *table.rows])]
-    if equal := describe_equivalent(diagnosis.combinations[0]):
-        lines += ["", f"The first of them has the same inputs with {equal}."]
-    if diagnosis.effects:
-        lines += [
-            "",
-            "What it changes, one difference at a time:",
-            *(f"  {text}" for text in describe_effects(diagnosis)),
-        ]
+    if diagnosis.verdict == "none":
+        lines += ["", _OTHER_CAUSES]
+    elif equal := describe_equivalent(diagnosis.combinations[0]):
+        lines += ["", f"The best of them has equal inputs with {equal}."]
+    if effects := list(describe_effects(diagnosis)):
+        lines += ["", "How it differs from the baseline, and what each difference alone changes:"]
+        lines += [f"  {text}" for text in effects]
     lines += ["", "Not varied:", *(f"  {text}" for text in diagnosis.not_varied)] if diagnosis.not_varied else []
     return "\n".join(map(escape_line, lines))
 
@@ -73,7 +74,7 @@ def tabulate(scores: Sequence[CombinationScore], baseline: CombinationScore) -> 
     axes = [axis for axis in AXES if len({score.settings[axis] for score in scores}) > 1]
     rows = [
         (
-            "baseline" if score is baseline else score.verdict,
+            "baseline" if score is baseline else _VERDICTS[score.verdict],
             f"{score.value:.6g}",
             f"{score.difference:+.4g}",
             *(score.settings[axis] for axis in axes),
@@ -95,7 +96,12 @@ def _distinct(names: Iterable[str]) -> list[str]:
 
 
 def describe_effects(diagnosis: Diagnosis) -> Iterator[str]:
-    """Yield a line for each difference between the baseline and the best combination, and one for what they do together."""
+    """Yield a line for each difference between the baseline and the best combination, and one for what they do together.
+
+    The nearest combination explains nothing if it is not close to the claimed value.
+    """
+    if diagnosis.verdict == "none":
+        return
     yield from map(_describe_effect, diagnosis.effects)
     if diagnosis.interaction is not None and len(diagnosis.effects) > 1:
         yield f"together, beyond their sum: {diagnosis.interaction:+.3g}"
@@ -115,7 +121,7 @@ def render_diagnosis_page(diagnosis: Diagnosis) -> str:
         "diagnosis.html",
         title=f"{diagnosis.label}: what gives {diagnosis.claimed:g}?",
         diagnosis=diagnosis,
-        verdict=describe_verdict(diagnosis),
+        verdict=describe_verdict(diagnosis) + (f" {_OTHER_CAUSES}" if diagnosis.verdict == "none" else ""),
         relevant=tabulate([diagnosis.baseline, *select_relevant(diagnosis)], diagnosis.baseline),
         equivalent=describe_equivalent(diagnosis.combinations[0]),
         effects=list(describe_effects(diagnosis)),
