@@ -13,6 +13,7 @@ import frechet
 from frechet.errors import ImageDecodeError, RequestError
 from frechet.evaluation.diagnosis import prepare
 from frechet.evaluation.diagnosis.claim import Claim
+from frechet.evaluation.diagnosis.quick import can_match
 from frechet.execution.settings import Settings
 from frechet.features.ops_model import OpsModel
 from frechet.features.registry import Extractor, register_extractor
@@ -277,6 +278,16 @@ def test_quick_runs_the_whole_set_for_the_combinations_that_are_left(toy, counte
     assert counted["inputs"] <= 4 * 15 + 4 * 5 * 20 + diagnosis.n_inputs
 
 
+@pytest.mark.parametrize(
+    ("m", "whole", "value", "half"), [(5000, 7.9, 11.2, 18.2), (5000, 6.08, 11.2, 18.2), (10_000, 6.08, 7.9, 11.2)]
+)
+def test_a_subset_leaves_open_what_all_images_give(m, whole, value, half):
+    """Distances of 2,500 to 20,000 CIFAR-10 images to others, d = 1280; their noise is 0.09 to 0.3."""
+    assert can_match(Claim.parse(whole), m / 1280, value, half + 0.2, half - 0.2)
+    assert not can_match(Claim.parse(15), m / 1280, value, half, half)
+    assert not can_match(Claim.parse(0), 8, 2.5 * value, 2.5 * value, 2.5 * value)
+
+
 def test_a_reference_of_statistics_with_another_preprocessing(toy):
     """A frequent mistake: the reference file was computed with another preprocessing than the generated images."""
     generated = frechet.collect(SQUARES, preprocessing="clean", **toy)
@@ -289,6 +300,17 @@ def test_a_reference_of_statistics_with_another_preprocessing(toy):
     assert diagnosis.baseline.settings["preprocessing"] == "tensorflow"
     assert [match.settings["preprocessing"] for match in diagnosis.matches] == ["clean"]
     assert any("holds statistics" in text for text in diagnosis.not_varied)
+    requested = frechet.diagnose(SQUARES, reference, claimed=f"{claimed:.5g}", preprocessing="clean", **toy)
+    assert requested.baseline.verdict == "match"
+
+
+def test_images_of_which_only_the_last_ones_are_changed_by_a_crop(toy):
+    """Variants share the features of the first ten images."""
+    images = [*SQUARES[:10], *RAW[:15]]
+    claimed = compute_claim(images, name_settings(generated_crop="adm", preprocessing="clean"), toy)
+    (match,) = frechet.diagnose(images, REFERENCE, claimed=claimed, **toy).matches
+    assert match.settings["generated_crop"] == "adm(20)"
+    assert match.settings["preprocessing"] == "clean"
 
 
 def test_the_order_is_varied_if_the_metric_depends_on_it(fake_inception):
