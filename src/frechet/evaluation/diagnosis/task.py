@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -71,13 +71,27 @@ def open_task(request: DiagnoseRequest) -> Task:
         )
     generated = _open_generated(request)
     reference = _open_reference(request, settings, plan)
-    names = _list_preprocessings(settings, reference)
+    axes = _list_axes(request, settings, metric, generated, reference)
+    return Task(
+        settings=settings,
+        metric=metric,
+        generated=generated,
+        reference=reference,
+        axes=axes,
+        baseline=_find_baseline(axes, settings.crop),
+        not_varied=tuple(_list_what_is_fixed(axes, metric, generated, reference)),
+    )
+
+
+def _list_axes(
+    request: DiagnoseRequest, settings: Settings, metric: MetricRequest, generated: ImageSource, reference: Reference
+) -> Axes:
+    """List the values of each axis that apply to the inputs."""
     size = request.size or _find_square_size(generated) or _find_square_size(reference)
-    has_images = isinstance(reference, ImageSource)
-    axes = Axes(
-        preprocessings=names,
+    return Axes(
+        preprocessings=_list_preprocessings(settings, reference),
         generated_crops=list_crops(size),
-        reference_crops=list_crops(size if has_images else None),
+        reference_crops=list_crops(size if isinstance(reference, ImageSource) else None),
         roundings=list(ROUNDING_RULES) if isinstance(generated, FloatImages) else [None],
         subsets=list_subsets(
             len(generated),
@@ -85,21 +99,19 @@ def open_task(request: DiagnoseRequest) -> Task:
             depends_on_order=metric.settings.get("shuffle") is False,
         ),
     )
-    crop = Crop(settings.crop, size) if settings.crop and size else None
-    baseline = Combination(
-        preprocessing=names[0],
-        generated_crop=crop,
-        reference_crop=crop if has_images else None,
+
+
+def _find_baseline(axes: Axes, crop: str | None) -> Combination:
+    """Return the combination of the first value of each axis, with the requested crop of images."""
+
+    def find(crops: Sequence[Crop | None]) -> Crop | None:
+        return next((each for each in crops if each is not None and each.name == crop), None)
+
+    return Combination(
+        preprocessing=axes.preprocessings[0],
+        generated_crop=find(axes.generated_crops),
+        reference_crop=find(axes.reference_crops),
         rounding=axes.roundings[0],
-    )
-    return Task(
-        settings=settings,
-        metric=metric,
-        generated=generated,
-        reference=reference,
-        axes=axes,
-        baseline=baseline,
-        not_varied=tuple(_list_what_is_fixed(axes, metric, generated, reference)),
     )
 
 
