@@ -42,7 +42,7 @@ def test_json_is_one_object_and_numbers_go_to_stdout(image_folders, tmp_path):
     assert score["interval_unavailable_reason"]
     assert (score["n_generated"], score["n_reference"]) == (6, 8)
     assert "warning: " in err
-    assert "6 generated images" in err
+    assert "6 generated and 8 reference images" in err
     assert json.loads((tmp_path / "score.json").read_text()) == result
 
 

@@ -141,4 +141,5 @@ def test_the_distance_with_torchvision_weights_is_not_labelled_fid(torchvision_w
         "score", folder, folder, "--extractor", "inception-torchvision", "--dims", 64, "--weights", torchvision_weights
     )
     assert code == 0, err
-    assert out.startswith("FD-Inception-torchvision-64 (weights ")
+    assert out.splitlines()[1].startswith("FD-Inception-torchvision-64 ")
+    assert "not the official ones" in out

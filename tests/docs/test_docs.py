@@ -89,6 +89,9 @@ PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.
 PAGES = [path for path in PAGES if {"sh", "python"} & {language for language, _ in FENCE.findall(path.read_text())}]
 SKIPPED = {  # start of a line that is not run -> reason
     "pip install": "the environment of the tests is installed already",
+    'eval "$(_FRECHET_COMPLETE=': "for interactive shells; tests/cli/test_completion.py tries it",
+    "_FRECHET_COMPLETE=": "the same",
+    "frechet demo": "tests/cli/test_demo.py runs it",
     "make ": "builds an environment; `make test` runs these tests",
 }
 OPTIONAL = ("tensorboard", "mlflow", "wandb")  # loggers: a snippet that imports one runs if it is installed

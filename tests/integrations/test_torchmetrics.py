@@ -213,7 +213,7 @@ def test_a_collapsed_generator_has_a_score(monkeypatch):
     collapsed = replace(metric._collect_statistics("generated"), spec=reference.spec)
     assert np.linalg.eigvalsh(collapsed.covariance).min() < 0
     found, expected = (
-        frechet.score_statistics(statistics, reference)["fid"]
+        frechet.score_statistics(statistics, reference)["fd"]
         for statistics in (collapsed, frechet.Statistics.from_features(features))
     )
     assert found.value == pytest.approx(expected.value, rel=1e-6)

@@ -48,7 +48,7 @@ def shallow(weights, reference):
 # of the networks written over `Ops`: those of transformers crop, or round to 8 bits, before the network
 EXACT = sorted(
     {name for row in EXTRACTORS.values() if isinstance(row.model, OpsModel) for name in row.preprocessings}
-    - {"imagenet"}
+    - {"imagenet", "quantised-bicubic"}
 )
 
 
@@ -63,6 +63,11 @@ def test_resize_matrices_reproduce_the_resize_of_the_preprocessing(name, height,
     found = np.einsum("ih,hwc,jw->ijc", rows, image.astype(np.float64), columns, optimize=True)
     found = found.clip(0, 255) if preprocessing.is_clipped else found
     assert np.abs(found - out).max() <= 1e-3  # of 255
+
+
+def test_a_preprocessing_that_crops_and_rounds_has_no_gradient(weights, reference):
+    with pytest.raises(RequestError, match=r"'quantised-bicubic'.* rounds .*Use pytorch-fid, tensorflow"):
+        FIDLoss(reference[0], weights=weights, dims=64, preprocessing="quantised-bicubic")
 
 
 def test_resize_matrices_are_close_to_a_resize_that_rounds_to_bytes():

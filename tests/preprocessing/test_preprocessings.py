@@ -71,7 +71,7 @@ def test_installed_packages_add_preprocessings_through_entry_points(unchanged_ta
     assert PREPROCESSINGS["halved"] is HALVED
 
 
-EIGHT_BIT = {"imagenet", "imagenet-crop", "imagenet-middle", "beit", "clip", "clip-stretch"}
+EIGHT_BIT = {"imagenet", "imagenet-crop", "imagenet-middle", "beit", "clip", "clip-stretch", "quantised-bicubic"}
 
 
 @pytest.mark.parametrize("name", PREPROCESSINGS)

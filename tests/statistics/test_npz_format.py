@@ -122,6 +122,7 @@ def test_format_2_has_snake_case_keys_and_no_pickles(tmp_path):
     assert set(metadata) == {
         *("format", "version", "label", "n", "n_source", "seed", "spec", "skipped_images", "notes", "formats"),
         *("crop", "sizes", "covariance_eps", "checksums", "checksum", "grouped_by", "n_units", "unit_skewness"),
+        "assumed_extractor",
     }
     assert (metadata["format"], metadata["label"]) == (2, "somewhere")
     assert metadata["spec"]["preprocessing"] == "tensorflow"

@@ -60,6 +60,12 @@ def load_network(name: str = "inception", **options: Any) -> LoadedNetwork:
             other for other, row in iter_extractors() if isinstance(row, Extractor) and isinstance(row.model, OpsModel)
         ]
         raise RequestError(f"extractor {name!r} is not available as a function over ops; use {', '.join(usable)}")
+    if request.preprocessing.has_center_crop:
+        usable = [each for each in EXTRACTORS[name].preprocessings if not PREPROCESSINGS[each].has_center_crop]
+        raise RequestError(
+            f"preprocessing is {request.spec.preprocessing!r}, which crops images and rounds them to 8 bits; expected one that "
+            f"is the same on a device and has a gradient. Use {', '.join(usable)}"
+        )
     return model.load_network(request)
 
 
