@@ -21,7 +21,7 @@ def user_cache_dir(content: str) -> Path:
         folder = Path("~")
     if not folder.is_absolute():  # before version 4.5, platformdirs returned ~/.cache as it is
         raise RequestError(
-            f"there is no folder for cached {content}, because this user has no home folder. "
+            f"cached {content} cannot be stored, because this user does not have a home folder. "
             "Set HOME, or XDG_CACHE_HOME, to a writable folder"
         )
     return folder / content

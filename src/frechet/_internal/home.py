@@ -7,7 +7,7 @@ from typing import Any
 
 
 def expand_home(path: Any) -> Any:
-    """Replace a leading ~ of a path by the home folder; anything that is no path is returned as it is.
+    """Replace a leading ~ of a path with the home folder; return anything that is not a path unchanged.
 
     Example:
         >>> expand_home("images/~")

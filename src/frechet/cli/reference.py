@@ -53,7 +53,7 @@ def list_(as_json: bool) -> None:
 def fetch(name: str, progress_mode: str, force: bool) -> None:
     """Download the reference NAME into the cache and verify its sha256.
 
-    If nobody has published a sha256, the first download is recorded, and later ones must be the same file.
+    If no sha256 has been published, the first download is recorded, and later ones must be the same file.
     """
     with progress_bars(progress_mode) as progress:
         fetched = references.fetch(name, progress, accept_changed=force)
