@@ -7,27 +7,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from frechet.distances.prdc_jackknife import JackknifeVariance
-from frechet.distances.sampling_error import Z_95
 from frechet.errors import RequestError, StatisticsError
-from frechet.evaluation.layers import LayerStatistics, as_layers, images_key
+from frechet.evaluation.influence import list_influential_images
+from frechet.evaluation.layers import LayerStatistics, as_layers
+from frechet.evaluation.metric_layers import SharedMetricInputs
 from frechet.evaluation.plan import MetricPlan, MetricRequest, plan_request
 from frechet.evaluation.provenance import build_provenance, iter_warnings, resolve_spec
 from frechet.evaluation.request import ScoreRequest
+from frechet.evaluation.score_interval import compute_interval_fields
 from frechet.execution.collect import ProgressCallback
 from frechet.features.spec import FeatureSpec
 from frechet.metrics import (
-    Metric,
     MetricInputs,
-    MetricResult,
-    compute_leave_one_out_changes,
     get_default_metric,
     has_small_sample_bias,
     make_label,
-    require_all_features,
 )
-from frechet.metrics.frechet import compute_frechet, get_reference_kind
-from frechet.results import INTERVAL_NOT_REQUESTED, ImageInfluence, Score, Scores
+from frechet.metrics.frechet import compute_frechet
+from frechet.results import Score, Scores
 from frechet.statistics.feature_statistics import FeatureStatistics
 
 
@@ -108,41 +105,32 @@ def compute_scores(
         RequestError: no metric could be computed; the reason for the first one.
     """
     statistics = {name: layers["features"] for name, layers in inputs.items()}
+    generated, reference = _generated_and_reference(statistics)
     spec = resolve_spec(*statistics.values())
-    provenance = build_provenance(*_generated_and_reference(statistics), spec, backend, device)
-    provenance["seed"] = statistics["generated"].seed if seed is None else seed
+    provenance = build_provenance(generated, reference, spec, backend, device)
+    provenance["seed"] = generated.seed if seed is None else seed
     common = _build_common_fields(plan, statistics, spec, explain, provenance)
-    listed = _list_influential_images(*_generated_and_reference(statistics), explain) if explain else None
-    settings = tuple(request.settings for request in plan.requests)
-    # metrics of the same layers share what they have in common
-    metric_inputs: dict[tuple[tuple[str, str], ...], MetricInputs] = {}
+    influential = list_influential_images(generated, reference, explain) if explain else None
+    shared_inputs = SharedMetricInputs(
+        inputs, tuple(request.settings for request in plan.requests), device or "cpu", seed
+    )
     scores: dict[str, Score] = {}
     failed = dict(plan.unavailable)
     for request in _report_each(plan.requests, progress):
-        layers = _select_layers(request, inputs)
-        same = tuple(layers.items())
         try:
-            if same not in metric_inputs:
-                found = {name: _get_layer(inputs[name], layer, request.key) for name, layer in same}
-                metric_inputs[same] = MetricInputs.from_statistics(found, device or "cpu", settings, seed)
-            score = _compute_score(request, metric_inputs[same], spec, interval, reference_is, progress, common)
+            metric_inputs = shared_inputs.get(request)
+            score = _compute_score(request, metric_inputs, spec, interval, reference_is, progress, common)
         except RequestError as error:
             failed[request.key] = error
         else:
-            notes = tuple(
-                _images_note(request.key, inputs[name], layer)
-                for name, layer in layers.items()
-                if layer == images_key(request.metric.layer)
-            )
-            listing = listed if request.metric.compute is compute_frechet else None
-            scores[request.key] = replace(score, influence=listing, warnings=(*score.warnings, *notes))
+            listing = influential if request.metric.compute is compute_frechet else None
+            notes = (*score.warnings, *shared_inputs.iter_notes(request))
+            scores[request.key] = replace(score, influence=listing, warnings=notes)
     if not scores:
         raise next(iter(failed.values()))
-    result = Scores(
-        scores, common["provenance"], {key: str(error) for key, error in failed.items()}, renamed=plan.renamed
-    )
-    has_drawn = any(each.has_drawn for each in metric_inputs.values())
-    return result if has_drawn else result.with_warnings(_iter_seed_notes(statistics, seed))
+    unavailable = {key: str(error) for key, error in failed.items()}
+    result = Scores(scores, provenance, unavailable, renamed=plan.renamed)
+    return result if shared_inputs.has_drawn else result.with_warnings(_iter_seed_notes(statistics, seed))
 
 
 def _iter_seed_notes(statistics: Mapping[str, FeatureStatistics], seed: int | None) -> Iterator[str]:
@@ -210,45 +198,6 @@ def _iter_name_notes(plan: MetricPlan, spec: FeatureSpec, dims: int) -> Iterator
             )
 
 
-def _select_layers(request: MetricRequest, inputs: Mapping[str, LayerStatistics]) -> dict[str, str]:
-    """Return the layer of each input that a metric uses."""
-    return {
-        name: _select_layer(name, layers, request.metric)
-        for name, layers in inputs.items()
-        if request.metric.uses(name)
-    }
-
-
-def _select_layer(name: str, layers: LayerStatistics, metric: Metric) -> str:
-    """Return the layer of one input that a metric uses: that of images if the statistics do not suffice."""
-    in_file = layers.get(metric.layer)
-    suffices = in_file is not None and not (in_file.features is None and metric.needs_all_features_of(name))
-    of_images = images_key(metric.layer)
-    return of_images if of_images in layers and not suffices else metric.layer
-
-
-def _images_note(key: str, layers: LayerStatistics, layer: str) -> str:
-    images, statistics = layers[layer], layers["features"]
-    if images.label != statistics.label:
-        return f"{key} uses the {images.n} images of {images.label}, and not the statistics in {statistics.label}"
-    return f"{key} uses the {images.n} images stored in {images.label}; the statistics in that file may come from more images"
-
-
-def _get_layer(layers: LayerStatistics, layer: str, key: str) -> FeatureStatistics:
-    """Return the statistics that a metric uses.
-
-    Raises:
-        RequestError: the input is statistics of another layer.
-    """
-    if layer in layers:
-        return layers[layer]
-    known = layers["features"]
-    raise RequestError(
-        f"{key} needs the {layer} layer, but {known.label} holds statistics of "
-        f"{known.spec.layer or f'{known.dims} features'} only; pass images instead"
-    )
-
-
 def _compute_score(
     request: MetricRequest,
     inputs: MetricInputs,
@@ -281,128 +230,8 @@ def _compute_score(
         settings=dict(request.settings),
         lower_is_better=metric.lower_is_better,
         uses_reference=metric.uses_reference,
-        **_compute_interval_fields(metric, result, generated, reference, interval, reference_is, progress),
+        **compute_interval_fields(metric, result, generated, reference, interval, reference_is, progress),
         n_generated=generated.n,
         n_reference=reference.n if reference is not None else None,
         **{**common, "warnings": (*common["warnings"], *result.notes)},
     )
-
-
-def _compute_interval_fields(
-    metric: Metric,
-    result: MetricResult,
-    generated: FeatureStatistics,
-    reference: FeatureStatistics | None,
-    interval: str,
-    reference_is: str | None,
-    progress: ProgressCallback | None,
-) -> dict[str, Any]:
-    """Compute the confidence interval of a score and what belongs to it, or the reason why there is none."""
-    if interval == "none":
-        return {"interval_unavailable_reason": INTERVAL_NOT_REQUESTED}
-    if result.sampling_variance is not None:
-        return _describe_sampling_error(result.value, result.sampling_variance, generated, reference, reference_is)
-    if result.standard_error is not None:
-        design = describe_design(generated, reference)
-        if design != "independent" or reference_is == "fixed":
-            assumed = "a reference with its own sampling error" if design == "independent" else "independent images"
-            return {
-                "interval_unavailable_reason": f"the standard error of this metric assumes {assumed}; got "
-                f"{'a fixed reference' if design == 'independent' else design}"
-            }
-        half = Z_95 * result.standard_error
-        return {
-            "reference_is": "sample",
-            "sampling_design": design,
-            "corrected_value": result.value,
-            "standard_error": result.standard_error,
-            "interval_95": (result.value - half, result.value + half),
-            "interval_method": "unbiased; the U-statistic's variance",
-        }
-    if metric.interval is None or reference is None:
-        return {"interval_unavailable_reason": metric.interval_unavailable_reason}
-
-    def on_step(step: int, steps: int) -> None:
-        if progress:
-            progress("interval", step, steps)
-
-    reference_is = reference_is or get_reference_kind(reference)
-    found = metric.interval(generated, reference, reference_is, on_step)
-    if isinstance(found, str):
-        return {"interval_unavailable_reason": found}
-    return {
-        "corrected_value": found.corrected_value,
-        "standard_error": found.standard_error,
-        "interval_95": (found.low, found.high),
-        "interval_method": found.method,
-        "reference_is": reference_is,
-        "sampling_design": describe_design(generated, reference if reference_is == "sample" else None),
-        "variance_components": found.variance_components,
-        "generated_groups": found.generated_groups,
-        "reference_groups": found.reference_groups,
-        "permutation_p_value": found.permutation_p_value,
-        "n_to_halve_interval": found.n_to_halve_interval(generated.n, reference.n),
-    }
-
-
-def _describe_sampling_error(
-    value: float,
-    variance: JackknifeVariance,
-    generated: FeatureStatistics,
-    reference: FeatureStatistics | None,
-    reference_is: str | None,
-) -> dict[str, Any]:
-    """Compute the interval of a value whose expectation depends on the sample sizes, for samples of these sizes."""
-    reference_is = reference_is or "sample"
-    design = describe_design(generated, reference if reference_is == "sample" else None)
-    if design != "independent":
-        return {
-            "interval_unavailable_reason": f"the standard error of this metric assumes independent images; got {design}"
-        }
-    components = (variance.generated, variance.reference if reference_is == "sample" else 0.0)
-    error = math.sqrt(sum(components))
-    return {
-        "reference_is": reference_is,
-        "sampling_design": design,
-        "standard_error": error,
-        "interval_95": (max(0.0, value - Z_95 * error), min(variance.largest_value, value + Z_95 * error)),
-        "interval_method": "delete-one jackknife",
-        "variance_components": components,
-    }
-
-
-def describe_design(generated: FeatureStatistics, reference: FeatureStatistics | None) -> str:
-    """Describe the sampling design that an interval assumes; the reference is None if it is fixed."""
-    if reference is not None and (generated.grouped_by, reference.grouped_by) == ("pair", "pair"):
-        return f"{generated.n:,} pairs"
-    inputs = [(name, each) for name, each in (("generated", generated), ("reference", reference)) if each is not None]
-    parts = [f"stratified {name} images" for name, each in inputs if each.grouped_by == "stratum"]
-    parts += [
-        f"{'clusters' if each.grouped_by == 'cluster' else 'duplicates'}: {each.n:,} {name} images, as informative as "
-        f"{each.n_units:,} independent ones"
-        for name, each in inputs
-        if each.n_units is not None and each.n is not None and each.n_units < each.n
-    ]
-    return "; ".join(parts) or "independent"
-
-
-def compute_image_influence(generated: FeatureStatistics, reference: FeatureStatistics) -> ImageInfluence:
-    """Compute how the Fréchet distance changes if one generated image is left out, for every generated image.
-
-    Raises:
-        RequestError: the generated statistics do not hold the features of every image.
-    """
-    require_all_features(generated)
-    assert generated.indices is not None
-    found = compute_leave_one_out_changes(generated, reference)
-    labels = generated.labels or tuple(f"image {index}" for index in generated.indices)
-    return ImageInfluence(labels, found.mean, found.covariance)
-
-
-def _list_influential_images(
-    generated: FeatureStatistics, reference: FeatureStatistics | None, count: int
-) -> dict[str, Any] | None:
-    if reference is None:
-        return None
-    found = compute_image_influence(generated, reference)
-    return {"raise": found.top_raising(count), "lower": found.top_lowering(count)}

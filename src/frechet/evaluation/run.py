@@ -10,7 +10,8 @@ from frechet._internal.home import expand_home
 from frechet.errors import RequestError, SourceError
 from frechet.evaluation.aggregate import average_runs, iter_repetitions, merge_extractors, split_by_extractor
 from frechet.evaluation.collect_layers import collect_layers
-from frechet.evaluation.compute import compute_image_influence, compute_scores
+from frechet.evaluation.compute import compute_scores
+from frechet.evaluation.influence import compute_image_influence
 from frechet.evaluation.inputs import (
     buffer_iterators,
     cache_generated_images,

@@ -15,7 +15,7 @@ import numpy as np
 from frechet.distances.frechet import frechet_terms
 from frechet.distances.transport import leading_directions, optimal_coupling
 from frechet.errors import StatisticsError
-from frechet.evaluation.compute import compute_image_influence
+from frechet.evaluation.influence import compute_image_influence
 from frechet.execution.collect import ProgressCallback
 from frechet.metrics import compute_frechet_interval, fit_gaussian, get_reference_kind
 from frechet.reports.near_images import N_LISTED, Neighbours, find_neighbours

@@ -62,6 +62,7 @@ import numpy as np
 
 from frechet._internal.atomic_write import atomic_write
 from frechet._internal.home import expand_home
+from frechet._internal.missing_path import describe_missing_path
 from frechet._internal.special_files import describe_special_file
 from frechet.errors import RequestError, StatisticsError, UnsafeFileError
 from frechet.features.spec import FeatureSpec
@@ -224,7 +225,7 @@ def read_features(
                 "to score images, or compute their statistics first (frechet stats)."
             )
         if not path.is_file():
-            raise StatisticsError(f"no such file: {path}")
+            raise StatisticsError(describe_missing_path(path, "file"))
         if path.suffix.lower() not in (".npy", ".npz"):
             raise StatisticsError(
                 f"{path} is a file of type {path.suffix or '(none)'}; expected features in an .npy or .npz, or statistics."

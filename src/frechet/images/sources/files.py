@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from PIL import Image
 
+from frechet._internal.missing_path import describe_missing_path
 from frechet._internal.remote_files import RemoteFile
 from frechet.errors import ImageDecodeError, SourceError, UnreachableError
 from frechet.images.image import ImageSource
@@ -98,7 +99,7 @@ def open_zip(path: File) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path if isinstance(path, Path) else path.open())
     except FileNotFoundError:
-        raise SourceError(f"no such file: {path}") from None
+        raise SourceError(describe_missing_path(Path(str(path)), "file")) from None
     except UnreachableError as error:
         raise SourceError(str(error)) from error
     except Exception as error:  # BadZipFile, OSError, UnicodeDecodeError, NotImplementedError: damage has many names

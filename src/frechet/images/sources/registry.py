@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 from frechet._internal.home import expand_home
+from frechet._internal.missing_path import describe_missing_path
 from frechet._internal.remote_files import RemoteFile, is_url, redact_url
 from frechet._internal.special_files import describe_special_file
 from frechet.errors import SourceError
@@ -76,7 +77,7 @@ def _open_path(text: str) -> ImageSource:
             return _create_source("folder with data.mdb" if (path / "data.mdb").is_file() else "folder", path)
         path.stat()
     except FileNotFoundError:
-        raise SourceError(f"no such file or folder: {path}") from None
+        raise SourceError(describe_missing_path(path)) from None
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError as error:  # a NUL byte

@@ -1,0 +1,24 @@
+"""A path that does not exist is described with what was probably meant."""
+
+from pathlib import Path
+
+from frechet._internal.missing_path import describe_missing_path
+
+
+def test_a_misspelt_name_is_corrected(tmp_path):
+    (tmp_path / "generated").mkdir()
+    message = describe_missing_path(tmp_path / "genrated")
+    assert message.startswith(f"no such file or folder: {tmp_path / 'genrated'}")
+    assert f"Did you mean {tmp_path / 'generated'}?" in message
+
+
+def test_the_first_missing_part_of_a_path_is_named(tmp_path):
+    (tmp_path / "run").mkdir()
+    message = describe_missing_path(tmp_path / "run" / "samples" / "0.png", "file")
+    assert message.startswith("no such file: ")
+    assert f"There is no samples in {tmp_path / 'run'}" in message
+
+
+def test_a_relative_path_is_looked_up_in_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert str(tmp_path) in describe_missing_path(Path("photos"))
