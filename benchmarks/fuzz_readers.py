@@ -93,6 +93,12 @@ def read_runs(path):
     frechet.compare_runs([path, good])
 
 
+def read_protocol(path):
+    from frechet.protocols.registry import find_protocol
+
+    find_protocol(path)
+
+
 def read_onnx(path):
     from frechet.features.loading import load_extractor
 
@@ -206,8 +212,23 @@ def json_seeds():
     return [frechet.score(features[0], features[1], features=True).to_json().encode()]
 
 
-def mutate_json(data, rng):
+def mutate_text(data, rng):
     return mutate(data, rng, is_text=True)
+
+
+def protocol_seeds():
+    based = 'base = "adm-imagenet-64"\ntitle = "a"\nn_generated = 10_000\n[accepted]\npreprocessing = ["tensorflow"]\n'
+    whole = """title = "b"
+source = "our paper"
+metrics = ["fid", "kid"]
+extractor = "inception"
+preprocessing = "tensorflow"
+reference = "birds"
+reference_title = "our training set"
+n_generated = 10000
+published = [{ model = "m", values = { fid = 1.5 }, source = "s" }]
+"""
+    return [based.encode(), whole.encode()]
 
 
 def with_file(suffix, write):
@@ -307,7 +328,8 @@ READERS = {
     "statistics": Reader(".npz", statistics_seeds, read_statistics, mutate_zip),
     "pickle": Reader(".pkl", pickle_seeds, read_statistics),
     "pth": Reader(".pth", torch_seeds, read_state, mutate_torch),
-    "json": Reader(".json", json_seeds, read_runs, mutate_json),
+    "json": Reader(".json", json_seeds, read_runs, mutate_text),
+    "protocol": Reader(".toml", protocol_seeds, read_protocol, mutate_text),
     "hdf5": Reader(".h5", hdf5_seeds, read_source, is_native=True),
     "lmdb": Reader(".lmdb", lmdb_seeds, read_source, is_native=True),
     "arrow": Reader(".arrow", arrow_seeds, read_source, is_native=True),

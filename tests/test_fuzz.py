@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-CHEAP = "image,zip,tar,npz,npy,features,statistics,pickle,pth,json"
+CHEAP = "image,zip,tar,npz,npy,features,statistics,pickle,pth,json,protocol"
 NATIVE = "hdf5,lmdb,arrow,parquet,onnx"
 
 

@@ -223,6 +223,13 @@ def test_worker_processes_compute_the_same_bytes(toys, importable, size):
     assert [workers.encode_chunk(chunk) for chunk in collected] == [workers.encode_chunk(chunk) for chunk in alone]
 
 
+def test_a_worker_that_does_not_end_is_killed(monkeypatch):
+    monkeypatch.setattr(subprocess_workers, "_STOP_SECONDS", 0.1)
+    process = subprocess.Popen(["sleep", "600"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    subprocess_workers._stop_worker(process, subprocess_workers.PipeChannel("worker", process.stdout, process.stdin))
+    assert process.returncode == -signal.SIGKILL
+
+
 def test_cuda_selects_every_accelerator(monkeypatch):
     torch = pytest.importorskip("torch")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)

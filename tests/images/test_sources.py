@@ -547,6 +547,10 @@ def test_an_unreachable_store_is_not_skipped_as_a_bad_image(
         ("memory://nowhere/a.zip", "no such file in the store"),
         ("memory://nowhere/", "contains no images"),
         ("nonsense://user:secret@a/b.zip", "nonsense://a/b.zip cannot be read"),
+        (
+            "ftp://user:secret@127.0.0.1:1/b.zip",
+            "ftp://127.0.0.1:1/b.zip cannot be read: .*refused.*pass the local folder",
+        ),
         ("memory://a/b.png", "a single image has no distribution"),
     ],
 )

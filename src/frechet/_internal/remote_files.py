@@ -63,6 +63,11 @@ def open_filesystem(url: str) -> tuple[Any, str]:
         filesystem, path = fsspec.core.url_to_fs(url, **client_options(url))
     except (ImportError, ValueError) as error:
         raise SourceError(f"{redact_url(url)} cannot be read: {error}") from None
+    except OSError as error:  # some stores connect at once, such as ftp
+        raise SourceError(
+            f"{redact_url(url)} cannot be read: {_describe_error(error)}. Check the address and the connection, or download "
+            "the files and pass the local folder"
+        ) from error
     return filesystem, path
 
 

@@ -165,10 +165,27 @@ def _get_values(given: Any, option: str, name: str) -> np.ndarray | None:
         raise RequestError(f"{option} has the keys {sorted(unknown)}; expected generated, reference or both")
     if name not in by_input:
         return None
-    values = np.asarray(by_input[name])
+    try:
+        values = np.asarray(by_input[name])
+    except (ValueError, TypeError) as error:  # lists of different lengths
+        raise RequestError(
+            f"{option} of the {name} images is not an array ({error}); expected one per image, (n,)"
+        ) from None
     if values.ndim != 1:
         raise RequestError(f"{option} of the {name} images have shape {values.shape}; expected one per image, (n,)")
+    if values.dtype.kind not in "iuUS":
+        raise RequestError(
+            f"{option} of the {name} images contain {_find_invalid(values)!r}; expected integers or strings, one per image"
+        )
     return values
+
+
+def _find_invalid(values: np.ndarray) -> Any:
+    """Return the first entry that is neither an integer nor a string."""
+    entries: list[Any] = values.tolist()
+    return next(
+        (entry for entry in entries if not isinstance(entry, (int, str)) or isinstance(entry, bool)), entries[0]
+    )
 
 
 def _get_strata(request: ScoreRequest, name: str) -> np.ndarray | None:

@@ -17,6 +17,7 @@ from frechet.errors import FrechetError
 from frechet.execution.workers import END, Channel, serve
 
 _HEADER = struct.Struct("<BQ")  # kind and size of a message
+_STOP_SECONDS = 10.0
 
 
 class PipeChannel:
@@ -73,7 +74,11 @@ def _stop_worker(process: subprocess.Popen[bytes], channel: PipeChannel) -> None
         channel.send(END, b"")
         channel.outgoing.close()
     channel.incoming.close()  # otherwise a worker that is still sending would block forever
-    process.wait()
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:  # a device that hangs must not keep this process from ending
+        process.kill()
+        process.wait()
 
 
 def _main(device: str) -> None:

@@ -76,8 +76,9 @@ def read_protocol(path: Path) -> Protocol:
         if not (is_count if expected == (int,) else isinstance(value, expected)):
             raise RequestError(f"{path}: {key} is {value!r}; expected {_describe_type(expected[0])}")
     try:
-        start = None if base is None else find_protocol(base)[1]
-        return _build_protocol(content, start)
+        if base is not None:
+            validate_choice(str(base), PROTOCOLS, "base")
+        return _build_protocol(content, None if base is None else PROTOCOLS[base])
     except RequestError as error:
         raise RequestError(f"{path}: {error}") from None
     except (TypeError, ValueError) as error:
@@ -116,8 +117,10 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise RequestError(
             f"no such file: {path}; expected a protocol in TOML, or a name from `frechet protocols`"
         ) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RequestError(f"{path} cannot be read as TOML ({error})") from error
+    except RecursionError:
+        raise RequestError(f"{path} nests its values too deeply; expected a protocol in TOML") from None
+    except (OSError, ValueError) as error:  # also a number of thousands of digits
+        raise RequestError(f"{path} cannot be read as TOML ({error}); correct the file") from error
 
 
 def _describe_type(expected: type) -> str:
