@@ -63,7 +63,7 @@ lock:
 
 .venv/dev: pyproject.toml constraints.txt | .venv/bin/python
 	$(INSTALL) torch==2.13.0
-	$(INSTALL) --editable '.[demo,torch,jax,report,torchmetrics]' --group dev --group docs
+	$(INSTALL) --editable '.[demo,fast,torch,jax,report,torchmetrics]' --group dev --group docs
 	@touch $@ .venv/demo
 
 clean:

@@ -18,6 +18,7 @@ from frechet.errors import ArchiveError, RequestError, SourceError, StatisticsEr
 from frechet.images.decode import decode
 from frechet.images.sources import native_process
 from frechet.images.sources.hdf5 import Hdf5Reader
+from frechet.images.sources.npy import NpyReader
 from frechet.images.sources.registry import open_source
 from frechet.statistics.npz_format import read_features, read_statistics
 
@@ -28,6 +29,41 @@ def encode(image, kind="png"):
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, kind)
     return stream.getvalue()
+
+
+class FailingStream(io.BytesIO):
+    """A stream whose bytes from `limit` on cannot be read."""
+
+    limit = 0
+
+    def read(self, size=-1):
+        if self.tell() + size > self.limit:
+            raise OSError("bad sector")
+        return super().read(size)
+
+
+@pytest.mark.parametrize("indices", [range(100), range(0, 100, 3), [5, 6, 7, 50, 51, 90]])
+def test_images_of_an_array_are_read_in_blocks(indices):
+    images = np.random.default_rng(0).integers(0, 256, (100, 2, 3, 3), np.uint8)
+    stream = io.BytesIO()
+    np.save(stream, images)
+    data = stream.getvalue()
+    found = list(NpyReader("a", lambda: io.BytesIO(data), len(data)).read(indices))
+    np.testing.assert_array_equal(found, images[list(indices)])
+    if indices == range(100):
+        assert len({id(image.base) for image in found}) < len(found)
+
+
+def test_images_before_the_damage_of_an_array_are_read_and_the_first_damaged_one_is_named():
+    images = np.random.default_rng(0).integers(0, 256, (100, 2, 3, 3), np.uint8)
+    stream = io.BytesIO()
+    np.save(stream, images)
+    data = stream.getvalue()
+    FailingStream.limit = len(data) - 20 * images[0].size - 1
+    reading = NpyReader("a", lambda: FailingStream(data), len(data)).read(range(100))
+    np.testing.assert_array_equal([next(reading) for _ in range(79)], images[:79])
+    with pytest.raises(ArchiveError, match=r"a is damaged at image 79 \(bad sector"):
+        next(reading)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import io
 import os
 import struct
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -237,6 +238,29 @@ def test_batches_keep_the_order_and_never_cross_chunks():
         (0, 100), (0, 100), (0, 56), (1, 100), (1, 100), (1, 56), (2, 88),
     ]  # fmt: skip
     assert [image_ref.index for batch in loaded for image_ref in batch.image_refs] == list(range(600))
+
+
+@pytest.mark.parametrize(("batch_size", "workers", "largest"), [(64, 2, 32), (4, 2, 4), (8, 8, 4), (4, 64, 1)])
+def test_a_thread_decodes_a_group_of_images_and_all_threads_have_work(monkeypatch, batch_size, workers, largest):
+    submit, sizes = ThreadPoolExecutor.submit, []
+    monkeypatch.setattr(
+        ThreadPoolExecutor,
+        "submit",
+        lambda pool, fn, refs, outs: sizes.append(len(refs)) or submit(pool, fn, refs, outs),
+    )
+    images = np.zeros((256, 4, 4, 3), np.uint8)
+    assert len(batches(open_source(images), batch_size=batch_size, workers=workers)) == 256 / batch_size
+    assert set(sizes) == {largest}
+
+
+def test_images_can_be_loaded_without_a_resize():
+    images = [np.full((4 + index, 5, 3), index, np.uint8) for index in range(6)]
+    source = open_source([*images[:2], np.zeros((2, 2), np.float32), *images[2:]])
+    (loaded,) = load_batches(source.iter_images(range(7)), None, size=8, batch_size=16, workers=2, skip_bad_images=True)
+    assert [image_ref.index for image_ref in loaded.image_refs] == [0, 1, 3, 4, 5, 6]
+    for found, expected in zip(loaded.pixels, images, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert loaded.image_checks["height"].tolist() == [4, 5, 6, 7, 8, 9]
 
 
 def test_a_bad_image_stops_the_run_by_default_and_is_named(folder):

@@ -31,6 +31,7 @@ from frechet.evaluation.sampling import iter_design_notes, require_consistent_de
 from frechet.execution.collect import ProgressCallback, collect_statistics
 from frechet.execution.settings import Settings
 from frechet.execution.stored_thumbnails import MAX_THUMBNAILS, add_thumbnails, require_repeatable
+from frechet.images.fast_decoders import describe_decoders
 from frechet.images.image import ImageSource
 from frechet.results import ImageInfluence, Score, Scores
 from frechet.statistics.feature_statistics import FeatureStatistics
@@ -207,6 +208,7 @@ def evaluate(request: ScoreRequest, *, keep_features: bool = False) -> Evaluatio
         progress=request.progress,
         backend=extractor.backend if extractor else None,
         device=extractor.device if extractor else None,
+        decoders=describe_decoders() if extractor else None,
         seed=request.seed,
     )
     sources = {name: each for name, each in inputs.items() if not isinstance(each, FeatureStatistics)}

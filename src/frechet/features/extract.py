@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -82,7 +83,7 @@ def _run_network(batches: Iterable[Batch], runner: Runner, dims: int) -> Iterato
     waiting: deque[Batch] = deque()
     no_features = np.empty((0, dims), np.float32)  # of a batch none of whose images could be decoded
 
-    def iter_pixels() -> Iterator[np.ndarray]:
+    def iter_pixels() -> Iterator[Any]:
         for batch in batches:
             waiting.append(batch)
             if batch.image_refs:

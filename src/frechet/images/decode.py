@@ -13,6 +13,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from frechet.errors import ArchiveError, FrechetError, ImageDecodeError, RunError
+from frechet.images.fast_decoders import decode_pixels
 from frechet.images.image import ImageLike, ImageRef
 from frechet.images.pixels import find_pixel_error
 
@@ -81,6 +82,8 @@ def _image_to_rgb(image: ImageLike) -> tuple[np.ndarray, str | None]:
     if image.mode.startswith("I"):
         return np.asarray(_scale_to_uint8(image).convert("RGB")), SIXTEEN_BIT_SCALED
     note = ALPHA_DROPPED if image.mode in _ALPHA_MODES or "transparency" in image.info else None
+    if (rgb := decode_pixels(image)) is not None:
+        return rgb, note
     if image.mode == "P" and note:
         image = image.convert("RGBA")  # gives the same pixels and avoids Pillow's warning
     return np.asarray(image.convert("RGB")), note

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, repeat
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from frechet.images.image import ImageRef
 
 CHUNK_SIZE = 256  # consecutive images whose statistics are merged as one; fixed, so that no setting changes the result
 _PREFETCH_BATCHES = 4
+_MAX_GROUP_SIZE = 32  # images that a thread decodes at a time
 _budget = DecodeBudget()  # of all runs in this process
 
 
@@ -28,7 +30,8 @@ class Batch:
     Attributes:
         chunk_index: the chunk that the images belong to.
         image_refs: the k images that could be decoded.
-        pixels: (k, size, size, 3) float32 in 0..255, one for each of `image_refs`.
+        pixels: (k, size, size, 3) float32 in 0..255, one for each of `image_refs`; or, if they were not resized, a list of
+            (h, w, 3) uint8.
         image_checks: (k,) of `IMAGE_CHECK`, one for each of `image_refs`.
         notes: what was changed in decoding: (note, label of the image).
         skipped_images: labels of the images that could not be decoded, with the reasons.
@@ -36,38 +39,60 @@ class Batch:
 
     chunk_index: int
     image_refs: list[ImageRef]
-    pixels: np.ndarray
+    pixels: np.ndarray | list[np.ndarray]
     image_checks: np.ndarray
     notes: list[tuple[str, str]] = field(default_factory=list)
     skipped_images: list[str] = field(default_factory=list)
 
 
+Resize = Callable[[np.ndarray, np.ndarray], None]
+CropWithNote = Callable[[np.ndarray], tuple[np.ndarray, str | None]]
+
+
+class _Loaded(NamedTuple):
+    """An image that was decoded.
+
+    Attributes:
+        pixels: (h, w, 3) uint8, or (size, size, 3) float32 if it was resized.
+        check: what `check_image` found.
+        notes: what was changed in decoding.
+    """
+
+    pixels: np.ndarray
+    check: ImageCheck
+    notes: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class _PendingBatch:
-    """A batch whose images are being decoded into `pixels`."""
+    """A batch whose groups of images are being decoded; each group becomes its images or errors, in order."""
 
     chunk_index: int
     image_refs: list[ImageRef]
-    pixels: np.ndarray
-    futures: list[Future[tuple[ImageCheck, tuple[str, ...]]]]
+    pixels: np.ndarray | None
+    groups: list[Future[list[_Loaded | ImageDecodeError]]]
 
 
 def load_batches(
     image_refs: Iterable[ImageRef],
-    resize: Callable[[np.ndarray, np.ndarray], None],
+    resize: Resize | None,
     *,
     size: int,
     batch_size: int,
     workers: int,
     skip_bad_images: bool,
-    crop: Callable[[np.ndarray], tuple[np.ndarray, str | None]] | None = None,
+    crop: CropWithNote | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Generator[Batch, None, None]:
     """Decode and resize images, and yield them in batches, in order.
 
+    A thread decodes a group of consecutive images at a time, since handing over images one by one takes longer than
+    decoding small ones.
+
     Args:
         image_refs: the images.
-        resize: read an image (h, w, 3) uint8 and write it into (size, size, 3) float32, in 0..255.
+        resize: read an image (h, w, 3) uint8 and write it into (size, size, 3) float32, in 0..255. None leaves images as
+            they are, for a device that resizes them.
         size: height and width of the network's input, in pixels.
         batch_size: largest number of images per batch; a batch never crosses the end of a chunk.
         workers: number of decoding threads.
@@ -80,30 +105,52 @@ def load_batches(
         ImageDecodeError: an image cannot be decoded and `skip_bad_images` is false.
     """
 
-    def decode_into(image_ref: ImageRef, out: np.ndarray) -> tuple[ImageCheck, tuple[str, ...]]:
-        with _budget.admit(max_pixels) as reserve:
-            return resize_and_check(decode(image_ref, reserve), out)
+    def load_group(group: Sequence[ImageRef], outs: Iterable[np.ndarray | None]) -> list[_Loaded | ImageDecodeError]:
+        results: list[_Loaded | ImageDecodeError] = []
+        for image_ref, out in zip(group, outs, strict=False):
+            try:
+                with _budget.admit(max_pixels) as reserve:
+                    results.append(_prepare(decode(image_ref, reserve), crop, resize, out))
+            except ImageDecodeError as error:
+                if not skip_bad_images:
+                    raise _advise(error) from error
+                results.append(error)
+        return results
 
-    def resize_and_check(decoded: DecodedImage, out: np.ndarray) -> tuple[ImageCheck, tuple[str, ...]]:
-        rgb, crop_note = crop(decoded.rgb) if crop else (decoded.rgb, None)
-        resize(rgb, out)
-        return check_image(rgb, decoded.format), tuple(filter(None, (decoded.note, crop_note)))
-
+    group_size = _choose_group_size(batch_size, workers)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
     in_progress: deque[_PendingBatch] = deque()
     try:
         for chunk_index, batch_refs in _split_batches(image_refs, batch_size):
-            pixels = np.empty((len(batch_refs), size, size, 3), np.float32)
-            futures = [
-                pool.submit(decode_into, image_ref, out) for image_ref, out in zip(batch_refs, pixels, strict=True)
+            pixels = None if resize is None else np.empty((len(batch_refs), size, size, 3), np.float32)
+            groups = [
+                pool.submit(load_group, batch_refs[group], repeat(None) if pixels is None else pixels[group])
+                for group in _iter_groups(len(batch_refs), group_size)
             ]
-            in_progress.append(_PendingBatch(chunk_index, batch_refs, pixels, futures))
+            in_progress.append(_PendingBatch(chunk_index, batch_refs, pixels, groups))
             if len(in_progress) > _PREFETCH_BATCHES:
-                yield _collect_batch(in_progress.popleft(), skip_bad_images)
+                yield _collect_batch(in_progress.popleft())
         while in_progress:
-            yield _collect_batch(in_progress.popleft(), skip_bad_images)
+            yield _collect_batch(in_progress.popleft())
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _prepare(
+    decoded: DecodedImage, crop: CropWithNote | None, resize: Resize | None, out: np.ndarray | None
+) -> _Loaded:
+    """Crop and check a decoded image, and resize it into `out` unless that is None."""
+    rgb, crop_note = crop(decoded.rgb) if crop else (decoded.rgb, None)
+    if resize is not None and out is not None:
+        resize(rgb, out)
+    check = check_image(rgb, decoded.format)
+    return _Loaded(rgb if out is None else out, check, tuple(filter(None, (decoded.note, crop_note))))
+
+
+def _advise(error: ImageDecodeError) -> ImageDecodeError:
+    return ImageDecodeError(
+        f"{error}. Fix or delete the image, or skip images that cannot be decoded with --on-bad-image skip (on_bad_image=)"
+    )
 
 
 def _split_batches(image_refs: Iterable[ImageRef], batch_size: int) -> Iterator[tuple[int, list[ImageRef]]]:
@@ -115,27 +162,29 @@ def _split_batches(image_refs: Iterable[ImageRef], batch_size: int) -> Iterator[
         chunk_index += 1
 
 
-def _collect_batch(pending: _PendingBatch, skip_bad_images: bool) -> Batch:
-    kept_indices, image_checks, notes, skipped_images = [], [], [], []
-    for index, (image_ref, future) in enumerate(zip(pending.image_refs, pending.futures, strict=True)):
-        try:
-            check, notes_on_image = future.result()
-        except ImageDecodeError as error:
-            if not skip_bad_images:
-                raise ImageDecodeError(
-                    f"{error}. Fix or delete the image, or skip images that cannot be decoded with --on-bad-image skip "
-                    "(on_bad_image=)"
-                ) from error
-            skipped_images.append(str(error))
-            continue
-        kept_indices.append(index)
-        image_checks.append(check)
-        notes += [(note, image_ref.label) for note in notes_on_image]
+def _choose_group_size(batch_size: int, workers: int) -> int:
+    """Return how many images a thread decodes at a time, so that the batches in progress are enough for all threads."""
+    return max(1, min(_MAX_GROUP_SIZE, batch_size * _PREFETCH_BATCHES // workers))
+
+
+def _iter_groups(count: int, size: int) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, count, size))
+
+
+def _collect_batch(pending: _PendingBatch) -> Batch:
+    results = [result for group in pending.groups for result in group.result()]
+    kept = [index for index, result in enumerate(results) if isinstance(result, _Loaded)]
+    loaded = [result for result in results if isinstance(result, _Loaded)]
+    image_refs = [pending.image_refs[index] for index in kept]
+    pixels: np.ndarray | list[np.ndarray] = [each.pixels for each in loaded]
+    if pending.pixels is not None:
+        is_complete = len(kept) == len(results)
+        pixels = pending.pixels if is_complete else np.ascontiguousarray(pending.pixels[kept])
     return Batch(
         pending.chunk_index,
-        [pending.image_refs[index] for index in kept_indices],
-        np.ascontiguousarray(pending.pixels[kept_indices]) if skipped_images else pending.pixels,
-        np.array(image_checks, IMAGE_CHECK),
-        notes,
-        skipped_images,
+        image_refs,
+        pixels,
+        np.array([each.check for each in loaded], IMAGE_CHECK),
+        [(note, ref.label) for ref, each in zip(image_refs, loaded, strict=True) for note in each.notes],
+        [str(result) for result in results if isinstance(result, ImageDecodeError)],
     )

@@ -115,7 +115,12 @@ def bicubic_matrix(in_size: int, out_size: int) -> np.ndarray:
 @lru_cache(maxsize=64)
 def bicubic_center_crop_matrix(in_size: int, out_size: int) -> np.ndarray:
     """Return `bicubic_pillow_center_crop` of one axis of a square as a matrix (out_size, in_size), float64."""
-    whole = bicubic_matrix(in_size, _pre_crop_size(out_size))
+    return bicubic_center_crop_axis(in_size, in_size, out_size)
+
+
+def bicubic_center_crop_axis(length: int, short: int, out_size: int) -> np.ndarray:
+    """Return `bicubic_pillow_center_crop` of one axis as a matrix (out_size, length), float64; `short` is the shorter side."""
+    whole = bicubic_matrix(length, _pre_crop_size(out_size) * length // short)
     first = round((len(whole) - out_size) / 2)
     return whole[first : first + out_size]
 

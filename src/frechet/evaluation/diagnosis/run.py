@@ -20,6 +20,7 @@ from frechet.evaluation.diagnosis.task import Task, open_task
 from frechet.evaluation.inputs import require_compatible
 from frechet.features.extractor import LoadedExtractor
 from frechet.features.spec import FeatureSpec
+from frechet.images.fast_decoders import describe_decoders
 from frechet.images.image import ImageSource
 from frechet.metrics import make_label
 from frechet.statistics.feature_statistics import FeatureStatistics
@@ -205,6 +206,7 @@ class _Run:
             **asdict(self._spec),
             "backend": extractor.backend,
             "device": extractor.device,
+            "decoders": describe_decoders(),
             "seed": self.task.settings.seed,
             "generated": self.task.generated.label,
             "reference": None if self.task.reference is None else self.task.reference.label,

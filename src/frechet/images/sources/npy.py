@@ -16,6 +16,7 @@ from frechet.images.pixels import find_pixel_error
 from frechet.images.sources.files import File, FileSource, get_file_size, open_zip
 
 _MAX_HEADER_BYTES = 10_000  # NumPy reads no longer header from files that it does not trust
+_MAX_ROWS_PER_READ, _MAX_BYTES_PER_READ = 32, 1 << 23  # of images that are read together
 _IMAGES_KEY, _CLASSES_KEY = "arr_0", "arr_1"  # in an .npz file, as ADM's sample batches have them
 
 
@@ -91,16 +92,43 @@ class NpyReader:
             ArchiveError: the stream is damaged behind its header.
         """
         size = math.prod(self.shape[1:])
-        stream = self.open_stream()
-        with closing(stream):
+        rows_per_read = max(1, min(_MAX_ROWS_PER_READ, _MAX_BYTES_PER_READ // size))
+        n_read = 0
+        try:
+            for images in self._read_blocks(source_indices, rows_per_read):
+                yield from images
+                n_read += len(images)
+        except ArchiveError:
+            if rows_per_read == 1:
+                raise
+            for images in self._read_blocks(source_indices[n_read:], 1):  # finds the image at which the damage starts
+                yield from images
+
+    def _read_blocks(self, source_indices: Sequence[int], rows_per_read: int) -> Iterator[np.ndarray]:
+        """Yield arrays (k, h, w, c) of consecutive images that lie one after another in memory."""
+        size, position = math.prod(self.shape[1:]), 0
+        with closing(self.open_stream()) as stream:
             _read_header(stream, self.label)
-            position = 0
-            for index in source_indices:
-                with _translate_read_errors(self.label, index):
-                    _skip(stream, (index - position) * size)
-                    image = np.frombuffer(stream.read(size), np.uint8).reshape(self.shape[1:])
-                yield image
-                position = index + 1
+            for start, count in _split_runs(source_indices, rows_per_read):
+                with _translate_read_errors(self.label, start):
+                    _skip(stream, (start - position) * size)
+                    images = np.frombuffer(stream.read(count * size), np.uint8).reshape(count, *self.shape[1:])
+                yield images
+                position = start + count
+
+
+def _split_runs(indices: Sequence[int], max_count: int) -> Iterator[tuple[int, int]]:
+    """Yield (first, count) of runs of consecutive indices (ascending), each of at most `max_count`."""
+    start = count = 0
+    for index in indices:
+        if count and index == start + count and count < max_count:
+            count += 1
+            continue
+        if count:
+            yield start, count
+        start, count = index, 1
+    if count:
+        yield start, count
 
 
 def open_npy(path: File) -> NpyReader:

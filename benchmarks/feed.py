@@ -1,0 +1,216 @@
+"""Measure how fast images are read, decoded and prepared for a network, without the network.
+
+    python benchmarks/feed.py [--images 512] [--from PHOTOGRAPHS] [--rounds 5] [--output FILE]
+
+Each kind of input (JPEG and PNG of 256 x 256, PNG of 32 x 32, an .npz, photographs of mixed sizes) goes through every reader with one
+and with two threads, in turn. `pillow` is the work that cannot be avoided with Pillow: `Image.open(file).convert("RGB")` as an array.
+The readers of pytorch-fid, torch-fidelity and torchvision take part if they are installed.
+
+The result has images per second, processor milliseconds per image, the ratio to `pillow` within a round, the speed of two threads
+relative to one, and the share of time during which the interpreter lock is held (with one thread), which bounds the images per second
+of one process whatever its number of cores. From these follows how many cores a device needs that processes R images per second.
+"""
+
+import argparse
+import importlib.util
+import statistics
+import sys
+import tempfile
+import threading
+import time
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from machine import CpuLoad, describe_machine, write_result
+from photographs import iter_bundled_photographs, iter_photographs, write_crops
+from PIL import Image
+
+from frechet.images.loader import load_batches
+from frechet.images.sources.registry import open_source
+from frechet.preprocessing.registry import PREPROCESSINGS
+
+GROUP, INPUT_SIZE = 32, 299
+THREADS = (1, 2)
+CARDS = {"RTX 3090": 2400, "RTX 5090, compiled": 9500}  # images per second of Inception-v3 (timm's benchmarks, 2026-08)
+SAMPLING_INTERVAL = 0.0005  # seconds between two looks at the interpreter lock
+
+
+def write_inputs(folder, photographs, count):
+    """Write every kind of input, and return {kind: path}."""
+    paths = {name: folder / name for name in ("jpeg_256", "png_256", "png_32", "photographs")}
+    write_crops(photographs, paths["jpeg_256"], count, seed=0)
+    for name in ("png_256", "png_32", "photographs"):
+        paths[name].mkdir()
+    images = [Image.open(file).convert("RGB") for file in sorted(paths["jpeg_256"].iterdir())]
+    for index, image in enumerate(images):
+        image.save(paths["png_256"] / f"{index:05}.png")
+        image.resize((32, 32), Image.Resampling.BOX).save(paths["png_32"] / f"{index:05}.png")
+    for index in range(max(GROUP, count // 8)):  # these are large
+        write_photograph(photographs[index % len(photographs)], paths["photographs"], index)
+    paths["npz_256"] = folder / "images.npz"
+    np.savez(paths["npz_256"], arr_0=np.stack([np.asarray(image) for image in images]))
+    return paths
+
+
+def write_photograph(image, folder, index):
+    """Write a photograph in one of many sizes, as JPEG or PNG."""
+    scale = np.random.default_rng(index).uniform(0.3, 1.5)
+    resized = image.resize(tuple(max(16, round(side * scale)) for side in image.size), Image.Resampling.BICUBIC)
+    resized.save(folder / f"{index:05}.{'png' if index % 4 == 0 else 'jpg'}")
+
+
+def read_with_frechet(path, threads):
+    """Read, check and resize all images with the loader of frechet."""
+    source = open_source(path)
+    batches = load_batches(
+        source.iter_images(range(len(source))),
+        PREPROCESSINGS["pytorch-fid"].resize,
+        size=INPUT_SIZE,
+        batch_size=GROUP,
+        workers=threads,
+        skip_bad_images=False,
+    )
+    return sum(len(batch.image_refs) for batch in batches)
+
+
+def make_group_reader(read_file):
+    """Return a reader of all files of a folder, whose threads take groups of files."""
+
+    def read_group(files):
+        return sum(read_file(file) is not None for file in files)
+
+    def read(path, threads):
+        if not path.is_dir():
+            return None
+        files = sorted(path.iterdir())
+        groups = [files[start : start + GROUP] for start in range(0, len(files), GROUP)]
+        with ThreadPoolExecutor(threads) as pool:
+            return sum(pool.map(read_group, groups))
+
+    return read
+
+
+def read_with_pillow(file):
+    return np.asarray(Image.open(file).convert("RGB"))
+
+
+def find_readers():
+    """Return {name: reader}; a reader returns the number of images, or None if it does not read that kind."""
+    readers = {"pillow": make_group_reader(read_with_pillow), "frechet (host)": read_with_frechet}
+    if importlib.util.find_spec("torchvision"):
+        import torchvision
+        from torchvision.io import ImageReadMode, decode_image
+
+        readers["torchvision"] = make_group_reader(lambda file: decode_image(str(file), ImageReadMode.RGB))
+        to_tensor = torchvision.transforms.ToTensor()
+        if importlib.util.find_spec("pytorch_fid"):
+            from pytorch_fid.fid_score import ImagePathDataset
+
+            readers["pytorch-fid"] = make_group_reader(lambda file: ImagePathDataset([file], transforms=to_tensor)[0])
+        if importlib.util.find_spec("torch_fidelity"):
+            from torch_fidelity.datasets import ImagesPathDataset
+
+            readers["torch-fidelity"] = make_group_reader(lambda file: ImagesPathDataset([file])[0])
+    return readers
+
+
+def measure(call):
+    """Return images per second and processor milliseconds per image."""
+    wall, processor = time.perf_counter(), time.process_time()
+    count = call()
+    wall, processor = time.perf_counter() - wall, time.process_time() - processor
+    return None if count is None else {"images_per_second": count / wall, "milliseconds": 1000 * processor / count}
+
+
+def measure_lock_share(call):
+    """Estimate the share of time during which the threads of a call hold the interpreter lock.
+
+    A thread sleeps again and again, and needs the lock to go on; it is late if the lock is held. Holds that end sooner than the
+    usual delay of a sleep are missed, so the share is a lower bound.
+    """
+    data = bytes(1 << 26)
+    free = sample_delays(lambda: [zlib.crc32(data) for _ in range(10)])  # computes without the lock
+    limit = np.quantile(free, 0.95)
+    return float(np.mean(np.asarray(sample_delays(call)) > limit))
+
+
+def sample_delays(call):
+    """Return by how many seconds the sleeps of a thread last too long during a call."""
+    delays, done = [], threading.Event()
+
+    def sample():
+        while not done.is_set():
+            start = time.perf_counter()
+            time.sleep(SAMPLING_INTERVAL)
+            delays.append(time.perf_counter() - start - SAMPLING_INTERVAL)
+
+    thread = threading.Thread(target=sample)
+    thread.start()
+    call()
+    done.set()
+    thread.join()
+    return delays
+
+
+def measure_kind(path, readers, rounds):
+    """Measure all readers in turn on one kind of input."""
+    for read in readers.values():
+        read(path, 1)
+    runs = {name: {threads: [] for threads in THREADS} for name in readers}
+    for _ in range(rounds):
+        for name, read in readers.items():
+            for threads in THREADS:
+                found = measure(lambda read=read, threads=threads: read(path, threads))
+                if found is not None:
+                    runs[name][threads].append(found)
+    return {name: summarize(found, runs["pillow"], path, readers[name]) for name, found in runs.items() if found[1]}
+
+
+def summarize(runs, pillow, path, read):
+    """Return the medians of one reader, and its ratios to Pillow within a round."""
+    one, two = runs[THREADS[0]], runs[THREADS[1]]
+    summary = {
+        f"{key}_{threads}": round(statistics.median(each[key] for each in runs[threads]), 3)
+        for key in ("images_per_second", "milliseconds")
+        for threads in THREADS
+    }
+    speedups = [b["images_per_second"] / a["images_per_second"] for a, b in zip(one, two, strict=True)]
+    summary["two_threads_over_one"] = round(statistics.median(speedups), 2)
+    if pillow[THREADS[0]]:
+        ratios = [ours["milliseconds"] / theirs["milliseconds"] for ours, theirs in zip(one, pillow[1], strict=True)]
+        summary["milliseconds_over_pillow"] = round(statistics.median(ratios), 2)
+    summary["lock_share"] = round(measure_lock_share(lambda: read(path, 1)), 2)
+    summary["cores_needed"] = {card: round(rate * summary["milliseconds_1"] / 1000, 1) for card, rate in CARDS.items()}
+    return summary
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=512, help="Number of images of each kind.")
+    parser.add_argument("--from", dest="photographs", metavar="PHOTOGRAPHS", help="Folder or archive of photographs.")
+    parser.add_argument("--kinds", help="Kinds to measure, separated by commas; all by default.")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--output", type=Path)
+    args = parser.parse_args()
+    photographs = list(iter_photographs(args.photographs) if args.photographs else iter_bundled_photographs())
+    readers, load = find_readers(), CpuLoad()
+    started, kinds = time.process_time(), {}
+    with tempfile.TemporaryDirectory() as folder:
+        for kind, path in write_inputs(Path(folder), photographs, args.images).items():
+            if not args.kinds or kind in args.kinds.split(","):
+                kinds[kind] = measure_kind(path, readers, args.rounds)
+                print(kind, kinds[kind], file=sys.stderr)
+    other = load.busy_seconds()
+    result = {
+        "machine": describe_machine("frechet", "numpy", "pillow"),
+        "images": args.images,
+        "other_load": None if other is None else round(max(0.0, other - (time.process_time() - started)), 1),
+        "kinds": kinds,
+    }
+    write_result(result, args.output)
+
+
+if __name__ == "__main__":
+    main()

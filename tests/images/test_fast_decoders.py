@@ -1,0 +1,183 @@
+"""Faster decoders return the bits of Pillow, which decodes whatever they may decode differently."""
+
+import importlib.util
+import io
+import random
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from golden_images import photographs
+from PIL import Image, PngImagePlugin
+
+import frechet
+from frechet.errors import ImageDecodeError
+from frechet.images import decode as decode_module
+from frechet.images.decode import decode
+from frechet.images.fast_decoders import decode_pixels, describe_decoders
+from frechet.images.image import ImageRef
+from frechet.images.sources.files import open_image
+
+pytestmark = pytest.mark.skipif(
+    not all(map(importlib.util.find_spec, ("simplejpeg", "imagecodecs"))), reason="the extra fast is not installed"
+)
+
+
+def encode(image, file_format, **options):
+    stream = io.BytesIO()
+    image.save(stream, file_format, **options)
+    return stream.getvalue()
+
+
+def make_exif(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+def to_16_bits(image):
+    """Return a PNG of colour with 16 bits, which Pillow reads and does not write."""
+    import imagecodecs
+
+    return imagecodecs.png_encode(np.asarray(image.convert("RGB")).astype(np.uint16) * 257 + 3)
+
+
+ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+
+
+def to_interlaced(image):
+    """Return an interlaced PNG, which Pillow does not write: seven passes (left, top, step in x and y) without filters."""
+    pixels = np.asarray(image.convert("RGB"))
+    passes = [pixels[top::down, left::right] for left, top, right, down in ADAM7]
+    rows = b"".join(b"\0" + row.tobytes() for each in passes if each.size for row in each)
+    header = struct.pack(">IIBBBBB", *image.size, 8, 2, 0, 0, 1)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
+
+
+FAST = {
+    "JPEG": lambda image: encode(image, "JPEG", quality=90),
+    "JPEG of low quality": lambda image: encode(image, "JPEG", quality=20),
+    "JPEG without subsampling": lambda image: encode(image, "JPEG", quality=95, subsampling=0),
+    "JPEG with 4:2:2": lambda image: encode(image, "JPEG", subsampling=1),
+    "progressive JPEG": lambda image: encode(image, "JPEG", progressive=True),
+    "grey JPEG": lambda image: encode(image.convert("L"), "JPEG"),
+    "JPEG of RGB": lambda image: encode(image, "JPEG", keep_rgb=True),
+    "JPEG with restarts": lambda image: encode(image, "JPEG", restart_marker_blocks=3),
+    "rotated JPEG": lambda image: encode(image, "JPEG", exif=make_exif(6)),
+    "PNG": lambda image: encode(image, "PNG"),
+    "PNG with alpha": lambda image: encode(with_alpha(image), "PNG"),
+    "PNG with a transparent colour": lambda image: encode(image, "PNG", transparency=image.getpixel((0, 0))),
+    "PNG with gamma": lambda image: encode(image, "PNG", pnginfo=make_gamma()),
+    "rotated PNG": lambda image: encode(image, "PNG", exif=make_exif(3)),
+    "interlaced PNG": to_interlaced,
+    "animated PNG": lambda image: encode(image, "PNG", save_all=True, append_images=[image.rotate(90)]),
+}
+SLOW = {
+    "CMYK JPEG": lambda image: encode(image.convert("CMYK"), "JPEG"),
+    "grey PNG": lambda image: encode(image.convert("L"), "PNG"),
+    "PNG of black and white": lambda image: encode(image.convert("1"), "PNG"),
+    "PNG of grey with alpha": lambda image: encode(with_alpha(image).convert("LA"), "PNG"),
+    "PNG with a palette": lambda image: encode(image.convert("P"), "PNG"),
+    "PNG with a transparent palette": lambda image: encode(image.convert("P"), "PNG", transparency=0),
+    "PNG of 16 bits": to_16_bits,
+    "grey PNG of 16 bits": lambda image: encode(
+        Image.fromarray(np.asarray(image.convert("L"), np.uint16) * 257), "PNG"
+    ),
+    "several JPEGs": lambda image: encode(image, "MPO", save_all=True, append_images=[image.rotate(90)]),
+    "PNG with data at its end": lambda image: encode(image, "PNG") + b"x",
+    "WebP": lambda image: encode(image, "WEBP"),
+    "TIFF": lambda image: encode(image, "TIFF"),
+    "BMP": lambda image: encode(image, "BMP"),
+}
+
+
+def with_alpha(image):
+    image = image.convert("RGBA")
+    image.putalpha(image.getchannel("R"))
+    return image
+
+
+def make_gamma():
+    info = PngImagePlugin.PngInfo()
+    info.add(b"gAMA", (20000).to_bytes(4, "big"))
+    return info
+
+
+def decode_file(data):
+    try:
+        return decode(ImageRef(0, "a", lambda: open_image(io.BytesIO(data))))
+    except ImageDecodeError as error:
+        return error
+
+
+@pytest.fixture
+def pillow_decode(monkeypatch):
+    """Decode with Pillow alone."""
+
+    def decode_with_pillow(data):
+        with monkeypatch.context() as context:
+            context.setattr(decode_module, "decode_pixels", lambda image: None)
+            return decode_file(data)
+
+    return decode_with_pillow
+
+
+def assert_equal(found, expected):
+    if isinstance(expected, ImageDecodeError):
+        assert str(found) == str(expected)
+    else:
+        np.testing.assert_array_equal(found.rgb, expected.rgb)
+        assert found[1:] == expected[1:]
+
+
+@pytest.mark.parametrize("kind", [*FAST, *SLOW])
+def test_every_kind_of_file_has_the_bits_and_notes_of_pillow(kind, pillow_decode):
+    for photograph in (photographs()[0].crop((0, 0, 131, 77)), photographs()[-1].convert("RGB")):
+        data = {**FAST, **SLOW}[kind](photograph)
+        assert (decode_pixels(open_image(io.BytesIO(data))) is not None) == (kind in FAST)
+        assert_equal(decode_file(data), pillow_decode(data))
+
+
+def test_files_of_packages_have_the_bits_and_notes_of_pillow(pillow_decode):
+    """JPEG and PNG files of many programs; those of scikit-image are of nearly every kind."""
+    folder = Path(importlib.util.find_spec("skimage").origin).parent / "data"
+    files = [*folder.glob("*.png"), *folder.glob("*.jp*g")]
+    assert len(files) >= 10
+    for file in files:
+        data = file.read_bytes()
+        assert_equal(decode_file(data), pillow_decode(data))
+
+
+def test_damaged_files_have_the_result_of_pillow(pillow_decode):
+    """Truncated files, and files with some bytes changed: an error, or the same pixels."""
+    generator = random.Random(0)
+    photograph = photographs()[0].crop((0, 0, 40, 30))
+    errors = 0
+    for kind in [FAST["JPEG"], FAST["progressive JPEG"], FAST["PNG"], FAST["PNG with alpha"]]:
+        whole = kind(photograph)
+        for number in range(150):
+            data = bytearray(whole)
+            if number % 3:
+                for _ in range(generator.choice([1, 1, 2, 8])):
+                    data[generator.randrange(len(data))] = generator.randrange(256)
+            else:
+                del data[generator.randrange(20, len(data)) :]
+            expected = pillow_decode(bytes(data))
+            errors += isinstance(expected, ImageDecodeError)
+            assert_equal(decode_file(bytes(data)), expected)
+    assert 100 < errors < 500
+
+
+def test_provenance_names_the_decoders(toy_options, folder):
+    import imagecodecs
+    import simplejpeg
+
+    found = frechet.score(folder, folder, **toy_options)["fd"].provenance["decoders"]
+    assert found == describe_decoders()
+    for library in (simplejpeg, imagecodecs):
+        assert f"{library.__name__} {library.__version__}" in found
