@@ -217,6 +217,17 @@ def test_clusters_come_from_folders_names_a_table_or_the_caller(clustered, tmp_p
     assert frechet.score(clustered, reference, **toy_options)["fd"].standard_error != pytest.approx(errors[0], rel=1e-6)
 
 
+@pytest.mark.parametrize("cluster_by", ["folder", "stem"])
+def test_the_command_finds_clusters_by_names(clustered, tmp_path, toy_options, cluster_by):
+    """The value of the option was taken for the path of a table."""
+    reference = tmp_path / "reference.npz"
+    frechet.collect(make_image_folder(tmp_path / "reference", 64, size=(8, 8)), **toy_options).save(reference)
+    options = [part for name, value in toy_options.items() for part in (f"--{name}", value)]
+    code, out, err = run("score", clustered, reference, "--cluster-by", cluster_by, *options)
+    assert code == 0, err
+    assert "120 generated images, as informative as 60 independent ones" in " ".join(out.split())
+
+
 def test_names_of_both_folders_form_clusters(clustered, folders, toy_options):
     """The names 000.png to 059.png have no prefix, so that each is a cluster of its own."""
     score = frechet.score(clustered, folders[1], cluster_by="stem", **toy_options)["fd"]
@@ -464,3 +475,69 @@ def test_strata_that_cannot_be_used_are_rejected(options, parts):
 def test_strata_of_images_need_classes_and_one_entry_per_image(folders, toy_options):
     assert_rejected(("class",), *folders, strata="class", **toy_options)
     assert_rejected(("4 entries", "60 images"), *folders, strata=[0, 0, 1, 1], **toy_options)
+
+
+@pytest.mark.parametrize("options", [{"cluster_by": "stem"}, {"clusters": np.repeat(np.arange(60), 2)}])
+def test_collected_statistics_carry_the_clusters(clustered, tmp_path, toy_options, options):
+    reference = make_image_folder(tmp_path / "reference", 64, size=(8, 8))
+    frechet.collect(clustered, **options, **toy_options).save(tmp_path / "stored.npz")
+    stored = frechet.score(tmp_path / "stored.npz", reference, **toy_options)["fd"]
+    direct = frechet.score(clustered, reference, **options, **toy_options)["fd"]
+    assert stored.sampling_design == "clusters: 120 generated images, as informative as 60 independent ones"
+    assert stored.interval_95 == pytest.approx(direct.interval_95, rel=1e-9)
+
+
+def test_collected_statistics_carry_pairs(folders, tmp_path, toy_options):
+    for folder in folders:
+        frechet.collect(folder, design="paired", **toy_options).save(tmp_path / f"{folder.name}.npz")
+    stored = frechet.score(tmp_path / "a.npz", tmp_path / "b.npz")["fd"]
+    direct = frechet.score(*folders, design="paired", **toy_options)["fd"]
+    assert stored.sampling_design == direct.sampling_design == "60 pairs"
+    assert stored.interval_95 == pytest.approx(direct.interval_95, rel=1e-9)
+
+
+def test_the_command_stores_clusters_and_strata(clustered, tmp_path, toy_options):
+    options = [part for name, value in toy_options.items() for part in (f"--{name.replace('_', '-')}", value)]
+    for arguments, kind in ((["--cluster-by", "stem"], "cluster"), (["--strata", "class"], "stratum")):
+        code, _, err = run("stats", clustered, tmp_path / f"{kind}.npz", *arguments, *options)
+        assert code == 0, err
+        assert frechet.read_statistics(tmp_path / f"{kind}.npz").grouped_by == kind
+    code, _, err = run("stats", clustered, tmp_path / "no.npz", "--cluster-by", "nowhere.csv", *options)
+    assert code == 2
+    assert "no such file" in err
+
+
+def test_collected_features_carry_clusters_and_strata():
+    rows, classes = draw_classes(0)
+    assert frechet.collect(rows, features=True, clusters=np.arange(60) // 2).n_units == 30
+    stratified = frechet.collect(rows, features=True, strata=classes)
+    other = draw(5, 100, 6)
+    direct = frechet.score(rows, other, strata=classes, features=True)["fd"]
+    assert frechet.score_statistics(stratified, frechet.collect(other, features=True))[
+        "fd"
+    ].standard_error == pytest.approx(direct.standard_error, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        ({"cluster_by": "stem"}, ("no input consists of images", "clusters=")),
+        ({"strata": "class"}, ("'class'", "does not consist of images", "strata=")),
+        ({"clusters": range(N)}, ("the images have one image each", "share a cluster")),
+        ({"clusters": {"generated": [0] * N}}, ("generated", "one entry per image")),
+        ({"strata": [0] * N}, ("stratum 0 holds all of the images", "several strata")),
+        ({"clusters": [0] * (N - 1)}, ("60 rows", "59")),
+        ({"design": "pairs"}, ("'pairs'", "paired")),
+    ],
+)
+def test_designs_that_do_not_fit_collected_features_are_rejected(options, parts):
+    with pytest.raises(RequestError) as caught:
+        frechet.collect(draw(0), features=True, **options)
+    assert all(part in str(caught.value) for part in parts), caught.value
+
+
+def test_classes_of_features_are_rejected():
+    """Features have no folders; the option was ignored."""
+    assert_rejected(
+        ("'class'", "does not consist of images", "strata="), draw(0), draw(1), features=True, strata="class"
+    )

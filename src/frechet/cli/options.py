@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import Field, fields
+from dataclasses import Field
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
@@ -24,11 +24,10 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 def options_of(request_type: type[Settings]) -> Callable[[Command], Command]:
     """Add an option for every field of a request that `option` defined; they arrive as keywords of the same names.
 
-    The fields of the request come before those of `Settings`, which it inherits.
+    The fields of the request come before those that it inherits.
     """
     hints = get_type_hints(request_type)
-    settings = {each.name for each in fields(Settings)}
-    ordered = sorted(option_fields(request_type), key=lambda each: each.name in settings)
+    ordered = sorted(option_fields(request_type), key=lambda each: _inheritance_depth(request_type, each.name))
 
     def decorate(command: Command) -> Command:
         for each in reversed(ordered):
@@ -36,6 +35,12 @@ def options_of(request_type: type[Settings]) -> Callable[[Command], Command]:
         return command
 
     return decorate
+
+
+def _inheritance_depth(request_type: type, name: str) -> int:
+    """Return how many classes above the request a field was defined."""
+    holds_field = (name in getattr(each, "__dataclass_fields__", ()) for each in request_type.__mro__)
+    return max(depth for depth, holds in enumerate(holds_field) if holds)
 
 
 def _make_option(each: Field[Any], hint: Any) -> Callable[[Command], Command]:

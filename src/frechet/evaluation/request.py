@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from frechet._internal.download import ProgressCallback
 from frechet._internal.fields import option
 from frechet._internal.home import expand_home
 from frechet.errors import RequestError
+from frechet.evaluation.sampling_request import SamplingRequest
 from frechet.execution.settings import Settings
 from frechet.images.image import ImagesLike
 from frechet.metrics import METRICS
@@ -21,12 +22,11 @@ from frechet.preprocessing.aliases import resolve_alias
 from frechet.preprocessing.registry import PREPROCESSINGS
 from frechet.statistics.feature_statistics import FeatureStatistics
 
-DESIGNS = ("auto", "independent", "paired")
 ReferenceLike: TypeAlias = ImagesLike | FeatureStatistics
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ScoreRequest(Settings):
+class ScoreRequest(SamplingRequest):
     """Generated images, what to compare them with, and what to compute.
 
     Attributes:
@@ -49,14 +49,6 @@ class ScoreRequest(Settings):
         reference_is: "sample" if the interval is for the distance to the distribution that the reference was sampled from,
             "fixed" if it is for the distance to this reference as it is (what papers mean by FID against a given file); None
             for "sample" if the sampling error of the reference can be computed, otherwise "fixed".
-        design: how the images depend on each other: "independent"; "paired" if image i of both inputs belong together; "auto"
-            for pairs if both inputs have equal names in the same order, otherwise for independent images of which exact
-            duplicates form clusters.
-        cluster_by: dependent images by their names: "folder", "stem" (the file name up to the last _ or -), or a CSV file with
-            the columns name and cluster.
-        clusters: the cluster of each generated image, or a mapping with those of the "generated" and "reference" images.
-        strata: for samples with a fixed number of images of each stratum, such as 50 of each class: "class" (see `per_class`;
-            of each input that has classes), the stratum of each generated image, or a mapping like `clusters`.
         explain: number of images to list that raise the score most, and of those that lower it most.
         per_class: whether each class is also scored by itself.
         repeat: number of repetitions, each with a different seed (seed, seed + 1, ...); values are then means.
@@ -112,18 +104,6 @@ class ScoreRequest(Settings):
         "Interval for the distance to the distribution behind REFERENCE (sample) or to REFERENCE as it is (fixed).",
         metavar="sample|fixed",
     )
-    design: str = option(
-        "auto", "How images depend on each other: auto, independent, or paired (image i of both).", metavar="NAME"
-    )
-    cluster_by: str | Path | None = option(
-        None,
-        "Images of one cluster are dependent: folder, stem (name up to the last _ or -), or a CSV file name,cluster.",
-        metavar="folder|stem|FILE",
-    )
-    clusters: Sequence[Any] | Mapping[str, Sequence[Any]] | None = None
-    strata: str | Sequence[Any] | Mapping[str, Sequence[Any]] | None = option(
-        None, "Strata with a fixed number of images each: class, if the images are balanced by class.", metavar="class"
-    )
     explain: int = option(0, "List the N images that raise the score most and the N that lower it most.", metavar="N")
     per_class: bool = option(False, "Also score each class (sub-folder, or arr_1 of an .npz) by itself.")
     repeat: int = option(1, "Score K times with different seeds and report mean and standard deviation.", metavar="K")
@@ -142,31 +122,10 @@ class ScoreRequest(Settings):
             raise RequestError(f"interval is {self.interval!r}; expected 'auto' or 'none'")
         if self.reference_is not in (None, "sample", "fixed"):
             raise RequestError(f"reference_is is {self.reference_is!r}; expected 'sample', 'fixed' or None")
-        validate_choice(self.design, DESIGNS, "design")
-        if self.cluster_by is not None and self.clusters is not None:
-            raise RequestError("cluster_by and clusters are both given; expected one of them. Leave the other one out")
-        if self.design == "paired" and (self.cluster_by is not None or self.clusters is not None):
-            raise RequestError(
-                "design is 'paired', and clusters are given; expected one of them. Leave the other one out"
-            )
-        self._require_valid_strata()
         if not isinstance(self.explain, (int, np.integer)) or self.explain < 0:
             raise RequestError(f"explain is {self.explain!r}; expected the number of images to list, at least 0")
         if not isinstance(self.repeat, (int, np.integer)) or self.repeat < 1:
             raise RequestError(f"repeat is {self.repeat!r}; expected the number of repetitions, at least 1")
-
-    def _require_valid_strata(self) -> None:
-        if self.strata is None:
-            return
-        if isinstance(self.strata, str) and self.strata != "class":
-            raise RequestError(f"strata is {self.strata!r}; expected 'class', or in Python the stratum of each image")
-        for name in ("cluster_by", "clusters", "num_images"):
-            if getattr(self, name) is not None:
-                raise RequestError(f"strata and {name} are both given; expected one of them. Leave the other one out")
-        if self.design == "paired":
-            raise RequestError(
-                "design is 'paired', and strata are given; expected one of them. Leave the other one out"
-            )
 
     @property
     def crop_names(self) -> tuple[str | None, ...]:
@@ -183,7 +142,7 @@ class ScoreRequest(Settings):
         object.__setattr__(self, "reference_preprocessing", resolve_alias(self.reference_preprocessing))
         if self.reference_preprocessing is not None:
             validate_choice(self.reference_preprocessing, PREPROCESSINGS, "preprocessing")
-        for name in ("generated", "reference", "held_out", "reference_images", "cluster_by"):
+        for name in ("generated", "reference", "held_out", "reference_images"):
             object.__setattr__(self, name, expand_home(getattr(self, name)))
 
     @property

@@ -27,9 +27,15 @@ from frechet.evaluation.plan import needs_all_features, uses_input
 from frechet.evaluation.protocol_run import prepare_protocol
 from frechet.evaluation.provenance import resolve_spec
 from frechet.evaluation.request import ReferenceLike, ScoreRequest
-from frechet.evaluation.sampling import iter_design_notes, require_consistent_design
+from frechet.evaluation.sampling import (
+    COLLECTED,
+    get_feature_units,
+    iter_design_notes,
+    require_consistent_design,
+    resolve_units,
+)
+from frechet.evaluation.sampling_request import SamplingRequest
 from frechet.execution.collect import ProgressCallback, collect_statistics
-from frechet.execution.settings import Settings
 from frechet.execution.stored_thumbnails import MAX_THUMBNAILS, add_thumbnails, require_repeatable
 from frechet.images.fast_decoders import describe_decoders
 from frechet.images.image import ImageSource
@@ -247,8 +253,8 @@ def influence(request: ScoreRequest) -> ImageInfluence:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class CollectRequest(Settings):
-    """Images or features whose statistics are to be collected.
+class CollectRequest(SamplingRequest):
+    """Images or features whose statistics are to be collected, and how the images depend on each other.
 
     Attributes:
         images: as `generated` in `ScoreRequest`.
@@ -288,6 +294,9 @@ def collect(request: CollectRequest) -> FeatureStatistics:
         images: a folder, .zip, .npz with `arr_0` or .npy of images, or an iterable of images.
         features: whether `images` are floating-point features (n, d) instead; what the settings state is recorded.
         thumbnails: number of thumbnails to store together with the names of the images, at most 256. Reports show them.
+        design: "paired" if image i belongs to image i of the input that these statistics will be compared with,
+            "independent", or "auto" for independent images of which exact duplicates form clusters.
+        cluster_by, clusters, strata: as in `frechet.score`; one entry per image.
         progress: called with (stage, images done, images in all).
         extractor, dims, ...: see `frechet.execution.settings.Settings`.
 
@@ -304,7 +313,9 @@ def collect(request: CollectRequest) -> FeatureStatistics:
         10
     """
     settings = request.settings
-    source = open_input(request.images, settings, features=request.features, progress=request.progress)
+    units = get_feature_units(request, COLLECTED) if request.features else None
+    source = open_input(request.images, settings, features=request.features, units=units, progress=request.progress)
+    require_consistent_design(request, {COLLECTED: source})
     if isinstance(source, FeatureStatistics):
         if not (request.features and is_bare_features(source)):
             raise SourceError(
@@ -313,8 +324,9 @@ def collect(request: CollectRequest) -> FeatureStatistics:
         require_no_image_options(settings)
         require_consistent_options({"generated": source}, settings)
         return source
-    if not request.thumbnails:
-        return collect_statistics(source, settings, settings.load(request.progress), request.progress)
-    require_repeatable(source)
-    statistics = collect_statistics(source, settings, settings.load(request.progress), request.progress)
-    return add_thumbnails(statistics, source, settings, request.thumbnails)
+    if request.thumbnails:
+        require_repeatable(source)
+    units = resolve_units(request, {COLLECTED: source})[COLLECTED]
+    extractor = settings.load(request.progress)
+    statistics = collect_statistics(source, settings, extractor, request.progress, units=units)
+    return add_thumbnails(statistics, source, settings, request.thumbnails) if request.thumbnails else statistics

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from frechet.errors import RequestError
+from frechet.evaluation.cluster_names import FIX_CLUSTERS, find_clusters
 from frechet.evaluation.request import ScoreRequest
+from frechet.evaluation.sampling_request import SamplingRequest
 from frechet.execution.chunks import Units
 from frechet.images.image import ImageSource
 from frechet.statistics.feature_statistics import FeatureStatistics
 from frechet.statistics.strata import number_stratified_images
 
 _PLURALS = {"image": "images", "pair": "pairs", "cluster": "clusters", "stratum": "strata"}
-_FIX_CLUSTERS = "Pass --cluster-by folder, stem or a CSV file with the columns name,cluster (cluster_by=, or clusters=)"
+COLLECTED = "the images"  # name of an input of which statistics are collected for later
 
 
 def resolve_units(
-    request: ScoreRequest, inputs: Mapping[str, ImageSource | FeatureStatistics]
+    request: SamplingRequest, inputs: Mapping[str, ImageSource | FeatureStatistics]
 ) -> dict[str, Units | None]:
     """Return the sampling units of the images of each input; None if each image is one by itself.
 
@@ -29,8 +30,9 @@ def resolve_units(
     in the same order. This makes no difference to the interval if the images are independent after all.
 
     Args:
-        request: its `design`, `cluster_by` and `clusters`.
-        inputs: the opened inputs; units of statistics were decided when they were collected.
+        request: its `design`, `cluster_by`, `clusters` and `strata`.
+        inputs: the opened inputs ("generated", "reference", "held-out", or `COLLECTED` alone); units of statistics were decided
+            when they were collected.
 
     Raises:
         RequestError: pairs that cannot be formed, clusters that do not fit the images, or clusters of one image each.
@@ -46,7 +48,7 @@ def resolve_units(
     elif request.design == "auto":
         is_paired = _have_equal_names(sources)
     units = Units("pair") if is_paired else Units("image") if request.design == "independent" else None
-    return {name: units if name in ("generated", "reference") else None for name in sources}
+    return {name: None if name == "held-out" else units for name in sources}
 
 
 def iter_design_notes(request: ScoreRequest, inputs: Mapping[str, ImageSource | FeatureStatistics]) -> Iterator[str]:
@@ -59,12 +61,18 @@ def iter_design_notes(request: ScoreRequest, inputs: Mapping[str, ImageSource | 
         )
 
 
-def require_consistent_design(request: ScoreRequest, inputs: Mapping[str, ImageSource | FeatureStatistics]) -> None:
+def require_consistent_design(request: SamplingRequest, inputs: Mapping[str, ImageSource | FeatureStatistics]) -> None:
     """Require that features and statistics were collected with the requested design, which cannot be changed afterwards.
 
     Raises:
         RequestError: names the input, the design that was asked for, and the one that it has.
     """
+    main = inputs.get("generated", inputs.get(COLLECTED))
+    if isinstance(request.strata, str) and isinstance(main, FeatureStatistics) and main.grouped_by != "stratum":
+        raise RequestError(
+            f"strata is 'class', but {main.label} does not consist of images, whose folders define the classes; pass the class of "
+            "each row as strata="
+        )
     if request.cluster_by is not None and not any(isinstance(each, ImageSource) for each in inputs.values()):
         raise RequestError(
             f"cluster_by is {str(request.cluster_by)!r}, but no input consists of images, whose names define the clusters; pass the "
@@ -86,18 +94,19 @@ def require_consistent_design(request: ScoreRequest, inputs: Mapping[str, ImageS
             )
 
 
-def uses_pairs(request: ScoreRequest) -> bool:
+def uses_pairs(request: SamplingRequest) -> bool:
     """Return whether the request states that image i of one input belongs to image i of the other."""
-    names = [name.partition("@")[0] for name in request.metric_names or ()]
+    metrics = request.metric_names if isinstance(request, ScoreRequest) else None
+    names = [name.partition("@")[0] for name in metrics or ()]
     return request.design == "paired" or (request.design == "auto" and "rfid" in names)
 
 
-def has_clusters(request: ScoreRequest) -> bool:
+def has_clusters(request: SamplingRequest) -> bool:
     """Return whether the request names clusters."""
     return request.cluster_by is not None or request.clusters is not None
 
 
-def get_feature_units(request: ScoreRequest, name: str) -> Units | None:
+def get_feature_units(request: SamplingRequest, name: str) -> Units | None:
     """Return the sampling units of an input that is an array of features, as far as the caller states them."""
     clusters = _get_clusters(request, name)
     if clusters is not None:
@@ -105,7 +114,7 @@ def get_feature_units(request: ScoreRequest, name: str) -> Units | None:
     strata = _get_strata(request, name)
     if strata is not None:
         return Units("stratum", number_stratified_images(strata, request.seed))
-    return Units("pair") if uses_pairs(request) and name in ("generated", "reference") else None
+    return Units("pair") if uses_pairs(request) and name != "held-out" else None
 
 
 def _require_pairs(inputs: Mapping[str, ImageSource | FeatureStatistics]) -> None:
@@ -142,14 +151,14 @@ def iter_names(source: ImageSource) -> Iterator[str | None]:
         yield name and str(PurePosixPath(name).with_suffix(""))
 
 
-def _get_clusters(request: ScoreRequest, name: str) -> np.ndarray | None:
+def _get_clusters(request: SamplingRequest, name: str) -> np.ndarray | None:
     """Return the clusters that the caller passed for an input, as numbers from 0.
 
     Raises:
         RequestError: they are not one-dimensional, or each has one image.
     """
     values = _get_values(request.clusters, "clusters", name)
-    return None if values is None else _number(values, f"the {name} images")
+    return None if values is None else _number(values, _describe(name))
 
 
 def _get_values(given: Any, option: str, name: str) -> np.ndarray | None:
@@ -160,8 +169,10 @@ def _get_values(given: Any, option: str, name: str) -> np.ndarray | None:
     """
     if given is None:
         return None
-    by_input = given if isinstance(given, Mapping) else {"generated": given}
-    if unknown := set(by_input) - {"generated", "reference"}:
+    by_input = given if isinstance(given, Mapping) else {COLLECTED if name == COLLECTED else "generated": given}
+    if name == COLLECTED and isinstance(given, Mapping):
+        raise RequestError(f"{option} has the keys {sorted(given)}; expected one entry per image, without keys")
+    if unknown := set(by_input) - {"generated", "reference", COLLECTED}:
         raise RequestError(f"{option} has the keys {sorted(unknown)}; expected generated, reference or both")
     if name not in by_input:
         return None
@@ -169,13 +180,13 @@ def _get_values(given: Any, option: str, name: str) -> np.ndarray | None:
         values = np.asarray(by_input[name])
     except (ValueError, TypeError) as error:  # lists of different lengths
         raise RequestError(
-            f"{option} of the {name} images is not an array ({error}); expected one per image, (n,)"
+            f"{option} of {_describe(name)} is not an array ({error}); expected one per image, (n,)"
         ) from None
     if values.ndim != 1:
-        raise RequestError(f"{option} of the {name} images have shape {values.shape}; expected one per image, (n,)")
+        raise RequestError(f"{option} of {_describe(name)} have shape {values.shape}; expected one per image, (n,)")
     if values.dtype.kind not in "iuUS":
         raise RequestError(
-            f"{option} of the {name} images contain {_find_invalid(values)!r}; expected integers or strings, one per image"
+            f"{option} of {_describe(name)} contain {_find_invalid(values)!r}; expected integers or strings, one per image"
         )
     return values
 
@@ -188,15 +199,19 @@ def _find_invalid(values: np.ndarray) -> Any:
     )
 
 
-def _get_strata(request: ScoreRequest, name: str) -> np.ndarray | None:
+def _describe(name: str) -> str:
+    return name if name == COLLECTED else f"the {name} images"
+
+
+def _get_strata(request: SamplingRequest, name: str) -> np.ndarray | None:
     """Return the strata that the caller passed for an input, as numbers from 0."""
     if isinstance(request.strata, str):
         return None
     values = _get_values(request.strata, "strata", name)
-    return None if values is None else _number_strata(values, f"the {name} images")
+    return None if values is None else _number_strata(values, _describe(name))
 
 
-def _resolve_strata(request: ScoreRequest, name: str, source: ImageSource) -> Units | None:
+def _resolve_strata(request: SamplingRequest, name: str, source: ImageSource) -> Units | None:
     """Return the numbers of stratified images of an input; None for one without classes next to generated images with them.
 
     Raises:
@@ -207,7 +222,7 @@ def _resolve_strata(request: ScoreRequest, name: str, source: ImageSource) -> Un
         try:
             strata = _number_strata(source.get_class_names(range(len(source))), source.label)
         except RequestError:
-            if name == "generated":
+            if name != "reference":
                 raise
     if strata is None:
         return None
@@ -222,7 +237,7 @@ def _number_strata(strata: Sequence[str] | np.ndarray, owner: str) -> np.ndarray
     names, numbers, sizes = np.unique(np.asarray(strata), return_inverse=True, return_counts=True)
     if len(names) == 1:
         raise RequestError(
-            f"all images of {owner} are in stratum {names[0]}; expected several strata. Leave strata out if the images are not "
+            f"stratum {names[0]} holds all of {owner}; expected several strata. Leave strata out if the images are not "
             "stratified"
         )
     if sizes.min() < 2:
@@ -242,12 +257,12 @@ def _number(clusters: Sequence[str] | np.ndarray, owner: str) -> np.ndarray:
     return numbers
 
 
-def _resolve_clusters(request: ScoreRequest, sources: Mapping[str, ImageSource]) -> dict[str, Units | None]:
+def _resolve_clusters(request: SamplingRequest, sources: Mapping[str, ImageSource]) -> dict[str, Units | None]:
     units: dict[str, Units | None] = dict.fromkeys(sources)
     for name, source in sources.items():
         numbers = _get_clusters(request, name)
         if numbers is None and request.cluster_by is not None and name != "held-out":
-            names = _find_clusters(request.cluster_by, source)
+            names = find_clusters(request.cluster_by, source)
             numbers = _number(names, source.label) if names and len(set(names)) < len(names) else None
         if numbers is not None and len(numbers) != len(source):
             raise RequestError(
@@ -257,48 +272,6 @@ def _resolve_clusters(request: ScoreRequest, sources: Mapping[str, ImageSource])
     if request.cluster_by is not None and not any(units.values()):
         raise RequestError(
             f"cluster_by is {str(request.cluster_by)!r}, but every cluster has one image; expected images that share a "
-            f"cluster. {_FIX_CLUSTERS}, or leave the option out if the images are independent"
+            f"cluster. {FIX_CLUSTERS}, or leave the option out if the images are independent"
         )
     return units
-
-
-def _find_clusters(cluster_by: str | Path, source: ImageSource) -> list[str] | None:
-    """Return the cluster of each image: its folder, its name up to the last _ or -, or what a CSV file says.
-
-    A CSV file may be about the images of one input only; None for the other one.
-    """
-    names = [source.get_member_name(source_index) for source_index in range(len(source))]
-    if None in names:
-        raise RequestError(f"{source.label} has no file names to find clusters by; pass clusters= in Python")
-    paths = [PurePosixPath(name) for name in names if name is not None]
-    if cluster_by == "folder":
-        return [str(path.parent) for path in paths]
-    if cluster_by == "stem":
-        return [
-            str(path.parent / path.stem[: max(path.stem.rfind("_"), path.stem.rfind("-"), 0) or None]) for path in paths
-        ]
-    table = _read_clusters(Path(cluster_by))
-    missing = [str(path) for path in paths if str(path) not in table]
-    if len(missing) == len(paths):
-        return None
-    if missing:
-        raise RequestError(
-            f"{cluster_by} has no row for {missing[0]} of {source.label} ({len(missing)} of {len(paths)} images are missing); "
-            "expected a row name,cluster for each image"
-        )
-    return [table[str(path)] for path in paths]
-
-
-def _read_clusters(path: Path) -> dict[str, str]:
-    if not path.is_file():
-        raise RequestError(f"cluster_by is {str(path)!r}, but there is no such file. {_FIX_CLUSTERS}")
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if row]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise RequestError(f"{path} is not a CSV file ({error}); expected the columns name and cluster") from error
-    if rows and rows[0] == ["name", "cluster"]:
-        rows = rows[1:]
-    if not rows or any(len(row) != 2 for row in rows):
-        raise RequestError(f"{path}: expected rows of two columns, name,cluster, one for each image")
-    return {row[0]: row[1] for row in rows}

@@ -1,0 +1,60 @@
+"""Clusters of dependent images by their names: folders, stems, or a table."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path, PurePosixPath
+
+from frechet.errors import RequestError
+from frechet.images.image import ImageSource
+
+FIX_CLUSTERS = "Pass --cluster-by folder, stem or a CSV file with the columns name,cluster (cluster_by=, or clusters=)"
+
+
+def find_clusters(cluster_by: str | Path, source: ImageSource) -> list[str] | None:
+    """Return the cluster of each image: its folder, its name up to the last _ or -, or what a CSV file says.
+
+    A CSV file may be about the images of one input only; None for the other one.
+
+    Args:
+        cluster_by: "folder", "stem" or the path of a CSV file.
+        source: the images.
+
+    Raises:
+        RequestError: the images have no names, or the file is missing, is not such a table or lacks some of the images.
+    """
+    names = [source.get_member_name(source_index) for source_index in range(len(source))]
+    if None in names:
+        raise RequestError(f"{source.label} has no file names to find clusters by; pass clusters= in Python")
+    paths = [PurePosixPath(name) for name in names if name is not None]
+    if str(cluster_by) == "folder":  # a Path on the command line
+        return [str(path.parent) for path in paths]
+    if str(cluster_by) == "stem":
+        return [
+            str(path.parent / path.stem[: max(path.stem.rfind("_"), path.stem.rfind("-"), 0) or None]) for path in paths
+        ]
+    table = _read_clusters(Path(cluster_by))
+    missing = [str(path) for path in paths if str(path) not in table]
+    if len(missing) == len(paths):
+        return None
+    if missing:
+        raise RequestError(
+            f"{cluster_by} has no row for {missing[0]} of {source.label} ({len(missing)} of {len(paths)} images are missing); "
+            "expected a row name,cluster for each image"
+        )
+    return [table[str(path)] for path in paths]
+
+
+def _read_clusters(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        raise RequestError(f"cluster_by is {str(path)!r}, but there is no such file. {FIX_CLUSTERS}")
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise RequestError(f"{path} is not a CSV file ({error}); expected the columns name and cluster") from error
+    if rows and rows[0] == ["name", "cluster"]:
+        rows = rows[1:]
+    if not rows or any(len(row) != 2 for row in rows):
+        raise RequestError(f"{path}: expected rows of two columns, name,cluster, one for each image")
+    return {row[0]: row[1] for row in rows}
