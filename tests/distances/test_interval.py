@@ -405,6 +405,30 @@ def test_the_variance_of_clusters_is_that_of_the_totals_of_the_influence_functio
     assert _sampling_variance(sampled, q, coupling, psi[:20]) == pytest.approx(expected * student**2, rel=1e-4)
 
 
+@pytest.mark.parametrize(("d", "contrast", "is_geometric"), [(24, 0.7, True), (16, 0.0, False)])
+def test_the_variance_of_pairs_is_a_mean_of_that_of_their_fit_and_of_fits_without_them(d, contrast, is_geometric):
+    """By hand in float64, with weights 5/9 and 4/9: a geometric mean, or that of ψ; ψ_out is from the other four fifths."""
+    n, random = 60, np.random.default_rng(0)
+    x = np.exp(contrast * random.standard_normal((n, 1))) * np.geomspace(1, 0.01, d) * random.standard_normal((n, d))
+    y = x + 0.02 * random.standard_normal((n, d))
+    parts = assign_groups(np.arange(n), 0) % 5
+
+    def sum_influence(rows, others, kept):
+        p, q = (Gaussian(z[kept].mean(0), covariance=np.cov(z[kept], rowvar=False)) for z in (x, y))
+        coupling = optimal_coupling(p, q)
+        return influence_function(rows, p, q, coupling).total + influence_function(others, q, p, coupling.swap()).total
+
+    fitted, left_out = sum_influence(x, y, np.full(n, True)), np.empty(n)
+    for part in range(5):
+        left_out[parts == part] = sum_influence(x[parts == part], y[parts == part], parts != part)
+    of_fit, of_rest, of_mean = (psi.var(ddof=1) / n for psi in (fitted, left_out, (5 * fitted + 4 * left_out) / 9))
+    geometric = of_fit ** (5 / 9) * of_rest ** (4 / 9)
+    assert (geometric < 0.97 * of_mean) == is_geometric
+    assert (geometric > 1.03 * of_mean) != is_geometric
+    found = confidence_interval(*map(interval_input, (x, y)), paired=True)
+    assert found.variance_components == (0, pytest.approx(min(geometric, of_mean), rel=1e-3))
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("without_type_checks")
 def test_the_standard_error_of_pairs_is_not_too_small_for_images_of_different_contrast():
