@@ -345,7 +345,7 @@ def _as_single_array(images: Batch, apply: Network) -> Any:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise RequestError(
                 f"an image of a list has shape {image.shape} and dtype {image.dtype}; expected (h, w, 3) uint8. If a loader "
-                "yields (images, labels), pass only the images"
+                "yields (images, labels), pass only the images."
             )
         apply.preprocessing.resize(image, resized)
     return out * ((high - low) / 255) + low

@@ -243,7 +243,7 @@ def test_repeated_runs_have_the_interval_of_the_first_run():
     score = frechet.score(generated, reference, repeat=2, **options)["fd"]
     first = frechet.score(generated, reference, **options)["fd"]
     assert score.interval_95 == first.interval_95 is not None
-    assert score.interval_method == f"{first.interval_method}, of the first run alone"
+    assert score.interval_method == f"{first.interval_method}, of the first repetition only"
 
 
 def test_repeated_runs_average_classes_and_explain_missing_intervals(folders):

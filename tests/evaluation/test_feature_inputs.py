@@ -223,7 +223,7 @@ def test_unreadable_feature_files_are_rejected_by_name(tmp_path, sides):
         ("nan.npy", "row 17"),
         ("two.npz", "exactly one of the keys arr_0, features, feats"),
         ("other.npz", "holds x; expected features under exactly one"),
-        ("objects.npy", "hold Python objects"),
+        ("objects.npy", "contain Python objects"),
         ("cut.npy", "cut short"),
         ("text.npy", "cannot be read as features"),
         ("a.csv", r"file of type .csv; expected features in an .npy or .npz"),
@@ -277,7 +277,7 @@ def test_collect_rejects_statistics_as_features(tmp_path, sides):
     FeatureStatistics.from_features(sides[0]).save(tmp_path / "own.npz")
     np.savez(tmp_path / "peer.npz", mu=np.zeros(3), sigma=np.eye(3))
     for name in ("own.npz", "peer.npz"):
-        with pytest.raises(SourceError, match="already holds statistics; expected features"):
+        with pytest.raises(SourceError, match="already contains statistics; expected features"):
             frechet.collect(tmp_path / name, features=True)
 
 

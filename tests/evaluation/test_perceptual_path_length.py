@@ -103,7 +103,7 @@ def test_images_of_another_size_and_eight_bits():
 
     assert float(length(large, epsilon=0.1)) == pytest.approx(float(length(epsilon=0.1)), rel=1e-5)  # centres meet
     rounded = length(lambda z: (127.5 + linear(z) * 12.75).round().astype(np.uint8), num_samples=50)
-    assert "rounding is most of the value" in rounded.warnings[0]
+    assert "rounding dominates the value" in rounded.warnings[0]
     assert not length(num_samples=50).warnings
 
 

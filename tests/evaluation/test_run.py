@@ -318,7 +318,7 @@ def test_invalid_options_name_the_valid_ones(sides, options, message):
 
 def test_collect_rejects_statistics(sides, tmp_path):
     frechet.collect(sides[0], **OFFLINE).save(tmp_path / "a.npz")
-    with pytest.raises(SourceError, match=r"a\.npz already holds statistics; expected images"):
+    with pytest.raises(SourceError, match=r"a\.npz already contains statistics; expected images"):
         frechet.collect(tmp_path / "a.npz", **OFFLINE)
 
 

@@ -124,7 +124,7 @@ def test_images_skipped_on_one_side_break_the_pairs(folders, toy_options):
     options = {"on_bad_image": "skip", **toy_options}
     with pytest.raises(RequestError) as caught:
         float(frechet.score(*folders, **options)["fd"])
-    assert all(part in str(caught.value) for part in ("skipped on one side only", "--design independent"))
+    assert all(part in str(caught.value) for part in ("skipped in one input only", "--design independent"))
     assert frechet.score(*folders, design="independent", **options)["fd"].sampling_design == "independent"
 
 
@@ -280,8 +280,8 @@ def test_text_page_and_json_state_the_design(tmp_path):
     ("options", "parts"),
     [
         ({"design": "pairs"}, ("'pairs'", "design", "paired")),
-        ({"design": "paired", "clusters": [0, 0]}, ("'paired'", "clusters", "Leave the other one out")),
-        ({"clusters": [0] * N, "cluster_by": "stem"}, ("cluster_by and clusters", "Leave the other one out")),
+        ({"design": "paired", "clusters": [0, 0]}, ("'paired'", "clusters", "leave out --design")),
+        ({"clusters": [0] * N, "cluster_by": "stem"}, ("cluster_by and clusters", "pass only one")),
         ({"clusters": [0, 0, *list(range(57))]}, ("59 entries", "60 images", "one per image")),
         ({"clusters": {"held-out": [0, 0]}}, ("held-out", "generated, reference or both")),
         ({"clusters": np.zeros((N, 2))}, ("shape (60, 2)", "(n,)")),
@@ -460,9 +460,9 @@ def test_stored_statistics_keep_their_strata(tmp_path):
     ("options", "parts"),
     [
         ({"strata": "folder"}, ("'folder'", "expected 'class'")),
-        ({"strata": [0, 1] * 30, "clusters": [0, 1] * 30}, ("strata and clusters", "Leave the other one out")),
-        ({"strata": [0, 1] * 30, "num_images": 20}, ("strata and num_images", "Leave the other one out")),
-        ({"strata": [0, 1] * 30, "design": "paired"}, ("'paired'", "strata", "Leave the other one out")),
+        ({"strata": [0, 1] * 30, "clusters": [0, 1] * 30}, ("strata and clusters", "leave out strata or clusters")),
+        ({"strata": [0, 1] * 30, "num_images": 20}, ("strata and num_images", "leave out strata or num_images")),
+        ({"strata": [0, 1] * 30, "design": "paired"}, ("'paired'", "strata", "leave out --design")),
         ({"strata": [0] * 60}, ("stratum 0", "several strata", "Leave strata out")),
         ({"strata": [0] * 59 + [1]}, ("stratum 1", "one image", "at least 2")),
         ({"strata": {"held_out": [0, 1]}}, ("held_out", "generated, reference or both")),

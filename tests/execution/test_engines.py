@@ -198,7 +198,7 @@ def test_a_lost_worker_is_reported(toys, start_worker_threads):
 def test_a_worker_that_has_other_images_is_rejected(toys, start_worker_threads, monkeypatch):
     start_worker_threads(1)
     monkeypatch.setattr(workers, "open_source", lambda _: open_source([np.zeros((4, 4, 3), np.uint8)] * 300))
-    with pytest.raises(MismatchError, match="worker 0: this process has other images"):
+    with pytest.raises(MismatchError, match="worker 0: this process and the coordinator have different images"):
         collect_statistics(open_source(toys), Settings(), TOY)
 
 

@@ -92,8 +92,8 @@ def collapse(n, value):
 @pytest.mark.parametrize(
     ("generated", "train", "held_out", "message"),
     [
-        (None, 0.3, None, "explain no held-out image: 1 of 100 reference images differ.*without copies"),
-        (0.1, 0.3, 0.5, "explain no held-out image: 1 of 100 reference images differ.*without copies"),
+        (None, 0.3, None, "do not explain any held-out image: only 1 of 100 reference images.*without copies"),
+        (0.1, 0.3, 0.5, "do not explain any held-out image: only 1 of 100 reference images.*without copies"),
         (0.3, 0.3, 0.3, "all images have the same features; pass different images"),
     ],
 )

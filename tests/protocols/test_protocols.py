@@ -232,7 +232,7 @@ def test_another_reference_is_a_deviation(small, monkeypatch, tmp_path):
 
 def test_an_unknown_sha256_is_reported_as_not_verified(small):
     scores = frechet.score(**small("mar-imagenet-256"), protocol="mar-imagenet-256", interval="none")
-    assert any("adm_in256_stats.npz: nobody states its sha256" in text for text in scores.protocol.unverified)
+    assert any("adm_in256_stats.npz: no sha256 is published" in text for text in scores.protocol.unverified)
 
 
 def test_the_named_reference_is_used_if_none_is_passed(small, monkeypatch):

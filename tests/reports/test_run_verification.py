@@ -113,14 +113,14 @@ def test_the_command_prints_the_claims_and_exits_with_2_if_one_is_inconsistent(c
 def test_other_inputs_than_those_of_the_run_are_rejected(claim, reference, tmp_path):
     run_path, samples = claim(make_features(5))
     other = frechet.collect(make_features(6), features=True)
-    with pytest.raises(MismatchError, match="reference has other values"):
+    with pytest.raises(MismatchError, match="the reference differs"):
         verify((run_path, samples), other)
     with pytest.raises(RequestError, match=r"20 images .*at least 50"):
         verify((run_path, samples), reference, num_images=20)
     np.save(samples, make_features(5, N - 1))
     with pytest.raises(RequestError, match=r"has 1,999 images, and run scored 2,000"):
         verify((run_path, samples), reference)
-    with pytest.raises(RequestError, match="holds statistics"):
+    with pytest.raises(RequestError, match="contains statistics"):
         verify((run_path, replace(reference, rows=None)), reference)
     content = json.loads(run_path.read_text())
     content["scores"] = {"mmd": content["scores"]["fd"]}

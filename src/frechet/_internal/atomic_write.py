@@ -68,7 +68,7 @@ def atomic_write(path: Path, *, suffix: str | None = None, force: bool = False) 
         _sync(path.parent)
     except OSError as error:
         reason = "the disk is full" if error.errno == errno.ENOSPC else str(error)
-        raise RunError(f"{path} was not written: {reason}. An existing file of that name is unchanged") from error
+        raise RunError(f"{path} was not written: {reason}. An existing file of that name is unchanged.") from error
     finally:
         if temporary_path:
             temporary_path.unlink(missing_ok=True)

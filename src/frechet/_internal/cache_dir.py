@@ -22,6 +22,6 @@ def user_cache_dir(content: str) -> Path:
     if not folder.is_absolute():  # before version 4.5, platformdirs returned ~/.cache as it is
         raise RequestError(
             f"cached {content} cannot be stored, because this user does not have a home folder. "
-            "Set HOME, or XDG_CACHE_HOME, to a writable folder"
+            "Set HOME, or XDG_CACHE_HOME, to a writable folder."
         )
     return folder / content

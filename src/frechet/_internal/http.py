@@ -105,7 +105,7 @@ def _make_redirect_trace() -> Any:
 
 
 def _describe_redirect(target: str) -> str:
-    return f"the server redirects to {urlsplit(target).scheme}://, another scheme, which is not followed"
+    return f"the server redirects to {urlsplit(target).scheme}://, and redirects to another scheme are not followed"
 
 
 def _open_within(seconds: float, open_response: Callable[[], Any]) -> Any:

@@ -73,7 +73,7 @@ class Registry(Mapping[str, T]):
         except Exception as error:  # importing a package may fail in any way
             raise RequestError(
                 f"the {self.kind} {plugin.name!r} of an installed package ({plugin.value}) cannot be loaded: "
-                f"{type(error).__name__}: {error}. Fix or uninstall that package"
+                f"{type(error).__name__}: {error}. Fix or uninstall that package."
             ) from error
         return self._validate_type(plugin.name, entry)
 

@@ -58,7 +58,9 @@ def open_filesystem(url: str) -> tuple[Any, str]:
     try:
         import fsspec
     except ImportError:
-        raise SourceError(f"{redact_url(url)} needs fsspec: pip install 'frechet[remote]'") from None
+        raise SourceError(
+            f"{redact_url(url)} needs fsspec, which is not installed; run pip install 'frechet[remote]'"
+        ) from None
     try:
         filesystem, path = fsspec.core.url_to_fs(url, **client_options(url))
     except (ImportError, ValueError) as error:
@@ -66,7 +68,7 @@ def open_filesystem(url: str) -> tuple[Any, str]:
     except OSError as error:  # some stores connect at once, such as ftp
         raise SourceError(
             f"{redact_url(url)} cannot be read: {_describe_error(error)}. Check the address and the connection, or download "
-            "the files and pass the local folder"
+            "the files and pass the local folder."
         ) from error
     return filesystem, path
 

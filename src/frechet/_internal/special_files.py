@@ -22,4 +22,4 @@ def describe_special_file(path: str | os.PathLike[str]) -> str | None:
         return None
     if kind is None:
         return None
-    return f"{path} is {kind}; expected a regular file or a folder. Write the data to a file, and pass its path"
+    return f"{path} is {kind}; expected a regular file or a folder. Write the data to a file, and pass its path."

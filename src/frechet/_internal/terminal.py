@@ -91,14 +91,14 @@ def _describe_lack_of_resources(error: Exception) -> str | None:
     """Return what this machine or the limits of this process lack, or None if the error is a bug."""
     if isinstance(error, MemoryError):
         return (
-            "the memory that this process may use is exhausted. Pass a smaller --batch-size, or allow more (ulimit -v)"
+            "the memory that this process may use is exhausted. Pass a smaller --batch-size, or allow more (ulimit -v)."
         )
     if isinstance(error, ImportError) and error.path and "shared object" in str(error):
         return (
-            f"{error.name} cannot be loaded ({error}). Install it again, or allow this process more memory (ulimit -v)"
+            f"{error.name} cannot be loaded ({error}). Install it again, or allow this process more memory (ulimit -v)."
         )
     if "can't start new thread" in str(error):
-        return "this process may not start more threads. Pass a smaller --workers, or allow more (ulimit -u)"
+        return "this process may not start more threads. Pass a smaller --workers, or allow more (ulimit -u)."
     return None
 
 
@@ -116,7 +116,7 @@ def _allow_any_text(stream: TextIO | None) -> None:
 
 def _require_stdout() -> None:
     if sys.stdout is None:
-        raise RunError("stdout is closed, so nothing was printed. Redirect it to a file, or to /dev/null")
+        raise RunError("stdout is closed, so nothing was printed. Redirect it to a file, or to /dev/null.")
     sys.stdout.flush()
 
 

@@ -205,7 +205,7 @@ def choose_devices(name: str) -> list[jax.Device]:
         available = ", ".join(sorted({device.platform for device in jax.local_devices()}))
         raise RequestError(
             f"device {name!r} is not available to JAX {jax.__version__}; expected auto or one of {available}. "
-            "Use device auto, or install JAX for the device (pip install 'jax[cuda]')"
+            "Use device auto, or install JAX for the device (pip install 'jax[cuda]')."
         ) from None
 
 

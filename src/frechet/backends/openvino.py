@@ -173,7 +173,7 @@ def compile_onnx(path: Path, scale: Scalars, shift: Scalars, precision: str) -> 
     except Exception as error:  # OpenVINO has no common class of errors for damaged files
         raise RequestError(
             f"{path} cannot be read as an ONNX network ({type(error).__name__}: {error}). Export the network again, or check it "
-            "with onnx.checker"
+            "with onnx.checker."
         ) from error
 
 
@@ -188,7 +188,7 @@ class OnnxProbe:
             ov.Core().read_model(path)
         except RuntimeError as error:
             raise RequestError(
-                f"{path} cannot be read as an ONNX network: {error}. Export the network again, or check it with onnx.checker"
+                f"{path} cannot be read as an ONNX network: {error}. Export the network again, or check it with onnx.checker."
             ) from error
 
     def __len__(self) -> int:
@@ -216,7 +216,7 @@ def _compile_onnx(path: Path, scale: Scalars, shift: Scalars, precision: str) ->
     if not d.is_static:
         raise RequestError(
             f"{path} returns {normalised_model.outputs[0].partial_shape}; expected (n, d) with a fixed d. "
-            "Export the network with a fixed number of features"
+            "Export the network with a fixed number of features."
         )
     return _compile_model(normalised_model, precision), d.get_length(), input_size
 
@@ -235,7 +235,7 @@ def _read_input_layout(model: ov.Model, path: Path) -> tuple[bool, int]:
     ):
         raise RequestError(
             f"{path} has an input of shape {shape}; expected one input (n, 3, h, h) or (n, h, h, 3) with a fixed h. "
-            "Export the network with such an input"
+            "Export the network with such an input."
         )
     return is_channels_last, spatial_shape[0]
 
@@ -263,5 +263,5 @@ def _compile_model(model: ov.Model, precision: str) -> OpenVINORunner:
         *_, reason = str(error).strip().splitlines()
         raise RunError(
             f"OpenVINO cannot compile the network: {reason}. If this process has limits (ulimit -a), allow it more memory and "
-            "threads"
+            "threads."
         ) from error

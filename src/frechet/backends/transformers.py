@@ -59,7 +59,7 @@ def _call(function: Callable[[Any], Any], images: torch.Tensor) -> Any:
             raise
         raise RunError(
             f"the extractor raised {type(error).__name__} for images of shape {tuple(images.shape)}: {error}. Expected a function "
-            "of images (n, 3, h, w) that returns features (n, d); correct it"
+            "of images (n, 3, h, w) that returns features (n, d); correct it."
         ) from error
 
 
@@ -76,12 +76,12 @@ def validate_features(features: Any, n: int) -> np.ndarray:
     except (TypeError, ValueError, RuntimeError):
         raise NonFiniteFeaturesError(
             f"the extractor returned a {type(features).__name__} for {n} images; expected a tensor or an array ({n}, d). "
-            "Return one row of numbers per image"
+            "Return one row of numbers per image."
         ) from None
     if array.ndim != 2 or len(array) != n or not array.size:
         raise NonFiniteFeaturesError(
             f"the extractor returned features of shape {array.shape} for {n} images; expected ({n}, d). "
-            "Return one row per image"
+            "Return one row per image."
         )
     return array
 
@@ -110,7 +110,9 @@ def load_pretrained(
     try:
         import transformers
     except ImportError:
-        raise RequestError("this extractor needs the transformers library: pip install 'frechet[encoders]'") from None
+        raise RequestError(
+            "this extractor needs transformers, which is not installed; run pip install 'frechet[encoders]'"
+        ) from None
     torch_device = choose_device(device)
     try:
         module = (
@@ -124,7 +126,7 @@ def load_pretrained(
     except Exception as error:  # the errors of the library and of its HTTP client have no common base class
         raise WeightsError(
             f"{name_or_path} cannot be loaded ({type(error).__name__}: {error}). Pass a folder with its config.json and "
-            "model.safetensors as --weights (weights=), or allow a download from huggingface.co"
+            "model.safetensors as --weights (weights=), or allow a download from huggingface.co."
         ) from error
 
     def features(images: torch.Tensor) -> torch.Tensor:

@@ -31,7 +31,7 @@ _DEFAULT_PLOT = Path("frechet-demo.png")
     "--plot",
     type=HomePath(),
     metavar="FILE",
-    help=f"Write the plot to FILE. By default it is written to {_DEFAULT_PLOT}, which is overwritten.",
+    help=f"Write the plot to FILE (default: {_DEFAULT_PLOT}, which is overwritten).",
 )
 @progress_option
 @click.option("--force", is_flag=True, help="Overwrite the file given with --plot.")
@@ -105,4 +105,4 @@ def _print_table(curves: dict[str, list[Score]]) -> None:
 def _require_packages() -> None:
     for package in ("matplotlib", "skimage", "sklearn"):
         if importlib.util.find_spec(package) is None:
-            raise RequestError(f"the demo needs {package}. To fix this, run: pip install 'frechet[demo]'")
+            raise RequestError(f"the demo needs {package}, which is not installed; run pip install 'frechet[demo]'")

@@ -25,8 +25,13 @@ from frechet.reports.page_template import require_packages
 @click.argument("reference", required=False, type=Source())
 @options_of(DiagnoseRequest)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object with every combination.")
-@click.option("--output", type=HomePath(), metavar="FILE", help="Also write that JSON object to FILE.")
-@click.option("--report", type=HomePath(), metavar="FILE.html", help="Also write a page with every combination.")
+@click.option("--output", type=HomePath(), metavar="FILE", help="Also write the results as JSON to FILE.")
+@click.option(
+    "--report",
+    type=HomePath(),
+    metavar="FILE.html",
+    help="Also write an HTML page with every combination to FILE.html.",
+)
 @progress_option
 @click.option("--force", is_flag=True, help="Overwrite existing output files.")
 def command(
@@ -42,7 +47,8 @@ def command(
     """Find the preprocessing, crop, rounding, order and number of images that give a reported value.
 
     The score of SAMPLES against REFERENCE is computed for every combination that applies. Each image is decoded once, and
-    the network runs once per distinct input. --preprocessing and --crop state what gave your own value.
+    the network runs once per distinct input. Pass --preprocessing, --crop and --size if your own value was computed with
+    other settings than the defaults: differences are explained relative to it.
 
     \b
     frechet diagnose samples/ photos/ --claimed 2.07

@@ -78,7 +78,7 @@ def _check_environment() -> Iterator[Check]:
         else:
             yield (
                 False,
-                f"{backend} is not installed; optional: pip install 'frechet[{backend}]' for --backend {backend}",
+                f"{backend} is not installed; for --backend {backend}, run pip install 'frechet[{backend}]'",
             )
     yield _check_cache()
 
@@ -95,7 +95,7 @@ def _check_cache() -> Check:
 
 def _check_openvino() -> Iterator[Check]:
     if importlib.util.find_spec("openvino") is None:
-        yield False, "OpenVINO is not installed: pip install openvino"
+        yield False, "OpenVINO is not installed; run pip install openvino"
         return
     with block_openvino_telemetry():
         import openvino

@@ -20,16 +20,16 @@ from frechet.version import __version__
 _COMMANDS = {
     "score": "Score generated images against reference images.",
     "stats": "Write statistics of images for later comparisons.",
-    "verify": "Test whether a run file can be that of given samples.",
+    "verify": "Check that a run file is consistent with its samples.",
     "diagnose": "Find the settings that give a reported value.",
     "compare": "Compare runs and show which differ significantly.",
     "demo": "Show how the distance rises on corrupted photographs, offline, in about a minute.",
     "protocols": "List the protocols of papers and benchmarks, with published values.",
-    "metrics": "List the metrics and what each needs.",
+    "metrics": "List the metrics and what each of them requires.",
     "extractors": "List the extractors, their dimensions, backends and weights.",
-    "cache": "List or prune cached features.",
-    "reference": "List, fetch, verify or identify reference statistics by name.",
-    "weights": "List, fetch or verify network weights.",
+    "cache": "List or delete cached features.",
+    "reference": "List, download, verify or identify named reference statistics.",
+    "weights": "List, download or verify network weights.",
     "doctor": "Check the installation and suggest fixes.",
 }
 _COMPLETE = "_FRECHET_COMPLETE"  # the variable through which click's scripts ask for completions

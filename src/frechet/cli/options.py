@@ -76,7 +76,7 @@ def resolve_engine(options: dict[str, Any]) -> Iterator[dict[str, Any] | None]:
             "--engine torchrun needs a process that torchrun started; run `torchrun --nproc-per-node N -m frechet ...`"
         )
     if importlib.util.find_spec("torch") is None:
-        raise RequestError("--engine torchrun needs PyTorch; run pip install 'frechet[torch]'")
+        raise RequestError("--engine torchrun needs PyTorch, which is not installed; run pip install 'frechet[torch]'")
     from frechet.execution.torchrun import join_ranks, select_local_device
 
     with join_ranks(options["rendezvous_timeout"]) as is_coordinator:
@@ -105,7 +105,7 @@ def _is_started_by_torchrun() -> bool:
         return True
     print(
         "this command was started by a process of a torchrun job, not by torchrun itself; it computes alone. To join the "
-        "other ranks, pass --engine torchrun",
+        "other ranks, pass --engine torchrun.",
         file=sys.stderr,
     )
     return False

@@ -49,7 +49,7 @@ def list_(as_json: bool) -> None:
 @command.command(short_help="Download a reference and verify it.")
 @click.argument("name")
 @progress_option
-@click.option("--force", is_flag=True, help="Record a file that differs from the one recorded earlier.")
+@click.option("--force", is_flag=True, help="Accept a file that differs from the one recorded earlier, and record it.")
 def fetch(name: str, progress_mode: str, force: bool) -> None:
     """Download the reference NAME into the cache and verify its sha256.
 
@@ -85,7 +85,7 @@ def verify(names: Sequence[str]) -> None:
 def identify_(file: Path, as_json: bool) -> None:
     """Recognise FILE by its content: its format, and the references that have the same bytes or the same values.
 
-    A reference is recognised by its values after it was fetched once, and before by a published sha256 alone.
+    References that were downloaded before are recognised by their bytes or values, and the others by a published sha256.
     """
     found = identify(file)
     if as_json:
@@ -94,7 +94,7 @@ def identify_(file: Path, as_json: bool) -> None:
     _print_identified(file, found)
 
 
-@command.command(short_help="Give a file a name.")
+@command.command(short_help="Add a statistics file under a name.")
 @click.argument("name")
 @click.argument("address", metavar="FILE_OR_URL")
 @click.option("--title", default="", metavar="TEXT", help="What the statistics were computed from.")
@@ -102,9 +102,9 @@ def identify_(file: Path, as_json: bool) -> None:
 @click.option("--extractor", metavar="NAME", help="Extractor of the features.")
 @click.option("--preprocessing", metavar="NAME", help="Preprocessing of the images.")
 @progress_option
-@click.option("--force", is_flag=True, help="Replace a reference of this name that was added before.")
+@click.option("--force", is_flag=True, help="Replace an earlier reference of this name.")
 def add(name: str, address: str, progress_mode: str, force: bool, **facts: Any) -> None:
-    """Read the statistics FILE_OR_URL, record their sha256, and let ref:NAME stand for them.
+    """Add the statistics FILE_OR_URL under the name ref:NAME, and record their sha256.
 
     \b
     frechet reference add mine reference.npz --preprocessing clean --size 50000

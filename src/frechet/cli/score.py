@@ -40,7 +40,7 @@ from frechet.results import Scores
     help="Write the scores as metadata of a Hugging Face model card to FILE.md.",
 )
 @click.option("--cite", is_flag=True, help="Also print a sentence and a BibTeX entry for a paper.")
-@click.option("--verbose", is_flag=True, help="Also print parts, settings and interval methods of every score.")
+@click.option("--verbose", is_flag=True, help="Also print the terms, settings and interval method of every score.")
 @progress_option
 @click.option("--force", is_flag=True, help="Overwrite existing output files.")
 def command(
@@ -58,8 +58,9 @@ def command(
 ) -> None:
     """Score GENERATED images against REFERENCE images (or alone, with metrics that use no reference).
 
-    Each input is a folder, a .zip, an .npz with arr_0, an .npy, or a statistics .npz (from frechet stats, pytorch-fid
-    or TTUR), its URL (https://.../reference.npz, optionally with #sha256=...), or ref:NAME (frechet reference list).
+    An input is a folder or archive of images (.zip, .tar, .parquet, .arrow, .h5, an LMDB, an .npy, an .npz with arr_0), a
+    pattern of archives (shards/{000..127}.tar), statistics (an .npz of frechet stats, pytorch-fid, TTUR or ADM, a .pkl of
+    EDM2, a .pt of torch-fidelity), the URL of any of these, or ref:NAME, a name listed by frechet reference list.
 
     \b
     frechet score samples/ reference/

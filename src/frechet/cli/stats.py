@@ -26,7 +26,7 @@ from frechet.evaluation.run import CollectRequest, collect
 def command(images: str, out: Path, progress_mode: str, force: bool, **options: Any) -> None:
     """Write statistics of IMAGES to OUT (.npz), for `frechet score` and for pytorch-fid.
 
-    IMAGES is a folder, a .zip, an .npz with arr_0 or an .npy.
+    IMAGES is a folder or archive of images, a pattern of archives, or a URL, as in frechet score.
 
     \b
     frechet stats reference/ reference.npz
@@ -54,6 +54,6 @@ def _require_order(images: str, out: Path) -> None:
     """
     if out.exists() and out.suffix != ".npz" and images.endswith(".npz"):
         raise RequestError(
-            f"OUT is {out}, which exists and is no .npz, and IMAGES is {images}; the arguments seem to be swapped. Expected IMAGES, then "
-            f"OUT: frechet stats {shlex.join([str(out), images])}"
+            f"OUT is {out}, which exists and is not an .npz file, and IMAGES is {images}; the arguments seem to be swapped. Expected "
+            f"IMAGES, then OUT: frechet stats {shlex.join([str(out), images])}"
         )

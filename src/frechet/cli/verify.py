@@ -24,10 +24,11 @@ from frechet.reports.run_verification import Check, VerificationRequest, verify_
 @progress_option
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array with one object per claim.")
 def command(run: Path, samples: str, reference: str, progress_mode: str, as_json: bool, **options: Any) -> None:
-    """Test whether the FID in RUN.json can be that of SAMPLES against REFERENCE.
+    """Check that the Fréchet distance in RUN.json is consistent with SAMPLES and REFERENCE, without scoring all samples.
 
-    A random subset of SAMPLES is scored (--num-images; five images per feature dimension by default). The claimed value and
-    interval are compared with what the subset leads to expect. Exits with status 2 if a claim is inconsistent.
+    RUN.json is a file written by frechet score --output. A random subset of SAMPLES is scored (--num-images; five images per
+    feature dimension by default), and the recorded value and interval are compared with the values expected from the
+    subset. Exits with status 2 if one of them is inconsistent.
 
     \b
     frechet score samples/ reference.npz --output run.json

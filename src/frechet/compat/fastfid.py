@@ -69,7 +69,7 @@ def _validate_batch(images: torch.Tensor, preprocess: bool) -> None:
     if not preprocess and tuple(images.shape[2:]) != (INPUT_SIZE, INPUT_SIZE):
         raise RequestError(
             f"images have size {tuple(images.shape[2:])}; with preprocess=False expected ({INPUT_SIZE}, {INPUT_SIZE}). "
-            "Use preprocess=True to resize them"
+            "Use preprocess=True to resize them."
         )
 
 

@@ -115,7 +115,7 @@ def _extract_features(network: ImageFeatures, imgs: Any, batch_size: int, resize
             if not resize and tuple(images.shape[2:]) != (INPUT_SIZE, INPUT_SIZE):
                 raise RequestError(
                     f"images have size {tuple(images.shape[2:])}; with resize=False expected ({INPUT_SIZE}, {INPUT_SIZE}). "
-                    "Use resize=True to resize them"
+                    "Use resize=True to resize them."
                 )
             batch_features.append(network.features(images).cpu().numpy())
     if not batch_features:
@@ -139,6 +139,6 @@ def _to_tensor(item: Any) -> torch.Tensor:
     if any(getattr(label, "ndim", 0) >= 3 for label in labels):
         raise RequestError(
             f"an item of the dataset is a {type(item).__name__} of several images; expected one image, or (image, label). "
-            "Pass the images of a batch one by one"
+            "Pass the images of a batch one by one."
         )
     return torch.as_tensor(image).to(torch.float32, copy=True)

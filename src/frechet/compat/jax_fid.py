@@ -155,7 +155,7 @@ def compute_statistics(
         images = [_resize(decode(image_ref).rgb, img_size) for image_ref in image_refs[start : start + batch_size]]
         if len({image.shape for image in images}) != 1:
             raise SourceError(
-                f"{path} holds images of several sizes; expected one. Pass img_size=(width, height) to resize them"
+                f"{path} contains images of several sizes; expected one. Pass img_size=(width, height) to resize them."
             )
         batch = 2 * (np.stack(images) / np.float32(255)) - 1
         features = np.asarray(apply_fn(params, batch)).reshape(len(batch), -1)
@@ -174,7 +174,7 @@ def _validate_images(images: Any, devices: int) -> None:
     if images.ndim not in (4, 5) or tuple(images.shape[-3:]) != _INPUT_SHAPE:
         raise RequestError(
             f"images have shape {tuple(images.shape)}; expected (n, 299, 299, 3) or (devices, n, 299, 299, 3). "
-            "Resize them, or use frechet.jax.network, which resizes images itself"
+            "Resize them, or use frechet.jax.network, which resizes images itself."
         )
     if np.dtype(images.dtype).kind in "iub":
         raise RequestError(f"images are {images.dtype}; expected floating point in [-1, 1]. Pass images / 127.5 - 1")

@@ -81,18 +81,18 @@ def calculate_frechet_distance(mu1: Any, sigma1: Any, mu2: Any, sigma2: Any, eps
         if np.iscomplexobj(array):
             raise StatisticsError(
                 "a mean or covariance is complex; expected real numbers. A complex square root is not part of either: take "
-                "the moments of the features"
+                "the moments of the features."
             )
     means = [np.atleast_1d(np.asarray(mu, np.float64)) for mu in (mu1, mu2)]
     covariances = [np.atleast_2d(np.asarray(sigma, np.float64)) for sigma in (sigma1, sigma2)]
     if means[0].shape != means[1].shape or covariances[0].shape != covariances[1].shape:
         raise MismatchError(
             f"the means have shapes {means[0].shape} and {means[1].shape}, the covariances {covariances[0].shape} and "
-            f"{covariances[1].shape}; expected equal shapes. Compute both from features of the same layer"
+            f"{covariances[1].shape}; expected equal shapes. Compute both from features of the same layer."
         )
     if not all(np.isfinite(array).all() for array in (*means, *covariances)):
         raise StatisticsError(
-            "a mean or covariance holds NaN or infinity; check the features for images that are not finite"
+            "a mean or covariance contains NaN or infinity; check the features for images that are not finite"
         )
     return frechet_terms(*(Gaussian(mu, covariance=sigma) for mu, sigma in zip(means, covariances, strict=True))).total
 
@@ -246,7 +246,7 @@ def _open_input(path: str | Path) -> ImageSource | Any:
     if not files:
         raise SourceError(
             f"{path} has no images directly in it; pytorch-fid reads only files with the extensions "
-            f"{', '.join(sorted(IMAGE_EXTENSIONS))}, in lower case, and no subfolders. Use frechet score, which reads other images too"
+            f"{', '.join(sorted(IMAGE_EXTENSIONS))}, in lower case, and no subfolders. Use frechet score, which reads other images too."
         )
     return FolderSource.from_files(files, str(path))
 

@@ -57,7 +57,5 @@ def sample_patches(photographs: tuple[tuple[str, str], ...], count: int, seed: i
 def _load_photograph(package: str, name: str) -> Image.Image:
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        raise SourceError(
-            f"the photographs of {package} are not installed. To fix this, run: pip install 'frechet[demo]'"
-        )
+        raise SourceError(f"the photographs need {package}, which is not installed; run pip install 'frechet[demo]'")
     return Image.open(Path(spec.origin).parent / name).convert("RGB")

@@ -95,8 +95,8 @@ def _require_float64_range(p_trace: float, q_trace: float) -> None:
     if not (p_trace <= 0 or q_trace <= 0 or MIN_TRACE_PRODUCT < p_trace * q_trace < MAX_TRACE_PRODUCT):
         raise StatisticsError(
             f"the total variances of the two inputs, {p_trace:.3g} and {q_trace:.3g}, have a product beyond float64; "
-            f"expected one between {MIN_TRACE_PRODUCT:g} and {MAX_TRACE_PRODUCT:g}. Multiply the features of both inputs "
-            "by the same number"
+            f"expected a product between {MIN_TRACE_PRODUCT:g} and {MAX_TRACE_PRODUCT:g}. Multiply the features of both inputs "
+            "by the same number."
         )
 
 
@@ -111,7 +111,7 @@ def _require_squares_in_range(mean_difference: Float[Array, " d"]) -> None:
     if not largest < MAX_MEAN_DIFFERENCE:
         raise StatisticsError(
             f"the means of the two inputs differ by up to {largest:.3g}, whose square is beyond float64; expected less than "
-            f"{MAX_MEAN_DIFFERENCE:g}. Multiply the features of both inputs by the same number"
+            f"{MAX_MEAN_DIFFERENCE:g}. Multiply the features of both inputs by the same number."
         )
 
 

@@ -92,13 +92,13 @@ def explain_unavailable_interval(p: IntervalInput, q: IntervalInput) -> str | No
             )
     if p.groups is None or p.rows is None:
         return (
-            "the generated statistics hold neither the features of every image nor moments of groups of images, which an "
+            "the generated statistics contain neither the features of every image nor moments of groups of images, which an "
             "interval is computed from; score the images, or write the statistics again with frechet stats"
         )
     for name, each in (("generated", p), ("reference", q)):
         if each.groups is not None and each.rows is not None and len(each.rows) < MIN_UNITS:
             return (
-                f"an interval needs the features of at least {MIN_UNITS} images per input; the {name} statistics hold "
+                f"an interval needs the features of at least {MIN_UNITS} images per input; the {name} statistics contain "
                 f"{len(each.rows)}; write them again with frechet stats"
             )
     return None

@@ -100,7 +100,7 @@ def data_copying_score(
         if not len(p) or not len(t):
             raise TooFewImagesError(
                 f"one of the {NUM_CELLS} cells of C_T contains {len(p)} held-out and {len(t)} training images; expected at "
-                "least one of each. Use more images"
+                "least one of each. Use more images."
             )
         if len(q) > MIN_IMAGES_PER_CELL:
             scores.append(_mann_whitney_z(p, q, t))
@@ -170,7 +170,7 @@ def feature_likelihood_score(
     all_rows = np.concatenate([train, baseline, held_out, generated]).astype(np.float64)
     mean, std = all_rows.mean(axis=0), all_rows.std(axis=0, ddof=1)
     if not std.any():
-        raise StatisticsError("FLS is undefined, since all images have the same features; pass different images")
+        raise StatisticsError("FLS is undefined, because all images have the same features; pass different images")
     std[std == 0] = 1
     train, baseline, held_out, generated = (
         (features - mean) / std for features in (train, baseline, held_out, generated)
@@ -182,8 +182,8 @@ def feature_likelihood_score(
     if exponent > _LARGEST_EXPONENT:
         real = np.concatenate([train, baseline])
         raise StatisticsError(
-            f"FLS has no finite value, since Gaussians around the reference images explain no held-out image: {len(np.unique(real, axis=0))} "
-            f"of {len(real)} reference images differ from each other. Pass reference images without copies"
+            "FLS has no finite value, because the Gaussians around the reference images do not explain any held-out image: only "
+            f"{len(np.unique(real, axis=0))} of {len(real)} reference images are distinct. Pass reference images without copies."
         )
     return float(100 * np.exp(exponent))
 

@@ -55,7 +55,7 @@ class CenteredRows:
         if not np.isfinite(squared_norms).all():
             raise StatisticsError(
                 "features are so large that their squares are beyond float32; expected lengths below 1e19. Divide all features "
-                "by the same number"
+                "by the same number."
             )
         return cls(rows, centered, squared_norms)
 

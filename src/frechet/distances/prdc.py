@@ -304,8 +304,8 @@ def _small_neighbourhoods(
     kept = np.flatnonzero(squared_radii < np.median(squared_radii))
     if not len(kept):
         raise StatisticsError(
-            "realism uses the reference neighbourhoods smaller than the median, and none is smaller, since many are of the same "
-            "size; remove duplicates from the reference, or use precision and density"
+            "realism uses the reference neighbourhoods that are smaller than the median, but none is smaller, because many have the "
+            "same size; remove duplicates from the reference, or use precision and density"
         )
     return kept, squared_radii[kept]
 

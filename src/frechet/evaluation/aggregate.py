@@ -14,8 +14,8 @@ from frechet.evaluation.request import ScoreRequest
 from frechet.results import Score, Scores
 
 _CONSTANT_WARNING = (
-    "the repetitions have the same value, because their seeds choose nothing here: each uses the same images or statistics. "
-    "Pass images and --num-images (num_images=) for different subsets, or leave --repeat (repeat=) out"
+    "the repetitions have the same value, because all of them use the same images or statistics, and nothing is drawn with their seeds. "
+    "Pass images and --num-images (num_images=) for different subsets, or leave --repeat (repeat=) out."
 )
 
 
@@ -57,7 +57,7 @@ def _average(scores: Sequence[Score]) -> Score:
             name: float(np.mean([score.per_class[name] for score in scores if name in score.per_class]))
             for name in class_names
         },
-        interval_method=first.interval_method and f"{first.interval_method}, of the first run alone",
+        interval_method=first.interval_method and f"{first.interval_method}, of the first repetition only",
     )
 
 

@@ -142,7 +142,7 @@ def _iter_seed_notes(statistics: Mapping[str, FeatureStatistics], seed: int | No
         labels = ", ".join(f"{each.label} (seed {each.seed})" for each in statistics.values())
         yield (
             f"the seed {seed} has no effect: the images of {labels} were chosen when these statistics were computed, and no metric "
-            "draws from them. Pass images, or leave --seed (seed=) out"
+            "draws from them. Pass images, or leave --seed (seed=) out."
         )
 
 
@@ -196,7 +196,7 @@ def _iter_name_notes(plan: MetricPlan, spec: FeatureSpec, dims: int) -> Iterator
     for requested, used in plan.renamed.items():
         if requested.startswith("fid"):
             yield (
-                f"{requested} is defined on Inception features, and these come from {spec.extractor or 'an unknown extractor'}; "
+                f"{requested} is defined on Inception features, and these features come from {spec.extractor or 'an unknown extractor'}; "
                 f"the score is {make_label(used, spec, dims)}"
             )
 
@@ -219,7 +219,7 @@ def _compute_score(
     result = metric.compute(inputs, **request.settings)
     if not math.isfinite(result.value):
         raise StatisticsError(
-            f"{request.key} is {result.value}: the statistics hold values too large for features; recompute the features"
+            f"{request.key} is {result.value}: the statistics contain values that are too large for features; recompute the features"
         )
     reference = inputs.reference if metric.uses_reference else None
     layer = spec if metric.layer == "features" else replace(spec, layer=metric.layer)

@@ -135,7 +135,9 @@ def open_input(
         statistics = opened
     elif _is_image_generator(data):
         if settings.num_images is None:
-            raise RequestError("the images are a function, which needs to know how many to make; pass num_images")
+            raise RequestError(
+                "the generated images are a function, and the number of images to generate is not set; pass num_images="
+            )
         return GeneratorSource(data, settings.num_images)
     elif features:
         statistics = FeatureStatistics.from_features(data, seed=settings.seed, keep_all=keep_all, **unit_options)
@@ -162,8 +164,8 @@ def open_reference_images(request: ScoreRequest, reference: Input | None, *, kee
         return None  # not given, or no metric uses the reference
     if not isinstance(reference, FeatureStatistics) or reference.features is not None:
         raise RequestError(
-            "reference_images (--reference-images) complete a statistics file, but the reference "
-            f"{'is missing' if reference is None else f'{reference.label} has every image'}; leave them out"
+            "reference_images (--reference-images) supplement a statistics file, but the reference "
+            f"{'is missing' if reference is None else f'{reference.label} provides every image itself'}; leave them out"
         )
     found = open_input(
         request.reference_images,
@@ -176,7 +178,7 @@ def open_reference_images(request: ScoreRequest, reference: Input | None, *, kee
         embedded = find_embedded_images(found)
         if embedded is None:
             raise RequestError(
-                f"reference_images is {found.label}, which holds statistics without images; expected images or features"
+                f"reference_images is {found.label}, which contains statistics without images; expected images or features"
             )
         return embedded
     return found
@@ -221,7 +223,7 @@ def declare_extractor(data: FeatureStatistics, settings: Settings) -> FeatureSta
     if row and data.dims not in row.layers.values():
         raise MismatchError(
             f"{data.label} has {data.dims} features per image; expected {', '.join(map(str, row.layers.values()))} for "
-            f"{settings.extractor}. Pass another extractor, or other features"
+            f"{settings.extractor}. Pass another extractor, or other features."
         )
     layer = resolve_layer(row, data.dims) if row else str(data.dims)
     declared = FeatureSpec(extractor=get_qualified_name(settings.extractor), layer=layer)
@@ -234,7 +236,7 @@ def _declare_reference(data: Input, preprocessing: str | None, size: int | None)
         return data
     if not isinstance(data, FeatureStatistics):
         raise RequestError(
-            "reference_preprocessing and reference_size describe a statistics file, and the reference is images; use preprocessing for those"
+            "reference_preprocessing and reference_size describe a statistics file, but the reference consists of images; use preprocessing instead"
         )
     if preprocessing is not None:
         if data.spec.preprocessing not in (None, preprocessing):
@@ -277,7 +279,7 @@ def require_consistent_options(inputs: Mapping[str, FeatureStatistics], settings
             if recorded not in (None, value):
                 raise MismatchError(
                     f"{what} is {value}, but the {name} statistics {data.label} were computed with {what} {recorded}. "
-                    f"Leave out --{what.replace('layer', 'dims')}, or pass other statistics"
+                    f"Leave out --{what.replace('layer', 'dims')}, or pass other statistics."
                 )
 
 
@@ -295,12 +297,12 @@ def require_consistent_crops(request: ScoreRequest, statistics: Mapping[str, Fea
         if data.crop is not None or data.sizes:
             raise MismatchError(
                 f"the crop is {crop}, but the images of {data.label} had {data.crop or 'no crop'}; pass images or other "
-                f"statistics, or a crop of the other side only (--generated-crop, --reference-crop)"
+                f"statistics, or a crop of the other input only (--generated-crop, --reference-crop)"
             )
         own = request.generated_crop if name == "generated" else request.reference_crop
         if own is not None:
             raise RequestError(
-                f"{name}_crop is {own}, but {data.label} holds statistics, whose images cannot be cropped; pass the images, or "
+                f"{name}_crop is {own}, but {data.label} contains statistics, whose images cannot be cropped; pass the images, or "
                 "leave the crop out"
             )
 
@@ -311,7 +313,7 @@ def require_same_extractor(precomputed: Mapping[str, FeatureStatistics], setting
         if data.spec.extractor not in (None, get_qualified_name(settings.extractor)):
             raise MismatchError(
                 f"{data.label} was computed with {data.spec.extractor}, but this run uses {get_qualified_name(settings.extractor)}. "
-                f"Pass --extractor {data.spec.extractor} (extractor=), or use other statistics"
+                f"Pass --extractor {data.spec.extractor} (extractor=), or use other statistics."
             )
 
 

@@ -88,6 +88,6 @@ def _get_layer(layers: LayerStatistics, layer: str, key: str) -> FeatureStatisti
         return layers[layer]
     known = layers["features"]
     raise RequestError(
-        f"{key} needs the {layer} layer, but {known.label} holds statistics of "
+        f"{key} needs the {layer} layer, but {known.label} contains statistics of "
         f"{known.spec.layer or f'{known.dims} features'} only; pass images instead"
     )

@@ -23,7 +23,7 @@ def iter_pair_notes(generated: FeatureStatistics, reference: FeatureStatistics) 
         codec = _name_codec(generated if lossy == "generated" else reference)
         yield (
             f"the {lossy} images are {codec} and the {lossless} ones use a lossless format, which affects FID by itself "
-            "(Parmar et al. 2022, arXiv:2104.11222). If possible, score images stored in the same format"
+            "(Parmar et al. 2022, arXiv:2104.11222). If possible, score images stored in the same format."
         )
     yield from _iter_size_notes(generated, reference)
     if generated.n is None or reference.n is None:
@@ -31,13 +31,13 @@ def iter_pair_notes(generated: FeatureStatistics, reference: FeatureStatistics) 
     if generated.n == reference.n and np.array_equal(generated.mean, reference.mean):
         yield (
             "the generated and reference features have bit-identical means, as if one set of images were compared with itself. "
-            "Confidence intervals and standard errors assume independent sets and do not apply"
+            "Confidence intervals and standard errors assume independent sets and do not apply."
         )
     fewer, more = sorted((("generated", generated.n), ("reference", reference.n)), key=lambda statistics: statistics[1])
     if more[1] >= _MAX_SIZE_RATIO * fewer[1] and fewer[1] < _SMALL_SAMPLE_SIZE:
         yield (
             f"{fewer[1]:,} {fewer[0]} images are compared with {more[1]:,} {more[0]} images: the {fewer[0]} sample size limits the "
-            f"accuracy. Add {fewer[0]} images; more {more[0]} images do not help"
+            f"accuracy. Add {fewer[0]} images; more {more[0]} images do not help."
         )
 
 
@@ -57,14 +57,14 @@ def _iter_size_notes(generated: FeatureStatistics, reference: FeatureStatistics)
             yield (
                 f"all {name} images are {square[name]} x {square[name]} pixels, and the {other} images have {len(inputs[other])} or "
                 f"more sizes, so the two differ in crop and scale. If the {name} images were cropped, crop the {other} images in "
-                f"the same way, e.g. --{other}-crop adm --size {square[name]} ({other}_crop=)"
+                f"the same way, e.g. --{other}-crop adm --size {square[name]} ({other}_crop=)."
             )
             return
     largest = [max(sizes, key=lambda size: sizes[size]) for sizes in inputs.values()]
     if largest[0] != largest[1] and all(len(sizes) == 1 for sizes in inputs.values()):
         yield (
-            f"the generated images are {largest[0]} pixels and the reference images {largest[1]}: the distance depends on the "
-            "resize of each side. Score images of the same size"
+            f"the generated images are {largest[0]} pixels and the reference images {largest[1]}: the distance depends on how "
+            "each of them is resized. Score images of the same size."
         )
         return
     edges = {name: edge for name, sizes in inputs.items() if (edge := _compute_mean_edge(sizes))}
@@ -72,7 +72,7 @@ def _iter_size_notes(generated: FeatureStatistics, reference: FeatureStatistics)
     if len(edges) == len(inputs) and _MAX_EDGE_RATIO * edges[smaller] < edges[larger]:
         yield (
             f"the {smaller} images are on average less than half as large as the {larger} images: the resize enlarges one side, "
-            "or reduces the other far more, which affects the distance by itself. Score images of similar sizes"
+            "or reduces the other far more, which affects the distance by itself. Score images of similar sizes."
         )
 
 

@@ -26,7 +26,7 @@ from frechet.version import __version__
 _DEFAULT_BATCH_SIZE = 32  # pairs of images
 _SUPPORTED_OPTIONS = ("extractor", "dims", "preprocessing", "weights", "backend", "device", "batch_size", "seed")
 _ROUNDING_WARNING = (
-    "the generator gave whole numbers of 8 bits: at so short a step their rounding is most of the value; give floating point "
+    "the generator returned 8-bit integers, whose rounding dominates the value at such a short step; return floating-point images "
     "in value_range"
 )
 
@@ -211,9 +211,14 @@ def _validate_distances(found: Any, count: int) -> np.ndarray:
     """
     values = np.asarray(found.detach().cpu() if hasattr(found, "detach") else found, dtype=float)
     if values.size != count:
-        raise RequestError(f"the distance of {count} pairs gave {values.shape}; expected ({count},): one for each pair")
+        raise RequestError(
+            f"the distance function returned shape {values.shape} for {count} pairs; expected ({count},), one value per pair"
+        )
     if not np.isfinite(values).all():
-        raise RunError("a distance between two images is NaN or infinite; look at what the generator gives")
+        raise RunError(
+            "a distance between two images is NaN or infinite; check that the generator returns finite images in value_range, and that the "
+            "distance function is finite for them"
+        )
     return values.reshape(count)
 
 

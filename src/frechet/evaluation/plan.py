@@ -118,12 +118,12 @@ def _find_gap(request: MetricRequest, input_name: str, layers: LayerStatistics) 
         return None
     if metric.layer not in layers:
         return (
-            f"{request.key} needs the {metric.layer} layer, but {known.label} holds statistics of "
+            f"{request.key} needs the {metric.layer} layer, but {known.label} contains statistics of "
             f"{known.spec.layer or f'{known.dims} features'} only; pass images instead"
         )
     if metric.needs_all_features_of(input_name) and layers[metric.layer].features is None:
         return (
-            f"{request.key} needs the features of every image, but {known.label} holds statistics without them; pass the images"
+            f"{request.key} needs the features of every image, but {known.label} contains statistics without them; pass the images"
             f"{' (--reference-images, reference_images=)' if input_name == 'reference' else ''}, or their features (--features, "
             "features=True)"
         )
@@ -262,7 +262,7 @@ def _find_unavailable_reason(
     extractor = find_extractor(spec.extractor)
     if metric.extractor not in (None, spec.extractor):
         return (
-            f"{key} is defined on features of {metric.extractor}, and these come from {spec.extractor or 'an unknown extractor'}; "
+            f"{key} is defined on features of {metric.extractor}, and these features come from {spec.extractor or 'an unknown extractor'}; "
             f"use extractor {metric.extractor}"
         )
     if metric.requires_inception is not None and metric.layer == "features":

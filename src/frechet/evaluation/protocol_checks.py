@@ -140,7 +140,7 @@ def iter_unverified(protocol: Protocol, inputs: Mapping[str, ImageSource | Featu
     reference, name = inputs.get("reference"), protocol.measurements[0].reference
     if name is not None and isinstance(reference, FeatureStatistics) and _is_named_reference(reference, name) is None:
         yield (
-            f"{reference.label} is {protocol.reference_title}: nobody states its sha256 (frechet reference fetch {name} records one)"
+            f"{reference.label} is {protocol.reference_title}: no sha256 is published (frechet reference fetch {name} records that of the download)"
         )
 
 

@@ -154,5 +154,5 @@ def _reject(name: str, deviations: list[str] | tuple[str, ...], relax: bool) -> 
     if found and not relax:
         raise RequestError(
             f"the run deviates from protocol {name}: {'; '.join(found)}. Correct this, or pass --relax (relax=True) for a score "
-            "that is marked as relaxed"
+            "that is marked as relaxed."
         )

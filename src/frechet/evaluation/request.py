@@ -77,7 +77,7 @@ class ScoreRequest(SamplingRequest):
     relax: bool = option(False, "Accept deviations from --protocol; the score is then marked as relaxed.")
     reference_images: ReferenceLike | None = option(
         None,
-        "Images for metrics that need the features of every image, if REFERENCE is a statistics file.",
+        "Reference images for metrics that need the features of every image, if REFERENCE is a statistics file.",
         metavar="IMAGES",
     )
     held_out: ReferenceLike | None = option(
@@ -87,25 +87,27 @@ class ScoreRequest(SamplingRequest):
         None, "Comma-separated numbers of splits for the Inception Score, e.g. 5,10,20.", metavar="LIST"
     )
     reference_preprocessing: str | None = option(
-        None, "Preprocessing of REFERENCE, if the statistics file does not record one.", metavar="NAME"
+        None, "Preprocessing of the statistics file REFERENCE, if the file does not record it.", metavar="NAME"
     )
     reference_size: int | None = option(
-        None, "Number of images REFERENCE was computed from, if the file does not record it.", metavar="N"
+        None, "Number of images behind the statistics file REFERENCE, if the file does not record it.", metavar="N"
     )
     generated_crop: str | None = option(None, "Crop of the generated images, instead of --crop.", metavar="NAME")
     reference_crop: str | None = option(
         None, "Crop of the reference and held-out images, instead of --crop.", metavar="NAME"
     )
     interval: str = option(
-        "auto", "Compute the bias-corrected value and its 95 % confidence interval: auto or none.", metavar="auto|none"
+        "auto",
+        "Compute the bias-corrected value and its 95 % confidence interval if there are enough images (auto), or never (none).",
+        metavar="auto|none",
     )
     reference_is: str | None = option(
         None,
-        "Interval for the distance to the distribution behind REFERENCE (sample) or to REFERENCE as it is (fixed).",
+        "Compute the interval for the distance to the distribution behind REFERENCE (sample), or to REFERENCE itself (fixed).",
         metavar="sample|fixed",
     )
     explain: int = option(0, "List the N images that raise the score most and the N that lower it most.", metavar="N")
-    per_class: bool = option(False, "Also score each class (sub-folder, or arr_1 of an .npz) by itself.")
+    per_class: bool = option(False, "Also score each class (sub-folder, or label in arr_1 of an .npz) separately.")
     repeat: int = option(1, "Score K times with different seeds and report mean and standard deviation.", metavar="K")
     features: bool = option(False, "Treat .npy/.npz inputs as precomputed (n, d) feature arrays instead of images.")
     progress: ProgressCallback | None = None
@@ -162,7 +164,7 @@ class ScoreRequest(SamplingRequest):
         if isinstance(self.metrics, Mapping) or not names or not all(isinstance(name, str) and name for name in names):
             raise RequestError(
                 f"metrics is {self.metrics!r}; expected names such as fid,kid. `frechet metrics` lists them; leave the option "
-                "out for the default"
+                "out for the default."
             )
         return [name if name.partition("@")[0] in METRICS else name.lower() for name in names]
 

@@ -267,7 +267,7 @@ class CollectRequest(SamplingRequest):
     features: bool = option(False, "Treat .npy/.npz inputs as precomputed (n, d) feature arrays instead of images.")
     thumbnails: int = option(
         0,
-        f"Store N thumbnails (at most {MAX_THUMBNAILS}) and the names of the images, which reports then show.",
+        f"Store N thumbnails (at most {MAX_THUMBNAILS}) and the names of the images, for HTML reports.",
         metavar="N",
     )
     progress: ProgressCallback | None = None
@@ -319,7 +319,7 @@ def collect(request: CollectRequest) -> FeatureStatistics:
     if isinstance(source, FeatureStatistics):
         if not (request.features and is_bare_features(source)):
             raise SourceError(
-                f"{source.label} already holds statistics; expected {'features' if request.features else 'images'}"
+                f"{source.label} already contains statistics; expected {'features' if request.features else 'images'}"
             )
         require_no_image_options(settings)
         require_consistent_options({"generated": source}, settings)

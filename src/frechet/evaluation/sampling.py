@@ -57,7 +57,7 @@ def iter_design_notes(request: ScoreRequest, inputs: Mapping[str, ImageSource | 
     if request.design == "independent" and request.interval != "none" and _have_equal_names(sources):
         yield (
             "the generated and the reference images have equal names in the same order, as reconstructions have, but the interval "
-            "is for independent images. If image i of both belong together, pass --design paired (design=)"
+            "is for independent images. If image i of both belong together, pass --design paired (design=)."
         )
 
 
@@ -89,8 +89,8 @@ def require_consistent_design(request: SamplingRequest, inputs: Mapping[str, Ima
         }
         for kind in (kind for kind, is_expected in expected.items() if is_expected and each.grouped_by != kind):
             raise RequestError(
-                f"{each.label} holds statistics of {_PLURALS[each.grouped_by]}, and the request is for {_PLURALS[kind]}; pass the "
-                f"{name} images or features instead, or another design"
+                f"{each.label} contains statistics that were computed for {_PLURALS[each.grouped_by]}, but this run requests "
+                f"{_PLURALS[kind]}; pass the {name} images or features, or leave out --design, --cluster-by and --strata"
             )
 
 
@@ -125,7 +125,7 @@ def _require_pairs(inputs: Mapping[str, ImageSource | FeatureStatistics]) -> Non
     if sizes[0] != sizes[1]:
         raise RequestError(
             f"pairs need as many generated as reference images: got {sizes[0]} and {sizes[1]}. Pass the images in the same "
-            "order, or --design independent (design=) with another metric than rfid"
+            "order, or --design independent (design=) with another metric than rfid."
         )
     names = [iter_names(each) for each in given if isinstance(each, ImageSource)]
     if len(names) == 2:
@@ -133,7 +133,7 @@ def _require_pairs(inputs: Mapping[str, ImageSource | FeatureStatistics]) -> Non
             if one is not None and other is not None and one != other:
                 raise RequestError(
                     f"pairs need equal names in the same order: got {one} and {other}. Rename the images, or pass "
-                    "--design independent (design=) with another metric than rfid"
+                    "--design independent (design=) with another metric than rfid."
                 )
 
 
@@ -237,12 +237,12 @@ def _number_strata(strata: Sequence[str] | np.ndarray, owner: str) -> np.ndarray
     names, numbers, sizes = np.unique(np.asarray(strata), return_inverse=True, return_counts=True)
     if len(names) == 1:
         raise RequestError(
-            f"stratum {names[0]} holds all of {owner}; expected several strata. Leave strata out if the images are not "
-            "stratified"
+            f"stratum {names[0]} contains all images of {owner}; expected several strata. Leave strata out if the images are not "
+            "stratified."
         )
     if sizes.min() < 2:
         raise RequestError(
-            f"stratum {names[sizes.argmin()]} of {owner} has one image; expected at least 2 in each stratum. Merge small strata"
+            f"stratum {names[sizes.argmin()]} of {owner} has one image; expected at least 2 in each stratum. Merge small strata."
         )
     return numbers
 
@@ -252,7 +252,7 @@ def _number(clusters: Sequence[str] | np.ndarray, owner: str) -> np.ndarray:
     if len(names) == len(numbers):
         raise RequestError(
             f"the clusters of {owner} have one image each; expected images that share a cluster. Leave clusters out if the "
-            "images are independent"
+            "images are independent."
         )
     return numbers
 
@@ -272,6 +272,6 @@ def _resolve_clusters(request: SamplingRequest, sources: Mapping[str, ImageSourc
     if request.cluster_by is not None and not any(units.values()):
         raise RequestError(
             f"cluster_by is {str(request.cluster_by)!r}, but every cluster has one image; expected images that share a "
-            f"cluster. {FIX_CLUSTERS}, or leave the option out if the images are independent"
+            f"cluster. {FIX_CLUSTERS}, or leave the option out if the images are independent."
         )
     return units

@@ -32,26 +32,34 @@ class SamplingRequest(Settings):
     """
 
     design: str = option(
-        "auto", "How images depend on each other: auto, independent, or paired (image i of both).", metavar="NAME"
+        "auto",
+        "How images depend on each other: auto, independent, or paired (image i of both inputs belongs together).",
+        metavar="NAME",
     )
     cluster_by: str | Path | None = option(
         None,
-        "Images of one cluster are dependent: folder, stem (name up to the last _ or -), or a CSV file name,cluster.",
+        "Group dependent images into clusters: by folder, by stem (file name up to the last _ or -), or by a CSV file with the "
+        "columns name,cluster.",
         metavar="folder|stem|FILE",
     )
     clusters: Sequence[Any] | Mapping[str, Sequence[Any]] | None = None
     strata: str | Sequence[Any] | Mapping[str, Sequence[Any]] | None = option(
-        None, "Strata with a fixed number of images each: class, if the images are balanced by class.", metavar="class"
+        None,
+        "Strata of the images: class, if a fixed number of images was generated for each class.",
+        metavar="class",
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         validate_choice(self.design, DESIGNS, "design")
         if self.cluster_by is not None and self.clusters is not None:
-            raise RequestError("cluster_by and clusters are both given; expected one of them. Leave the other one out")
+            raise RequestError(
+                "cluster_by and clusters are both given, and each defines the clusters; pass only one of them"
+            )
         if self.design == "paired" and (self.cluster_by is not None or self.clusters is not None):
             raise RequestError(
-                "design is 'paired', and clusters are given; expected one of them. Leave the other one out"
+                "clusters are given, but design is 'paired'; leave out --design (design=) to use the clusters, or --cluster-by "
+                "(cluster_by=, clusters=) to use the pairs"
             )
         self._require_valid_strata()
 
@@ -62,10 +70,13 @@ class SamplingRequest(Settings):
             raise RequestError(f"strata is {self.strata!r}; expected 'class', or in Python the stratum of each image")
         for name in ("cluster_by", "clusters", "num_images"):
             if getattr(self, name) is not None:
-                raise RequestError(f"strata and {name} are both given; expected one of them. Leave the other one out")
+                raise RequestError(
+                    f"strata and {name} are both given, which is not supported; leave out strata or {name}"
+                )
         if self.design == "paired":
             raise RequestError(
-                "design is 'paired', and strata are given; expected one of them. Leave the other one out"
+                "strata are given, but design is 'paired'; leave out --design (design=) to use the strata, or --strata (strata=) to "
+                "use the pairs"
             )
 
     def _resolve_names(self) -> None:

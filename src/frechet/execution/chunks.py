@@ -153,7 +153,7 @@ def _select_indices(source: ImageSource, settings: Settings) -> Sequence[int]:
     if num_images > len(source):
         raise TooFewImagesError(
             f"{source.label} has {len(source)} images; num_images is {num_images}, expected at most {len(source)}. "
-            "Pass a smaller --num-images (num_images=), or add images"
+            "Pass a smaller --num-images (num_images=), or add images."
         )
     ranks = priorities(np.arange(len(source)), settings.seed)
     return [int(source_index) for source_index in np.sort(np.argsort(ranks, kind="stable")[:num_images])]

@@ -100,7 +100,7 @@ def _compute_chunks(
 
         return collect_from_workers(partition, chunk_indices, settings, extractor, connect_worker_ranks(), on_batch)
     if importlib.util.find_spec("ray") is None:
-        raise RequestError("--engine ray (engine=) needs Ray, which is not installed: pip install 'frechet[ray]'")
+        raise RequestError("--engine ray (engine=) needs Ray, which is not installed; run pip install 'frechet[ray]'")
     from frechet.execution.ray import collect_from_actors
 
     return _report_chunks(collect_from_actors(partition, chunk_indices, settings, extractor), on_batch)

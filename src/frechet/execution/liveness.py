@@ -73,7 +73,7 @@ def _watch_heartbeats(store: Store, peers: Iterable[int], finished: Event) -> No
 def _end_process(peer: int) -> None:
     sys.stderr.write(
         f"error: rank {peer} has not responded for {_SILENCE_SECONDS:.0f} s; it is stopped, or its machine is gone. Run the "
-        "command again; with --work-dir it continues from the chunks that are finished\n"
+        "command again; with --work-dir it continues from the chunks that are finished.\n"
     )
     sys.stderr.flush()
     os._exit(_EXIT_CODE)

@@ -106,7 +106,7 @@ class _ActorPool:
                 subject = "workers" if each is None else f"chunk {each} and its worker"
                 raise UnreachableError(
                     f"{subject} of the Ray cluster were lost {_MAX_LOSSES + 1} times ({error}). "
-                    "See Ray's logs for the reason, e.g. too little memory"
+                    "See Ray's logs for the reason, e.g. too little memory."
                 ) from error
         self.start(self.actor_resources.pop(actor))
         return [each for each in lost if each is not None]
@@ -164,7 +164,7 @@ def _connect(address: str | None) -> None:
     except Exception as error:  # Ray and gRPC raise errors of many types
         raise RequestError(
             f"cannot connect to a Ray cluster at {address or 'this machine'} ({error}). "
-            "Start one with `ray start --head`, or pass its address as --ray-address (ray_address=)"
+            "Start one with `ray start --head`, or pass its address as --ray-address (ray_address=)."
         ) from error
 
 

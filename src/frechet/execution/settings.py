@@ -79,15 +79,19 @@ class Settings:
 
     extractor: ExtractorLike = option(
         _DEFAULT_EXTRACTOR,
-        "Feature extractor: inception, efficientnet-lite0, another name listed by `frechet extractors`, onnx:FILE or module:attribute.",
+        "Feature extractor: inception, efficientnet-lite0, another name listed by `frechet extractors`, onnx:FILE or module:attribute. "
+        "If an input is a statistics file, its extractor is the default.",
         metavar="NAME",
     )
     dims: int | None = option(
-        None, "Layer of inception by its size: 64, 192, 768, 2048 (the default), 2023 (sFID) or 1008.", metavar="N"
+        None,
+        "Layer of inception by its number of features: 64, 192, 768, 2048 (the default), 2023 (sFID) or 1008 (class scores).",
+        metavar="N",
     )
     preprocessing: str | None = option(
         None,
-        "Resize and normalisation: pytorch-fid (the default), tensorflow, clean or torchmetrics.",
+        "Resize and normalisation: pytorch-fid, tensorflow, clean or torchmetrics. The default is that of a statistics file among "
+        "the inputs, otherwise pytorch-fid.",
         metavar="NAME",
     )
     crop: str | None = option(
@@ -98,20 +102,30 @@ class Settings:
         None, "Path to the weights file (overrides FRECHET_WEIGHTS and the caches).", metavar="FILE"
     )
     backend: str = option("auto", "Library that runs the network: auto, openvino, torch or jax.", metavar="NAME")
-    device: str = option("auto", "Device that runs the network: auto, cpu, cuda, cuda:N or mps.", metavar="NAME")
+    device: str = option("auto", "Device that runs the network: auto, cpu, cuda, cuda:N, mps or tpu.", metavar="NAME")
     precision: str = option(
-        "float32", "Number format of the network: float32, or bfloat16 if the processor supports it.", metavar="NAME"
+        "float32",
+        "Number format of the network: float32, bfloat16 (if the device supports it) or float16 (torch backend only).",
+        metavar="NAME",
     )
     batch_size: int | None = option(None, "Batch size for the feature extractor.", metavar="N")
     workers: int | None = option(None, "Number of decoding threads (default: one per core).", metavar="N")
     num_images: int | None = option(None, "Use a seeded random subset of N images of each image source.", metavar="N")
     cache: bool = option(False, "Cache extracted features so that later metrics on the same images skip the network.")
-    seed: int = option(0, "Random seed for subsampling (--num-images) and for the stored feature sample.", metavar="N")
+    seed: int = option(
+        0,
+        "Random seed of subsets (--num-images), of the stored feature sample, and of metrics that draw at random.",
+        metavar="N",
+    )
     on_bad_image: str = option(
-        "stop", "What to do with an image that cannot be decoded: stop, or skip it and list it.", metavar="stop|skip"
+        "stop",
+        "Whether an image that cannot be decoded ends the run (stop), or is skipped and listed (skip).",
+        metavar="stop|skip",
     )
     max_pixels: int = option(
-        MAX_PIXELS, "Largest number of pixels of an image; a larger one cannot be decoded.", metavar="N"
+        MAX_PIXELS,
+        "Largest number of pixels per image; larger images are rejected, as --on-bad-image determines.",
+        metavar="N",
     )
     work_dir: str | Path | None = option(None, "Checkpoint directory; rerun the same command to resume.", metavar="DIR")
     engine: str = option("auto", "Execution engine: auto, local, torchrun or ray.", metavar="NAME")

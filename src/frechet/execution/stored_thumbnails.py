@@ -37,7 +37,7 @@ def require_repeatable(source: ImageSource) -> None:
     if not can_read_again(source):
         raise RequestError(
             f"thumbnails need images that can be read twice; {source.label} differ each time. Pass a folder or a list of images, "
-            "or leave the thumbnails out"
+            "or leave the thumbnails out."
         )
 
 

@@ -63,7 +63,7 @@ def connect_worker_ranks() -> tuple[Channel, ...]:
     if not dist.is_initialized():
         raise RequestError(
             "--engine torchrun needs processes that torchrun started. "
-            "Run `torchrun --nproc-per-node N -m frechet ...`, or use --engine local (engine=)"
+            "Run `torchrun --nproc-per-node N -m frechet ...`, or use --engine local (engine=)."
         )
     return tuple(_RankChannel(rank) for rank in range(1, dist.get_world_size()))
 
@@ -120,7 +120,7 @@ def _wait_for_ranks(rendezvous_timeout: int) -> tuple[PrefixStore, int, int]:
     except RuntimeError as error:  # DistStoreError, DistNetworkError
         raise UnreachableError(
             f"{waiting}, but not all of them did within {rendezvous_timeout} s. Start one process per rank with torchrun, raise "
-            "--rendezvous-timeout, or use --engine local to compute in this process alone"
+            "--rendezvous-timeout, or use --engine local to compute in this process alone."
         ) from error
     finally:
         notice.cancel()

@@ -94,7 +94,7 @@ class WorkDir:
         if chunk is None:
             raise RunError(
                 f"{self._chunk_path(chunk_index)} was intact when this run started and is damaged or missing now. "
-                "Run the same command again to compute it"
+                "Run the same command again to compute it."
             )
         return chunk
 
@@ -131,7 +131,7 @@ def open_work_dir(folder: Path, partition: Partition, plan: dict[str, Any]) -> I
     except OSError as error:
         raise OutputError(
             f"the work directory {folder} cannot be written ({error.strerror or error}). "
-            "Pass another --work-dir (work_dir=), or change the permissions"
+            "Pass another --work-dir (work_dir=), or change the permissions."
         ) from error
     try:
         delete_partial_files(folder)  # of killed runs; this one has the lock
@@ -148,7 +148,7 @@ def _record_or_validate_plan(folder: Path, plan: dict[str, Any], partition: Part
     if not path.exists():
         if other := next((entry for entry in sorted(folder.iterdir()) if entry.name != ".lock"), None):
             raise RequestError(
-                f"{folder} is not a frechet work directory: it contains {other.name} but no {PLAN_FILE}. {_FIX}"
+                f"{folder} is not a frechet work directory: it contains {other.name} but no {PLAN_FILE}. {_FIX}."
             )
         with atomic_write(path) as temporary_path:
             temporary_path.write_text(json.dumps(plan, indent=0), encoding="utf-8")
@@ -158,14 +158,14 @@ def _record_or_validate_plan(folder: Path, plan: dict[str, Any], partition: Part
         recorded_format = recorded["format"]
         differences = describe_differences(recorded, plan, partition) if recorded_format == FORMAT_VERSION else []
     except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
-        raise RequestError(f"{path} cannot be read ({type(error).__name__}: {error}). {_FIX}") from error
+        raise RequestError(f"{path} cannot be read ({type(error).__name__}: {error}). {_FIX}.") from error
     if recorded_format != FORMAT_VERSION:
         raise RequestError(
             f"{folder} has work directory format {recorded_format}; this version of frechet requires format "
-            f"{FORMAT_VERSION}. {_FIX}"
+            f"{FORMAT_VERSION}. {_FIX}."
         )
     if differences:
-        raise RequestError(f"{folder} contains the chunks of another run: {'; '.join(differences)}. {_FIX}")
+        raise RequestError(f"{folder} contains the chunks of another run: {'; '.join(differences)}. {_FIX}.")
 
 
 @contextmanager

@@ -154,11 +154,11 @@ def make_job(partition: Partition, settings: Settings, extractor: LoadedExtracto
     if not isinstance(settings.extractor, str):
         raise RequestError(
             f"the extractor is an object ({type(settings.extractor).__name__}), which other processes cannot load. "
-            "Pass the name of an extractor, e.g. module:attribute"
+            "Pass the name of an extractor, e.g. module:attribute."
         )
     if partition.source.location is None:
         raise RequestError(
-            f"{partition.source.label} exists only in this process, so other processes cannot open it. Pass a path or a URL"
+            f"{partition.source.label} exists only in this process, so other processes cannot open it. Pass a path or a URL."
         )
     plain = replace(settings, work_dir=None, cache=False, engine="local")
     return {
@@ -203,8 +203,8 @@ def open_job(job: dict[str, Any], extractor: LoadedExtractor) -> Partition:
     ):
         if own != expected:
             raise MismatchError(
-                f"this process has other {subject} than the coordinator for {partition.source.label}. "
-                "Make the same files available to all processes"
+                f"this process and the coordinator have different {subject} for {partition.source.label}. "
+                "Make the same files available to all processes."
             )
     return partition
 

@@ -114,5 +114,5 @@ def _validate_finite(batch: Batch, features: np.ndarray) -> None:
     if is_wrong.any():
         raise NonFiniteFeaturesError(
             f"the network returned NaN or infinity for {batch.image_refs[int(is_wrong.argmax())].label}; expected finite "
-            "features. Check the weights, or use --precision float32 (precision=) if half precision overflowed"
+            "features. Check the weights, or use --precision float32 (precision=) if half precision overflowed."
         )

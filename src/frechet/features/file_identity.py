@@ -31,7 +31,7 @@ def hash_onnx(path: Path) -> str:
         if not file.is_file():
             raise RequestError(
                 f"{path} stores tensors in {file}, which does not exist; expected the file next to the network. Copy it there, or "
-                "export the network again"
+                "export the network again."
             )
         digest.update(f"{name} {compute_sha256(file)}".encode())
     return digest.hexdigest()

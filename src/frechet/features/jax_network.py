@@ -142,7 +142,7 @@ def validate_images(images: Any) -> None:
             hint = ": repeat the grey channel, images.repeat(3, axis=-1)"
         raise RequestError(f"images have shape {images.shape}; expected (n, h, w, 3){hint}")
     if np.ma.is_masked(images):
-        raise RequestError("images have masked pixels; expected none. Pass x.filled(value), or leave out the images")
+        raise RequestError("images have masked pixels; expected none. Pass x.filled(value), or leave out the images.")
     if images.dtype != jnp.uint8 and not jnp.issubdtype(images.dtype, jnp.floating):
         raise RequestError(
             f"images have dtype {images.dtype}; expected uint8 in 0..255, or floating point in value_range"

@@ -64,7 +64,7 @@ def load_network(name: str = "inception", **options: Any) -> LoadedNetwork:
         usable = [each for each in EXTRACTORS[name].preprocessings if not PREPROCESSINGS[each].has_center_crop]
         raise RequestError(
             f"preprocessing is {request.spec.preprocessing!r}, which crops images and rounds them to 8 bits; expected one that "
-            f"is the same on a device and has a gradient. Use {', '.join(usable)}"
+            f"is the same on a device and has a gradient. Use {', '.join(usable)}."
         )
     return model.load_network(request)
 

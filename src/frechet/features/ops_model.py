@@ -168,7 +168,9 @@ def _make_openvino_runner(loaded: LoadedNetwork, device: str) -> tuple[Runner, s
 
 def _make_torch_runner(loaded: LoadedNetwork, device: str) -> tuple[Runner, str]:
     if importlib.util.find_spec("torch") is None:
-        raise RequestError("the torch backend needs PyTorch: pip install 'frechet[torch]', or use backend openvino")
+        raise RequestError(
+            "the torch backend needs PyTorch, which is not installed; run pip install 'frechet[torch]', or use backend openvino"
+        )
     from frechet.backends.torch import TorchRunner, choose_device
 
     torch_device = choose_device(device)
@@ -177,7 +179,9 @@ def _make_torch_runner(loaded: LoadedNetwork, device: str) -> tuple[Runner, str]
 
 def _make_jax_runner(loaded: LoadedNetwork, device: str) -> tuple[Runner, str]:
     if importlib.util.find_spec("jax") is None:
-        raise RequestError("the jax backend needs JAX: pip install 'frechet[jax]', or use backend openvino")
+        raise RequestError(
+            "the jax backend needs JAX, which is not installed; run pip install 'frechet[jax]', or use backend openvino"
+        )
     from frechet.backends.jax import JaxRunner, choose_devices
 
     devices = choose_devices(device)

@@ -61,7 +61,9 @@ class TransformersModel(Model):
         """Check that the libraries and the weights are available, and describe the weights."""
         _require_torch()
         if importlib.util.find_spec("transformers") is None:
-            raise RequestError("this extractor needs the transformers library: pip install 'frechet[encoders]'")
+            raise RequestError(
+                "this extractor needs transformers, which is not installed; run pip install 'frechet[encoders]'"
+            )
         return f"{self.find_weights()} (from {self.hub_name})"
 
     def load(self, request: LoadRequest) -> LoadedExtractor:
@@ -280,6 +282,6 @@ def _import_callable(name: str) -> Callable[..., Any]:
 def _require_torch() -> None:
     if importlib.util.find_spec("torch") is None:
         raise RequestError(
-            "this extractor needs PyTorch: pip install 'frechet[torch]' (for models of the Hugging Face Hub, "
+            "this extractor needs PyTorch, which is not installed; run pip install 'frechet[torch]' (for models of the Hugging Face Hub, "
             "'frechet[encoders]')"
         )

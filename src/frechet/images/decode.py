@@ -66,8 +66,8 @@ def decode(image_ref: ImageRef, reserve: Callable[[ImageLike], None] = lambda _:
             raise
         if fault := next(filter(_is_fault_of_machine, _iter_causes(error)), None):
             raise RunError(
-                f"{image_ref.label} could not be read: {_describe_error(fault)}. This is a fault of the machine or its limits, "
-                "not of the image, which is therefore not skipped; correct it, and run again"
+                f"{image_ref.label} could not be read: {_describe_error(fault)}. The machine or its limits are the cause, not the "
+                "image, so the image is not skipped. Fix permissions, memory or the limit of open files, and run again."
             ) from error
         raise ImageDecodeError(f"{image_ref.label}: {_describe_error(error)}") from error
 
@@ -133,7 +133,7 @@ def _array_to_rgb(array: np.ndarray) -> tuple[np.ndarray, str | None]:
     if error := find_pixel_error(array.dtype, array.shape, "hwc", array):
         raise ImageDecodeError(error)
     if np.ma.is_masked(array):
-        raise ImageDecodeError("has masked pixels; expected none. Pass x.filled(value), or leave out the image")
+        raise ImageDecodeError("has masked pixels; expected none. Pass x.filled(value), or leave out the image.")
     if array.ndim == 2:
         array = array[:, :, None]
     if array.shape[2] == 1:

@@ -67,7 +67,7 @@ def _estimate_bytes(image: ImageLike, max_pixels: int) -> int:
     if width * height > max_pixels:
         raise ImageDecodeError(
             f"has {width} x {height} = {width * height:,} pixels; at most {max_pixels:,} are decoded. Raise --max-pixels "
-            "(max_pixels=) if the image is genuine"
+            "(max_pixels=) if the image is genuine."
         )
     if not is_encoded:
         return 0

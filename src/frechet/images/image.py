@@ -109,7 +109,7 @@ class ImageSource(ABC):
                 raise RequestError(
                     f"{self.get_label(source_index)} has no class: it is not in a class folder of {self.label}. For scores "
                     "per class, pass a folder or archive with one folder per class, or an .npz file with integer labels "
-                    "in arr_1"
+                    "in arr_1."
                 )
         return [class_name for class_name in class_names if class_name is not None]
 
@@ -121,7 +121,7 @@ class ImageSource(ABC):
         """
         raise RequestError(
             f"a work directory (work_dir=) needs images that can be recognised when the run continues; {self.label} have no "
-            "name, size and time. Pass a folder, an archive or a file"
+            "name, size and time. Pass a folder, an archive or a file."
         )
 
 
@@ -160,7 +160,7 @@ def skipped_formats_note(source: ImageSource) -> Iterator[str]:
         yield (
             f"{count:,} archive{'s' if count > 1 else ''}, array file{'s' if count > 1 else ''} or table{'s' if count > 1 else ''} "
             f"next to the images {'were' if count > 1 else 'was'} not read (the first: {first}). To score the images in it, pass the "
-            "file itself"
+            "file itself."
         )
 
 

@@ -149,7 +149,7 @@ def _prepare(
 
 def _advise(error: ImageDecodeError) -> ImageDecodeError:
     return ImageDecodeError(
-        f"{error}. Fix or delete the image, or skip images that cannot be decoded with --on-bad-image skip (on_bad_image=)"
+        f"{str(error).removesuffix('.')}. Fix or delete the image, or skip images that cannot be decoded with --on-bad-image skip (on_bad_image=)."
     )
 
 

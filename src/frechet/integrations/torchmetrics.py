@@ -283,7 +283,7 @@ class ImageMetric(Metric):
         if n < 2:
             raise TooFewImagesError(
                 f"got {n} {image_set} images; a distribution needs at least two. Pass them to "
-                f"update(images, real={image_set == 'real'})"
+                f"update(images, real={image_set == 'real'})."
             )
         total, outer = (getattr(self, f"{image_set}_{name}").cpu().numpy() for name in ("total", "outer"))
         mean = total / n

@@ -328,7 +328,7 @@ def _count_latents(latents: Any) -> int:
         given = " and ".join(str(*length) or "no" for length in lengths) or "no"
         raise RequestError(
             f"the arrays of the latents have {given} rows; expected one row per image in each of them. Pass what all "
-            "images share through params"
+            "images share through params."
         )
     validate_sample_size(lengths[0][0])
     return int(lengths[0][0])

@@ -133,7 +133,7 @@ class ImageLoss(ImageFeatures):
         if not torch.allclose(features.detach(), first_features, rtol=1e-3, atol=1e-3):
             raise RequestError(
                 f"make_images({start}, {stop}) returned different images the second time; it must be repeatable. "
-                "Draw the latents before the call, and switch off dropout and similar layers"
+                "Draw the latents before the call, and switch off dropout and similar layers."
             )
         with torch.autocast(features.device.type, enabled=False):  # autocast is not meant for a backward pass
             features.backward(gradient)

@@ -44,6 +44,6 @@ def make_nonfinite_error(index: int) -> NonFiniteFeaturesError:
 def make_rowless_reference_error(label: str) -> RequestError:
     """Return the error for a KID against statistics that hold no feature rows."""
     return RequestError(
-        f"{label} holds no features, and KID needs some; create it with frechet stats or frechet.collect, or pass "
+        f"{label} contains no features, and KID needs some; create it with frechet stats or frechet.collect, or pass "
         "reference images"
     )

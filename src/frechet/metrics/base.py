@@ -188,7 +188,7 @@ def get_all_features(statistics: FeatureStatistics) -> np.ndarray:
     """
     if statistics.features is None:
         raise RequestError(
-            f"{statistics.label} contains statistics without the features of every image, which this metric needs: give "
+            f"{statistics.label} contains statistics without the features of every image, which this metric needs; pass "
             "the images themselves, or their features (--features, features=True)"
         )
     return statistics.features

@@ -169,7 +169,7 @@ def compute_mind(inputs: MetricInputs, *, directions: int, torch_seed: int | Non
         import torch
     except ImportError:
         raise RequestError(
-            "mind@torch-fidelity draws directions with PyTorch, which is not installed: pip install 'frechet[torch]', or "
+            "mind@torch-fidelity draws directions with PyTorch, which is not installed; run pip install 'frechet[torch]', or "
             "use mind"
         ) from None
     generator = torch.Generator().manual_seed(torch_seed)

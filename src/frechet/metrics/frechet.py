@@ -101,7 +101,7 @@ def compute_frechet_interval(
         q = q.fix()
     elif q.groups is None:
         return (
-            "the reference statistics hold neither the features of every image nor moments of groups of images, so the "
+            "the reference statistics contain neither the features of every image nor moments of groups of images, so the "
             "sampling error of the reference is unknown; pass its images, write its statistics again with frechet stats, or "
             "accept this reference as it is (--reference-is fixed, reference_is=)"
         )
@@ -116,7 +116,7 @@ def compute_rfid_interval(
 ) -> Interval | str:
     """Compute the interval of rFID, whose images always are pairs (see `compute_frechet_interval`)."""
     if (generated.grouped_by, reference.grouped_by) != ("pair", "pair"):
-        return "an interval of rfid needs pairs; pass images or features on both sides, and design auto or paired"
+        return "an interval of rfid needs pairs; pass images or features as both inputs, with design auto or paired"
     return compute_frechet_interval(generated, reference, reference_is, on_step)
 
 
@@ -129,11 +129,11 @@ def _require_same_pairs(generated: FeatureStatistics, reference: FeatureStatisti
     if (generated.n, generated.seed) != (reference.n, reference.seed):
         raise RequestError(
             f"pairs of images need as many generated as reference images and the same seed: got {generated.n} with seed "
-            f"{generated.seed} and {reference.n} with seed {reference.seed}. Pass both as images or features"
+            f"{generated.seed} and {reference.n} with seed {reference.seed}. Pass both as images or features."
         )
     if not np.array_equal(generated.indices, reference.indices):  # type: ignore[arg-type]
         raise RequestError(
-            "pairs of images need both images of each pair, but some were skipped on one side only; remove their partners, "
+            "pairs of images need both images of each pair, but some were skipped in one input only; remove their partners, "
             "or pass --design independent (design=)"
         )
 

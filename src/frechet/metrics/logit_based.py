@@ -54,7 +54,7 @@ def compute_inception_score(
 
 _SORTED_NOTE = (
     "the images look sorted by class, and this score depends on their order, because consecutive images form a split. The "
-    "value for images in random order is listed as shuffled; papers report that of unsorted images"
+    "value for images in random order is listed as shuffled; papers report that of unsorted images."
 )
 
 

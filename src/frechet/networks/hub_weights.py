@@ -55,4 +55,4 @@ def fetch_hub_weights(hub_name: str) -> Path:
 
 
 def _format_missing_package(hub_name: str) -> str:
-    return f"weights {hub_name} need the package huggingface_hub: pip install 'frechet[encoders]'"
+    return f"weights {hub_name} need huggingface_hub, which is not installed; run pip install 'frechet[encoders]'"

@@ -148,24 +148,24 @@ def _select_tensors(
     if missing:
         raise WeightsError(
             f"{path} has {len(state)} tensors but not {missing[0]} ({len(missing)} missing in total); "
-            "these are the weights of another network, or in another layout. Pass a file with the expected tensors"
+            "these are the weights of another network, or in another layout. Pass a file with the expected tensors."
         )
     for _, kernel, norm in conv_layers:
         shapes = {state[key].shape for key in _companion_keys(kernel, norm)}
         if state[kernel].ndim not in ((4,) if norm else (2, 4)) or shapes != {(state[kernel].shape[0],)}:
             raise WeightsError(
                 f"{path}: {kernel} has shape {state[kernel].shape}, but its bias or batch norm has {sorted(shapes)}; "
-                f"expected {(state[kernel].shape[0],)}. Download the file again"
+                f"expected {(state[kernel].shape[0],)}. Download the file again."
             )
     n_values = sum(state[kernel].size for _, kernel, _ in conv_layers)
     if n_kernel_values is not None and n_values != n_kernel_values:
         raise WeightsError(
             f"the kernels in {path} have {n_values:,} values, expected {n_kernel_values:,}; "
-            "these are the weights of another network. Pass the weights of this extractor"
+            "these are the weights of another network. Pass the weights of this extractor."
         )
     bad = next((key for key in keys if not np.isfinite(state[key]).all()), None)
     if bad:
-        raise WeightsError(f"{path}: {bad} contains NaN or infinity; the file is damaged. Download it again")
+        raise WeightsError(f"{path}: {bad} contains NaN or infinity; the file is damaged. Download it again.")
     return {key: state[key] for key in keys}
 
 
@@ -175,7 +175,7 @@ def _validate_n_classes(state: Mapping[str, np.ndarray], path: Path, file: Weigh
     if file.n_classes is not None and head is not None and head.shape[0] != file.n_classes:
         raise WeightsError(
             f"{path} has {head.shape[0]} classes, but {file.name} has {file.n_classes}: these are other weights of the "
-            "same network. Use extractor inception for 1008 classes and inception-torchvision for torchvision's 1000"
+            "same network. Use extractor inception for 1008 classes and inception-torchvision for torchvision's 1000."
         )
 
 
@@ -193,6 +193,6 @@ def _select_head_tensors(
         if key not in state or state[key].ndim != dims or not np.isfinite(state[key]).all():
             raise WeightsError(
                 f"{path} has no valid {key} ({'classes, features' if dims == 2 else 'classes'}), which class scores "
-                "need. Pass weights that include the head"
+                "need. Pass weights that include the head."
             )
     return {key: state[key] for key in keys}

@@ -32,7 +32,7 @@ def make_range_error(lowest: float, highest: float, value_range: tuple[float, fl
     low, high = value_range
     return RequestError(
         f"images range from {lowest:.4g} to {highest:.4g}; expected {low:g} to {high:g}. Clamp them, or pass "
-        "value_range=(low, high), e.g. (-1, 1)"
+        "value_range=(low, high), e.g. (-1, 1)."
     )
 
 

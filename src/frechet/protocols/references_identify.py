@@ -65,7 +65,7 @@ def identify(path: Path) -> IdentifiedFile:
         RequestError: it is neither statistics nor an array of images, or cannot be read.
     """
     if not path.is_file():
-        raise StatisticsError(f"{path} is not a file; expected statistics or an array of images.")
+        raise StatisticsError(f"{path} is not a file; expected statistics or an array of images")
     sha256, references = compute_sha256(path), list_references()
     is_images = not is_statistics_file(path)
     file_format, entries = ("images", []) if is_images else list_statistics(path)

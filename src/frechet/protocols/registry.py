@@ -83,7 +83,7 @@ def read_protocol(path: Path) -> Protocol:
         raise RequestError(f"{path}: {error}") from None
     except (TypeError, ValueError) as error:
         raise RequestError(
-            f"{path} does not define a protocol: {error}. Add the missing keys, or base = NAME"
+            f"{path} does not define a protocol: {error}. Add the missing keys, or base = NAME."
         ) from None
 
 

@@ -143,7 +143,7 @@ def compute_diagnostics(
     if generated.features is None:
         diagnostics.notes.append(
             f"{generated.label} contains statistics without per-image features, so the sample-size curve and the most "
-            "influential images are missing. Pass the generated images instead of statistics to see them"
+            "influential images are missing. Pass the generated images instead of statistics to see them."
         )
     elif diagnostics.has_enough_images:
         intervals_for = reference_is or get_reference_kind(reference)
@@ -155,7 +155,7 @@ def compute_diagnostics(
     if reference.rows is None:
         diagnostics.notes.append(
             f"{reference.label} contains no features, so the nearest reference images are missing. Pass the reference images, "
-            "or a file written by frechet stats, to see them"
+            "or a file written by frechet stats, to see them."
         )
     elif generated.features is not None:
         try:
@@ -178,7 +178,7 @@ def _get_candidates(diagnostics: Diagnostics, reference: FeatureStatistics, show
         return np.arange(len(reference.rows))
     if len(shown) < len(reference.rows):
         diagnostics.notes.append(
-            f"{reference.label} holds thumbnails of {len(shown):,} of its images; the nearest and the uncovered reference images "
+            f"{reference.label} contains thumbnails of {len(shown):,} of its images; the nearest and the uncovered reference images "
             "are chosen among these"
         )
     return shown

@@ -24,7 +24,9 @@ def require_packages() -> None:
     """
     for package in ("jinja2", "matplotlib"):
         if importlib.util.find_spec(package) is None:
-            raise RequestError(f"an HTML report needs {package}. To fix this, run: pip install 'frechet[report]'")
+            raise RequestError(
+                f"an HTML report needs {package}, which is not installed; run pip install 'frechet[report]'"
+            )
 
 
 def render_template(template: str, **context: Any) -> str:

@@ -129,7 +129,7 @@ def _explain_few_images(evaluation: Evaluation) -> str:
         f"This run has {counts} images for {dims:,} feature dimensions. With no more images than dimensions, a covariance is "
         "singular, and small-sample bias dominates the Fréchet distance. Its dependence on the sample size, its decomposition and "
         "the influence of single images would show this bias rather than the images, so these sections are left out. They need "
-        f"more than {dims:,} images per side. A confidence interval needs {int(MIN_IMAGES_PER_DIM * dims):,}."
+        f"more than {dims:,} images per input. A confidence interval needs {int(MIN_IMAGES_PER_DIM * dims):,}."
     )
 
 

@@ -134,7 +134,7 @@ def compare_runs(
     if len(runs) < 2:
         raise RequestError(
             f"got {len(runs)} run{'' if len(runs) == 1 else 's'}; a comparison needs at least two. "
-            "Pass two or more files of frechet score --output"
+            "Pass two or more files of frechet score --output."
         )
     require_same_spec(runs)
     if paired_runs:
@@ -143,7 +143,7 @@ def compare_runs(
     if not any(sum(name in run.scores for run in runs) > 1 for name in metrics):
         metrics_by_run = "; ".join(f"{escape_line(run.name)} has {', '.join(run.scores)}" for run in runs)
         raise RequestError(
-            f"the runs have no metric in common: {metrics_by_run}. Score them with the same --metrics to compare them"
+            f"the runs have no metric in common: {metrics_by_run}. Score them with the same --metrics to compare them."
         )
     return [
         _add_missing_runs(_compare_by_metric(name, [run for run in runs if name in run.scores], paired_runs), runs)
@@ -305,7 +305,7 @@ def _collect_notes(
             if _estimate_from_score(score) is None
         ]
         if missing:
-            yield f"without a confidence interval: {', '.join(missing)}. Differences cannot be tested"
+            yield f"without a confidence interval: {', '.join(missing)}. Differences cannot be tested."
         if _comparable_values(scores) is None:
             yield "sample sizes differ, and values depend on the sample size, so the runs are not ranked"
     if not scores[0].get("uses_reference", True):

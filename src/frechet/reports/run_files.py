@@ -112,7 +112,7 @@ def require_pairs(runs: Sequence[Run]) -> None:
         described = ", ".join(f"{escape_line(name)}: {n} images, seed {seed}" for name, (n, seed) in sizes.items())
         raise RequestError(
             f"paired runs need the same number of generated images and the same seed; got {described}. Score the runs with the "
-            "same settings, or leave --paired-runs (paired_runs=) out"
+            "same settings, or leave --paired-runs (paired_runs=) out."
         )
 
 

@@ -135,7 +135,7 @@ def _collect_subset(request: VerificationRequest, run: Run) -> tuple[FeatureStat
     opened = open_input(request.samples, settings, features=request.features, keep_all=True, progress=request.progress)
     if isinstance(opened, FeatureStatistics):
         if opened.features is None:
-            raise RequestError(f"{opened.label} holds statistics; expected the images that {run.name} scored")
+            raise RequestError(f"{opened.label} contains statistics; expected the images that {run.name} scored")
         _require_count(len(opened.features), run, opened.label)
         count = request.num_images or _IMAGES_PER_DIM * opened.dims
         rows = np.random.default_rng(request.seed).permutation(len(opened.features))[:count]
@@ -210,7 +210,9 @@ def _score(subset: FeatureStatistics, reference: FeatureStatistics, metric: str,
 def _require_same_inputs(run: Run, found: Run) -> None:
     """Reject another reference or another crop than those of the run."""
     if not has_shared_reference([run, found]):
-        raise MismatchError(f"the reference has other values than that of {run.name}; expected the same reference")
+        raise MismatchError(
+            f"the reference differs from that of {run.name}; pass the reference that the run was scored against"
+        )
     crops = [(each.provenance.get("generated") or {}).get("crop") for each in (run, found)]
     if crops[0] != crops[1]:
         raise MismatchError(

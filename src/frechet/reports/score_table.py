@@ -78,7 +78,7 @@ def describe_scores(scores: Sequence[Score]) -> list[str]:
         *(f"The interval of {labels} takes dependent images into account: {text}." for text, labels in designs),
         *(f"{labels}: no confidence interval, because {text}." for text, labels in reasons),
         *(
-            f"With these sample sizes, {_short_label(score)} shows no significant difference between the two sets "
+            f"With these sample sizes, {_short_label(score)} shows no significant difference between the two inputs "
             f"(permutation test, p = {score.permutation_p_value:.3f})."
             for score in scores
             if score.permutation_p_value is not None and score.permutation_p_value > SIGNIFICANCE_LEVEL

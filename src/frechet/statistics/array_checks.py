@@ -79,9 +79,9 @@ def validate_moments(arrays: Mapping[str, Any], path: Path) -> tuple[np.ndarray,
     """
     for key in ("mu", "sigma"):
         if not isinstance(arrays.get(key), np.ndarray):
-            raise StatisticsError(f"{path} has no {key}; expected the arrays mu (d,) and sigma (d, d).")
+            raise StatisticsError(f"{path} has no {key}; expected the arrays mu (d,) and sigma (d, d)")
         if arrays[key].dtype.kind != "f":
-            raise StatisticsError(f"{path}: {key} is {arrays[key].dtype}; expected floating point.")
+            raise StatisticsError(f"{path}: {key} is {arrays[key].dtype}; expected floating point")
         if not np.isfinite(arrays[key]).all():
             raise StatisticsError(f"{path}: {key} contains NaN or infinity; expected finite numbers. {_REPAIR}")
         largest, limit = float(np.abs(arrays[key]).max(initial=0.0)), _MAX_FEATURE ** (1 if key == "mu" else 2)
@@ -92,7 +92,7 @@ def validate_moments(arrays: Mapping[str, Any], path: Path) -> tuple[np.ndarray,
     mu, sigma = arrays["mu"], arrays["sigma"]
     mean = np.atleast_1d(mu.squeeze()).astype(np.float64)
     if not mean.size or mean.ndim != 1 or sigma.shape != (len(mean), len(mean)):
-        raise StatisticsError(f"{path}: mu has shape {mu.shape} and sigma {sigma.shape}; expected (d,) and (d, d).")
+        raise StatisticsError(f"{path}: mu has shape {mu.shape} and sigma {sigma.shape}; expected (d,) and (d, d)")
     covariance = sigma.astype(np.float64, copy=False)
     scale = float(np.abs(covariance.diagonal()).max())
     tolerance = scale * max(1e-9, 100 * float(np.finfo(sigma.dtype).eps))

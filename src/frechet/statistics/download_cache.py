@@ -132,13 +132,13 @@ def parse_statistics_url(url: str) -> StatisticsUrl:
     suffix = PurePosixPath(parts.path).suffix.lower()
     if suffix not in STATISTICS_SUFFIXES:
         raise RequestError(
-            f"{label} is a file of type {suffix or '(none)'}; expected statistics ({', '.join(STATISTICS_SUFFIXES)})."
+            f"{label} is a file of type {suffix or '(none)'}; expected statistics ({', '.join(STATISTICS_SUFFIXES)})"
         )
     fragment = re.fullmatch(r"([^=&]*?)&?(?:sha256=([0-9a-fA-F]{64}))?", parts.fragment)
     if not fragment:
         raise RequestError(
             f"{label} has the fragment #{parts.fragment}; expected #sha256= and 64 hexadecimal digits, #NAME for one of "
-            "several statistics in the file, #NAME&sha256=..., or no fragment."
+            "several statistics in the file, #NAME&sha256=..., or no fragment"
         )
     entry, sha256 = urllib.parse.unquote(fragment[1]), fragment[2]
     user, _, host = parts.netloc.rpartition("@")

@@ -238,9 +238,9 @@ def _require_features(features: np.ndarray, label: str) -> None:
         fix = " To turn feature maps (n, d, h, w) into rows, take the mean over h and w." if features.ndim == 4 else ""
         raise StatisticsError(f"{description}; expected features (n, d), one row per image.{fix}")
     if features.dtype.kind != "f":
-        raise StatisticsError(f"{description}; expected floating-point features, not labels or pixels.")
+        raise StatisticsError(f"{description}; expected floating-point features, not labels or pixels")
     if len(features) < 2:
-        raise StatisticsError(f"{description}; a covariance needs at least two rows.")
+        raise StatisticsError(f"{description}; a covariance needs at least two rows")
 
 
 def _require_float32_precision(features: np.ndarray, label: str) -> None:
@@ -260,6 +260,6 @@ def _require_float32_precision(features: np.ndarray, label: str) -> None:
         column = int(is_lost.argmax())
         raise StatisticsError(
             f"{label}: column {column} (counted from 0) varies by {std[column]:.3g} around {origin[column]:.6g}, which "
-            "float32 does not hold; expected features whose variation survives rounding to float32. Subtract the same "
+            "float32 cannot represent; expected features whose variation survives rounding to float32. Subtract the same "
             "constant from this column of the generated and the reference features."
         )

@@ -188,7 +188,7 @@ def read_feature_array(path: Path) -> np.ndarray:
         keys = [key for key in FEATURE_KEYS if key in archive.files]
         if len(keys) != 1:
             raise StatisticsError(
-                f"{path} holds {', '.join(archive.files) or 'no arrays'}; expected features under exactly one of the keys "
+                f"{path} contains {', '.join(archive.files) or 'no arrays'}; expected features under exactly one of the keys "
                 f"{', '.join(FEATURE_KEYS)}, or statistics mu and sigma. Save them with numpy.savez(path, features=x)."
             )
         return archive[keys[0]]
@@ -246,7 +246,10 @@ def _parse_pickle(content: Any, path: Path) -> StatisticsFile:
         if isinstance(value, Mapping) and "mu" in value
     }
     if not entries:
-        raise StatisticsError(f"{path} has no statistics; it has {', '.join(map(str, content))}. Choose another file.")
+        raise StatisticsError(
+            f"{path} contains the entries {', '.join(map(str, content))}; expected entries with mu and sigma. Compute statistics from the "
+            "images with frechet stats."
+        )
     return StatisticsFile("EDM2" if "fid" in entries else "FD-Loss", entries)
 
 
@@ -259,13 +262,11 @@ def _parse_stylegan(content: Mapping[str, Any], path: Path) -> StoredStatistics:
     """Compute mean and covariance from the sums of x and x xᵀ; StyleGAN divides both by n, and this by n - 1."""
     n = int(content["num_items"])
     if n < 2:
-        raise StatisticsError(f"{path} has the sums of {n} images; a covariance needs at least two.")
+        raise StatisticsError(f"{path} has the sums of {n} images; a covariance needs at least two")
     if content.get("capture_all") and content.get("all_features"):
         return StoredStatistics({"features": np.concatenate(content["all_features"])}, {"features": "features"})
     if not content.get("capture_mean_cov"):  # the sums are then zeros that nothing was added to
-        raise StatisticsError(
-            f"{path} has neither features nor sums of them; expected capture_all or capture_mean_cov."
-        )
+        raise StatisticsError(f"{path} has neither features nor sums of them; expected capture_all or capture_mean_cov")
     mean = content["raw_mean"] / n
     covariance = (content["raw_cov"] - n * np.outer(mean, mean)) / (n - 1)
     return StoredStatistics({"mu": mean, "sigma": covariance}, {"mu": "mu", "sigma": "sigma"}, n)

@@ -228,7 +228,7 @@ def read_features(
             raise StatisticsError(describe_missing_path(path, "file"))
         if path.suffix.lower() not in (".npy", ".npz"):
             raise StatisticsError(
-                f"{path} is a file of type {path.suffix or '(none)'}; expected features in an .npy or .npz, or statistics."
+                f"{path} is a file of type {path.suffix or '(none)'}; expected features in an .npy or .npz, or statistics"
             )
         features = read_feature_array(path)
         statistics = FeatureStatistics.from_features(
@@ -240,7 +240,7 @@ def read_features(
 def _reject_entry(path: Path, entry: str | None) -> None:
     if entry not in (None, "mu"):
         raise StatisticsError(
-            f"{path} has the statistics of one set of images, and no entry {entry!r}; leave #{entry} out."
+            f"{path} has the statistics of one set of images, and no entry {entry!r}; leave #{entry} out"
         )
 
 
@@ -262,7 +262,7 @@ def _translate_read_errors(path: Path, content: str) -> Iterator[None]:
     except Exception as error:
         raise StatisticsError(
             f"{path} cannot be read as {content} ({type(error).__name__}: {error}). "
-            "It may be cut short, hold Python objects or be another kind of file."
+            "It may be truncated, contain Python objects or be another kind of file."
         ) from error
 
 

@@ -112,10 +112,10 @@ def _validate_numbers(numbers: Mapping[str, Any], path: Path) -> None:
             "again with frechet stats."
         )
     if seed is None or not 0 <= seed < 2**63:
-        raise StatisticsError(f"{path} records that its seed is {seed}; expected an integer from 0 to 2**63 - 1.")
+        raise StatisticsError(f"{path} records that its seed is {seed}; expected an integer from 0 to 2**63 - 1")
     if not 0 <= numbers["covariance_eps"] < 1:
         raise StatisticsError(
-            f"{path} records covariance_eps = {numbers['covariance_eps']}; expected a number from 0 to 1."
+            f"{path} records covariance_eps = {numbers['covariance_eps']}; expected a number from 0 to 1"
         )
 
 

@@ -163,5 +163,5 @@ def _require_finite(image: PreparedImage, features: Mapping[InputKey, np.ndarray
     if not all(np.isfinite(row).all() for row in features.values()):
         raise NonFiniteFeaturesError(
             f"the network returned NaN or infinity for {image.image_ref.label}; expected finite features. Check the weights, "
-            "or use --precision float32 (precision=) if half precision overflowed"
+            "or use --precision float32 (precision=) if half precision overflowed."
         )

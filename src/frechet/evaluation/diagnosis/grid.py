@@ -115,7 +115,7 @@ class Grid:
         )
         value = float(self.metric.metric.compute(inputs, **self.metric.settings).value)
         if not math.isfinite(value):
-            raise RequestError(f"{self.metric.key} is {value}; the features hold values that are too large")
+            raise RequestError(f"{self.metric.key} is {value}; the features contain values that are too large")
         return value
 
 

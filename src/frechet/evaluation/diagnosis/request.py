@@ -44,11 +44,11 @@ class DiagnoseRequest(Settings):
     )
     counts: Sequence[int] | str | None = option(
         None,
-        f"Comma-separated numbers of images to try besides all of them (default: {', '.join(map(str, COUNTS))}).",
+        f"Comma-separated numbers of images to try, in addition to all images (default: {', '.join(map(str, COUNTS))}).",
         metavar="LIST",
     )
     quick: bool = option(
-        False, "First run a seeded subset of the images, and drop combinations that cannot give the value."
+        False, "First score a seeded subset of the images, and drop combinations that cannot give the value."
     )
     value_range: ValueRange | None = None
     progress: ProgressCallback | None = None

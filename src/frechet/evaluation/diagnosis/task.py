@@ -126,14 +126,14 @@ def _open_generated(request: DiagnoseRequest) -> ImageSource:
     data = request.generated
     if callable(data) and not hasattr(data, "__len__"):
         raise RequestError(
-            "the generated images are a function, which makes other images than those of the claimed value; pass the images"
+            "the generated images are a function, which returns other images than those of the claimed value; pass the images themselves"
         )
     opened = open_float_images(data, request.value_range) or open_input(
         data, request.settings, progress=request.progress
     )
     if isinstance(opened, FeatureStatistics):
         raise RequestError(
-            f"{opened.label} holds statistics of the generated images, for which preprocessing, crop, rounding, order and number "
+            f"{opened.label} contains statistics of the generated images, for which preprocessing, crop, rounding, order and number "
             "of images cannot be varied; pass the images themselves"
         )
     return opened
@@ -184,7 +184,7 @@ def _list_what_is_fixed(
 ) -> Iterator[str]:
     """Yield what is not varied, and why."""
     if isinstance(reference, FeatureStatistics):
-        yield f"the reference: {reference.label} holds statistics, so only the generated images are preprocessed in other ways"
+        yield f"the reference: {reference.label} contains statistics, so only the generated images are preprocessed in other ways"
     elif reference is not None:
         yield "the number of reference images: all of them are used"
     if len(axes.preprocessings) == 1:

@@ -171,5 +171,5 @@ def describe_contents(names: Sequence[str]) -> str:
     counts = Counter(PurePosixPath(name).suffix.lower() or "no extension" for name in names)
     listed = ", ".join(f"{count} x {extension}" for extension, count in counts.most_common(5))
     containers = list_containers(names)
-    fix = f". To read {containers[0]}, pass it itself, or a pattern of such files" if containers else ""
+    fix = f". To read {containers[0]}, pass it itself, or a pattern of such files." if containers else ""
     return f"none of its {len(names)} files ({listed}; the first is {names[0]}) has a supported format: {expected}{fix}"

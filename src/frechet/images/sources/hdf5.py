@@ -65,7 +65,9 @@ class Hdf5Reader:
         try:
             import h5py
         except ImportError:
-            raise SourceError(f"{self.file} needs h5py: pip install 'frechet[hdf5]'") from None
+            raise SourceError(
+                f"{self.file} needs h5py, which is not installed; run pip install 'frechet[hdf5]'"
+            ) from None
         try:
             return h5py.File(self.file if isinstance(self.file, Path) else self.file.open(), "r")
         except OSError as error:
@@ -104,6 +106,6 @@ def _find_image_dataset(archive: Any, file: File) -> Any:
     if data.chunks and np.prod(data.chunks, dtype=object) * data.dtype.itemsize > MAX_IMAGE_BYTES:
         raise SourceError(
             f"{file}: {data.name} is stored in chunks of {data.chunks}, which are read whole; expected at most "
-            f"{MAX_IMAGE_BYTES} bytes per chunk. Write it again with smaller chunks"
+            f"{MAX_IMAGE_BYTES} bytes per chunk. Write it again with smaller chunks."
         )
     return data

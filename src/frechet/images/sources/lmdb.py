@@ -59,7 +59,7 @@ def _open_environment(path: Path) -> Any:
     try:
         import lmdb
     except ImportError:
-        raise SourceError(f"{path} needs lmdb: pip install 'frechet[lmdb]'") from None
+        raise SourceError(f"{path} needs lmdb, which is not installed; run pip install 'frechet[lmdb]'") from None
     try:
         return lmdb.open(str(path), readonly=True, lock=False, subdir=path.is_dir(), create=False)
     except lmdb.Error as error:

@@ -127,9 +127,8 @@ def item_to_image(item: Any) -> ImageLike:
     """
     if (count := _count_images(item)) > 1:
         raise SourceError(
-            f"an item of the images is a {type(item).__name__} of {count} images; expected one image per item. Pass the images "
-            "of a batch one by one: [image for batch in batches for image in batch]; of pairs, pass the images to score: "
-            "[pair[0] for pair in pairs]"
+            f"an item of the images is a {type(item).__name__} of {count} images; expected one image per item. For batches, "
+            "pass [image for batch in batches for image in batch]. For pairs, pass the images to score: [pair[0] for pair in pairs]"
         )
     image = _select_image(item)
     if isinstance(image, dict) and isinstance(image.get("bytes"), bytes):  # a datasets.Image that is not decoded
@@ -175,7 +174,7 @@ def _split_batch(batch: Any, expected: int) -> Any:
     if sum(map(bool, counts)) > 1:
         raise SourceError(
             f"a batch of the DataLoader has {sum(map(bool, counts))} elements with images; expected one, with labels after "
-            "it. Pass a DataLoader whose dataset or collate_fn returns only the images to score"
+            "it. Pass a DataLoader whose dataset or collate_fn returns only the images to score."
         )
     return _select_image(batch)
 
@@ -231,7 +230,7 @@ def _open_collection(images: Any) -> MemorySource:
         raise SourceError("got an empty collection of images")
     if np.ma.is_masked(images):
         raise SourceError(
-            "the array of images has masked values; expected none. Pass x.filled(value), or leave out images"
+            "the array of images has masked values; expected none. Pass x.filled(value), or leave out images."
         )
     _reject_paths(objects)
     is_pixels = isinstance(images, np.ndarray) and images.dtype != object
@@ -243,7 +242,7 @@ def _open_collection(images: Any) -> MemorySource:
 def _suggest_images(images: Any) -> str:
     """Return what to pass instead of an object that is not a collection of images."""
     if isinstance(images, Image.Image):
-        return ". A single image has no distribution: pass many"
+        return ". A single image has no distribution: pass many."
     if isinstance(images, bytes):
         return ". Decode each file: PIL.Image.open(io.BytesIO(data))"
     if isinstance(images, dict) and images:

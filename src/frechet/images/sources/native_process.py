@@ -161,7 +161,7 @@ class _ReaderProcess:
         code = self.process.wait()
         self.stop()
         if hasattr(signal, "SIGXCPU") and code == -signal.SIGXCPU:
-            return "reading it does not end in the time that a file of its size takes"
+            return "reading it took longer than the time limit for a file of its size"
         return f"the library that reads it ended with {signal.Signals(-code).name if code < 0 else f'status {code}'}"
 
 

@@ -152,7 +152,7 @@ def _translate_open_errors(file: File) -> Iterator[None]:
     try:
         yield
     except ImportError:
-        raise SourceError(f"{file} needs pyarrow: pip install 'frechet[tables]'") from None
+        raise SourceError(f"{file} needs pyarrow, which is not installed; run pip install 'frechet[tables]'") from None
     except (OSError, ValueError, KeyError) as error:  # base classes of pyarrow's errors
         if isinstance(error, SourceError):
             raise

@@ -100,7 +100,9 @@ def _glob(name: str) -> list[str]:
 
 def _expand_braces(pattern: str) -> list[str]:
     if prod(len(_expand_choices(body)) for body in _BRACES.findall(pattern)) > _MAX_SHARDS:
-        raise SourceError(f"{redact_url(pattern) if is_url(pattern) else pattern} names more than {_MAX_SHARDS} files")
+        raise SourceError(
+            f"{redact_url(pattern) if is_url(pattern) else pattern} matches more than {_MAX_SHARDS} files; pass a pattern that matches fewer, or merge shards"
+        )
     names = [pattern]
     while any(_BRACES.search(name) for name in names):
         names = [

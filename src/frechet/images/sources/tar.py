@@ -30,7 +30,7 @@ from frechet.images.sources.files import (
 )
 
 _END_MARKER_BYTES = 512  # zeros that follow the last member
-_TRUNCATED = "is where the archive was cut short or is damaged; what came after it is lost"
+_TRUNCATED = "is where the archive is truncated or damaged; everything after it is lost"
 
 
 class _Member(NamedTuple):
