@@ -228,8 +228,8 @@ def plot_scores(scores_by_images):
 
 
 def format_table(scores_by_images):
-    """Return the scores as a text table: classical and bias-corrected values, and 95 % confidence intervals."""
-    lines = [f"{'features':<20}{'images':<22}{'classical':>10}{'corrected':>11}   95 %"]
+    """Return the scores as a text table: plain and bias-corrected values, and 95 % confidence intervals."""
+    lines = [f"{'features':<20}{'images':<22}{'plain':>10}{'corrected':>11}   95 %"]
     for name in next(iter(scores_by_images.values())):
         for images_name, scores in scores_by_images.items():
             score = scores[name]

@@ -77,14 +77,14 @@ class Score:
     Attributes:
         metric: name of the metric, e.g. "fid".
         label: display name, e.g. "FID".
-        value: the classical value, comparable with published ones at the same number of images.
+        value: the plain value, comparable with published ones at the same number of images.
         corrected_value: the bias-corrected value, or None.
-        standard_error: standard error of the corrected value, or of the value if there is no corrected one, or None.
+        standard_error: standard error of the bias-corrected value, or of the plain value if there is no bias-corrected one, or None.
         interval_95: (low, high) of the 95 % confidence interval, or None.
         interval_method: how the interval was computed, or None.
         reference_is: what the interval is for: "sample" if for the distance to the distribution that the reference was sampled
             from, "fixed" if for the distance to this reference as it is, whose own sampling error is then not included; None
-            without an interval. Without a corrected value, the interval is for the expected value at these sample sizes.
+            without an interval. Without a bias-corrected value, the interval is for the expected value at these sample sizes.
         sampling_design: how the images depend on each other according to the request or to the images themselves, for
             example "independent" or "pairs"; None without an interval.
         interval_unavailable_reason: why there is no interval, or None.
@@ -108,6 +108,15 @@ class Score:
         warnings: human-readable caveats.
         protocol: name of the protocol, with "(relaxed)" if the run deviates from it; None without a protocol.
         provenance: everything that is needed to reproduce the score.
+
+    Examples:
+        >>> import numpy as np, frechet
+        >>> x, y = np.random.default_rng(0).normal(size=(2, 500, 8)).astype("float32")
+        >>> score = frechet.fd(x, y, features=True)
+        >>> score.label, score.n_generated, score.lower_is_better
+        ('FD (unknown features, d = 8)', 500, True)
+        >>> score.corrected_value < score.value  # the small-sample bias
+        True
     """
 
     metric: str
@@ -218,6 +227,13 @@ class Scores(Mapping[str, Score]):
         protocol: the protocol that the scores follow, or None.
         renamed: for each requested name that the features do not have ("fid" of another extractor), that of its score ("fd").
             Either name finds the score. Case makes no difference.
+
+    Examples:
+        >>> import numpy as np, frechet
+        >>> x, y = np.random.default_rng(0).normal(size=(2, 500, 8)).astype("float32")
+        >>> scores = frechet.score(x, y, metrics="fd,kid,is", features=True)
+        >>> list(scores), list(scores.unavailable)
+        (['fd', 'kid'], ['is'])
     """
 
     def __init__(

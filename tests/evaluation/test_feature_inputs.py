@@ -222,9 +222,9 @@ def test_unreadable_feature_files_are_rejected_by_name(tmp_path, sides):
     for name, message in (
         ("nan.npy", "row 17"),
         ("two.npz", "exactly one of the keys arr_0, features, feats"),
-        ("other.npz", "holds x; expected features under exactly one"),
+        ("other.npz", "contains x; expected features under exactly one"),
         ("objects.npy", "contain Python objects"),
-        ("cut.npy", "cut short"),
+        ("cut.npy", "truncated"),
         ("text.npy", "cannot be read as features"),
         ("a.csv", r"file of type .csv; expected features in an .npy or .npz"),
         ("absent.npy", "no such file"),

@@ -123,9 +123,9 @@ def test_images_of_another_size_and_eight_bits():
         ({"generator": lambda z: np.zeros((0, 4, 4, 3))}, SourceError, r"float64 of shape \(0, 4, 4, 3\)"),
         ({"value_range": (0, 1)}, RequestError, r"-10 to 10; expected 0 to 1.*value_range=\(low, high\)"),
         ({"value_range": (1, -1)}, RequestError, r"value_range is \(1, -1\); expected \(black, white\)"),
-        ({"distance": lambda a, b: [1.0]}, RequestError, r"of 500 pairs gave \(1,\)"),
+        ({"distance": lambda a, b: [1.0]}, RequestError, r"shape \(1,\) for 500 pairs"),
         ({"distance": lambda a, b: np.full(len(a), np.nan)}, RunError, "NaN or infinite"),
-        ({"generator": lambda z: linear(z)[:1]}, RequestError, r"of 500 pairs gave \(1,\)"),
+        ({"generator": lambda z: linear(z)[:1]}, RequestError, r"shape \(1,\) for 500 pairs"),
     ],
 )
 def test_invalid_arguments_are_rejected(wrong, error, match):

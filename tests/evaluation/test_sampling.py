@@ -525,7 +525,7 @@ def test_collected_features_carry_clusters_and_strata():
         ({"strata": "class"}, ("'class'", "does not consist of images", "strata=")),
         ({"clusters": range(N)}, ("the images have one image each", "share a cluster")),
         ({"clusters": {"generated": [0] * N}}, ("generated", "one entry per image")),
-        ({"strata": [0] * N}, ("stratum 0 holds all of the images", "several strata")),
+        ({"strata": [0] * N}, ("stratum 0 contains all of the images", "several strata")),
         ({"clusters": [0] * (N - 1)}, ("60 rows", "59")),
         ({"design": "pairs"}, ("'pairs'", "paired")),
     ],

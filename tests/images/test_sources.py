@@ -242,7 +242,7 @@ def test_a_truncated_tar_is_scored_only_if_bad_images_are_skipped(tmp_path, file
     length = 40 * each if kept == "no ending" else int(40 * each * kept) // each * each + 600
     whole.write_bytes(content[:length])
     good = 40 if kept == "no ending" else length // each
-    with pytest.raises(ImageDecodeError, match=r"a\.tar:.*cut short"):
+    with pytest.raises(ImageDecodeError, match=r"a\.tar:.*truncated"):
         collect_statistics(open_source(whole), Settings(), TOY)
     statistics = collect_statistics(open_source(whole), Settings(on_bad_image="skip"), TOY)
     assert statistics.n == good
@@ -267,7 +267,7 @@ def test_a_tar_truncated_in_its_second_member_is_reported_as_truncated_not_as_to
             if name == first:
                 length = archive.offset + offset
     (tmp_path / "a.tar").write_bytes((tmp_path / "a.tar").read_bytes()[:length])
-    with pytest.raises(FrechetError, match="cut short"):
+    with pytest.raises(FrechetError, match="truncated"):
         frechet.collect(tmp_path / "a.tar", extractor="efficientnet-lite0", on_bad_image=bad)
 
 

@@ -301,7 +301,7 @@ def test_a_reference_of_other_features_is_rejected_before_weights_are_loaded(wei
     with pytest.raises(RequestError, match=r"reference is a str; .*make_reference"):
         fid_loss(load_tiles()[0], "reference.npz")
     bare = FeatureStatistics(mean=stored.mean, covariance=stored.covariance, n=16, spec=stored.spec, label="here")
-    with pytest.raises(RequestError, match=r"holds no features.*frechet stats"):
+    with pytest.raises(RequestError, match=r"contains no features.*frechet stats"):
         kid_loss(load_tiles()[0], make_reference(bare, dims=64, weights=weights))
 
 

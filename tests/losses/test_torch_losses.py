@@ -325,7 +325,7 @@ def test_a_reference_of_other_features_is_rejected_before_weights_are_loaded(wei
         with pytest.raises(RequestError, match="statistics file"):
             loss([1, 2, 3], weights=nowhere)
     bare = frechet.Statistics(mean=made.mean, covariance=made.covariance, n=16, spec=made.spec, label="here")
-    with pytest.raises(RequestError, match=r"holds no features.*frechet stats"):
+    with pytest.raises(RequestError, match=r"contains no features.*frechet stats"):
         KIDLoss(bare, weights=nowhere, dims=64, preprocessing="tensorflow")
     others = replace(made, spec=replace(made.spec, weights=64 * "0"))
     with pytest.raises(MismatchError, match="weights"):

@@ -246,7 +246,7 @@ def test_proxies_are_used(server, monkeypatch):
         ("a.npz", npz(arr_1=np.zeros((3, 4, 4, 3), np.uint8)), "has no mu; expected"),
         ("a.npz", npz(arr_0=np.zeros((9, 6))), "has no mu; expected"),
         ("a.npz", b"<html>log in</html>", "cannot be read as statistics"),
-        ("a.npz", npz()[:-200], "cut short"),
+        ("a.npz", npz()[:-200], "truncated"),
         ("a.pkl", b"cos\nmkdir\n(S'owned'\ntR.", r"refers to os\.mkdir"),
         ("a.pt", b"text", "cannot be read|not a"),
     ],

@@ -577,7 +577,7 @@ def test_a_truncated_file_is_rejected(tmp_path):
     make_statistics(make_rows()).save(tmp_path / "s.npz")
     content = (tmp_path / "s.npz").read_bytes()
     (tmp_path / "s.npz").write_bytes(content[: len(content) // 2])
-    with pytest.raises(StatisticsError, match="cut short"):
+    with pytest.raises(StatisticsError, match="truncated"):
         read_statistics(tmp_path / "s.npz")
 
 

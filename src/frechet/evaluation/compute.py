@@ -56,8 +56,8 @@ def score_statistics(
 
     Examples:
         >>> import numpy as np, frechet
-        >>> x, y = np.random.default_rng(0).normal(size=(2, 500, 8)).astype("float32")
-        >>> generated, reference = (frechet.collect(each, features=True) for each in (x, y + 1))
+        >>> x = np.random.default_rng(0).normal(size=(500, 8)).astype("float32")
+        >>> generated, reference = (frechet.collect(each, features=True) for each in (x, x + 1))
         >>> round(frechet.score_statistics(generated, reference)["fd"].value)
         8
     """

@@ -90,8 +90,8 @@ def score(request: ScoreRequest) -> Scores:
 
     Examples:
         >>> import numpy as np, frechet
-        >>> x, y = np.random.default_rng(0).normal(size=(2, 500, 8)).astype("float32")
-        >>> scores = frechet.score(x, y + 1, metrics=["fd", "mmd"], features=True)
+        >>> x = np.random.default_rng(0).normal(size=(500, 8)).astype("float32")
+        >>> scores = frechet.score(x, x + 1, metrics=["fd", "mmd"], features=True)
         >>> round(scores["fd"].value)
         8
     """
@@ -123,9 +123,9 @@ def fd(request: ScoreRequest) -> Score:
 
     Examples:
         >>> import numpy as np, frechet
-        >>> x, y = np.random.default_rng(0).normal(size=(2, 500, 8)).astype("float32")
-        >>> round(float(frechet.fd(x, y + 1, features=True)))
-        8
+        >>> x = np.random.default_rng(0).normal(size=(500, 8)).astype("float32")
+        >>> round(float(frechet.fd(x, x + 1, features=True)), 3)  # eight means that differ by 1
+        8.0
     """
     return _score_one(request, "fd")
 

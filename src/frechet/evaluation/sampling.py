@@ -237,7 +237,7 @@ def _number_strata(strata: Sequence[str] | np.ndarray, owner: str) -> np.ndarray
     names, numbers, sizes = np.unique(np.asarray(strata), return_inverse=True, return_counts=True)
     if len(names) == 1:
         raise RequestError(
-            f"stratum {names[0]} contains all images of {owner}; expected several strata. Leave strata out if the images are not "
+            f"stratum {names[0]} contains all of {owner}; expected several strata. Leave strata out if the images are not "
             "stratified."
         )
     if sizes.min() < 2:

@@ -338,7 +338,7 @@ class _SingleMetric(ImageMetric):
         super().__init__(reference, metrics=self._metrics, **options)
 
     def compute(self) -> torch.Tensor:
-        """Compute the classical value of the images of all ranks.
+        """Compute the plain value of the images of all ranks.
 
         Returns:
             A scalar tensor, float64 (float32 on MPS).

@@ -181,7 +181,7 @@ def plot_prdc(scores: Sequence[Score]) -> Plot:
 
 
 def plot_runs(comparison: RunComparison) -> Plot:
-    """Plot the values of the runs, one per line: corrected values if all runs have them, otherwise classical values."""
+    """Plot the values of the runs, one per line: corrected values if all runs have them, otherwise plain values."""
     rows = [row for row in comparison.rows if row.value is not None]
     with rc_context(_STYLE):
         figure = Figure(figsize=(_WIDTH, 0.8 + 0.36 * len(rows)), layout="constrained")

@@ -39,9 +39,9 @@ class ComparisonRow:
     Attributes:
         run: name of the run. If the run does not have the metric, all other fields keep their defaults.
         n_generated, n_reference: number of images, or None if unknown.
-        value: the classical (biased) value.
+        value: the plain (biased) value.
         corrected_value, standard_error, interval_95: as in `Score`.
-        difference: difference to the best run: of the corrected values if all runs have one, otherwise of the classical
+        difference: difference to the best run: of the corrected values if all runs have one, otherwise of the plain
             values. None if the runs cannot be ranked.
         difference_95: 95 % confidence interval of the difference, or None if the standard errors are unknown.
         adjusted_p_value: p-value for equality with the best run, adjusted for all pairs of runs (Holm), or None.
@@ -93,7 +93,7 @@ class RunComparison:
 
     @property
     def has_bias(self) -> bool:
-        """Whether corrected values differ from the classical ones."""
+        """Whether corrected values differ from the plain ones."""
         return any(row.corrected_value not in (None, row.value) for row in self.rows)
 
 
@@ -290,7 +290,7 @@ def _collect_estimates(scores: Sequence[Mapping[str, Any]]) -> list[Estimate]:
 
 
 def _comparable_values(scores: Sequence[Mapping[str, Any]]) -> list[float] | None:
-    """Return the classical values, or None if sample sizes, and thus biases, differ."""
+    """Return the plain values, or None if sample sizes, and thus biases, differ."""
     sizes = {(score.get("n_generated"), score.get("n_reference")) for score in scores}
     return [score["value"] for score in scores] if len(sizes) == 1 else None
 

@@ -1,7 +1,7 @@
 """Test whether the scores in a run file can be those of given samples, from a random subset of them.
 
 The subset is drawn at random from the samples that the run scored, so the test holds however the samples depend on each other:
-they are the population. With F the classical value and c the bias-corrected one, m images of the subset and n of the run, the
+they are the population. With F the plain value and c the bias-corrected one, m images of the subset and n of the run, the
 expected value is c + (F − c) m/n, because the bias falls as 1/n, and the variance of its difference from the claimed value is
 that of c times 1 − m/n (Cochran 1977, Sampling Techniques, section 2.6).
 """

@@ -56,6 +56,12 @@ class FeatureStatistics:
         assumed_extractor: the extractor that statistics in files of this format usually come from, or None. It is used if
             `spec` names none, with a warning.
         covariance_eps: relative precision of the covariance: the machine epsilon of the dtype that it was stored in.
+
+    Examples:
+        >>> import numpy as np, frechet
+        >>> statistics = frechet.Statistics.from_features(np.eye(6, 4, dtype="float32"))
+        >>> statistics.n, statistics.dims
+        (6, 4)
     """
 
     mean: np.ndarray

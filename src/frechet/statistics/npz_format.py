@@ -155,6 +155,13 @@ def read_statistics(path: str | Path, dims: int | None = None, *, keep_all: bool
     Raises:
         StatisticsError: the file is damaged, incomplete, of a newer format or not a statistics file, contains NaN or
             infinity, sigma is not a covariance, or it contains Python objects, which are never unpickled.
+
+    Examples:
+        >>> import numpy as np, pathlib, tempfile, frechet
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "theirs.npz"
+        >>> np.savez(path, mu=np.zeros(4), sigma=np.eye(4))
+        >>> frechet.read_statistics(path).dims
+        4
     """
     path = expand_home(path)
     label = str(path)
