@@ -100,6 +100,7 @@ def test_kit_small_images_with_other_preprocessing(weights, preprocessing):
 
 
 @needs_kit
+@pytest.mark.exhaustive
 def test_kit_small_images_with_tensorflow_preprocessing(weights_with_head):
     """FID, sFID, torch-fidelity's Inception Score, KID, precision and recall, and prdc's four, of one pass."""
     sides = collect_layers(
@@ -126,7 +127,7 @@ def test_kit_small_images_with_tensorflow_preprocessing(weights_with_head):
 
 
 @needs_kit
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ["openvino", pytest.param("torch", marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize("preprocessing", KIT_PHOTOS)
 def test_kit_photographs(weights_with_head, preprocessing, backend):
     images = [Image.open(file) for file in sorted((KIT / "photos").iterdir())]

@@ -90,6 +90,7 @@ def test_two_folders_without_a_command_suggest_score(image_folders):
     assert "frechet score" not in err
 
 
+@pytest.mark.slow
 def test_a_list_of_metrics_may_have_spaces(image_folders):
     code, out, _ = run("score", *image_folders, *OFFLINE, "--metrics", "fd, mmd", "--json")
     assert (code, [*json.loads(out)["scores"]]) == (0, ["fd", "mmd"])
@@ -143,6 +144,7 @@ def test_unbiased_metrics_have_no_corrected_value_and_intervals_can_be_left_out(
     )
 
 
+@pytest.mark.slow
 def test_stats_then_score(image_folders, tmp_path):
     assert run("stats", image_folders[1], tmp_path / "b.npz", *OFFLINE)[:2] == (
         0,
@@ -174,6 +176,7 @@ def test_invalid_requests_exit_with_2(image_folders, tmp_path):
         assert all(str(word) in err for word in words), (words, err)
 
 
+@pytest.mark.slow
 def test_bad_image_ends_the_run_with_3_or_is_skipped(tmp_path, image_folders):
     folder = make_image_folder(tmp_path / "a")
     Image.new("RGB", (90, 90)).save(folder / "bad.jpg")

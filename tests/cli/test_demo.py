@@ -22,6 +22,7 @@ def test_patches_are_seeded_and_come_from_every_photograph(patches):
     assert sample_patches(OUT_OF_DOMAIN_PHOTOGRAPHS, 4, seed=0).shape == (4, 96, 96, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_higher_levels_change_images_more(patches, name):
     changes = [

@@ -49,6 +49,7 @@ def test_a_user_without_a_home_is_told_which_variable_to_set(tmp_path, monkeypat
     assert [path.name for path in tmp_path.iterdir()] == ["images"]  # in particular no folder "~"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_home")
 @pytest.mark.parametrize(
     "arguments", [("weights", "list"), ("extractors",), ("score", "images", "images", *OFFLINE)], ids=" ".join

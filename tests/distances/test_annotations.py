@@ -31,6 +31,7 @@ def test_a_covariance_of_another_dimension_is_rejected():
         Gaussian(np.zeros(4), covariance=np.eye(5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", ["numpy", "torch", "jax.numpy"])
 def test_arrays_of_each_library_are_accepted(library):
     xp = pytest.importorskip(library)

@@ -169,6 +169,7 @@ def test_blocks_of_triangular_factors_do_not_change_the_distance(known):
     np.testing.assert_allclose(there @ (a.T @ a) @ there, b.T @ b, atol=1e-9)
 
 
+@pytest.mark.slow
 @settings(deadline=None)  # the first example may wait for other processes
 @given(st.integers(2, 12), st.integers(2, 12), st.integers(1, 10), st.integers(0, 99))
 def test_the_distance_is_symmetric_and_not_negative(n, m, d, seed):

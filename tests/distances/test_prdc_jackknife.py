@@ -30,6 +30,7 @@ def jackknife_variance(values):
     return (len(values) - 1) / len(values) * ((values - values.mean()) ** 2).sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("neighbourhood", [Neighbourhood(3, closed=True), Neighbourhood(5, closed=False)], ids=str)
 @pytest.mark.parametrize("prepare", [lambda x, y: (x, y), with_duplicates], ids=["distinct", "duplicates"])
 @pytest.mark.parametrize("block_size", [2**24, 200])

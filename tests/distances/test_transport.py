@@ -134,6 +134,7 @@ def plain_distance(x, y):
     return ((x.mean(0) - y.mean(0)) ** 2).sum() + (one**2).sum() + (other**2).sum() - 2 * shared
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n", "m", "d"), [(60, 80, 8), (10, 80, 24), (80, 10, 24), (12, 9, 24), (25, 80, 24), (3, 50, 8), (600, 700, 512)]
 )

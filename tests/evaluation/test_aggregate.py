@@ -50,6 +50,7 @@ def test_the_score_of_a_class_is_that_of_its_images(folders):
     assert not any("classes have no more images" in warning for warning in scores["fd"].warnings)
 
 
+@pytest.mark.slow
 def test_a_class_is_compared_with_held_out_images_of_that_class(tmp_path):
     """C_T of a class beside held-out images of all kinds calls every generator a copier: those lie far from the class."""
     for seed, side in enumerate(("a", "b", "h")):
@@ -81,6 +82,7 @@ def test_large_classes_have_metrics_that_need_every_image(folders, monkeypatch):
     assert found == expected
 
 
+@pytest.mark.slow
 def test_a_warning_counts_classes_with_fewer_images_than_dimensions(folders):
     scores = frechet.score(*folders, metrics=["fd", "vendi"], per_class=True, extractor="efficientnet-lite0")
     small = [warning for warning in scores["fd"].warnings if "classes have no more images" in warning]
@@ -257,6 +259,7 @@ def test_repeated_runs_average_classes_and_explain_missing_intervals(folders):
     assert found["vendi"].interval_unavailable_reason == METRICS["vendi"].interval_unavailable_reason
 
 
+@pytest.mark.slow
 def test_the_command_line_shows_classes(folders):
     code, out, _ = run("score", *folders, "--extractor", "efficientnet-lite0", "--per-class")
     assert code == 0
@@ -280,6 +283,7 @@ def two_extractors(monkeypatch):
     return ["fd", "fd-dinov2"]
 
 
+@pytest.mark.slow
 def test_all_extractors_get_the_same_generated_images(two_extractors):
     """As many images in a list are scored alike; a function's next images would be others."""
     maker, reference = Maker(), np.random.default_rng(1).integers(0, 256, (90, 6, 6, 3), np.uint8)
@@ -344,6 +348,7 @@ def stored(tmp_path):
     return tmp_path / "x.npz", y
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["kid@clean-fid", "mind", "fd-infinity"])
 def test_repetitions_draw_from_features_in_a_statistics_file(stored, metric):
     """All draws had the seed of the file, so that the deviation between three runs was 0."""

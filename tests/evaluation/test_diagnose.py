@@ -125,6 +125,7 @@ def name_crops(settings):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "quick"), [(number, False) for number in range(12)] + [(4, True), (5, True), (6, True)]
 )
@@ -142,6 +143,7 @@ def test_the_combination_of_a_claim_is_found(toy, number, quick):
     assert diagnosis.combinations[0] is match
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quick", [False, True])
 @pytest.mark.parametrize("change", ["blurred", "inverted"])
 def test_a_claim_that_no_combination_gives(toy, change, quick):
@@ -185,6 +187,7 @@ def test_a_claim_computed_with_numpy(toy):
     assert match.settings["reference_crop"] == "long-edge(20)"
 
 
+@pytest.mark.slow
 def test_the_gap_is_attributed_to_each_difference(toy):
     def value(**changes):
         return compute_claim(RAW, name_settings(**changes), toy)
@@ -207,6 +210,7 @@ def test_the_gap_is_attributed_to_each_difference(toy):
     assert diagnosis.interaction == pytest.approx(claimed - base - sum(alone.values()), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_baseline_is_what_score_computes_with_the_same_settings(toy):
     options = {"preprocessing": "clean", "crop": "adm", "size": SIZE, **toy}
     expected = frechet.score(RAW, REFERENCE, **options)["fd"].value
@@ -288,6 +292,7 @@ def test_a_subset_leaves_open_what_all_images_give(m, whole, value, half):
     assert not can_match(Claim.parse(0), 8, 2.5 * value, 2.5 * value, 2.5 * value)
 
 
+@pytest.mark.slow
 def test_a_reference_of_statistics_with_another_preprocessing(toy):
     """A frequent mistake: the reference file was computed with another preprocessing than the generated images."""
     generated = frechet.collect(SQUARES, preprocessing="clean", **toy)
@@ -304,6 +309,7 @@ def test_a_reference_of_statistics_with_another_preprocessing(toy):
     assert requested.baseline.verdict == "match"
 
 
+@pytest.mark.slow
 def test_images_of_which_only_the_last_ones_are_changed_by_a_crop(toy):
     """Variants share the features of the first ten images."""
     images = [*SQUARES[:10], *RAW[:15]]
@@ -375,6 +381,7 @@ def test_nan_in_an_image_names_it(toy):
         frechet.diagnose(x, REFERENCE, claimed=2.07, **toy)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on_bad_image", ["stop", "skip"])
 def test_images_that_cannot_be_decoded(toy, on_bad_image):
     """An image with too many pixels stops the run, or is skipped and named; the value is that of the others."""
@@ -397,6 +404,7 @@ def write_folder(path, images):
     return path
 
 
+@pytest.mark.slow
 def test_the_command_writes_json_and_a_page(toy, tmp_path):
     claimed = compute_claim(SQUARES, name_settings(), toy)
     generated, reference = write_folder(tmp_path / "a", SQUARES), write_folder(tmp_path / "<b>", REFERENCE)

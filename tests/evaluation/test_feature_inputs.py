@@ -58,6 +58,7 @@ def test_arrays_files_and_statistics_mix_freely(sides, expected, tmp_path):
         assert (score.n_generated, score.n_reference) in ((300, 200), (300, None))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("d", [50, 64, 192, 768, 2048])
 def test_features_of_unknown_origin_are_not_called_fid(d):
     """Those of a ResNet-50 have 2048 columns too, and those of a ViT-B 768."""

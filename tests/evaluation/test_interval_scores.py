@@ -218,6 +218,7 @@ def test_statistics_without_every_images_features_cannot_be_explained(tmp_path):
         frechet.score(tmp_path / "x.npz", draw(1, 50), features=True, metrics=["fd-infinity"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_type_checks")
 def test_infinity_finds_the_intercept_of_the_bias():
     """In many draws the plain value lies above the truth by its bias, and the extrapolated one around it."""

@@ -122,6 +122,7 @@ def score_or_reason(metric, arguments):
         return None, str(error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", PROVIDES)
 def test_each_metric_is_computed_or_the_reason_is_true(kind, references):
     arguments = references[kind]
@@ -136,6 +137,7 @@ def test_each_metric_is_computed_or_the_reason_is_true(kind, references):
             assert np.isfinite(scores[metric].value)
 
 
+@pytest.mark.slow
 def test_metrics_without_a_reference_do_not_depend_on_it(references):
     for metric in ("is", "vendi", "is-infinity"):
         values = {
@@ -178,6 +180,7 @@ def frechet_by_sqrtm(p, q):
     return ((mu1 - mu2) ** 2).sum() + np.trace(s1) + np.trace(s2) - 2 * np.trace(sqrtm(s1 @ s2)).real
 
 
+@pytest.mark.slow
 def test_adms_five_numbers_come_from_one_command(references, tmp_path):
     """As single runs, and as the arithmetic of ADM's evaluator on the same features."""
     np.savez(tmp_path / "samples.npz", arr_0=GENERATED)
@@ -274,6 +277,7 @@ def half_precision_distances(a, b):
     return (squares[0][:, None] - 2 * products + squares[1][None]).astype(np.float32)
 
 
+@pytest.mark.slow
 def test_float16_changes_adms_precision_and_recall_by_less_than_a_hundredth():
     random = np.random.default_rng(0)
     mix = random.standard_normal((64, 512)).astype(np.float32) / 16

@@ -57,6 +57,7 @@ def test_folder_zip_npz_and_lists_give_the_same_score(sides, tmp_path):
         assert float(frechet.score(source, sides[1], **OFFLINE)["fd"]) == float(expected)
 
 
+@pytest.mark.slow
 def test_saved_statistics_give_the_same_score(sides, tmp_path):
     frechet.collect(sides[1], **OFFLINE).save(tmp_path / "b.npz")
     direct = frechet.score(*sides, **OFFLINE)["fd"]
@@ -94,6 +95,7 @@ def test_the_score_does_not_depend_on_chunks(monkeypatch):
     np.testing.assert_array_equal(statistics.indices, [*range(CHUNK_SIZE), *range(2 * CHUNK_SIZE, 2 * CHUNK_SIZE + 10)])
 
 
+@pytest.mark.slow
 def test_statistics_are_those_of_the_features(sides):
     statistics = frechet.collect(sides[0], **OFFLINE)
     features = statistics.features.astype(float)
@@ -140,6 +142,7 @@ def test_notes_on_images_are_summarised_per_input(tmp_path):
     assert "alpha0.png" in alpha[0]
 
 
+@pytest.mark.slow
 def test_bad_images_stop_the_run_or_are_listed(sides, tmp_path):
     folder = make_image_folder(tmp_path / "a")
     (folder / "003.png").write_bytes((folder / "003.png").read_bytes()[:90])
@@ -369,6 +372,7 @@ def test_an_empty_path_is_not_the_current_folder(sides, monkeypatch):
         frechet.score(sides[0], "", extractor="efficientnet-lite0")
 
 
+@pytest.mark.slow
 def test_only_frechet_distances_warn_about_few_images_and_list_influence(sides):
     scores = frechet.score(*sides, metrics="fd,kid", explain=2, extractor="efficientnet-lite0")
     assert scores["fd"].influence

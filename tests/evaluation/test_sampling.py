@@ -71,6 +71,7 @@ def assert_rejected(parts, *inputs, **options):
     assert all(part in str(caught.value) for part in parts), caught.value
 
 
+@pytest.mark.slow
 def test_equal_names_on_both_sides_are_pairs(folders, other_names, toy_options):
     score = frechet.score(*folders, **toy_options)["fd"]
     assert score.sampling_design == "60 pairs"
@@ -83,6 +84,7 @@ def test_equal_names_on_both_sides_are_pairs(folders, other_names, toy_options):
     assert float(unpaired) == pytest.approx(float(score), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_names_of_pairs_may_have_other_suffixes_but_not_another_order(folders, toy_options):
     for path in folders[1].iterdir():
         path.rename(path.with_suffix(".PNG"))
@@ -116,6 +118,7 @@ def test_pairs_need_equal_numbers_of_images(folders, toy_options):
     assert_rejected(parts, draw(0), draw(1, 59), features=True, design="paired")
 
 
+@pytest.mark.slow
 def test_images_skipped_on_one_side_break_the_pairs(folders, toy_options):
     make_image_folder(folders[1] / "zz", 2, seed=5, size=(8, 8))
     make_image_folder(folders[0] / "zz", 2, seed=6, size=(8, 8))
@@ -148,6 +151,7 @@ def test_reconstructions_are_pairs(metrics):
         assert part in independent.interval_unavailable_reason
 
 
+@pytest.mark.slow
 def test_duplicates_of_an_image_are_one_unit(tmp_path, toy_options):
     """Sixty images, of which five have two copies each: 70² / (55 · 1² + 5 · 3²) = 49."""
     folder = make_image_folder(tmp_path / "a", N, size=(8, 8))
@@ -192,6 +196,7 @@ def flatten(folder, to):
     return to
 
 
+@pytest.mark.slow
 def test_clusters_come_from_folders_names_a_table_or_the_caller(clustered, tmp_path, toy_options):
     flat = flatten(clustered, tmp_path / "flat")
     names = sorted(path.name for path in flat.iterdir())
@@ -228,6 +233,7 @@ def test_the_command_finds_clusters_by_names(clustered, tmp_path, toy_options, c
     assert "120 generated images, as informative as 60 independent ones" in " ".join(out.split())
 
 
+@pytest.mark.slow
 def test_names_of_both_folders_form_clusters(clustered, folders, toy_options):
     """The names 000.png to 059.png have no prefix, so that each is a cluster of its own."""
     score = frechet.score(clustered, folders[1], cluster_by="stem", **toy_options)["fd"]

@@ -38,6 +38,7 @@ def count_extracted():
     return count
 
 
+@pytest.mark.slow
 def test_further_metrics_of_the_same_images_do_not_run_the_network(home):
     a, b = make_image_folder(home / "a", 300, size=(9, 9)), make_image_folder(home / "b", 12, seed=1, size=(9, 9))
     CALLS.clear()

@@ -79,6 +79,7 @@ def test_more_than_a_million_images_use_chunks_of_16384():
     assert len(Partition.from_source(SourceOfLength(10**6 + 1), Settings(), keep_all=True)) == 3907
 
 
+@pytest.mark.slow
 def test_large_chunks_give_the_statistics_and_the_row_sample_of_the_images(many, images, large, tmp_path):
     found = collect_statistics(open_source(many), Settings(seed=3, work_dir=tmp_path), TOY)
     assert len(list_chunk_files(tmp_path)) == 6
@@ -90,6 +91,7 @@ def test_large_chunks_give_the_statistics_and_the_row_sample_of_the_images(many,
     np.testing.assert_array_equal(found.rows, features[chosen])
 
 
+@pytest.mark.slow
 def test_large_chunks_give_the_statistics_of_small_chunks(many, large, monkeypatch):
     found = collect_statistics(open_source(many), Settings(), TOY)
     monkeypatch.setattr(chunks, "LARGE_CHUNK_THRESHOLD", COUNT)
@@ -109,6 +111,7 @@ def assert_same_groups(one, other):
     np.testing.assert_allclose(one.group_moments.scatter, other.group_moments.scatter, rtol=1e-5, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_large", [False, True])
 def test_duplicates_in_different_chunks_are_one_unit(images, tmp_path, is_large, request):
     """500 of 600 images twice: 1100² / (500 · 2² + 100) = 576, and every group holds both copies of an image."""
@@ -125,6 +128,7 @@ def test_duplicates_in_different_chunks_are_one_unit(images, tmp_path, is_large,
     np.testing.assert_allclose(pairs.group_moments.mean, single.group_moments.mean, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_each_layer_has_its_own_statistics(many, images, large, tmp_path):
     once, again = (
         collect_layer_statistics(open_source(many), Settings(work_dir=tmp_path), SEVERAL, keep_all_by_layer={})
@@ -140,6 +144,7 @@ def test_each_layer_has_its_own_statistics(many, images, large, tmp_path):
     assert once["a/layer"].spec.layer == "other"
 
 
+@pytest.mark.slow
 def test_chunks_stay_small_if_all_features_are_kept(many, images, large, tmp_path):
     found = collect_layer_statistics(
         open_source(many), Settings(work_dir=tmp_path), SEVERAL, keep_all_by_layer={"a/layer": True}
@@ -185,6 +190,7 @@ def test_a_run_stopped_within_a_large_chunk_resumes_with_the_same_bits(many, lar
     assert kept.items() <= list_chunk_files(tmp_path).items()
 
 
+@pytest.mark.slow
 def test_a_work_dir_with_rows_of_another_seed_is_rejected(many, large, tmp_path):
     collect_statistics(open_source(many), Settings(work_dir=tmp_path), TOY)
     with pytest.raises(RequestError, match="sample_seed was 0 and is 1"):
@@ -224,6 +230,7 @@ def test_the_plan_file_has_the_keys_of_format_2(many, large, tmp_path):
     assert len(plan["image_fingerprints"]) == 3
 
 
+@pytest.mark.slow
 def test_large_chunks_are_cached(many, large, monkeypatch, tmp_path, extracted_counts):
     for variable in ("HOME", "XDG_CACHE_HOME"):
         monkeypatch.setenv(variable, str(tmp_path / "home"))
@@ -267,6 +274,7 @@ def test_images_that_cannot_be_decoded_are_skipped(large, tmp_path, monkeypatch)
         np.testing.assert_array_equal(one.rows, expected.rows)
 
 
+@pytest.mark.slow
 def test_progress_advances_within_a_large_chunk(many, large):
     calls = []
     collect_statistics(open_source(many), Settings(batch_size=64), TOY, lambda *args: calls.append(args))

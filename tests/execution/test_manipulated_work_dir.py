@@ -178,6 +178,7 @@ MANIPULATIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MANIPULATIONS)
 def test_a_manipulated_work_dir_is_rejected_or_repaired(tmp_path, images, name):
     own = tmp_path / "own"

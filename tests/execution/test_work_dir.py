@@ -226,6 +226,7 @@ def test_a_full_disk_is_reported_and_keeps_finished_chunks(many, tmp_path, monke
     assert not [path for path in (tmp_path / "images").iterdir() if path.name.endswith(".partial")]
 
 
+@pytest.mark.slow
 def test_an_undecodable_image_keeps_finished_chunks_and_notes_are_read_back(tmp_path):
     folder = tmp_path / "a"
     folder.mkdir()

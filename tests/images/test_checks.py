@@ -217,6 +217,7 @@ def data_warnings(score):
     return [warning for warning in score.warnings if "feature dimensions" not in warning]
 
 
+@pytest.mark.slow
 def test_a_score_reports_each_mistake_in_its_inputs_once(flawed_folders):
     warnings = data_warnings(frechet.score(*flawed_folders, **OFFLINE)["fd"])
     assert [warning.partition(":")[0] for warning in warnings[:2]] == ["generated", "reference"]
@@ -257,6 +258,7 @@ def test_stored_statistics_give_the_same_warnings(flawed_folders, tmp_path):
     assert stored == data_warnings(frechet.score(*flawed_folders, **OFFLINE)["fd"])
 
 
+@pytest.mark.slow
 def test_a_set_compared_with_itself_is_reported(flawed_folders):
     same = data_warnings(frechet.score(flawed_folders[1], flawed_folders[1], **OFFLINE)["fd"])
     different = data_warnings(frechet.score(*flawed_folders, **OFFLINE)["fd"])

@@ -118,6 +118,7 @@ def test_class_labels_that_declare_gigabytes_are_not_allocated(tmp_path, peak_me
     assert peak_memory() < 1e6
 
 
+@pytest.mark.slow
 def test_many_arrays_that_unpack_to_much_more_are_rejected_together(tmp_path):
     """Eleven arrays of 40 MB in a file of 0.4 MB; each alone would be small enough."""
     zeros = np.zeros(5_000_000)

@@ -177,6 +177,7 @@ KINDS = [
 KINDS += [make_lmdb, *map(make_remote, ("folder", "zip", "npz", "tar", "parquet", "h5"))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", KINDS, ids=lambda make: make.__name__)
 def test_every_kind_of_storage_gives_the_same_images(tmp_path, files, images, make):
     source = open_source(make(tmp_path, files, images))
@@ -316,6 +317,7 @@ def test_links_and_paths_in_a_tar_do_not_lead_outside(tmp_path, files, images):
     assert not (tmp_path.parent / "up.png").exists()
 
 
+@pytest.mark.slow
 def test_a_path_in_a_table_is_not_followed(tmp_path, files):
     secret = tmp_path / "secret.png"
     secret.write_bytes(files["0000.png"])
@@ -382,6 +384,7 @@ def test_a_damaged_row_group_stops_the_run_and_the_file_is_named(tmp_path, files
 # --- objects of PyTorch and Hugging Face ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_datasets_and_loaders_of_pytorch(images):
     torch = pytest.importorskip("torch")
 
@@ -661,6 +664,7 @@ def remote_folder_with_others(folder, files, images):
     return make_remote("folder")(folder, {**files, **OTHERS}, images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [folder_with_others, zip_with_others, shards_with_others, remote_folder_with_others])
 def test_skipped_image_formats_are_reported_and_other_files_are_not(tmp_path, files, images, kind):
     source = open_source(kind(tmp_path, files, images))
@@ -679,6 +683,7 @@ def test_a_compressed_tar_is_rejected_with_the_advice_to_unpack_it(tmp_path, nam
         open_source(tmp_path / name)
 
 
+@pytest.mark.slow
 def test_other_files_next_to_images_are_not_reported(tmp_path, files, images):
     make_folder(
         tmp_path,

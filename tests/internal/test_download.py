@@ -147,6 +147,7 @@ def test_a_server_that_always_ends_early_is_reported_with_the_number_of_bytes(se
         fetch(tmp_path / "file.bin", serve("short content length"))
 
 
+@pytest.mark.slow
 def test_concurrent_processes_download_once(serve, tmp_path):
     server = serve("good")
     code = (

@@ -111,6 +111,7 @@ def test_short_batches_compile_nothing_and_keep_their_length():
     np.testing.assert_allclose(np.concatenate(first + rest), toy_features(noise(9)), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_half_precision_is_close_and_cannot_be_compared(toy_options, folder):
     full = frechet.collect(folder, **toy_options, backend="jax")
     half = frechet.collect(folder, **toy_options, backend="jax", precision="bfloat16")
@@ -140,6 +141,7 @@ def test_distance_of_jax_arrays_equals_that_of_numpy_arrays(n, m):
 # Statistics stay on the devices --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_statistics_of_uneven_batches_equal_those_of_all_images(either):
     images = noise(90)
     stats = fj.collect([images[:32], images[32:39], images[39:90], images[:0]], TOY, MIX)
@@ -149,6 +151,7 @@ def test_statistics_of_uneven_batches_equal_those_of_all_images(either):
     np.testing.assert_allclose(found.covariance, np.cov(features, rowvar=False), rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_float32_sums_keep_their_precision_over_many_batches():
     """With features far from zero and 2,000 batches, plain float32 sums of squares are wrong in the second digit."""
     random = np.random.default_rng(0)
@@ -163,6 +166,7 @@ def test_float32_sums_keep_their_precision_over_many_batches():
     np.testing.assert_allclose(found.covariance, np.cov(exact, rowvar=False), rtol=0, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_merged_statistics_equal_those_of_all_images(either):
     images = noise(60)
     step = jax.jit(fj.update)
@@ -174,6 +178,7 @@ def test_merged_statistics_equal_those_of_all_images(either):
     assert int(fj.merge(parts[0], fj.empty(TOY)).n) == 20
 
 
+@pytest.mark.slow
 def test_in_loop_distance_equals_that_of_all_features_in_float64(either):
     """n = 2 d and 3 d with d = 64 rectified linear combinations of pixels; test_jax_devices.py uses a whole network."""
     random = np.random.default_rng(0)
@@ -199,6 +204,7 @@ def align(shape, dtype):
     return memory[start : start + size].view(dtype).reshape(shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_an_iterator_may_use_its_memory_again(dtype):
     images, buffer = noise(1600, size=32), align((200, 32, 32, 3), dtype)
@@ -215,6 +221,7 @@ def test_an_iterator_may_use_its_memory_again(dtype):
     np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_known_image_sizes_compile_nothing():
     step, stats = fj.make_sharded_update(MIX), fj.empty(TOY)
     for images in (noise(16), noise(16, size=12)):
@@ -226,6 +233,7 @@ def test_known_image_sizes_compile_nothing():
     assert int(stats.n) == 2 * (16 + 16 + 3 + 40 + 1 + 16)
 
 
+@pytest.mark.slow
 def test_masked_images_are_ignored():
     images = noise(10)
     counted = np.arange(10) < 7
@@ -234,6 +242,7 @@ def test_masked_images_are_ignored():
     np.testing.assert_allclose(found.mean, toy_features(images[:7]).mean(axis=0), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_mixed_sizes_are_resized_on_the_host(toy_options):
     apply, params = fj.network(toy_options["extractor"], weights=toy_options["weights"])
     images = [np.asarray(image.convert("RGB")) for image in photographs()[-4:]]
@@ -244,6 +253,7 @@ def test_mixed_sizes_are_resized_on_the_host(toy_options):
         fj.collect([[noise(3), np.arange(3)]], TOY, MIX)
 
 
+@pytest.mark.slow
 def test_floats_are_interpreted_in_value_range():
     images = noise(12)
     signed = replace(TOY, value_range=(-1.0, 1.0))
@@ -251,6 +261,7 @@ def test_floats_are_interpreted_in_value_range():
     np.testing.assert_allclose(found.mean, toy_features(images).mean(axis=0), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_saved_device_statistics_are_a_reference(tmp_path):
     fj.to_statistics(fj.collect([noise(30)], TOY, MIX)).save(tmp_path / "reference.npz")
     stats = fj.collect([noise(30, seed=1)], TOY, MIX)
@@ -259,6 +270,7 @@ def test_saved_device_statistics_are_a_reference(tmp_path):
     assert float(fj.fid(stats, tmp_path / "reference.npz")) == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_statistics_of_another_preprocessing_are_rejected():
     other = replace(TOY, preprocessing=PREPROCESSINGS["clean"], spec=replace(TOY.spec, preprocessing="clean"))
     one, two = (fj.collect([noise(9)], toy, MIX) for toy in (TOY, other))
@@ -284,6 +296,7 @@ def test_images_of_wrong_shape_or_dtype_are_rejected(images, message):
         jax.jit(fj.update)(fj.empty(TOY), MIX, images)
 
 
+@pytest.mark.slow
 def test_values_out_of_range_are_rejected_or_nan():
     with pytest.raises(RequestError, match="range from 0 to 255; expected 0 to 1"):
         TOY(MIX, np.asarray([[[[0.0, 255.0, 0.0]]]], np.float32))
@@ -292,6 +305,7 @@ def test_values_out_of_range_are_rejected_or_nan():
         fj.fid(stats, stats)
 
 
+@pytest.mark.slow
 def test_statistics_of_one_image_are_rejected():
     with pytest.raises(TooFewImagesError, match="1 were collected"):
         fj.to_statistics(fj.collect([noise(1)], TOY, MIX))

@@ -159,6 +159,7 @@ def test_invalid_metric_requests_are_rejected(sides, metrics, match):
         frechet.score_statistics(*sides[:2], metrics=metrics)
 
 
+@pytest.mark.slow
 def test_all_selects_every_metric_that_fits_the_features(sides):
     generated, reference, held_out = sides
     scores = frechet.score_statistics(generated, reference, held_out=held_out, metrics=["all"])
@@ -232,6 +233,7 @@ def test_the_seed_changes_random_draws_and_nothing_else(sides):
     assert float(one["precision"]) == float(other["precision"])
 
 
+@pytest.mark.slow
 def test_the_command_line_reports_available_and_unavailable_metrics(folders):
     code, out, err = run("score", *folders, "--extractor", "efficientnet-lite0", "--metrics", "fd,kid,ct", "--json")
     assert code == 2
@@ -295,6 +297,7 @@ def test_standard_error_of_kid_for_features_with_little_spread_around_their_mean
     assert kernel.kid(x, y).standard_error == pytest.approx(expected, rel=0.25 if spread > 0.1 else 0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_type_checks")
 def test_the_variance_of_kid_is_unbiased():
     """Its exact expectation over all samples of 5 and 4 images from two distributions on two points each."""

@@ -77,6 +77,7 @@ def test_file_of_another_kind_is_rejected(tmp_path):
         read_state_dict(tmp_path / "w.pth")
 
 
+@pytest.mark.slow
 def test_seeded_state_dict_has_every_layer_of_the_network():
     assert len(list(inception.conv_layers())) == 94
     state = make_seeded_state_dict(2015)

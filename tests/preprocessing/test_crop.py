@@ -83,6 +83,7 @@ def make_photographs(count=200):
         yield piece
 
 
+@pytest.mark.slow
 def test_crops_have_the_bits_of_the_code_in_pil():
     shapes, modes = set(), set()
     for index, image in enumerate(make_photographs()):
@@ -125,6 +126,7 @@ def folders(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_only_the_same_crop_gives_zero_and_the_score_records_it(folders, toy_options):
     options = {**toy_options, "interval": "none", "design": "independent"}
     values = {}
@@ -148,6 +150,7 @@ def test_crops_on_the_command_line(folders, toy_options):
     assert "adm(32) (generated), adm(32) (reference)" in out
 
 
+@pytest.mark.slow
 def test_statistics_record_the_crop(folders, toy_options):
     collected = frechet.collect(folders / "whole", crop="adm", size=32, **toy_options)
     collected.save(folders / "reference.npz")
@@ -163,6 +166,7 @@ def test_statistics_record_the_crop(folders, toy_options):
         frechet.score(folders / "whole", folders / "whole.npz", crop="adm", size=32, **toy_options)
 
 
+@pytest.mark.slow
 def test_work_directories_of_another_crop_are_rejected(folders, toy_options):
     options = {**toy_options, "work_dir": folders / "work", "interval": "none"}
     frechet.score(folders / "cropped", folders / "whole", reference_crop="adm", size=32, **options)
@@ -202,6 +206,7 @@ def get_warnings(generated, reference, **options):
     return frechet.score(generated, reference, interval="none", **options)["fd"].warnings
 
 
+@pytest.mark.slow
 def test_differences_in_size_are_warned_about(folders, toy_options):
     many, square = folders / "whole", folders / "cropped"
     assert any("--reference-crop adm --size 32" in text for text in get_warnings(square, many, **toy_options))
@@ -213,6 +218,7 @@ def test_differences_in_size_are_warned_about(folders, toy_options):
     assert not any("crop and scale" in text for text in get_warnings(many, many, **toy_options))
 
 
+@pytest.mark.slow
 def test_enlarged_images_are_warned_about(folders, toy_options):
     warnings = get_warnings(folders / "cropped", folders / "whole", crop="adm", size=40, **toy_options)
     assert any(text.startswith("generated: enlarged to the 40 pixels of the crop in 8 images") for text in warnings)

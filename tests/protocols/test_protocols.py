@@ -272,6 +272,7 @@ def test_published_values_acceptance_and_sentence_are_printed(small):
     assert "is@adm 215.837, fid 3.9426, sfid 6.1404, precision@adm 0.8265, recall@adm 0.5309" in out
 
 
+@pytest.mark.slow
 def test_the_report_shows_the_protocol(small, tmp_path):
     pytest.importorskip("matplotlib")
     arguments = small("cifar10-train")

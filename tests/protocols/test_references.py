@@ -238,6 +238,7 @@ def test_the_lock_file_survives_a_kill_during_a_write(server):
     assert read_lock() == {"one": entry("a"), "two": entry("b")}
 
 
+@pytest.mark.slow
 def test_concurrent_writers_lose_nothing(server):
     names = [f"r{number}" for number in range(12)]
     threads = [threading.Thread(target=record_reference, args=(name, entry("a"))) for name in names]

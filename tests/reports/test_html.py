@@ -84,6 +84,7 @@ def page(folders, toy, tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_page_is_self_contained_and_has_every_section(page):
     text = page.read_text()
     assert page.stat().st_size < 6_000_000
@@ -121,6 +122,7 @@ def test_figures_can_be_saved_for_papers(page):
         assert all(base64.b64decode(file).startswith(start) for file in files)
 
 
+@pytest.mark.slow
 def test_page_about_few_images_interprets_no_noise(folders, tmp_path):
     """21 and 20 images for 1,280 dimensions."""
     metrics = ["fd", "precision", "coverage"]
@@ -133,6 +135,7 @@ def test_page_about_few_images_interprets_no_noise(folders, tmp_path):
         assert part in explanation
 
 
+@pytest.mark.slow
 def test_page_about_few_images_has_no_distances_per_class(folders, tmp_path):
     for name, folder in zip(("one", "other"), folders, strict=True):
         for i, path in enumerate(sorted(folder.iterdir())[:12]):
@@ -161,6 +164,7 @@ def _shown_images(path, section):
     return re.findall(r'<img src="data:image/png;base64,([^"]+)" alt="([^"]+)"', text)
 
 
+@pytest.mark.slow
 def test_thumbnails_of_a_statistics_file_are_shown(folders, toy, tmp_path):
     code, out, _ = run(
         "stats",
@@ -184,6 +188,7 @@ def test_thumbnails_of_a_statistics_file_are_shown(folders, toy, tmp_path):
         np.testing.assert_array_equal(*pixels)  # 64 pixels: not reduced
 
 
+@pytest.mark.slow
 def test_reference_images_without_thumbnails_are_not_chosen(folders, toy, tmp_path):
     frechet.collect(folders[1], thumbnails=5, **toy).save(tmp_path / "r.npz")
     write_report(ScoreRequest(folders[0], tmp_path / "r.npz", **toy), tmp_path / "page.html")
@@ -195,6 +200,7 @@ def test_reference_images_without_thumbnails_are_not_chosen(folders, toy, tmp_pa
     assert "label-only" not in text.partition("<main")[2]
 
 
+@pytest.mark.slow
 def test_page_states_how_to_add_images_of_the_reference(folders, toy, tmp_path):
     frechet.collect(folders[1], **toy).save(tmp_path / "r.npz")
     request = ScoreRequest(folders[0], tmp_path / "r.npz", **toy)
@@ -225,6 +231,7 @@ def test_markup_in_file_names_is_escaped(page):
     assert "&lt;img src=x onerror=alert(1)&gt;.png" in text
 
 
+@pytest.mark.slow
 def test_metadata_of_statistics_is_escaped(tmp_path):
     """A formula for the plot, an escape sequence for a terminal, and a name that is not valid Unicode."""
     x = np.random.default_rng(0).standard_normal((60, 4)).astype(np.float32)
@@ -318,6 +325,7 @@ def _statistics_with_all_rows(features):
     return replace(FeatureStatistics.from_features(features), rows=features, indices=np.arange(len(features)))
 
 
+@pytest.mark.slow
 def test_all_generated_images_are_searched_for_nearest_neighbours(monkeypatch):
     """Images are often sorted by class, so a search among the first rows would miss the last classes. Copies have distance 0."""
     random = np.random.default_rng(0)
@@ -423,6 +431,7 @@ def test_thumbnails_show_the_scored_images_or_nothing(shuffle):
             assert np.asarray(shown).mean() == pytest.approx((feature + 1) * 255 / 2, abs=0.5)
 
 
+@pytest.mark.slow
 def test_directions_that_contribute_little_are_left_out():
     random = np.random.default_rng(0)
     x, y = (random.standard_normal((20_000, 6)).astype(np.float32) for _ in range(2))
@@ -445,6 +454,7 @@ def test_curve_ends_at_the_score(folders, toy):
     assert all(point.corrected_value is None for point in diagnostics.curve)  # an interval needs 50 images
 
 
+@pytest.mark.slow
 def test_last_point_of_the_curve_is_taken_from_the_score(tmp_path, monkeypatch):
     random, computed = np.random.default_rng(0), []
     features = [random.standard_normal((n, 8)).astype(np.float32) for n in (300, 200)]
@@ -463,6 +473,7 @@ def test_last_point_of_the_curve_is_taken_from_the_score(tmp_path, monkeypatch):
     assert shown == [score.value, score.corrected_value, *score.interval_95]
 
 
+@pytest.mark.slow
 def test_curve_belongs_to_the_plain_distance(tmp_path):
     """The curve does not show an extrapolated distance."""
     random = np.random.default_rng(0)
@@ -474,6 +485,7 @@ def test_curve_belongs_to_the_plain_distance(tmp_path):
     assert f'data-value="{scores["fd"].corrected_value}"' in row
 
 
+@pytest.mark.slow
 def test_curve_has_corrected_values_if_there_are_enough_images():
     """Two Gaussians with a known distance: d shifts of 0.3, equal covariances. Only the interval covers it."""
     random, d = np.random.default_rng(0), 32

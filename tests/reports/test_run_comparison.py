@@ -396,6 +396,7 @@ def test_missing_metrics_are_shown_as_dashes(checkpoints):
     assert json.loads(FORMATTERS["json"](comparisons))["metrics"]["fd"]["rows"][1]["value"] is None
 
 
+@pytest.mark.slow
 def test_page_has_a_gap_for_a_missing_value(checkpoints):
     pytest.importorskip("matplotlib")
     pytest.importorskip("jinja2")
@@ -412,6 +413,7 @@ def test_page_has_a_gap_for_a_missing_value(checkpoints):
     assert '<td data-value="-">-</td>' in page
 
 
+@pytest.mark.slow
 def test_page_has_two_header_rows_and_no_empty_column(checkpoints):
     pytest.importorskip("matplotlib")
     pytest.importorskip("jinja2")
@@ -477,6 +479,7 @@ def test_precision_is_tested_at_equal_sample_sizes_only(n):
         assert any("sample sizes differ" in note for note in comparison.notes)
 
 
+@pytest.mark.slow
 def test_plot_does_not_mix_corrected_and_classical_values(checkpoints):
     pytest.importorskip("matplotlib")
     from frechet.reports.plots import plot_runs

@@ -172,6 +172,7 @@ def assert_rejected_or_unchanged(path, expected, *, is_smaller_sample):
         assert interval is None or is_smaller_sample or interval == pytest.approx(expected[key][2], rel=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file_format", [1, 2])
 @pytest.mark.parametrize("name", [*ARRAYS, *GROUPS])
 def test_manipulated_arrays(tmp_path, statistics, name, file_format):
