@@ -1,5 +1,8 @@
 """The Inception network of torchvision as an extractor, and the function of FastFID."""
 
+import functools
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -91,6 +94,29 @@ def test_gradients_reach_images_that_require_them_and_global_state_is_unchanged(
     fastfid(one, other, batch_size=2, gradient_checkpointing=True, weights=str(weights)).backward()
     assert float((one.grad - gradient).norm() / gradient.norm()) < 1e-4
     assert (torch.get_default_dtype(), torch.is_grad_enabled()) == before
+
+
+def test_the_minimal_example_of_fastfid_runs_although_its_images_leave_the_range(weights, monkeypatch):
+    """The code of its README, with fewer steps and a higher learning rate; nothing is clamped."""
+    # the network of this process may have seen other images
+    monkeypatch.setattr(module, "_load_network", functools.lru_cache(module._load_network.__wrapped__))
+    monkeypatch.setenv("FRECHET_WEIGHTS", str(weights))
+    images = batch(ASTRONAUT, 6)
+    noise = torch.rand(images[:2].shape, generator=torch.Generator().manual_seed(0))
+    first = float(fastfid(images[:2], noise, gradient_checkpointing=True))
+    noise = noise.requires_grad_(True)
+    adam = torch.optim.Adam([noise], 0.05)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for i in range(3):
+            adam.zero_grad()
+            fid = fastfid(noise, images[i * 2 : (i + 1) * 2], gradient_checkpointing=True)
+            fid.backward()
+            adam.step()
+    assert sum("expected 0 to 1" in str(each.message) for each in caught) == 1
+    assert float(noise.detach().min()) < -0.05
+    assert (noise.grad[noise < 0] != 0).all()
+    assert float(fastfid(noise.detach(), images[:2])) < first
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,9 @@ batches = iter([None, *(np.zeros((n, 24, 24, 3), np.uint8) for n in (4, 4, 3))])
 my_share_of_the_batches = [np.full((4, 24, 24, 3), 9, np.uint8)]
 """,
 }
+AFTER = {  # page -> code after its Python: what its variables must be
+    "training.md": "\nassert all(type(number) is float for number in numbers.values()), numbers"
+}
 
 
 @pytest.fixture(scope="module")
@@ -211,13 +214,13 @@ exec(compile(python, "the Python of the page", "exec"))
 """
 
 
-def run_fences(fences, before, folder, environment):
+def run_fences(fences, before, folder, environment, after=""):
     """Run the commands of a page, and then its Python, in one process: loading the libraries takes most of the time."""
     lines = [line for language, code in fences if language == "sh" for line in code.splitlines()]
     lines = [line for line in lines if line and not line.startswith(("#", *SKIPPED))]
     commands = [list(_words(line.removeprefix("python -m "), folder)) for line in lines]
     python = "\n".join(code for language, code in fences if language == "python" and not _lacks_a_logger(code))
-    code = json.dumps([commands, before + python if python else ""])
+    code = json.dumps([commands, before + python + after if python else ""])
     done = subprocess.run(
         [sys.executable, "-c", RUNNER, code], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
@@ -254,7 +257,7 @@ def test_commands_and_snippets_run(paths, desk, site, tmp_path):
     shutil.copytree(folder, here)
     if "\nfrechet stats reference/ reference.npz" in text:
         (here / "reference.npz").unlink()
-    run_fences(FENCE.findall(text), BEFORE.get(paths[0].name, ""), here, environment)
+    run_fences(FENCE.findall(text), BEFORE.get(paths[0].name, ""), here, environment, AFTER.get(paths[0].name, ""))
 
 
 FOREIGN = ("--nproc-per-node", "--nnodes", "--rdzv")  # flags of torchrun

@@ -24,6 +24,7 @@ from frechet.losses.jax import (
     make_reference,
     value_and_grad_in_microbatches,
 )
+from frechet.preprocessing.registry import PREPROCESSINGS
 from frechet.statistics.feature_statistics import FeatureStatistics
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("small_inputs")]
@@ -262,6 +263,7 @@ def test_inception_score_of_certain_predictions_is_the_number_of_classes():
         (np.zeros((4, 3, 8, 8), np.float32), r"expected \(n, h, w, 3\)"),
         (np.zeros((4, 0, 8, 3), np.float32), r"shape \(4, 0, 8, 3\); expected \(n, h, w, 3\)"),
         (np.full((4, 8, 8, 3), -1, np.float32), "range from -1 to -1; expected 0 to 1"),
+        (np.linspace(0, 255, 768, dtype=np.float32).reshape(4, 8, 8, 3), "range from 0 to 255; expected 0 to 1"),
     ],
 )
 def test_invalid_images_are_rejected(reference, images, message):
@@ -276,7 +278,19 @@ def test_nonfinite_images_raise_outside_of_jit_and_give_nan_inside(reference):
     compiled = jax.jit(fid_loss)
     assert np.isfinite(compiled(images, reference))
     assert np.isnan(compiled(images.at[3, 0, 0, 0].set(jnp.nan), reference))
-    assert np.isnan(compiled(images.at[3, 0, 0, 0].set(3.0), reference))
+    assert np.isnan(compiled(2 * images - 1, reference))
+    assert np.isnan(compiled(255 * images, reference))
+
+
+@pytest.mark.parametrize("preprocessing", ["pytorch-fid", "clean"])
+def test_images_that_training_moves_out_of_the_range_keep_their_gradient(preprocessing):
+    """The resize of clean-fid is clipped, which must not hide such values."""
+    network = replace(TOY, preprocessing=PREPROCESSINGS[preprocessing])
+    with x64(True):
+        gaussian = Gaussian.from_features(jnp.asarray(toy_features(noise(20)))).with_factor()
+        reference = Reference(jax.tree_util.Partial(network, MIX), gaussian, None)
+        images = np.random.default_rng(0).uniform(-0.3, 1.3, (3, 4, 4, 3))
+        assert_gradient_equals_differences(lambda images: fid_loss(images, reference), images)
 
 
 def test_fewer_than_two_images_are_rejected(reference):

@@ -284,11 +284,13 @@ def test_inception_score_equals_its_definition(weights_with_head):
         (torch.zeros(4, 8, 8, 3), r"expected \(n, 3, h, w\)"),
         (torch.zeros(4, 3, 0, 8), r"shape \(4, 3, 0, 8\); expected \(n, 3, h, w\)"),
         (torch.full((4, 3, 8, 8), -1.0), "range from -1 to -1; expected 0 to 1"),
+        (torch.linspace(-1, 1, 768).reshape(4, 3, 8, 8), "range from -1 to 1; expected 0 to 1"),
         (torch.full((4, 3, 8, 8), 200.0), "range from 200 to 200"),
         (torch.zeros(4, 3, 8, 8, device="meta"), "on meta and the network is on cpu"),
     ],
 )
-def test_invalid_images_are_rejected(loss, images, message):
+def test_invalid_images_are_rejected(reference, images, message):
+    loss = FIDLoss(reference[0], **OFFLINE)
     with pytest.raises(RequestError, match=message):
         loss(images)
 
@@ -348,18 +350,30 @@ def float64_by_default():
 
 
 @pytest.mark.subprocess
-def test_two_processes_give_the_loss_and_gradient_of_one(tmp_path, toy_options, float64_by_default):
-    weights, out = toy_options["weights"], tmp_path / "two.pt"
+@pytest.mark.parametrize(
+    ("counts", "shares_reference"), [([8, 4], False), ([7, 0], True)], ids=["uneven", "empty and split reference"]
+)
+def test_two_processes_give_the_loss_and_gradient_of_one(
+    tmp_path, toy_options, float64_by_default, counts, shares_reference
+):
+    """DistributedDataParallel communicates in each pass, so ranks must make equally many; both ranks must agree."""
+    weights, out = toy_options["weights"], tmp_path / "rank"
+    arguments = [tmp_path / "store", out, weights, ",".join(map(str, counts)), shares_reference]
     ranks = [
-        subprocess.Popen([sys.executable, torch_ranks.__file__, str(rank), "2", tmp_path / "store", out, weights])
-        for rank in range(2)
+        subprocess.Popen([sys.executable, torch_ranks.__file__, *map(str, (rank, *arguments))]) for rank in range(2)
     ]
-    one = torch_ranks.compute_loss_and_gradients(weights)
-    assert [process.wait(timeout=300) for process in ranks] == [0, 0]
-    two = torch.load(out, weights_only=True)
-    assert float(two["value"]) == pytest.approx(float(one["value"]), rel=1e-6)
-    for kind in ("grads", "microbatch"):
-        assert (two[kind] - one["grads"]).norm() <= 1e-6 * one["grads"].norm()
+    one = torch_ranks.compute_loss_and_gradients(weights, counts)
+    try:
+        assert [process.wait(timeout=120) for process in ranks] == [0, 0]
+    finally:
+        for process in ranks:  # without equally many passes, the ranks wait for each other
+            process.kill()
+            process.wait()
+    for rank in range(2):
+        two = torch.load(f"{out}{rank}", weights_only=True)
+        assert float(two["value"]) == pytest.approx(float(one["value"]), rel=1e-6)
+        for kind in ("grads", "microbatch"):
+            assert (two[kind] - one["grads"]).norm() <= 1e-6 * one["grads"].norm()
 
 
 def test_autocast_of_the_caller_leaves_the_value_unchanged(loss):

@@ -14,36 +14,48 @@ from frechet.features.registry import register_extractor
 from frechet.losses.torch import FIDLoss
 
 
-def compute_loss_and_gradients(weights, rank=0, world=1):
-    """Return the value, its gradient, and the gradient in microbatches, with float64 as the default dtype."""
+def make_generator():
+    """Return a generator with a buffer, which DistributedDataParallel broadcasts in every forward pass."""
+    hidden = 3 * 8 * 8
+    norm = torch.nn.BatchNorm1d(hidden).eval()
+    return torch.nn.Sequential(
+        torch.nn.Linear(5, hidden), norm, torch.nn.Sigmoid(), torch.nn.Unflatten(1, (3, 8, 8))
+    ).eval()
+
+
+def collect_gradients(model):
+    return torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+
+
+def compute_loss_and_gradients(weights, counts, rank=None, *, shares_reference=False):
+    """Return the value, its gradient, and the gradient in microbatches, with float64 as the default dtype.
+
+    `counts` are the numbers of images of the ranks; rank None is one process with all of them.
+    """
     torch.manual_seed(0)
-    latents, reference = 3 * torch.randn(7, 5), torch.rand(6, 3, 32, 32)
-    generator = torch.nn.Sequential(torch.nn.Linear(5, 3 * 8 * 8), torch.nn.Sigmoid(), torch.nn.Unflatten(1, (3, 8, 8)))
-    loss = FIDLoss(reference, extractor="toy-name", weights=weights)
-    own = latents
-    model = generator
-    if world > 1:
-        own = latents[:4] if rank == 0 else latents[4:]
+    latents, reference = 3 * torch.randn(sum(counts), 5), torch.rand(6, 3, 32, 32)
+    generator = make_generator()
+    if rank is not None:
+        latents = latents.split(counts)[rank]
+        reference = reference.split(3)[rank] if shares_reference else reference
         generator = torch.nn.parallel.DistributedDataParallel(generator)
-    value = loss(generator(own))
+    loss = FIDLoss(reference, extractor="toy-name", weights=weights)
+    value = loss(generator(latents))
     value.backward()
-    grads = torch.cat([parameter.grad.flatten() for parameter in generator.parameters()])
+    grads = collect_gradients(generator)
     generator.zero_grad()
-    loss.backward_in_microbatches(lambda start, stop: model(own[start:stop]), len(own), size=3)
-    microbatch = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
-    if world > 1:
-        dist.all_reduce(microbatch)
-        microbatch /= world
-    return {"value": value.detach(), "grads": grads, "microbatch": microbatch}
+    loss.backward_in_microbatches(lambda start, stop: generator(latents[start:stop]), len(latents), size=3)
+    return {"value": value.detach(), "grads": grads, "microbatch": collect_gradients(generator)}
 
 
 if __name__ == "__main__":
-    rank, world, store, out, weights = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
+    rank, store, out, weights, counts, shares_reference = int(sys.argv[1]), *sys.argv[2:]
     torch.set_default_dtype(torch.float64)
     register_extractor("toy-name", TOY_EXTRACTOR)
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
-    found = compute_loss_and_gradients(weights, rank, world)
-    if rank == 0:
-        torch.save(found, out)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    found = compute_loss_and_gradients(
+        weights, list(map(int, counts.split(","))), rank, shares_reference=shares_reference == "True"
+    )
+    torch.save(found, f"{out}{rank}")
     dist.barrier()
     os._exit(0)  # threads of gloo that free tensors while Python exits would abort the process

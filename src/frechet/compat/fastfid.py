@@ -10,10 +10,12 @@ from frechet._internal.choices import validate_choice
 from frechet.errors import RequestError
 from frechet.losses.torch import frechet_distance
 from frechet.losses.torch_features import ImageFeatures, validate_image_tensor
+from frechet.losses.torch_value_range import require_scale
 from frechet.losses.validation import validate_sample_size
 
 PREPROCESSINGS = {"inception": "pytorch-fid", "inception-torchvision": "fastfid"}
 INPUT_SIZE = 299
+VALUE_RANGE = (0.0, 1.0)
 
 
 def fastfid(
@@ -34,7 +36,8 @@ def fastfid(
     to 2x - 1. That figure is not FID. FastFID computes singular values in float32, this function in float64.
 
     Args:
-        imagesA, imagesB: (n, 3, h, w) and (m, 3, h, w), floating point in [0, 1], on one device, n, m >= 2.
+        imagesA, imagesB: (n, 3, h, w) and (m, 3, h, w), floating point in [0, 1], on one device, n, m >= 2. Values that
+            training moves out of this range are used as they are, and are reported by a warning.
         batch_size: number of images per forward pass, which need not divide n; -1 for all images.
         preprocess: whether to resize to 299 x 299 (bilinear, half-pixel centres); if False, images must have that size.
         gradient_checkpointing: recompute activations in the backward pass, which takes about a third more time and a
@@ -46,7 +49,7 @@ def fastfid(
         A scalar, float64 for float64 images and float32 otherwise.
 
     Raises:
-        RequestError: the images have another type, shape, dtype, device or range of values; or the extractor is unknown.
+        RequestError: the images have another type, shape, dtype, device or scale; or the extractor is unknown.
         TooFewImagesError: there are fewer than two images in a batch.
         WeightsError: the weights are missing or damaged.
     """
@@ -55,6 +58,8 @@ def fastfid(
         raise RequestError(f"batch_size is {batch_size}; expected -1 (all images) or at least 1")
     for images in (imagesA, imagesB):
         _validate_batch(images, preprocess)
+        if images.is_floating_point() and not images.requires_grad:  # an optimiser may move the others anywhere
+            require_scale(images, VALUE_RANGE)
     network = _load_network(extractor, weights, imagesA.device, gradient_checkpointing)
     features = [_extract_features(network, images, batch_size) for images in (imagesA, imagesB)]
     dtype = torch.float64 if imagesA.dtype == torch.float64 else torch.float32
@@ -76,7 +81,7 @@ def _validate_batch(images: torch.Tensor, preprocess: bool) -> None:
 def _extract_features(network: ImageFeatures, images: torch.Tensor, batch_size: int) -> torch.Tensor:
     with torch.set_grad_enabled(torch.is_grad_enabled() and images.requires_grad):
         batches = images.split(images.shape[0] if batch_size == -1 else batch_size)
-        return torch.cat([network.features(batch) for batch in batches])
+        return torch.cat([network.training_features(batch) for batch in batches])
 
 
 @lru_cache(maxsize=4)

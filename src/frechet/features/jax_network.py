@@ -62,23 +62,33 @@ class Network:
             RequestError: images have another shape or dtype, or, outside of `jit`, values outside `value_range`.
         """
         validate_images(images)
-        low, high = self.value_range
         if images.dtype == jnp.uint8:
-            x, out_of_range = images.astype(jnp.float32), None
-        else:
-            dtype = jnp.promote_types(images.dtype, jnp.float32)
-            out_of_range = _find_out_of_range(images, low, high)
-            x = (images.astype(dtype) - low) * (255 / (high - low))
-        features = _apply_network(self, params, x)
-        return features if out_of_range is None else jnp.where(out_of_range[:, None], jnp.nan, features)
+            return _apply_network(self, params, images.astype(jnp.float32))
+        out_of_range = _find_out_of_range(images, *self.value_range)
+        return jnp.where(out_of_range[:, None], jnp.nan, self.unchecked(params, images))
+
+    def unchecked(self, params: Params, images: jax.Array) -> jax.Array:
+        """Compute features of floating-point images whose values may leave `value_range`, such as those of a training loop.
+
+        Args:
+            params: the weights that `load_jax_network` returned.
+            images: (n, h, w, 3), floating point.
+
+        Returns:
+            (n, d) float32, or float64 for float64 images.
+        """
+        low, high = self.value_range
+        dtype = jnp.promote_types(images.dtype, jnp.float32)
+        return _apply_network(self, params, (images.astype(dtype) - low) * (255 / (high - low)))
 
     def _resize(self, x: jax.Array) -> jax.Array:
         """Resize images to the input size with two matrix products."""
+        resized = x
         for axis, product in ((1, "ih,nhwc->niwc"), (2, "jw,nhwc->nhjc")):
             if x.shape[axis] != self.input_size:
                 resize_matrix = jnp.asarray(self.preprocessing.resize_matrix(x.shape[axis], self.input_size), x.dtype)
-                x = jnp.einsum(product, resize_matrix, x, precision=lax.Precision.HIGHEST)
-        return jnp.clip(x, 0.0, 255.0) if self.preprocessing.is_clipped else x
+                resized = jnp.einsum(product, resize_matrix, resized, precision=lax.Precision.HIGHEST)
+        return _clip_overshoot(resized, x) if self.preprocessing.is_clipped else resized
 
 
 @partial(jax.jit, static_argnums=0)
@@ -152,6 +162,16 @@ def validate_images(images: Any) -> None:
 def is_traced(array: Any) -> bool:
     """Return whether an array is traced by `jit` or `grad`, so that its values are unknown."""
     return isinstance(array, jax.core.Tracer)
+
+
+def _clip_overshoot(resized: jax.Array, original: jax.Array) -> jax.Array:
+    """Clip resized images (n, h, w, c) to 0..255, or to the values of the original image where these exceed it.
+
+    Clipping removes what bicubic interpolation adds; pixels that were out of range before keep their gradient.
+    """
+    lowest = jnp.minimum(original.min(axis=(1, 2, 3), keepdims=True), 0)
+    highest = jnp.maximum(original.max(axis=(1, 2, 3), keepdims=True), 255)
+    return jnp.where(resized < lowest, lowest, jnp.where(resized > highest, highest, resized))
 
 
 def _find_out_of_range(images: Any, low: float, high: float) -> jax.Array:

@@ -17,6 +17,7 @@ from frechet.features.registry import (
     PRECISIONS,
     Extractor,
     build_spec,
+    find_extractor,
     is_custom_extractor,
     iter_extractors,
 )
@@ -60,13 +61,24 @@ def load_network(name: str = "inception", **options: Any) -> LoadedNetwork:
             other for other, row in iter_extractors() if isinstance(row, Extractor) and isinstance(row.model, OpsModel)
         ]
         raise RequestError(f"extractor {name!r} is not available as a function over ops; use {', '.join(usable)}")
-    if request.preprocessing.has_center_crop:
-        usable = [each for each in EXTRACTORS[name].preprocessings if not PREPROCESSINGS[each].has_center_crop]
-        raise RequestError(
-            f"preprocessing is {request.spec.preprocessing!r}, which crops images and rounds them to 8 bits; expected one that "
-            f"is the same on a device and has a gradient. Use {', '.join(usable)}."
-        )
+    validate_no_crop(request.spec)
     return model.load_network(request)
+
+
+def validate_no_crop(spec: FeatureSpec) -> None:
+    """Check that a preprocessing is a resize that can be differentiated.
+
+    Raises:
+        RequestError: it crops and rounds; the message lists the others.
+    """
+    if PREPROCESSINGS[str(spec.preprocessing)].has_center_crop:
+        row = find_extractor(spec.extractor)
+        names = list(PREPROCESSINGS) if row is None else row.preprocessings
+        usable = [each for each in names if not PREPROCESSINGS[each].has_center_crop]
+        raise RequestError(
+            f"preprocessing is {spec.preprocessing!r}, which crops images and rounds them to 8 bits; expected one that is the "
+            f"same on a device and has a gradient. Use {', '.join(usable) or 'another extractor'}."
+        )
 
 
 def resolve_extractor(

@@ -24,7 +24,7 @@ from frechet.distances.gaussian import Gaussian
 from frechet.distances.inception_score import inception_score
 from frechet.distances.kernel import polynomial_mmd
 from frechet.errors import RequestError
-from frechet.features.jax_network import Network, is_traced, load_jax_network
+from frechet.features.jax_network import Network, is_traced, load_jax_network, validate_images
 from frechet.losses.jax_distance import as_widest_float, frechet_distance
 from frechet.losses.reference import load_reference, validate_reference
 from frechet.losses.validation import (
@@ -33,7 +33,9 @@ from frechet.losses.validation import (
     validate_count,
     validate_sample_size,
 )
+from frechet.losses.value_range import resembles_other_scale
 from frechet.metrics import fit_gaussian
+from frechet.preprocessing.value_range import make_range_error
 from frechet.statistics.feature_statistics import FeatureStatistics
 
 __all__ = [
@@ -123,15 +125,16 @@ def fid_loss(images: jax.Array, reference: Reference) -> jax.Array:
     Source: Heusel et al. 2017, arXiv:1706.08500.
 
     Args:
-        images: (n, h, w, 3), floating point in the reference's `value_range`; n >= 2, any h and w.
+        images: (n, h, w, 3), floating point in the reference's `value_range`; n >= 2, any h and w. Values that training
+            moves out of the range are used as they are, with their gradient.
         reference: the result of `make_reference`.
 
     Returns:
         A scalar, float64 for float64 images and float32 otherwise. Inside of `jit`, where no error can be raised, it is
-        NaN if images are out of range or features are not finite.
+        NaN if images look as if they had another scale, such as 0 to 255 or -1 to 1, or if features are not finite.
 
     Raises:
-        RequestError: the images have another shape or dtype or, outside of `jit`, another range of values.
+        RequestError: the images have another shape or dtype or, outside of `jit`, another scale.
         TooFewImagesError: there are fewer than two images.
         NonFiniteFeaturesError: outside of `jit`, the network returned NaN or infinity; the message names the image by
             its index.
@@ -243,8 +246,7 @@ def value_and_grad_in_microbatches(
                 raise RequestError(
                     f"make_images returned {images.shape[0]} images for {size} rows of latents; expected one per row"
                 )
-            _validate_float_images(images)
-            return _get_feature_fn(reference)(images)
+            return _compute_features(_get_feature_fn(reference), images)
 
         features = jax.lax.map(lambda batch: compute_features(params, batch), batches)
         value, cotangent = jax.value_and_grad(distance)(features.reshape(steps * size, -1)[:n], reference)
@@ -261,9 +263,7 @@ def value_and_grad_in_microbatches(
 
 
 def _compute_loss(distance: Callable[..., jax.Array], images: Any, reference: Any) -> jax.Array:
-    feature_fn = _get_feature_fn(reference)
-    _validate_float_images(images)
-    features = feature_fn(images)
+    features = _compute_features(_get_feature_fn(reference), images)
     if not is_traced(features) and not bool((is_finite := jnp.isfinite(features).all(axis=1)).all()):
         raise make_nonfinite_error(int((~is_finite).argmax()))
     return distance(features, reference)
@@ -305,6 +305,24 @@ def _get_feature_fn(reference: Any) -> FeatureFn:
             "called once before the training loop (for is_loss: jax.tree_util.Partial(*frechet.jax.network(dims=1008)))"
         )
     return feature_fn
+
+
+def _compute_features(feature_fn: FeatureFn, images: Any) -> jax.Array:
+    """Compute the features of a batch whose values may leave the range but not have another scale.
+
+    Raises:
+        RequestError: the images have another shape or dtype or, outside of traced code, another scale.
+    """
+    network: Any = feature_fn.func
+    _validate_float_images(images)
+    validate_images(images)
+    if not images.size:
+        return network.unchecked(*feature_fn.args, images)
+    lowest, highest = jnp.min(images), jnp.max(images)
+    is_other_scale = resembles_other_scale(lowest, highest, network.value_range)
+    if not is_traced(is_other_scale) and bool(is_other_scale):
+        raise make_range_error(float(lowest), float(highest), network.value_range)
+    return jnp.where(is_other_scale, jnp.nan, network.unchecked(*feature_fn.args, images))
 
 
 def _validate_float_images(images: Any) -> None:

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from frechet.errors import MismatchError, RequestError
-from frechet.features.registry import EXTRACTORS, build_spec
+from frechet.features.loading import resolve_extractor
 from frechet.features.spec import FeatureSpec, validate_same_spec
 from frechet.losses.validation import validate_count
 from frechet.statistics.feature_statistics import FeatureStatistics
@@ -17,7 +17,7 @@ def load_reference(
     reference: Any,
     *,
     image_types: tuple[type, ...] = (),
-    extractor: str = "inception",
+    extractor: Any = "inception",
     dims: int | None = None,
     preprocessing: str | None = None,
     precision: str = "float32",
@@ -42,8 +42,8 @@ def load_reference(
         MismatchError: the statistics differ from the settings, as far as this is known without the weights.
     """
     validate_count("batch_size", batch_size)
-    expected = build_spec(extractor, dims=dims, preprocessing=preprocessing, precision=precision)
-    n_dims = EXTRACTORS[extractor].layers[str(expected.layer)]
+    _, request = resolve_extractor(extractor, dims=dims, preprocessing=preprocessing, precision=precision)
+    expected, n_dims = request.spec, next(iter(request.layers.values()), dims)
     if isinstance(reference, (str, os.PathLike)):
         reference = read_statistics(os.fspath(reference), n_dims)
     if isinstance(reference, FeatureStatistics):
@@ -57,19 +57,19 @@ def load_reference(
     return reference
 
 
-def validate_reference(reference: FeatureStatistics, spec: FeatureSpec, dims: int) -> None:
+def validate_reference(reference: FeatureStatistics, spec: FeatureSpec, dims: int | None) -> None:
     """Check that a reference was computed from the same features as the images.
 
     Args:
         reference: statistics of the reference images.
         spec: how the features of the images are made.
-        dims: number of features d per image.
+        dims: number of features d per image; None if it is not known yet.
 
     Raises:
         MismatchError: the number of dimensions, or a property of the features, differs.
     """
     same_extractor = reference.spec.extractor in (None, spec.extractor)
-    if same_extractor and reference.dims != dims:
+    if same_extractor and dims not in (None, reference.dims):
         raise MismatchError(
             f"the reference {reference.label} has {reference.dims} dimensions and the features of the images have {dims}; "
             f"pass dims={reference.dims}, or use another reference"

@@ -9,6 +9,7 @@ import torch
 
 from frechet.distances.gaussian import Gaussian
 from frechet.distances.transport import (
+    Coupling,
     feature_gradient,
     is_well_conditioned,
     optimal_coupling,
@@ -16,13 +17,15 @@ from frechet.distances.transport import (
     squared_frechet_distance,
 )
 from frechet.errors import RequestError
+from frechet.losses.torch_closed_form import make_forward_mode_error, make_vmap_error, reject_second_derivative
 
 
 def frechet_distance(x: torch.Tensor, y: torch.Tensor | Gaussian) -> torch.Tensor:
     """Compute the squared Fréchet distance between features, differentiable in both arguments.
 
     The gradient is the closed form of `frechet.distances.transport`: no decomposition is differentiated, so singular
-    covariances (n < d, repeated images) are handled exactly. There is no second derivative.
+    covariances (n < d, repeated images) are handled exactly. There is no second and no forward-mode derivative: both raise an error, and
+    so does `torch.func.vmap`. `torch.func.grad` and `torch.func.vjp` work.
 
     Args:
         x: features (n, d), float32 or float64, n >= 2.
@@ -51,51 +54,62 @@ def frechet_distance(x: torch.Tensor, y: torch.Tensor | Gaussian) -> torch.Tenso
     for name, array in (("x", x), ("y", features)):
         if array is not None and not array.is_floating_point():
             raise RequestError(f"{name} is {array.dtype}; expected floating-point features")
-    return _FrechetDistance.apply(x, features, None if features is not None else y)
+    wanted = tuple(torch.is_grad_enabled() and array is not None and array.requires_grad for array in (x, features))
+    value: torch.Tensor = _FrechetDistance.apply(x, features, None if features is not None else y, wanted)[0]
+    return value
 
 
 class _FrechetDistance(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, y: torch.Tensor | None, reference: Gaussian | None) -> torch.Tensor:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        x: torch.Tensor, y: torch.Tensor | None, reference: Gaussian | None, wanted: tuple[bool, bool]
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """Return the distance, and the gradients with respect to x and y that are wanted."""
         features, other, q = (_as_float64(operand) for operand in (x, y, reference))
         p = Gaussian.from_features(features)
         if y is not None:
             q = Gaussian.from_features(other)
-        coupling = optimal_coupling(p, q)
-        squared = p.covariance is not None or q.covariance is not None
-        if squared and not bool(is_well_conditioned(coupling)):
-            coupling = optimal_coupling_from_factors(p.with_factor(), q.with_factor())
-        gradients = [None, None]
-        if ctx.needs_input_grad[0]:
-            gradients[0] = feature_gradient(features, q.mean, coupling.onto_q).to(x.dtype)
-        if y is not None and ctx.needs_input_grad[1]:
-            gradients[1] = feature_gradient(other, p.mean, coupling.onto_p).to(y.dtype)
-        ctx.save_for_backward(x, y, *gradients)
-        return squared_frechet_distance(p, q, coupling).to(x.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: torch.Tensor) -> Any:  # type: ignore[override]
-        x, y, *gradients = ctx.saved_tensors
-        operands = zip((x, y), gradients, strict=True)
-        return *(
-            None if gradient is None else grad_output * _OnceDifferentiable.apply(operand, gradient)
-            for operand, gradient in operands
-        ), None
-
-
-class _OnceDifferentiable(torch.autograd.Function):
-    """Identity on a gradient that raises if it is differentiated, instead of treating the gradient as a constant."""
-
-    @staticmethod
-    def forward(_ctx: Any, _features: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
-        return gradient.clone()
-
-    @staticmethod
-    def backward(_ctx: Any, _grad_output: torch.Tensor) -> Any:  # type: ignore[override]
-        raise RequestError(
-            "the Fréchet distance has no second derivative, so its gradient cannot be part of a loss; call backward "
-            "without create_graph=True, or penalise the features instead"
+        coupling = compute_coupling(p, q)
+        gradient_x = feature_gradient(features, q.mean, coupling.onto_q).to(x.dtype) if wanted[0] else None
+        gradient_y = (
+            feature_gradient(other, p.mean, coupling.onto_p).to(y.dtype) if y is not None and wanted[1] else None
         )
+        return squared_frechet_distance(p, q, coupling).to(x.dtype), gradient_x, gradient_y
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        gradients = output[1:]
+        ctx.mark_non_differentiable(*(each for each in gradients if each is not None))
+        ctx.save_for_backward(*inputs[:2], *gradients)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: torch.Tensor, *_unused: Any) -> Any:  # type: ignore[override]
+        x, y, *gradients = ctx.saved_tensors
+        return (
+            *(
+                None if gradient is None else grad_output * reject_second_derivative(operand, gradient)
+                for operand, gradient in zip((x, y), gradients, strict=True)
+            ),
+            None,
+            None,
+        )
+
+    @staticmethod
+    def jvp(_ctx: Any, *_tangents: Any) -> Any:
+        raise make_forward_mode_error()
+
+    @staticmethod
+    def vmap(_info: Any, _in_dims: Any, *_operands: Any) -> Any:
+        raise make_vmap_error()
+
+
+def compute_coupling(p: Gaussian, q: Gaussian) -> Coupling:
+    """Compute the transport from eigenvalues, or from singular values if eigenvalues lose too many digits."""
+    coupling = optimal_coupling(p, q)
+    is_squared = p.covariance is not None or q.covariance is not None
+    if is_squared and not bool(is_well_conditioned(coupling)):
+        return optimal_coupling_from_factors(p.with_factor(), q.with_factor())
+    return coupling
 
 
 def _as_float64(operand: Any) -> Any:

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from frechet.backends.torch import CPU_BATCH_SIZE, DTYPES, TorchOps, disable_tf32, to_torch_tensors
+from frechet.backends.torch import CPU_BATCH_SIZE, DTYPES, disable_tf32
 from frechet.errors import RequestError
-from frechet.features.loading import load_network
 from frechet.features.spec import FeatureSpec
+from frechet.losses.torch_closed_form import reject_vmap
+from frechet.losses.torch_exact import ExactModule
+from frechet.losses.torch_network import load_torch_network
+from frechet.losses.torch_value_range import TrainingRange, require_in_range
 from frechet.losses.validation import make_nonfinite_error
-from frechet.preprocessing.value_range import is_out_of_range, make_range_error, validate_value_range
+from frechet.preprocessing.value_range import validate_value_range
 
 _ROWS_PER_BAND = 32  # rows of a resized image that one matrix product computes
 
 
-class ImageFeatures(torch.nn.Module):
+class ImageFeatures(ExactModule):
     """A feature extractor as a module without trainable parameters.
 
     Args:
-        extractor: name of the extractor, see `frechet extractors`.
+        extractor: name of the extractor, see `frechet extractors`; "module:attribute"; or a differentiable function or
+            torch.nn.Module (n, 3, h, w) -> (n, d). Of a module, a copy in evaluation mode is used.
         dims: number of features per image, which selects the layer; the extractor's default if None.
         preprocessing: name of the preprocessing (resize and normalisation); the extractor's default if None.
         weights: path of a weights file; if None, the usual locations are searched and missing weights are downloaded.
@@ -34,7 +36,8 @@ class ImageFeatures(torch.nn.Module):
         value_range: pixel values (black, white) of floating-point images.
 
     Raises:
-        RequestError: a name is unknown, or `value_range` is not an increasing pair of numbers.
+        RequestError: a name is unknown, `value_range` is not an increasing pair of numbers, or the extractor has no
+            gradient.
         WeightsError: the weights are missing or damaged.
 
     Examples:
@@ -46,7 +49,7 @@ class ImageFeatures(torch.nn.Module):
     def __init__(
         self,
         *,
-        extractor: str = "inception",
+        extractor: Any = "inception",
         dims: int | None = None,
         preprocessing: str | None = None,
         weights: str | Path | None = None,
@@ -56,19 +59,13 @@ class ImageFeatures(torch.nn.Module):
     ) -> None:
         super().__init__()
         self.value_range = validate_value_range(value_range)
-        loaded = load_network(
-            extractor,
-            dims=dims,
-            preprocessing=preprocessing,
-            weights=Path(weights) if weights is not None else None,
-            precision=precision,
+        self._training_range = TrainingRange(self.value_range)
+        self._network = load_torch_network(
+            extractor, dims=dims, preprocessing=preprocessing, weights=weights, precision=precision
         )
-        self._network = replace(loaded, weights={})  # the weights become buffers, so that they move with the module
-        self._tensor_counts: dict[str, int] = {}
-        for name, tensors in to_torch_tensors(loaded.weights, torch.device("cpu")).items():
-            self._tensor_counts[name] = len(tensors)
-            for part, tensor in enumerate(tensors):
-                self._register_constant(f"{name.replace('.', '/')}:{part}", tensor)
+        self._register_constant("origin", torch.empty(0))  # keeps the device, also of a function without tensors
+        for name, tensor in self._network.tensors.items():
+            self._register_constant(_as_buffer_name(name), tensor)
         self.gradient_checkpointing = gradient_checkpointing
 
     @property
@@ -98,12 +95,35 @@ class ImageFeatures(torch.nn.Module):
         Raises:
             RequestError: the images have another type, shape, dtype, device or range of values.
         """
-        self._validate_images(images)
+        images = self._validate_images(images)
+        require_in_range(images, self.value_range)
+        return self._compute_features(images)
+
+    def training_features(self, images: torch.Tensor) -> torch.Tensor:
+        """Compute the features of a batch of a training loop, whose values may leave the range.
+
+        The first batch is checked for another scale, such as 0 to 255. Later, values out of the range are used as they are,
+        with their gradient, and the first such batch is reported by a warning.
+
+        Args:
+            images: (n, 3, h, w), floating point, on the module's device; any h and w.
+
+        Returns:
+            Features (n, d), float64 for float64 images and float32 otherwise.
+
+        Raises:
+            RequestError: the images have another type, shape, dtype or device, or the first ones have another scale.
+        """
+        images = self._validate_images(images)
+        self._training_range.check(images)
+        return self._compute_features(images)
+
+    def _compute_features(self, images: torch.Tensor) -> torch.Tensor:
         low, high = self.value_range
         working_dtype = torch.float64 if images.dtype == torch.float64 else torch.float32
         x = (images.to(working_dtype) - low) * (255 / (high - low))
         with torch.autocast(x.device.type, enabled=False):  # the caller's autocast must not round the resize
-            x = self._resize(x).contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
+            x = self._resize(x)
         autocast_dtype = DTYPES[str(self.spec.precision)]
         is_half = autocast_dtype != torch.float32
         network_dtype = torch.float32 if is_half else working_dtype  # autocast does not convert float64
@@ -112,52 +132,26 @@ class ImageFeatures(torch.nn.Module):
         return features.to(working_dtype)
 
     def _run_network(self, x: torch.Tensor) -> torch.Tensor:
-        ops = TorchOps(gradient_checkpointing=self.gradient_checkpointing)
-        weights = {name: self._get_weights(name, x.dtype) for name in self._tensor_counts}
+        tensors = {name: _cast(self.get_buffer(_as_buffer_name(name)), x.dtype) for name in self._network.tensors}
         batches = x.split(CPU_BATCH_SIZE) if x.device.type == "cpu" else [x]
-        return torch.cat([self._network.network(ops, batch, weights) for batch in batches])
+        return torch.cat([self._network.run(batch, tensors, self.gradient_checkpointing) for batch in batches])
 
-    def _validate_images(self, images: Any) -> None:
+    def _validate_images(self, images: Any) -> torch.Tensor:
         validate_image_tensor(images, self.device)
         if not images.is_floating_point():
             raise RequestError(
                 f"images are {images.dtype}, which has no gradient; pass floating point: images.float() / 255"
             )
-        if images.shape[0]:
-            lowest, highest = (float(value) for value in torch.aminmax(images.detach()))
-            if is_out_of_range(lowest, highest, self.value_range):
-                raise make_range_error(lowest, highest, self.value_range)
+        return reject_vmap(images)
 
     def _resize(self, x: torch.Tensor) -> torch.Tensor:
         """Resize (n, 3, h, w) to the input size of the network, as products with two banded matrices."""
         preprocessing, input_size = self._network.preprocessing, self._network.input_size
+        resized = x
         for axis in (2, 3):
             if x.shape[axis] != input_size:
-                x = _apply_banded_matrix(preprocessing.resize_matrix(x.shape[axis], input_size), x, axis)
-        return x.clamp(0.0, 255.0) if preprocessing.is_clipped else x
-
-    def _get_weights(self, name: str, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
-        parts = range(self._tensor_counts[name])
-        return tuple(self.get_buffer(f"{name.replace('.', '/')}:{part}").to(dtype) for part in parts)
-
-    def _register_constant(self, name: str, tensor: torch.Tensor | None) -> None:
-        """Register a buffer that moves with the module but is not part of its state dict."""
-        if tensor is not None and tensor.is_inference():
-            with torch.inference_mode(False):  # an inference tensor could not take part in autograd later
-                tensor = tensor.clone()
-        self.register_buffer(name, tensor, persistent=False)
-
-    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> ImageFeatures:
-        """Move the buffers but keep their dtypes, so that `.half()` on an enclosing module leaves the loss exact."""
-
-        def move(tensor: torch.Tensor) -> torch.Tensor:
-            device = fn(tensor[:0] if tensor.ndim else tensor).device
-            if device.type == "mps" and tensor.dtype == torch.float64:
-                return tensor  # MPS has no float64
-            return tensor.to(device)
-
-        super()._apply(move, recurse)
-        return self
+                resized = _apply_banded_matrix(preprocessing.resize_matrix(x.shape[axis], input_size), resized, axis)
+        return _clip_overshoot(resized, x) if preprocessing.is_clipped else resized
 
 
 def validate_image_tensor(images: Any, device: torch.device | None = None) -> None:
@@ -204,3 +198,24 @@ def _apply_banded_matrix(resize_matrix: np.ndarray, x: torch.Tensor, axis: int) 
         band = weights[start : start + _ROWS_PER_BAND, columns]
         bands.append(band @ x[:, :, columns] if axis == 2 else x[..., columns] @ band.T)
     return torch.cat(bands, dim=axis)
+
+
+def _clip_overshoot(resized: torch.Tensor, original: torch.Tensor) -> torch.Tensor:
+    """Clip resized images (n, c, h, w) to 0..255, or to the values of the original image where these exceed it.
+
+    Clipping removes what bicubic interpolation adds; pixels that were out of range before keep their gradient.
+    """
+    if not resized.shape[0]:
+        return resized
+    lowest, highest = torch.aminmax(original.flatten(1), dim=1)
+    shape = (-1, 1, 1, 1)
+    return resized.clamp(lowest.clamp(max=0.0).view(shape), highest.clamp(min=255.0).view(shape))
+
+
+def _cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
+
+
+def _as_buffer_name(name: str) -> str:
+    """Return a tensor's name without dots, which buffers may not contain, and apart from the names of other buffers."""
+    return "network/" + name.replace(".", "/")

@@ -1,0 +1,181 @@
+"""The base class of losses in PyTorch: a batch as a whole, in micro-batches, and over all ranks."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from frechet.errors import RequestError
+from frechet.losses.torch_features import ImageFeatures, validate_finite_features
+from frechet.losses.torch_gather import gather_rows, is_distributed
+from frechet.losses.torch_microbatches import MakeImages, Span, call_make_images, pad_spans, split_into_spans
+from frechet.losses.validation import validate_count, validate_sample_size
+
+ScaleGradient = Callable[[torch.Tensor], torch.Tensor]
+
+
+class FeatureLoss(torch.nn.Module):
+    """A function of the features of a batch of images, as a module.
+
+    Attributes:
+        gather: under `torch.distributed`, compute the loss of the images of all ranks together.
+    """
+
+    gather = True
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Device of the images."""
+
+    @property
+    @abstractmethod
+    def dims(self) -> int:
+        """Number of features d per image."""
+
+    @abstractmethod
+    def training_features(self, images: torch.Tensor) -> torch.Tensor:
+        """Compute features (n, d), differentiable with respect to images (n, 3, h, w)."""
+
+    @abstractmethod
+    def distance(self, features: torch.Tensor) -> torch.Tensor:
+        """Compute the loss, a differentiable scalar, from features (n, d), float64."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Compute the loss of a batch.
+
+        Args:
+            images: (n, 3, h, w), floating point in `value_range`, on the module's device; any h and w. Values that training
+                moves out of the range are used as they are, and are reported by a warning.
+
+        Returns:
+            A scalar, float64 for float64 images and float32 otherwise.
+
+        Raises:
+            RequestError: the images have another type, shape, dtype or device, or the first batch has another scale.
+            TooFewImagesError: there are fewer than two images over all ranks.
+            NonFiniteFeaturesError: the network returned NaN or infinity; the message names the image by its index.
+        """
+        features = self.training_features(images)
+        return self._compute_loss(features).to(torch.float64 if images.dtype == torch.float64 else torch.float32)
+
+    def backward_in_microbatches(
+        self,
+        make_images: MakeImages,
+        n: int,
+        *,
+        size: int = 16,
+        weight: float = 1.0,
+        scale: ScaleGradient | None = None,
+    ) -> torch.Tensor:
+        """Accumulate the gradient of the loss of n images, with the memory that `size` images need.
+
+        The features of all images are computed first, without a graph. The gradient with respect to the features is
+        then propagated through each micro-batch, whose images are computed a second time. The result is the gradient
+        of the loss of all n images, not the average over micro-batches.
+
+        Under DistributedDataParallel, `make_images` calls the wrapped module. Ranks may have different numbers of images:
+        those with fewer micro-batches repeat their last one with a gradient of zero, because all ranks have to communicate
+        equally often. A rank without images calls `make_images(0, 0)`.
+
+        Args:
+            make_images: (start, stop) -> images start, ..., stop - 1 as (stop - start, 3, h, w). It is called twice for
+                each micro-batch and must return the same images both times.
+            n: number of images on this rank; 0 is allowed if other ranks have images.
+            size: number of images per micro-batch, the same on all ranks.
+            weight: factor of the gradient, if this loss is one of several terms.
+            scale: function that scales a tensor for mixed precision: `scaler.scale` of a `torch.amp.GradScaler`.
+
+        Returns:
+            The loss, detached, without weight and scale.
+
+        Raises:
+            RequestError: `n` or `size` is not a valid number of images; gradients are disabled; or `make_images` returned
+                different images the second time, another number of images, or images without a gradient, or used
+                BatchNorm in training mode.
+            TooFewImagesError: there are fewer than two images over all ranks.
+
+        Examples:
+            >>> from frechet.losses.torch import FIDLoss
+            >>> loss = FIDLoss(torch.rand(8, 3, 32, 32), extractor="efficientnet-lite0")
+            >>> images = torch.rand(6, 3, 32, 32, requires_grad=True)
+            >>> value = loss.backward_in_microbatches(lambda start, stop: images[start:stop], 6, size=2)
+            >>> images.grad.shape
+            torch.Size([6, 3, 32, 32])
+        """
+        validate_count("size", size)
+        validate_count("n", n, 0)
+        if not torch.is_grad_enabled():
+            raise RequestError(
+                "backward_in_microbatches was called with gradients disabled; call it outside of torch.no_grad()"
+            )
+        spans = split_into_spans(n, size)
+        repeated = pad_spans(spans, self.device) if self.gather and is_distributed() else []
+        with torch.no_grad():
+            batches = [self.training_features(call_make_images(make_images, span)) for span in spans]
+            for span in repeated:
+                call_make_images(make_images, span)
+        leaf = torch.cat([torch.empty(0, self.dims, device=self.device), *batches]).requires_grad_()
+        loss = self._compute_loss(leaf)
+        (gradient,) = torch.autograd.grad(loss, leaf)
+        gradient = weight * (gradient if scale is None else scale(gradient))
+        for start, stop in spans:
+            self._backward_span(make_images, (start, stop), leaf[start:stop].detach(), gradient[start:stop])
+        for span in repeated:
+            images = call_make_images(make_images, span)
+            images.backward(torch.zeros_like(images))
+        return loss.detach()
+
+    def _backward_span(
+        self, make_images: MakeImages, span: Span, first_features: torch.Tensor, gradient: torch.Tensor
+    ) -> None:
+        """Compute the images of one micro-batch again and propagate `gradient`, (k, d), through them."""
+        start, stop = span
+        features = self.training_features(call_make_images(make_images, span))
+        if not features.requires_grad:
+            raise RequestError(
+                f"the images of make_images({start}, {stop}) have no gradient; compute them from a tensor with "
+                "requires_grad=True"
+            )
+        if not torch.allclose(features.detach(), first_features, rtol=1e-3, atol=1e-3):
+            raise RequestError(
+                f"make_images({start}, {stop}) returned different images the second time; it must be repeatable. "
+                "Draw the latents before the call, and switch off dropout and similar layers."
+            )
+        with torch.autocast(features.device.type, enabled=False):  # autocast is not meant for a backward pass
+            features.backward(gradient)
+
+    def _compute_loss(self, features: torch.Tensor) -> torch.Tensor:
+        """Compute the loss of the features (n, d) of this rank together with those of all other ranks."""
+        if self.gather and is_distributed():
+            features = gather_rows(features)
+        validate_sample_size(features.shape[0])
+        validate_finite_features(features)
+        device = torch.device("cpu") if features.device.type == "mps" else features.device  # MPS has no float64
+        return self.distance(features.to(device).double()).to(features.device, _loss_dtype(features))
+
+
+class ImageLoss(ImageFeatures, FeatureLoss):
+    """Base class of losses that are a function of the features of one network; subclasses implement `distance`.
+
+    Args:
+        gather: under `torch.distributed`, compute the loss of the images of all ranks together (ranks may have different
+            numbers of images). The gradients are scaled so that the mean over ranks, which DistributedDataParallel
+            takes, is the gradient of this loss.
+        **options: arguments of `ImageFeatures`. The distance never runs under autocast.
+
+    Raises:
+        RequestError: a name is unknown.
+        WeightsError: the weights are missing or damaged.
+    """
+
+    def __init__(self, *, gather: bool = True, **options: Any) -> None:
+        super().__init__(**options)
+        self.gather = gather
+
+
+def _loss_dtype(features: torch.Tensor) -> torch.dtype:
+    return torch.float32 if features.device.type == "mps" else torch.float64

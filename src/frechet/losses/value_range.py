@@ -1,0 +1,25 @@
+"""The scale of the images that a loss receives: a wrong one is an error, and values that training moves out of it are not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_BYTE_RATIO = 16  # of 255: no photograph given as 0..255 is darker than this, and no generator overshoots as far
+
+
+def resembles_other_scale(lowest: Any, highest: Any, value_range: tuple[float, float]) -> Any:
+    """Return whether images look as if their black and white were 0 and 255, or -1 and 1, instead of 0 and 1.
+
+    The first exceed the range many times over. The second keep below its upper end and reach far below its lower end,
+    which images that an optimiser moves out of a range do on both sides.
+
+    Args:
+        lowest, highest: smallest and largest value of a batch.
+        value_range: the values (black, white) that the images should have.
+
+    Returns:
+        A bool, or a scalar array of bool.
+    """
+    low, high = value_range
+    width = high - low
+    return (highest > low + _BYTE_RATIO * width) | ((lowest < low - 0.5 * width) & (highest <= high + 0.01 * width))
