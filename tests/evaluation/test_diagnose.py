@@ -419,7 +419,7 @@ def test_the_command_writes_json_and_a_page(toy, tmp_path):
     assert diagnosis["combinations"][0]["settings"]["reference_crop"] == "adm(20)"
     page = (tmp_path / "page.html").read_text()
     assert "adm(20)" in page
-    assert "What explains the gap" in page
+    assert "Explanation of the difference" in page
     assert "<b>" not in page
 
 

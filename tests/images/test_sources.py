@@ -325,7 +325,7 @@ def test_a_path_in_a_table_is_not_followed(tmp_path, files):
     parquet.write_table(pa.table({"image": rows}), tmp_path / "a.parquet")
     statistics = collect_statistics(open_source(tmp_path / "a.parquet"), Settings(on_bad_image="skip"), TOY)
     assert (statistics.n, len(statistics.skipped_images)) == (COUNT, 1)
-    assert "a path in a table is not followed" in statistics.skipped_images[0]
+    assert "paths in a table are not read" in statistics.skipped_images[0]
 
 
 def test_an_hdf5_with_links_to_other_files_is_rejected(tmp_path, images):

@@ -61,7 +61,7 @@ def test_text_names_matches_close_ones_and_effects():
     assert rows["baseline"] == ["0.17", "-1.9", "tensorflow", "adm(256)"]
     assert rows["match"] == ["2.068", "-0.002", "tensorflow", "torchvision(256)"]
     assert rows["close"] == ["2.11", "+0.04", "clean", "torchvision(256)"]
-    assert "equal inputs with generated crop adm(256)" in text
+    assert "same inputs as the best combination: generated crop adm(256)" in text
     assert "reference crop torchvision(256) instead of adm(256): +1.9 (estimated on a subset)" in text
     assert "preprocessing clean instead of tensorflow: +0.05" in text
     assert "beyond their sum: -0.01" in text
@@ -91,9 +91,18 @@ def test_page_escapes_names_and_lists_everything():
     page = render_diagnosis_page(make_diagnosis(MATCH, CLOSE))
     assert "<b>x</b>" not in page
     assert "\x1b" not in page
-    for text in ("2.068", "2.11", "1,234 images", "5,678 distinct inputs", "7 were dropped", "What explains the gap"):
+    for text in (
+        "2.068",
+        "2.11",
+        "1,234 images",
+        "5,678 distinct inputs",
+        "7 were dropped",
+        "Explanation of the difference",
+    ):
         assert text in page
-    assert "What explains the gap" not in render_diagnosis_page(make_diagnosis(make_score(0.3, "far", order="random")))
+    assert "Explanation of the difference" not in render_diagnosis_page(
+        make_diagnosis(make_score(0.3, "far", order="random"))
+    )
 
 
 @pytest.mark.slow

@@ -98,7 +98,7 @@ class ScoreRequest(SamplingRequest):
     )
     interval: str = option(
         "auto",
-        "Compute the bias-corrected value and its 95 % confidence interval if there are enough images (auto), or never (none).",
+        "Whether to compute the bias-corrected value and its 95 % confidence interval: auto (if there are enough images) or none.",
         metavar="auto|none",
     )
     reference_is: str | None = option(

@@ -49,8 +49,8 @@ def score(request: ScoreRequest) -> Scores:
 
     Args:
         generated, reference: each a folder, .zip, .npz with `arr_0` or .npy of images, a statistics .npz or its URL,
-            `frechet.Statistics`, an iterable of PIL images or uint8 arrays (h, w, 3), or a function that makes as many
-            images as it is asked for (`num_images` in all). Metrics that use no reference need none.
+            `frechet.Statistics`, an iterable of PIL images or uint8 arrays (h, w, 3), or a function that returns as many
+            images as it is asked for (`num_images` in total). `reference` may be None if no metric uses it.
         metrics: metric names as a sequence or one comma-separated text, each optionally with "@" and a preset; "all" for
             every metric that applies; by default the Fréchet distance of the extractor's features.
         protocol: name of a protocol (`frechet protocols`) or path of a TOML file that defines one. It sets metrics, extractor,
@@ -66,13 +66,13 @@ def score(request: ScoreRequest) -> Scores:
         interval: "auto" for the bias-corrected value and its 95 % confidence interval if there are enough images, or "none".
         reference_is: "sample" if the interval is for the distance to the distribution that the reference was sampled from,
             "fixed" if it is for the distance to this reference as it is; by default "sample" if its sampling error is known.
-        design: "independent", "paired" if image i of both inputs belong together, or "auto" for pairs if both inputs have equal
+        design: "independent", "paired" if image i of one input belongs to image i of the other, or "auto" for pairs if both inputs have equal
             names in the same order, otherwise for independent images of which exact duplicates form clusters.
         cluster_by: dependent images by their names: "folder", "stem" (the file name up to the last _ or -), or a CSV file with
             the columns name and cluster.
         clusters: the cluster of each generated image, or a mapping with those of the "generated" and "reference" images.
         explain: number of images to list that raise the score most, and of those that lower it most.
-        per_class: whether each class (sub-folder, or label in ADM's `arr_1`) is also scored by itself.
+        per_class: whether each class (sub-folder, or label in ADM's `arr_1`) is also scored separately.
         repeat: number of repetitions, each with a different seed (seed, seed + 1, ...). Values are then means.
         features: whether inputs other than statistics are floating-point features (n, d): an array, an .npy, or an .npz
             with `features`, `feats` or `arr_0`.

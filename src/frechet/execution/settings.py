@@ -124,7 +124,7 @@ class Settings:
     )
     max_pixels: int = option(
         MAX_PIXELS,
-        "Largest number of pixels per image; larger images are rejected, as --on-bad-image determines.",
+        "Largest number of pixels per image; larger images count as bad images (see --on-bad-image).",
         metavar="N",
     )
     work_dir: str | Path | None = option(None, "Checkpoint directory; rerun the same command to resume.", metavar="DIR")

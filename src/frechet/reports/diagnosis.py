@@ -36,15 +36,15 @@ class DiagnosisTable(NamedTuple):
 
 
 def format_diagnosis(diagnosis: Diagnosis) -> str:
-    """Format a diagnosis for a terminal: the answer, the combinations to look at, what explains the gap, and what was not varied."""
+    """Format a diagnosis for a terminal: the answer, the relevant combinations, the explanation of the difference, and what was not varied."""
     table = tabulate([diagnosis.baseline, *select_relevant(diagnosis)], diagnosis.baseline)
     lines = [describe_verdict(diagnosis), "", *align_left([table.header, *table.rows])]
     if diagnosis.verdict == "none":
         lines += ["", _OTHER_CAUSES]
     elif equal := describe_equivalent(diagnosis.combinations[0]):
-        lines += ["", f"The best of them has equal inputs with {equal}."]
+        lines += ["", f"These settings have the same inputs as the best combination: {equal}."]
     if effects := list(describe_effects(diagnosis)):
-        lines += ["", "How it differs from the baseline, and what each difference alone changes:"]
+        lines += ["", "Differences from the baseline, and the change that each of them causes alone:"]
         lines += [f"  {text}" for text in effects]
     lines += ["", "Not varied:", *(f"  {text}" for text in diagnosis.not_varied)] if diagnosis.not_varied else []
     return "\n".join(map(escape_line, lines))

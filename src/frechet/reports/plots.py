@@ -133,7 +133,7 @@ def plot_curve(points: Sequence[CurvePoint], score: Score) -> Plot:
         axis = figure.subplots()
         sizes = [point.n_generated for point in points]
         axis.plot(
-            sizes, [point.value for point in points], color=_BLUE, marker="o", markersize=4.5, label="biased value"
+            sizes, [point.value for point in points], color=_BLUE, marker="o", markersize=4.5, label="plain value"
         )
         _plot_corrected_values(axis, points)
         axis.set(xscale="log", xlabel="generated images (log scale)", ylabel=_short_label(score.label))

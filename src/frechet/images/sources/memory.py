@@ -242,7 +242,7 @@ def _open_collection(images: Any) -> MemorySource:
 def _suggest_images(images: Any) -> str:
     """Return what to pass instead of an object that is not a collection of images."""
     if isinstance(images, Image.Image):
-        return ". A single image has no distribution: pass many."
+        return ". A single image has no distribution; pass several."
     if isinstance(images, bytes):
         return ". Decode each file: PIL.Image.open(io.BytesIO(data))"
     if isinstance(images, dict) and images:

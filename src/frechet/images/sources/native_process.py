@@ -202,7 +202,7 @@ def _data_file(file: File) -> File:
 
 def _load(kind: int, data: bytes) -> ImageLike:
     if kind == MISSING:
-        raise ImageDecodeError("contains no image data; a path in a table is not followed")
+        raise ImageDecodeError("contains no image data; paths in a table are not read")
     if kind == ENCODED:
         return open_image(BytesIO(data))
     shape = struct.unpack_from("<3Q", data)

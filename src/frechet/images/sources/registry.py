@@ -96,7 +96,7 @@ def _open_path(text: str) -> ImageSource:
 def _suggest_fix(path: Path) -> str:
     """Return what to do with a file that images cannot be read from, or an empty text."""
     if path.suffix.lower() in EXTENSIONS:
-        return ". A single image has no distribution: pass the folder that contains many."
+        return ". A single image has no distribution; pass the folder that contains all images."
     if re.search(r"\.(tar\.\w+|t[bgx]z)$", path.name, re.IGNORECASE):
         return ". A compressed tar cannot be read in place: unpack it to a .tar or a folder."
     return ""
@@ -109,7 +109,7 @@ def _open_url(url: str) -> ImageSource:
         return _create_source(suffix, RemoteFile(url))
     if suffix in EXTENSIONS:
         raise SourceError(
-            f"{redact_url(url)} is one image, and a single image has no distribution; pass the URL of the folder that contains many"
+            f"{redact_url(url)} is one image, and a single image has no distribution; pass the URL of the folder that contains all images"
         )
     return _create_source("URL of a folder", url)
 
