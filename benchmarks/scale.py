@@ -1,4 +1,4 @@
-"""Measure the cost model of docs/scale.md: its stages alone, a check against whole runs, and its extrapolation.
+"""Measure the cost model of docs/benchmarks.md: its stages alone, a check against whole runs, and its extrapolation.
 
     python benchmarks/scale.py --weights FILE.pth [--from PHOTOGRAPHS] [--images 1536,512] [--output FILE]
     python benchmarks/scale.py --previous FILE [--output FILE]

@@ -92,8 +92,8 @@ def explain_unavailable_interval(p: IntervalInput, q: IntervalInput) -> str | No
             )
     if p.groups is None or p.rows is None:
         return (
-            "the generated statistics contain neither the features of every image nor moments of groups of images, which an "
-            "interval is computed from; score the images, or write the statistics again with frechet stats"
+            "the generated statistics contain neither the features of every image nor moments of groups of images, from "
+            "which an interval is computed; score the images, or write the statistics again with frechet stats"
         )
     for name, each in (("generated", p), ("reference", q)):
         if each.groups is not None and each.rows is not None and len(each.rows) < MIN_UNITS:

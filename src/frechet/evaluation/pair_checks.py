@@ -71,8 +71,8 @@ def _iter_size_notes(generated: FeatureStatistics, reference: FeatureStatistics)
     smaller, larger = sorted(inputs, key=lambda name: edges.get(name, 0.0))
     if len(edges) == len(inputs) and _MAX_EDGE_RATIO * edges[smaller] < edges[larger]:
         yield (
-            f"the {smaller} images are on average less than half as large as the {larger} images: the resize enlarges one side, "
-            "or reduces the other far more, which affects the distance by itself. Score images of similar sizes."
+            f"the {smaller} images are on average less than half as large as the {larger} images: the resize enlarges one of "
+            "them, or reduces the other far more, which affects the distance by itself. Score images of similar sizes."
         )
 
 

@@ -1,4 +1,4 @@
-"""Perceptual path length: of a generator, which is asked for images at latents that lie side by side."""
+"""Perceptual path length: how fast the images of a generator change between latents that are close to each other."""
 
 from __future__ import annotations
 

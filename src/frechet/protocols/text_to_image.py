@@ -66,6 +66,6 @@ PROTOCOLS = {
         unverified=(
             "the README does not state the implementation: clean-fid (HART) and pytorch-fid (Sana) are in use",
         ),
-        note="both sides in one folder per category",
+        note="both inputs have one folder per category",
     ),
 }

@@ -228,7 +228,7 @@ def read_features(
     with _translate_read_errors(path, "features"):
         if path.is_dir():
             raise StatisticsError(
-                f"{path} is a folder; --features (features=True) takes features or statistics on both sides. Leave it out "
+                f"{path} is a folder; --features (features=True) requires features or statistics as both inputs. Leave it out "
                 "to score images, or compute their statistics first (frechet stats)."
             )
         if not path.is_file():

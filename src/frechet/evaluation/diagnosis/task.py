@@ -67,7 +67,7 @@ def open_task(request: DiagnoseRequest) -> Task:
     metric = plan.requests[0]
     if request.quick and metric.metric.compute is not compute_frechet:
         raise RequestError(
-            f"quick applies to Fréchet distances, whose bias on a subset is known, and the metric is {metric.key}; leave it out"
+            f"quick applies to Fréchet distances, whose bias on a subset is known, but the metric is {metric.key}; leave it out"
         )
     generated = _open_generated(request)
     reference = _open_reference(request, settings, plan)
