@@ -17,6 +17,7 @@ from frechet.statistics.row_sample import priorities
 NUM_GROUPS = 10
 _SMALLEST_SCATTER = 1e-25
 _MAX_PENDING_MEANS = 256
+_MIRRORED_ROWS = 64  # rows that are transposed at a time, which the processor's cache holds
 MIN_IMAGES_PER_DIM = 1.5  # with fewer images (or other sampling units) per feature dimension, no jackknife is reliable
 
 
@@ -155,11 +156,12 @@ def pack_symmetric(matrix: np.ndarray, dtype: type[np.floating] = np.float32) ->
 
 def unpack_symmetric(upper: np.ndarray, d: int, dtype: type[np.floating] = np.float64) -> np.ndarray:
     """Return the symmetric (d, d) matrix with this upper triangle, given row by row."""
-    matrix, start = np.zeros((d, d), dtype), 0
-    for i in range(d):
-        matrix[i, i:] = upper[start : start + d - i]
-        start += d - i
-    diagonal = matrix.diagonal().copy()
-    matrix += matrix.T.copy()
-    np.fill_diagonal(matrix, diagonal)
+    matrix, start = np.empty((d, d), dtype), 0
+    for begin in range(0, d, _MIRRORED_ROWS):
+        end = min(begin + _MIRRORED_ROWS, d)
+        for i in range(begin, end):
+            matrix[i, i:] = upper[start : start + d - i]
+            matrix[i:end, i] = matrix[i, i:end]
+            start += d - i
+        matrix[end:, begin:end] = matrix[begin:end, end:].T
     return matrix
