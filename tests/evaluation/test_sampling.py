@@ -547,3 +547,25 @@ def test_classes_of_features_are_rejected():
     assert_rejected(
         ("'class'", "does not consist of images", "strata="), draw(0), draw(1), features=True, strata="class"
     )
+
+
+@pytest.mark.parametrize("design", ["clusters", "duplicates", "strata"])
+def test_a_resumed_run_has_the_interval_of_an_undisturbed_one(tmp_path, toy_options, design):
+    random = np.random.default_rng(0)
+    images, others = (random.integers(0, high, (600, 8, 8, 3), np.uint8) for high in (256, 200))
+    images[300:] = images[:300] if design == "duplicates" else images[300:]
+    for name, each in (("generated", images), ("reference", others)):
+        np.save(tmp_path / f"{name}.npy", each)
+    inputs = [tmp_path / "generated.npy", tmp_path / "reference.npy"]
+    designs = {"clusters": {"clusters": np.arange(600) // 3}, "strata": {"strata": np.arange(600) // 100}}
+    options = {**toy_options, **designs.get(design, {})}
+    expected = frechet.score(*inputs, **options)["fd"]
+    assert expected.sampling_design != "independent"
+    frechet.score(*inputs, work_dir=tmp_path / "work", **options)
+    for name in ("generated", "reference"):
+        chunk = tmp_path / "work" / name / "chunk-00000001.npz"
+        assert len(list(chunk.parent.glob("chunk-*"))) == 3
+        chunk.unlink()
+    found = frechet.score(*inputs, work_dir=tmp_path / "work", **options)["fd"]
+    for name in ("value", "corrected_value", "standard_error", "interval_95", "permutation_p_value", "generated_groups"):
+        assert getattr(found, name) == getattr(expected, name), name

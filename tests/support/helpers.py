@@ -22,8 +22,11 @@ DATA = ROOT / "tests" / "data"
 def assert_same_statistics(one, other):
     """Assert that two statistics have the same bits."""
     assert one.n == other.n
-    for name in ("mean", "covariance", "rows", "indices"):
+    for name in ("mean", "covariance", "rows", "indices", "units"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    assert (one.group_moments is None) == (other.group_moments is None)
+    for name in ("n", "mean", "scatter") if one.group_moments is not None else ():
+        np.testing.assert_array_equal(getattr(one.group_moments, name), getattr(other.group_moments, name))
 
 
 def list_chunk_files(folder):
