@@ -567,5 +567,12 @@ def test_a_resumed_run_has_the_interval_of_an_undisturbed_one(tmp_path, toy_opti
         assert len(list(chunk.parent.glob("chunk-*"))) == 3
         chunk.unlink()
     found = frechet.score(*inputs, work_dir=tmp_path / "work", **options)["fd"]
-    for name in ("value", "corrected_value", "standard_error", "interval_95", "permutation_p_value", "generated_groups"):
+    for name in (
+        "value",
+        "corrected_value",
+        "standard_error",
+        "interval_95",
+        "permutation_p_value",
+        "generated_groups",
+    ):
         assert getattr(found, name) == getattr(expected, name), name

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import tempfile
 from dataclasses import dataclass
 
 import numpy as np
 
-from frechet.statistics.group_moments import (
-    MIN_IMAGES_PER_DIM,
-    NUM_GROUPS,
-    GroupMoments,
-    GroupMomentsSum,
-    assign_groups,
-)
+from frechet.statistics.group_accumulator import GroupAccumulator
+from frechet.statistics.group_moments import MIN_IMAGES_PER_DIM, NUM_GROUPS, GroupMoments, assign_groups
 from frechet.statistics.moments import RunningMoments
 from frechet.statistics.row_sample import RowSample, row_sample_size
 
 MAX_IN_MEMORY_BYTES = 2**31  # features of all images beyond this size go to a temporary file
-_BLOCK_ROWS = 256  # rows of a group whose outer products are added at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +51,7 @@ class Accumulator:
         self.n = 0
         self._seed = seed
         self._max_images = max_images
-        self._groups = [RunningMoments.empty(dims)] * (NUM_GROUPS if max_images >= MIN_IMAGES_PER_DIM * dims else 1)
-        self._pending: list[list[np.ndarray]] = [[] for _ in self._groups]
-        self._stored = GroupMomentsSum()
+        self._groups = GroupAccumulator(NUM_GROUPS if max_images >= MIN_IMAGES_PER_DIM * dims else 1, dims)
         self._sample = RowSample.empty(dims, seed, row_sample_size(max_images, dims))
         self._all_indices: list[np.ndarray] = []
         self._all_rows = allocate_rows(max_images, dims) if keep_all else None
@@ -94,49 +85,28 @@ class Accumulator:
             self._all_rows[self.n : self.n + n] = summary.rows
             self._all_indices.append(summary.indices)
         if summary.stored_groups is None:
-            self._add_rows(summary.rows, units)
+            is_grouped = len(self._groups) > 1
+            assigned = assign_groups(units, self._seed) if is_grouped else np.zeros(n, np.int64)
+            self._groups.add_rows(summary.rows, assigned)
         else:
-            self._stored.add(summary.stored_groups)
+            self._groups.add_moments(summary.stored_groups)
         self.n += n
 
-    def _add_rows(self, rows: np.ndarray, units: np.ndarray) -> None:
-        assigned = assign_groups(units, self._seed) if len(self._groups) > 1 else np.zeros(len(rows), np.int64)
-        for group, pending in enumerate(self._pending):
-            pending.append(rows[assigned == group])
-            if sum(map(len, pending)) >= _BLOCK_ROWS:
-                self._flush(group)
-
-    def _flush(self, group: int) -> None:
-        """Add the rows that wait for others of their group: products of a few rows are slow."""
-        if self._pending[group]:
-            self._groups[group] = self._groups[group].update(np.concatenate(self._pending[group]))
-            self._pending[group] = []
-
-    def _flush_all(self) -> list[RunningMoments]:
-        stored = self._stored.merge()
-        for group in range(len(self._groups)):
-            self._flush(group)
-            if stored is not None:
-                self._groups[group] = self._groups[group].merge(stored.get(group))
-        self._stored = GroupMomentsSum()
-        return self._groups
-
     def to_summary(self) -> LayerSummary:
-        """Return the summary of the images so far, for an accumulator of all `max_images`; not if all rows are kept."""
+        """Return the summary of all images, for an accumulator of all `max_images`; not if all rows are kept."""
         sample = self._sample.prefilter(self._max_images)
-        groups = GroupMoments.from_moments(self._flush_all(), np.float64)
-        return LayerSummary(indices=sample.indices, rows=sample.rows, stored_groups=groups)
+        return LayerSummary(indices=sample.indices, rows=sample.rows, stored_groups=self._groups.finish())
 
     @property
     def moments(self) -> RunningMoments:
         """Moments of all images so far."""
-        return functools.reduce(RunningMoments.merge, self._flush_all())
+        return self._groups.finish().merge_groups(range(len(self._groups)))
 
     @property
     def group_moments(self) -> GroupMoments | None:
         """Moments of each group, or None if there is only one or float32 cannot represent them."""
-        groups = GroupMoments.from_moments(self._flush_all())
-        return groups if len(groups) > 1 and groups.fits_float32() else None
+        groups = self._groups.finish()
+        return groups.to_float32() if len(groups) > 1 and groups.fits_float32() else None
 
     @property
     def sample(self) -> RowSample:

@@ -16,7 +16,6 @@ from frechet.statistics.row_sample import priorities
 
 NUM_GROUPS = 10
 _SMALLEST_SCATTER = 1e-25
-_MAX_PENDING_MEANS = 256
 _MIRRORED_ROWS = 64  # rows that are transposed at a time, which the processor's cache holds
 MIN_IMAGES_PER_DIM = 1.5  # with fewer images (or other sampling units) per feature dimension, no jackknife is reliable
 
@@ -45,9 +44,14 @@ class GroupMoments:
             np.stack([pack_symmetric(group.scatter, dtype) for group in groups]),
         )
 
+    def to_float32(self) -> GroupMoments:
+        """Return the moments with the scatter in float32, as they are stored."""
+        with np.errstate(over="ignore"):  # see `fits_float32`
+            return GroupMoments(self.n.copy(), self.mean.copy(), self.scatter.astype(np.float32))
+
     def fits_float32(self) -> bool:
         """Return whether the scatter, its inverse and products with it are within the range of float32."""
-        largest = float(np.abs(self.scatter).max(initial=0.0))
+        largest = float(max(self.scatter.max(initial=0.0), -self.scatter.min(initial=0.0)))
         return largest == 0 or _SMALLEST_SCATTER < largest < 1 / _SMALLEST_SCATTER
 
     @classmethod
@@ -83,51 +87,14 @@ class GroupMoments:
 
     def merge_groups(self, groups: Sequence[int]) -> RunningMoments:
         """Return the moments of several groups together."""
-        chosen = list(groups)
+        # a slice needs no copy
+        chosen = slice(groups.start, groups.stop, groups.step) if isinstance(groups, range) else list(groups)
         n = self.n[chosen]
         mean = n @ self.mean[chosen] / max(1, n.sum())
         between = np.sqrt(n)[:, None] * (self.mean[chosen] - mean)
         scatter = unpack_symmetric(self.scatter[chosen].sum(axis=0, dtype=np.float64), self.dims)
         scatter += between.T @ between
         return RunningMoments(int(n.sum()), mean, scatter)
-
-
-class GroupMomentsSum:
-    """The merge of group moments of many sets of images, without a matrix operation for each set.
-
-    The scatter matrices are added in packed form. What the differences between the means add to them is computed for up to
-    256 sets at once, by a matrix product.
-    """
-
-    def __init__(self) -> None:
-        self._scatter: np.ndarray | None = None
-        self._n: list[np.ndarray] = []
-        self._means: list[np.ndarray] = []
-
-    def add(self, groups: GroupMoments) -> None:
-        """Merge the groups of further images."""
-        if self._scatter is None:
-            self._scatter = groups.scatter.astype(np.float64)
-        else:
-            self._scatter += groups.scatter
-        self._n.append(groups.n)
-        self._means.append(groups.mean)
-        if len(self._n) > _MAX_PENDING_MEANS:
-            self.merge()
-
-    def merge(self) -> GroupMoments | None:
-        """Return the moments of each group, in float64; None if nothing was added."""
-        if self._scatter is None:
-            return None
-        n, means = np.stack(self._n), np.stack(self._means)
-        total = n.sum(axis=0)
-        mean = (n[:, :, None] * means).sum(axis=0) / np.maximum(total, 1)[:, None]
-        if len(n) > 1:
-            for group, scatter in enumerate(self._scatter):
-                between = np.sqrt(n[:, group, None]) * (means[:, group] - mean[group])
-                scatter += pack_symmetric(between.T @ between, np.float64)
-        self._n, self._means = [total], [mean]
-        return GroupMoments(total, mean, self._scatter)
 
 
 def assign_groups(units: np.ndarray, seed: int) -> np.ndarray:
@@ -152,6 +119,14 @@ def pack_symmetric(matrix: np.ndarray, dtype: type[np.floating] = np.float32) ->
             upper[start : start + d - i] = matrix[i, i:]
             start += d - i
     return upper
+
+
+def add_triangle(upper: np.ndarray, matrix: np.ndarray) -> None:
+    """Add the upper triangle of a (d, d) matrix to one that is given row by row."""
+    d, start = len(matrix), 0
+    for i in range(d):
+        upper[start : start + d - i] += matrix[i, i:]
+        start += d - i
 
 
 def unpack_symmetric(upper: np.ndarray, d: int, dtype: type[np.floating] = np.float64) -> np.ndarray:
