@@ -27,6 +27,13 @@ def decode_all(source):
     return [decode(image_ref)[0] for image_ref in source.iter_images(range(len(source)))]
 
 
+def test_the_error_about_a_folder_without_images_starts_with_its_path(tmp_path):
+    (tmp_path / "notes.txt").write_text("not an image")
+    with pytest.raises(SourceError) as caught:
+        open_source(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path} contains no images")
+
+
 def test_a_folder_is_read_recursively_in_order_for_extensions_of_any_case(tmp_path):
     for name in ("b/2.PNG", "b/10.png", "a/x.Jpg", "z.TIFF", "0.webp"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

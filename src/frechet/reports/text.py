@@ -142,7 +142,7 @@ def _format_images(score: Score) -> str:
 def _format_counts(n_generated: int | None, n_reference: int | None, separator: str = ", ") -> str:
     counts = {"generated": n_generated, "reference": n_reference}
     return separator.join(
-        f"{'unknown number of' if n is None else f'{n:,}'} {kind}" for kind, n in counts.items() if n != 0
+        f"unknown number of {kind} images" if n is None else f"{n:,} {kind}" for kind, n in counts.items() if n != 0
     )
 
 

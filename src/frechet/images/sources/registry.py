@@ -73,8 +73,7 @@ def _create_source(kind: str, location: Path | RemoteFile | str) -> ImageSource:
 def _open_path(text: str) -> ImageSource:
     path = Path(text)
     try:
-        if path.is_dir():
-            return _create_source("folder with data.mdb" if (path / "data.mdb").is_file() else "folder", path)
+        is_folder = path.is_dir()
         path.stat()
     except FileNotFoundError:
         raise SourceError(describe_missing_path(path)) from None
@@ -82,6 +81,8 @@ def _open_path(text: str) -> ImageSource:
         raise SourceError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError as error:  # a NUL byte
         raise SourceError(f"{text!r} is not a path ({error}); expected a file or folder") from None
+    if is_folder:
+        return _create_source("folder with data.mdb" if (path / "data.mdb").is_file() else "folder", path)
     if problem := describe_special_file(path):
         raise SourceError(problem)
     suffix = path.suffix.lower()
