@@ -49,19 +49,19 @@ class Settings:
         size: height and width of the crop in pixels.
         weights: a weights file that takes precedence over FRECHET_WEIGHTS and the caches.
         backend: "auto", "openvino", "torch" or "jax".
-        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        device: "auto", "cpu", "cuda", "cuda:N", "mps" or, with jax, "tpu".
         precision: "float32", "bfloat16" or, with torch, "float16".
         batch_size: images that pass through the network together; None for a size that suits the backend.
         workers: number of decoding threads; None for one per core.
         num_images: size of a seeded random subset of each image source; None for all images.
-        cache: whether features are cached, so that later metrics on the same images skip the network. Not with `work_dir`.
-        seed: of the subset and of the sample of features that statistics keep.
+        cache: whether features are cached, so that later metrics on the same images skip the network. Cannot be combined with `work_dir`.
+        seed: random seed of subsets, of the sample of features that statistics keep, and of metrics that draw at random.
         on_bad_image: "stop" or "skip".
         max_pixels: largest number of pixels of an image; a larger one counts as an image that cannot be decoded.
         work_dir: checkpoint directory; the same call resumes from it.
         engine: "auto", "local", "torchrun" or "ray"; "auto" is "torchrun" for a command started by torchrun, else "local".
         rendezvous_timeout: seconds that a command started by torchrun waits for the other ranks.
-        ray_address: address of a Ray cluster, as `ray.init` takes it.
+        ray_address: address of a Ray cluster, passed to `ray.init`.
     """
 
     KEYWORDS_OF_OTHER_TOOLS: ClassVar[Mapping[str, str]] = {

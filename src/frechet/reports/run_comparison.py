@@ -104,7 +104,7 @@ def compare_runs(
 
     Differences are taken between bias-corrected values and tested with a normal approximation. The p-values are adjusted
     for all pairs of runs (Holm 1979), so that the best run may be selected from the same data. Errors that runs have in common
-    cancel: those of a shared reference, and those of common latents or prompts if `paired_runs` says so.
+    are taken into account: those of a shared reference, and those of common latents or prompts if `paired_runs` is set.
 
     Args:
         runs: the runs to compare, at least two: the JSON files that ``frechet score --output`` wrote, or a mapping from

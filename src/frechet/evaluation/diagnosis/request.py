@@ -27,7 +27,7 @@ class DiagnoseRequest(Settings):
         reference: images, or statistics, as in `ScoreRequest`.
         claimed: the reported value; as text, with the digits that were printed ("2.070").
         metric: name of the metric, optionally with "@" and a preset; None for the Fréchet distance.
-        counts: numbers of generated images to try besides all of them, comma-separated text or numbers; None for those
+        counts: numbers of generated images to try in addition to all of them, comma-separated text or numbers; None for those
             that papers use.
         quick: whether combinations that cannot give the value are dropped after a pass over a seeded subset.
         value_range: the values (black, white) of floating-point images; None for (-1, 1) if there are negative ones, else (0, 1).

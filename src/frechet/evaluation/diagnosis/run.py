@@ -38,19 +38,19 @@ def diagnose(request: DiagnoseRequest) -> Diagnosis:
 
     Args:
         generated: images as in `frechet.score`, or floating-point images (n, h, w, 3): an array or an .npy file.
-        reference: images or statistics; a metric that uses no reference needs none.
-        claimed: the reported value. A value that rounds to it gives it, so pass "2.070" as text if it was printed like this.
+        reference: images or statistics; None if the metric uses no reference.
+        claimed: the reported value. A combination gives it if its value rounds to it; pass text ("2.070") to keep trailing zeros.
         metric: name of the metric, optionally with "@" and a preset; by default the Fréchet distance.
-        counts: numbers of generated images to try besides all of them; by default those that papers use.
+        counts: numbers of generated images to try in addition to all of them; by default those that papers use.
         quick: whether combinations that cannot give the value are dropped after a pass over a seeded subset.
         value_range: the values (black, white) of floating-point images.
-        preprocessing, crop: the baseline that effects are relative to; by default that of `frechet.score`.
+        preprocessing, crop: the baseline, relative to which effects are computed; by default that of `frechet.score`.
         size: height and width of the crops in pixels; by default those of the generated images, if they are square.
         progress: called with (stage, done, total).
         extractor, dims, weights, ...: see `frechet.execution.settings.Settings`.
 
     Returns:
-        The combinations that give the value, those that come close, and the differences that explain the gap.
+        The combinations that give the value, those that come close, and the settings that explain the difference.
 
     Raises:
         RequestError: the generated images are statistics, the value is missing or NaN, or another argument is invalid.
