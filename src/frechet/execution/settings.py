@@ -54,7 +54,7 @@ class Settings:
         batch_size: images that pass through the network together; None for a size that suits the backend.
         workers: number of decoding threads; None for one per core.
         num_images: size of a seeded random subset of each image source; None for all images.
-        cache: whether features are cached, so that later metrics on the same images skip the network. Cannot be combined with `work_dir`.
+        cache: whether features are cached, so that later metrics on the same images skip the network. Ignored with `work_dir`.
         seed: random seed of subsets, of the sample of features that statistics keep, and of metrics that draw at random.
         on_bad_image: "stop" or "skip".
         max_pixels: largest number of pixels of an image; a larger one counts as an image that cannot be decoded.
