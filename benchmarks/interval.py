@@ -20,7 +20,7 @@ from pathlib import Path
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # for many small matrices, threads only cost time
 
 import numpy as np
-from interval_designs import IMAGES_PER_CLUSTER, SIMULATED, describe_population, make_design, make_populations
+from interval_designs import CLUSTERS, SIMULATED, count_images, describe_population, make_design, make_populations
 from machine import describe_machine
 
 from frechet._internal.atomic_write import atomic_write
@@ -44,6 +44,7 @@ DESIGNS = (
     "unequal",
     "pairs 0.08",
     "pairs 0.24",
+    "clips of 16",
 )
 RATIOS = (4, 10, 1.5, 25, 2, 50)  # images per dimension
 RELATIONS = ("different", "equal", "near")
@@ -78,7 +79,7 @@ def measure_coverage(args):
         if get_key(cell) in done:
             continue
         x, y = make_populations(population, relation)
-        n = int(ratio * x.shape[1]) * (IMAGES_PER_CLUSTER if "clusters" in design else 1)
+        n = count_images(design, int(ratio * x.shape[1]))
         result["rows"].append({**cell, "n": n, **evaluate(make_design(design, x, y), n, args.count, design)})
         with atomic_write(args.output, suffix=".json", force=True) as temporary:
             temporary.write_text(json.dumps(result, indent=1) + "\n")
@@ -96,7 +97,7 @@ def evaluate(design, n, count, name):
         found.append(interval)
         p, q = (Gaussian(each.mean, covariance=each.covariance) for each in (generated, reference))
         plain.append(frechet_terms(p, q).total)
-        if trial < NUM_EXTRAPOLATED and "clusters" not in name:  # FID∞ is for independent images
+        if trial < NUM_EXTRAPOLATED and name not in CLUSTERS:  # FID∞ is for independent images
             other = q if design.reference_is == "fixed" else reference.features
             if generated.features is not None and other is not None:
                 extrapolated.append(frechet_infinity(generated.features, other, seed=trial).total)

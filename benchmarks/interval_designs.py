@@ -22,8 +22,11 @@ SIMULATED_DIMS = 48
 SIMULATED = ("t4", "rectified", "mixture", "gaussian")
 NUM_STRATA = 10
 STORED_RATIO = 25  # images per dimension of a stored reference
-CLUSTER_SIZES = {"of 4": [4], "unequal": [1, 2, 9]}
-IMAGES_PER_CLUSTER = 4  # on average
+CLUSTERS = {  # sizes in turn, and the correlation of images of one cluster
+    "clusters of 4": ([4], 1.0),
+    "clusters unequal": ([1, 2, 9], 1.0),
+    "clips of 16": ([16], 0.95),
+}
 
 
 class Design(NamedTuple):
@@ -73,9 +76,8 @@ def make_design(name, x, y):
             lambda n, random: (_draw_independent(x, n, random), reference), _distance(fit(x), target), "fixed"
         )
     value = _distance(fit(x), fit(y))
-    if kind == "clusters":
-        sizes = CLUSTER_SIZES[argument]
-        return Design(lambda n, random: [_draw_clusters(z, n, sizes, random) for z in (x, y)], value)
+    if name in CLUSTERS:
+        return Design(lambda n, random: [_draw_clusters(z, n, *CLUSTERS[name], random) for z in (x, y)], value)
     if kind == "strata":
         strata = [[z[members] for members in _split_into_strata(z)] for z in (x, y)]
         return Design(lambda n, random: [_draw_strata(each, n, random) for each in strata], value)
@@ -88,6 +90,12 @@ def make_design(name, x, y):
         return generated, save_and_read(reference) if kind == "stored" else reference
 
     return Design(draw, value)
+
+
+def count_images(design, n_units):
+    """Return the number of images in so many sampling units of a design."""
+    sizes, _ = CLUSTERS.get(design.removeprefix("ignored "), ([1], 1.0))
+    return round(n_units * np.mean(sizes))
 
 
 def fit(rows, noise=0.0):
@@ -125,12 +133,15 @@ def _draw_independent(z, n, random):
     return FeatureStatistics.from_features(z[random.integers(len(z), size=n)])
 
 
-def _draw_clusters(z, n, sizes, random):
-    """Draw clusters of the given sizes, in turn, of equal images."""
+def _draw_clusters(z, n, sizes, correlation, random):
+    """Draw clusters of the given sizes, in turn, of images with the mean and the covariance of the population."""
     counts = np.resize(sizes, n)
     counts = counts[: np.searchsorted(np.cumsum(counts), n) + 1]
     units = random.permutation(np.repeat(np.arange(len(counts)), counts))
     rows = z[random.integers(len(z), size=len(counts))][units]
+    if correlation < 1:
+        own, mean = z[random.integers(len(z), size=len(units))], z.mean(0)
+        rows = mean + np.float32(correlation**0.5) * (rows - mean) + np.float32((1 - correlation) ** 0.5) * (own - mean)
     return FeatureStatistics.from_features(rows, units=units, grouped_by="cluster")
 
 
