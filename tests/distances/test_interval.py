@@ -405,6 +405,26 @@ def test_the_variance_of_clusters_is_that_of_the_totals_of_the_influence_functio
     assert _sampling_variance(sampled, q, coupling, psi[:20]) == pytest.approx(expected * student**2, rel=1e-4)
 
 
+def test_the_variance_of_sampled_clusters_is_on_average_that_of_all_images():
+    """By hand from all images: the mean over random samples of half of the rows; ignoring the clusters, it is a third."""
+    x, y = SMALL.draw(0, 200, 200)
+    units = np.repeat(np.arange(200), 4)
+    x = x[units] + 0.3 * np.random.default_rng(1).standard_normal((800, D))
+    p, q = interval_input(x, units=units), interval_input(y)
+    coupling = optimal_coupling(p.gaussian, q.gaussian)
+    psi = influence_function(x, p.gaussian, q.gaussian, coupling).total
+    psi -= psi.mean()
+    expected = (psi.reshape(200, 4).sum(1) ** 2).sum() / 800**2
+    found = []
+    for seed in range(200):
+        chosen = np.random.default_rng(seed).permutation(800)[:400]
+        sampled = replace(p, rows=p.rows[chosen], units=units[chosen])
+        found.append(_sampling_variance(sampled, q, coupling, psi[chosen]))
+    assert np.mean(found) == pytest.approx(expected, abs=4 * np.std(found) / 200**0.5)
+    assert np.std(found) < 0.2 * expected  # that of ten groups has √(2/9) = 47 %
+    assert (psi**2).sum() / 800**2 < 0.5 * expected
+
+
 @pytest.mark.parametrize(("d", "contrast", "is_geometric"), [(24, 0.7, True), (16, 0.0, False)])
 def test_the_variance_of_pairs_is_a_mean_of_that_of_their_fit_and_of_fits_without_them(d, contrast, is_geometric):
     """By hand in float64, with weights 5/9 and 4/9: a geometric mean, or that of ψ; ψ_out is from the other four fifths."""

@@ -16,6 +16,7 @@ from frechet.distances.transport import Coupling, optimal_coupling
 from frechet.statistics.row_sample import MAX_SAMPLE_ROWS, priorities
 
 NUM_INFLUENCE_GROUPS = 64  # groups of images for which ψ is averaged; its variance is then known to √(2/64)
+_MAX_NOISE = 0.05  # of a variance from sampled clusters; a kurtosis of 15 makes the error four times as large
 Z_95 = 1.959963984540054  # 97.5 % quantile of the standard normal: half the width of a 95 % interval in standard errors
 # weight of the fit to all images next to that without one of the parts, whose error is larger by 1 / (1 - 1 / NUM_DELETIONS)
 _FITTED_SHARE = NUM_DELETIONS / (2 * NUM_DELETIONS - 1)
@@ -44,10 +45,9 @@ def sampling_error(p: IntervalInput, q: IntervalInput, coupling: Coupling) -> Sa
         coupling: the coupling of their Gaussians.
     """
     one, other = _influence_of_input(p, q, coupling), _influence_of_input(q, p, coupling.swap())
+    variances = _sampling_variance(p, q, coupling, one), _sampling_variance(q, p, coupling.swap(), other)
     return SamplingError(
-        (_sampling_variance(p, q, coupling, one), _sampling_variance(q, p, coupling.swap(), other)),
-        _average_over_groups(p, one),
-        _average_over_groups(q, other),
+        variances, _average_over_groups(p, one, variances[0]), _average_over_groups(q, other, variances[1])
     )
 
 
@@ -84,8 +84,7 @@ def sampling_error_of_pairs(p: IntervalInput, q: IntervalInput, coupling: Coupli
     psi, fitted, left_out = (each - each.mean() for each in (psi, fitted, left_out))
     of_psi, of_fit, of_rest = (_variance_of_mean(each, None, p.n) for each in (psi, fitted, left_out))
     variance = min(of_psi, of_fit**_FITTED_SHARE * of_rest ** (1 - _FITTED_SHARE))
-    psi *= (variance / of_psi) ** 0.5 if of_psi else 0.0
-    return SamplingError((0.0, variance), None, _average_over_groups(q, psi))
+    return SamplingError((0.0, variance), None, _average_over_groups(q, psi, variance))
 
 
 def _influence_of_pairs(
@@ -140,6 +139,8 @@ def _sampling_variance(
         return 0.0
     if p.units is None or p.has_all_rows:
         return _variance_of_mean(psi, p.units, p.n)
+    if _noise_of_sampled_clusters(p.n, p.n_units or p.n, len(psi)) <= _MAX_NOISE:
+        return _variance_from_sampled_clusters(psi, p.units, p.n)
     return _variance_over_groups(p, q.gaussian, coupling)
 
 
@@ -152,10 +153,31 @@ def _variance_of_mean(psi: Float[np.ndarray, " r"], units: Integer[np.ndarray, "
     return float(totals @ totals) * len(totals) / (len(totals) - 1) / (n * len(psi))
 
 
+def _noise_of_sampled_clusters(n: int, n_units: int, r: int) -> float:
+    """Return about how large the random error of `_variance_from_sampled_clusters` is, relative to the variance.
+
+    It is that of the products of ψ of two rows of one cluster, whose share of the variance is at most 1 - n_units / n.
+    """
+    num_pairs = r**2 * (1 / n_units - 1 / n) / 2
+    return (1 - n_units / n) / num_pairs**0.5 if num_pairs else 0.0
+
+
+def _variance_from_sampled_clusters(psi: Float[np.ndarray, " r"], units: Integer[np.ndarray, " r"], n: int) -> float:
+    """Compute the variance of the mean of ψ over n images from r of them, a random sample without regard to the clusters.
+
+    The square of the sum of ψ over a cluster consists of squares and of products of two images. A sample contains the former
+    with probability r/n and the latter with probability r (r-1) / (n (n-1)); see Horvitz & Thompson (1952).
+    """
+    r, members = len(psi), np.unique(units, return_inverse=True)[1]
+    squares = float(psi @ psi)
+    products = float((np.bincount(members, weights=psi) ** 2).sum()) - squares
+    return max(squares, squares + products * (n - 1) / (r - 1)) / (n * r)
+
+
 def _variance_over_groups(p: IntervalInput, q: Gaussian, coupling: Coupling) -> float:
     """Compute the variance of the mean of ψ from the means of the groups.
 
-    It is needed if the rows are a sample that holds only a part of some clusters. Because few groups determine it only
+    It is needed if the rows are a sample with hardly any two of the same cluster. Because few groups determine it only
     roughly, it is increased so that 1.96 standard errors are the quantile of Student's distribution.
     """
     assert p.groups is not None
@@ -174,11 +196,15 @@ def _variance_over_groups(p: IntervalInput, q: Gaussian, coupling: Coupling) -> 
     return variance * (_T_95[count - 2] / Z_95) ** 2
 
 
-def _average_over_groups(p: IntervalInput, psi: Float[np.ndarray, " r"] | None) -> tuple[float, ...] | None:
-    """Average ψ over random groups of p's sampling units, which are the same for every comparison."""
+def _average_over_groups(
+    p: IntervalInput, psi: Float[np.ndarray, " r"] | None, variance: float
+) -> tuple[float, ...] | None:
+    """Average ψ over random groups of p's sampling units, which are the same for every comparison, scaled to the variance."""
     if psi is None or p.n is None or len(psi) < 2 * NUM_INFLUENCE_GROUPS:
         return None
     units = np.arange(len(psi)) if p.units is None else p.units
     groups = (priorities(units, seed=1) % np.uint64(NUM_INFLUENCE_GROUPS)).astype(np.int64)
     totals = np.bincount(groups, weights=psi, minlength=NUM_INFLUENCE_GROUPS)
-    return tuple((totals * (NUM_INFLUENCE_GROUPS / (len(psi) * p.n)) ** 0.5).tolist())
+    unscaled = _variance_of_mean(psi, p.units, p.n)
+    scale = (variance / unscaled * NUM_INFLUENCE_GROUPS / (len(psi) * p.n)) ** 0.5 if unscaled else 0.0
+    return tuple((totals * scale).tolist())
