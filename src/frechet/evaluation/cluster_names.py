@@ -25,7 +25,7 @@ def find_clusters(cluster_by: str | Path, source: ImageSource) -> list[str] | No
     """
     names = [source.get_member_name(source_index) for source_index in range(len(source))]
     if None in names:
-        raise RequestError(f"{source.label} has no file names to find clusters by; pass clusters= in Python")
+        raise RequestError(f"{source.label} has no file names, from which clusters are read; pass clusters= in Python")
     paths = [PurePosixPath(name) for name in names if name is not None]
     if str(cluster_by) == "folder":  # a Path on the command line
         return [str(path.parent) for path in paths]

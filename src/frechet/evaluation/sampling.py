@@ -57,7 +57,7 @@ def iter_design_notes(request: ScoreRequest, inputs: Mapping[str, ImageSource | 
     if request.design == "independent" and request.interval != "none" and _have_equal_names(sources):
         yield (
             "the generated and the reference images have equal names in the same order, as reconstructions have, but the interval "
-            "is for independent images. If image i of both belong together, pass --design paired (design=)."
+            "is for independent images. If image i of one input belongs to image i of the other, pass --design paired (design=)."
         )
 
 
