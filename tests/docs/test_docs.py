@@ -71,7 +71,7 @@ def test_benchmarks_page_quotes_the_sensitivity_of_metrics(section: str, result:
 
 def test_metrics_page_lists_all_metrics():
     page = (ROOT / "docs" / "metrics.md").read_text()
-    assert set(METRICS) == set(re.findall(r"^\| `([^`]*)`", page, re.MULTILINE))
+    assert set(METRICS) == set(re.findall(r"^\| \[`([^`]*)`\]\(", page, re.MULTILINE))
 
 
 def test_every_metric_has_a_page_that_the_overview_links():
