@@ -108,6 +108,13 @@ def fid(request: ScoreRequest) -> Score:
         RequestError, RunError: see `frechet.score`.
 
     Source: Heusel et al. 2017, arXiv:1706.08500, equation 6.
+
+    Examples:
+        >>> import numpy as np, frechet
+        >>> x = np.random.default_rng(0).normal(size=(500, 64)).astype("float32")  # features of Inception's first layer
+        >>> score = frechet.fid(x, x + 1, features=True, extractor="inception", dims=64)
+        >>> score.label, round(score.value, 2)  # 64 means that differ by 1
+        ('FID-64', 64.0)
     """
     return _score_one(request, "fid")
 
