@@ -3,7 +3,7 @@
     python benchmarks/feed.py [--images 512] [--from PHOTOGRAPHS] [--rounds 5] [--output FILE]
 
 Each kind of input (JPEG and PNG of 256 x 256, PNG of 32 x 32, an .npz, photographs of mixed sizes) goes through every reader with one
-and with two threads, in turn. `pillow` is the work that cannot be avoided with Pillow: `Image.open(file).convert("RGB")` as an array.
+and with two threads, in turn: on the host, and up to where a device takes over, each with and without the extra `fast`. `pillow` is the work that cannot be avoided with Pillow: `Image.open(file).convert("RGB")` as an array.
 The readers of pytorch-fid, torch-fidelity and torchvision take part if they are installed.
 
 The result has images per second, processor milliseconds per image, the ratio to `pillow` within a round, the speed of two threads
@@ -20,18 +20,22 @@ import threading
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 from machine import CpuLoad, describe_machine, write_result
 from photographs import iter_bundled_photographs, iter_photographs, write_crops
 from PIL import Image
 
+from frechet.features.extractor import MAX_DEVICE_PIXELS
+from frechet.images import decode, fast_decoders
 from frechet.images.loader import load_batches
 from frechet.images.sources.registry import open_source
 from frechet.preprocessing.registry import PREPROCESSINGS
 
-GROUP, INPUT_SIZE = 32, 299
+GROUP, BATCH, INPUT_SIZE = 32, 128, 299
 THREADS = (1, 2)
 CARDS = {"RTX 3090": 2400, "RTX 5090, compiled": 9500}  # images per second of Inception-v3 (timm's benchmarks, 2026-08)
 SAMPLING_INTERVAL = 0.0005  # seconds between two looks at the interpreter lock
@@ -61,18 +65,25 @@ def write_photograph(image, folder, index):
     resized.save(folder / f"{index:05}.{'png' if index % 4 == 0 else 'jpg'}")
 
 
-def read_with_frechet(path, threads):
-    """Read, check and resize all images with the loader of frechet."""
+def read_with_frechet(path, threads, *, is_left_to_device=None, decode_pixels=fast_decoders.decode_pixels):
+    """Read, check and, unless a device does that, resize all images with the loader of frechet."""
     source = open_source(path)
-    batches = load_batches(
-        source.iter_images(range(len(source))),
-        PREPROCESSINGS["pytorch-fid"].resize,
-        size=INPUT_SIZE,
-        batch_size=GROUP,
-        workers=threads,
-        skip_bad_images=False,
-    )
-    return sum(len(batch.image_refs) for batch in batches)
+    with mock.patch.object(decode, "decode_pixels", decode_pixels):
+        batches = load_batches(
+            source.iter_images(range(len(source))),
+            PREPROCESSINGS["pytorch-fid"].resize,
+            size=INPUT_SIZE,
+            batch_size=BATCH,
+            workers=threads,
+            skip_bad_images=False,
+            is_left_to_device=is_left_to_device,
+        )
+        return sum(len(batch.image_refs) for batch in batches)
+
+
+def is_ordinary(height, width):
+    """Return whether a device resizes images of this size."""
+    return height * width <= MAX_DEVICE_PIXELS
 
 
 def make_group_reader(read_file):
@@ -98,7 +109,14 @@ def read_with_pillow(file):
 
 def find_readers():
     """Return {name: reader}; a reader returns the number of images, or None if it does not read that kind."""
-    readers = {"pillow": make_group_reader(read_with_pillow), "frechet (host)": read_with_frechet}
+    without_fast = {"decode_pixels": lambda _: None}
+    readers = {
+        "pillow": make_group_reader(read_with_pillow),
+        "frechet, host": partial(read_with_frechet, **without_fast),
+        "frechet, device": partial(read_with_frechet, is_left_to_device=is_ordinary, **without_fast),
+        "frechet, host, fast": read_with_frechet,
+        "frechet, device, fast": partial(read_with_frechet, is_left_to_device=is_ordinary),
+    }
     if importlib.util.find_spec("torchvision"):
         import torchvision
         from torchvision.io import ImageReadMode, decode_image
@@ -204,7 +222,7 @@ def main():
                 print(kind, kinds[kind], file=sys.stderr)
     other = load.busy_seconds()
     result = {
-        "machine": describe_machine("frechet", "numpy", "pillow"),
+        "machine": describe_machine("frechet", "imagecodecs", "numpy", "pillow", "simplejpeg"),
         "images": args.images,
         "other_load": None if other is None else round(max(0.0, other - (time.process_time() - started)), 1),
         "kinds": kinds,

@@ -260,14 +260,18 @@ def test_a_thread_decodes_a_group_of_images_and_all_threads_have_work(monkeypatc
     assert set(sizes) == {largest}
 
 
-def test_images_can_be_loaded_without_a_resize():
+def test_images_that_a_device_resizes_are_left_as_they_are():
     images = [np.full((4 + index, 5, 3), index, np.uint8) for index in range(6)]
     source = open_source([*images[:2], np.zeros((2, 2), np.float32), *images[2:]])
-    (loaded,) = load_batches(source.iter_images(range(7)), None, size=8, batch_size=16, workers=2, skip_bad_images=True)
+    (loaded,) = batches(
+        source, batch_size=16, skip_bad_images=True, is_left_to_device=lambda height, width: (height, width) != (7, 5)
+    )
     assert [image_ref.index for image_ref in loaded.image_refs] == [0, 1, 3, 4, 5, 6]
-    for found, expected in zip(loaded.pixels, images, strict=True):
-        np.testing.assert_array_equal(found, expected)
     assert loaded.image_checks["height"].tolist() == [4, 5, 6, 7, 8, 9]
+    for index, (found, expected) in enumerate(zip(loaded.pixels, images, strict=True)):
+        expected = np.full((32, 32, 3), 3, np.float32) if index == 3 else expected
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_a_bad_image_stops_the_run_by_default_and_is_named(folder):

@@ -15,7 +15,8 @@ from PIL import Image
 
 import frechet
 import frechet.jax as fj
-from frechet.backends.jax import JaxRunner, choose_devices
+from frechet.backends.jax import choose_devices
+from frechet.backends.jax_runner import DeviceImages, JaxRunner
 from frechet.distances.frechet import frechet_terms
 from frechet.distances.gaussian import Gaussian
 from frechet.errors import MismatchError, NonFiniteFeaturesError, RequestError, TooFewImagesError
@@ -100,7 +101,8 @@ def test_command_line_accepts_the_backend(tmp_path, weights):
 
 
 def test_short_batches_compile_nothing_and_keep_their_length():
-    runner = JaxRunner(TOY.run, MIX, jax.local_devices()[:1], "float32")
+    images_on_device = DeviceImages(jax.local_devices()[:1], TOY.preprocessing, TOY.input_size)
+    runner = JaxRunner(TOY.run, MIX, images_on_device, "float32")
     images = noise(9).astype(np.float32)
     batches = [images[:3], images[3:6], images[6:8], images[8:]]
     first = list(runner.map(batches[:1]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -107,52 +107,6 @@ class JaxOps:
 
     def matmul(self, x: Array, matrix: Array) -> Array:
         return jnp.matmul(x, matrix.astype(x.dtype), precision=self.precision)
-
-
-class JaxRunner:
-    """Run a network on one or more devices, with the images of each batch sharded across them.
-
-    Args:
-        network: (ops, images (n, h, w, 3), weights) -> features (n, d).
-        weights: layer -> its arrays.
-        devices: devices of one kind.
-        precision: "float32", "bfloat16" or "float16".
-    """
-
-    def __init__(
-        self,
-        network: Callable[[JaxOps, Array, Mapping[str, Array]], Array],
-        weights: Mapping[str, Sequence[np.ndarray]],
-        devices: Sequence[jax.Device],
-        precision: str,
-    ) -> None:
-        self.batch_size = min(256, 32 * len(devices))
-        self.sharded, replicated = make_shardings(devices)
-        self.params = jax.device_put(to_jax_params(weights), replicated)
-        ops = JaxOps(half_dtype=HALF_DTYPES[precision])
-
-        def run(params: Params, images: Array) -> Array:
-            return network(ops, images, params).astype(jnp.float32)
-
-        self.run = jax.jit(run)
-        self.rows = len(devices)
-
-    def map(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Yield the features (n, d) float32 of batches (n, h, w, 3) float32 in 0..255, in order.
-
-        One batch runs while the next is prepared. A batch shorter than an earlier one is padded with black images, whose
-        features are discarded, so that nothing is compiled again.
-        """
-        pending: tuple[Array, int] | None = None
-        for batch in batches:
-            self.rows = max(self.rows, round_up_to_multiple(len(batch), len(self.sharded.device_set)))
-            images = jax.device_put(pad_batch(batch, self.rows), self.sharded)
-            started = self.run(self.params, images), len(batch)
-            if pending is not None:
-                yield np.asarray(pending[0])[: pending[1]]
-            pending = started
-        if pending is not None:
-            yield np.asarray(pending[0])[: pending[1]]
 
 
 def to_jax_params(weights: Mapping[str, Sequence[np.ndarray]]) -> Params:

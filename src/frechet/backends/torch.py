@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812, its usual name
 from torch.utils.checkpoint import checkpoint
 
+from frechet.backends.torch_images import DeviceImages, Pixels, iter_results
 from frechet.errors import RequestError
 from frechet.networks.ops import NO_PADDING, Activation, Array, Padding
 from frechet.preprocessing.registry import Scalars
@@ -96,48 +97,38 @@ class TorchRunner:
     Args:
         network: (ops, images (n, h, w, 3), weights) -> features (n, d).
         weights: layer -> its arrays.
-        device: the device.
+        images: copies images to the device and resizes them there.
         precision: "float32", "bfloat16" or "float16"; the last two run under autocast.
     """
+
+    can_resize = True
 
     def __init__(
         self,
         network: Callable[[TorchOps, Array, Mapping[str, Array]], Array],
         weights: Mapping[str, Sequence[np.ndarray]],
-        device: torch.device,
+        images: DeviceImages,
         precision: str,
     ) -> None:
         self.network = network
-        self.device = device
+        self.images, self.device = images, images.device
+        device = images.device
         self.batch_size = CPU_BATCH_SIZE if device.type == "cpu" else 32
         self.dtype = DTYPES[precision]
         self.weights = to_torch_tensors(weights, device)
 
-    def map(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Yield the features (n, d) float32 of batches (n, h, w, 3) float32 in 0..255, in order.
+    def map(self, batches: Iterable[Pixels]) -> Iterator[np.ndarray]:
+        """Yield the features (n, d) float32 of batches in order (see `frechet.features.extractor.Runner`).
 
-        On CUDA, a batch is copied while the previous one runs.
+        On CUDA, a batch is copied and computed while the host prepares the next one and waits for the previous one.
         """
-        pending: torch.Tensor | None = None
-        for batch in batches:
-            features = self._forward(batch)
-            if pending is not None:
-                yield pending.cpu().numpy()
-            pending = features
-            if self.device.type == "cpu":  # a CPU computes synchronously, so there is nothing to overlap
-                yield pending.numpy()
-                pending = None
-        if pending is not None:
-            yield pending.cpu().numpy()
+        return iter_results(self._forward(batch) for batch in batches)
 
-    def _forward(self, batch: np.ndarray) -> torch.Tensor:
-        images = torch.from_numpy(batch)
-        if self.device.type == "cuda":
-            images = images.pin_memory().to(self.device, non_blocking=True)
-        else:
-            images = images.to(self.device)
-        with torch.inference_mode(), disable_tf32(), self._autocast():
-            features: torch.Tensor = self.network(TorchOps(), images, self.weights)
+    def _forward(self, batch: Pixels) -> torch.Tensor:
+        with torch.inference_mode(), disable_tf32():
+            images = self.images.put(batch)
+            with self._autocast():
+                features: torch.Tensor = self.network(TorchOps(), images, self.weights)
             return features.float()
 
     def _autocast(self) -> torch.autocast:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from frechet.backends.torch import DTYPES, choose_device, disable_tf32
+from frechet.backends.torch_images import DeviceImages, Pixels
 from frechet.errors import FrechetError, NonFiniteFeaturesError, RequestError, RunError, WeightsError
 from frechet.networks.hub_weights import find_hub_weights
 
@@ -20,27 +21,29 @@ class ModuleRunner:
 
     Args:
         function: (n, 3, h, w) float32 -> (n, d) tensor.
-        device: the device of its input.
+        images: copies images to the device of its input, and resizes and normalizes them there.
         precision: "float32", "bfloat16" or "float16"; the last two run under autocast.
-        scale, shift: normalisation: the input is x * scale + shift with x in 0..255; a number or one number per channel.
     """
 
     batch_size = 16
+    can_resize = True
 
-    def __init__(
-        self, function: Callable[[Any], Any], device: torch.device, precision: str, scale: Any, shift: Any
-    ) -> None:
-        self.function, self.device, self.dtype = function, device, DTYPES[precision]
-        self.scale, self.shift = (torch.tensor(np.broadcast_to(x, 3).reshape(3, 1, 1).copy()) for x in (scale, shift))
+    def __init__(self, function: Callable[[Any], Any], images: DeviceImages, precision: str) -> None:
+        self.function, self.images, self.device, self.dtype = function, images, images.device, DTYPES[precision]
+        normalization = images.preprocessing.scale, images.preprocessing.shift
+        self.scale, self.shift = (
+            torch.tensor(np.broadcast_to(np.asarray(x, np.float32), 3).reshape(3, 1, 1).copy(), device=self.device)
+            for x in normalization
+        )
 
-    def map(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Yield the features (n, d) float32 of batches (n, h, w, 3) float32 in 0..255, in order."""
+    def map(self, batches: Iterable[Pixels]) -> Iterator[np.ndarray]:
+        """Yield the features (n, d) float32 of batches in order (see `frechet.features.extractor.Runner`)."""
         for batch in batches:
-            images = torch.from_numpy(batch).permute(0, 3, 1, 2)
-            images = (images * self.scale.float() + self.shift.float()).to(self.device)
             is_half = self.dtype != torch.float32
-            with torch.inference_mode(), disable_tf32(), torch.autocast(self.device.type, self.dtype, enabled=is_half):
-                features = _call(self.function, images)
+            with torch.inference_mode(), disable_tf32():
+                images = self.images.put(batch).permute(0, 3, 1, 2) * self.scale + self.shift
+                with torch.autocast(self.device.type, self.dtype, enabled=is_half):
+                    features = _call(self.function, images)
             yield validate_features(features, len(batch))
 
 

@@ -89,7 +89,7 @@ def compute_scores(
     progress: ProgressCallback | None = None,
     backend: str | None = None,
     device: str | None = None,
-    decoders: str | None = None,
+    image_processing: Mapping[str, str] | None = None,
     seed: int | None = None,
 ) -> Scores:
     """Compute the scores of a plan. A metric that fails is reported as unavailable, unless all of them fail.
@@ -99,7 +99,7 @@ def compute_scores(
         inputs: statistics by layer of "generated", and of "reference" and "held-out" if they are given.
         interval, reference_is, explain, progress: see `ScoreRequest`.
         backend, device: what computed the features; None if they were read.
-        decoders: what decoded the images; None if none were.
+        image_processing: see `describe_image_processing`; None if no images were read.
         seed: seed of what metrics draw; None for that of the generated images.
 
     Raises:
@@ -110,7 +110,7 @@ def compute_scores(
     generated, reference = _generated_and_reference(statistics)
     spec = resolve_spec(*statistics.values())
     provenance = build_provenance(generated, reference, spec, backend, device)
-    provenance["decoders"] = decoders
+    provenance |= image_processing or {}
     provenance["seed"] = generated.seed if seed is None else seed
     common = _build_common_fields(plan, statistics, spec, explain, provenance)
     influential = list_influential_images(generated, reference, explain) if explain else None

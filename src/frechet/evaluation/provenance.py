@@ -11,8 +11,10 @@ import numpy as np
 
 from frechet.errors import MismatchError
 from frechet.evaluation.pair_checks import iter_pair_notes
+from frechet.features.extractor import LoadedExtractor
 from frechet.features.registry import find_extractor
 from frechet.features.spec import FeatureSpec, validate_same_spec
+from frechet.images.fast_decoders import describe_decoders
 from frechet.statistics.feature_statistics import FeatureStatistics
 from frechet.version import __version__
 
@@ -98,6 +100,11 @@ def _iter_size_warnings(inputs: Mapping[str, FeatureStatistics]) -> Iterator[str
             f"{' and '.join(few)} images for {dims} feature dimensions: the covariance is singular and the distance strongly "
             "biased upwards; compare only with runs of the same sample size"
         )
+
+
+def describe_image_processing(extractor: LoadedExtractor) -> dict[str, str]:
+    """Return what decodes images, with versions, and where they are resized: "host" or "device"."""
+    return {"decoders": describe_decoders(), "preprocess_on": extractor.preprocess_on}
 
 
 def build_provenance(

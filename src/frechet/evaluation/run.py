@@ -25,7 +25,7 @@ from frechet.evaluation.inputs import (
 from frechet.evaluation.per_class import add_class_scores
 from frechet.evaluation.plan import needs_all_features, uses_input
 from frechet.evaluation.protocol_run import prepare_protocol
-from frechet.evaluation.provenance import resolve_spec
+from frechet.evaluation.provenance import describe_image_processing, resolve_spec
 from frechet.evaluation.request import ReferenceLike, ScoreRequest
 from frechet.evaluation.sampling import (
     COLLECTED,
@@ -37,7 +37,6 @@ from frechet.evaluation.sampling import (
 from frechet.evaluation.sampling_request import SamplingRequest
 from frechet.execution.collect import ProgressCallback, collect_statistics
 from frechet.execution.stored_thumbnails import MAX_THUMBNAILS, add_thumbnails, require_repeatable
-from frechet.images.fast_decoders import describe_decoders
 from frechet.images.image import ImageSource
 from frechet.results import ImageInfluence, Score, Scores
 from frechet.statistics.feature_statistics import FeatureStatistics
@@ -221,7 +220,7 @@ def evaluate(request: ScoreRequest, *, keep_features: bool = False) -> Evaluatio
         progress=request.progress,
         backend=extractor.backend if extractor else None,
         device=extractor.device if extractor else None,
-        decoders=describe_decoders() if extractor else None,
+        image_processing=describe_image_processing(extractor) if extractor else None,
         seed=request.seed,
     )
     sources = {name: each for name, each in inputs.items() if not isinstance(each, FeatureStatistics)}

@@ -14,7 +14,7 @@ from frechet._internal.download import ProgressCallback
 from frechet._internal.fields import option
 from frechet._internal.home import expand_home
 from frechet.errors import RequestError
-from frechet.features.extractor import LoadedExtractor
+from frechet.features.extractor import PREPROCESS_ON, LoadedExtractor
 from frechet.features.loading import load_extractor
 from frechet.features.registry import EXTRACTORS, PRECISIONS, find_extractor, is_custom_extractor, resolve_layer
 from frechet.features.spec import FeatureSpec, get_qualified_name
@@ -51,6 +51,7 @@ class Settings:
         backend: "auto", "openvino", "torch" or "jax".
         device: "auto", "cpu", "cuda", "cuda:N", "mps" or, with jax, "tpu".
         precision: "float32", "bfloat16" or, with torch, "float16".
+        preprocess_on: where images are resized: "host", "device", or "auto" for accelerators and images up to 1024 x 1024.
         batch_size: images that pass through the network together; None for a size that suits the backend.
         workers: number of decoding threads; None for one per core.
         num_images: size of a seeded random subset of each image source; None for all images.
@@ -107,6 +108,11 @@ class Settings:
         "float32",
         "Number format of the network: float32, bfloat16 (if the device supports it) or float16 (torch backend only).",
         metavar="NAME",
+    )
+    preprocess_on: str = option(
+        "auto",
+        "Where images are resized: host, device, or auto for the device if it is an accelerator.",
+        metavar="auto|host|device",
     )
     batch_size: int | None = option(None, "Batch size for the feature extractor.", metavar="N")
     workers: int | None = option(None, "Number of decoding threads (default: one per core).", metavar="N")
@@ -167,6 +173,7 @@ class Settings:
             validate_choice(str(self.extractor), EXTRACTORS, "extractor")
         validate_choice(self.precision, PRECISIONS, "precision")
         validate_choice(self.engine, ENGINES, "engine")
+        validate_choice(self.preprocess_on, PREPROCESS_ON, "preprocess_on")
         self._validate_crops()
 
     def _resolve_names(self) -> None:
@@ -223,7 +230,7 @@ class Settings:
             progress: called while weights are downloaded.
             extra_layers: further layers of the network to return features of.
         """
-        return load_extractor(
+        loaded = load_extractor(
             self.extractor,
             dims=self.dims,
             preprocessing=self.preprocessing,
@@ -234,3 +241,4 @@ class Settings:
             progress=progress,
             extra_layers=extra_layers,
         )
+        return loaded.place_preprocessing(self.preprocess_on)

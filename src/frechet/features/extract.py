@@ -6,12 +6,11 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from frechet.errors import NonFiniteFeaturesError
-from frechet.features.extractor import LoadedExtractor, Runner
+from frechet.features.extractor import LoadedExtractor, Pixels, Runner
 from frechet.images.decode_budget import MAX_PIXELS
 from frechet.images.image import ImageRef
 from frechet.images.loader import Batch, load_batches
@@ -73,6 +72,7 @@ def extract(
         skip_bad_images=skip_bad_images,
         crop=crop.apply_with_note if crop else None,
         max_pixels=max_pixels,
+        is_left_to_device=extractor.is_left_to_device if extractor.max_device_pixels else None,
     )
     with closing(batches):
         yield from _run_network(batches, extractor.runner, extractor.total_dims)
@@ -83,7 +83,7 @@ def _run_network(batches: Iterable[Batch], runner: Runner, dims: int) -> Iterato
     waiting: deque[Batch] = deque()
     no_features = np.empty((0, dims), np.float32)  # of a batch none of whose images could be decoded
 
-    def iter_pixels() -> Iterator[Any]:
+    def iter_pixels() -> Iterator[Pixels]:
         for batch in batches:
             waiting.append(batch)
             if batch.image_refs:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
+from frechet.errors import RequestError
 from frechet.features.spec import FeatureSpec
+from frechet.preprocessing.matrix_resize import can_resize
 from frechet.preprocessing.registry import Preprocessing
+
+Pixels: TypeAlias = np.ndarray | list[np.ndarray]
+"""A batch: (n, size, size, 3) float32 in 0..255; or images of which some are uint8 (h, w, 3), which the device resizes."""
+
+PREPROCESS_ON = ("auto", "host", "device")
+MAX_DEVICE_PIXELS = (
+    1 << 20
+)  # of an image that is resized on an accelerator by default; decoding larger ones takes longer
 
 
 class Runner(Protocol):
@@ -22,11 +33,11 @@ class Runner(Protocol):
 
     batch_size: int
 
-    def map(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    def map(self, batches: Iterable[Any]) -> Iterator[np.ndarray]:
         """Compute the features of each batch, in order, with several batches in flight.
 
         Args:
-            batches: (n, h, w, 3) float32 pixels in [0, 255].
+            batches: each of them `Pixels`; without uint8 images unless the attribute `can_resize` of the runner is True.
 
         Returns:
             (n, d) float32 features of each batch.
@@ -58,6 +69,7 @@ class LoadedExtractor:
         backend: name of the backend, e.g. "openvino".
         device: name of the device, e.g. "cuda:0".
         extra_layers: further layers by name; their columns follow those of the main layer.
+        max_device_pixels: largest number of pixels of an image that the device resizes; 0 if the host resizes all images.
     """
 
     runner: Runner
@@ -68,6 +80,39 @@ class LoadedExtractor:
     backend: str
     device: str = "cpu"
     extra_layers: Mapping[str, Layer] = field(default_factory=dict)
+    max_device_pixels: int = 0
+
+    @property
+    def preprocess_on(self) -> str:
+        """Where images are resized: "host" or "device"."""
+        return "device" if self.max_device_pixels else "host"
+
+    def is_left_to_device(self, height: int, width: int) -> bool:
+        """Return whether the device resizes images of this size."""
+        return height * width <= self.max_device_pixels and can_resize(
+            self.preprocessing, height, width, self.input_size
+        )
+
+    def place_preprocessing(self, preprocess_on: str) -> LoadedExtractor:
+        """Return the extractor with its preprocessing on the host or on the device.
+
+        Args:
+            preprocess_on: "host"; "device"; or "auto" for the device if it is an accelerator, and then for images of at
+                most `MAX_DEVICE_PIXELS`, whose decoding takes less time than their resize on the host.
+
+        Raises:
+            RequestError: the backend does not resize images.
+        """
+        if not getattr(self.runner, "can_resize", False):
+            if preprocess_on == "device":
+                raise RequestError(
+                    f"preprocess_on is 'device', but the {self.backend} backend resizes images on the host. Use backend torch or "
+                    "jax (--backend), or omit --preprocess-on (preprocess_on=)"
+                )
+            return self
+        is_accelerator = not self.device.endswith("cpu")
+        limits = {"host": 0, "device": sys.maxsize, "auto": MAX_DEVICE_PIXELS if is_accelerator else 0}
+        return replace(self, max_device_pixels=limits[preprocess_on])
 
     @property
     def total_dims(self) -> int:

@@ -172,9 +172,11 @@ def _make_torch_runner(loaded: LoadedNetwork, device: str) -> tuple[Runner, str]
             "the torch backend needs PyTorch, which is not installed; run pip install 'frechet[torch]', or use backend openvino"
         )
     from frechet.backends.torch import TorchRunner, choose_device
+    from frechet.backends.torch_images import DeviceImages
 
     torch_device = choose_device(device)
-    return TorchRunner(loaded.network, loaded.weights, torch_device, str(loaded.spec.precision)), str(torch_device)
+    images = DeviceImages(torch_device, loaded.preprocessing, loaded.input_size)
+    return TorchRunner(loaded.network, loaded.weights, images, str(loaded.spec.precision)), str(torch_device)
 
 
 def _make_jax_runner(loaded: LoadedNetwork, device: str) -> tuple[Runner, str]:
@@ -182,11 +184,13 @@ def _make_jax_runner(loaded: LoadedNetwork, device: str) -> tuple[Runner, str]:
         raise RequestError(
             "the jax backend needs JAX, which is not installed; run pip install 'frechet[jax]', or use backend openvino"
         )
-    from frechet.backends.jax import JaxRunner, choose_devices
+    from frechet.backends.jax import choose_devices
+    from frechet.backends.jax_runner import DeviceImages, JaxRunner
 
     devices = choose_devices(device)
     label = devices[0].platform if len(devices) == 1 else f"{len(devices)} x {devices[0].platform}"
-    return JaxRunner(loaded.network, loaded.weights, devices, str(loaded.spec.precision)), label
+    images = DeviceImages(devices, loaded.preprocessing, loaded.input_size)
+    return JaxRunner(loaded.network, loaded.weights, images, str(loaded.spec.precision)), label
 
 
 _RUNNER_FACTORIES = {"openvino": _make_openvino_runner, "torch": _make_torch_runner, "jax": _make_jax_runner}

@@ -69,6 +69,7 @@ class TransformersModel(Model):
     def load(self, request: LoadRequest) -> LoadedExtractor:
         """Load the model, or the one in the folder `request.weights`, with the transformers library."""
         _require_torch()
+        from frechet.backends.torch_images import DeviceImages
         from frechet.backends.transformers import ModuleRunner, hash_state_dict, load_pretrained
 
         function, device, module = load_pretrained(
@@ -78,14 +79,9 @@ class TransformersModel(Model):
             request.device,
             self.model_kwargs,
         )
-        runner = ModuleRunner(
-            function,
-            device,
-            str(request.spec.precision),
-            request.preprocessing.scale,
-            request.preprocessing.shift,
-        )
         input_size = request.input_size or _DEFAULT_INPUT_SIZE
+        images = DeviceImages(device, request.preprocessing, input_size)
+        runner = ModuleRunner(function, images, str(request.spec.precision))
         dims = _measure_dims(runner, input_size)
         config = (request.weights or self.find_weights().parent) / "config.json"
         digest = hash_model_folder(hash_state_dict(module), config)
@@ -124,6 +120,7 @@ class FunctionModel(Model):
         """Import the function and move it to the requested device if it is a module."""
         _require_torch()
         from frechet.backends.torch import choose_device
+        from frechet.backends.torch_images import DeviceImages
         from frechet.backends.transformers import ModuleRunner, is_module
 
         _require_no_weights(request)
@@ -131,14 +128,9 @@ class FunctionModel(Model):
         device = choose_device(request.device)
         if is_module(function):
             function = function.eval().to(device)
-        runner = ModuleRunner(
-            function,
-            device,
-            str(request.spec.precision),
-            request.preprocessing.scale,
-            request.preprocessing.shift,
-        )
         input_size = request.input_size or _get_input_size(function)
+        images = DeviceImages(device, request.preprocessing, input_size)
+        runner = ModuleRunner(function, images, str(request.spec.precision))
         try:
             dims = _measure_dims(runner, input_size)
         except RunError as error:

@@ -30,8 +30,8 @@ class Batch:
     Attributes:
         chunk_index: the chunk that the images belong to.
         image_refs: the k images that could be decoded.
-        pixels: (k, size, size, 3) float32 in 0..255, one for each of `image_refs`; or, if they were not resized, a list of
-            (h, w, 3) uint8.
+        pixels: (k, size, size, 3) float32 in 0..255, one for each of `image_refs`; or, if some are left to a device, a list
+            of (h, w, 3) uint8, or (size, size, 3) float32.
         image_checks: (k,) of `IMAGE_CHECK`, one for each of `image_refs`.
         notes: what was changed in decoding: (note, label of the image).
         skipped_images: labels of the images that could not be decoded, with the reasons.
@@ -46,6 +46,7 @@ class Batch:
 
 
 Resize = Callable[[np.ndarray, np.ndarray], None]
+IsLeftToDevice = Callable[[int, int], bool]
 CropWithNote = Callable[[np.ndarray], tuple[np.ndarray, str | None]]
 
 
@@ -75,7 +76,7 @@ class _PendingBatch:
 
 def load_batches(
     image_refs: Iterable[ImageRef],
-    resize: Resize | None,
+    resize: Resize,
     *,
     size: int,
     batch_size: int,
@@ -83,6 +84,7 @@ def load_batches(
     skip_bad_images: bool,
     crop: CropWithNote | None = None,
     max_pixels: int = MAX_PIXELS,
+    is_left_to_device: IsLeftToDevice | None = None,
 ) -> Generator[Batch, None, None]:
     """Decode and resize images, and yield them in batches, in order.
 
@@ -91,8 +93,7 @@ def load_batches(
 
     Args:
         image_refs: the images.
-        resize: read an image (h, w, 3) uint8 and write it into (size, size, 3) float32, in 0..255. None leaves images as
-            they are, for a device that resizes them.
+        resize: read an image (h, w, 3) uint8 and write it into (size, size, 3) float32, in 0..255.
         size: height and width of the network's input, in pixels.
         batch_size: largest number of images per batch; a batch never crosses the end of a chunk.
         workers: number of decoding threads.
@@ -100,17 +101,28 @@ def load_batches(
         crop: applied to each image before it is checked and resized: from an image (h, w, 3) uint8 to another one, and a
             note on the change or None.
         max_pixels: largest number of pixels of an image that can be decoded.
+        is_left_to_device: whether an image of this height and width is not resized here; None if all images are.
 
     Raises:
         ImageDecodeError: an image cannot be decoded and `skip_bad_images` is false.
     """
+
+    def prepare(decoded: DecodedImage, out: np.ndarray | None) -> _Loaded:
+        rgb, crop_note = crop(decoded.rgb) if crop else (decoded.rgb, None)
+        check = check_image(rgb, decoded.format)
+        notes = tuple(filter(None, (decoded.note, crop_note)))
+        if is_left_to_device and is_left_to_device(*rgb.shape[:2]):
+            return _Loaded(rgb, check, notes)
+        resized = np.empty((size, size, 3), np.float32) if out is None else out
+        resize(rgb, resized)
+        return _Loaded(resized, check, notes)
 
     def load_group(group: Sequence[ImageRef], outs: Iterable[np.ndarray | None]) -> list[_Loaded | ImageDecodeError]:
         results: list[_Loaded | ImageDecodeError] = []
         for image_ref, out in zip(group, outs, strict=False):
             try:
                 with _budget.admit(max_pixels) as reserve:
-                    results.append(_prepare(decode(image_ref, reserve), crop, resize, out))
+                    results.append(prepare(decode(image_ref, reserve), out))
             except ImageDecodeError as error:
                 if not skip_bad_images:
                     raise _advise(error) from error
@@ -122,7 +134,7 @@ def load_batches(
     in_progress: deque[_PendingBatch] = deque()
     try:
         for chunk_index, batch_refs in _split_batches(image_refs, batch_size):
-            pixels = None if resize is None else np.empty((len(batch_refs), size, size, 3), np.float32)
+            pixels = None if is_left_to_device else np.empty((len(batch_refs), size, size, 3), np.float32)
             groups = [
                 pool.submit(load_group, batch_refs[group], repeat(None) if pixels is None else pixels[group])
                 for group in _iter_groups(len(batch_refs), group_size)
@@ -134,17 +146,6 @@ def load_batches(
             yield _collect_batch(in_progress.popleft())
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _prepare(
-    decoded: DecodedImage, crop: CropWithNote | None, resize: Resize | None, out: np.ndarray | None
-) -> _Loaded:
-    """Crop and check a decoded image, and resize it into `out` unless that is None."""
-    rgb, crop_note = crop(decoded.rgb) if crop else (decoded.rgb, None)
-    if resize is not None and out is not None:
-        resize(rgb, out)
-    check = check_image(rgb, decoded.format)
-    return _Loaded(rgb if out is None else out, check, tuple(filter(None, (decoded.note, crop_note))))
 
 
 def _advise(error: ImageDecodeError) -> ImageDecodeError:

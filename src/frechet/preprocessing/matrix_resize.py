@@ -7,6 +7,8 @@ sums below 2^24, which float32 holds exactly.
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +19,7 @@ from frechet.preprocessing.registry import Preprocessing
 _WEIGHT_BITS = 22  # PRECISION_BITS of Pillow's Resample.c
 _PART_BASE, _NUM_PARTS = 256, 3
 _MAX_TAPS = 512  # of 8 bits times 8 bits, in 24 bits
+_MAX_GROUP_PIXELS = 1 << 24  # that are resized together, which bounds the memory that the resize takes
 
 
 class ResizeMatrices(NamedTuple):
@@ -33,14 +36,20 @@ class ResizeMatrices(NamedTuple):
 
 def make_resize_matrices(preprocessing: Preprocessing, height: int, width: int, size: int) -> ResizeMatrices:
     """Return the matrices that resize images (height, width) to (size, size), as NumPy arrays."""
-    rows, columns = preprocessing.make_matrices(height, width, size)
+    rows, columns = (preprocessing.resize_matrix(length, size) for length in (height, width))
     convert = _split_weights if preprocessing.is_rounded else _to_float32
     return ResizeMatrices(convert(columns), convert(rows))
 
 
 def can_resize(preprocessing: Preprocessing, height: int, width: int, size: int) -> bool:
-    """Return whether the matrices give the bits of the host; not so only for extremely long images."""
-    return not preprocessing.is_rounded or 4 * max(height, width) <= (_MAX_TAPS - 1) * size
+    """Return whether the matrices give the result of the host for images of a size.
+
+    They do not crop, and the order in which Pillow resizes and rounds the axes of images that are not square depends on its
+    version.
+    """
+    if height != width and (preprocessing.is_rounded or preprocessing.has_center_crop):
+        return False
+    return not preprocessing.is_rounded or 4 * height <= (_MAX_TAPS - 1) * size
 
 
 def resize_with_matrices(images: Any, matrices: ResizeMatrices, *, is_clipped: bool) -> Any:
@@ -55,13 +64,43 @@ def resize_with_matrices(images: Any, matrices: ResizeMatrices, *, is_clipped: b
         (n, size, size, 3) float32 in 0..255, in the memory layout (n, size, 3, size).
     """
     xp = array_namespace(images)
-    x = xp.permute_dims(xp.astype(images, xp.float32), (0, 1, 3, 2))
+    n, height, width, channels = images.shape
+    x = xp.reshape(xp.permute_dims(xp.astype(images, xp.float32), (0, 1, 3, 2)), (-1, width))
     x = _combine(xp, [xp.matmul(x, xp.matrix_transpose(part)) for part in matrices.columns])
-    n, height, channels, size = x.shape
-    flat = xp.reshape(x, (n, height, channels * size))
-    x = _combine(xp, [xp.matmul(part, flat) for part in matrices.rows])
+    size = x.shape[1]
+    x = xp.reshape(x, (n, height, channels * size))
+    x = _combine(xp, [xp.matmul(part, x) for part in matrices.rows])
     x = xp.reshape(x, (n, size, channels, size))
     return xp.permute_dims(xp.clip(x, 0, 255) if is_clipped else x, (0, 1, 3, 2))
+
+
+def resize_by_size(images: Sequence[np.ndarray], resize_group: Callable[[list[np.ndarray]], Any]) -> Any:
+    """Resize images of any sizes on a device, those of one size together.
+
+    Args:
+        images: (h, w, 3) uint8; or (size, size, 3) float32 if the host has resized them.
+        resize_group: return k images of one shape and type as (k, size, size, 3) float32 on the device.
+
+    Returns:
+        (n, size, size, 3) float32 on the device, in the order of `images`.
+    """
+    groups = list(_iter_groups(images))
+    parts = [resize_group([images[index] for index in indices]) for indices in groups]
+    if len(parts) == 1:
+        return parts[0]
+    xp = array_namespace(parts[0])
+    rank = xp.asarray(np.argsort(np.concatenate(groups)), device=parts[0].device)
+    return xp.take(xp.concat(parts), rank, axis=0)
+
+
+def _iter_groups(images: Sequence[np.ndarray]) -> Iterator[list[int]]:
+    """Yield the indices of images of one size and type that are resized together."""
+    found: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+    for index, image in enumerate(images):
+        found[(*image.shape, image.dtype.char)].append(index)
+    for (height, width, *_), indices in found.items():
+        count = max(1, _MAX_GROUP_PIXELS // (height * width))
+        yield from (indices[start : start + count] for start in range(0, len(indices), count))
 
 
 def _combine(xp: Any, products: list[Any]) -> Any:

@@ -16,7 +16,6 @@ from frechet.preprocessing import resize
 
 Scalars = float | tuple[float, float, float]
 ResizeMatrix = Callable[[int, int], np.ndarray]
-AxisMatrix = Callable[[int, int, int], np.ndarray]
 ResizeFunction = Callable[[np.ndarray, np.ndarray], None]
 
 
@@ -32,11 +31,7 @@ class Preprocessing:
         description: the tools that use it, and what it does, in one line.
         is_clipped: whether values are clipped to 0..255 after the resize, because bicubic interpolation overshoots.
         has_center_crop: whether only the central square is used; `resize_matrix` then applies to that square.
-        is_rounded: whether each axis is resized as Pillow resizes 8-bit images: columns first, with rounded weights, and
-            rounded and clipped to 0..255 after each axis.
-        axis_matrix: the resize of one axis of an image that is not square, if it is not `resize_matrix` of the whole axis
-            or of the central square: given the length of the axis, the shorter side and the output size, return
-            (out_size, length) float64.
+        is_rounded: whether the resize is Pillow's of 8-bit images, which rounds weights, and values after each axis.
     """
 
     resize: ResizeFunction
@@ -47,30 +42,6 @@ class Preprocessing:
     is_clipped: bool = False
     has_center_crop: bool = False
     is_rounded: bool = False
-    axis_matrix: AxisMatrix | None = None
-
-    def make_matrices(self, height: int, width: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the resize of images of one size, with its crop, as a matrix of rows and a matrix of columns.
-
-        Args:
-            height, width: of the images in pixels.
-            size: height and width of the result in pixels.
-
-        Returns:
-            (size, height) and (size, width) float64: the result is rows @ image @ columns.T for each channel.
-        """
-        short = min(height, width)
-        return self._make_axis_matrix(height, short, size), self._make_axis_matrix(width, short, size)
-
-    def _make_axis_matrix(self, length: int, short: int, size: int) -> np.ndarray:
-        if self.axis_matrix is not None:
-            return self.axis_matrix(length, short, size)
-        if not self.has_center_crop:
-            return self.resize_matrix(length, size)
-        first = (length - short) // 2
-        matrix = np.zeros((size, length))
-        matrix[:, first : first + short] = self.resize_matrix(short, size)
-        return matrix
 
 
 # 2x/255 - 1, followed by torchvision's `transform_input`, which maps (red, green, blue) from ImageNet's mean and standard
@@ -165,7 +136,6 @@ _BUILT_IN = {
     "imagenet-middle": Preprocessing(
         resize=resize.bicubic_pillow_center_crop,
         resize_matrix=resize.bicubic_center_crop_matrix,
-        axis_matrix=resize.bicubic_center_crop_axis,
         scale=_IMAGENET_SCALE,
         shift=_IMAGENET_SHIFT,
         description="dgm-eval's ConvNeXt: Pillow's antialiased bicubic in 8 bits, central 7/8 of the shorter side (224 of 256 pixels), ImageNet's mean and standard deviation",

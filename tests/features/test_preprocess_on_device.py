@@ -1,0 +1,106 @@
+"""Where images are resized does not change a score, and is recorded."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from golden_images import photographs
+from PIL import Image
+
+import frechet
+from frechet.errors import RequestError
+from frechet.execution.chunks import Partition, make_plan
+from frechet.execution.settings import Settings
+from frechet.features.extractor import MAX_DEVICE_PIXELS
+from frechet.images.sources.registry import open_source
+from frechet.preprocessing import resize
+from frechet.preprocessing.registry import PREPROCESSINGS
+
+
+def color_layout(images):
+    """Return (n, 48) features: the mean colours of 4 x 4 squares of the input."""
+    import torch
+
+    return torch.nn.functional.adaptive_avg_pool2d(images, 4).flatten(1)
+
+
+color_layout.input_size = 32
+
+
+@pytest.fixture(scope="module")
+def images():
+    """40 images of 16 to 700 pixels: photographs, parts of them, and squares."""
+    whole = [image.convert("RGB") for image in photographs()]
+    boxes = [(0, 0, 16, 16), (5, 7, 37, 39), (0, 0, 64, 64), (9, 9, 150, 60), (0, 0, 40, 200)]
+    return [*whole, *(image.crop(box) for image in whole[:6] for box in boxes)][:40]
+
+
+@pytest.mark.parametrize("preprocessing", PREPROCESSINGS)
+def test_a_device_gives_the_features_and_score_of_the_host(images, preprocessing):
+    options = {"extractor": color_layout, "preprocessing": preprocessing, "backend": "torch", "device": "cpu"}
+    host, device = (
+        [frechet.collect(part, **options, preprocess_on=place) for part in (images[:20], images[20:])]
+        for place in ("host", "device")
+    )
+    for one, other in zip(host, device, strict=True):
+        assert np.abs(one.rows - other.rows).max() <= 2e-5 * np.abs(one.rows).max()
+    scores = [float(frechet.score_statistics(*sides)["fd"]) for sides in (host, device)]
+    assert scores[1] == pytest.approx(scores[0], rel=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_networks_of_all_backends_resize_on_their_device(toy_options, images, backend, tmp_path, monkeypatch):
+    for index, image in enumerate(images[8:20]):
+        image.save(tmp_path / f"{index:02}.png")
+    options = {**toy_options, "backend": backend, "device": "cpu", "batch_size": 5}
+    host = frechet.collect(tmp_path, **options, preprocess_on="host")
+    monkeypatch.setattr(resize, "_resize_bilinear", None)  # the host cannot resize
+    device = frechet.collect(tmp_path, **options, preprocess_on="device")
+    np.testing.assert_allclose(device.rows, host.rows, rtol=0, atol=2e-5 * np.abs(host.rows).max())
+
+
+def test_a_backend_that_cannot_resize_rejects_the_device(toy_options, folder):
+    with pytest.raises(RequestError, match=r"openvino.*host.*--backend"):
+        frechet.score(folder, folder, **toy_options, backend="openvino", preprocess_on="device")
+    with pytest.raises(RequestError, match="preprocess_on"):
+        Settings(preprocess_on="gpu")
+
+
+@pytest.mark.parametrize(
+    ("device", "preprocess_on", "limit"),
+    [
+        ("cpu", "auto", 0),
+        ("cuda:1", "auto", MAX_DEVICE_PIXELS),
+        ("2 x gpu", "auto", MAX_DEVICE_PIXELS),
+        ("2 x cpu", "auto", 0),
+        ("cuda:0", "host", 0),
+        ("mps", "device", None),
+    ],
+)
+def test_accelerators_resize_images_of_ordinary_size_by_default(device, preprocess_on, limit):
+    loaded = Settings(extractor=color_layout, preprocessing="clean", backend="torch", preprocess_on="host").load()
+    placed = replace(loaded, device=device).place_preprocessing(preprocess_on)
+    assert limit is None or placed.max_device_pixels == limit
+    assert placed.is_left_to_device(1024, 1024) == (preprocess_on == "device" or bool(limit))
+    assert placed.is_left_to_device(1024, 1025) == (preprocess_on == "device")
+
+
+def test_the_place_is_recorded_in_scores_and_plans(toy_options, folder):
+    scores = {
+        place: frechet.score(folder, folder, **toy_options, backend="torch", device="cpu", preprocess_on=place)["fd"]
+        for place in ("auto", "device")
+    }
+    assert {place: score.provenance["preprocess_on"] for place, score in scores.items()} == {
+        "auto": "host",
+        "device": "device",
+    }
+    for place, expected in (("auto", None), ("device", "device")):
+        settings = Settings(**toy_options, backend="torch", device="cpu", preprocess_on=place)
+        plan = make_plan(Partition.from_source(open_source(folder), settings), settings, settings.load())
+        assert plan.get("preprocess_on") == expected
+
+
+def test_grey_and_transparent_images_reach_the_device(toy_options):
+    images = [Image.new(mode, (9, 9), 3) for mode in ("L", "RGBA", "P")]
+    place = {"backend": "torch", "device": "cpu", "preprocess_on": "device"}
+    assert frechet.collect(images, **toy_options, **place).n == 3
