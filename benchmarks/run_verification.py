@@ -3,7 +3,7 @@
     python benchmarks/run_verification.py [--runs 600] [--output FILE]
 
 Features are simulated (d = 8, 2,000 samples, a reference of 4,000). Every second run has each sample four times. The rejection
-rates are those of the classical value at p ≤ 0.01.
+rates are those of the plain value at p ≤ 0.01.
 """
 
 import argparse

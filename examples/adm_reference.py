@@ -4,7 +4,7 @@
     python examples/adm_reference.py --trial FOLDER            # with small files of the same format, which it writes
 
 Both files come from https://github.com/openai/guided-diffusion/tree/main/evaluations, e.g. admnet_guided_imagenet256.npz and
-VIRTUAL_imagenet256_labeled.npz. They hold `arr_0`, uint8 (n, h, w, 3); the reference also holds `mu`, `sigma` (pool features)
+VIRTUAL_imagenet256_labeled.npz. They contain `arr_0`, uint8 (n, h, w, 3); the reference also contains `mu`, `sigma` (pool features)
 and `mu_s`, `sigma_s` (the spatial features of sFID). The preprocessing must be that of TensorFlow 1: with another resize,
 ADM scores 11.05 instead of 10.94.
 """
