@@ -8,7 +8,6 @@ The distance is computed in float64 (on the CPU if the device has no float64), w
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,17 +17,20 @@ from frechet.distances.gaussian import Gaussian
 from frechet.distances.inception_score import inception_score
 from frechet.distances.kernel import polynomial_mmd
 from frechet.features.registry import find_extractor
-from frechet.losses.reference import load_reference, validate_reference
 from frechet.losses.torch_distance import frechet_distance
-from frechet.losses.torch_gather import gather_distinct_rows, is_distributed
+from frechet.losses.torch_fd import FDLoss
+from frechet.losses.torch_features import ImageFeatures
 from frechet.losses.torch_loss import ImageLoss
+from frechet.losses.torch_reference import (
+    Reference,
+    collect_reference_statistics,
+    fit_torch_gaussian,
+    load_torch_reference,
+)
 from frechet.losses.validation import make_rowless_reference_error
-from frechet.metrics import fit_gaussian
 from frechet.statistics.feature_statistics import FeatureStatistics
 
-__all__ = ["FIDLoss", "ISLoss", "ImageLoss", "KIDLoss", "frechet_distance"]
-
-Reference = str | Path | FeatureStatistics | torch.Tensor
+__all__ = ["FDLoss", "FIDLoss", "ISLoss", "ImageFeatures", "ImageLoss", "KIDLoss", "frechet_distance"]
 
 
 class FIDLoss(ImageLoss):
@@ -55,14 +57,11 @@ class FIDLoss(ImageLoss):
     """
 
     def __init__(self, reference: Reference, *, batch_size: int = 32, **options: Any) -> None:
-        reference = _load_reference(reference, {**options, "batch_size": batch_size})
+        reference = load_torch_reference(reference, batch_size=batch_size, **options)
         super().__init__(**options)
-        gaussian = fit_gaussian(_collect_reference_statistics(self, reference, batch_size)).with_factor()
+        gaussian = fit_torch_gaussian(collect_reference_statistics(self, reference, batch_size, gather=self.gather))
         for name in ("mean", "covariance", "factor"):
-            array = getattr(gaussian, name)
-            self._register_constant(
-                f"reference_{name}", None if array is None else torch.from_numpy(np.ascontiguousarray(array))
-            )
+            self._register_constant(f"reference_{name}", getattr(gaussian, name))
 
     def distance(self, features: torch.Tensor) -> torch.Tensor:
         """Compute the squared Fréchet distance of features (n, d), float64, to the reference."""
@@ -93,11 +92,11 @@ class KIDLoss(ImageLoss):
     """
 
     def __init__(self, reference: Reference, *, batch_size: int = 32, **options: Any) -> None:
-        reference = _load_reference(reference, {**options, "batch_size": batch_size})
+        reference = load_torch_reference(reference, batch_size=batch_size, **options)
         if isinstance(reference, FeatureStatistics) and reference.rows is None:
             raise make_rowless_reference_error(reference.label)
         super().__init__(**options)
-        rows = _collect_reference_statistics(self, reference, batch_size).rows
+        rows = collect_reference_statistics(self, reference, batch_size, gather=self.gather).rows
         assert rows is not None
         self._register_constant("reference_rows", torch.from_numpy(rows.astype(np.float64)))
 
@@ -133,23 +132,3 @@ class ISLoss(ImageLoss):
     def distance(self, features: torch.Tensor) -> torch.Tensor:
         """Compute the negative score of logits (n, c), float64."""
         return -inception_score(torch.softmax(features, dim=1))
-
-
-def _load_reference(reference: Any, options: dict[str, Any]) -> FeatureStatistics | torch.Tensor:
-    loaded: FeatureStatistics | torch.Tensor = load_reference(reference, image_types=(torch.Tensor,), **options)
-    return loaded
-
-
-def _collect_reference_statistics(
-    loss: ImageLoss, reference: FeatureStatistics | torch.Tensor, batch_size: int
-) -> FeatureStatistics:
-    """Return statistics of the reference whose weights are known to match, computing them from images if necessary."""
-    if isinstance(reference, FeatureStatistics):
-        validate_reference(reference, loss.spec, loss.dims)
-        return reference
-    with torch.no_grad():
-        batches = [loss.features(images.to(loss.device)) for images in reference.split(batch_size)]
-        rows = torch.cat(batches)
-        if loss.gather and is_distributed():
-            rows = gather_distinct_rows(rows, reference)
-    return FeatureStatistics.from_features(rows.cpu().numpy(), spec=loss.spec, label="images in memory")

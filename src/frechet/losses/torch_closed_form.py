@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from frechet.errors import RequestError
 
+ValueAndGradient = Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
 
 def reject_second_derivative(x: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
     """Return a gradient with respect to x that raises if it is differentiated, instead of being treated as a constant."""
     guarded: torch.Tensor = _OnceDifferentiable.apply(x, gradient)
     return guarded
+
+
+def evaluate(compute: ValueAndGradient, x: torch.Tensor) -> torch.Tensor:
+    """Compute a value whose gradient with respect to x is computed with it.
+
+    Args:
+        compute: x -> (value, a scalar; gradient, with the shape of x). It may change state.
+        x: a tensor.
+    """
+    value: torch.Tensor = _ClosedForm.apply(x, compute)[0]
+    return value
 
 
 def reject_vmap(images: torch.Tensor) -> torch.Tensor:
@@ -35,6 +49,29 @@ def make_forward_mode_error() -> RequestError:
         "the Fréchet distance has no forward-mode derivative (torch.func.jvp, jacfwd, hessian); use backward, "
         "torch.func.grad or torch.func.vjp"
     )
+
+
+class _ClosedForm(torch.autograd.Function):
+    @staticmethod
+    def forward(x: torch.Tensor, compute: ValueAndGradient) -> tuple[torch.Tensor, torch.Tensor]:
+        return compute(x.detach())
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(inputs[0], output[1])
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: torch.Tensor, _unused: Any) -> Any:  # type: ignore[override]
+        return grad_output * reject_second_derivative(*ctx.saved_tensors), None
+
+    @staticmethod
+    def jvp(_ctx: Any, *_tangents: Any) -> Any:
+        raise make_forward_mode_error()
+
+    @staticmethod
+    def vmap(_info: Any, _in_dims: Any, *_operands: Any) -> Any:
+        raise make_vmap_error()
 
 
 class _OnceDifferentiable(torch.autograd.Function):

@@ -13,6 +13,8 @@ _Module = TypeVar("_Module", bound="ExactModule")
 class ExactModule(torch.nn.Module):
     """A module whose buffers move between devices but keep their dtypes, so that `.half()` does not round a distance."""
 
+    _stays_off_mps = False  # MPS has no float64, so that distances are computed on the CPU
+
     def _register_constant(self, name: str, tensor: torch.Tensor | None) -> None:
         """Register a buffer that moves with the module but is not part of its state dict."""
         if tensor is not None and tensor.is_inference():
@@ -23,8 +25,8 @@ class ExactModule(torch.nn.Module):
     def _apply(self: _Module, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> _Module:
         def move(tensor: torch.Tensor) -> torch.Tensor:
             device = fn(tensor[:0] if tensor.ndim else tensor).device
-            if device.type == "mps" and tensor.dtype == torch.float64:
-                return tensor  # MPS has no float64
+            if device.type == "mps" and (self._stays_off_mps or tensor.dtype == torch.float64):
+                return tensor
             return tensor.to(device)
 
         super()._apply(move, recurse)

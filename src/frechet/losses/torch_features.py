@@ -59,6 +59,12 @@ class ImageFeatures(ExactModule):
     ) -> None:
         super().__init__()
         self.value_range = validate_value_range(value_range)
+        self._reference_options = {
+            "extractor": extractor,
+            "dims": dims,
+            "preprocessing": preprocessing,
+            "precision": precision,
+        }
         self._training_range = TrainingRange(self.value_range)
         self._network = load_torch_network(
             extractor, dims=dims, preprocessing=preprocessing, weights=weights, precision=precision
@@ -72,6 +78,11 @@ class ImageFeatures(ExactModule):
     def spec(self) -> FeatureSpec:
         """The properties of the features that a reference must share."""
         return self._network.spec
+
+    @property
+    def reference_options(self) -> dict[str, Any]:
+        """The arguments of `load_reference` that this extractor was created with."""
+        return self._reference_options
 
     @property
     def dims(self) -> int:

@@ -150,12 +150,17 @@ class FeatureLoss(torch.nn.Module):
 
     def _compute_loss(self, features: torch.Tensor) -> torch.Tensor:
         """Compute the loss of the features (n, d) of this rank together with those of all other ranks."""
+        loss = self.distance(self._gather_valid_features(features))
+        return loss.to(features.device, torch.float32 if features.device.type == "mps" else torch.float64)
+
+    def _gather_valid_features(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the features (n, d) of all ranks, float64, on a device that has float64."""
         if self.gather and is_distributed():
             features = gather_rows(features)
         validate_sample_size(features.shape[0])
         validate_finite_features(features)
         device = torch.device("cpu") if features.device.type == "mps" else features.device  # MPS has no float64
-        return self.distance(features.to(device).double()).to(features.device, _loss_dtype(features))
+        return features.to(device).double()
 
 
 class ImageLoss(ImageFeatures, FeatureLoss):
@@ -175,7 +180,3 @@ class ImageLoss(ImageFeatures, FeatureLoss):
     def __init__(self, *, gather: bool = True, **options: Any) -> None:
         super().__init__(**options)
         self.gather = gather
-
-
-def _loss_dtype(features: torch.Tensor) -> torch.dtype:
-    return torch.float32 if features.device.type == "mps" else torch.float64

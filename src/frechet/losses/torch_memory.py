@@ -1,0 +1,156 @@
+"""The population of a loss: the features of earlier batches as a queue of rows, or as an exponential moving average."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, NamedTuple
+
+import torch
+
+from frechet.distances.population import PopulationMoments, compute_moments, mix, remove
+from frechet.errors import RequestError
+from frechet.losses.torch_exact import ExactModule
+
+
+class Step(NamedTuple):
+    """What a batch is added to.
+
+    Attributes:
+        rest: moments of the rows that stay.
+        share: weight of the batch in the population, in 0..1.
+    """
+
+    rest: PopulationMoments
+    share: float
+
+
+class Memory(ExactModule):
+    """Moments of the features of earlier batches, which carry no gradient.
+
+    Args:
+        size: number of rows of the population.
+        dims: number of features d.
+    """
+
+    _stays_off_mps = True
+    mean: torch.Tensor
+    covariance: torch.Tensor
+
+    def __init__(self, size: int, dims: int) -> None:
+        super().__init__()
+        self.size = size
+        self.weight_squares = 1.0
+        self.register_buffer("mean", torch.zeros(dims, dtype=torch.float64))
+        self.register_buffer("covariance", torch.zeros(dims, dims, dtype=torch.float64))
+
+    @property
+    def moments(self) -> PopulationMoments:
+        """Moments of all rows."""
+        return PopulationMoments(self.mean, self.covariance, self.weight_squares)
+
+    @abstractmethod
+    def prepare(self, n: int) -> Step:
+        """Return what a batch of n rows is added to, without adding it."""
+
+    @abstractmethod
+    def steady_share(self, n: int) -> float:
+        """Return the share of a batch of n rows in a full population."""
+
+    def add(self, rows: torch.Tensor, step: Step) -> None:
+        """Add a batch.
+
+        Args:
+            rows: (n, d) features, float64.
+            step: the result of `prepare`.
+        """
+        moments = mix(step.rest, compute_moments(rows), step.share)
+        self.mean, self.covariance, self.weight_squares = moments
+
+
+class QueueMemory(Memory):
+    """The last `size` rows, in float32, of which a batch replaces the oldest."""
+
+    rows: torch.Tensor
+
+    def __init__(self, size: int, dims: int) -> None:
+        super().__init__(size, dims)
+        self.count = self.position = 0
+        self.register_buffer("rows", torch.zeros(size, dims, dtype=torch.float32))
+
+    def prepare(self, n: int) -> Step:
+        oldest = self._next_indices(n)
+        oldest = oldest[oldest < self.count]
+        kept = self.count - len(oldest)
+        rest = self.moments
+        if kept and len(oldest):
+            rest = remove(rest, compute_moments(self.rows[oldest].double()), len(oldest) / self.count)
+        return Step(rest, n / (kept + n))
+
+    def steady_share(self, n: int) -> float:
+        return n / self.size
+
+    def add(self, rows: torch.Tensor, step: Step) -> None:
+        stored = rows.to(torch.float32)
+        self.rows[self._next_indices(len(rows))] = stored
+        self.count = min(self.count + len(rows), self.size)
+        self.position = (self.position + len(rows)) % self.size
+        super().add(stored.double(), step)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return {"weight_squares": self.weight_squares, "count": self.count, "position": self.position}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self.weight_squares, self.count, self.position = state["weight_squares"], state["count"], state["position"]
+
+    def _next_indices(self, n: int) -> torch.Tensor:
+        return (self.position + torch.arange(n, device=self.rows.device)) % self.size
+
+
+class EmaMemory(Memory):
+    """An exponential moving average of the moments of all batches, with weights that add up to 1 from the first batch on.
+
+    Args:
+        size: number of rows whose batches keep 63 % of the weight, if `decay` is None.
+        dims: number of features d.
+        decay: factor of the weights of earlier batches at each batch; None for 1 - n / size at a batch of n rows.
+    """
+
+    def __init__(self, size: int, dims: int, decay: float | None = None) -> None:
+        super().__init__(size, dims)
+        self.decay = decay
+        self.total_weight = 0.0
+
+    def prepare(self, n: int) -> Step:
+        new = self.steady_share(n)
+        return Step(self.moments, new / ((1 - new) * self.total_weight + new))
+
+    def steady_share(self, n: int) -> float:
+        return n / self.size if self.decay is None else 1 - self.decay
+
+    def add(self, rows: torch.Tensor, step: Step) -> None:
+        new = self.steady_share(len(rows))
+        self.total_weight = (1 - new) * self.total_weight + new
+        super().add(rows, step)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return {"weight_squares": self.weight_squares, "total_weight": self.total_weight}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self.weight_squares, self.total_weight = state["weight_squares"], state["total_weight"]
+
+
+def make_memory(kind: str, size: int, dims: int, decay: float | None) -> Memory:
+    """Return an empty memory.
+
+    Args:
+        kind: "queue" or "ema".
+        size, dims, decay: as in the memories.
+
+    Raises:
+        RequestError: a decay is not in 0..1, or is passed for a queue.
+    """
+    if kind == "queue" and decay is not None:
+        raise RequestError(f"decay is {decay!r}, but memory is 'queue', which keeps rows unchanged; pass memory='ema'")
+    if decay is not None and not 0 <= decay < 1:
+        raise RequestError(f"decay is {decay!r}; expected a number from 0 to below 1, e.g. 0.98")
+    return QueueMemory(size, dims) if kind == "queue" else EmaMemory(size, dims, decay)

@@ -1,0 +1,154 @@
+"""The Fréchet distance of a population of features to a reference, of which each batch replaces a part."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from frechet.distances.gaussian import Gaussian
+from frechet.distances.population import (
+    PopulationMoments,
+    TransportMap,
+    compute_moments,
+    linearised_distance,
+    make_transport_map,
+    mix,
+    population_gradient,
+)
+from frechet.errors import MismatchError, RequestError
+from frechet.features.spec import FeatureSpec
+from frechet.losses.torch_closed_form import evaluate
+from frechet.losses.torch_distance import compute_coupling
+from frechet.losses.torch_exact import ExactModule
+from frechet.losses.torch_memory import Memory, Step
+
+
+class PopulationDistance(ExactModule):
+    """The squared Fréchet distance between a population, with the present batch in it, and a reference.
+
+    Its state is the population and the transport map. In training mode, each batch becomes part of the population.
+
+    Args:
+        reference: mean, covariance and factor of the reference features, as tensors.
+        memory: the population.
+        refresh: number k of batches after which the transport map is computed again.
+        spec: identifies the features, for the state dict.
+
+    Attributes:
+        staleness: 1 - the cosine between the gradients of the last batch before a refresh with the map used until then and with
+            the new one: 0 for a map that is still exact, and NaN before the second refresh.
+    """
+
+    _stays_off_mps = True
+
+    def __init__(self, reference: Gaussian, memory: Memory, *, refresh: int, spec: FeatureSpec) -> None:
+        super().__init__()
+        self.memory, self.refresh, self.spec = memory, refresh, spec
+        for name in ("mean", "covariance", "factor"):
+            self._register_constant(f"reference_{name}", getattr(reference, name))
+        dims = len(reference.mean)
+        self.register_buffer("map_matrix", torch.zeros(dims, dims, dtype=torch.float64))
+        self.register_buffer("map_offset", torch.zeros((), dtype=torch.float64))
+        self.replaced_share = float("inf")  # of the population, since the map was computed
+        self.staleness = float("nan")
+
+    @property
+    def reference(self) -> Gaussian:
+        """The Gaussian of the reference."""
+        return Gaussian(self.reference_mean, covariance=self.reference_covariance, factor=self.reference_factor)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Compute the distance, differentiable with respect to features (n, d), float64.
+
+        Raises:
+            RequestError: the batch is larger than the population.
+        """
+        return evaluate(self._step, features)
+
+    def observe(self, features: torch.Tensor) -> None:
+        """Add features (n, d), float64, to the population without computing a distance."""
+        step = self._prepare(len(features))
+        self.memory.add(features, step)
+        self.replaced_share += step.share
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return what the state dict holds next to the tensors."""
+        return {
+            **asdict(self.spec),
+            "memory": type(self.memory).__name__,
+            "size": self.memory.size,
+            "replaced_share": self.replaced_share,
+            "staleness": self.staleness,
+        }
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Restore what `get_extra_state` returned."""
+        self.replaced_share, self.staleness = state["replaced_share"], state["staleness"]
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        """Load the state after checking that it belongs to the same features and population.
+
+        Raises:
+            MismatchError: it does not.
+        """
+        stored, own = state_dict.get(f"{prefix}_extra_state", {}), self.get_extra_state()
+        differences = [
+            f"{key} {stored[key]} instead of {own[key]}"
+            for key in sorted(stored.keys() - {"replaced_share", "staleness"})
+            if stored[key] != own.get(key)
+        ]
+        if differences:
+            raise MismatchError(
+                f"the state is that of another population, with {', '.join(differences)}; expected one of the same features. "
+                "Create the loss with the extractors, memory and population of the one that was saved."
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _prepare(self, n: int) -> Step:
+        if self.memory.steady_share(n) > 1:
+            raise RequestError(
+                f"a batch has {n} images and the population {self.memory.size}; expected a population of at least one batch. "
+                f"Pass population={n} or more."
+            )
+        return self.memory.prepare(n)
+
+    def _step(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute the distance and its gradient, and add the batch to the population in training mode."""
+        n = len(features)
+        step = self._prepare(n)
+        moments = mix(step.rest, compute_moments(features), step.share)
+        # half a batch for rounding: every `refresh` batches of a full population, and more often before it is full
+        is_due = self.replaced_share + step.share > (self.refresh - 0.5) * self.memory.steady_share(n)
+        transport = self._compute_map(moments) if is_due else TransportMap(self.map_matrix, self.map_offset)
+        gradient = self._compute_gradient(features, moments, step.share, transport)
+        if self.training:
+            if is_due:
+                self._keep_map(transport, self._compute_staleness(features, moments, step.share, gradient))
+            self.replaced_share = 0.0 if is_due else self.replaced_share + step.share
+            self.memory.add(features, step)
+        return linearised_distance(moments.to_gaussian(), self.reference, transport), gradient
+
+    def _compute_map(self, moments: PopulationMoments) -> TransportMap:
+        reference = self.reference
+        return make_transport_map(reference, compute_coupling(moments.to_gaussian(), reference))
+
+    def _compute_gradient(
+        self, features: torch.Tensor, moments: PopulationMoments, share: float, transport: TransportMap
+    ) -> torch.Tensor:
+        weight = share / len(features)
+        weights = weight / (1 - moments.weight_squares), weight
+        return population_gradient(features, moments.to_gaussian(), self.reference, transport, weights)
+
+    def _compute_staleness(
+        self, features: torch.Tensor, moments: PopulationMoments, share: float, gradient: torch.Tensor
+    ) -> float:
+        if self.replaced_share == float("inf"):
+            return float("nan")
+        stale = self._compute_gradient(features, moments, share, TransportMap(self.map_matrix, self.map_offset))
+        return float(1 - torch.cosine_similarity(stale.flatten(), gradient.flatten(), dim=0))
+
+    def _keep_map(self, transport: TransportMap, staleness: float) -> None:
+        self.map_matrix, self.map_offset = transport
+        self.staleness = staleness

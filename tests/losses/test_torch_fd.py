@@ -1,0 +1,301 @@
+"""The Fréchet distance of a population as a loss: gradients against finite differences of an independent calculation."""
+
+import copy
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import torch_fd_ranks
+from population_distance import central_differences, population_distance
+
+import frechet
+from frechet.distances.gaussian import Gaussian
+from frechet.errors import MismatchError, RequestError
+from frechet.features.spec import FeatureSpec
+from frechet.losses.torch import FDLoss, FIDLoss, ImageFeatures
+from frechet.losses.torch_memory import make_memory
+from frechet.losses.torch_population import PopulationDistance
+
+DIMS = 7
+
+
+def draw_features(n, seed, dims=DIMS):
+    """Return correlated features that float32 represents exactly."""
+    random = np.random.default_rng(seed)
+    mixing = np.random.default_rng(99).standard_normal((dims, dims))
+    return (random.standard_normal((n, dims)) @ mixing + 0.1 * seed).astype(np.float32).astype(np.float64)
+
+
+def make_distance(memory, *, size=12, decay=None, refresh=1, reference=None):
+    reference = torch.from_numpy(draw_features(30, 50) if reference is None else reference)
+    own_memory = make_memory(memory, size, DIMS, decay)
+    gaussian = Gaussian.from_features(reference).with_factor()
+    return PopulationDistance(gaussian, own_memory, refresh=refresh, spec=FeatureSpec(extractor="toy"))
+
+
+def weigh_batches(memory, sizes, *, size=12, decay=None):
+    """Return the weight of every row of some batches, by the definitions of the two memories."""
+    if memory == "queue":
+        kept = np.arange(sum(sizes)) >= sum(sizes) - size
+        return kept / kept.sum()
+    new = [n / size if decay is None else 1 - decay for n in sizes]
+    by_batch = [share * np.prod([1 - later for later in new[i + 1 :]]) for i, share in enumerate(new)]
+    rows = np.concatenate([np.full(n, weight / n) for n, weight in zip(sizes, by_batch, strict=True)])
+    return rows / rows.sum()
+
+
+@pytest.mark.parametrize(
+    ("memory", "decay"), [("queue", None), ("ema", None), ("ema", 0.6)], ids=["queue", "ema", "ema with decay"]
+)
+@pytest.mark.parametrize("sizes", [[4], [4, 4], [4, 4, 4], [4] * 5, [3, 5, 2, 6, 3], [4, 12], [2] * 9], ids=str)
+def test_value_and_gradient_equal_those_of_the_whole_population(memory, decay, sizes):
+    """Of 12 rows in 7 dimensions: fewer rows than dimensions, part-filled, full, wrapped, and replaced as a whole."""
+    batches = [draw_features(n, seed) for seed, n in enumerate(sizes)]
+    if memory == "ema" and decay is None and max(sizes) == 12:
+        decay = 0.0
+    weights = weigh_batches(memory, sizes, decay=decay)
+    distance = make_distance(memory, decay=decay)
+    for batch in batches[:-1]:
+        distance(torch.from_numpy(batch))
+    last = torch.from_numpy(batches[-1]).requires_grad_()
+    value = distance(last)
+    value.backward()
+
+    def compute(rows):
+        return population_distance(np.concatenate([*batches[:-1], rows]), weights, draw_features(30, 50))
+
+    expected = central_differences(compute, batches[-1])
+    assert float(value.detach()) == pytest.approx(compute(batches[-1]), rel=1e-9)
+    assert np.abs(last.grad.numpy() - expected).max() <= 1e-6 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("memory", ["queue", "ema"])
+def test_an_earlier_map_gives_a_lower_bound_and_its_gradient(memory):
+    exact, stale = make_distance(memory), make_distance(memory)
+    for seed in range(8):
+        stale.refresh = 1 if seed < 5 else 100
+        batch = torch.from_numpy(draw_features(4, seed))
+        values = [float(distance(batch)) for distance in (exact, stale)]
+    assert 0.5 * values[0] < values[1] < values[0]
+    stale.eval()
+    x = torch.from_numpy(draw_features(4, 9)).requires_grad_()
+    stale(x).backward()
+    expected = central_differences(lambda rows: float(stale(torch.from_numpy(rows))), x.detach().numpy())
+    assert np.abs(x.grad.numpy() - expected).max() <= 1e-6 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(("refresh", "decompositions"), [(1, 12), (2, 6 + 3), (4, 3 + 3)])
+def test_the_map_is_computed_every_k_batches_and_more_often_while_the_population_fills(
+    monkeypatch, refresh, decompositions
+):
+    """A batch is a third of the full population, and a half of it in the second step, so that it counts 1.5 times."""
+    calls = []
+    original = PopulationDistance._compute_map
+    monkeypatch.setattr(
+        PopulationDistance, "_compute_map", lambda self, moments: calls.append(1) or original(self, moments)
+    )
+    distance = make_distance("queue", refresh=refresh)
+    for seed in range(12):
+        distance(torch.from_numpy(draw_features(4, seed)))
+    assert len(calls) <= decompositions
+    assert len(calls) >= 12 // refresh
+
+
+def test_staleness_is_one_minus_the_cosine_between_the_gradients_of_the_old_and_the_new_map():
+    distance = make_distance("queue", refresh=3)
+    for seed in range(7):
+        distance(torch.from_numpy(draw_features(4, seed)))
+    batch = torch.from_numpy(draw_features(4, 7))
+    gradients = []
+    for refresh in (100, 1):  # with the old map, and with the one of this batch
+        frozen, leaf = copy.deepcopy(distance).eval(), batch.clone().requires_grad_()
+        frozen.refresh = refresh
+        frozen(leaf).backward()
+        gradients.append(leaf.grad.flatten())
+    distance.refresh = 1
+    distance(batch)
+    cosine = float(gradients[0] @ gradients[1] / (gradients[0].norm() * gradients[1].norm()))
+    assert distance.staleness == pytest.approx(1 - cosine, rel=1e-9)
+    assert 1e-6 < distance.staleness < 1
+
+
+def test_gradients_reach_images_of_all_extractors_in_microbatches(toy_options):
+    """Two networks, of which one is a function, and weights that differ."""
+    images, reference = draw_images(9), draw_images(14, seed=1)
+    extractors = [ImageFeatures(**toy_options), ImageFeatures(extractor="toy_network:corner")]
+    options = {"extractors": extractors, "population": 12, "normalise": False, "weight": [1.0, 0.3], "refresh": 1}
+    whole, split, expected = FDLoss(reference, **options), FDLoss(reference, **options), torch.zeros(4, 3, 8, 8)
+    for loss in (whole, split):
+        loss.observe(images[4:])
+    leaf = images[:4].clone().requires_grad_()
+    value = whole(leaf)
+    value.backward()
+    own = [FDLoss(reference, **{**options, "extractors": each, "weight": 1.0}) for each in extractors]
+    for weight, loss in zip((1.0, 0.3), own, strict=True):
+        loss.observe(images[4:])
+        single = images[:4].clone().requires_grad_()
+        loss(single).backward()
+        expected += weight * single.grad
+    torch.testing.assert_close(leaf.grad, expected, rtol=1e-4, atol=1e-7)
+    again = images[:4].clone().requires_grad_()
+    found = split.backward_in_microbatches(lambda start, stop: again[start:stop], 4, size=3)
+    assert float(found) == pytest.approx(float(value.detach()), rel=1e-6)
+    torch.testing.assert_close(again.grad, leaf.grad, rtol=1e-4, atol=1e-7)
+    for one, other in zip(whole.populations, split.populations, strict=True):
+        torch.testing.assert_close(other.memory.rows, one.memory.rows)
+        torch.testing.assert_close(other.memory.covariance, one.memory.covariance, rtol=1e-5, atol=1e-9)
+
+
+def draw_images(n, seed=0):
+    return torch.rand(n, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+
+
+def test_a_population_of_one_batch_is_fid(toy_options):
+    images, reference = draw_images(6), draw_images(9, seed=1)
+    leaves = [images.clone().requires_grad_() for _ in range(2)]
+    population = FDLoss(
+        reference,
+        extractors=toy_options["extractor"],
+        weights=toy_options["weights"],
+        population=6,
+        normalise=False,
+        refresh=1,
+    )
+    batch = FIDLoss(reference, **toy_options)
+    for loss, leaf in zip((population, batch), leaves, strict=True):
+        loss(draw_images(6, seed=5))
+        loss(leaf).backward()
+    assert float(population.distances[0]) == pytest.approx(float(batch(images)), rel=1e-6)
+    torch.testing.assert_close(leaves[0].grad, leaves[1].grad, rtol=1e-5, atol=1e-8)
+
+
+def make_toy_loss(toy_options, **options):
+    return FDLoss(
+        draw_images(9, seed=1),
+        **{"extractors": ImageFeatures(**toy_options), "population": 12, "refresh": 3, **options},
+    )
+
+
+def test_normalised_gradients_are_divided_by_the_distance(toy_options):
+    plain, normalised = (make_toy_loss(toy_options, normalise=each, weight=2.0) for each in (False, True))
+    leaves = [draw_images(4).requires_grad_() for _ in range(2)]
+    plain(leaves[0]).backward()
+    value = normalised(leaves[1])
+    value.backward()
+    assert float(value.detach()) == pytest.approx(2, rel=1e-6)
+    expected = leaves[0].grad / plain.distances[0]
+    torch.testing.assert_close(leaves[1].grad, expected.float(), rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("memory", ["queue", "ema"])
+def test_a_restart_continues_identically(toy_options, tmp_path, memory):
+    loss = make_toy_loss(toy_options, memory=memory)
+    for seed in range(5):
+        loss(draw_images(4, seed))
+    torch.save(loss.state_dict(), tmp_path / "loss.pt")
+    other = make_toy_loss(toy_options, memory=memory)
+    other.load_state_dict(torch.load(tmp_path / "loss.pt", weights_only=True))
+    for seed in range(5, 12):
+        leaves = [draw_images(4, seed).requires_grad_() for _ in range(2)]
+        values = [each(leaf) for each, leaf in zip((loss, other), leaves, strict=True)]
+        for value in values:
+            value.backward()
+        assert values[0].item() == values[1].item()
+        assert torch.equal(leaves[0].grad, leaves[1].grad)
+    assert loss.staleness == other.staleness
+    assert loss.staleness[0] > 0
+
+
+def test_a_state_of_another_population_is_rejected(toy_options):
+    state = make_toy_loss(toy_options).state_dict()
+    for options, message in (
+        ({"population": 13}, "size 12 instead of 13"),
+        ({"memory": "ema"}, "memory QueueMemory instead of EmaMemory"),
+        ({"extractors": ImageFeatures(extractor="toy_network:corner")}, "toy-name instead of toy_network:corner"),
+    ):
+        with pytest.raises(MismatchError, match=message):
+            make_toy_loss(toy_options, **options).load_state_dict(state)
+
+
+def test_evaluation_mode_changes_nothing(toy_options):
+    loss = make_toy_loss(toy_options)
+    loss(draw_images(4))
+    before = copy.deepcopy(loss.state_dict())
+    loss.eval()
+    value = float(loss(draw_images(4, seed=2)))
+    assert value == float(loss(draw_images(4, seed=2)))
+    assert str(loss.state_dict()) == str(before)
+
+
+def test_invalid_arguments_are_rejected(toy_options):
+    with pytest.raises(RequestError, match=r"batch has 13 images and the population 12; .*population=13"):
+        make_toy_loss(toy_options)(draw_images(13))
+    for options, message in (
+        ({"memory": "list"}, "'list'"),
+        ({"decay": 0.9}, "memory is 'queue'"),
+        ({"memory": "ema", "decay": 1.0}, "decay is 1.0; expected"),
+        ({"refresh": 0}, "refresh is 0"),
+        ({"population": 1}, "population is 1"),
+        ({"weight": [1.0, 2.0]}, "weight has 2 entries for 1 extractors"),
+        ({"precision": "float32"}, "precision was passed with"),
+    ):
+        with pytest.raises(RequestError, match=message):
+            make_toy_loss(toy_options, **options)
+
+
+def test_half_precision_of_the_caller_leaves_the_population_exact(toy_options):
+    plain, inside = make_toy_loss(toy_options), make_toy_loss(toy_options).half()
+    plain(draw_images(4))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside(draw_images(4))
+    assert torch.equal(plain.populations[0].memory.covariance, inside.populations[0].memory.covariance)
+
+
+def test_second_derivatives_and_torch_func(toy_options):
+    loss = make_toy_loss(toy_options)
+    images = draw_images(4)
+    copied = copy.deepcopy(loss)
+    leaf = images.clone().requires_grad_()
+    copied(leaf).backward()
+    torch.testing.assert_close(torch.func.grad(loss)(images), leaf.grad)
+    assert loss.populations[0].memory.count == 4
+    (gradient,) = torch.autograd.grad(loss(leaf), leaf, create_graph=True)
+    with pytest.raises(RequestError, match="no second derivative"):
+        gradient.sum().backward()
+
+
+def test_the_distance_approaches_that_of_frechet_score(toy_options):
+    """A queue holds the last images, so after the training it is a sample of all of them."""
+    arrays = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), np.uint8)
+    images = torch.from_numpy(arrays).permute(0, 3, 1, 2) / 255
+    reference = frechet.collect(list(np.random.default_rng(1).integers(0, 256, (9, 8, 8, 3), np.uint8)), **toy_options)
+    loss = FDLoss(reference, extractors=ImageFeatures(**toy_options), population=12, refresh=1)
+    for part in torch.cat([draw_images(4, 7), images]).split(4):
+        loss(part)
+    expected = frechet.fd(list(arrays), reference, **toy_options)
+    assert float(loss.distances[0]) == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.subprocess
+def test_two_processes_train_as_one(tmp_path, toy_options):
+    weights, out = toy_options["weights"], tmp_path / "rank"
+    ranks = [
+        subprocess.Popen([sys.executable, torch_fd_ranks.__file__, *map(str, (rank, tmp_path / "store", out, weights))])
+        for rank in range(2)
+    ]
+    torch.set_default_dtype(torch.float64)
+    try:
+        one = torch_fd_ranks.train(weights)
+        assert [process.wait(timeout=120) for process in ranks] == [0, 0]
+    finally:
+        torch.set_default_dtype(torch.float32)
+        for process in ranks:
+            process.kill()
+            process.wait()
+    for rank in range(2):
+        two = torch.load(f"{out}{rank}", weights_only=True)
+        for found, expected in zip(two, one, strict=True):
+            assert (found - expected).norm() <= 1e-6 * expected.norm()
