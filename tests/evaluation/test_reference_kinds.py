@@ -240,7 +240,7 @@ def test_features_may_complete_statistics(tmp_path, fake_inception):
 
 @pytest.mark.parametrize(
     ("reference", "words"),
-    [(REFERENCE, ("has every image", "leave them out")), (None, ("is missing",))],
+    [(REFERENCE, ("provides every image", "leave them out")), (None, ("is missing",))],
 )
 def test_reference_images_need_statistics(reference, words, fake_inception):
     with pytest.raises(RequestError) as caught:
