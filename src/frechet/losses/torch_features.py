@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 from frechet.backends.torch import CPU_BATCH_SIZE, DTYPES, disable_tf32
 from frechet.errors import RequestError
+from frechet.features.extractor import Layer
 from frechet.features.spec import FeatureSpec
 from frechet.losses.torch_closed_form import reject_vmap
 from frechet.losses.torch_exact import ExactModule
@@ -34,6 +36,7 @@ class ImageFeatures(ExactModule):
         gradient_checkpointing: recompute activations in the backward pass, which takes about a third more time and a
             fraction of the memory.
         value_range: pixel values (black, white) of floating-point images.
+        extra_layers: names of layers to compute in the same pass, whose features follow in each row.
 
     Raises:
         RequestError: a name is unknown, `value_range` is not an increasing pair of numbers, or the extractor has no
@@ -56,6 +59,7 @@ class ImageFeatures(ExactModule):
         precision: str = "float32",
         gradient_checkpointing: bool = False,
         value_range: tuple[float, float] = (0.0, 1.0),
+        extra_layers: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.value_range = validate_value_range(value_range)
@@ -67,7 +71,12 @@ class ImageFeatures(ExactModule):
         }
         self._training_range = TrainingRange(self.value_range)
         self._network = load_torch_network(
-            extractor, dims=dims, preprocessing=preprocessing, weights=weights, precision=precision
+            extractor,
+            dims=dims,
+            preprocessing=preprocessing,
+            weights=weights,
+            precision=precision,
+            extra_layers=extra_layers,
         )
         self._register_constant("origin", torch.empty(0))  # keeps the device, also of a function without tensors
         for name, tensor in self._network.tensors.items():
@@ -88,6 +97,11 @@ class ImageFeatures(ExactModule):
     def dims(self) -> int:
         """Number of features d per image."""
         return self._network.dims
+
+    @property
+    def extra_layers(self) -> Mapping[str, Layer]:
+        """The layers whose features follow the first d in each row."""
+        return self._network.extra_layers
 
     @property
     def device(self) -> torch.device:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from frechet.backends.torch import TorchOps, to_torch_tensors
 from frechet.errors import RequestError
+from frechet.features.extractor import Layer
 from frechet.features.loading import load_extractor, load_network, validate_no_crop
 from frechet.features.ops_model import OpsModel
 from frechet.features.registry import find_extractor
@@ -34,6 +35,7 @@ class TorchNetwork:
         input_size: height and width h of the input in pixels.
         dims: number of features d.
         spec: what identifies the features.
+        extra_layers: layers whose features follow those d in each row.
     """
 
     run: Callable[[torch.Tensor, Tensors, bool], torch.Tensor]
@@ -42,6 +44,7 @@ class TorchNetwork:
     input_size: int
     dims: int
     spec: FeatureSpec
+    extra_layers: Mapping[str, Layer] = field(default_factory=dict)
 
 
 def load_torch_network(extractor: Any, *, weights: str | Path | None = None, **options: Any) -> TorchNetwork:
@@ -51,7 +54,8 @@ def load_torch_network(extractor: Any, *, weights: str | Path | None = None, **o
         extractor: name in the table, "module:attribute", or a function or torch.nn.Module (n, 3, h, w) -> (n, d). Of a
             module, a copy in evaluation mode is used.
         weights: path of a weights file that replaces the published one.
-        **options: `dims`, `preprocessing` and `precision` as in `frechet.features.loading.resolve_extractor`.
+        **options: `dims`, `preprocessing`, `precision` and `extra_layers` as in
+            `frechet.features.loading.resolve_extractor`.
 
     Raises:
         RequestError: an unknown name, an unsupported combination, or an extractor without a gradient.
@@ -85,6 +89,7 @@ def _load_ops_network(name: str, **options: Any) -> TorchNetwork:
         input_size=loaded.input_size,
         dims=loaded.dims,
         spec=loaded.spec,
+        extra_layers=loaded.extra_layers,
     )
 
 
@@ -113,6 +118,7 @@ def _load_function(extractor: Any, **options: Any) -> TorchNetwork:
         input_size=loaded.input_size,
         dims=loaded.dims,
         spec=loaded.spec,
+        extra_layers=loaded.extra_layers,
     )
 
 

@@ -1,0 +1,60 @@
+"""Which images of a batch a sampler repeats so that every rank gets the same number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.utils.data import DistributedSampler
+
+from frechet.errors import RequestError
+
+
+def padding_mask(loader: Any, batch_index: int, n: int) -> torch.Tensor:
+    """Return which images of a batch are counted: True for each image of the data set once, False for repeated ones.
+
+    Args:
+        loader: the DataLoader that the batch comes from, not shuffled anew in between, whose sampler is a
+            `torch.utils.data.DistributedSampler` (PyTorch, Lightning) or which Accelerate has prepared. Any other loader
+            repeats nothing.
+        batch_index: number of batches that this rank has taken from the loader before.
+        n: number of images in the batch.
+
+    Returns:
+        (n,) bool, for the argument `mask` of `update`.
+
+    Raises:
+        RequestError: the loader has no fixed batch size.
+
+    Examples:
+        >>> from torch.utils.data import DataLoader
+        >>> sampler = DistributedSampler(range(5), num_replicas=2, rank=1, shuffle=False)
+        >>> loader = DataLoader(range(5), batch_size=4, sampler=sampler)
+        >>> padding_mask(loader, 0, 3)  # of images 1, 3 and 0, which rank 0 has counted
+        tensor([ True,  True, False])
+    """
+    positions = torch.arange(n)
+    batches = getattr(loader, "batch_sampler", None)
+    if type(batches).__name__ == "BatchSamplerShard":  # Accelerate's
+        return _get_accelerate_positions(batches, batch_index, positions) < _count_samples(batches)
+    sampler = getattr(loader, "sampler", None)
+    if not isinstance(sampler, DistributedSampler):
+        return torch.ones(n, dtype=torch.bool)
+    if loader.batch_size is None:
+        raise RequestError("the loader has no batch size (a batch sampler of its own); pass one with batch_size=")
+    positions += batch_index * loader.batch_size
+    return positions * sampler.num_replicas + sampler.rank < len(sampler.dataset)  # type: ignore[arg-type]
+
+
+def _get_accelerate_positions(batches: Any, batch_index: int, positions: torch.Tensor) -> torch.Tensor:
+    """Return the positions of images in the order of the data set: ranks take whole batches in turn, or parts of each."""
+    size, ranks, rank = batches.batch_size, batches.num_processes, batches.process_index
+    if size is None:
+        raise RequestError("the loader has no batch size (a batch sampler of its own); pass one with batch_size=")
+    if batches.split_batches:
+        return batch_index * size + rank * (size // ranks) + positions
+    return (batch_index * ranks + rank) * size + positions
+
+
+def _count_samples(batches: Any) -> int:
+    return len(batches.batch_sampler.sampler)
