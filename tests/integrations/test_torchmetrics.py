@@ -18,9 +18,19 @@ import frechet
 from frechet.errors import MismatchError, NonFiniteFeaturesError, RequestError, TooFewImagesError
 
 pytest.importorskip("torchmetrics")
-from torchmetrics import MetricCollection
+from torchmetrics import Metric, MetricCollection, MetricTracker
 
-from frechet.integrations.torchmetrics import FID, KID, ImageMetric, InceptionScore, PrecisionRecall
+from frechet.features.spec import FeatureSpec
+from frechet.integrations.layer_states import LayerStates
+from frechet.integrations.torchmetrics import (
+    FID,
+    KID,
+    ImageMetric,
+    InceptionScore,
+    MiFID,
+    PrecisionRecall,
+    padding_mask,
+)
 
 # a warning of torchmetrics about states that update did not set
 pytestmark = [
@@ -55,6 +65,24 @@ def updated_metric(images):
 
 def to_tensor(images):
     return torch.from_numpy(images).permute(0, 3, 1, 2)
+
+
+class MetricOfFeatures(Metric):
+    """Collects features instead of images."""
+
+    def __init__(self, dims):
+        super().__init__()
+        self.states = LayerStates(image_set="generated", spec=FeatureSpec(), dims=dims, keeps_all_rows=False)
+        self.states.add_to(self)
+
+    def update(self, features):
+        self.states.accumulate(self, features)
+
+    def compute(self):
+        pass
+
+    def collect(self):
+        return self.states.collect(self)
 
 
 def approx(score):
@@ -92,9 +120,7 @@ def test_other_metrics_equal_the_scores(images):
         metrics["is"].update(to_tensor(images[1]), real=True)
 
 
-def test_metrics_of_another_layer_or_without_features_are_rejected(images, tmp_path):
-    with pytest.raises(RequestError, match=r"is needs the logits layer, .* 1280.*InceptionScore"):
-        ImageMetric(metrics=["fd", "is"], **OFFLINE)
+def test_unknown_metrics_and_references_without_features_are_rejected(images, tmp_path):
     with pytest.raises(RequestError, match="'nonsense'"):
         ImageMetric(metrics=["nonsense"], **OFFLINE)
     stored = frechet.collect(images[1], **OFFLINE)
@@ -181,36 +207,29 @@ def test_conversions_to_half_leave_the_value_unchanged(updated_metric, expected)
     assert metric.generated_rows[0].dtype == torch.float32
 
 
-def test_rows_are_subsampled_to_what_an_interval_needs(monkeypatch):
+def test_rows_are_subsampled_to_what_an_interval_needs():
     """The sample kept equals that of `frechet.Statistics` from the same features."""
     random = np.random.default_rng(0)
     features = random.standard_normal((9000, 64)).astype(np.float32)
-    metric = FID(**OFFLINE)
-    metric.reset()
-    monkeypatch.setattr(type(metric._network), "dims", 64)
-    for name, shape in (("total", 64), ("outer", (64, 64))):
-        setattr(metric, f"generated_{name}", torch.zeros(shape, dtype=torch.float64))
+    metric = MetricOfFeatures(64)
     for batch in torch.from_numpy(features).split(700):
-        metric._accumulate("generated", batch)
+        metric.update(batch)
     assert sum(map(len, metric.generated_rows)) < 8192
-    found, expected = metric._collect_statistics("generated"), frechet.Statistics.from_features(features)
+    found, expected = metric.collect(), frechet.Statistics.from_features(features)
     np.testing.assert_array_equal(found.indices, expected.indices)
     np.testing.assert_array_equal(found.rows, expected.rows)
     np.testing.assert_allclose(found.covariance, expected.covariance, rtol=1e-9, atol=1e-12)
 
 
-def test_a_collapsed_generator_has_a_score(monkeypatch):
+def test_a_collapsed_generator_has_a_score():
     """The covariance from its sums consists of rounding errors of either sign."""
     random = np.random.default_rng(0)
     features = np.tile(random.random(64).astype(np.float32), (300, 1))
     reference = frechet.Statistics.from_features(random.random((400, 64)).astype(np.float32))
-    metric = FID(**OFFLINE)
-    monkeypatch.setattr(type(metric._network), "dims", 64)
-    for name, shape in (("total", 64), ("outer", (64, 64))):
-        setattr(metric, f"generated_{name}", torch.zeros(shape, dtype=torch.float64))
+    metric = MetricOfFeatures(64)
     for batch in torch.from_numpy(features).split(7):
-        metric._accumulate("generated", batch)
-    collapsed = replace(metric._collect_statistics("generated"), spec=reference.spec)
+        metric.update(batch)
+    collapsed = metric.collect()
     assert np.linalg.eigvalsh(collapsed.covariance).min() < 0
     found, expected = (
         frechet.score_statistics(statistics, reference)["fd"]
@@ -221,7 +240,7 @@ def test_a_collapsed_generator_has_a_score(monkeypatch):
     assert found.interval_95 == pytest.approx(expected.interval_95, rel=1e-4)
 
 
-def test_invalid_images_are_rejected(images):
+def test_invalid_images_are_rejected(images, monkeypatch):
     metric = FID(**OFFLINE)
     batch = to_tensor(images[0])
     for wrong, message in (
@@ -237,8 +256,7 @@ def test_invalid_images_are_rejected(images):
         with pytest.raises(RequestError, match=message):
             metric.update(wrong)
     assert int(metric.generated_n) == 0
-    with torch.no_grad():
-        next(metric._network.buffers()).fill_(torch.nan)
+    monkeypatch.setattr(metric._network, "_run_network", lambda x: torch.full((len(x), 1280), torch.nan))
     with pytest.raises(NonFiniteFeaturesError, match="image 0 of the batch"):
         metric.update(batch)
 
@@ -255,9 +273,7 @@ def test_a_collection_updates_equal_metrics_once(images, expected, monkeypatch):
 
 def test_a_collection_does_not_merge_different_metrics(toy_options, monkeypatch):
     """FID keeps a sample of the rows and KID all; after an empty batch the sums of any two metrics are equal."""
-    monkeypatch.setattr("frechet.integrations.torchmetrics.MAX_SAMPLE_ROWS", 8)
-    subsample = ImageMetric._subsample_rows
-    monkeypatch.setattr(ImageMetric, "_subsample_rows", lambda metric, image_set, _: subsample(metric, image_set, 2))
+    monkeypatch.setattr("frechet.integrations.layer_states.MAX_SAMPLE_ROWS", 8)
     batches = torch.randint(0, 256, (6, 7, 3, 24, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
     def metrics():
@@ -279,37 +295,59 @@ RANKS = """
 import json, sys, torch, numpy as np
 import torch.distributed as dist
 from frechet.features.registry import register_extractor
-from frechet.integrations.torchmetrics import FID
+from frechet.integrations.torchmetrics import (
+    FID,
+    KID,
+    ImageMetric,
+    InceptionScore,
+    MiFID,
+    MiFID,
+    PrecisionRecall,
+    padding_mask,
+)
 store, rank, cases, weights, support = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3]), sys.argv[4], sys.argv[5]
 sys.path.insert(0, support)
 from toy_extractor import TOY_EXTRACTOR
 register_extractor("toy-name", TOY_EXTRACTOR)
 dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
 for shares in cases:
-    metric = FID(extractor="toy-name", weights=weights)
-    for real, name in enumerate(("generated", "real")):
-        images = torch.from_numpy(np.load(f"{store}.{name}.npy")).permute(0, 3, 1, 2)
-        start, stop = shares[name][rank]
-        for batch in images[start:stop].split(4):
-            metric.update(batch, real=bool(real))
-    first = float(metric.compute())
-    n_local = int(metric.generated_n)
-    score = float(metric.score())
-    metric._computed = None
-    print(json.dumps([first, score, float(metric.compute()), n_local]))
+    with torch.inference_mode(shares["inference_mode"]):
+        metric = FID(extractor="toy-name", weights=weights)
+
+    def update():
+        for real, name in enumerate(("generated", "real")):
+            images = torch.from_numpy(np.load(f"{store}.{name}.npy")).permute(0, 3, 1, 2)
+            start, stop = shares[name][rank]
+            for batch in images[start:stop].split(4):
+                metric.update(batch, real=bool(real))
+
+    update()
+    with torch.inference_mode(shares["inference_mode"]):
+        first = float(metric.compute())
+        n_local = int(metric.generated_n)
+        score = float(metric.score())
+    update()  # outside of inference mode again
+    with torch.inference_mode(shares["inference_mode"]):
+        doubled = float(metric.compute())
+        metric.reset()
+    update()
+    print(json.dumps([first, score, float(metric.compute()), doubled, n_local]))
 dist.destroy_process_group()
 """
 
 
 SHARES = [
-    {"generated": [[0, 9], [9, 13]], "real": [[0, 2], [2, 11]]},  # uneven
-    {"generated": [[0, 13], [13, 13]], "real": [[0, 0], [0, 11]]},  # each rank lacks one kind of images
+    {"generated": [[0, 9], [9, 13]], "real": [[0, 2], [2, 11]], "inference_mode": False},  # uneven
+    {"generated": [[0, 13], [13, 13]], "real": [[0, 0], [0, 11]], "inference_mode": False},  # each lacks one kind
+    {"generated": [[0, 9], [9, 13]], "real": [[0, 2], [2, 11]], "inference_mode": True},  # Lightning's validation
 ]
 
 
 @pytest.mark.subprocess
 def test_two_processes_give_the_value_of_one(images, toy_options, tmp_path):
-    expected = frechet.score(*images, **toy_options)["fd"]
+    expected, expected_twice = (
+        frechet.score(*(np.tile(each, (times, 1, 1, 1)) for each in images), **toy_options)["fd"] for times in (1, 2)
+    )
     support = ROOT / "tests" / "support"
     arguments = [json.dumps(SHARES), toy_options["weights"], support]
     for name, image_set in zip(("generated", "real"), images, strict=True):
@@ -326,8 +364,9 @@ def test_two_processes_give_the_value_of_one(images, toy_options, tmp_path):
     for rank, (process, out) in enumerate(zip(processes, outputs, strict=True)):
         assert process.returncode == 0
         for shares, line in zip(SHARES, out.splitlines()[-len(SHARES) :], strict=True):
-            *values, n_local = json.loads(line)
+            *values, doubled, n_local = json.loads(line)
             assert values == [approx(expected)] * 3  # each call synchronises the original states
+            assert doubled == approx(expected_twice)
             start, stop = shares["generated"][rank]
             assert n_local == stop - start  # each rank has its own state back
 
@@ -420,3 +459,141 @@ def test_a_metric_reset_in_inference_mode_can_be_updated_outside_of_it(images, e
             assert float(metric.compute()) == approx(expected)
         with torch.inference_mode():
             metric.reset()
+
+
+def test_metrics_of_several_layers_come_from_one_pass(images, monkeypatch):
+    """The classifier's features of the Inception Score, and the features of the others."""
+    names = ["fd", "kid", "is", "precision", "recall"]
+    expected = frechet.score(*images, metrics=names, **OFFLINE)
+    metric = ImageMetric(metrics=names, **OFFLINE)
+    sizes = []
+    run = metric._network._run_network
+    monkeypatch.setattr(metric._network, "_run_network", lambda x: sizes.append(len(x)) or run(x))
+    for real, image_set in enumerate(images):
+        metric.update(to_tensor(image_set), real=bool(real))
+    assert sizes == [13, 11]
+    found = metric.compute()
+    assert {name: float(value) for name, value in found.items()} == {name: approx(expected[name]) for name in names}
+    scores = metric.scores()
+    assert scores["is"].provenance["generated"]["n"] == 13
+    assert float(scores["is"]) == approx(expected["is"])
+
+
+def test_equal_extractors_and_copies_share_a_network(images, expected):
+    metric = FID(**OFFLINE)
+    tracker = MetricTracker(metric, maximize=False)
+    for image_set in (images, images[::-1]):
+        tracker.increment()
+        for real, each in enumerate(image_set):
+            tracker.update(to_tensor(each), real=bool(real))
+    assert float(tracker.compute_all()[0]) == approx(expected)
+    collection = MetricCollection({"fid": metric, "kid": KID(**OFFLINE)}).clone()
+    networks = {id(each._network) for each in (metric, *list(tracker)[1:], *collection.values(), copy.deepcopy(metric))}
+    assert len(networks) == 1
+    assert KID(preprocessing="clean", **OFFLINE)._network is not metric._network
+
+
+def test_moving_a_copy_leaves_the_other_metrics_where_they_are():
+    metric = FID(**OFFLINE)
+    moved = metric.clone().to("meta")
+    assert moved._network.device.type == moved.generated_total.device.type == "meta"
+    assert metric._network.device.type == metric.generated_total.device.type == "cpu"
+    assert metric.clone().to("meta")._network is moved._network
+    with torch.device("meta"):
+        assert FID(**OFFLINE)._network is moved._network
+
+
+def test_a_mifid_equals_the_score(images):
+    metric = MiFID(**OFFLINE)
+    for real, image_set in enumerate(images):
+        metric.update(to_tensor(image_set), real=bool(real))
+    assert float(metric.compute()) == approx(frechet.score(*images, metrics="mifid", **OFFLINE)["mifid"])
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_a_module_of_the_user_is_an_extractor(images):
+    module = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten())
+    module.input_size = 8
+    metric = FID(extractor=module)
+    for real, image_set in enumerate(images):
+        metric.update(to_tensor(image_set), real=bool(real))
+    assert float(metric.compute()) == approx(frechet.score(*images, extractor=module)["fd"])
+
+
+@pytest.mark.parametrize(
+    ("metric", "argument", "words"),
+    [
+        (FID, {"feature": 64}, ("feature=", "dims=", "extractor=")),
+        (FID, {"normalize": True}, ("normalize=", "value_range=")),
+        (FID, {"antialias": False}, ("antialias=", "preprocessing=")),
+        (KID, {"subsets": 10}, ("subsets=", "all pairs")),
+        (KID, {"subset_size": 10}, ("subset_size=", "all pairs")),
+        (InceptionScore, {"splits": 5}, ("splits=", "frechet.score")),
+        (MiFID, {"cosine_distance_eps": 0.2}, ("cosine_distance_eps=", "frechet.score")),
+    ],
+)
+def test_arguments_of_torchmetrics_are_rejected_with_their_equivalent(metric, argument, words):
+    with pytest.raises(RequestError) as caught:
+        metric(**argument, **OFFLINE)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_checkpoints_with_the_network_of_torchmetrics_load():
+    """torchmetrics stores the network of a metric in the checkpoint of the model that owns it."""
+
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(2, 2)
+            self.fid = FID(**OFFLINE)
+
+    model = Model()
+    state = {**model.state_dict(), "fid.inception.Conv2d_1a_3x3.conv.weight": torch.zeros(2)}
+    model.load_state_dict(state)
+    with pytest.raises(RuntimeError, match="Unexpected key"):
+        model.load_state_dict({**state, "fid.something_else": torch.zeros(2)})
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_accelerate_prepares_a_metric(images, expected):
+    accelerate = pytest.importorskip("accelerate")
+    metric = accelerate.Accelerator(cpu=True).prepare(FID(**OFFLINE))
+    for real, image_set in enumerate(images):
+        metric.update(to_tensor(image_set), real=bool(real))
+    assert float(metric.compute()) == approx(expected)
+
+
+@pytest.mark.parametrize("n", [1, 4, 5, 12, 13, 16, 23])
+@pytest.mark.parametrize("kind", ["distributed", "accelerate", "accelerate, split batches"])
+def test_padding_masks_count_each_image_once(n, kind):
+    """The images that are counted over three ranks are those of the data set, each once."""
+    ranks, size = 3, 6 if kind.endswith("split batches") else 4
+    counted = []
+    for rank in range(ranks):
+        if kind == "distributed":
+            sampler = torch.utils.data.DistributedSampler(range(n), ranks, rank, shuffle=False)
+            loader = torch.utils.data.DataLoader(range(n), batch_size=size, sampler=sampler)
+        else:
+            data_loader = pytest.importorskip("accelerate.data_loader")
+            plain = torch.utils.data.DataLoader(range(n), batch_size=size)
+            shard = data_loader.BatchSamplerShard(plain.batch_sampler, ranks, rank, split_batches="split" in kind)
+            loader = torch.utils.data.DataLoader(range(n), batch_sampler=shard)
+        for index, batch in enumerate(loader):
+            counted += batch[padding_mask(loader, index, len(batch))].tolist()
+    assert sorted(counted) == list(range(n))
+
+
+def test_a_loader_without_a_distributed_sampler_needs_no_mask():
+    assert padding_mask(torch.utils.data.DataLoader(range(5), batch_size=2), 2, 1).tolist() == [True]
+
+
+@pytest.mark.parametrize("is_batched_by_loader", [True, False])
+def test_a_distributed_sampler_within_a_batch_sampler_is_found(is_batched_by_loader):
+    sampler = torch.utils.data.DistributedSampler(range(5), 2, 1, shuffle=False)
+    batches = torch.utils.data.BatchSampler(sampler, 2, drop_last=False)
+    options = {"batch_sampler": batches} if is_batched_by_loader else {"batch_size": None, "sampler": batches}
+    loader = torch.utils.data.DataLoader(range(5), **options)
+    assert padding_mask(loader, 1, 1).tolist() == [False]  # images 1 and 3, and then 0 again
+    batches.batch_size = None
+    with pytest.raises(RequestError, match="no batch size"):
+        padding_mask(loader, 1, 1)

@@ -311,10 +311,10 @@ class ImageMetric(Metric):
 
 def _find_extra_layers(metrics: Sequence[str] | None, feature_options: dict[str, Any]) -> list[str]:
     """Return the layers that metrics need in addition to that of `dims`."""
-    extractor = feature_options["extractor"]
-    if not isinstance(extractor, str) or find_extractor(extractor) is None:
+    extractor, *settings = feature_options.items()
+    if not isinstance(extractor[1], str) or find_extractor(extractor[1]) is None:
         return []
-    spec = build_spec(**feature_options)
+    spec = build_spec(extractor[1], **dict(settings))
     return [layer for layer in plan_metrics(metrics, spec).layers if layer not in ("features", spec.layer)]
 
 

@@ -34,23 +34,20 @@ def padding_mask(loader: Any, batch_index: int, n: int) -> torch.Tensor:
         tensor([ True,  True, False])
     """
     positions = torch.arange(n)
-    batches = getattr(loader, "batch_sampler", None)
+    own_batches = getattr(loader, "batch_sampler", None)
+    batches = getattr(loader, "sampler", None) if own_batches is None else own_batches
     if type(batches).__name__ == "BatchSamplerShard":  # Accelerate's
         return _get_accelerate_positions(batches, batch_index, positions) < _count_samples(batches)
-    sampler = getattr(loader, "sampler", None)
+    sampler = getattr(batches, "sampler", batches)
     if not isinstance(sampler, DistributedSampler):
         return torch.ones(n, dtype=torch.bool)
-    if loader.batch_size is None:
-        raise RequestError("the loader has no batch size (a batch sampler of its own); pass one with batch_size=")
-    positions += batch_index * loader.batch_size
+    positions += batch_index * _get_batch_size(batches)
     return positions * sampler.num_replicas + sampler.rank < len(sampler.dataset)  # type: ignore[arg-type]
 
 
 def _get_accelerate_positions(batches: Any, batch_index: int, positions: torch.Tensor) -> torch.Tensor:
     """Return the positions of images in the order of the data set: ranks take whole batches in turn, or parts of each."""
-    size, ranks, rank = batches.batch_size, batches.num_processes, batches.process_index
-    if size is None:
-        raise RequestError("the loader has no batch size (a batch sampler of its own); pass one with batch_size=")
+    size, ranks, rank = _get_batch_size(batches), batches.num_processes, batches.process_index
     if batches.split_batches:
         return batch_index * size + rank * (size // ranks) + positions
     return (batch_index * ranks + rank) * size + positions
@@ -58,3 +55,13 @@ def _get_accelerate_positions(batches: Any, batch_index: int, positions: torch.T
 
 def _count_samples(batches: Any) -> int:
     return len(batches.batch_sampler.sampler)
+
+
+def _get_batch_size(batches: Any) -> int:
+    size: int | None = getattr(batches, "batch_size", None)
+    if size is None:
+        raise RequestError(
+            f"the loader's batches come from a {type(batches).__name__} with no batch size; expected batches of a fixed size. "
+            "Pass batch_size= to the DataLoader, or compute the mask yourself."
+        )
+    return size

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,16 +75,8 @@ def _load_ops_network(name: str, **options: Any) -> TorchNetwork:
     loaded = load_network(name, **options)
     by_layer = to_torch_tensors(loaded.weights, torch.device("cpu"))
     counts = {layer: len(tensors) for layer, tensors in by_layer.items()}
-
-    def run(images: torch.Tensor, tensors: Tensors, gradient_checkpointing: bool) -> torch.Tensor:
-        ops = TorchOps(gradient_checkpointing=gradient_checkpointing)
-        weights = {layer: tuple(tensors[f"{layer}:{part}"] for part in range(n)) for layer, n in counts.items()}
-        nhwc = images.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
-        features: torch.Tensor = loaded.network(ops, nhwc, weights)
-        return features
-
     return TorchNetwork(
-        run=run,
+        run=partial(_run_ops_network, loaded.network, counts),
         tensors={f"{layer}:{part}": each for layer, parts in by_layer.items() for part, each in enumerate(parts)},
         preprocessing=loaded.preprocessing,
         input_size=loaded.input_size,
@@ -93,6 +86,20 @@ def _load_ops_network(name: str, **options: Any) -> TorchNetwork:
     )
 
 
+def _run_ops_network(
+    network: Callable[..., torch.Tensor],
+    counts: Mapping[str, int],
+    images: torch.Tensor,
+    tensors: Tensors,
+    gradient_checkpointing: bool,
+) -> torch.Tensor:
+    """Run a network of the table; a module-level function, so that partials of it can be pickled."""
+    ops = TorchOps(gradient_checkpointing=gradient_checkpointing)
+    weights = {layer: tuple(tensors[f"{layer}:{part}"] for part in range(n)) for layer, n in counts.items()}
+    nhwc = images.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1)
+    return network(ops, nhwc, weights)
+
+
 def _load_function(extractor: Any, **options: Any) -> TorchNetwork:
     """Load a function or module, whose parameters become constants."""
     if isinstance(extractor, torch.nn.Module):
@@ -100,26 +107,39 @@ def _load_function(extractor: Any, **options: Any) -> TorchNetwork:
     loaded: Any = load_extractor(extractor, device="cpu", **options)
     validate_no_crop(loaded.spec)
     function, scale, shift = loaded.runner.function, loaded.runner.scale, loaded.runner.shift
-    module = function if isinstance(function, torch.nn.Module) else None
-
-    def run(images: torch.Tensor, tensors: Tensors, gradient_checkpointing: bool) -> torch.Tensor:
-        x = images * scale.to(images) + shift.to(images)
-        if gradient_checkpointing and torch.is_grad_enabled():
-            return checkpoint(call, x, tensors, use_reentrant=False, preserve_rng_state=False)
-        return call(x, tensors)
-
-    def call(x: torch.Tensor, tensors: Tensors) -> torch.Tensor:
-        return _validate_output(function(x) if module is None else functional_call(module, dict(tensors), (x,)), x)
-
     return TorchNetwork(
-        run=run,
-        tensors={} if module is None else _collect_tensors(module),
+        run=partial(_run_function, function, scale, shift),
+        tensors=_collect_tensors(function) if isinstance(function, torch.nn.Module) else {},
         preprocessing=loaded.preprocessing,
         input_size=loaded.input_size,
         dims=loaded.dims,
         spec=loaded.spec,
         extra_layers=loaded.extra_layers,
     )
+
+
+def _run_function(
+    function: Callable[[torch.Tensor], Any],
+    scale: torch.Tensor,
+    shift: torch.Tensor,
+    images: torch.Tensor,
+    tensors: Tensors,
+    gradient_checkpointing: bool,
+) -> torch.Tensor:
+    """Normalise images and run a user's function or module with these tensors."""
+    x = images * scale.to(images) + shift.to(images)
+    if gradient_checkpointing and torch.is_grad_enabled():
+        features: torch.Tensor = checkpoint(
+            _call_function, function, x, tensors, use_reentrant=False, preserve_rng_state=False
+        )
+        return features
+    return _call_function(function, x, tensors)
+
+
+def _call_function(function: Callable[[torch.Tensor], Any], x: torch.Tensor, tensors: Tensors) -> torch.Tensor:
+    if isinstance(function, torch.nn.Module):
+        return _validate_output(functional_call(function, dict(tensors), (x,)), x)
+    return _validate_output(function(x), x)
 
 
 def _collect_tensors(module: torch.nn.Module) -> Tensors:
