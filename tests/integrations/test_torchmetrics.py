@@ -490,7 +490,7 @@ def test_equal_extractors_and_copies_share_a_network(images, expected):
     collection = MetricCollection({"fid": metric, "kid": KID(**OFFLINE)}).clone()
     networks = {id(each._network) for each in (metric, *list(tracker)[1:], *collection.values(), copy.deepcopy(metric))}
     assert len(networks) == 1
-    assert KID(preprocessing="clean", **OFFLINE)._network is not metric._network
+    assert KID(precision="bfloat16", **OFFLINE)._network is not metric._network
 
 
 def test_moving_a_copy_leaves_the_other_metrics_where_they_are():
@@ -510,8 +510,10 @@ def test_a_mifid_equals_the_score(images):
     assert float(metric.compute()) == approx(frechet.score(*images, metrics="mifid", **OFFLINE)["mifid"])
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
-def test_a_module_of_the_user_is_an_extractor(images):
+@pytest.mark.parametrize("width", [64, 40])
+def test_a_module_of_the_user_is_an_extractor(images, width):
+    """Its default preprocessing resizes in 8 bits, with square images on the device, and with others on the host."""
+    images = [np.ascontiguousarray(each[:, :, :width]) for each in images]
     module = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten())
     module.input_size = 8
     metric = FID(extractor=module)

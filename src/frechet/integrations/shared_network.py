@@ -6,9 +6,12 @@ import copy
 from typing import Any
 from weakref import WeakValueDictionary
 
+import numpy as np
 import torch
 
 from frechet.losses.torch_features import ImageFeatures
+from frechet.preprocessing.matrix_resize import ResizeMatrices, can_resize, make_resize_matrices, resize_with_matrices
+from frechet.preprocessing.registry import Preprocessing
 
 _NETWORKS: WeakValueDictionary[tuple[Any, ...], SharedNetwork] = WeakValueDictionary()
 
@@ -32,6 +35,33 @@ class SharedNetwork(ImageFeatures):
         moved = copy.copy(self)
         moved._buffers = {name: None if buffer is None else buffer.to(device) for name, buffer in self._buffers.items()}
         return _share(moved)
+
+    def _resize(self, x: torch.Tensor) -> torch.Tensor:
+        """Resize 8-bit images (n, 3, h, w) as `frechet.score` does, where that rounds; a loss could not, for its gradient."""
+        preprocessing, size = self._network.preprocessing, self._network.input_size
+        if not preprocessing.is_rounded:
+            return super()._resize(x)
+        pixels = x.to(torch.uint8).permute(0, 2, 3, 1)
+        height, width = x.shape[2:]
+        if can_resize(preprocessing, height, width, size):
+            columns, rows = make_resize_matrices(preprocessing, height, width, size)
+            matrices = ResizeMatrices(_to_tensors(columns, x.device), _to_tensors(rows, x.device))
+            resized: torch.Tensor = resize_with_matrices(pixels, matrices, is_clipped=preprocessing.is_clipped)
+        else:
+            resized = torch.from_numpy(_resize_on_host(pixels.cpu().numpy(), preprocessing, size)).to(x.device)
+        return resized.permute(0, 3, 1, 2)
+
+
+def _resize_on_host(pixels: np.ndarray, preprocessing: Preprocessing, size: int) -> np.ndarray:
+    """Resize images (n, h, w, 3) uint8 to (n, size, size, 3) float32."""
+    resized = np.empty((len(pixels), size, size, 3), np.float32)
+    for image, out in zip(pixels, resized, strict=True):
+        preprocessing.resize(image, out)
+    return resized
+
+
+def _to_tensors(matrices: tuple[np.ndarray, ...], device: torch.device) -> tuple[torch.Tensor, ...]:
+    return tuple(torch.from_numpy(matrix).to(device) for matrix in matrices)
 
 
 def load_shared_network(**options: Any) -> SharedNetwork:
