@@ -7,6 +7,7 @@ from functools import lru_cache, partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from frechet.backends.jax import (
@@ -58,9 +59,11 @@ class DeviceImages:
         Returns:
             (rows, size, size, 3) float32 in 0..255.
         """
-        if not isinstance(batch, np.ndarray):
-            batch = resize_by_size(batch, self._resize_group)
-        return jax.device_put(pad_batch(batch, rows), self.sharded)
+        if isinstance(batch, np.ndarray):
+            return jax.device_put(pad_batch(batch, rows), self.sharded)
+        images = resize_by_size(batch, self._resize_group, self._put_array)
+        missing = np.zeros((rows - len(batch), self.size, self.size, 3), np.float32)
+        return jax.device_put(jnp.concatenate([images, self._put_array(missing)]), self.sharded)
 
     def _resize_group(self, images: Sequence[np.ndarray]) -> jax.Array:
         """Resize images of one size.
@@ -68,7 +71,7 @@ class DeviceImages:
         Programs are compiled for a few counts and sizes only: images are padded to them with zeros, which have no weight.
         """
         if images[0].dtype != np.uint8:
-            return jax.device_put(np.stack(images), self.replicated)
+            return self._put_array(np.stack(images))
         height, width = images[0].shape[:2]
         rows = round_up_to_multiple(_round_up(len(images)), len(self.sharded.device_set))
         padded = np.zeros((rows, _round_up(height), _round_up(width), 3), np.uint8)
@@ -79,11 +82,13 @@ class DeviceImages:
 
     def _make_matrices(self, height: int, width: int) -> ResizeMatrices:
         columns, rows = make_resize_matrices(self.preprocessing, height, width, self.size)
-        put = partial(jax.device_put, device=self.replicated)
         return ResizeMatrices(
-            tuple(put(np.pad(part, ((0, 0), (0, _round_up(width) - width)))) for part in columns),
-            tuple(put(np.pad(part, ((0, 0), (0, _round_up(height) - height)))) for part in rows),
+            tuple(self._put_array(np.pad(part, ((0, 0), (0, _round_up(width) - width)))) for part in columns),
+            tuple(self._put_array(np.pad(part, ((0, 0), (0, _round_up(height) - height)))) for part in rows),
         )
+
+    def _put_array(self, array: np.ndarray) -> jax.Array:
+        return jax.device_put(array, self.replicated)
 
 
 class JaxRunner:
@@ -111,7 +116,7 @@ class JaxRunner:
         ops = JaxOps(half_dtype=HALF_DTYPES[precision])
 
         def run(params: Params, images: jax.Array) -> Any:
-            return network(ops, images, params).astype(jax.numpy.float32)
+            return network(ops, images, params).astype(jnp.float32)
 
         self.run = jax.jit(run)
         self.rows = self.n_devices

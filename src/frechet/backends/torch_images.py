@@ -45,7 +45,7 @@ class DeviceImages:
             (n, size, size, 3) float32 in 0..255.
         """
         if not isinstance(batch, np.ndarray):
-            images: torch.Tensor = resize_by_size(batch, self._resize_group)
+            images: torch.Tensor = resize_by_size(batch, self._resize_group, self._put_array)
             return images
         return torch.from_numpy(batch) if self.device.type == "cpu" else self._copy(batch)
 
@@ -73,9 +73,10 @@ class DeviceImages:
 
     def _make_matrices(self, height: int, width: int) -> ResizeMatrices:
         columns, rows = make_resize_matrices(self.preprocessing, height, width, self.size)
-        return ResizeMatrices(
-            *(tuple(torch.from_numpy(part).to(self.device) for part in parts) for parts in (columns, rows))
-        )
+        return ResizeMatrices(*(tuple(self._put_array(part) for part in parts) for parts in (columns, rows)))
+
+    def _put_array(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.device)
 
 
 def iter_results(batches: Iterable[torch.Tensor]) -> Iterator[np.ndarray]:

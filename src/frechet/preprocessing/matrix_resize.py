@@ -74,12 +74,17 @@ def resize_with_matrices(images: Any, matrices: ResizeMatrices, *, is_clipped: b
     return xp.permute_dims(xp.clip(x, 0, 255) if is_clipped else x, (0, 1, 3, 2))
 
 
-def resize_by_size(images: Sequence[np.ndarray], resize_group: Callable[[list[np.ndarray]], Any]) -> Any:
+def resize_by_size(
+    images: Sequence[np.ndarray],
+    resize_group: Callable[[list[np.ndarray]], Any],
+    put: Callable[[np.ndarray], Any] = np.asarray,
+) -> Any:
     """Resize images of any sizes on a device, those of one size together.
 
     Args:
         images: (h, w, 3) uint8; or (size, size, 3) float32 if the host has resized them.
         resize_group: return k images of one shape and type as (k, size, size, 3) float32 on the device.
+        put: copy an array to the device.
 
     Returns:
         (n, size, size, 3) float32 on the device, in the order of `images`.
@@ -89,8 +94,8 @@ def resize_by_size(images: Sequence[np.ndarray], resize_group: Callable[[list[np
     if len(parts) == 1:
         return parts[0]
     xp = array_namespace(parts[0])
-    rank = xp.asarray(np.argsort(np.concatenate(groups)), device=parts[0].device)
-    return xp.take(xp.concat(parts), rank, axis=0)
+    rank = np.argsort(np.concatenate(groups)).astype(np.int32)
+    return xp.take(xp.concat(parts), put(rank), axis=0)
 
 
 def _iter_groups(images: Sequence[np.ndarray]) -> Iterator[list[int]]:

@@ -55,22 +55,26 @@ def open_image_file(path: Path) -> Image.Image:
         ImageDecodeError: it is not a regular file, is too large, or its format is not supported.
     """
     try:
-        mode = path.stat().st_mode  # is_file() takes a file that must not be read for one that is missing
+        state = path.stat()  # is_file() takes a file that must not be read for one that is missing
     except FileNotFoundError:
         raise ImageDecodeError("is missing, or is a broken link") from None
-    if not stat.S_ISREG(mode):
+    if not stat.S_ISREG(state.st_mode):
         raise ImageDecodeError("is not a regular file")
     with open(path, "rb") as file:
-        return open_image(file)
+        return open_image(file, state.st_size)
 
 
-def open_image(stream: BinaryIO) -> Image.Image:
+def open_image(stream: BinaryIO, size: int = MAX_IMAGE_BYTES) -> Image.Image:
     """Open an image in a stream of at most `MAX_IMAGE_BYTES` bytes without decoding it.
+
+    Args:
+        stream: the image.
+        size: number of bytes, if it is known. As many are allocated before any are read.
 
     Raises:
         ImageDecodeError: it is too large.
     """
-    data = stream.read(MAX_IMAGE_BYTES + 1)
+    data = stream.read(min(size, MAX_IMAGE_BYTES) + 1)
     if len(data) > MAX_IMAGE_BYTES:
         raise ImageDecodeError(f"has more than {MAX_IMAGE_BYTES} bytes; larger images are not read")
     image = Image.open(BytesIO(data), formats=PILLOW_FORMATS)
