@@ -177,7 +177,7 @@ def _validate_images(images: Any, devices: int) -> None:
             "Resize them, or use frechet.jax.network, which resizes images itself."
         )
     if np.dtype(images.dtype).kind in "iub":
-        raise RequestError(f"images are {images.dtype}; expected floating point in [-1, 1]. Pass images / 127.5 - 1")
+        raise RequestError(f"images are {images.dtype}; expected floating point in [-1, 1]; pass images / 127.5 - 1")
     if images.ndim == 5 and images.shape[0] != devices:
         raise RequestError(
             f"the leading axis has length {images.shape[0]}, but there are {devices} devices; expected one batch per device"
