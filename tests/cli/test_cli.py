@@ -278,7 +278,7 @@ def test_every_command_has_help(command):
 
 
 def test_docs_name_every_command_and_flag():
-    readme = (ROOT / "README.md").read_text() + "".join(path.read_text() for path in (ROOT / "docs").glob("*.md"))
+    readme = (ROOT / "README.md").read_text() + "".join(path.read_text() for path in (ROOT / "docs").rglob("*.md"))
     for name in frechet.list_commands(None):
         assert f"frechet {name}" in readme
         for option in frechet.get_command(None, name).params:

@@ -205,7 +205,7 @@ def test_a_worker_that_has_other_images_is_rejected(toys, start_worker_threads, 
 def test_a_worker_that_has_other_weights_is_rejected(toys, start_worker_threads, monkeypatch):
     start_worker_threads(1)
     monkeypatch.setattr(Settings, "load", lambda *_, **__: replace(TOY, spec=replace(TOY.spec, weights="1" * 64)))
-    with pytest.raises(MismatchError, match="other weights"):
+    with pytest.raises(MismatchError, match="different weights"):
         collect_statistics(open_source(toys), Settings(), TOY)
 
 

@@ -2,6 +2,7 @@
 
 import io
 import os
+import struct
 import subprocess
 import sys
 import tracemalloc
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from frechet.errors import ArchiveError, RequestError, SourceError, StatisticsError
+from frechet.errors import ArchiveError, ImageDecodeError, RequestError, SourceError, StatisticsError
 from frechet.images.decode import decode
 from frechet.images.sources import native_process
 from frechet.images.sources.hdf5 import Hdf5Reader
@@ -93,6 +94,20 @@ def test_a_header_that_declares_gigabytes_is_not_allocated(tmp_path, peak_memory
     with pytest.raises(error, match="header"):
         read(tmp_path / "a.npy")
     assert peak_memory() < 1e6
+
+
+def test_an_image_in_a_zip_that_declares_gigabytes_is_not_allocated(tmp_path, peak_memory):
+    """The directory at the end of the archive says that the stored image is larger than the archive."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("0.png", encode(PIXELS[0]))
+        size = struct.pack("<II", archive.infolist()[0].compress_size, archive.infolist()[0].file_size)
+    before, directory, after = (tmp_path / "a.zip").read_bytes().rpartition(b"PK\1\2")
+    assert after.count(size) == 1
+    declared = struct.pack("<II", 400_000_000, 400_000_000)
+    (tmp_path / "a.zip").write_bytes(before + directory + after.replace(size, declared))
+    with pytest.raises(ImageDecodeError):
+        decode(next(open_source(tmp_path / "a.zip").iter_images([0])))
+    assert peak_memory() < 1e7
 
 
 def test_an_array_that_declares_gigabytes_is_not_allocated(tmp_path, peak_memory):

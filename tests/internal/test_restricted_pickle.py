@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-import torch
 
 from frechet.errors import StatisticsError, WeightsError
 from frechet.networks.checkpoint import read_state_dict
 from frechet.statistics.npz_format import read_statistics
 
+torch = pytest.importorskip("torch")
 FOUR_GB = 1 << 32
 LARGE_DECLARATIONS = {
     "BYTEARRAY8": pickle.BYTEARRAY8 + struct.pack("<Q", FOUR_GB),

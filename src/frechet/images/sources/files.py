@@ -27,6 +27,7 @@ UNSUPPORTED_EXTENSIONS = frozenset(  # image formats that cameras, browsers and 
 CONTAINER_EXTENSIONS = frozenset(  # files that may contain images and are read if they are passed themselves
     {".arrow", ".h5", ".hdf5", ".lmdb", ".npy", ".npz", ".parquet", ".tar", ".zip"}
 )
+_PIECE_BYTES = 1 << 20  # read at a time
 _METADATA_FOLDERS = frozenset({"@eaDir", "__MACOSX"})  # previews made by Synology's server, and macOS's metadata
 PILLOW_FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # excludes decoders that start another program (EPS)
 
@@ -61,26 +62,42 @@ def open_image_file(path: Path) -> Image.Image:
     if not stat.S_ISREG(state.st_mode):
         raise ImageDecodeError("is not a regular file")
     with open(path, "rb") as file:
-        return open_image(file, state.st_size)
+        return open_image(file, state.st_size + 1)
 
 
-def open_image(stream: BinaryIO, size: int = MAX_IMAGE_BYTES) -> Image.Image:
+def open_image(stream: BinaryIO, piece_bytes: int = _PIECE_BYTES) -> Image.Image:
     """Open an image in a stream of at most `MAX_IMAGE_BYTES` bytes without decoding it.
 
     Args:
         stream: the image.
-        size: number of bytes, if it is known. As many are allocated before any are read.
+        piece_bytes: number of bytes to read at a time; as many are allocated before any are read.
 
     Raises:
         ImageDecodeError: it is too large.
     """
-    data = stream.read(min(size, MAX_IMAGE_BYTES) + 1)
+    pieces = list(_iter_pieces(stream, piece_bytes))
+    data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     if len(data) > MAX_IMAGE_BYTES:
         raise ImageDecodeError(f"has more than {MAX_IMAGE_BYTES} bytes; larger images are not read")
     image = Image.open(BytesIO(data), formats=PILLOW_FORMATS)
     if image.format == "WEBP":  # TIFF's plugin sets this entry too
         image.info["compression"] = "webp_lossless" if _is_lossless_webp(data) else "webp_lossy"
     return image
+
+
+def _iter_pieces(stream: BinaryIO, piece_bytes: int) -> Iterator[bytes]:
+    """Yield what is in a stream, up to a byte more than is allowed.
+
+    A damaged archive may claim that a file is larger than the archive, so that the file is not read at once.
+    """
+    left = MAX_IMAGE_BYTES + 1
+    while left:
+        wanted = min(left, piece_bytes)
+        piece = stream.read(wanted)
+        yield piece
+        left -= len(piece)
+        if len(piece) < wanted:
+            return
 
 
 def _is_lossless_webp(data: bytes) -> bool:
