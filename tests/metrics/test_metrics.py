@@ -132,7 +132,7 @@ def test_failing_metrics_are_reported_and_the_others_computed(sides):
         ("mifid", (0, 30, 30), "zero for every image"),
         ("fd-infinity", (7, 30, 30), "at least 8 images; got 7"),
         ("fd-infinity", (30, 7, 30), "at least 8 images; got 7"),
-        ("realism", ("copy", 30, 30), "100% of the generated images are copies"),
+        ("realism", ("copy", 30, 30), "100 % of the generated images are copies"),
     ],
 )
 def test_inputs_that_a_metric_is_undefined_for_are_rejected(metric, sizes, message):

@@ -516,8 +516,8 @@ def test_precision_recall_and_related_metrics_have_a_plot(folders, tmp_path):
         ScoreRequest(*folders, metrics=["fd", "precision", "recall", "density@prdc"], **OFFLINE), tmp_path / "p.html"
     )
     section = (tmp_path / "p.html").read_text().partition('aria-labelledby="fidelity"')[2].partition("</section>")[0]
-    assert f"{scores['precision'].value:.1%} of the generated images" in section
-    assert f"{scores['recall'].value:.1%} of the reference images" in section
+    assert f"{100 * scores['precision'].value:.1f} % of the generated images" in section
+    assert f"{100 * scores['recall'].value:.1f} % of the reference images" in section
     assert f"{scores['density@prdc'].value:.2f} times" in section
     assert section.count("<svg") == 1
     assert "Coverage" not in section

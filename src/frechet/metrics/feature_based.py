@@ -91,7 +91,7 @@ def compute_realism(inputs: MetricInputs, *, k: int) -> MetricResult:
     median = float(np.median(realism))
     if np.isinf(median):
         raise RequestError(
-            f"{np.isinf(realism).mean():.0%} of the generated images are copies of reference images, whose realism is "
+            f"{100 * np.isinf(realism).mean():.0f} % of the generated images are copies of reference images, whose realism is "
             "infinite; remove the copies"
         )
     return MetricResult(value=median, terms={"fraction_above_1": float((realism > 1).mean())})

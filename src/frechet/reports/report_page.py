@@ -78,7 +78,7 @@ def render_report_page(evaluation: Evaluation, request: ScoreRequest, command: s
         distance=distance,
         diagnostics=diagnostics,
         curve=plot_curve(diagnostics.curve, distance) if show_curve and distance else None,
-        prdc=[(score, row.sentence.format(score.value)) for score, row in prdc],
+        prdc=[(score, row.sentence.format(score.value).replace("%", " %")) for score, row in prdc],
         prdc_plot=plot_prdc([score for score, _ in prdc]) if prdc else None,
         missing_images=describe_missing_images(evaluation.statistics["reference"], sources),
         generated=thumbnails["generated"],
