@@ -31,6 +31,7 @@ from frechet.integrations.torchmetrics import (
     PrecisionRecall,
     padding_mask,
 )
+from frechet.statistics.group_moments import GroupMoments
 
 # a warning of torchmetrics about states that update did not set
 pytestmark = [
@@ -207,8 +208,14 @@ def test_conversions_to_half_leave_the_value_unchanged(updated_metric, expected)
     assert metric.generated_rows[0].dtype == torch.float32
 
 
+def assert_same_groups(found, expected):
+    np.testing.assert_array_equal(found.n, expected.n)
+    np.testing.assert_allclose(found.mean, expected.mean, atol=1e-12)
+    np.testing.assert_allclose(found.scatter, expected.scatter, rtol=1e-6, atol=1e-3)
+
+
 def test_rows_are_subsampled_to_what_an_interval_needs():
-    """The sample kept equals that of `frechet.Statistics` from the same features."""
+    """The sample and the moments of groups equal those of `frechet.Statistics` from the same features."""
     random = np.random.default_rng(0)
     features = random.standard_normal((9000, 64)).astype(np.float32)
     metric = MetricOfFeatures(64)
@@ -219,6 +226,25 @@ def test_rows_are_subsampled_to_what_an_interval_needs():
     np.testing.assert_array_equal(found.indices, expected.indices)
     np.testing.assert_array_equal(found.rows, expected.rows)
     np.testing.assert_allclose(found.covariance, expected.covariance, rtol=1e-9, atol=1e-12)
+    assert_same_groups(found.group_moments, expected.group_moments)
+
+
+def test_moments_of_groups_are_merged_over_ranks():
+    """One rank has dropped rows, and the other one has not; torchmetrics concatenates their states."""
+    features = np.random.default_rng(0).standard_normal((10_000, 64)).astype(np.float32)
+    ranks = [MetricOfFeatures(64), MetricOfFeatures(64)]
+    for metric, share in zip(ranks, (features[:9000], features[9000:]), strict=True):
+        for batch in torch.from_numpy(share).split(700):
+            metric.update(batch)
+    one, other = ranks
+    other.generated_indices = [indices + 9000 for indices in other.generated_indices]
+    assert (len(one.generated_groups), len(other.generated_groups)) == (1, 0)
+    other.states.add_empty_rows(other)
+    for name in other.states.sum_names:
+        setattr(one, name, getattr(one, name) + getattr(other, name))
+    for name in other.states.row_names:
+        setattr(one, name, torch.cat([*getattr(one, name), *getattr(other, name)]))
+    assert_same_groups(one.collect().group_moments, GroupMoments.from_features(features, np.arange(10_000), seed=0))
 
 
 def test_a_collapsed_generator_has_a_score():

@@ -33,8 +33,8 @@ class ImageMetric(Metric):
     """Metrics of generated images, against real images if a metric needs them, from one pass of the network.
 
     The states are sums (added over ranks) and feature rows (concatenated over ranks, any number on each). All rows are kept
-    if a metric needs them; otherwise a sample of at most max(8 d, 8192) rows is kept for the interval, and `compute` sends
-    only the sums to the other ranks. The sums are float64; on MPS, which has no float64, they stay on the CPU. Metrics with
+    if a metric needs them; otherwise a sample of at most max(8 d, 8192) rows is kept for the interval, next to the moments of
+    groups of the other images (168 MB for d = 2,048), and `compute` sends only the sums to the other ranks. The sums are float64; on MPS, which has no float64, they stay on the CPU. Metrics with
     the same extractor and weights share one network in memory, and so do copies of a metric.
 
     Args:
@@ -299,7 +299,10 @@ class ImageMetric(Metric):
             return tensor.to(fn(tensor[:0] if tensor.ndim else tensor).device)
 
         if device.type == "mps":
-            exclude_state = [*exclude_state, *(name for name in self._defaults if name.endswith(("_total", "_outer")))]
+            exclude_state = [
+                *exclude_state,
+                *(name for name in self._defaults if name.endswith(("_total", "_outer", "_groups"))),
+            ]
         return super()._apply(move, exclude_state)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:

@@ -13,8 +13,9 @@ from torchmetrics import Metric
 from frechet.distances.gaussian import FLOAT64_EPS
 from frechet.errors import TooFewImagesError
 from frechet.features.spec import FeatureSpec
+from frechet.integrations.group_state import accumulate_groups, pack_groups, packed_size
 from frechet.statistics.feature_statistics import FeatureStatistics
-from frechet.statistics.group_moments import GroupMoments
+from frechet.statistics.group_moments import MIN_IMAGES_PER_DIM
 from frechet.statistics.moments import RunningMoments
 from frechet.statistics.row_sample import MAX_SAMPLE_ROWS, RowSample, row_sample_size
 from frechet.version import __version__
@@ -24,14 +25,15 @@ from frechet.version import __version__
 class LayerStates:
     """Names and sizes of the states of one layer of one set of images, which a `torchmetrics.Metric` stores.
 
-    The sums are float64 and are added over ranks; the rows are concatenated over ranks, any number on each.
+    The sums are float64 and are added over ranks; the rows are concatenated over ranks, any number on each. The images whose rows
+    are dropped are added to the moments of their groups, each rank's below those of the others.
 
     Attributes:
         image_set: "generated" or "real".
         spec: what identifies the features.
         dims: number of features d per image.
         keeps_all_rows: whether a metric needs the features of every image. Otherwise, a sample of at most
-            max(8 d, 8192) rows is kept for the interval.
+            max(8 d, 8192) rows is kept for the interval, next to the moments of groups of the other images.
         is_main: whether the layer is the one that the metric object is about.
     """
 
@@ -47,9 +49,9 @@ class LayerStates:
         return self._name("n"), self._name("total"), self._name("outer")
 
     @property
-    def row_names(self) -> tuple[str, str]:
-        """Names of the features of single images, and of the indices of these images."""
-        return self._name("rows"), self._name("indices")
+    def row_names(self) -> tuple[str, str, str]:
+        """Names of the features of single images, of the indices of these images, and of the groups of the other images."""
+        return self._name("rows"), self._name("indices"), self._name("groups")
 
     def _name(self, part: str) -> str:
         return f"{self.image_set}_{part}" if self.is_main else f"{self.image_set}_{self.spec.layer}_{part}"
@@ -70,10 +72,21 @@ class LayerStates:
 
     def add_empty_rows(self, metric: Metric) -> None:
         """Give a rank without images rows of the right width, which can be concatenated with those of other ranks."""
-        rows, indices = self.row_names
-        for name, shape, dtype in ((rows, (0, self.dims), torch.float32), (indices, (0,), torch.int64)):
+        for name in self.row_names:
             if not getattr(metric, name):
-                setattr(metric, name, [torch.empty(shape, dtype=dtype, device=metric.device)])
+                setattr(metric, name, [self._get_state(metric, name)])
+
+    def _get_state(self, metric: Metric, name: str) -> torch.Tensor:
+        """Return a list state as one tensor; after synchronisation torchmetrics has concatenated it already."""
+        state = getattr(metric, name)
+        if isinstance(state, torch.Tensor):
+            return state
+        rows, _, groups = self.row_names
+        if name == groups:  # on the device of the sums, because MPS has no float64
+            like = getattr(metric, self.sum_names[1])
+            return torch.cat([*state, like.new_empty((0, packed_size(self.dims)))])
+        empty = torch.empty((0, self.dims)) if name == rows else torch.empty((0,), dtype=torch.int64)
+        return torch.cat([*state, empty.to(metric.device)])
 
     def accumulate(self, metric: Metric, features: torch.Tensor) -> None:
         """Add the features (n, d) of a batch."""
@@ -85,13 +98,21 @@ class LayerStates:
         first = int(n)
         n += len(features)
         indices = (first + torch.arange(len(features), device=features.device)) * world_size + rank
-        rows, row_indices = (getattr(metric, name) for name in self.row_names)
+        rows, row_indices, _ = (getattr(metric, name) for name in self.row_names)
         rows.append(features)
         row_indices.append(indices)
         if not self.keeps_all_rows and sum(map(len, rows)) >= max(8 * self.dims, 2 * MAX_SAMPLE_ROWS):
-            sample = self._sample_rows(metric, MAX_SAMPLE_ROWS)
-            for name, kept in zip(self.row_names, (sample.rows, sample.indices), strict=True):
-                setattr(metric, name, [torch.from_numpy(kept).to(metric.device)])
+            self._drop_rows(metric)
+
+    def _drop_rows(self, metric: Metric) -> None:
+        """Keep a sample of the rows, and add the others to the moments of their groups."""
+        states = [self._get_state(metric, name) for name in self.row_names]
+        rows, indices, groups = (state.cpu().numpy() for state in states)
+        sample = RowSample.empty(self.dims, 0, MAX_SAMPLE_ROWS).update(indices, rows)
+        is_dropped = ~np.isin(indices, sample.indices)
+        merged = pack_groups(accumulate_groups(groups, rows[is_dropped], indices[is_dropped]))
+        for name, state, kept in zip(self.row_names, states, (sample.rows, sample.indices, merged), strict=True):
+            setattr(metric, name, [torch.from_numpy(kept).to(state.device)])
 
     def collect(self, metric: Metric, *, has_rows: bool = True) -> FeatureStatistics:
         """Return the statistics of the images of this rank or, once synchronised, of all ranks.
@@ -125,14 +146,12 @@ class LayerStates:
         )
 
     def _collect_rows(self, metric: Metric, n: int) -> dict[str, Any]:
-        sample = self._sample_rows(metric, n if self.keeps_all_rows else row_sample_size(n, self.dims))
-        has_all = len(sample.rows) == n
-        groups = GroupMoments.from_features(sample.rows, sample.indices, seed=0) if has_all else None
-        return {"rows": sample.rows, "indices": sample.indices, "group_moments": groups}
-
-    def _sample_rows(self, metric: Metric, limit: int) -> RowSample:
-        rows, indices = (_concatenate_state(getattr(metric, name)) for name in self.row_names)
-        return RowSample.empty(rows.shape[1], 0, limit).update(indices.cpu().numpy(), rows.cpu().numpy())
+        rows, indices, state = (self._get_state(metric, name).cpu().numpy() for name in self.row_names)
+        limit = n if self.keeps_all_rows else row_sample_size(n, self.dims)
+        sample = RowSample.empty(self.dims, 0, limit).update(indices, rows)
+        groups = accumulate_groups(state, rows, indices) if n >= MIN_IMAGES_PER_DIM * self.dims else None
+        group_moments = groups.to_float32() if groups is not None and groups.fits_float32() else None
+        return {"rows": sample.rows, "indices": sample.indices, "group_moments": group_moments}
 
 
 def _get_rank() -> tuple[int, int]:
@@ -148,11 +167,6 @@ def _make_writable(metric: Metric, name: str) -> torch.Tensor:
         state = state.clone()
         setattr(metric, name, state)
     return state
-
-
-def _concatenate_state(state: torch.Tensor | list[torch.Tensor]) -> torch.Tensor:
-    """Return a list state as one tensor; after synchronisation torchmetrics has concatenated it already."""
-    return state if isinstance(state, torch.Tensor) else torch.cat(state)
 
 
 def _compute_resolution(moments: RunningMoments) -> float:
