@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ import torch.nn.functional as F  # noqa: N812, its usual name
 from torch.utils.checkpoint import checkpoint
 
 from frechet.backends.torch_images import DeviceImages, Pixels, iter_results
+from frechet.backends.torch_memory import choose_batch_size, run_or_halve
 from frechet.errors import RequestError
 from frechet.networks.ops import NO_PADDING, Activation, Array, Padding
 from frechet.preprocessing.registry import Scalars
@@ -18,7 +19,8 @@ from frechet.preprocessing.registry import Scalars
 CPU_BATCH_SIZE = (
     8  # with more images, the activations of a layer do not fit into the caches and are newly allocated for every batch
 )
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_MIN_CAPABILITIES = {"tf32": (8, 0), "bfloat16": (8, 0)}  # of CUDA devices
 
 
 class TorchOps:
@@ -98,7 +100,7 @@ class TorchRunner:
         network: (ops, images (n, h, w, 3), weights) -> features (n, d).
         weights: layer -> its arrays.
         images: copies images to the device and resizes them there.
-        precision: "float32", "bfloat16" or "float16"; the last two run under autocast.
+        precision: "float32", "tf32", "bfloat16" or "float16"; the last two run under autocast.
     """
 
     can_resize = True
@@ -112,22 +114,23 @@ class TorchRunner:
     ) -> None:
         self.network = network
         self.images, self.device = images, images.device
-        device = images.device
-        self.batch_size = CPU_BATCH_SIZE if device.type == "cpu" else 32
-        self.dtype = DTYPES[precision]
-        self.weights = to_torch_tensors(weights, device)
+        require_precision(self.device, precision)
+        self.batch_size = choose_batch_size(self.device, otherwise=CPU_BATCH_SIZE if self.device.type == "cpu" else 32)
+        self.dtype, self.uses_tf32 = DTYPES[precision], precision == "tf32"
+        self.weights = to_torch_tensors(weights, self.device)
 
     def map(self, batches: Iterable[Pixels]) -> Iterator[np.ndarray]:
         """Yield the features (n, d) float32 of batches in order (see `frechet.features.extractor.Runner`).
 
         On CUDA, a batch is copied and computed while the host prepares the next one and waits for the previous one.
         """
-        return iter_results(self._forward(batch) for batch in batches)
+        return iter_results(run_or_halve(self._forward, batch, torch.cat, self.device) for batch in batches)
 
     def _forward(self, batch: Pixels) -> torch.Tensor:
-        with torch.inference_mode(), disable_tf32():
-            images = self.images.put(batch)
-            with self._autocast():
+        with torch.inference_mode():
+            with disable_tf32():
+                images = self.images.put(batch)
+            with set_tf32(self.uses_tf32), self._autocast():
                 features: torch.Tensor = self.network(TorchOps(), images, self.weights)
             return features.float()
 
@@ -148,11 +151,16 @@ def to_torch_tensors(
     return tensors_by_name
 
 
-@contextmanager
-def disable_tf32() -> Iterator[None]:
+def disable_tf32() -> AbstractContextManager[None]:
     """Disable TF32, whose ten-bit mantissa changes the third digit of a Fréchet distance, and restore it afterwards."""
+    return set_tf32(False)
+
+
+@contextmanager
+def set_tf32(allowed: bool) -> Iterator[None]:
+    """Set whether CUDA may compute in TF32, and restore it afterwards."""
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allowed
     try:
         yield
     finally:
@@ -182,3 +190,20 @@ def choose_device(name: str) -> torch.device:
     if not available.get(device.type, False):
         raise RequestError(f"device {name!r} is not available to PyTorch {torch.__version__}; use device auto")
     return device
+
+
+def require_precision(device: torch.device, precision: str) -> None:
+    """Check that a device computes in a precision.
+
+    Raises:
+        RequestError: it does not.
+    """
+    least = _MIN_CAPABILITIES.get(precision)
+    is_unsupported = precision == "tf32" and device.type != "cuda"
+    if device.type == "cuda" and least:
+        is_unsupported = torch.cuda.get_device_capability(device) < least
+    if is_unsupported:
+        raise RequestError(
+            f"precision is {precision!r}, which {device} does not support; it needs a CUDA device of compute capability 8.0 or "
+            "higher. Use --precision float32 (precision=)"
+        )

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from frechet.backends.torch import DTYPES, choose_device, disable_tf32
+from frechet.backends.torch import DTYPES, choose_device, disable_tf32, require_precision, set_tf32
 from frechet.backends.torch_images import DeviceImages, Pixels
+from frechet.backends.torch_memory import choose_batch_size, run_or_halve
 from frechet.errors import FrechetError, NonFiniteFeaturesError, RequestError, RunError, WeightsError
 from frechet.networks.hub_weights import find_hub_weights
 
@@ -22,14 +23,15 @@ class ModuleRunner:
     Args:
         function: (n, 3, h, w) float32 -> (n, d) tensor.
         images: copies images to the device of its input, and resizes and normalizes them there.
-        precision: "float32", "bfloat16" or "float16"; the last two run under autocast.
+        precision: "float32", "tf32", "bfloat16" or "float16"; the last two run under autocast.
     """
 
-    batch_size = 16
     can_resize = True
 
     def __init__(self, function: Callable[[Any], Any], images: DeviceImages, precision: str) -> None:
         self.function, self.images, self.device, self.dtype = function, images, images.device, DTYPES[precision]
+        require_precision(self.device, precision)
+        self.batch_size, self.uses_tf32 = choose_batch_size(self.device, otherwise=16), precision == "tf32"
         normalization = images.preprocessing.scale, images.preprocessing.shift
         self.scale, self.shift = (
             torch.tensor(np.broadcast_to(np.asarray(x, np.float32), 3).reshape(3, 1, 1).copy(), device=self.device)
@@ -39,12 +41,16 @@ class ModuleRunner:
     def map(self, batches: Iterable[Pixels]) -> Iterator[np.ndarray]:
         """Yield the features (n, d) float32 of batches in order (see `frechet.features.extractor.Runner`)."""
         for batch in batches:
-            is_half = self.dtype != torch.float32
-            with torch.inference_mode(), disable_tf32():
+            yield run_or_halve(self._forward, batch, np.concatenate, self.device)
+
+    def _forward(self, batch: Pixels) -> np.ndarray:
+        is_half = self.dtype != torch.float32
+        with torch.inference_mode():
+            with disable_tf32():
                 images = self.images.put(batch).permute(0, 3, 1, 2) * self.scale + self.shift
-                with torch.autocast(self.device.type, self.dtype, enabled=is_half):
-                    features = _call(self.function, images)
-            yield validate_features(features, len(batch))
+            with set_tf32(self.uses_tf32), torch.autocast(self.device.type, self.dtype, enabled=is_half):
+                features = _call(self.function, images)
+        return validate_features(features, len(batch))
 
 
 def _call(function: Callable[[Any], Any], images: torch.Tensor) -> Any:
@@ -55,7 +61,7 @@ def _call(function: Callable[[Any], Any], images: torch.Tensor) -> Any:
     """
     try:
         return function(images)
-    except MemoryError:
+    except (MemoryError, torch.cuda.OutOfMemoryError):
         raise
     except (Exception, SystemExit) as error:
         if isinstance(error, FrechetError):

@@ -61,16 +61,18 @@ def load_network(name: str = "inception", **options: Any) -> LoadedNetwork:
             other for other, row in iter_extractors() if isinstance(row, Extractor) and isinstance(row.model, OpsModel)
         ]
         raise RequestError(f"extractor {name!r} is not available as a function over ops; use {', '.join(usable)}")
-    validate_no_crop(request.spec)
+    validate_differentiable(request.spec)
     return model.load_network(request)
 
 
-def validate_no_crop(spec: FeatureSpec) -> None:
-    """Check that a preprocessing is a resize that can be differentiated.
+def validate_differentiable(spec: FeatureSpec) -> None:
+    """Check that features can be computed with gradients: their preprocessing is a resize, and their precision not TF32.
 
     Raises:
-        RequestError: it crops and rounds; the message lists the others.
+        RequestError: another precision, or a preprocessing that crops and rounds; the message lists the others.
     """
+    if spec.precision == "tf32":
+        raise RequestError("precision is 'tf32', but gradients are exact; expected float32, bfloat16 or float16")
     if PREPROCESSINGS[str(spec.preprocessing)].has_center_crop:
         row = find_extractor(spec.extractor)
         names = list(PREPROCESSINGS) if row is None else row.preprocessings

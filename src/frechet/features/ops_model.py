@@ -187,6 +187,8 @@ def _make_jax_runner(loaded: LoadedNetwork, device: str) -> tuple[Runner, str]:
     from frechet.backends.jax import choose_devices
     from frechet.backends.jax_runner import DeviceImages, JaxRunner
 
+    if loaded.spec.precision == "tf32":
+        raise RequestError("precision is 'tf32', which needs backend torch; expected float32, bfloat16 or float16")
     devices = choose_devices(device)
     label = devices[0].platform if len(devices) == 1 else f"{len(devices)} x {devices[0].platform}"
     images = DeviceImages(devices, loaded.preprocessing, loaded.input_size)

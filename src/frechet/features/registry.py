@@ -16,7 +16,7 @@ from frechet.features.whole_models import TransformersModel
 from frechet.networks import efficientnet_lite, inception, vgg
 from frechet.preprocessing.registry import registered_preprocessings
 
-PRECISIONS = ("float32", "bfloat16", "float16")
+PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ class FeatureSpec:
         weights: sha256 (hex) of the tensors of the weights.
         is_official: whether these are the published weights.
         preprocessing: name in the table of preprocessings.
-        precision: "float32", "bfloat16" or "float16".
+        precision: "float32", "tf32", "bfloat16" or "float16".
     """
 
     extractor: str | None = None
