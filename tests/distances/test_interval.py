@@ -361,6 +361,22 @@ def test_the_jackknife_is_that_of_busing_for_groups_of_unequal_size():
     assert abs(expected - scipy_distance(x, y)) > 1e-2  # the correction itself is much larger than the tolerance
 
 
+def test_the_interval_covers_both_extremes_of_the_bias_against_a_fixed_distribution():
+    """The higher orders are between 0, for which the jackknife is that of Busing et al., and those of white Gaussians."""
+    n, (mean, covariance) = 60, (np.full(D, SMALL.shift), np.diag(SMALL.other**2))
+    x = 2 * SMALL.draw(0, n, n)[0]
+    parts = assign_groups(np.arange(n), 0) % 5
+    linear = 5 * scipy_distance(x, mean, covariance)
+    for part in range(5):
+        kept = parts != part
+        linear -= kept.mean() * scipy_distance(x[kept], mean, covariance)
+    found = confidence_interval(interval_input(x), fixed_input(mean, covariance))
+    half = 1.959964 * found.standard_error
+    assert found.corrected_value > linear + 0.02 * half
+    assert found.low == pytest.approx(linear - half, abs=1e-4)
+    assert found.high == pytest.approx(found.corrected_value + half + half**2 / (4 * found.corrected_value), abs=1e-4)
+
+
 def test_the_bias_depends_on_the_number_of_clusters():
     """By the formula, with γ = d over the number of independent images; it is not linear if those of both inputs differ."""
     n, corrections = 120, []
@@ -377,10 +393,12 @@ def test_the_bias_depends_on_the_number_of_clusters():
     assert bias / increase < 0.99  # it is 1 if the bias is linear in 1/n
 
 
-def scipy_distance(x, y):
-    first, second = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
+def scipy_distance(x, y, covariance=None):
+    """Return the distance of two samples, or of a sample from a Gaussian with mean y."""
+    mean, second = (y.mean(0), np.cov(y, rowvar=False)) if covariance is None else (y, covariance)
+    first = np.cov(x, rowvar=False)
     root = np.trace(scipy.linalg.sqrtm(first @ second).real)
-    return ((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(first) + np.trace(second) - 2 * root
+    return ((x.mean(0) - mean) ** 2).sum() + np.trace(first) + np.trace(second) - 2 * root
 
 
 def test_the_variance_of_clusters_is_that_of_the_totals_of_the_influence_function():

@@ -13,6 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
+from jaxtyping import Float
+
 from frechet.distances.frechet import COARSE_TOLERANCE, frechet_terms
 from frechet.distances.interval_input import NUM_DELETIONS, IntervalInput
 from frechet.distances.permutation_test import swap_test
@@ -22,6 +25,8 @@ from frechet.statistics.group_moments import MIN_IMAGES_PER_DIM
 
 MIN_UNITS = 50  # independent images, pairs or clusters; with fewer, a group may be empty
 NUM_SERIES_TERMS = 30  # of the hypergeometric series of the bias; at γ = 1, it is then accurate to 1e-4
+# of the higher orders of the bias: those of white Gaussians, which the corrected value is for, and the other extreme
+SHARES_OF_HIGHER_ORDERS = (1.0, 0.0)
 SIGNIFICANCE_LEVEL = 0.05  # largest p-value (adjusted, where several are tested) that counts as a difference
 _ROUNDING = 1e-10  # of the total variance: a distance that is not larger cannot be distinguished from 0
 
@@ -125,15 +130,15 @@ def confidence_interval(
     """
     coupling = optimal_coupling(p.gaussian, q.gaussian)
     plain_value = float(squared_frechet_distance(p.gaussian, q.gaussian, coupling))
-    corrected_value = _jackknife_estimate(plain_value, p, q, on_step)
+    corrected_value, *others = _jackknife_estimates(plain_value, p, q, on_step)
     errors = (sampling_error_of_pairs if paired else sampling_error)(p, q, coupling)
     error = sum(errors.variance_components) ** 0.5
     rounding = _ROUNDING * float(p.gaussian.trace + q.gaussian.trace)
     interval = Interval(
         corrected_value,
         error,
-        max(0.0, corrected_value - Z_95 * error - rounding),
-        max(0.0, corrected_value) + Z_95 * error + _upper_end_correction(corrected_value, error),
+        max(0.0, min(corrected_value, *others) - Z_95 * error - rounding),
+        max(0.0, corrected_value, *others) + Z_95 * error + _upper_end_correction(corrected_value, error),
         f"jackknife with {NUM_DELETIONS} groups",
         **errors._asdict(),
     )
@@ -149,38 +154,50 @@ def _upper_end_correction(corrected_value: float, error: float) -> float:
     return (Z_95 * error) ** 2 / (4 * max(corrected_value, error)) if error else 0.0
 
 
-def _jackknife_estimate(
+def _jackknife_estimates(
     plain_value: float, p: IntervalInput, q: IntervalInput, on_step: Callable[[int, int], None]
-) -> float:
+) -> list[float]:
     """Compute F - h(n) Σ (1 - m/n) (F₋ₘ - F) / Σ (1 - m/n) (h(n - m) - h(n)) over parts of m images left out of both inputs.
 
     For a bias h(n) proportional to 1/n this is the jackknife for groups of unequal size: J F - Σ (1 - m/n) F₋ₘ.
+
+    Returns:
+        The estimate for each of `SHARES_OF_HIGHER_ORDERS`; they are equal if the inputs have equally many dimensions per image.
     """
-    gamma_1, gamma_2 = p.dims_per_image, q.dims_per_image
-    bias = bias_shape(gamma_1, gamma_2, p.unit_skewness, q.unit_skewness)
-    distance_change = bias_change = 0.0
+    distance_change, bias_changes = 0.0, np.zeros(len(SHARES_OF_HIGHER_ORDERS))
+    biases = _bias_shapes(p, q, 0.0, 0.0)
     for step in range(NUM_DELETIONS):
         one, other = p.leave_out(step), q.leave_out(step)
         weight = 1 - max(one[1], other[1])
         rest = frechet_terms(one[0], other[0], tolerance=COARSE_TOLERANCE).total
         distance_change += weight * (rest - plain_value)
-        left = bias_shape(gamma_1 / (1 - one[1]), gamma_2 / (1 - other[1]), p.unit_skewness, q.unit_skewness)
-        bias_change += weight * (left - bias)
+        bias_changes += weight * (_bias_shapes(p, q, one[1], other[1]) - biases)
         on_step(step + 1, NUM_DELETIONS)
-    return plain_value - bias * distance_change / bias_change
+    estimates: list[float] = (plain_value - biases * distance_change / bias_changes).tolist()
+    return estimates
 
 
-def bias_shape(gamma_1: float, gamma_2: float, skewness_1: float = 1.0, skewness_2: float = 1.0) -> float:
+def _bias_shapes(p: IntervalInput, q: IntervalInput, p_left_out: float, q_left_out: float) -> Float[np.ndarray, " s"]:
+    """Compute the shape of the bias without these shares of the images, for each of `SHARES_OF_HIGHER_ORDERS`."""
+    gamma_1, gamma_2 = p.dims_per_image / (1 - p_left_out), q.dims_per_image / (1 - q_left_out)
+    shapes = (bias_shape(gamma_1, gamma_2, p.unit_skewness, q.unit_skewness, share=s) for s in SHARES_OF_HIGHER_ORDERS)
+    return np.array(list(shapes))
+
+
+def bias_shape(
+    gamma_1: float, gamma_2: float, skewness_1: float = 1.0, skewness_2: float = 1.0, *, share: float = 1.0
+) -> float:
     """Compute how the bias of a squared Fréchet distance depends on the dimensions per image of both inputs, up to a factor.
 
     For a white Gaussian and γ = d/n, the expectation of tr √Σ̂ / d is ₂F₁(-½, ½; 2; γ) = 1 - γ/8 - γ²/64 - ..., the mean root of
     a Marchenko-Pastur variable. With two samples, the first order is (γ₁ + γ₂)/8, and the higher ones cancel for γ₁ = γ₂; they
-    are taken to depend on |γ₁ - γ₂|. Units of unequal size have a third free cumulant r γ² instead of γ², which adds
+    are taken to depend on |γ₁ - γ₂|. They are smaller if the tails are heavy, or if the spectra of both inputs differ. Units of unequal size have a third free cumulant r γ² instead of γ², which adds
     (r - 1) γ²/16 to the expectation.
 
     Args:
         gamma_1, gamma_2: number of dimensions per image, at most 1; 0 for a fixed distribution.
         skewness_1, skewness_2: r, the `IntervalInput.unit_skewness` of both inputs.
+        share: factor of the higher orders, 0 to 1.
     """
     difference = min(abs(gamma_1 - gamma_2), 1.0)
     term, higher_orders = -difference / 8, 0.0
@@ -188,7 +205,7 @@ def bias_shape(gamma_1: float, gamma_2: float, skewness_1: float = 1.0, skewness
         term *= (k - 0.5) * (k + 0.5) / ((k + 2) * (k + 1)) * difference
         higher_orders -= term
     unequal_units = ((skewness_1 - 1) * gamma_1**2 + (skewness_2 - 1) * gamma_2**2) / 16
-    return (gamma_1 + gamma_2) / 8 + higher_orders - unequal_units
+    return (gamma_1 + gamma_2) / 8 + share * higher_orders - unequal_units
 
 
 def _round_up(n: float) -> int:
