@@ -148,3 +148,45 @@ def test_weights_of_torchvision_are_rejected(official):
 def test_moments_that_would_lose_a_part_are_rejected(mean, problem):
     with pytest.raises(StatisticsError, match=problem):
         pytorch_fid.calculate_frechet_distance(np.ones(2), np.eye(2), mean, np.eye(2))
+
+
+def test_statistics_of_a_path_are_those_in_the_file_or_of_the_images(tmp_path, folders, official):
+    mean, covariance = np.arange(3.0), np.diag([1.0, 2.0, 3.0])
+    np.savez(tmp_path / "a.npz", mu=mean, sigma=covariance)
+    found = pytorch_fid.compute_statistics_of_path(str(tmp_path / "a.npz"), None, 50, 3, "cpu")
+    np.testing.assert_array_equal(found[0], mean)
+    np.testing.assert_array_equal(found[1], covariance)
+    model = pytorch_fid.InceptionV3([0])
+    files = sorted(folders[0].iterdir())[:3]
+    small = tmp_path / "small"
+    small.mkdir()
+    for file in files:
+        (small / file.name).write_bytes(file.read_bytes())
+    expected = pytorch_fid.get_activations(files, model, dims=64)
+    found = pytorch_fid.compute_statistics_of_path(str(small), model, 2, 64, "cpu")
+    np.testing.assert_allclose(found[0], expected.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(found[1], np.cov(expected, rowvar=False), rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["absent.npz", "absent", "wrong.npz", "images.npz"])
+def test_paths_without_statistics_are_rejected(tmp_path, name):
+    (tmp_path / "wrong.npz").write_bytes(b"PK")
+    np.savez(tmp_path / "images.npz", arr_0=np.zeros(3))
+    with pytest.raises((SourceError, StatisticsError), match=name):
+        pytorch_fid.compute_statistics_of_path(tmp_path / name, None)
+
+
+def test_images_of_a_data_set_are_those_of_the_files(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    paths = [tmp_path / name for name in ("a.png", "b.bmp")]
+    for path in paths:
+        Image.fromarray(pixels).save(path)
+    for image in pytorch_fid.ImagePathDataset([str(path) for path in paths]):
+        np.testing.assert_array_equal(np.array(image), pixels)
+    assert pytorch_fid.ImagePathDataset(paths, transforms=lambda image: image.size)[1] == (7, 5)
+    assert len(pytorch_fid.ImagePathDataset(paths)) == 2
+
+
+def test_the_parser_has_the_arguments_of_pytorch_fid():
+    arguments = vars(pytorch_fid.parser.parse_args(["a", "b"]))
+    assert set(arguments) == {"path", "batch_size", "num_workers", "device", "dims", "save_stats"}

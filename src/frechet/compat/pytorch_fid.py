@@ -26,24 +26,47 @@ from frechet.images.decode import decode
 from frechet.images.image import ImageSource
 from frechet.images.sources.folder import FolderSource
 from frechet.statistics.feature_statistics import require_unmasked
-from frechet.statistics.npz_format import read_statistics
+from frechet.statistics.npz_format import read_statistics, translate_read_errors
+from frechet.statistics.safe_npz import open_npz_safely
 
 if TYPE_CHECKING:
     import torch
 
+    from frechet.compat.image_path_dataset import ImagePathDataset
     from frechet.compat.inception_v3 import InceptionV3
 
 __all__ = [
     "IMAGE_EXTENSIONS",
+    "ImagePathDataset",
     "InceptionV3",
     "calculate_activation_statistics",
     "calculate_fid_given_paths",
     "calculate_frechet_distance",
+    "compute_statistics_of_path",
     "get_activations",
+    "main",
+    "parser",
     "save_fid_stats",
 ]
 
 IMAGE_EXTENSIONS = {"bmp", "jpg", "jpeg", "pgm", "png", "ppm", "tif", "tiff", "webp"}
+
+
+parser = argparse.ArgumentParser(
+    prog="python -m frechet.compat.pytorch_fid", description="Compute FID between two paths."
+)
+parser.add_argument("--batch-size", type=int, default=None, help="Number of images per forward pass (pytorch-fid: 50).")
+parser.add_argument("--num-workers", type=int, default=process_cpu_count(), help="Number of decoding threads.")
+parser.add_argument("--device", default=None, help="Device, such as cuda, cuda:0 or cpu.")
+parser.add_argument(
+    "--dims",
+    type=int,
+    default=2048,
+    choices=[64, 192, 768, 2048],
+    help="Number of features, which selects the layer.",
+)
+parser.add_argument("--save-stats", action="store_true", help="Write statistics of the first path to the second.")
+parser.add_argument("path", nargs=2, help="Folder of images without subfolders, or .npz file with mu and sigma.")
 
 
 def __getattr__(name: str) -> Any:
@@ -51,6 +74,10 @@ def __getattr__(name: str) -> Any:
         from frechet.compat.inception_v3 import InceptionV3
 
         return InceptionV3
+    if name == "ImagePathDataset":
+        from frechet.compat.image_path_dataset import ImagePathDataset
+
+        return ImagePathDataset
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -170,6 +197,41 @@ def calculate_activation_statistics(
     return features.mean(axis=0), np.cov(features, rowvar=False)
 
 
+def compute_statistics_of_path(
+    path: str | Path,
+    model: InceptionV3,
+    batch_size: int = 50,
+    dims: int = 2048,
+    device: str | torch.device = "cpu",
+    num_workers: int = 1,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read the mean and covariance in a file, or compute those of the features of the images in a folder.
+
+    Args:
+        path: a folder with images directly in it, or an .npz file with mu and sigma.
+        model: module whose first output is a map (batch, dims, h, w), such as `InceptionV3`; not used for a file.
+        batch_size: number of images per forward pass.
+        dims: number of features d.
+        device: device of the model.
+        num_workers: number of decoding threads.
+
+    Returns:
+        Mean (dims,) and covariance (dims, dims).
+
+    Raises:
+        SourceError: the path does not exist, or the folder contains no images.
+        StatisticsError: the file is damaged, or has no mu and sigma.
+        ImageDecodeError: a file cannot be decoded.
+    """
+    path = Path(path)
+    if path.suffix == ".npz":
+        with translate_read_errors(path, "statistics"), open_npz_safely(path) as arrays:
+            if not {"mu", "sigma"} <= set(arrays.files):
+                raise StatisticsError(f"{path} has the arrays {', '.join(arrays.files)}; expected mu and sigma")
+            return arrays["mu"], arrays["sigma"]
+    return calculate_activation_statistics(_list_images(path), model, batch_size, dims, device, num_workers)
+
+
 def calculate_fid_given_paths(
     paths: Sequence[str | Path],
     batch_size: int | None = None,
@@ -238,8 +300,15 @@ def save_fid_stats(
 
 def _open_input(path: str | Path) -> ImageSource | Any:
     path = Path(path)
-    if path.suffix == ".npz":
-        return read_statistics(path)
+    return read_statistics(path) if path.suffix == ".npz" else FolderSource.from_files(_list_images(path), str(path))
+
+
+def _list_images(path: Path) -> list[Path]:
+    """Return the images directly in a folder, sorted.
+
+    Raises:
+        SourceError: there is no such folder, or it contains no images.
+    """
     if not path.is_dir():
         raise SourceError(f"Invalid path: {path}")
     files = sorted(file for extension in IMAGE_EXTENSIONS for file in path.glob(f"*.{extension}"))
@@ -248,7 +317,7 @@ def _open_input(path: str | Path) -> ImageSource | Any:
             f"{path} has no images directly in it; pytorch-fid reads only files with the extensions "
             f"{', '.join(sorted(IMAGE_EXTENSIONS))}, in lower case, and no subfolders. Use frechet score, which reads other images too."
         )
-    return FolderSource.from_files(files, str(path))
+    return files
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -257,23 +326,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     Args:
         argv: arguments; those of the process if None.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m frechet.compat.pytorch_fid", description="Compute FID between two paths."
-    )
-    parser.add_argument(
-        "--batch-size", type=int, default=None, help="Number of images per forward pass (pytorch-fid: 50)."
-    )
-    parser.add_argument("--num-workers", type=int, default=process_cpu_count(), help="Number of decoding threads.")
-    parser.add_argument("--device", default=None, help="Device, such as cuda, cuda:0 or cpu.")
-    parser.add_argument(
-        "--dims",
-        type=int,
-        default=2048,
-        choices=[64, 192, 768, 2048],
-        help="Number of features, which selects the layer.",
-    )
-    parser.add_argument("--save-stats", action="store_true", help="Write statistics of the first path to the second.")
-    parser.add_argument("path", nargs=2, help="Folder of images without subfolders, or .npz file with mu and sigma.")
     args = parser.parse_args(argv)
     if args.save_stats:
         save_fid_stats(args.path, args.batch_size, args.device, args.dims, args.num_workers)

@@ -166,7 +166,7 @@ def read_statistics(path: str | Path, dims: int | None = None, *, keep_all: bool
     path = expand_home(path)
     label = str(path)
     path, entry = split_entry(path)
-    with _translate_read_errors(path, "statistics"):
+    with translate_read_errors(path, "statistics"):
         if path.suffix.lower() == ".npz":
             with open_npz_safely(path) as archive:
                 if METADATA_KEY in archive.files:
@@ -201,7 +201,7 @@ def list_statistics(path: Path) -> tuple[str, list[str]]:
     Raises:
         StatisticsError: see `read_statistics`.
     """
-    with _translate_read_errors(path, "statistics"):
+    with translate_read_errors(path, "statistics"):
         if path.suffix.lower() == ".npz" and METADATA_KEY in npz_keys(path):
             return "frechet", ["mu"]
         with open_foreign_file(path) as file:
@@ -225,7 +225,7 @@ def read_features(
     Raises:
         StatisticsError: the file is missing, damaged or of another type, or contains something other than features.
     """
-    with _translate_read_errors(path, "features"):
+    with translate_read_errors(path, "features"):
         if path.is_dir():
             raise StatisticsError(
                 f"{path} is a folder; --features (features=True) requires features or statistics as both inputs. Leave it out "
@@ -252,7 +252,7 @@ def _reject_entry(path: Path, entry: str | None) -> None:
 
 
 @contextmanager
-def _translate_read_errors(path: Path, content: str) -> Iterator[None]:
+def translate_read_errors(path: Path, content: str) -> Iterator[None]:
     """Raise StatisticsError for any failure to read: damage raises BadZipFile, zlib.error, KeyError and many others."""
     if problem := describe_special_file(path):
         raise StatisticsError(problem)
