@@ -2,12 +2,13 @@
 
     python benchmarks/interval.py features IMAGES.zip --extractor efficientnet-lite0 --output FEATURES.npy
     python benchmarks/interval.py coverage cifar=FEATURES.npy:64 [NAME=FEATURES.npy:DIMS ...] --output results/interval.json
+    python benchmarks/interval.py summary results/interval.json
 
 `coverage` counts how often the 95 % interval contains the population value, which is known exactly (interval_designs.py), and
 how often equal populations are called different. It reports the width of the interval relative to that of 1.96 standard
 deviations over fresh samples, and the root-mean-square errors of the plain, corrected and extrapolated (FID∞) values. Cells
 that the output file already contains are skipped, and every cell is written when it is complete, so that a run can be stopped
-at any time. Cells that matter most come first.
+at any time. Cells that matter most come first. `summary` prints a Markdown table of the extremes of each design.
 """
 
 import argparse
@@ -138,6 +139,27 @@ def summarize_errors(plain, found, extrapolated, value):
     }
 
 
+def print_summary(args):
+    """Print the extremes over the cells of each design; widths are relative to 1.96 standard deviations over fresh samples."""
+    rows = [row for row in json.loads(args.result.read_text())["rows"] if "coverage" in row]
+    print(
+        "| design | cases | coverage, lowest | mean | width from 4 d | from 10 d | equal called different, mean | highest |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for design in dict.fromkeys(row["design"] for row in rows):
+        chosen = [row for row in rows if row["design"] == design]
+        coverage = [row["coverage"] for row in chosen]
+        widths = [
+            max((row["width_to_oracle"] for row in chosen if low <= row["images_per_dimension"] < high), default=np.nan)
+            for low, high in ((4, 10), (10, np.inf))
+        ]
+        equal = [row["called_different"] for row in chosen if row["relation"] == "equal"] or [np.nan]
+        print(
+            f"| {design} | {len(chosen)} | {min(coverage):.1%} | {np.mean(coverage):.1%} | {widths[0]:.2f} | {widths[1]:.2f} "
+            f"| {np.mean(equal):.1%} | {max(equal):.1%} |"
+        )
+
+
 def extract_features(args):
     """Write the features of all images of a folder or archive."""
     import frechet
@@ -167,6 +189,9 @@ def main():
     coverage.set_defaults(run=measure_coverage)
     for command in (features, coverage):
         command.add_argument("--output", type=Path, required=True)
+    summary = commands.add_parser("summary")
+    summary.add_argument("result", type=Path)
+    summary.set_defaults(run=print_summary)
     args = parser.parse_args()
     args.run(args)
 

@@ -154,7 +154,7 @@ def _split_into_strata(z):
 
 def _draw_strata(strata, n, random):
     """Draw as many images from each stratum."""
-    size = n // NUM_STRATA
+    size = -(-n // NUM_STRATA)
     rows = np.concatenate([each[random.integers(len(each), size=size)] for each in strata])
     order = random.permutation(len(rows))
     units = number_stratified_images(np.repeat(np.arange(NUM_STRATA), size)[order], seed=0)

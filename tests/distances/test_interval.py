@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import scipy.special
+import scipy.stats
 
 from frechet.distances.frechet import frechet_terms
 from frechet.distances.gaussian import Gaussian
@@ -370,11 +371,37 @@ def test_the_interval_covers_both_extremes_of_the_bias_against_a_fixed_distribut
     for part in range(5):
         kept = parts != part
         linear -= kept.mean() * scipy_distance(x[kept], mean, covariance)
-    found = confidence_interval(interval_input(x), fixed_input(mean, covariance))
-    half = 1.959964 * found.standard_error
-    assert found.corrected_value > linear + 0.02 * half
-    assert found.low == pytest.approx(linear - half, abs=1e-4)
-    assert found.high == pytest.approx(found.corrected_value + half + half**2 / (4 * found.corrected_value), abs=1e-4)
+    p, q = interval_input(x), fixed_input(mean, covariance)
+    found = confidence_interval(p, q)
+    below, above = (quantile * found.standard_error for quantile in expected_quantiles(x, p, q, found.standard_error))
+    assert found.corrected_value > linear + 0.02 * below
+    assert found.low == pytest.approx(linear - below, abs=1e-4)
+    symmetric = (1.959964 * found.standard_error) ** 2 / (4 * found.corrected_value)
+    assert found.high == pytest.approx(found.corrected_value + above + symmetric, abs=1e-4)
+
+
+def expected_quantiles(x, p, q, error):
+    """Return 1.96, on the side of the long tail increased by γ (2 · 1.96² + 1) / (6 √n) for the skewness γ of ψ."""
+    psi = influence_function(x, p.gaussian, q.gaussian, optimal_coupling(p.gaussian, q.gaussian)).total
+    shift = (
+        scipy.stats.skew(psi) * (psi.std() / len(psi) ** 0.5 / error) ** 3 * (2 * 1.959964**2 + 1) / 6 / len(psi) ** 0.5
+    )
+    return 1.959964 + max(0, -shift), 1.959964 + max(0, shift)
+
+
+@pytest.mark.parametrize("scale", [0.5, 2.0])
+def test_the_interval_is_longer_on_the_side_of_the_long_tail_of_the_error(scale):
+    """A few images with a large norm raise the distance if the fixed distribution is narrower, and lower it if it is wider."""
+    x = SMALL.draw(0, 200, 1)[0] * np.exp(np.random.default_rng(1).standard_normal((200, 1)))
+    p, q = interval_input(x), fixed_input(np.zeros(D), np.cov(x, rowvar=False) * scale**2)
+    found = confidence_interval(p, q)
+    below, above = expected_quantiles(x, p, q, found.standard_error)
+    assert (below > 2.2) == (scale > 1)
+    assert (above > 2.2) == (scale < 1)
+    symmetric = (1.959964 * found.standard_error) ** 2 / (4 * found.corrected_value)
+    assert found.high == pytest.approx(found.corrected_value + above * found.standard_error + symmetric, rel=1e-3)
+    if found.low > 0:
+        assert found.low <= found.corrected_value - below * found.standard_error * 0.999
 
 
 def test_the_bias_depends_on_the_number_of_clusters():

@@ -132,15 +132,18 @@ def confidence_interval(
     plain_value = float(squared_frechet_distance(p.gaussian, q.gaussian, coupling))
     corrected_value, *others = _jackknife_estimates(plain_value, p, q, on_step)
     errors = (sampling_error_of_pairs if paired else sampling_error)(p, q, coupling)
-    error = sum(errors.variance_components) ** 0.5
+    error = errors.standard_error
+    below, above = errors.quantiles
     rounding = _ROUNDING * float(p.gaussian.trace + q.gaussian.trace)
     interval = Interval(
         corrected_value,
         error,
-        max(0.0, min(corrected_value, *others) - Z_95 * error - rounding),
-        max(0.0, corrected_value, *others) + Z_95 * error + _upper_end_correction(corrected_value, error),
+        max(0.0, min(corrected_value, *others) - below * error - rounding),
+        max(0.0, corrected_value, *others) + above * error + _upper_end_correction(corrected_value, error),
         f"jackknife with {NUM_DELETIONS} groups",
-        **errors._asdict(),
+        errors.variance_components,
+        generated_groups=errors.generated_groups,
+        reference_groups=errors.reference_groups,
     )
     if interval.low > 0:
         return interval
