@@ -16,14 +16,19 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))  # the 
 from seeded_weights import make_seeded_state_dict, write_pth
 
 
+def write_weights(file, seed=2015):
+    """Write the weights, and return the path."""
+    # other tools also need the bias of the classifier
+    state = make_seeded_state_dict(seed, head=True) | {"fc.bias": np.zeros(1008, np.float32)}
+    return write_pth(file, state)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("file", type=Path)
     parser.add_argument("--seed", type=int, default=2015)
     args = parser.parse_args()
-    # other tools also need the bias of the classifier
-    state = make_seeded_state_dict(args.seed, head=True) | {"fc.bias": np.zeros(1008, np.float32)}
-    print(write_pth(args.file, state))
+    print(write_weights(args.file, args.seed))
 
 
 if __name__ == "__main__":

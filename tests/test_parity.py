@@ -23,7 +23,9 @@ from parity_kit import (
     assert_layers_close,
     collect_layers,
     list_compared_layers,
+    needs_jax,
     needs_kit,
+    needs_torch,
 )
 from PIL import Image
 
@@ -40,6 +42,32 @@ def test_features_of_photographs_are_the_peers(weights_with_head, golden, backen
     settings = {"preprocessing": preprocessing, "weights": weights_with_head, "backend": backend}
     (found,) = collect_layers(photographs(), extra_layers=["logits", "spatial"], **settings)
     assert_layers_close(found, golden, preprocessing)
+
+
+@needs_torch
+@pytest.mark.parametrize("preprocessing", PEERS)
+def test_features_of_photographs_resized_on_the_device_are_the_peers(weights_with_head, golden, preprocessing):
+    settings = {"preprocessing": preprocessing, "weights": weights_with_head, "backend": "torch"}
+    (found,) = collect_layers(photographs(), extra_layers=["logits", "spatial"], **settings, preprocess_on="device")
+    assert_layers_close(found, golden, preprocessing)
+
+
+@needs_jax
+def test_features_of_photographs_resized_on_the_device_of_jax_are_the_peers(weights, golden):
+    settings = {"preprocessing": "clean", "weights": weights, "backend": "jax", "preprocess_on": "device"}
+    (found,) = collect_layers(photographs(), **settings)
+    assert_layers_close(found, golden, "clean")
+
+
+@needs_kit
+@needs_torch
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("preprocessing", KIT_PHOTOS)
+def test_kit_photographs_resized_on_the_device(weights, preprocessing):
+    images = [Image.open(file) for file in sorted((KIT / "photos").iterdir())]
+    options = {"preprocessing": preprocessing, "weights": weights, "backend": "torch", "device": "cpu"}
+    score = frechet.fid(images[:20], images[20:], **options, preprocess_on="device")
+    assert float(score) == pytest.approx(KIT_PHOTOS[preprocessing], rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ KIT_PRECISION_RECALL = (0.8359375, 0.8984375)  # torch-fidelity, k = 3
 KIT_PRDC = {"precision": 0.921875, "recall": 0.953125, "density": 0.9625, "coverage": 0.97265625}  # prdc 0.2, k = 5
 
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
+needs_jax = pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")
 BACKENDS = ["openvino", pytest.param("torch", marks=needs_torch)]
 LAYERS = ("64", "192", "768", "2048")  # pytorch-fid's four; the last one is the default
 PEERS = {
