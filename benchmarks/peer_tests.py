@@ -69,12 +69,12 @@ def main():
     options = ["-q", "-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", str(args.checkout)]
     pytest.main([*options, str(args.checkout / "tests" / "test_fid_score.py")], plugins=[adapter])
     rows = {
-        name: {"outcome": outcome, "message": message, "reason": EXPECTED_FAILURES.get(name, "")}
+        name: {"outcome": outcome, "reason": EXPECTED_FAILURES.get(name, "")}
         for name, (outcome, message) in adapter.outcomes.items()
     }
     print("| test | outcome | reason |\n|---|---|---|")
     for name, row in rows.items():
-        print(f"| {name} | {row['outcome']} | {row['reason'] or row['message']} |")
+        print(f"| {name} | {row['outcome']} | {row['reason'] or adapter.outcomes[name][1]} |")
     if args.output:
         content = {"pytorch-fid": rows, "machine": describe_machine()}
         args.output.write_text(json.dumps(content, indent=1) + "\n")
