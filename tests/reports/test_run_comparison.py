@@ -413,6 +413,19 @@ def test_page_has_a_gap_for_a_missing_value(checkpoints):
     assert '<td data-value="-">-</td>' in page
 
 
+def test_text_has_no_empty_column_and_each_note_once(checkpoints):
+    runs = [
+        with_scores(
+            run, fd=run.scores["fd"], mmd=run.scores["fd"] | {"corrected_value": None, "label": "a second metric"}
+        )
+        for run in checkpoints[:3]
+    ]
+    first, second = FORMATTERS["text"](compare_runs(runs)).split("\n\n")
+    assert "bias-corrected" in first
+    assert "bias-corrected" not in second
+    assert ("letters:" in first, "letters:" in second) == (False, True)
+
+
 @pytest.mark.slow
 def test_page_has_two_header_rows_and_no_empty_column(checkpoints):
     pytest.importorskip("matplotlib")

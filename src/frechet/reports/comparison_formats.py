@@ -64,12 +64,16 @@ def format_json(comparisons: Sequence[RunComparison]) -> str:
 
 
 FORMATTERS: dict[str, Callable[[Sequence[RunComparison]], str]] = {
-    "text": lambda comparisons: format_text(build_tables(comparisons)),
-    "markdown": lambda comparisons: format_markdown(build_tables(comparisons)),
-    "latex": lambda comparisons: format_latex(build_tables(comparisons)),
+    "text": lambda comparisons: format_text(_build_printed_tables(comparisons)),
+    "markdown": lambda comparisons: format_markdown(_build_printed_tables(comparisons)),
+    "latex": lambda comparisons: format_latex(_build_printed_tables(comparisons)),
     "csv": lambda comparisons: format_csv(list(build_records(comparisons))),
     "json": format_json,
 }
+
+
+def _build_printed_tables(comparisons: Sequence[RunComparison]) -> list[Table]:
+    return [table.drop_empty_columns() for table in build_tables(comparisons)]
 
 
 def _format_row(row: ComparisonRow) -> list[str]:

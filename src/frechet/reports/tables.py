@@ -6,7 +6,8 @@ import csv
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import compress
 from typing import Any
 
 from frechet._internal.terminal import escape_line
@@ -28,10 +29,24 @@ class Table:
     rows: Sequence[Sequence[str]]
     notes: Sequence[str] = ()
 
+    def drop_empty_columns(self) -> Table:
+        """Return the table without columns that have no text in any row."""
+        kept = [any(row[column] for row in self.rows) for column in range(len(self.header))]
+        header, *rows = ([*compress(row, kept)] for row in (self.header, *self.rows))
+        return replace(self, header=header, rows=rows)
+
 
 def format_text(tables: Sequence[Table]) -> str:
-    """Format tables for a terminal: first column left-aligned, other columns right-aligned."""
-    return "\n\n".join("\n".join(_format_text_table(table)) for table in tables)
+    """Format tables for a terminal: first column left-aligned, other columns right-aligned.
+
+    A note that several tables have is shown once, below the last of them.
+    """
+    last = {note: index for index, table in enumerate(tables) for note in table.notes}
+    shown = [
+        replace(table, notes=[note for note in table.notes if last[note] == index])
+        for index, table in enumerate(tables)
+    ]
+    return "\n\n".join("\n".join(_format_text_table(table)) for table in shown)
 
 
 def format_markdown(tables: Sequence[Table]) -> str:
