@@ -25,7 +25,7 @@ def complete(line, shell="bash"):
     ("line", "expected"),
     [
         ("frechet sc", ["plain,score"]),
-        ("frechet score a b --prep", ["plain,--preprocessing"]),
+        ("frechet score a b --preprocessi", ["plain,--preprocessing"]),
         ("frechet score a b --extractor effi", ["plain,efficientnet-lite0"]),
         ("frechet score a b --preprocessing cle", ["plain,clean"]),
         ("frechet score a b --metrics fid,preci", ["plain,fid,precision"]),

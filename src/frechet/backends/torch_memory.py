@@ -49,5 +49,5 @@ def run_or_halve(
     except torch.cuda.OutOfMemoryError as error:
         raise RunError(
             f"{device} ran out of memory with {len(batch)} images at a time, and with half as many. Set a smaller --batch-size "
-            "(batch_size=), or free memory on the device"
+            "(batch_size=), or free memory on the device."
         ) from error
