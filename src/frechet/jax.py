@@ -22,8 +22,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
+from frechet.backends.flax_state import register_with_flax
 from frechet.backends.jax import Params, copy_host_array, make_shardings, pad_batch, round_up_to_multiple
-from frechet.errors import NonFiniteFeaturesError, RequestError, TooFewImagesError
+from frechet.backends.jax_shards import find_sharded_axes
+from frechet.errors import MismatchError, NonFiniteFeaturesError, RequestError, TooFewImagesError
 from frechet.evaluation.compute import score_statistics
 from frechet.features.jax_network import Network, load_jax_network, validate_images
 from frechet.results import Score
@@ -65,6 +67,9 @@ class Moments:
     mean: tuple[jax.Array, jax.Array]
     scatter: tuple[jax.Array, jax.Array]
     network: Network
+
+    def __post_init__(self) -> None:
+        register_with_flax(Moments, _to_state_dict, _from_state_dict)
 
 
 jax.tree_util.register_dataclass(Moments, ["n", "mean", "scatter"], ["network"])
@@ -124,7 +129,8 @@ def update(stats: Moments, params: Params, images: Any, mask: Any = None) -> Mom
         The statistics of the earlier and the new images.
 
     Raises:
-        RequestError: the images have another shape or dtype or, outside of `jit`, another range of values.
+        RequestError: the images have another shape or dtype or, outside of `jit`, another range of values; or this is a
+            program of `shard_map` with `check_vma=False`. With `check_vma=True`, the images of all shards are counted.
 
     Example:
         >>> apply, params = network("efficientnet-lite0")
@@ -133,7 +139,8 @@ def update(stats: Moments, params: Params, images: Any, mask: Any = None) -> Mom
         2
     """
     features = stats.network(params, images)
-    return merge(stats, _compute_moments(features, mask, stats.network))
+    axes = find_sharded_axes(features, stats.n)
+    return merge(stats, _compute_moments(features, mask, stats.network, axes))
 
 
 def merge(one: Moments, other: Moments) -> Moments:
@@ -305,17 +312,25 @@ def merge_across_hosts(stats: Moments) -> Moments:
     return functools.reduce(merge, by_process)
 
 
-def _compute_moments(features: jax.Array, mask: Any, apply: Network) -> Moments:
-    """Compute moments of features (n, d), centred before squaring so that large means do not cost digits."""
+def _compute_moments(features: jax.Array, mask: Any, apply: Network, axes: tuple[str, ...]) -> Moments:
+    """Compute moments of features (n, d), centred before squaring so that large means do not cost digits.
+
+    The sums extend over the axes of a mesh over which `shard_map` splits the features.
+    """
+
+    def add_shards(total: jax.Array) -> jax.Array:
+        return jax.lax.psum(total, axes) if axes else total
+
     rows = features.astype(jnp.result_type(float))
     if mask is None:
-        mask = jnp.ones(rows.shape[0], bool)
-    n = mask.sum(dtype=jnp.int32)
+        mask = jnp.ones_like(rows[:, 0], bool)
+    n = add_shards(mask.sum(dtype=jnp.int32))
+    divisor = jnp.maximum(n, 1).astype(rows.dtype)
     rows = jnp.where(mask[:, None], rows, 0)
-    mean = rows.sum(axis=0) / jnp.maximum(n, 1).astype(rows.dtype)
+    mean = add_shards(rows.sum(axis=0)) / divisor
     centered = jnp.where(mask[:, None], rows - mean, 0)
-    rest = centered.sum(axis=0) / jnp.maximum(n, 1).astype(rows.dtype)  # the rounding error of the mean
-    scatter = jnp.matmul(centered.T, centered, precision=jax.lax.Precision.HIGHEST)
+    rest = add_shards(centered.sum(axis=0)) / divisor  # the rounding error of the mean
+    scatter = add_shards(jnp.matmul(centered.T, centered, precision=jax.lax.Precision.HIGHEST))
     return Moments(n, (mean, rest), (scatter, jnp.zeros_like(scatter)), apply)
 
 
@@ -349,3 +364,28 @@ def _as_single_array(images: Batch, apply: Network) -> Any:
             )
         apply.preprocessing.resize(image, resized)
     return out * ((high - low) / 255) + low
+
+
+def _to_state_dict(stats: Moments) -> dict[str, Any]:
+    """Convert to what `flax.serialization` stores."""
+    pairs = {"mean": stats.mean, "scatter": stats.scatter}
+    return {
+        "n": stats.n,
+        "network": repr(stats.network.spec),
+        **{name: {"value": pair[0], "rounding_error": pair[1]} for name, pair in pairs.items()},
+    }
+
+
+def _from_state_dict(target: Moments, state: dict[str, Any]) -> Moments:
+    """Restore statistics from what `flax.serialization` stored.
+
+    Raises:
+        MismatchError: they are statistics of another network.
+    """
+    if state["network"] != repr(target.network.spec):
+        raise MismatchError(
+            f"the stored statistics are of {state['network']}, and the target of {target.network.spec!r}; expected the same "
+            "network. Create the target with frechet.jax.empty(apply) of the network that was saved."
+        )
+    mean, scatter = ((state[name]["value"], state[name]["rounding_error"]) for name in ("mean", "scatter"))
+    return Moments(state["n"], mean, scatter, target.network)

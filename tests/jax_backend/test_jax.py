@@ -321,3 +321,16 @@ def test_weights_are_arguments_of_the_compiled_program(weights):
     assert (
         max(map(len, program.splitlines())) < 400_000
     )  # a program with the largest kernel as a constant would be longer
+
+
+def test_flax_stores_and_restores_statistics(either):
+    serialization = pytest.importorskip("flax.serialization")
+    images = noise(20)
+    stats = fj.update(fj.empty(TOY), MIX, images[:12])
+    restored = serialization.from_bytes(fj.empty(TOY), serialization.to_bytes(stats))
+    whole, again = (fj.to_statistics(fj.update(each, MIX, images[12:])) for each in (stats, restored))
+    assert again.n == 20
+    np.testing.assert_array_equal(again.covariance, whole.covariance)
+    other = fj.empty(replace(TOY, spec=replace(TOY.spec, weights="1")))
+    with pytest.raises(MismatchError, match=r"weights='0'.*weights='1'"):
+        serialization.from_bytes(other, serialization.to_bytes(stats))

@@ -6,10 +6,11 @@ import socket
 import subprocess
 import sys
 
+import jax
 import jax_devices
 import numpy as np
 import pytest
-from jax_toy import x64
+from jax_toy import noise, toy_features, x64
 
 import frechet
 
@@ -47,6 +48,18 @@ def test_eight_devices_compute_the_value_of_one(weights):
     assert eight["fid"] == pytest.approx(one["fid"], rel=1e-6)
     assert eight["loss"] == pytest.approx(one["loss"], rel=1e-4)
     np.testing.assert_allclose(eight["gradient"], one["gradient"], rtol=0, atol=1e-3 * np.abs(one["gradient"]).max())
+
+
+@pytest.mark.skipif(not hasattr(jax, "shard_map"), reason="older versions of JAX do not track what shard_map splits")
+def test_shard_map_counts_every_image_once_or_raises():
+    split, replicated, error = result(start(2, "shard_map"))
+    features = toy_features(np.concatenate([noise(5, seed=1), noise(24)]))
+    for n, mean, covariance in (split, replicated):
+        assert n == 29
+        np.testing.assert_allclose(mean, features.mean(axis=0), rtol=1e-6)
+        np.testing.assert_allclose(covariance, np.cov(features, rowvar=False), rtol=1e-4)
+    assert "check_vma=False" in error
+    assert "Use check_vma=True" in error
 
 
 def test_two_processes_compute_the_value_of_one(weights):

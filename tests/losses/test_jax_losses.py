@@ -149,6 +149,15 @@ def test_gradient_at_singular_covariances_equals_finite_differences(case, n):
         assert_gradient_equals_differences(lambda x: frechet_distance(x, y), x, lambda x: frechet_distance_by_svd(x, y))
 
 
+@pytest.mark.parametrize(("n", "m"), [(4, 30), (9, 12)])
+def test_second_derivatives_equal_finite_differences_of_the_gradient(n, m):
+    random = np.random.default_rng(0)
+    x, direction, y = random.standard_normal((n, 5)), random.standard_normal((n, 5)), random.standard_normal((m, 5))
+    with x64(True):
+        along = jax.jit(lambda x: jnp.sum(jax.grad(frechet_distance)(x, y) * direction))
+        assert_gradient_equals_differences(along, x)
+
+
 def test_gradients_of_kid_and_inception_score_equal_finite_differences():
     random = np.random.default_rng(0)
     x, rows = random.standard_normal((5, 7)), random.standard_normal((9, 7))

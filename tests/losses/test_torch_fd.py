@@ -3,6 +3,7 @@
 import copy
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import frechet
 from frechet.distances.gaussian import Gaussian
 from frechet.errors import MismatchError, RequestError
 from frechet.features.spec import FeatureSpec
+from frechet.losses.population_settings import PopulationSettings
 from frechet.losses.torch import FDLoss, FIDLoss, ImageFeatures
 from frechet.losses.torch_memory import make_memory
 from frechet.losses.torch_population import PopulationDistance
@@ -30,9 +32,13 @@ def draw_features(n, seed, dims=DIMS):
 
 def make_distance(memory, *, size=12, decay=None, refresh=1, reference=None):
     reference = torch.from_numpy(draw_features(30, 50) if reference is None else reference)
-    own_memory = make_memory(memory, size, DIMS, decay)
+    settings = PopulationSettings(size=size, memory=memory, decay=decay, refresh=refresh)
     gaussian = Gaussian.from_features(reference).with_factor()
-    return PopulationDistance(gaussian, own_memory, refresh=refresh, spec=FeatureSpec(extractor="toy"))
+    return PopulationDistance(gaussian, make_memory(settings, DIMS), FeatureSpec(extractor="toy"))
+
+
+def change_refresh(distance, refresh):
+    distance.settings = replace(distance.settings, refresh=refresh)
 
 
 def weigh_batches(memory, sizes, *, size=12, decay=None):
@@ -75,7 +81,7 @@ def test_value_and_gradient_equal_those_of_the_whole_population(memory, decay, s
 def test_an_earlier_map_gives_a_lower_bound_and_its_gradient(memory):
     exact, stale = make_distance(memory), make_distance(memory)
     for seed in range(8):
-        stale.refresh = 1 if seed < 5 else 100
+        change_refresh(stale, 1 if seed < 5 else 100)
         batch = torch.from_numpy(draw_features(4, seed))
         values = [float(distance(batch)) for distance in (exact, stale)]
     assert 0.5 * values[0] < values[1] < values[0]
@@ -111,10 +117,10 @@ def test_staleness_is_one_minus_the_cosine_between_the_gradients_of_the_old_and_
     gradients = []
     for refresh in (100, 1):  # with the old map, and with the one of this batch
         frozen, leaf = copy.deepcopy(distance).eval(), batch.clone().requires_grad_()
-        frozen.refresh = refresh
+        change_refresh(frozen, refresh)
         frozen(leaf).backward()
         gradients.append(leaf.grad.flatten())
-    distance.refresh = 1
+    change_refresh(distance, 1)
     distance(batch)
     cosine = float(gradients[0] @ gradients[1] / (gradients[0].norm() * gradients[1].norm()))
     assert distance.staleness == pytest.approx(1 - cosine, rel=1e-9)
@@ -212,7 +218,7 @@ def test_a_state_of_another_population_is_rejected(toy_options):
     state = make_toy_loss(toy_options).state_dict()
     for options, message in (
         ({"population": 13}, "size 12 instead of 13"),
-        ({"memory": "ema"}, "memory QueueMemory instead of EmaMemory"),
+        ({"memory": "ema"}, "memory queue instead of ema"),
         ({"extractors": ImageFeatures(extractor="toy_network:corner")}, "toy-name instead of toy_network:corner"),
     ):
         with pytest.raises(MismatchError, match=message):
@@ -230,8 +236,13 @@ def test_evaluation_mode_changes_nothing(toy_options):
 
 
 def test_invalid_arguments_are_rejected(toy_options):
-    with pytest.raises(RequestError, match=r"batch has 13 images and the population 12; .*population=13"):
-        make_toy_loss(toy_options)(draw_images(13))
+    for call in (
+        make_toy_loss(toy_options),
+        make_toy_loss(toy_options).observe,
+        make_toy_loss(toy_options, memory="ema"),
+    ):
+        with pytest.raises(RequestError, match=r"batch has 13 images and the population 12; .*population of 13"):
+            call(draw_images(13))
     for options, message in (
         ({"memory": "list"}, "'list'"),
         ({"decay": 0.9}, "memory is 'queue'"),

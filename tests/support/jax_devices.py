@@ -11,8 +11,10 @@ import jax
 import numpy as np
 from golden_images import make_tiles
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax_toy import MIX, TOY, noise
 
 import frechet.jax as fj
+from frechet.errors import RequestError
 from frechet.losses.jax import fid_loss, make_reference
 
 DIMS = 64
@@ -46,6 +48,23 @@ def compute_on_local_devices(weights):
     }
 
 
+def count_in_shard_map(**options):
+    """Return the number and the mean of 24 images that shard_map splits over all devices, and of 24 that each device has."""
+    mesh, images = Mesh(np.asarray(jax.devices()), ("data",)), noise(24)
+    found = []
+    for specs in (PartitionSpec("data"), PartitionSpec()):
+        run = jax.shard_map(
+            lambda stats, images: fj.update(stats, MIX, images),
+            mesh=mesh,
+            in_specs=(PartitionSpec(), specs),
+            out_specs=PartitionSpec(),
+            **options,
+        )
+        stats = fj.to_statistics(jax.jit(run)(fj.update(fj.empty(TOY), MIX, noise(5, seed=1)), images))
+        found.append([stats.n, stats.mean.tolist(), stats.covariance.tolist()])
+    return found
+
+
 def compute_in_two_processes(weights, rank, port):
     """Return what this process and the other one compute together."""
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -69,7 +88,13 @@ def compute_in_two_processes(weights, rank, port):
 
 if __name__ == "__main__":
     weights, *rank_and_port = sys.argv[1:]
-    if rank_and_port:
+    if weights == "shard_map":
+        found = count_in_shard_map()
+        try:
+            count_in_shard_map(check_vma=False)
+        except RequestError as error:
+            found.append(str(error))
+    elif rank_and_port:
         found = compute_in_two_processes(weights, *map(int, rank_and_port))
     else:
         found = compute_on_local_devices(weights)

@@ -20,6 +20,10 @@ from jaxtyping import Bool, Float
 from frechet.distances.gaussian import Array, Gaussian, get_namespace
 from frechet.distances.transport import Coupling
 
+MIN_RELATIVE_ROOT = (
+    1e-6  # of the roots from which a map is made: the square of a smaller one has a relative error above 1e-4
+)
+
 
 class PopulationMoments(NamedTuple):
     """Moments of rows whose weights add up to 1.

@@ -90,11 +90,15 @@ def optimal_coupling_from_factors(p: Gaussian, q: Gaussian) -> Coupling:
     return _coupling_from_singular_values(p.factor, q.factor)
 
 
-def is_well_conditioned(coupling: Coupling) -> Array:
-    """Return whether roots of eigenvalues are accurate to more than half the digits of float64.
+def is_well_conditioned(coupling: Coupling, min_relative_root: float = _MIN_RELATIVE_ROOT) -> Array:
+    """Return whether roots of eigenvalues are accurate, by default to more than half the digits of float64.
 
     A distance hardly depends on the smallest roots, but a gradient does, because q may have much variance in directions
     where p has little.
+
+    Args:
+        coupling: the coupling, from eigenvalues.
+        min_relative_root: smallest root that is accurate enough, relative to the largest.
 
     Returns:
         True or False, or a boolean scalar array.
@@ -102,7 +106,7 @@ def is_well_conditioned(coupling: Coupling) -> Array:
     if not coupling.roots.shape[0]:
         return True
     xp = get_namespace(coupling.roots)
-    return xp.min(coupling.roots) > _MIN_RELATIVE_ROOT * xp.max(coupling.roots)
+    return xp.min(coupling.roots) > min_relative_root * xp.max(coupling.roots)
 
 
 def inverse_sums(values: Float[Array, " k"]) -> Float[Array, "k k"]:

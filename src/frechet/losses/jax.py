@@ -1,4 +1,4 @@
-"""FID, KID and the Inception Score as losses in JAX: pure functions with exact gradients with respect to the images.
+"""FID, KID, the Inception Score and the distance of a population as losses in JAX: pure functions with exact gradients with respect to the images.
 
     reference = make_reference("reference.npz")                                # a pytree: statistics and weights
     loss, gradient = jax.jit(jax.value_and_grad(fid_loss))(images, reference)  # images (n, h, w, 3) in [0, 1]
@@ -11,112 +11,46 @@ array that a jitted function closes over is compiled into the program.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from frechet.backends.jax import pad_batch
-from frechet.distances.gaussian import Gaussian
 from frechet.distances.inception_score import inception_score
 from frechet.distances.kernel import polynomial_mmd
 from frechet.errors import RequestError
-from frechet.features.jax_network import Network, is_traced, load_jax_network, validate_images
-from frechet.losses.jax_distance import as_widest_float, frechet_distance
-from frechet.losses.reference import load_reference, validate_reference
+from frechet.features.jax_network import is_traced
+from frechet.losses.jax_distance import frechet_distance
+from frechet.losses.jax_fd import Population, fd_from_features, make_population
+from frechet.losses.jax_reference import (
+    FeatureFn,
+    Reference,
+    as_sample,
+    compute_features,
+    get_feature_fn,
+    make_reference,
+)
 from frechet.losses.validation import (
     make_nonfinite_error,
     make_rowless_reference_error,
     validate_count,
     validate_sample_size,
 )
-from frechet.losses.value_range import resembles_other_scale
-from frechet.metrics import fit_gaussian
-from frechet.preprocessing.value_range import make_range_error
-from frechet.statistics.feature_statistics import FeatureStatistics
 
 __all__ = [
     "FeatureFn",
+    "Population",
     "Reference",
+    "fd_loss",
     "fid_loss",
     "frechet_distance",
     "is_loss",
     "kid_loss",
+    "make_population",
     "make_reference",
     "value_and_grad_in_microbatches",
 ]
-
-FeatureFn = jax.tree_util.Partial  # a Network bound to its params: images (n, h, w, 3) -> features (n, d)
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A reference and the network whose features it consists of, as a pytree.
-
-    Attributes:
-        feature_fn: images (n, h, w, 3) -> features (n, d).
-        gaussian: mean and covariance of the reference features, with a factor of the covariance.
-        rows: features (k, d) for KID, or None.
-    """
-
-    feature_fn: FeatureFn
-    gaussian: Gaussian
-    rows: jax.Array | None
-
-
-jax.tree_util.register_dataclass(Reference, ["feature_fn", "gaussian", "rows"], [])
-
-
-def make_reference(
-    source: str | Path | FeatureStatistics | np.ndarray | jax.Array,
-    *,
-    extractor: str = "inception",
-    batch_size: int = 32,
-    **options: Any,
-) -> Reference:
-    """Load a network and the statistics of reference images for the losses of this module.
-
-    Args:
-        source: the path of a statistics file, `frechet.Statistics`, or images (m, h, w, 3), uint8 or floating point in
-            `value_range`.
-        extractor: name of the extractor, see `frechet extractors`.
-        batch_size: number of reference images per forward pass.
-        **options: `dims`, `preprocessing`, `weights` and `precision` as in `frechet.score`; `value_range`, the pixel
-            values (black, white) of floating-point images, by default (0, 1); `gradient_checkpointing`, whether the
-            network's activations are recomputed in the backward pass.
-
-    Returns:
-        A reference, to be passed to a jitted function as an argument.
-
-    Raises:
-        RequestError: a name is unknown, or the source cannot be read.
-        MismatchError: the statistics have another extractor, layer, preprocessing, precision or other weights.
-        WeightsError: the weights are missing or damaged.
-
-    Example:
-        >>> images = jax.random.uniform(jax.random.key(0), (8, 32, 32, 3))
-        >>> reference = make_reference(images, extractor="efficientnet-lite0")
-        >>> fid_loss(images, reference).shape
-        ()
-    """
-    loaded = load_reference(
-        source, image_types=(np.ndarray, jax.Array), extractor=extractor, batch_size=batch_size, **options
-    )
-    feature_fn = FeatureFn(*load_jax_network(extractor, **options))
-    statistics = _collect_reference_statistics(loaded, feature_fn, batch_size)
-    gaussian = fit_gaussian(statistics).with_factor()
-    mean, covariance, factor = map(as_widest_float, (gaussian.mean, gaussian.covariance, gaussian.factor))
-    is_double = mean.dtype == jnp.float64
-    return Reference(
-        feature_fn,
-        Gaussian(
-            mean, covariance=covariance if is_double else None, factor=factor, covariance_eps=gaussian.covariance_eps
-        ),
-        as_widest_float(statistics.rows),
-    )
 
 
 def fid_loss(images: jax.Array, reference: Reference) -> jax.Array:
@@ -146,6 +80,41 @@ def fid_loss(images: jax.Array, reference: Reference) -> jax.Array:
         (4, 32, 32, 3)
     """
     return _compute_loss(_fid_from_features, images, reference)
+
+
+def fd_loss(images: jax.Array, reference: Reference, population: Population) -> tuple[jax.Array, Population]:
+    """Compute the Fréchet distance between a population, of which a batch replaces the oldest part, and a reference.
+
+    The features of earlier batches carry no gradient; that of the batch is exact for the distance of the population with this
+    batch in it if `refresh` of the population is 1, and otherwise uses the transport map of up to `refresh` - 1 batches ago.
+    To combine extractors with features of different scales, divide each distance by `jax.lax.stop_gradient` of itself.
+
+    Args:
+        images: (n, h, w, 3), as in `fid_loss`.
+        reference: the result of `make_reference`.
+        population: the result of `make_population`, or of the previous call.
+
+    Returns:
+        distance, population: a scalar with the dtype of the features, and the population with this batch in it. Pass
+        `has_aux=True` to `jax.value_and_grad`.
+
+    Raises:
+        RequestError: the images are invalid (see `fid_loss`), or more than the population has rows.
+        TooFewImagesError: there are fewer than two images.
+        NonFiniteFeaturesError: outside of `jit`, the network returned NaN or infinity.
+
+    Example:
+        >>> with jax.enable_x64(True):
+        ...     images = jax.random.uniform(jax.random.key(0), (4, 32, 32, 3), "float32")
+        ...     reference = make_reference(images, extractor="efficientnet-lite0")
+        ...     population = make_population(reference, size=12)
+        ...     step = jax.value_and_grad(fd_loss, has_aux=True)
+        ...     (distance, population), gradient = step(images, reference, population)
+        >>> int(population.count)
+        4
+    """
+    features = _compute_finite_features(images, reference)
+    return fd_from_features(features, reference, population)
 
 
 def kid_loss(images: jax.Array, reference: Reference) -> jax.Array:
@@ -200,7 +169,7 @@ def is_loss(images: jax.Array, feature_fn: FeatureFn) -> jax.Array:
 
 
 def value_and_grad_in_microbatches(
-    loss: Callable[..., jax.Array], make_images: Callable[..., jax.Array], *, size: int = 16
+    loss: Callable[..., Any], make_images: Callable[..., jax.Array], *, size: int = 16
 ) -> Any:
     """Return a function that computes the loss of many images and its gradient, with the memory that `size` images need.
 
@@ -209,13 +178,14 @@ def value_and_grad_in_microbatches(
     of all images, not the average over micro-batches.
 
     Args:
-        loss: `fid_loss`, `kid_loss` or `is_loss`.
+        loss: `fid_loss`, `fd_loss`, `kid_loss` or `is_loss`.
         make_images: a pure function (params, latents) -> images (k, h, w, 3), one per row of the latents. Randomness
             enters through the latents, as keys or noise.
         size: number of images per micro-batch.
 
     Returns:
-        A pure function (params, latents, reference) -> (loss, gradient with respect to params), to be jitted. The
+        A pure function (params, latents, reference) -> (loss, gradient with respect to params), to be jitted; for
+        `fd_loss` it is (params, latents, reference, population) -> ((loss, population), gradient). The
         latents are an array, or a pytree of arrays, with one row per image. The function raises RequestError if these
         arrays differ in length or `make_images` returns another number of images.
 
@@ -231,29 +201,32 @@ def value_and_grad_in_microbatches(
         ()
     """
     if loss not in _LOSSES:
-        raise RequestError(f"the loss is {loss!r}; expected fid_loss, kid_loss or is_loss from frechet.losses.jax")
+        raise RequestError(
+            f"the loss is {loss!r}; expected fid_loss, fd_loss, kid_loss or is_loss from frechet.losses.jax"
+        )
     validate_count("size", size)
     distance = _LOSSES[loss]
 
-    def value_and_grad(params: Any, latents: Any, reference: Any) -> tuple[jax.Array, Any]:
+    def value_and_grad(params: Any, latents: Any, reference: Any, *population: Population) -> tuple[Any, Any]:
         n = _count_latents(latents)
         steps = -(-n // size)
         batches = jax.tree.map(lambda array: _split_into_steps(array, steps, size), latents)
 
-        def compute_features(params: Any, batch: Any) -> jax.Array:
+        def compute_step(params: Any, batch: Any) -> jax.Array:
             images = make_images(params, batch)
             if images.shape[0] != size:
                 raise RequestError(
                     f"make_images returned {images.shape[0]} images for {size} rows of latents; expected one per row"
                 )
-            return _compute_features(_get_feature_fn(reference), images)
+            return compute_features(get_feature_fn(reference), images)
 
-        features = jax.lax.map(lambda batch: compute_features(params, batch), batches)
-        value, cotangent = jax.value_and_grad(distance)(features.reshape(steps * size, -1)[:n], reference)
+        features = jax.lax.map(lambda batch: compute_step(params, batch), batches)
+        differentiate = jax.value_and_grad(distance, has_aux=loss is fd_loss)
+        value, cotangent = differentiate(features.reshape(steps * size, -1)[:n], reference, *population)
         cotangent = _split_into_steps(cotangent, steps, size, pad_with_zeros=True)
 
         def add(total: Any, step: tuple[Any, jax.Array]) -> tuple[Any, None]:
-            _, vjp_fn = jax.vjp(lambda params: compute_features(params, step[0]), params)
+            _, vjp_fn = jax.vjp(lambda params: compute_step(params, step[0]), params)
             return jax.tree.map(jnp.add, total, vjp_fn(step[1])[0]), None
 
         zero = jax.tree.map(jnp.zeros_like, params)
@@ -263,75 +236,37 @@ def value_and_grad_in_microbatches(
 
 
 def _compute_loss(distance: Callable[..., jax.Array], images: Any, reference: Any) -> jax.Array:
-    features = _compute_features(_get_feature_fn(reference), images)
+    return distance(_compute_finite_features(images, reference), reference)
+
+
+def _compute_finite_features(images: Any, reference: Any) -> jax.Array:
+    features = compute_features(get_feature_fn(reference), images)
     if not is_traced(features) and not bool((is_finite := jnp.isfinite(features).all(axis=1)).all()):
         raise make_nonfinite_error(int((~is_finite).argmax()))
-    return distance(features, reference)
+    return features
 
 
 def _fid_from_features(features: jax.Array, reference: Reference) -> jax.Array:
-    return frechet_distance(_as_sample(features), reference.gaussian).astype(features.dtype)
+    return frechet_distance(as_sample(features), reference.gaussian).astype(features.dtype)
 
 
 def _kid_from_features(features: jax.Array, reference: Reference) -> jax.Array:
     if reference.rows is None:
         raise make_rowless_reference_error("the reference")
     with jax.default_matmul_precision("highest"):
-        return polynomial_mmd(_as_sample(features), reference.rows).astype(features.dtype)
+        return polynomial_mmd(as_sample(features), reference.rows).astype(features.dtype)
 
 
 def _is_from_logits(logits: jax.Array, _feature_fn: FeatureFn) -> jax.Array:
-    return -inception_score(jax.nn.softmax(_as_sample(logits), axis=1)).astype(logits.dtype)
+    return -inception_score(jax.nn.softmax(as_sample(logits), axis=1)).astype(logits.dtype)
 
 
-_LOSSES: dict[Callable[..., jax.Array], Callable[..., jax.Array]] = {
+_LOSSES: dict[Callable[..., Any], Callable[..., Any]] = {
+    fd_loss: fd_from_features,
     fid_loss: _fid_from_features,
     kid_loss: _kid_from_features,
     is_loss: _is_from_logits,
 }
-
-
-def _as_sample(features: jax.Array) -> jax.Array:
-    """Return features of at least two images in the widest float."""
-    validate_sample_size(features.shape[0])
-    return features.astype(jnp.result_type(float))
-
-
-def _get_feature_fn(reference: Any) -> FeatureFn:
-    feature_fn = reference.feature_fn if isinstance(reference, Reference) else reference
-    if not (isinstance(feature_fn, FeatureFn) and isinstance(feature_fn.func, Network)):
-        raise RequestError(
-            f"the reference is a {type(reference).__name__}; expected the result of frechet.losses.jax.make_reference, "
-            "called once before the training loop (for is_loss: jax.tree_util.Partial(*frechet.jax.network(dims=1008)))"
-        )
-    return feature_fn
-
-
-def _compute_features(feature_fn: FeatureFn, images: Any) -> jax.Array:
-    """Compute the features of a batch whose values may leave the range but not have another scale.
-
-    Raises:
-        RequestError: the images have another shape or dtype or, outside of traced code, another scale.
-    """
-    network: Any = feature_fn.func
-    _validate_float_images(images)
-    validate_images(images)
-    if not images.size:
-        return network.unchecked(*feature_fn.args, images)
-    lowest, highest = jnp.min(images), jnp.max(images)
-    is_other_scale = resembles_other_scale(lowest, highest, network.value_range)
-    if not is_traced(is_other_scale) and bool(is_other_scale):
-        raise make_range_error(float(lowest), float(highest), network.value_range)
-    return jnp.where(is_other_scale, jnp.nan, network.unchecked(*feature_fn.args, images))
-
-
-def _validate_float_images(images: Any) -> None:
-    if not hasattr(images, "dtype"):
-        raise RequestError(f"images are {type(images).__name__}; expected an array (n, h, w, 3)")
-    if not jnp.issubdtype(images.dtype, jnp.floating):
-        raise RequestError(
-            f"images are {images.dtype}, which has no gradient; pass floating point: images.astype(jnp.float32) / 255"
-        )
 
 
 def _count_latents(latents: Any) -> int:
@@ -357,18 +292,3 @@ def _split_into_steps(array: jax.Array, steps: int, size: int, *, pad_with_zeros
     n = array.shape[0]
     padded = pad_batch(array, steps * size) if pad_with_zeros else array[jnp.arange(steps * size) % n]
     return padded.reshape(steps, size, *array.shape[1:])
-
-
-def _collect_reference_statistics(
-    source: FeatureStatistics | np.ndarray | jax.Array, feature_fn: FeatureFn, batch_size: int
-) -> FeatureStatistics:
-    """Return statistics of the reference whose weights are known to match, computing them from images if necessary."""
-    network: Any = feature_fn.func
-    if isinstance(source, FeatureStatistics):
-        validate_reference(source, network.spec, network.dims)
-        return source
-    run = jax.jit(lambda feature_fn, images: feature_fn(images))
-    batches = (source[start : start + batch_size] for start in range(0, source.shape[0], batch_size))
-    batch_features = [np.asarray(run(feature_fn, pad_batch(batch, batch_size)))[: batch.shape[0]] for batch in batches]
-    rows = np.concatenate(batch_features) if batch_features else np.empty((0, network.dims), np.float32)
-    return FeatureStatistics.from_features(rows, spec=network.spec, label="images in memory")

@@ -77,7 +77,7 @@ def _forward(x: jax.Array, y: jax.Array | Gaussian) -> tuple[jax.Array, tuple[ja
     features, other = jax.tree.map(as_widest_float, (x, y))
     with jax.default_matmul_precision("highest"):
         p, q = _as_gaussian(features), _as_gaussian(other)
-        coupling = _compute_coupling(p, q)
+        coupling = compute_coupling(p, q)
         gradient_x = feature_gradient(features, q.mean, coupling.onto_q).astype(x.dtype)
         gradient_y = (
             None if isinstance(y, Gaussian) else feature_gradient(other, p.mean, coupling.onto_p).astype(y.dtype)
@@ -96,20 +96,73 @@ def _backward(gradients: tuple[jax.Array, jax.Array | None], cotangent: jax.Arra
 frechet_distance.defvjp(_forward, _backward)
 
 
-def _compute_coupling(p: Gaussian, q: Gaussian) -> Coupling:
+def compute_coupling(p: Gaussian, q: Gaussian, **accuracy: float) -> Coupling:
     """Compute the transport from eigenvalues, and in float64 from singular values if eigenvalues lose too many digits.
 
     In float32 there are factors but no covariances, so `optimal_coupling` already uses singular values.
+
+    Args:
+        p: a Gaussian.
+        q: a Gaussian with a factor.
+        **accuracy: `min_relative_root` of `is_well_conditioned`.
     """
     fast = optimal_coupling(p, q)
     if q.factor is None or (p.covariance is None and q.covariance is None):
         return fast
 
     def exact() -> Coupling:
-        coupling = optimal_coupling_from_factors(p, q)
+        coupling = optimal_coupling_from_factors(p if p.factor is not None else _add_factor(p), q)
         return jax.tree.map(lambda array: pad_batch(array, fast.roots.shape[0]), coupling)
 
-    return jax.lax.cond(is_well_conditioned(fast), lambda: fast, exact)
+    return jax.lax.cond(is_well_conditioned(fast, **accuracy), lambda: fast, exact)
+
+
+def attach_gradient(features: jax.Array, value: jax.Array, gradient: jax.Array) -> jax.Array:
+    """Return a value with its gradient with respect to features, which raises if it is differentiated.
+
+    Args:
+        features: (n, d) features.
+        value: a scalar of the dtype of the features, computed without a derivative.
+        gradient: (n, d) its gradient.
+    """
+    return _with_gradient(features, value, gradient)
+
+
+@jax.custom_vjp
+def _with_gradient(_features: jax.Array, value: jax.Array, _gradient: jax.Array) -> jax.Array:
+    return value
+
+
+def _keep_gradient(features: jax.Array, value: jax.Array, gradient: jax.Array) -> tuple[jax.Array, Any]:
+    return value, (features, gradient)
+
+
+def _multiply_gradient(residuals: Any, cotangent: jax.Array) -> Any:
+    return cotangent * _reject_second_derivative(*residuals), None, None
+
+
+_with_gradient.defvjp(_keep_gradient, _multiply_gradient)
+
+
+@jax.custom_jvp
+def _reject_second_derivative(_features: jax.Array, gradient: jax.Array) -> jax.Array:
+    return gradient
+
+
+@_reject_second_derivative.defjvp
+def _raise_second_derivative(_primals: Any, _tangents: Any) -> Any:
+    raise RequestError(
+        "the distance of a population has no second derivative, so its gradient cannot be part of a loss; differentiate it "
+        "once, or penalise the features instead"
+    )
+
+
+def _add_factor(gaussian: Gaussian) -> Gaussian:
+    """Add a triangular factor, of any rank, to a Gaussian that is known by its covariance."""
+    values, vectors = jnp.linalg.eigh(gaussian.covariance)
+    kept = values > gaussian.rank_tolerance * jnp.max(jnp.abs(values))
+    roots = jnp.sqrt(jnp.where(kept, values, 0))
+    return replace(gaussian, factor=jnp.linalg.qr((vectors * roots).T, mode="r"))
 
 
 def _as_gaussian(features_or_gaussian: jax.Array | Gaussian) -> Gaussian:

@@ -103,11 +103,16 @@ class _FrechetDistance(torch.autograd.Function):
         raise make_vmap_error()
 
 
-def compute_coupling(p: Gaussian, q: Gaussian) -> Coupling:
-    """Compute the transport from eigenvalues, or from singular values if eigenvalues lose too many digits."""
+def compute_coupling(p: Gaussian, q: Gaussian, **accuracy: float) -> Coupling:
+    """Compute the transport from eigenvalues, or from singular values if eigenvalues lose too many digits.
+
+    Args:
+        p, q: Gaussians of the same dimension.
+        **accuracy: `min_relative_root` of `is_well_conditioned`.
+    """
     coupling = optimal_coupling(p, q)
     is_squared = p.covariance is not None or q.covariance is not None
-    if is_squared and not bool(is_well_conditioned(coupling)):
+    if is_squared and not bool(is_well_conditioned(coupling, **accuracy)):
         return optimal_coupling_from_factors(p.with_factor(), q.with_factor())
     return coupling
 

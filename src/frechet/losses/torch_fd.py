@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from frechet._internal.choices import validate_choice
 from frechet.errors import RequestError
+from frechet.losses.population_settings import PopulationSettings
 from frechet.losses.torch_features import ImageFeatures
 from frechet.losses.torch_loss import FeatureLoss
 from frechet.losses.torch_memory import make_memory
@@ -19,9 +19,7 @@ from frechet.losses.torch_reference import (
     fit_torch_gaussian,
     load_torch_reference,
 )
-from frechet.losses.validation import validate_count
 
-MEMORIES = ("queue", "ema")
 _SMALLEST_DIVISOR = 1e-6  # of the variance of the reference
 
 
@@ -85,9 +83,7 @@ class FDLoss(FeatureLoss):
         **options: Any,
     ) -> None:
         super().__init__()
-        validate_choice(memory, MEMORIES, "memory")
-        validate_count("population", population, 2)
-        validate_count("refresh", refresh)
+        settings = PopulationSettings(size=population, memory=memory, decay=decay, refresh=refresh)
         self.gather, self.normalise = gather, normalise
         given = list(extractors) if isinstance(extractors, (list, tuple)) else [extractors]
         references = _repeat(reference, len(given), "reference")
@@ -96,9 +92,8 @@ class FDLoss(FeatureLoss):
         self.populations = torch.nn.ModuleList()
         for extractor, own_reference in zip(given, references, strict=True):
             network, gaussian = _load(extractor, own_reference, gather=gather, batch_size=batch_size, **options)
-            own_memory = make_memory(memory, population, network.dims, decay)
             self.extractors.append(network)
-            self.populations.append(PopulationDistance(gaussian, own_memory, refresh=refresh, spec=network.spec))
+            self.populations.append(PopulationDistance(gaussian, make_memory(settings, network.dims), network.spec))
         self.distances: tuple[torch.Tensor, ...] = ()
 
     @property

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from frechet.distances.population import PopulationMoments, compute_moments, mix, remove
-from frechet.errors import RequestError
+from frechet.losses.population_settings import PopulationSettings
 from frechet.losses.torch_exact import ExactModule
 
 
@@ -28,7 +28,7 @@ class Memory(ExactModule):
     """Moments of the features of earlier batches, which carry no gradient.
 
     Args:
-        size: number of rows of the population.
+        settings: size and kind of the population.
         dims: number of features d.
     """
 
@@ -36,9 +36,9 @@ class Memory(ExactModule):
     mean: torch.Tensor
     covariance: torch.Tensor
 
-    def __init__(self, size: int, dims: int) -> None:
+    def __init__(self, settings: PopulationSettings, dims: int) -> None:
         super().__init__()
-        self.size = size
+        self.settings = settings
         self.weight_squares = 1.0
         self.register_buffer("mean", torch.zeros(dims, dtype=torch.float64))
         self.register_buffer("covariance", torch.zeros(dims, dims, dtype=torch.float64))
@@ -52,10 +52,6 @@ class Memory(ExactModule):
     def prepare(self, n: int) -> Step:
         """Return what a batch of n rows is added to, without adding it."""
 
-    @abstractmethod
-    def steady_share(self, n: int) -> float:
-        """Return the share of a batch of n rows in a full population."""
-
     def add(self, rows: torch.Tensor, step: Step) -> None:
         """Add a batch.
 
@@ -68,16 +64,17 @@ class Memory(ExactModule):
 
 
 class QueueMemory(Memory):
-    """The last `size` rows, in float32, of which a batch replaces the oldest."""
+    """The last rows, in float32, of which a batch replaces the oldest."""
 
     rows: torch.Tensor
 
-    def __init__(self, size: int, dims: int) -> None:
-        super().__init__(size, dims)
+    def __init__(self, settings: PopulationSettings, dims: int) -> None:
+        super().__init__(settings, dims)
         self.count = self.position = 0
-        self.register_buffer("rows", torch.zeros(size, dims, dtype=torch.float32))
+        self.register_buffer("rows", torch.zeros(settings.size, dims, dtype=torch.float32))
 
     def prepare(self, n: int) -> Step:
+        self.settings.validate_batch(n)
         oldest = self._next_indices(n)
         oldest = oldest[oldest < self.count]
         kept = self.count - len(oldest)
@@ -86,14 +83,11 @@ class QueueMemory(Memory):
             rest = remove(rest, compute_moments(self.rows[oldest].double()), len(oldest) / self.count)
         return Step(rest, n / (kept + n))
 
-    def steady_share(self, n: int) -> float:
-        return n / self.size
-
     def add(self, rows: torch.Tensor, step: Step) -> None:
         stored = rows.to(torch.float32)
         self.rows[self._next_indices(len(rows))] = stored
-        self.count = min(self.count + len(rows), self.size)
-        self.position = (self.position + len(rows)) % self.size
+        self.count = min(self.count + len(rows), self.settings.size)
+        self.position = (self.position + len(rows)) % self.settings.size
         super().add(stored.double(), step)
 
     def get_extra_state(self) -> dict[str, Any]:
@@ -103,32 +97,23 @@ class QueueMemory(Memory):
         self.weight_squares, self.count, self.position = state["weight_squares"], state["count"], state["position"]
 
     def _next_indices(self, n: int) -> torch.Tensor:
-        return (self.position + torch.arange(n, device=self.rows.device)) % self.size
+        return (self.position + torch.arange(n, device=self.rows.device)) % self.settings.size
 
 
 class EmaMemory(Memory):
-    """An exponential moving average of the moments of all batches, with weights that add up to 1 from the first batch on.
+    """An exponential moving average of the moments of all batches, with weights that add up to 1 from the first batch on."""
 
-    Args:
-        size: number of rows whose batches keep 63 % of the weight, if `decay` is None.
-        dims: number of features d.
-        decay: factor of the weights of earlier batches at each batch; None for 1 - n / size at a batch of n rows.
-    """
-
-    def __init__(self, size: int, dims: int, decay: float | None = None) -> None:
-        super().__init__(size, dims)
-        self.decay = decay
+    def __init__(self, settings: PopulationSettings, dims: int) -> None:
+        super().__init__(settings, dims)
         self.total_weight = 0.0
 
     def prepare(self, n: int) -> Step:
-        new = self.steady_share(n)
+        self.settings.validate_batch(n)
+        new = self.settings.steady_share(n)
         return Step(self.moments, new / ((1 - new) * self.total_weight + new))
 
-    def steady_share(self, n: int) -> float:
-        return n / self.size if self.decay is None else 1 - self.decay
-
     def add(self, rows: torch.Tensor, step: Step) -> None:
-        new = self.steady_share(len(rows))
+        new = self.settings.steady_share(len(rows))
         self.total_weight = (1 - new) * self.total_weight + new
         super().add(rows, step)
 
@@ -139,18 +124,6 @@ class EmaMemory(Memory):
         self.weight_squares, self.total_weight = state["weight_squares"], state["total_weight"]
 
 
-def make_memory(kind: str, size: int, dims: int, decay: float | None) -> Memory:
-    """Return an empty memory.
-
-    Args:
-        kind: "queue" or "ema".
-        size, dims, decay: as in the memories.
-
-    Raises:
-        RequestError: a decay is not in 0..1, or is passed for a queue.
-    """
-    if kind == "queue" and decay is not None:
-        raise RequestError(f"decay is {decay!r}, but memory is 'queue', which keeps rows unchanged; pass memory='ema'")
-    if decay is not None and not 0 <= decay < 1:
-        raise RequestError(f"decay is {decay!r}; expected a number from 0 to below 1, e.g. 0.98")
-    return QueueMemory(size, dims) if kind == "queue" else EmaMemory(size, dims, decay)
+def make_memory(settings: PopulationSettings, dims: int) -> Memory:
+    """Return an empty memory for rows of `dims` features."""
+    return QueueMemory(settings, dims) if settings.memory == "queue" else EmaMemory(settings, dims)

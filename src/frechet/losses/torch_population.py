@@ -9,6 +9,7 @@ import torch
 
 from frechet.distances.gaussian import Gaussian
 from frechet.distances.population import (
+    MIN_RELATIVE_ROOT,
     PopulationMoments,
     TransportMap,
     compute_moments,
@@ -17,12 +18,12 @@ from frechet.distances.population import (
     mix,
     population_gradient,
 )
-from frechet.errors import MismatchError, RequestError
+from frechet.errors import MismatchError
 from frechet.features.spec import FeatureSpec
 from frechet.losses.torch_closed_form import evaluate
 from frechet.losses.torch_distance import compute_coupling
 from frechet.losses.torch_exact import ExactModule
-from frechet.losses.torch_memory import Memory, Step
+from frechet.losses.torch_memory import Memory
 
 
 class PopulationDistance(ExactModule):
@@ -33,7 +34,6 @@ class PopulationDistance(ExactModule):
     Args:
         reference: mean, covariance and factor of the reference features, as tensors.
         memory: the population.
-        refresh: number k of batches after which the transport map is computed again.
         spec: identifies the features, for the state dict.
 
     Attributes:
@@ -43,9 +43,9 @@ class PopulationDistance(ExactModule):
 
     _stays_off_mps = True
 
-    def __init__(self, reference: Gaussian, memory: Memory, *, refresh: int, spec: FeatureSpec) -> None:
+    def __init__(self, reference: Gaussian, memory: Memory, spec: FeatureSpec) -> None:
         super().__init__()
-        self.memory, self.refresh, self.spec = memory, refresh, spec
+        self.memory, self.settings, self.spec = memory, memory.settings, spec
         for name in ("mean", "covariance", "factor"):
             self._register_constant(f"reference_{name}", getattr(reference, name))
         dims = len(reference.mean)
@@ -69,7 +69,7 @@ class PopulationDistance(ExactModule):
 
     def observe(self, features: torch.Tensor) -> None:
         """Add features (n, d), float64, to the population without computing a distance."""
-        step = self._prepare(len(features))
+        step = self.memory.prepare(len(features))
         self.memory.add(features, step)
         self.replaced_share += step.share
 
@@ -77,8 +77,8 @@ class PopulationDistance(ExactModule):
         """Return what the state dict holds next to the tensors."""
         return {
             **asdict(self.spec),
-            "memory": type(self.memory).__name__,
-            "size": self.memory.size,
+            "memory": self.settings.memory,
+            "size": self.settings.size,
             "replaced_share": self.replaced_share,
             "staleness": self.staleness,
         }
@@ -106,21 +106,11 @@ class PopulationDistance(ExactModule):
             )
         super()._load_from_state_dict(state_dict, prefix, *args)
 
-    def _prepare(self, n: int) -> Step:
-        if self.memory.steady_share(n) > 1:
-            raise RequestError(
-                f"a batch has {n} images and the population {self.memory.size}; expected a population of at least one batch. "
-                f"Pass population={n} or more."
-            )
-        return self.memory.prepare(n)
-
     def _step(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Compute the distance and its gradient, and add the batch to the population in training mode."""
-        n = len(features)
-        step = self._prepare(n)
+        step = self.memory.prepare(len(features))
         moments = mix(step.rest, compute_moments(features), step.share)
-        # half a batch for rounding: every `refresh` batches of a full population, and more often before it is full
-        is_due = self.replaced_share + step.share > (self.refresh - 0.5) * self.memory.steady_share(n)
+        is_due = self.settings.is_due(self.replaced_share, step.share, len(features))
         transport = self._compute_map(moments) if is_due else TransportMap(self.map_matrix, self.map_offset)
         gradient = self._compute_gradient(features, moments, step.share, transport)
         if self.training:
@@ -132,7 +122,8 @@ class PopulationDistance(ExactModule):
 
     def _compute_map(self, moments: PopulationMoments) -> TransportMap:
         reference = self.reference
-        return make_transport_map(reference, compute_coupling(moments.to_gaussian(), reference))
+        coupling = compute_coupling(moments.to_gaussian(), reference, min_relative_root=MIN_RELATIVE_ROOT)
+        return make_transport_map(reference, coupling)
 
     def _compute_gradient(
         self, features: torch.Tensor, moments: PopulationMoments, share: float, transport: TransportMap

@@ -1,0 +1,107 @@
+"""The Fréchet distance of a population in JAX: against an independent calculation and PyTorch."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from jax_toy import MIX, TOY, noise, toy_features, x64
+from population_distance import central_differences, population_distance
+from test_torch_fd import DIMS, draw_features, make_distance, weigh_batches
+
+from frechet.distances.gaussian import Gaussian
+from frechet.errors import RequestError
+from frechet.losses.jax import Reference, fd_loss, make_population, value_and_grad_in_microbatches
+from frechet.losses.jax_fd import fd_from_features
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def double():
+    with x64(True):
+        yield
+
+
+@pytest.fixture
+def reference():
+    gaussian = Gaussian.from_features(jnp.asarray(draw_features(30, 50))).with_factor()
+    return Reference(jax.tree_util.Partial(TOY, MIX), gaussian, None)
+
+
+def make_toy_reference():
+    """Return a reference of the toy network, whose features have three dimensions."""
+    gaussian = Gaussian.from_features(jnp.asarray(toy_features(noise(20)))).with_factor()
+    return Reference(jax.tree_util.Partial(TOY, MIX), gaussian, None)
+
+
+step = jax.jit(jax.value_and_grad(fd_from_features, has_aux=True))
+
+
+@pytest.mark.parametrize(("memory", "decay"), [("queue", None), ("ema", None), ("ema", 0.6)])
+@pytest.mark.parametrize("sizes", [[4], [4, 4], [4] * 5, [3, 5, 2, 6, 3], [4, 12]], ids=str)
+def test_value_and_gradient_equal_those_of_the_whole_population(reference, memory, decay, sizes):
+    """Of 12 rows in 7 dimensions: fewer rows than dimensions, part-filled, full, wrapped, and replaced as a whole."""
+    batches = [draw_features(n, seed) for seed, n in enumerate(sizes)]
+    if memory == "ema" and decay is None and max(sizes) == 12:
+        decay = 0.0
+    weights = weigh_batches(memory, sizes, decay=decay)
+    population = make_population(reference, size=12, memory=memory, decay=decay, refresh=1)
+    for batch in batches:
+        (value, population), gradient = step(jnp.asarray(batch), reference, population)
+
+    def compute(rows):
+        return population_distance(np.concatenate([*batches[:-1], rows]), weights, draw_features(30, 50))
+
+    expected = central_differences(compute, batches[-1])
+    assert float(value) == pytest.approx(compute(batches[-1]), rel=1e-9)
+    assert np.abs(gradient - expected).max() <= 1e-6 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(("memory", "decay"), [("queue", None), ("ema", 0.6)])
+@pytest.mark.parametrize("refresh", [1, 3])
+def test_torch_and_jax_agree(reference, memory, decay, refresh):
+    population = make_population(reference, size=12, memory=memory, decay=decay, refresh=refresh)
+    distance = make_distance(memory, decay=decay, refresh=refresh)
+    for seed in range(12):
+        batch = draw_features(4, seed)
+        leaf = torch.from_numpy(batch).requires_grad_()
+        expected = distance(leaf)
+        expected.backward()
+        (value, population), gradient = step(jnp.asarray(batch), reference, population)
+        assert float(value) == pytest.approx(float(expected.detach()), rel=1e-9)
+        assert np.linalg.norm(gradient - leaf.grad.numpy()) <= 1e-6 * leaf.grad.norm()
+        assert float(population.staleness) == pytest.approx(distance.staleness, abs=1e-9, nan_ok=True)
+    assert distance.staleness > 0 or refresh == 1
+
+
+def test_images_and_microbatches_give_the_same_gradient():
+    images = jax.random.uniform(jax.random.key(0), (10, 8, 8, 3))
+    reference = make_toy_reference()
+    population = make_population(reference, size=8, refresh=1)
+    _, population = fd_loss(images[5:], reference, population)
+    (value, whole), gradient = jax.value_and_grad(fd_loss, has_aux=True)(images[:5], reference, population)
+    steps = jax.jit(value_and_grad_in_microbatches(fd_loss, lambda params, rows: params[rows], size=2))
+    (other, split), found = steps(images, jnp.arange(5), reference, population)
+    assert float(other) == pytest.approx(float(value), rel=1e-9)
+    np.testing.assert_allclose(found[:5], gradient, rtol=1e-9, atol=1e-12)
+    for one, two in zip(jax.tree.leaves(whole), jax.tree.leaves(split), strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-6)
+    assert int(split.count) == 8
+
+
+def test_invalid_arguments_are_rejected(reference):
+    with pytest.raises(RequestError, match=r"batch has 13 images and the population 12"):
+        fd_from_features(jnp.asarray(draw_features(13, 0)), reference, make_population(reference, size=12))
+    with x64(False), pytest.raises(RequestError, match=r"x64 is off, .*jax_enable_x64"):
+        make_population(reference)
+    with pytest.raises(RequestError, match="memory is 'queue'"):
+        make_population(reference, decay=0.9)
+    population = make_population(reference, size=12)
+
+    def squared_gradient(x):
+        return jnp.sum(jax.grad(fd_from_features, has_aux=True)(x, reference, population)[0] ** 2)
+
+    with pytest.raises(RequestError, match="no second derivative"):
+        jax.grad(squared_gradient)(jnp.asarray(draw_features(4, 0)))
+    assert reference.gaussian.mean.shape == (DIMS,)
