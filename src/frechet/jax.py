@@ -319,7 +319,7 @@ def _compute_moments(features: jax.Array, mask: Any, apply: Network, axes: tuple
     """
 
     def add_shards(total: jax.Array) -> jax.Array:
-        return jax.lax.psum(total, axes) if axes else total
+        return jax.lax.psum(total, axes) if axes else total  # type: ignore[no-untyped-call]
 
     rows = features.astype(jnp.result_type(float))
     if mask is None:

@@ -126,8 +126,7 @@ import functools, types, jax, numpy as np, frechet, frechet.jax, frechet.losses.
 frechet.Statistics.save = functools.partialmethod(frechet.Statistics.save, force=True)
 frechet.jax.network = functools.partial(frechet.jax.network, dims=64)       # the whole network takes a minute to compile
 frechet.losses.jax.make_reference = functools.partial(frechet.losses.jax.make_reference, dims=64)
-make_population = frechet.losses.jax.make_population
-frechet.losses.jax.make_population = lambda reference, size: make_population(reference, size=8)
+frechet.losses.jax.make_population = lambda reference, size, f=frechet.losses.jax.make_population: f(reference, size=8)
 frechet.collect("reference/", dims=64).save("reference.npz", force=True)
 jax.distributed.initialize = lambda *_: None                                # one process is all hosts
 n, steps = 25_000, 1                                                        # so that there are two rounds, of 4 images each
