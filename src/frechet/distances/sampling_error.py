@@ -106,6 +106,7 @@ def sampling_error_of_pairs(p: IntervalInput, q: IntervalInput, coupling: Coupli
     psi, fitted, left_out = (each - each.mean() for each in (psi, fitted, left_out))
     of_psi, of_fit, of_rest = (_variance_of_mean(each, None, p.n) for each in (psi, fitted, left_out))
     variance = min(of_psi, of_fit**_FITTED_SHARE * of_rest ** (1 - _FITTED_SHARE))
+    psi *= (variance / of_psi) ** 0.5 if of_psi else 0.0
     return SamplingError((0.0, variance), _third_cumulant(q, psi), None, _average_over_groups(q, psi, variance))
 
 
