@@ -1,9 +1,10 @@
 """Measure what a confidence interval costs, relative to the distance itself and to the network on the same images.
 
-    python benchmarks/interval_cost.py [--images-per-second 18.7] [--output FILE]
+    OPENBLAS_NUM_THREADS=1 python benchmarks/interval_cost.py [--images-per-second 18.7] [--output FILE]
 
 Features are random rows with a decaying spectrum. Both a pair of different distributions and a pair of equal ones are measured, since
-only the latter needs the permutation test. --images-per-second is the rate of the network on this machine (limits.py).
+only the latter needs the permutation test. Times are processor seconds, which other programs do not increase. --images-per-second is the
+rate of the network on this machine (limits.py).
 """
 
 import argparse
@@ -29,18 +30,18 @@ def draw(n, d, random, scale):
 def measure(function, repeats):
     seconds = []
     for _ in range(repeats):
-        begin = time.perf_counter()
+        begin = time.process_time()
         result = function()
-        seconds.append(time.perf_counter() - begin)
+        seconds.append(time.process_time() - begin)
     return median(seconds), result
 
 
 def measure_size(n, d, equal, args):
     random = np.random.default_rng(0)
     one = FeatureStatistics.from_features(draw(n, d, random, 1.0))
-    begin = time.perf_counter()
+    begin = time.process_time()
     other = FeatureStatistics.from_features(draw(n, d, random, 1.0 if equal else 1.3))
-    statistics_seconds = time.perf_counter() - begin
+    statistics_seconds = time.process_time() - begin
     plain, _ = measure(lambda: frechet_terms(fit_gaussian(one), fit_gaussian(other)), args.repeats)
     interval, found = measure(lambda: compute_frechet_interval(one, other, "sample", lambda *_: None), args.repeats)
     groups = one.group_moments
