@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from frechet.evaluation.diagnosis.run import diagnose
     from frechet.evaluation.perceptual_path_length import perceptual_path_length
     from frechet.evaluation.run import collect, fd, fid, influence, score
+    from frechet.evaluation.sample_size import plan_sample_size
     from frechet.reports.run_comparison import compare_runs
     from frechet.results import ImageInfluence, Score, Scores
     from frechet.statistics.feature_statistics import FeatureStatistics as Statistics
@@ -35,6 +36,7 @@ _HOME = {
     "fid": "evaluation.run",
     "influence": "evaluation.run",
     "perceptual_path_length": "evaluation.perceptual_path_length",
+    "plan_sample_size": "evaluation.sample_size",
     "read_statistics": "statistics.npz_format",
     "score": "evaluation.run",
     "score_statistics": "evaluation.compute",
@@ -59,6 +61,7 @@ __all__ = [
     "fid",
     "influence",
     "perceptual_path_length",
+    "plan_sample_size",
     "read_statistics",
     "score",
     "score_statistics",

@@ -22,6 +22,7 @@ _COMMANDS = {
     "stats": "Write statistics of images for later comparisons.",
     "verify": "Check that a run file is consistent with its samples.",
     "diagnose": "Find the settings that give a reported value.",
+    "power": "Report how many images are needed to detect a difference.",
     "compare": "Compare runs and show which differ significantly.",
     "demo": "Show how the distance rises on corrupted photographs, offline, in about a minute.",
     "protocols": "List the protocols of papers and benchmarks, with published values.",

@@ -1,0 +1,58 @@
+"""`frechet power`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from frechet.cli.options import options_of, resolve_engine
+from frechet.cli.parameter_types import Source
+from frechet.cli.progress import progress_bars, progress_option
+from frechet.evaluation.request import ScoreRequest
+from frechet.evaluation.run import score
+from frechet.evaluation.sample_size import SampleSizes, plan_sample_size
+
+
+@click.command()
+@click.argument("generated", metavar="SAMPLES", type=Source())
+@click.argument("reference", type=Source())
+@click.option("--detect", required=True, metavar="D|P%", help="Difference to detect, such as 0.5, or 5% of the score.")
+@click.option("--alpha", type=float, default=0.05, show_default=True, metavar="A", help="Significance level.")
+@options_of(ScoreRequest)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the text.")
+@progress_option
+def command(
+    generated: str, reference: str, detect: str, alpha: float, as_json: bool, progress_mode: str, **options: Any
+) -> None:
+    """Report how many images per model are needed to detect a difference.
+
+    SAMPLES are images of one model, a pilot of at least 1.5 images per feature dimension, and REFERENCE is the reference
+    of both models. The numbers of images are those with which frechet compare finds a difference of --detect between two
+    models significant in 80 and in 95 of 100 cases.
+
+    \b
+    frechet power samples/ reference.npz --detect 0.5
+    frechet power samples/ reference.npz --detect 5% --metrics kid
+    """
+    with resolve_engine(options) as resolved, progress_bars(progress_mode) as progress:
+        if resolved is None:
+            return
+        (pilot, *_) = score(generated, reference, progress=progress, **resolved).values()
+    sizes = plan_sample_size(pilot, detect, alpha=alpha)
+    click.echo(json.dumps(asdict(sizes), indent=2) if as_json else _format_sizes(sizes))
+
+
+def _format_sizes(sizes: SampleSizes) -> str:
+    lines = [
+        f"To detect a difference of {sizes.difference:.4g} in {sizes.metric} between two models (two-sided test at "
+        f"{sizes.alpha:.0%}), score",
+        *(
+            f"{n:>12,} images per model, for a probability of {power:.0%}"
+            for power, n in sorted(sizes.n_by_power.items())
+        ),
+        f"The pilot of {sizes.n_pilot:,} images has a standard error of {sizes.standard_error:.4g} from its own images.",
+    ]
+    return "\n".join(lines)

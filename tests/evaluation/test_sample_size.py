@@ -1,0 +1,75 @@
+"""The number of images that a difference needs to be detected."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers import run
+
+import frechet
+from frechet.errors import RequestError
+
+RANDOM = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def features():
+    generated, reference = RANDOM.standard_normal((2, 300, 4)).astype(np.float32)
+    return generated + 1, reference
+
+
+@pytest.fixture(scope="module")
+def pilot(features):
+    return frechet.score(*features, features=True)["fd"]
+
+
+def test_numbers_are_those_of_the_textbook(pilot):
+    """Lehr's rule: 16 σ²/δ² per group for 80 % power at 5 %, or 15.7 without rounding; 26 for 95 %."""
+    known = replace(pilot, variance_components=(0.04, 0.5), n_generated=100)  # σ² = 4
+    sizes = frechet.plan_sample_size(known, 0.5)
+    assert sizes.n_by_power == {0.8: 252, 0.95: 416}  # 2 * 4 * (1.95996 + 0.84162)² / 0.25, and with 1.64485
+    assert (sizes.n_pilot, sizes.standard_error, sizes.difference) == (100, 0.2, 0.5)
+
+
+def test_half_the_difference_needs_four_times_as_many_images(pilot):
+    whole, half = (frechet.plan_sample_size(pilot, delta).n_by_power[0.8] for delta in (0.4, 0.2))
+    assert half == pytest.approx(4 * whole, rel=0.02)
+
+
+def test_a_percentage_is_a_part_of_the_corrected_value(pilot):
+    assert frechet.plan_sample_size(pilot, "10%").difference == pytest.approx(0.1 * pilot.corrected_value)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"difference": 0}, ("0", "positive number")),
+        ({"difference": "-5%"}, ("'-5%'", "positive number")),
+        ({"difference": "much"}, ("'much'", "such as 0.5")),
+        ({"difference": float("nan")}, ("nan", "positive number")),
+        ({"difference": 1, "alpha": 1.5}, ("1.5", "between 0 and 1")),
+    ],
+)
+def test_bad_input_is_rejected(pilot, options, words):
+    with pytest.raises(RequestError) as caught:
+        frechet.plan_sample_size(pilot, **options)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_a_score_without_a_standard_error_is_rejected(features):
+    without = frechet.score(features[0][:5], features[1], features=True)["fd"]
+    with pytest.raises(RequestError, match="has no standard error to plan with: an interval needs"):
+        frechet.plan_sample_size(without, 1)
+
+
+def test_the_command_prints_the_numbers(features, pilot, tmp_path):
+    for name, rows in zip(("x", "y"), features, strict=True):
+        np.save(tmp_path / f"{name}.npy", rows)
+    command = ["power", tmp_path / "x.npy", tmp_path / "y.npy", "--features", "--detect", "0.5"]
+    code, out, err = run(*command)
+    expected = frechet.plan_sample_size(pilot, 0.5).n_by_power
+    assert code == 0, err
+    assert all(f"{n:,} images per model" in out for n in expected.values())
+    assert json.loads(run(*command, "--json")[1])["n_by_power"] == {str(power): n for power, n in expected.items()}
+    assert run(*command[:-1], "zero")[0] == 2
