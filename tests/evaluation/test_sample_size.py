@@ -26,14 +26,17 @@ def pilot(features):
 
 def test_numbers_are_those_of_the_textbook(pilot):
     """Lehr's rule: 16 σ²/δ² per group for 80 % power at 5 %, or 15.7 without rounding; 26 for 95 %."""
-    known = replace(pilot, variance_components=(0.04, 0.5), n_generated=100)  # σ² = 4
+    known = replace(pilot, variance_components=(0.04, 0.5), n_generated=100, corrected_value=1e9)  # σ² = 4
     sizes = frechet.plan_sample_size(known, 0.5)
     assert sizes.n_by_power == {0.8: 252, 0.95: 416}  # 2 * 4 * (1.95996 + 0.84162)² / 0.25, and with 1.64485
+    larger = frechet.plan_sample_size(replace(known, corrected_value=1.0), 0.5)  # 4 * (1 + 1.5)
+    assert larger.n_by_power == {0.8: 314, 0.95: 520}
     assert (sizes.n_pilot, sizes.standard_error, sizes.difference) == (100, 0.2, 0.5)
 
 
 def test_half_the_difference_needs_four_times_as_many_images(pilot):
-    whole, half = (frechet.plan_sample_size(pilot, delta).n_by_power[0.8] for delta in (0.4, 0.2))
+    large = replace(pilot, corrected_value=1e9)
+    whole, half = (frechet.plan_sample_size(large, delta).n_by_power[0.8] for delta in (0.4, 0.2))
     assert half == pytest.approx(4 * whole, rel=0.02)
 
 

@@ -37,9 +37,10 @@ def plan_sample_size(score: Score, difference: float | str, *, alpha: float = 0.
     """Compute how many images per model `frechet compare` needs to detect a difference between two models.
 
     Both models are scored against the same reference, whose sampling error largely cancels in the difference, with n images
-    each. The variance of the difference is 2 σ²/n, where σ²/n₀ is the contribution of the n₀ generated images to the squared
-    standard error of the pilot score. A two-sided test of level α detects a difference δ with probability p if
-    n = 2 σ² (z_(1 - α/2) + z_p)² / δ² (for example Lehr 1992, Statistics in Medicine 11).
+    each. Let σ²/n₀ be the contribution of the n₀ generated images to the squared standard error of the pilot score c. The
+    other model is taken to be worse by δ, and its variance larger in proportion, σ² (c + δ)/c, as it is to first order for a
+    Fréchet distance. A two-sided test of level α then detects the difference with probability p if
+    n = σ² (2 + δ/c) (z_(1 - α/2) + z_p)² / δ² (for equal variances: Lehr 1992, Statistics in Medicine 11).
 
     Args:
         score: a score of one model with a standard error, such as that of a few thousand images.
@@ -69,10 +70,12 @@ def plan_sample_size(score: Score, difference: float | str, *, alpha: float = 0.
         raise RequestError(
             f"{score.label} is a score of {score.sampling_design}; planning needs images that are independent of the reference"
         )
-    variance = score.variance_components[0] * score.n_generated
+    value = _get_estimate(score)
+    growth = delta / value if value > 0 else 0.0
+    variance = score.variance_components[0] * score.n_generated * (2 + growth)
     quantile = NormalDist().inv_cdf
     counts = {
-        power: max(2, math.ceil(2 * variance * ((quantile(1 - alpha / 2) + quantile(power)) / delta) ** 2))
+        power: max(2, math.ceil(variance * ((quantile(1 - alpha / 2) + quantile(power)) / delta) ** 2))
         for power in POWERS
     }
     return SampleSizes(
@@ -85,6 +88,10 @@ def plan_sample_size(score: Score, difference: float | str, *, alpha: float = 0.
     )
 
 
+def _get_estimate(score: Score) -> float:
+    return score.value if score.corrected_value is None else score.corrected_value
+
+
 def _parse_difference(score: Score, difference: float | str) -> float:
     """Return the difference as a positive number in units of the metric."""
     text = str(difference).strip()
@@ -92,8 +99,7 @@ def _parse_difference(score: Score, difference: float | str) -> float:
         number = float(text.removesuffix("%"))
     except ValueError:
         number = math.nan
-    value = score.value if score.corrected_value is None else score.corrected_value
-    delta = number / 100 * abs(value) if text.endswith("%") else number
+    delta = number / 100 * abs(_get_estimate(score)) if text.endswith("%") else number
     if not (math.isfinite(delta) and delta > 0):
         raise RequestError(
             f"the difference to detect is {difference!r}; expected a positive number, such as 0.5, or a part of the score, such "
