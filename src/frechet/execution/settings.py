@@ -50,7 +50,7 @@ class Settings:
         weights: a weights file that takes precedence over FRECHET_WEIGHTS and the caches.
         backend: "auto", "openvino", "torch" or "jax".
         device: "auto", "cpu", "cuda", "cuda:N", "mps" or, with jax, "tpu".
-        precision: "float32", "bfloat16" or, with torch, "float16" or (on CUDA) "tf32".
+        precision: "float32", "bfloat16", "float16" (with torch or jax) or "tf32" (with torch on CUDA).
         preprocess_on: where images are resized: "host", "device", or "auto" for accelerators and images up to 1024 x 1024.
         batch_size: images that pass through the network together; None for a size that suits the backend.
         workers: number of decoding threads; None for one per core.
@@ -106,7 +106,7 @@ class Settings:
     device: str = option("auto", "Device that runs the network: auto, cpu, cuda, cuda:N, mps or tpu.", metavar="NAME")
     precision: str = option(
         "float32",
-        "Number format of the network: float32, bfloat16 (if the device supports it), float16 (torch backend only) or tf32 (CUDA only).",
+        "Number format of the network: float32, bfloat16 (if the device supports it), float16 (torch and jax backends) or tf32 (torch on CUDA).",
         metavar="NAME",
     )
     preprocess_on: str = option(

@@ -11,7 +11,7 @@ _EQUIVALENTS = {
     "normalize": "floating-point images are expected in value_range=, by default (0, 1) as with normalize=True; uint8 images "
     "need no setting",
     "antialias": 'preprocessing="torchmetrics" resizes with antialiasing, and preprocessing="tensorflow" without',
-    "input_img_size": "images may have any size, and the network need not be told",
+    "input_img_size": "images of any size are accepted without it",
     "used_custom_model": "extractor= takes a torch.nn.Module",
     "feature_extractor_weights_path": "weights= is the path of a weights file",
     "subsets": "KID uses all pairs of images instead of subsets",
