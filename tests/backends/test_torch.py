@@ -54,6 +54,17 @@ def test_unavailable_device_is_rejected(name):
         choose_device(name)
 
 
+@pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="has an accelerator")
+def test_the_message_lists_the_devices_of_the_machine(monkeypatch):
+    with pytest.raises(RequestError, match=r"'cuda'.*expected auto or one of cpu\. Use"):
+        choose_device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_device("cuda:1") == torch.device("cuda", 1)
+    with pytest.raises(RequestError, match=r"'cuda:2'.*one of cpu, cuda:0, cuda:1\."):
+        choose_device("cuda:2")
+
+
 def test_openvino_rejects_float16(toy_options, folder):
     with pytest.raises(RequestError, match=r"'float16'.*float32 or bfloat16; use backend torch"):
         frechet.collect(folder, **toy_options, backend="openvino", precision="float16")

@@ -14,7 +14,7 @@ from PIL import Image
 from frechet.errors import ImageDecodeError, SourceError
 from frechet.images.decode import ALPHA_DROPPED, FIRST_FRAME_ONLY, SIXTEEN_BIT_SCALED, decode
 from frechet.images.image import ImageRef
-from frechet.images.loader import load_batches
+from frechet.images.loader import CHUNK_SIZE, load_batches
 from frechet.images.sources.registry import open_source
 from frechet.preprocessing import resize
 
@@ -258,6 +258,26 @@ def test_a_thread_decodes_a_group_of_images_and_all_threads_have_work(monkeypatc
     images = np.zeros((256, 4, 4, 3), np.uint8)
     assert len(batches(open_source(images), batch_size=batch_size, workers=workers)) == 256 / batch_size
     assert set(sizes) == {largest}
+
+
+@pytest.mark.parametrize(("batch_size", "ahead"), [(4, 4), (64, 4), (128, 2), (256, 2)])
+def test_large_batches_are_decoded_less_far_ahead(batch_size, ahead):
+    """The first batch is yielded when `ahead` batches after it have been started."""
+    read = 0
+
+    def iter_refs():
+        nonlocal read
+        for index in range(6 * batch_size):
+            read += 1
+            yield ImageRef(index, str(index), lambda: np.zeros((2, 2, 3), np.uint8))
+
+    loading = load_batches(
+        iter_refs(), resize.bilinear_half_pixel, size=2, batch_size=batch_size, workers=1, skip_bad_images=False
+    )
+    next(loading)
+    loading.close()
+    chunks = -(-(ahead + 1) * batch_size // CHUNK_SIZE)  # whole chunks are taken from the source
+    assert read == min(6 * batch_size, chunks * CHUNK_SIZE)
 
 
 def test_images_that_a_device_resizes_are_left_as_they_are():

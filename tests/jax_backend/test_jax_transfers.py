@@ -1,4 +1,12 @@
-"""A JAX run copies batches to the device and features back explicitly, and nothing else."""
+"""A JAX run copies batches to the device and features back explicitly, and nothing else.
+
+As a program: print the features of batches on all devices of this process.
+"""
+
+import json
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -15,12 +23,14 @@ def mean_color(ops, images, weights):
     return ops.global_average_pool(ops.conv(ops.from_nhwc(images), *weights["mix"]))
 
 
+def make_runner(devices):
+    weights = {"mix": (np.ones((5, 3, 1, 1), np.float32), np.ones(5, np.float32))}
+    return JaxRunner(mean_color, weights, DeviceImages(devices, PREPROCESSINGS["clean"], SIZE), "float32")
+
+
 @pytest.fixture
 def runner():
-    weights = {"mix": (np.ones((5, 3, 1, 1), np.float32), np.ones(5, np.float32))}
-    return JaxRunner(
-        mean_color, weights, DeviceImages(jax.local_devices()[:1], PREPROCESSINGS["clean"], SIZE), "float32"
-    )
+    return make_runner(jax.local_devices()[:1])
 
 
 def make_batches():
@@ -45,3 +55,25 @@ def test_an_implicit_copy_inside_the_loop_is_an_error(runner):
 def test_the_guard_finds_implicit_copies():
     with jax.transfer_guard_host_to_device("disallow"), pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed"):
         jnp.ones(3) + np.ones(3, np.float32)
+
+
+def make_noise():
+    """Return batches of mixed sizes, of one size, and of images that the host has resized."""
+    random = np.random.default_rng(0)
+    images = [random.integers(0, 256, (size, size + 3, 3), np.uint8) for size in (9, 9, 20, 7, 30, 30)]
+    return [images[:4], images[4:], images[:1], random.random((2, SIZE, SIZE, 3), np.float32)]
+
+
+@pytest.mark.slow
+@pytest.mark.subprocess
+def test_several_devices_resize_as_one(runner):
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=3", "JAX_PLATFORMS": "cpu"}
+    run = subprocess.run([sys.executable, __file__], capture_output=True, text=True, env=environment, check=True)
+    count, features = json.loads(run.stdout.splitlines()[-1])
+    assert count == 3
+    np.testing.assert_allclose(features, np.concatenate(list(runner.map(make_noise()))), rtol=1e-6)
+
+
+if __name__ == "__main__":
+    devices = jax.local_devices()
+    json.dump([len(devices), np.concatenate(list(make_runner(devices).map(make_noise()))).tolist()], sys.stdout)

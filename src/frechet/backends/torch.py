@@ -188,8 +188,16 @@ def choose_device(name: str) -> torch.device:
         "mps": torch.backends.mps.is_available(),
     }
     if not available.get(device.type, False):
-        raise RequestError(f"device {name!r} is not available to PyTorch {torch.__version__}; use device auto")
+        raise RequestError(
+            f"device {name!r} is not available to PyTorch {torch.__version__}; expected auto or one of {', '.join(_list_devices())}. "
+            "Use device auto, or install PyTorch for the device (https://pytorch.org/get-started)"
+        )
     return device
+
+
+def _list_devices() -> list[str]:
+    cuda = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    return ["cpu", *cuda, *(["mps"] if torch.backends.mps.is_available() else [])]
 
 
 def require_precision(device: torch.device, precision: str) -> None:

@@ -18,7 +18,7 @@ from frechet.images.decode_budget import MAX_PIXELS, DecodeBudget
 from frechet.images.image import ImageRef
 
 CHUNK_SIZE = 256  # consecutive images whose statistics are merged as one; fixed, so that no setting changes the result
-_PREFETCH_BATCHES = 4
+_MIN_PREFETCH, _MAX_PREFETCH, _PREFETCH_IMAGES = 2, 4, 256  # batches that are decoded ahead, and their images together
 _MAX_GROUP_SIZE = 32  # images that a thread decodes at a time
 _budget = DecodeBudget()  # of all runs in this process
 
@@ -129,7 +129,8 @@ def load_batches(
                 results.append(error)
         return results
 
-    group_size = _choose_group_size(batch_size, workers)
+    prefetch = max(_MIN_PREFETCH, min(_MAX_PREFETCH, _PREFETCH_IMAGES // batch_size))
+    group_size = max(1, min(_MAX_GROUP_SIZE, batch_size * prefetch // workers))  # enough groups for all threads
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
     in_progress: deque[_PendingBatch] = deque()
     try:
@@ -140,7 +141,7 @@ def load_batches(
                 for group in _iter_groups(len(batch_refs), group_size)
             ]
             in_progress.append(_PendingBatch(chunk_index, batch_refs, pixels, groups))
-            if len(in_progress) > _PREFETCH_BATCHES:
+            if len(in_progress) > prefetch:
                 yield _collect_batch(in_progress.popleft())
         while in_progress:
             yield _collect_batch(in_progress.popleft())
@@ -161,11 +162,6 @@ def _split_batches(image_refs: Iterable[ImageRef], batch_size: int) -> Iterator[
         for start in range(0, len(members), batch_size):
             yield chunk_index, members[start : start + batch_size]
         chunk_index += 1
-
-
-def _choose_group_size(batch_size: int, workers: int) -> int:
-    """Return how many images a thread decodes at a time, so that the batches in progress are enough for all threads."""
-    return max(1, min(_MAX_GROUP_SIZE, batch_size * _PREFETCH_BATCHES // workers))
 
 
 def _iter_groups(count: int, size: int) -> Iterator[slice]:
