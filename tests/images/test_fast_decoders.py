@@ -16,7 +16,7 @@ import frechet
 from frechet.errors import ImageDecodeError
 from frechet.images import decode as decode_module
 from frechet.images.decode import decode
-from frechet.images.fast_decoders import decode_pixels, describe_decoders
+from frechet.images.fast_decoders import decode_pixels, describe_decoders, load_crc32
 from frechet.images.image import ImageRef
 from frechet.images.sources.files import open_image
 
@@ -171,6 +171,14 @@ def test_damaged_files_have_the_result_of_pillow(pillow_decode):
             errors += isinstance(expected, ImageDecodeError)
             assert_equal(decode_file(bytes(data)), expected)
     assert 100 < errors < 500
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 1000, 200_000])
+def test_the_crc_is_that_of_zlib(count):
+    data = np.random.default_rng(count).integers(0, 256, count, np.uint8)
+    assert load_crc32() is not zlib.crc32
+    for start in (0, 1, 2**32 - 1):
+        assert load_crc32()(data.data, start) == zlib.crc32(data.data, start)
 
 
 def test_provenance_names_the_decoders(toy_options, folder):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
+from frechet.images.fast_decoders import load_crc32
 from frechet.images.pixels import FLOAT_TO_UINT8
 
 # digest: of the decoded pixels; format: of the file, "" if there was none; value_range_class: one of the four below;
@@ -133,8 +134,9 @@ def _first_duplicate_pair(image_checks: np.ndarray, duplicates: np.ndarray) -> l
 
 def _compute_digest(flat: np.ndarray, shape: tuple[int, ...]) -> int:
     """Compute 64 bits that identify the pixels: the CRC-32 of both halves, each started with the shape."""
-    start, half = zlib.crc32(repr(shape).encode()), len(flat) // 2
-    return zlib.crc32(flat[:half].data, start) << 32 | zlib.crc32(flat[half:].data, start)
+    crc32, half = load_crc32(), len(flat) // 2
+    start = zlib.crc32(repr(shape).encode())
+    return crc32(flat[:half].data, start) << 32 | crc32(flat[half:].data, start)
 
 
 def _classify_value_range(flat: np.ndarray) -> int:
