@@ -13,6 +13,7 @@ with the 95 % interval of the bias-corrected distance.
 """
 
 import argparse
+import json
 import statistics
 import sys
 import time
@@ -161,7 +162,7 @@ def measure_training(args):
     import frechet
 
     torch.manual_seed(0)
-    photographs = example.load_photographs(2000, seed=0)
+    photographs = example.load_photographs(args.photographs, seed=0)
     before = example.pretrain(photographs, epochs=args.epochs)
     row = EXTRACTORS[OFFLINE]
     register_extractor(NETWORK, replace(row, input_size=args.input_size))
@@ -174,7 +175,7 @@ def measure_training(args):
     loss.populations[0].replaced_share = 1.0  # the first map is recorded as well
     curves = {"FDLoss": finetune(generators["FDLoss"], loss, args)}
     maps = summarise_cosines(loss.populations[0], args.batch, args.population)
-    print({k: (each["median"], each["min"]) for k, each in maps["cosine"].items()}, file=sys.stderr, flush=True)
+    print(json.dumps(maps), file=sys.stderr, flush=True)
     curves["FIDLoss"] = finetune(generators["FIDLoss"], FIDLoss(reference, extractor=NETWORK), args)
     return {"maps": maps, "curves": curves, "judges": judge(example, generators, photographs, args)}
 
@@ -204,6 +205,7 @@ def main():
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--steps", type=int, default=64)
+    parser.add_argument("--photographs", type=int, default=2000)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--input-size", type=int, default=224)
     parser.add_argument("--learning-rate", type=float, default=1e-3)

@@ -226,6 +226,26 @@ def test_unavailable_extractor_fails_only_its_own_metrics(folders, tmp_path, mon
     assert scores.unavailable == {"fd-dinov2": "no network", "cmmd": "no network"}
 
 
+@pytest.mark.slow
+def test_models_of_the_transformers_library_are_extractors_of_losses(models):
+    """At the size of the input there is no resize, which rounds in scores and does not in losses."""
+    torch = pytest.importorskip("torch")
+    from frechet.losses.torch import FIDLoss
+
+    options = {"extractor": "dinov2-vits14", "weights": models / "dinov2"}
+    arrays = np.random.default_rng(0).integers(0, 256, (2, 4, 224, 224, 3), np.uint8)
+    images, reference = (torch.from_numpy(each).permute(0, 3, 1, 2) / 255 for each in arrays)
+    loss = FIDLoss(reference, **options)
+    value = loss(images.requires_grad_())
+    value.backward()
+    expected = frechet.fd(list(arrays[0]), list(arrays[1]), **options)
+    assert float(value.detach()) == pytest.approx(float(expected), rel=1e-3)
+    assert images.grad.norm() > 0
+    assert not list(loss.parameters())
+    with pytest.raises(RequestError, match=r"'clip', which crops .*Use clip-stretch"):
+        FIDLoss(reference, extractor="clip-vit-b-32", weights=models / "clip")
+
+
 def test_folder_without_a_model_is_rejected(folders, tmp_path):
     pytest.importorskip("transformers")
     with pytest.raises(WeightsError, match=r"config\.json and model\.safetensors as --weights \(weights=\)"):

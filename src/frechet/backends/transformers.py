@@ -138,11 +138,21 @@ def load_pretrained(
             "model.safetensors as --weights (weights=), or allow a download from huggingface.co."
         ) from error
 
-    def features(images: torch.Tensor) -> torch.Tensor:
-        output = getattr(module(pixel_values=images, **_make_patch_noise(module, images)), output_field)
-        return output if output.ndim == 2 else output[:, 0]
+    return _PretrainedFeatures(module, output_field), torch_device, module
 
-    return features, torch_device, module
+
+class _PretrainedFeatures(torch.nn.Module):
+    """A model of the transformers library as a function of images, (n, 3, h, w) -> (n, d)."""
+
+    def __init__(self, model: torch.nn.Module, output_field: str) -> None:
+        super().__init__()
+        self.model, self.output_field = model, output_field
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = getattr(
+            self.model(pixel_values=images, **_make_patch_noise(self.model, images)), self.output_field
+        )
+        return output if output.ndim == 2 else output[:, 0]
 
 
 def _is_on_this_machine(name_or_path: str) -> bool:

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from frechet.backends.torch import TorchOps, to_torch_tensors
 from frechet.errors import RequestError
 from frechet.features.extractor import Layer
-from frechet.features.loading import load_extractor, load_network, validate_differentiable
+from frechet.features.loading import load_extractor, load_network, resolve_extractor, validate_differentiable
 from frechet.features.ops_model import OpsModel
 from frechet.features.registry import find_extractor
 from frechet.features.spec import FeatureSpec
@@ -104,8 +104,8 @@ def _load_function(extractor: Any, **options: Any) -> TorchNetwork:
     """Load a function or module, whose parameters become constants."""
     if isinstance(extractor, torch.nn.Module):
         extractor = copy.deepcopy(extractor).cpu()
+    validate_differentiable(resolve_extractor(extractor, **options)[1].spec)
     loaded: Any = load_extractor(extractor, device="cpu", **options)
-    validate_differentiable(loaded.spec)
     function, scale, shift = loaded.runner.function, loaded.runner.scale, loaded.runner.shift
     return TorchNetwork(
         run=partial(_run_function, function, scale, shift),
