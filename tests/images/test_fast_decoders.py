@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from golden_images import photographs
-from PIL import Image, PngImagePlugin
+from PIL import Image, PngImagePlugin, features
 
 import frechet
 from frechet.errors import ImageDecodeError
 from frechet.images import decode as decode_module
+from frechet.images import fast_decoders
 from frechet.images.decode import decode
 from frechet.images.fast_decoders import decode_pixels, describe_decoders, load_crc32
 from frechet.images.image import ImageRef
@@ -189,3 +190,37 @@ def test_provenance_names_the_decoders(toy_options, folder):
     assert found == describe_decoders()
     for library in (simplejpeg, imagecodecs):
         assert f"{library.__name__} {library.__version__}" in found
+
+
+@pytest.fixture
+def uncached(monkeypatch):
+    """Look again, during the test, for the libraries that work."""
+    for name in ("describe_decoders", "load_crc32", "_load_decoder"):
+        monkeypatch.setattr(fast_decoders, name, getattr(fast_decoders, name).__wrapped__)
+
+
+@pytest.mark.parametrize("error", [ImportError, ValueError, OSError, AttributeError])
+def test_libraries_that_cannot_be_imported_are_not_used(uncached, monkeypatch, error):
+    """NumPy's "dtype size changed" is a ValueError, a missing shared library an ImportError or OSError."""
+
+    def import_module(name):
+        raise error(f"{name} does not fit this machine")
+
+    monkeypatch.setattr(fast_decoders.importlib, "import_module", import_module)
+    photograph = photographs()[0].convert("RGB").crop((0, 0, 40, 30))
+    for file_format in ("JPEG", "PNG"):
+        data = encode(photograph, file_format)
+        np.testing.assert_array_equal(decode_file(data).rgb, np.asarray(Image.open(io.BytesIO(data))))
+    assert fast_decoders.load_crc32()(b"123456789", 0) == 0xCBF43926  # the check value of CRC-32
+    assert fast_decoders.describe_decoders() == f"pillow {Image.__version__}"
+
+
+def test_parts_of_a_library_that_are_missing_are_not_recorded(uncached, monkeypatch):
+    import imagecodecs
+
+    monkeypatch.setattr(imagecodecs, "SPNG", type("SPNG", (), {"available": False}))
+    monkeypatch.setattr(
+        features, "check_feature", lambda name: name != "libjpeg_turbo"
+    )  # Pillow has another JPEG library
+    assert fast_decoders.describe_decoders() == f"pillow {Image.__version__}"
+    assert decode_pixels(open_image(io.BytesIO(FAST["JPEG"](photographs()[0])))) is None

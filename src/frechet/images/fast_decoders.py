@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import PIL
-from PIL import Image
+from PIL import Image, features
 
 _DECODERS = {"JPEG": "simplejpeg", "PNG": "imagecodecs"}  # by Pillow's name of the format
 _EQUAL_MODES: dict[
@@ -50,36 +50,42 @@ def decode_pixels(image: Image.Image) -> np.ndarray | None:
 
 @cache
 def describe_decoders() -> str:
-    """Return the libraries that decode images, with their versions; those of the extra `fast` if they are installed."""
-    names = [name for name in _DECODERS.values() if _find_version(name)]
-    return ", ".join([f"pillow {PIL.__version__}", *(f"{name} {_find_version(name)}" for name in names)])
+    """Return the libraries that decode images, with their versions; those of the extra `fast` if they are installed and work."""
+    names = [name for image_format, name in _DECODERS.items() if _load_decoder(image_format)]
+    return ", ".join([f"pillow {PIL.__version__}", *(f"{name} {importlib.metadata.version(name)}" for name in names)])
 
 
 @cache
 def load_crc32() -> Callable[[Any, int], int]:
-    """Return a function (data, start) -> CRC-32: that of imagecodecs if it is installed, which takes a seventh of zlib's time."""
-    if _find_version("imagecodecs"):
-        library: Any = importlib.import_module("imagecodecs")
-        if library.DEFLATE.available:
-            crc32: Callable[[Any, int], int] = library.deflate_crc32
-            return crc32
-    return zlib.crc32
+    """Return a function (data, start) -> CRC-32: that of imagecodecs if it works, which takes a seventh of zlib's time."""
+    library = _import_library("imagecodecs")
+    if library is None or not library.DEFLATE.available:
+        return zlib.crc32
+    crc32: Callable[[Any, int], int] = library.deflate_crc32
+    return crc32
 
 
 @cache
 def _load_decoder(image_format: str | None) -> Callable[[bytes], Any] | None:
     """Return the faster decoder of a format, or None."""
-    name = _DECODERS.get(str(image_format))
-    if name is None or not _find_version(name):
+    library = _import_library(_DECODERS.get(str(image_format)))
+    if library is None:
         return None
-    library: Any = importlib.import_module(name)
-    if name == "simplejpeg":
+    if image_format == "JPEG":
+        if not features.check_feature("libjpeg_turbo"):  # other libraries round the pixels differently
+            return None
         return lambda data: library.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False)
+    if not library.SPNG.available:
+        return None
     return lambda data: library.spng_decode(data) if data.endswith(_END_OF_PNG) else None
 
 
-def _find_version(name: str) -> str | None:
+def _import_library(name: str | None) -> Any:
+    """Import a library; return None if it is missing or broken, e.g. because it was built for another NumPy."""
     try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
+        importlib.metadata.version(str(name))
+        return importlib.import_module(str(name))
+    except (
+        Exception
+    ):  # a library that does not fit this machine fails in many ways: ImportError, ValueError, OSError ...
         return None
