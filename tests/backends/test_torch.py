@@ -35,6 +35,21 @@ def test_global_tf32_settings_are_restored():
     assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == before
 
 
+def test_tf32_is_disabled_next_to_the_newer_switches_of_pytorch():
+    """Reading allow_tf32 raises RuntimeError once a program has set fp32_precision."""
+    matmul = torch.backends.cuda.matmul
+    if not hasattr(matmul, "fp32_precision"):
+        pytest.skip("this PyTorch has only allow_tf32")
+    before = matmul.fp32_precision
+    matmul.fp32_precision = "tf32"
+    try:
+        with disable_tf32():
+            assert matmul.fp32_precision == torch.backends.cudnn.conv.fp32_precision == "ieee"
+        assert matmul.fp32_precision == "tf32"
+    finally:
+        matmul.fp32_precision = before
+
+
 def test_provenance_names_backend_and_device(toy_options, folder):
     provenance = frechet.score(folder, folder, device="cpu", backend="torch", **toy_options)["fd"].provenance
     assert (provenance["backend"], provenance["device"]) == ("torch", "cpu")

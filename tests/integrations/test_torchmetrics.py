@@ -625,3 +625,19 @@ def test_a_distributed_sampler_within_a_batch_sampler_is_found(is_batched_by_loa
     batches.batch_size = None
     with pytest.raises(RequestError, match="no batch size"):
         padding_mask(loader, 1, 1)
+
+
+def test_loaders_that_repeat_an_unknown_number_of_items_are_rejected():
+    data_loader = pytest.importorskip("accelerate.data_loader")
+
+    class Numbers(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return iter(range(5))
+
+    loader = torch.utils.data.DataLoader(Numbers(), batch_size=2)
+    for dispatch in (False, True):
+        prepared = data_loader.prepare_data_loader(
+            loader, num_processes=2, process_index=0, dispatch_batches=dispatch, put_on_device=True
+        )
+        with pytest.raises(RequestError, match="unknown number of items"):
+            padding_mask(prepared, 0, 2)

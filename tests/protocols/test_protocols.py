@@ -357,6 +357,7 @@ def test_users_define_protocols_in_toml(tmp_path, fake_inception):
         ('base = "mine.toml"', ("unknown base 'mine.toml'",)),
         ("n_generated = " + "9" * 5000, ("cannot be read as TOML", "digits")),
         ("a = " + "[" * 100_000, ("nests its values too deeply",)),
+        (TOML + '[accepted]\npreprocessing = "clean"', ("accepted.preprocessing is 'clean'", "expected a list")),
         ("a = = 3", ("cannot be read as TOML",)),
         (None, ("no such file",)),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -159,12 +160,23 @@ def disable_tf32() -> AbstractContextManager[None]:
 @contextmanager
 def set_tf32(allowed: bool) -> Iterator[None]:
     """Set whether CUDA may compute in TF32, and restore it afterwards."""
-    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allowed
+    cudnn: Any = torch.backends.cudnn
+    matmul: Any = torch.backends.cuda.matmul
+    name: str
+    value: bool | str
     try:
+        switches, name, value = (cudnn, matmul), "allow_tf32", allowed
+        before = [getattr(switch, name) for switch in switches]
+    except RuntimeError:  # the program has used the newer switches of PyTorch, which cannot be mixed with these
+        switches, name, value = (cudnn.conv, matmul), "fp32_precision", "tf32" if allowed else "ieee"
+        before = [getattr(switch, name) for switch in switches]
+    try:
+        for switch in switches:
+            setattr(switch, name, value)
         yield
     finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+        for switch, previous in zip(switches, before, strict=True):
+            setattr(switch, name, previous)
 
 
 def choose_device(name: str) -> torch.device:

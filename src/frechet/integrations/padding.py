@@ -15,8 +15,8 @@ def padding_mask(loader: Any, batch_index: int, n: int) -> torch.Tensor:
 
     Args:
         loader: the DataLoader that the batch comes from, not shuffled anew in between, whose sampler is a
-            `torch.utils.data.DistributedSampler` (PyTorch, Lightning) or which Accelerate has prepared. Any other loader
-            repeats nothing.
+            `torch.utils.data.DistributedSampler` (PyTorch, Lightning) or which Accelerate has prepared from a data set with
+            a length. Any other loader of PyTorch repeats nothing.
         batch_index: number of batches that this rank has taken from the loader before.
         n: number of images in the batch.
 
@@ -24,7 +24,8 @@ def padding_mask(loader: Any, batch_index: int, n: int) -> torch.Tensor:
         (n,) bool, for the argument `mask` of `update`.
 
     Raises:
-        RequestError: the loader has no fixed batch size.
+        RequestError: the loader has no fixed batch size, or Accelerate has prepared it from an iterable data set or dispatches
+            its batches, so that the number of repeated items is unknown.
 
     Examples:
         >>> from torch.utils.data import DataLoader
@@ -33,6 +34,12 @@ def padding_mask(loader: Any, batch_index: int, n: int) -> torch.Tensor:
         >>> padding_mask(loader, 0, 3)  # of images 1, 3 and 0, which rank 0 has counted
         tensor([ True,  True, False])
     """
+    kinds = {type(loader).__name__, type(getattr(loader, "dataset", None)).__name__}
+    if kinds & {"IterableDatasetShard", "DataLoaderDispatcher"}:  # Accelerate's
+        raise RequestError(
+            "the loader is one of Accelerate's that repeats an unknown number of items at its end. Use a data set with a length, "
+            "and dispatch_batches=False."
+        )
     positions = torch.arange(n)
     own_batches = getattr(loader, "batch_sampler", None)
     batches = getattr(loader, "sampler", None) if own_batches is None else own_batches

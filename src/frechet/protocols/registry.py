@@ -97,11 +97,17 @@ def _build_protocol(content: Mapping[str, Any], base: Protocol | None) -> Protoc
     options["published"] = tuple(Published(**each) for each in options.get("published", ()))
     for key in ("accepted", "alternatives"):
         if key in options:
-            options[key] = {name: tuple(values) for name, values in options[key].items()}
+            options[key] = {name: _require_list(f"{key}.{name}", values) for name, values in options[key].items()}
     if base is None:
         return Protocol(measurements=(Measurement(**measurement),), **options)
     measurements = (replace(base.measurements[0], **measurement), *base.measurements[1:])
     return replace(base, measurements=measurements, **options)
+
+
+def _require_list(key: str, values: Any) -> tuple[Any, ...]:
+    if not isinstance(values, list):
+        raise RequestError(f"{key} is {values!r}; expected a list")
+    return tuple(values)
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
