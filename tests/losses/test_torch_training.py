@@ -8,6 +8,7 @@ import torch
 
 import frechet
 from frechet.errors import RequestError
+from frechet.losses import torch_features, torch_gather
 from frechet.losses.torch import FIDLoss, ISLoss, KIDLoss, frechet_distance
 from frechet.losses.torch_features import ImageFeatures
 
@@ -220,3 +221,41 @@ def test_other_transformations_are_rejected_with_advice(loss):
         torch.func.vmap(distance)(torch.stack([x, x]))
     with pytest.raises(RequestError, match=r"vmap; .*once per batch"):
         torch.func.vmap(loss)(torch.stack([draw_images(4), draw_images(4)]))
+
+
+# Settings of PyTorch
+
+
+@pytest.fixture
+def tf32():
+    """Allow TF32, as a training script may."""
+    flags = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = [each.allow_tf32 for each in flags]
+    for each in flags:
+        each.allow_tf32 = True
+    yield lambda: [each.allow_tf32 for each in flags]
+    for each, allowed in zip(flags, before, strict=True):
+        each.allow_tf32 = allowed
+
+
+def test_images_are_resized_without_tf32(loss, tf32, monkeypatch):
+    seen, resize = [], torch_features._apply_banded_matrix
+    monkeypatch.setattr(torch_features, "_apply_banded_matrix", lambda *args: seen.append(tf32()) or resize(*args))
+    loss(draw_images(4, size=12))
+    assert seen == [[False, False]] * 2
+    assert tf32() == [True, True]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.uint8])
+@pytest.mark.parametrize("changed", [False, True])
+def test_reference_images_of_any_dtype_count_once_if_all_ranks_have_them(monkeypatch, dtype, changed):
+    """Of two ranks with equal rows, the second has images that differ in one value or not at all."""
+    own, rows, sent = (100 * draw_images(4)).to(dtype), torch.rand(4, 2), []
+    other = own.clone(memory_format=torch.channels_last)
+    other[-1, -1, -1, -1] += 10 * changed
+    monkeypatch.setattr(torch_gather, "gather_counts", lambda count, _device: [count, count])
+    monkeypatch.setattr(torch_gather, "gather_rows", lambda rows: sent.append(rows) or torch.cat([rows, rows]))
+    torch_gather.gather_distinct_rows(rows, other)  # what the second rank sends
+    from_other = sent.copy()
+    monkeypatch.setattr(torch_gather, "gather_rows", lambda rows: torch.cat([rows, from_other.pop(0)]))
+    assert len(torch_gather.gather_distinct_rows(rows, own)) == (8 if changed else 4)

@@ -147,7 +147,10 @@ class ImageFeatures(ExactModule):
         low, high = self.value_range
         working_dtype = torch.float64 if images.dtype == torch.float64 else torch.float32
         x = (images.to(working_dtype) - low) * (255 / (high - low))
-        with torch.autocast(x.device.type, enabled=False):  # the caller's autocast must not round the resize
+        with (
+            disable_tf32(),
+            torch.autocast(x.device.type, enabled=False),
+        ):  # the caller's settings must not round the resize
             x = self._resize(x)
         autocast_dtype = DTYPES[str(self.spec.precision)]
         is_half = autocast_dtype != torch.float32

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import torch
 import torch.distributed as dist
+
+from frechet.losses.torch_digest import hash_tensors
 
 
 def is_distributed() -> bool:
@@ -33,8 +34,7 @@ def gather_counts(count: int, device: torch.device) -> list[int]:
 
 def gather_distinct_rows(rows: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
     """Concatenate the feature rows (n, d) of all ranks, once for ranks that have the same images (n, 3, h, w)."""
-    digest = hashlib.sha256(images.detach().cpu().contiguous().numpy().tobytes()).digest()
-    own_digest = torch.tensor([list(digest)], dtype=torch.uint8, device=rows.device)
+    own_digest = torch.tensor([list(hash_tensors(images))], dtype=torch.uint8, device=rows.device)
     digests = [bytes(each.tolist()) for each in gather_rows(own_digest)]
     counts = gather_counts(rows.shape[0], rows.device)
     by_rank = gather_rows(rows).split(counts)
