@@ -75,7 +75,9 @@ def test_the_message_lists_the_devices_of_the_machine(monkeypatch):
         choose_device("cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
     assert choose_device("cuda:1") == torch.device("cuda", 1)
+    assert choose_device("cuda") == choose_device("auto") == torch.device("cuda", 1)  # other threads have another one
     with pytest.raises(RequestError, match=r"'cuda:2'.*one of cpu, cuda:0, cuda:1\."):
         choose_device("cuda:2")
 

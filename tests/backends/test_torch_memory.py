@@ -120,13 +120,25 @@ def test_tf32_is_on_for_the_network_alone_and_part_of_the_spec(monkeypatch):
     assert build_spec("inception", precision="tf32") != build_spec("inception")
 
 
-def test_all_devices_are_used_unless_one_is_named(monkeypatch):
+@pytest.mark.parametrize(
+    ("device", "n_chunks", "expected"),
+    [
+        ("auto", 9, ["cuda:1", "cuda:2", "cuda:3"]),
+        ("cuda", 3, ["cuda:1", "cuda:2"]),
+        ("cuda:0", 9, []),
+        ("auto", 1, []),
+        ("auto", 0, []),
+    ],
+)
+def test_all_devices_are_used_unless_one_is_named(monkeypatch, device, n_chunks, expected):
     asked = []
-    monkeypatch.setattr(dispatch, "list_extra_devices", lambda device: asked.append(device) or ())
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(dispatch, "start_workers", lambda devices: asked.extend(devices) or ())
     monkeypatch.setattr(dispatch, "extract_chunks", lambda *_: iter(()))
 
     class Extractor:
-        device = "cuda"  # what PyTorch calls the device that `auto` chooses
+        device = "cuda:0"
 
     class Source:
         location = "folder"
@@ -134,5 +146,6 @@ def test_all_devices_are_used_unless_one_is_named(monkeypatch):
     class Partition:
         source = Source()
 
-    list(dispatch._compute_chunks(Partition(), Settings(extractor="inception"), Extractor(), lambda _: None, range(2)))
-    assert asked == ["cuda"]
+    settings = Settings(extractor="inception", device=device)
+    list(dispatch._compute_chunks(Partition(), settings, Extractor(), lambda _: None, range(n_chunks)))
+    assert asked == expected

@@ -14,6 +14,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from queue import Queue
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -92,7 +93,7 @@ def start_worker_threads(monkeypatch):
             worker_channel = wrap(QueueChannel("the coordinator", requests, results))
             threads.append(threading.Thread(target=serve, args=(worker_channel,)))
             threads[-1].start()
-        monkeypatch.setattr(dispatch, "list_extra_devices", lambda _: ("some",))
+        monkeypatch.setattr(dispatch, "list_extra_devices", lambda *_: ("some",))
         monkeypatch.setattr(dispatch, "start_workers", lambda _: channels)
 
     def serve(channel):
@@ -230,11 +231,31 @@ def test_a_worker_that_does_not_end_is_killed(monkeypatch):
     assert process.returncode == -signal.SIGKILL
 
 
-def test_cuda_selects_every_accelerator(monkeypatch):
+def test_ranks_of_a_training_leave_the_accelerators_of_the_others_alone(monkeypatch):
     torch = pytest.importorskip("torch")
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    assert subprocess_workers.list_extra_devices("cuda") == ("cuda:1", "cuda:2")
-    assert subprocess_workers.list_extra_devices("cuda:2") == subprocess_workers.list_extra_devices("auto") == ()
+    list_devices = subprocess_workers.list_extra_devices
+    assert list_devices("auto", "cuda:0", 9) == ("cuda:1", "cuda:2")
+    assert list_devices("auto", "cuda:1", 9) == ()  # after torch.cuda.set_device(1)
+    with monkeypatch.context() as context:
+        context.setenv("LOCAL_RANK", "0")
+        assert list_devices("auto", "cuda:0", 9) == ()
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    assert list_devices("auto", "cuda:0", 9) == ()
+
+
+def test_each_device_has_one_worker_whatever_the_number_of_chunks(monkeypatch):
+    started = []
+    monkeypatch.setattr(
+        subprocess_workers.subprocess, "Popen", lambda command, **_: started.append(command[-1]) or Mock()
+    )
+    monkeypatch.setattr(subprocess_workers.atexit, "register", lambda *_: None)
+    few = subprocess_workers.start_workers(("fake:1",))
+    many = subprocess_workers.start_workers(("fake:1", "fake:2"))
+    subprocess_workers._start_worker.cache_clear()
+    assert started == ["fake:1", "fake:2"]
+    assert few[0] is many[0]
 
 
 def test_shares_of_the_cores_are_disjoint_and_complete():

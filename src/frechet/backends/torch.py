@@ -183,7 +183,11 @@ def choose_device(name: str) -> torch.device:
     """Return the device with a name.
 
     Args:
-        name: "cpu", "cuda", "cuda:N", "mps", or "auto" for the first available of CUDA, MPS and the CPU.
+        name: "cpu", "cuda" for the current CUDA device of this thread, "cuda:N", "mps", or "auto" for the first available of
+            CUDA, MPS and the CPU.
+
+    Returns:
+        The device; one of CUDA with its index, since other threads have another current device.
 
     Raises:
         RequestError: this machine has no such device.
@@ -204,7 +208,7 @@ def choose_device(name: str) -> torch.device:
             f"device {name!r} is not available to PyTorch {torch.__version__}; expected auto or one of {', '.join(_list_devices())}. "
             "Use device auto, or install PyTorch for the device (https://pytorch.org/get-started)"
         )
-    return device
+    return torch.device("cuda", torch.cuda.current_device()) if device == torch.device("cuda") else device
 
 
 def _list_devices() -> list[str]:

@@ -91,7 +91,8 @@ def _compute_chunks(
     """Compute chunks with the engine that the settings name."""
     if settings.engine in ("auto", "local"):
         is_unshareable = partition.source.location is None or not isinstance(settings.extractor, str)
-        channels = () if is_unshareable else start_workers(list_extra_devices(extractor.device))
+        devices = list_extra_devices(settings.device, extractor.device, len(chunk_indices))
+        channels = () if is_unshareable else start_workers(devices)
         if not channels:
             return extract_chunks(partition, chunk_indices, settings, extractor, on_batch)
         return collect_from_workers(partition, chunk_indices, settings, extractor, channels, on_batch)

@@ -44,21 +44,31 @@ class PipeChannel:
         return data
 
 
-@cache  # workers live until this process ends
-def start_workers(devices: tuple[str, ...]) -> Sequence[Channel]:
+def start_workers(devices: Sequence[str]) -> Sequence[Channel]:
     """Start one worker process per device and return the connections to them."""
     return [_start_worker(device) for device in devices]
 
 
-def list_extra_devices(device: str) -> tuple[str, ...]:
-    """Return all accelerators but the first if `device` names all of them ("cuda"), else nothing."""
-    if device != "cuda":
+def list_extra_devices(requested: str, device: str, n_chunks: int) -> tuple[str, ...]:
+    """Return the accelerators that compute chunks in addition to the first one.
+
+    There are none if the program itself divides the accelerators among its processes: the ranks of a training each have one.
+
+    Args:
+        requested: the device in the settings; "auto" and "cuda" mean all accelerators.
+        device: the device of this process.
+        n_chunks: number of chunks to compute.
+    """
+    if requested not in ("auto", "cuda") or device != "cuda:0" or n_chunks < 2 or "LOCAL_RANK" in os.environ:
         return ()
     import torch  # only the PyTorch backend has this device
 
-    return tuple(f"cuda:{index}" for index in range(1, torch.cuda.device_count()))
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return ()
+    return tuple(f"cuda:{index}" for index in range(1, min(torch.cuda.device_count(), n_chunks)))
 
 
+@cache  # workers live until this process ends
 def _start_worker(device: str) -> PipeChannel:
     command = [sys.executable, "-m", "frechet.execution.subprocess_workers", device]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603, this package

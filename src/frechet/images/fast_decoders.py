@@ -85,7 +85,5 @@ def _import_library(name: str | None) -> Any:
     try:
         importlib.metadata.version(str(name))
         return importlib.import_module(str(name))
-    except (
-        Exception
-    ):  # a library that does not fit this machine fails in many ways: ImportError, ValueError, OSError ...
+    except Exception:  # ImportError, ValueError, OSError ...
         return None
