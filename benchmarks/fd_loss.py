@@ -2,6 +2,7 @@
 
     python benchmarks/fd_loss.py cost [--output results/fd_loss-cost.json]
     python benchmarks/fd_loss.py training [--output results/fd_loss-training.json]
+    python benchmarks/fd_loss.py sizes [--output results/fd_loss-sizes.json]
 
 `cost`: a step of FDLoss (EfficientNet-Lite0, d = 1,280, population of 50,000 in a queue) relative to the forward and backward pass of
 the network alone. A turn times the network on 32 images, and the distance of a whole batch with its gradient, with and without a
@@ -9,7 +10,8 @@ new map; the ratio at k spreads the cost of the map over k steps. `training`: th
 with FDLoss, and with FIDLoss on the same number of images. In each step of the first, the gradient with a map of up to k - 1 steps ago
 is compared with the exact one by the cosine between them. `--input-size` is that of the network; 64 takes a twelfth of the time of
 224, for images of 32 x 32 pixels. Both generators are evaluated by features that the loss does not use,
-with the 95 % interval of the bias-corrected distance.
+with the 95 % interval of the bias-corrected distance. `sizes`: the same cosines for simulated features and populations of 1.25 to 40 rows
+per dimension, of which each batch replaces 2 %.
 """
 
 import argparse
@@ -25,6 +27,7 @@ from machine import CpuLoad, describe_machine, write_result
 
 from frechet.distances.gaussian import Gaussian
 from frechet.features.registry import EXTRACTORS, register_extractor
+from frechet.features.spec import FeatureSpec
 from frechet.losses.population_settings import PopulationSettings
 from frechet.losses.torch import FDLoss, FIDLoss, ImageFeatures
 from frechet.losses.torch_memory import make_memory
@@ -46,10 +49,10 @@ def time_call(function):
 # The cost of a step
 
 
-def draw_rows(n, seed, decay=2.0):
+def draw_rows(n, seed, dims=D):
     """Return rows (n, d) whose standard deviations fall by two orders of magnitude, as those of real features do."""
-    scale = torch.logspace(0, -decay, D)
-    return (torch.randn(n, D, generator=torch.Generator().manual_seed(seed)) * scale).abs().double()
+    scale = torch.logspace(0, -2, dims)
+    return (torch.randn(n, dims, generator=torch.Generator().manual_seed(seed)) * scale).abs().double()
 
 
 def make_population(network, size):
@@ -196,9 +199,31 @@ def judge(example, generators, photographs, args):
     return found
 
 
+# The same without a network, for populations of several sizes
+
+
+def measure_sizes(args):
+    """Compare gradients with old maps with exact ones, for simulated features that do not change during the training."""
+    reference = Gaussian.from_features(draw_rows(100 * args.dims, 1, args.dims)).with_factor()
+    found = {}
+    for per_dimension in (1.25, 5, 20, 40):
+        size = int(per_dimension * args.dims)
+        batch = size // 50
+        settings = PopulationSettings(size=size)
+        population = RecordingDistance(reference, make_memory(settings, args.dims), FeatureSpec(extractor="simulated"))
+        population.observe(1.1 * draw_rows(size, 2, args.dims))
+        population.record()
+        population.replaced_share = 1.0
+        for step in range(2 * max(AGES)):
+            population(1.1 * draw_rows(batch, 3 + step, args.dims))
+        found[str(per_dimension)] = summarise_cosines(population, batch, size)
+        print(per_dimension, {k: (v["median"], v["min"]) for k, v in found[str(per_dimension)]["cosine"].items()})
+    return {"images_per_dimension": found}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", choices=["cost", "training"])
+    parser.add_argument("part", choices=["cost", "training", "sizes"])
     parser.add_argument("--population", type=int, help="50,000 for the cost and 1,920 for the training.")
     parser.add_argument("--batches", type=int, nargs="+", default=[256, 1024])
     parser.add_argument("--images", type=int, default=32, help="Number of images in a timed pass of the network.")
@@ -206,15 +231,16 @@ def main():
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--steps", type=int, default=64)
     parser.add_argument("--photographs", type=int, default=2000)
+    parser.add_argument("--dims", type=int, default=64, help="Number of features in simulations of several sizes.")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--input-size", type=int, default=224)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
-    args.population = args.population or {"cost": 50_000, "training": 1_920}[args.part]
+    args.population = args.population or {"cost": 50_000, "training": 1_920}.get(args.part)
     load = CpuLoad()
     result = {"machine": describe_machine("torch"), "settings": vars(args) | {"output": None}}
-    result |= measure_cost(args) if args.part == "cost" else measure_training(args)
+    result |= {"cost": measure_cost, "training": measure_training, "sizes": measure_sizes}[args.part](args)
     result["busy_cores"] = load.busy_seconds() / (time.perf_counter() - load.wall)
     write_result(result, args.output)
 

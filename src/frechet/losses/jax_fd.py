@@ -77,8 +77,8 @@ def make_population(reference: Reference, **settings: Any) -> Population:
         reference: the result of `make_reference`.
         **settings: `size`, the number of images (50,000); `memory`, "queue" for the last `size` images or "ema" for an
             exponential moving average of their moments; `decay`, the factor of the weights of earlier batches in the
-            average (1 - n / size); `refresh`, the number of batches after which the transport map is computed again (8; with 1,
-            the gradient is exact).
+            average (1 - n / size); `refresh`, the number of batches after which the transport map is computed again (1, with
+            which the gradient is exact).
 
     Raises:
         RequestError: x64 is off, or a setting is invalid.

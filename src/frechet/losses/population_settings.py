@@ -27,7 +27,7 @@ class PopulationSettings:
     size: int = 50_000
     memory: str = "queue"
     decay: float | None = None
-    refresh: int = 8
+    refresh: int = 1
 
     def __post_init__(self) -> None:
         validate_choice(self.memory, ("queue", "ema"), "memory")

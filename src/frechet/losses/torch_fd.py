@@ -43,7 +43,7 @@ class FDLoss(FeatureLoss):
             with features of any scale contribute equally. The value of the loss is then the sum of the weights; see
             `distances`.
         refresh: number k of batches after which the transport map, which needs a decomposition, is computed again. With 1 the
-            gradient is exact; with k, the map is that of up to k - 1 batches ago (see `staleness`). Before the population is
+            gradient is exact. With k, the map is that of up to k - 1 batches ago (see `staleness`). Before the population is
             full, the map is computed more often.
         weight: weight of each extractor in the loss, or one number for all.
         gather: under `torch.distributed`, compute the loss of the images of all ranks together.
@@ -76,7 +76,7 @@ class FDLoss(FeatureLoss):
         memory: str = "queue",
         decay: float | None = None,
         normalise: bool = True,
-        refresh: int = 8,
+        refresh: int = 1,
         weight: float | Sequence[float] = 1.0,
         gather: bool = True,
         batch_size: int = 32,
