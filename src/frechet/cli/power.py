@@ -48,9 +48,9 @@ def command(
 def _format_sizes(sizes: SampleSizes) -> str:
     lines = [
         f"To detect a difference of {sizes.difference:.4g} in {sizes.metric} between two models (two-sided test at "
-        f"{sizes.alpha:.0%}), score",
+        f"{100 * sizes.alpha:g} %), score",
         *(
-            f"{n:>12,} images per model, for a probability of {power:.0%}"
+            f"{n:>12,} images per model, for a probability of {100 * power:g} %"
             for power, n in sorted(sizes.n_by_power.items())
         ),
         f"The pilot of {sizes.n_pilot:,} images has a standard error of {sizes.standard_error:.4g} from its own images.",
