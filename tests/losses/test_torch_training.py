@@ -9,7 +9,7 @@ import torch
 import frechet
 from frechet.errors import RequestError
 from frechet.losses import torch_features, torch_gather
-from frechet.losses.torch import FIDLoss, ISLoss, KIDLoss, frechet_distance
+from frechet.losses.torch import FDLoss, FIDLoss, ISLoss, KIDLoss, frechet_distance
 from frechet.losses.torch_features import ImageFeatures
 
 
@@ -259,3 +259,24 @@ def test_reference_images_of_any_dtype_count_once_if_all_ranks_have_them(monkeyp
     from_other = sent.copy()
     monkeypatch.setattr(torch_gather, "gather_rows", lambda rows: torch.cat([rows, from_other.pop(0)]))
     assert len(torch_gather.gather_distinct_rows(rows, own)) == (8 if changed else 4)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda images, network: FIDLoss(images, extractor=network),
+        lambda images, network: KIDLoss(images, extractor=network),
+        lambda images, network: FDLoss(images, extractors=network, population=8),
+    ],
+    ids=["FID", "KID", "FD"],
+)
+@pytest.mark.parametrize("on", [True, False])
+def test_losses_created_in_inference_mode_have_the_gradient_of_others(make, on):
+    with torch.inference_mode(on):
+        loss = make(draw_images(9, seed=1), Network())
+    expected = make(draw_images(9, seed=1), Network())
+    leaves = [draw_images(4).requires_grad_() for _ in range(2)]
+    for each, leaf in zip((loss, expected), leaves, strict=True):
+        for _ in range(3):
+            each(leaf).backward()
+    assert torch.equal(leaves[0].grad, leaves[1].grad)

@@ -56,6 +56,7 @@ class FIDLoss(ImageLoss):
         torch.Size([4, 3, 32, 32])
     """
 
+    @torch.inference_mode(False)  # inference tensors could not take part in autograd later
     def __init__(self, reference: Reference, *, batch_size: int = 32, **options: Any) -> None:
         reference = load_torch_reference(reference, batch_size=batch_size, **options)
         super().__init__(**options)
@@ -91,6 +92,7 @@ class KIDLoss(ImageLoss):
         torch.Size([])
     """
 
+    @torch.inference_mode(False)  # inference tensors could not take part in autograd later
     def __init__(self, reference: Reference, *, batch_size: int = 32, **options: Any) -> None:
         reference = load_torch_reference(reference, batch_size=batch_size, **options)
         if isinstance(reference, FeatureStatistics) and reference.rows is None:

@@ -67,6 +67,7 @@ class FDLoss(FeatureLoss):
         torch.Size([4, 3, 32, 32])
     """
 
+    @torch.inference_mode(False)  # inference tensors could not take part in autograd later
     def __init__(
         self,
         reference: Reference | Sequence[Reference],

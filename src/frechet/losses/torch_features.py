@@ -49,6 +49,7 @@ class ImageFeatures(ExactModule):
         torch.Size([2, 1280])
     """
 
+    @torch.inference_mode(False)  # inference tensors could not take part in autograd later
     def __init__(
         self,
         *,
