@@ -287,18 +287,23 @@ def test_nonfinite_images_raise_outside_of_jit_and_give_nan_inside(reference):
     compiled = jax.jit(fid_loss)
     assert np.isfinite(compiled(images, reference))
     assert np.isnan(compiled(images.at[3, 0, 0, 0].set(jnp.nan), reference))
-    assert np.isnan(compiled(2 * images - 1, reference))
     assert np.isnan(compiled(255 * images, reference))
 
 
+def test_images_in_another_symmetric_scale_raise_outside_of_jit(reference):
+    with pytest.raises(RequestError, match=r"range from -1 to 0\.\d+; expected 0 to 1"):
+        fid_loss(2 * load_tiles()[0] - 1, reference)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-0.3, 1.3), (-0.6, 0.9)], ids=["both sides", "dark"])
 @pytest.mark.parametrize("preprocessing", ["pytorch-fid", "clean"])
-def test_images_that_training_moves_out_of_the_range_keep_their_gradient(preprocessing):
+def test_images_that_training_moves_out_of_the_range_keep_their_gradient(preprocessing, low, high):
     """The resize of clean-fid is clipped, which must not hide such values."""
     network = replace(TOY, preprocessing=PREPROCESSINGS[preprocessing])
     with x64(True):
         gaussian = Gaussian.from_features(jnp.asarray(toy_features(noise(20)))).with_factor()
         reference = Reference(jax.tree_util.Partial(network, MIX), gaussian, None)
-        images = np.random.default_rng(0).uniform(-0.3, 1.3, (3, 4, 4, 3))
+        images = np.random.default_rng(0).uniform(low, high, (3, 4, 4, 3))
         assert_gradient_equals_differences(lambda images: fid_loss(images, reference), images)
 
 

@@ -64,11 +64,13 @@ def fid_loss(images: jax.Array, reference: Reference) -> jax.Array:
         reference: the result of `make_reference`.
 
     Returns:
-        A scalar, float64 for float64 images and float32 otherwise. Inside of `jit`, where no error can be raised, it is
-        NaN if images look as if they had another scale, such as 0 to 255 or -1 to 1, or if features are not finite.
+        A scalar, float64 for float64 images and float32 otherwise. Inside of `jit` and `grad`, where no error can be
+        raised, it is NaN if images look as if they ranged from 0 to 255, or if features are not finite. Images in -1 to 1
+        are not recognised there; to check the scale, call the loss once outside.
 
     Raises:
-        RequestError: the images have another shape or dtype or, outside of `jit`, another scale.
+        RequestError: the images have another shape or dtype or, outside of `jit` and `grad`, another scale, such as 0 to
+            255 or -1 to 1.
         TooFewImagesError: there are fewer than two images.
         NonFiniteFeaturesError: outside of `jit`, the network returned NaN or infinity; the message names the image by
             its index.

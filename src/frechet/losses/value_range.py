@@ -22,4 +22,19 @@ def resembles_other_scale(lowest: Any, highest: Any, value_range: tuple[float, f
     """
     low, high = value_range
     width = high - low
-    return (highest > low + _BYTE_RATIO * width) | ((lowest < low - 0.5 * width) & (highest <= high + 0.01 * width))
+    is_symmetric = (lowest < low - 0.5 * width) & (highest <= high + 0.01 * width)
+    return resembles_bytes(highest, value_range) | is_symmetric
+
+
+def resembles_bytes(highest: Any, value_range: tuple[float, float]) -> Any:
+    """Return whether images look as if their white were 255 instead of 1, which training does not make of other images.
+
+    Args:
+        highest: largest value of a batch.
+        value_range: the values (black, white) that the images should have.
+
+    Returns:
+        A bool, or a scalar array of bool.
+    """
+    low, high = value_range
+    return highest > low + _BYTE_RATIO * (high - low)
