@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,9 @@ import frechet
 from frechet.errors import ImageDecodeError, RequestError
 from frechet.execution.collect import collect_statistics
 from frechet.execution.settings import Settings
+from frechet.images import loader
 from frechet.images.decode_budget import DecodeBudget
+from frechet.images.image import ImageRef
 from frechet.images.sources.registry import open_source
 
 
@@ -90,6 +93,62 @@ def test_an_image_larger_than_the_budget_is_decoded_alone():
     with pytest.raises(ImageDecodeError), budget.admit(10) as reserve:
         reserve(Image.new("RGB", (100, 100)))
     assert budget.used == 0
+
+
+@pytest.fixture
+def load_for_device(monkeypatch):
+    """Return a function that loads images of 8 x 8 pixels (192 bytes), of which 100 may wait, and notes when each is decoded."""
+    monkeypatch.setattr(loader, "_MAX_WAITING_BYTES", 100 * 192)
+
+    def load(count, decoded, **options):
+        def decode(index):
+            decoded.append(index)
+            return np.full((8, 8, 3), index % 256, np.uint8) if index != options.get("broken") else None
+
+        refs = (ImageRef(index, str(index), partial(decode, index)) for index in range(count))
+        return loader.load_batches(
+            refs,
+            None,  # nothing is resized here
+            size=4,
+            batch_size=options.get("batch_size", 64),
+            workers=4,
+            skip_bad_images=False,
+            is_left_to_device=lambda height, width: True,
+        )
+
+    return load
+
+
+def wait_until_constant(items):
+    """Return the number of items once it has not changed for 0.2 seconds."""
+    count = -1
+    while count != len(items):
+        count = len(items)
+        time.sleep(0.2)
+    return count
+
+
+def test_images_that_wait_for_the_device_are_bounded(load_for_device):
+    batches = load_for_device(1000, decoded := [])
+    seen = len(next(batches).image_refs)
+    threads, group = (
+        4,
+        32,
+    )  # each thread has an image that waits for room; the group that was needed last had room at once
+    assert seen < wait_until_constant(decoded) <= seen + 100 + threads + group
+    assert [image_ref.index for batch in batches for image_ref in batch.image_refs] == list(range(64, 1000))
+
+
+def test_a_batch_ends_before_its_images_take_too_much_memory(load_for_device):
+    batches = list(load_for_device(300, [], batch_size=256))
+    assert [len(batch.image_refs) for batch in batches] == [100, 100, 56, 44]
+    assert [int(image[0, 0, 0]) for batch in batches for image in batch.pixels] == [i % 256 for i in range(300)]
+    assert [image_ref.index for batch in batches for image_ref in batch.image_refs] == list(range(300))
+
+
+def test_images_that_wait_do_not_keep_an_error_from_ending_the_run(load_for_device):
+    with pytest.raises(ImageDecodeError, match="70: "):
+        list(load_for_device(1000, [], broken=70))
 
 
 PEAK = """

@@ -253,7 +253,7 @@ def test_a_thread_decodes_a_group_of_images_and_all_threads_have_work(monkeypatc
     monkeypatch.setattr(
         ThreadPoolExecutor,
         "submit",
-        lambda pool, fn, refs, outs: sizes.append(len(refs)) or submit(pool, fn, refs, outs),
+        lambda pool, fn, at, refs, outs: sizes.append(len(refs)) or submit(pool, fn, at, refs, outs),
     )
     images = np.zeros((256, 4, 4, 3), np.uint8)
     assert len(batches(open_source(images), batch_size=batch_size, workers=workers)) == 256 / batch_size

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -85,7 +85,7 @@ def _run_network(batches: Iterable[Batch], runner: Runner, dims: int) -> Iterato
 
     def iter_pixels() -> Iterator[Pixels]:
         for batch in batches:
-            waiting.append(batch)
+            waiting.append(replace(batch, pixels=[]))  # the runner keeps the pixels as long as it needs them
             if batch.image_refs:
                 yield batch.pixels
 

@@ -60,6 +60,38 @@ class DecodeBudget:
                 self._changed.notify_all()
 
 
+class ReadAhead:
+    """Bounds the bytes of the decoded images that wait for the network; those that it needs next are always admitted.
+
+    Args:
+        max_bytes: largest number of bytes of images that wait.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.used = 0
+        self._needed: float = -1
+        self._changed = Condition()
+
+    def hold(self, position: int, n_bytes: int) -> None:
+        """Wait until a decoded image at a position of the queue fits, or is needed."""
+        with self._changed:
+            self._changed.wait_for(lambda: position <= self._needed or self.used + n_bytes <= self.max_bytes)
+            self.used += n_bytes
+
+    def require(self, position: float) -> None:
+        """Admit everything up to a position of the queue, because it is needed next."""
+        with self._changed:
+            self._needed = position
+            self._changed.notify_all()
+
+    def release(self, n_bytes: int) -> None:
+        """Make room for other images."""
+        with self._changed:
+            self.used -= n_bytes
+            self._changed.notify_all()
+
+
 def _estimate_bytes(image: ImageLike, max_pixels: int) -> int:
     """Return how many bytes decoding takes; an array is decoded already."""
     is_encoded = isinstance(image, Image.Image)

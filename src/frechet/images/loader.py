@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice, repeat
+from itertools import count, islice, repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -14,12 +15,13 @@ import numpy as np
 from frechet.errors import ImageDecodeError
 from frechet.images.checks import IMAGE_CHECK, ImageCheck, check_image
 from frechet.images.decode import DecodedImage, decode
-from frechet.images.decode_budget import MAX_PIXELS, DecodeBudget
+from frechet.images.decode_budget import MAX_PIXELS, DecodeBudget, ReadAhead
 from frechet.images.image import ImageRef
 
 CHUNK_SIZE = 256  # consecutive images whose statistics are merged as one; fixed, so that no setting changes the result
 _MIN_PREFETCH, _MAX_PREFETCH, _PREFETCH_IMAGES = 2, 4, 256  # batches that are decoded ahead, and their images together
 _MAX_GROUP_SIZE = 32  # images that a thread decodes at a time
+_MAX_WAITING_BYTES = 1 << 30  # of images that are left to a device; also of those in one batch
 _budget = DecodeBudget()  # of all runs in this process
 
 
@@ -66,12 +68,19 @@ class _Loaded(NamedTuple):
 
 @dataclass(frozen=True)
 class _PendingBatch:
-    """A batch whose groups of images are being decoded; each group becomes its images or errors, in order."""
+    """A batch whose groups of images are being decoded.
+
+    Attributes:
+        chunk_index: the chunk that the images belong to.
+        image_refs: the images.
+        pixels: what they are resized into; None if some are left to a device.
+        groups: (position in the queue, images or errors in order) of each group.
+    """
 
     chunk_index: int
     image_refs: list[ImageRef]
     pixels: np.ndarray | None
-    groups: list[Future[list[_Loaded | ImageDecodeError]]]
+    groups: list[tuple[int, Future[list[_Loaded | ImageDecodeError]]]]
 
 
 def load_batches(
@@ -95,7 +104,8 @@ def load_batches(
         image_refs: the images.
         resize: read an image (h, w, 3) uint8 and write it into (size, size, 3) float32, in 0..255.
         size: height and width of the network's input, in pixels.
-        batch_size: largest number of images per batch; a batch never crosses the end of a chunk.
+        batch_size: largest number of images per batch; a batch never crosses the end of a chunk, and it ends early if the
+            images that are left to the device reach 1 GB.
         workers: number of decoding threads.
         skip_bad_images: list an image that cannot be decoded in `Batch.skipped_images` instead of raising an error.
         crop: applied to each image before it is checked and resized: from an image (h, w, 3) uint8 to another one, and a
@@ -117,12 +127,15 @@ def load_batches(
         resize(rgb, resized)
         return _Loaded(resized, check, notes)
 
-    def load_group(group: Sequence[ImageRef], outs: Iterable[np.ndarray | None]) -> list[_Loaded | ImageDecodeError]:
+    def load_group(
+        position: int, group: Sequence[ImageRef], outs: Iterable[np.ndarray | None]
+    ) -> list[_Loaded | ImageDecodeError]:
         results: list[_Loaded | ImageDecodeError] = []
         for image_ref, out in zip(group, outs, strict=False):
             try:
                 with _budget.admit(max_pixels) as reserve:
-                    results.append(prepare(decode(image_ref, reserve), out))
+                    results.append(loaded := prepare(decode(image_ref, reserve), out))
+                ahead.hold(position, loaded.pixels.nbytes if out is None else 0)
             except ImageDecodeError as error:
                 if not skip_bad_images:
                     raise _advise(error) from error
@@ -133,19 +146,21 @@ def load_batches(
     group_size = max(1, min(_MAX_GROUP_SIZE, batch_size * prefetch // workers))  # enough groups for all threads
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
     in_progress: deque[_PendingBatch] = deque()
+    ahead, positions = ReadAhead(_MAX_WAITING_BYTES), count()
     try:
         for chunk_index, batch_refs in _split_batches(image_refs, batch_size):
             pixels = None if is_left_to_device else np.empty((len(batch_refs), size, size, 3), np.float32)
             groups = [
-                pool.submit(load_group, batch_refs[group], repeat(None) if pixels is None else pixels[group])
-                for group in _iter_groups(len(batch_refs), group_size)
+                (at, pool.submit(load_group, at, batch_refs[group], repeat(None) if pixels is None else pixels[group]))
+                for at, group in zip(positions, _iter_groups(len(batch_refs), group_size), strict=False)
             ]
             in_progress.append(_PendingBatch(chunk_index, batch_refs, pixels, groups))
             if len(in_progress) > prefetch:
-                yield _collect_batch(in_progress.popleft())
+                yield from _collect_batches(in_progress.popleft(), ahead)
         while in_progress:
-            yield _collect_batch(in_progress.popleft())
+            yield from _collect_batches(in_progress.popleft(), ahead)
     finally:
+        ahead.require(math.inf)  # no thread waits for room any more
         pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -168,11 +183,29 @@ def _iter_groups(count: int, size: int) -> Iterator[slice]:
     return (slice(start, start + size) for start in range(0, count, size))
 
 
-def _collect_batch(pending: _PendingBatch) -> Batch:
-    results = [result for group in pending.groups for result in group.result()]
+def _collect_batches(pending: _PendingBatch, ahead: ReadAhead) -> Iterator[Batch]:
+    """Yield the images of a batch, in several batches if they take too much memory together."""
+    results: list[_Loaded | ImageDecodeError] = []
+    start = n_bytes = 0
+    for position, group in pending.groups:
+        ahead.require(position)
+        for result in group.result():
+            results.append(result)
+            if pending.pixels is None and isinstance(result, _Loaded):
+                n_bytes += result.pixels.nbytes
+            if n_bytes >= ahead.max_bytes:
+                ahead.release(n_bytes)
+                yield _make_batch(pending, start, results)
+                start, results, n_bytes = start + len(results), [], 0
+    if results:
+        ahead.release(n_bytes)
+        yield _make_batch(pending, start, results)
+
+
+def _make_batch(pending: _PendingBatch, start: int, results: Sequence[_Loaded | ImageDecodeError]) -> Batch:
     kept = [index for index, result in enumerate(results) if isinstance(result, _Loaded)]
     loaded = [result for result in results if isinstance(result, _Loaded)]
-    image_refs = [pending.image_refs[index] for index in kept]
+    image_refs = [pending.image_refs[start + index] for index in kept]
     pixels: np.ndarray | list[np.ndarray] = [each.pixels for each in loaded]
     if pending.pixels is not None:
         is_complete = len(kept) == len(results)
