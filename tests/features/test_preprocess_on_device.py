@@ -1,5 +1,6 @@
 """Where images are resized does not change a score, and is recorded."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -9,8 +10,9 @@ from PIL import Image
 
 import frechet
 from frechet.errors import RequestError
-from frechet.execution.chunks import Partition, make_plan
+from frechet.execution.chunks import Partition, compute_plan_digest, make_plan
 from frechet.execution.settings import Settings
+from frechet.execution.workers import load_job_extractor, make_job
 from frechet.features.extractor import MAX_DEVICE_PIXELS
 from frechet.images.sources.registry import open_source
 from frechet.preprocessing import resize
@@ -85,6 +87,26 @@ def test_accelerators_resize_images_of_ordinary_size_by_default(device, preproce
     assert placed.is_left_to_device(1024, 1025) == (preprocess_on == "device")
 
 
+@pytest.mark.parametrize("own", ["host", "device"])
+@pytest.mark.parametrize("placed", ["host", "auto", "device"])
+def test_workers_resize_where_the_coordinator_does(toy_options, folder, placed, own):
+    """An actor of Ray may have an accelerator that the coordinator has not, or the other way round."""
+    settings = Settings(**toy_options, backend="torch", device="cpu", preprocess_on=own)
+    coordinator = replace(settings.load(), device="cuda:0").place_preprocessing(placed)
+    job = make_job(Partition.from_source(open_source(folder), settings), settings, coordinator)
+    assert load_job_extractor(job, settings).max_device_pixels == coordinator.max_device_pixels
+    on_host_alone = Settings(**toy_options, backend="openvino")
+    assert load_job_extractor(job, on_host_alone).max_device_pixels == 0
+
+
+def test_plans_differ_if_any_image_is_resized_elsewhere(toy_options, folder):
+    """On an accelerator, "auto" and "device" place images above 1024 x 1024 differently."""
+    settings = Settings(**toy_options, backend="torch", device="cpu")
+    partition, loaded = Partition.from_source(open_source(folder), settings), replace(settings.load(), device="cuda:0")
+    plans = [make_plan(partition, settings, loaded.place_preprocessing(place)) for place in ("host", "auto", "device")]
+    assert len({compute_plan_digest(plan) for plan in plans}) == 3
+
+
 def test_the_place_is_recorded_in_scores_and_plans(toy_options, folder):
     scores = {
         place: frechet.score(folder, folder, **toy_options, backend="torch", device="cpu", preprocess_on=place)["fd"]
@@ -94,10 +116,10 @@ def test_the_place_is_recorded_in_scores_and_plans(toy_options, folder):
         "auto": "host",
         "device": "device",
     }
-    for place, expected in (("auto", None), ("device", "device")):
+    for place, expected in (("auto", None), ("device", sys.maxsize)):
         settings = Settings(**toy_options, backend="torch", device="cpu", preprocess_on=place)
         plan = make_plan(Partition.from_source(open_source(folder), settings), settings, settings.load())
-        assert plan.get("preprocess_on") == expected
+        assert plan.get("max_device_pixels") == expected
 
 
 def test_grey_and_transparent_images_reach_the_device(toy_options):

@@ -177,7 +177,7 @@ def make_plan(partition: Partition, settings: Settings, extractor: LoadedExtract
         **{key: value for key, value in asdict(extractor.spec).items() if key != "is_official"},
         "layers": {name: columns.stop - columns.start for name, columns in extractor.layer_slices.items()},
         "backend": extractor.backend,
-        "preprocess_on": extractor.preprocess_on if extractor.max_device_pixels else None,
+        "max_device_pixels": extractor.max_device_pixels or None,
         "on_bad_image": settings.on_bad_image,
         "crop": str(settings.image_crop) if settings.image_crop else None,
         "max_pixels": settings.max_pixels if settings.max_pixels != MAX_PIXELS else None,

@@ -14,7 +14,7 @@ from frechet._internal.telemetry import disable_ray_usage_stats
 from frechet.errors import FrechetError, RequestError, UnreachableError
 from frechet.execution.chunks import Chunk, Partition, read_chunk
 from frechet.execution.settings import Settings
-from frechet.execution.workers import encode_chunk, extract_chunks, make_job, open_job
+from frechet.execution.workers import encode_chunk, extract_chunks, load_job_extractor, make_job, open_job
 from frechet.features.extractor import LoadedExtractor
 
 _CHUNKS_PER_ACTOR = 2  # one that is being computed and one that waits
@@ -27,7 +27,7 @@ class Worker:
 
     def __init__(self, job: dict[str, Any]) -> None:
         self.settings = Settings(**job["settings"])
-        self.extractor = self.settings.load(None, job["extra_layers"])
+        self.extractor = load_job_extractor(job, self.settings)
         self.partition = open_job(job, self.extractor)
 
     def ready(self) -> None:

@@ -132,9 +132,9 @@ def serve(channel: Channel, adapt_settings: Callable[[Settings], Settings] = lam
             return
         try:
             job = json.loads(data)
-            key = json.dumps([job["settings"], job["extra_layers"]], sort_keys=True)
+            key = json.dumps([job["settings"], job["extra_layers"], job["max_device_pixels"]], sort_keys=True)
             if key not in extractors:
-                extractors[key] = adapt_settings(Settings(**job["settings"])).load(None, job["extra_layers"])
+                extractors[key] = load_job_extractor(job, adapt_settings(Settings(**job["settings"])))
             for chunk in compute_job_chunks(job, job["chunk_indices"], extractors[key]):
                 with _require_reachable(channel):
                     channel.send(CHUNK, encode_chunk(chunk))
@@ -170,7 +170,18 @@ def make_job(partition: Partition, settings: Settings, extractor: LoadedExtracto
         "chunk_size": partition.chunk_size,
         "spec": asdict(extractor.spec),
         "extra_layers": list(extractor.extra_layers),
+        "max_device_pixels": extractor.max_device_pixels,
     }
+
+
+def load_job_extractor(job: dict[str, Any], settings: Settings) -> LoadedExtractor:
+    """Load the extractor of a job, with images resized where the coordinator resizes and records them.
+
+    Args:
+        job: the job.
+        settings: those of the job, adapted to this process.
+    """
+    return settings.load(None, job["extra_layers"]).limit_device_pixels(job["max_device_pixels"])
 
 
 def compute_job_chunks(

@@ -112,7 +112,11 @@ class LoadedExtractor:
             return self
         is_accelerator = not self.device.endswith("cpu")
         limits = {"host": 0, "device": sys.maxsize, "auto": MAX_DEVICE_PIXELS if is_accelerator else 0}
-        return replace(self, max_device_pixels=limits[preprocess_on])
+        return self.limit_device_pixels(limits[preprocess_on])
+
+    def limit_device_pixels(self, max_device_pixels: int) -> LoadedExtractor:
+        """Return the extractor with another `max_device_pixels`, which is 0 if the backend does not resize images."""
+        return replace(self, max_device_pixels=max_device_pixels if getattr(self.runner, "can_resize", False) else 0)
 
     @property
     def total_dims(self) -> int:
