@@ -17,8 +17,8 @@ ESTIMANDS = {  # what the interval of a bias-corrected value is for, by `Score.r
 }
 INTERVAL_NOT_REQUESTED = "not requested"  # a value of `Score.interval_unavailable_reason`
 _EXPECTATIONS = {  # what the interval of a value without a bias-corrected one is for
-    "sample": "the expected value for samples of these sizes",
-    "fixed": "the expected value for generated samples of this size and this reference as it is",
+    "sample": "the expected value at these sample sizes",
+    "fixed": "the expected value at this number of generated images, with this reference as it is",
 }
 JSON_SCHEMA = 2  # of the JSON objects that `frechet score` and `frechet compare` write
 

@@ -110,7 +110,7 @@ def test_scores_are_one_table_with_the_provenance_and_each_warning_once(image_fo
     assert lines[7] == ""
     assert out.count("6 generated, 8 reference") == out.count("float32") == 1
     assert err.count("feature dimensions") == 1
-    assert "6 generated and 8 reference images for 1280 feature dimensions" in err
+    assert "6 generated and 8 reference images for 1,280 feature dimensions" in err
     assert err.splitlines()[-1].startswith("next: FD-EfficientNet-Lite0 has no confidence interval")
     assert "1,920" in err  # 1.5 images per feature dimension
     assert len(lines) + len(err.splitlines()) <= 20

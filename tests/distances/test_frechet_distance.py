@@ -110,7 +110,7 @@ def test_an_indefinite_matrix_is_rejected_in_many_dimensions(known):
     q = by_moments(x) if known == "moments" else by_moments(x).with_factor()
     p = Gaussian(np.zeros(800), covariance=damaged)
     for inputs in ((p, q), (q, p)):
-        with pytest.raises(StatisticsError, match="negative variances"):
+        with pytest.raises(StatisticsError, match="not positive semidefinite"):
             frechet_terms(*inputs)
 
 
@@ -130,7 +130,7 @@ def test_a_negative_eigenvalue_beyond_rounding_is_rejected(scale):
     axes = np.linalg.qr(features(1, 50, 50))[0]
     values = np.linspace(0, 1, 50)
     values[0] = -1e-3
-    with pytest.raises(StatisticsError, match=r"\(-0\.001 of the largest eigenvalue\).*recompute.*frechet stats"):
+    with pytest.raises(StatisticsError, match=r"-0\.001 times the largest.*recompute.*frechet stats"):
         Gaussian(np.zeros(50), covariance=scale * (axes * values) @ axes.T).require_valid_covariance()
 
 

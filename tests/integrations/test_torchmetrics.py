@@ -117,7 +117,7 @@ def test_other_metrics_equal_the_scores(images):
     assert {name: float(value) for name, value in metrics["pr"].compute().items()} == {
         name: approx(expected[name]) for name in ("precision", "recall")
     }
-    with pytest.raises(RequestError, match=r"real=True.*use none"):
+    with pytest.raises(RequestError, match=r"real=True.*do not use them"):
         metrics["is"].update(to_tensor(images[1]), real=True)
 
 

@@ -267,7 +267,7 @@ def test_inception_score_of_certain_predictions_is_the_number_of_classes():
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        ([[0.5]], r"images are list; expected an array \(n, h, w, 3\)"),
+        ([[0.5]], r"images has type list; expected an array \(n, h, w, 3\)"),
         (np.zeros((4, 8, 8, 3), np.uint8), r"images.astype\(jnp.float32\) / 255"),
         (np.zeros((4, 3, 8, 8), np.float32), r"expected \(n, h, w, 3\)"),
         (np.zeros((4, 0, 8, 3), np.float32), r"shape \(4, 0, 8, 3\); expected \(n, h, w, 3\)"),

@@ -557,7 +557,7 @@ def test_per_class_scores_have_a_table(folders, toy, tmp_path):
 def test_unsupported_reports_are_rejected(folders, tmp_path):
     for request, name, message in (
         (ScoreRequest(folders[0], **OFFLINE), "p.html", "no reference.*pass reference images"),
-        (ScoreRequest(*folders, **OFFLINE), "p.txt", r"should end in \.html"),
+        (ScoreRequest(*folders, **OFFLINE), "p.txt", r"does not end in \.html"),
         (ScoreRequest(*folders, repeat=2, **OFFLINE), "p.html", "repeat is 2.*leave out"),
     ):
         with pytest.raises(RequestError, match=message):

@@ -27,7 +27,7 @@ def check_output_path(path: Path, *, suffix: str | None = None, force: bool = Fa
         OutputError: the suffix is wrong, the folder does not exist or is not writable, or the file exists.
     """
     if suffix and path.suffix.lower() != suffix:
-        raise OutputError(f"output {path} should end in {suffix}")
+        raise OutputError(f"output {path} does not end in {suffix}; pass a name such as {path.with_suffix(suffix)}")
     if path.exists() and not path.is_file():
         raise OutputError(f"output {path} is a {'folder' if path.is_dir() else 'device or pipe'}; name a file")
     if path.exists() and not force:

@@ -28,7 +28,9 @@ OUTPUT_FORMATS = {**FORMATTERS, "html": render_comparison_page}
 )
 @click.option("--output", type=HomePath(), metavar="FILE", help="Write the comparison to FILE instead of stdout.")
 @click.option("--force", is_flag=True, help="Overwrite FILE if it exists.")
-@click.option("--paired-runs", is_flag=True, help="Image i of each run was generated from the same latent or prompt.")
+@click.option(
+    "--paired-runs", is_flag=True, help="Treat image i of all runs as generated from the same latent or prompt."
+)
 def command(runs: tuple[str, ...], output_format: str, output: Path | None, force: bool, paired_runs: bool) -> None:
     """Rank runs (models or checkpoints) and test which differences are significant.
 

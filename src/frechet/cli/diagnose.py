@@ -46,9 +46,9 @@ def command(
 ) -> None:
     """Find the preprocessing, crop, rounding, order and number of images that give a reported value.
 
-    The score of SAMPLES against REFERENCE is computed for every combination that applies. Each image is decoded once, and
-    the network runs once per distinct input. Pass --preprocessing, --crop and --size if your own value was computed with
-    other settings than the defaults: differences are explained relative to it.
+    SAMPLES is scored against REFERENCE with every applicable combination of these settings. Each image is decoded once,
+    and the network runs once per distinct preprocessed image. If you computed your own value with non-default settings,
+    pass them with --preprocessing, --crop and --size. The differences are then explained relative to your value.
 
     \b
     frechet diagnose samples/ photos/ --claimed 2.07

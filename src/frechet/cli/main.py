@@ -71,7 +71,7 @@ def frechet() -> None:
 
     \b
     frechet score samples/ reference/           FID of two folders
-    frechet stats reference/ reference.npz      once, then:
+    frechet stats reference/ reference.npz      statistics of a reference, for reuse
     frechet score samples/ reference.npz
     frechet demo                                offline, on real photographs
     """

@@ -29,9 +29,9 @@ def command(
 ) -> None:
     """Report how many images per model are needed to detect a difference.
 
-    SAMPLES are images of one model, a pilot of at least 1.5 images per feature dimension, and REFERENCE is the reference
-    of both models. The numbers of images are those with which frechet compare finds a difference of --detect between two
-    models significant in 80 and in 95 of 100 cases.
+    SAMPLES is a pilot sample from one model, with at least 1.5 images per feature dimension. REFERENCE is the reference
+    of both models. The result is the number of images per model with which frechet compare detects a difference of
+    --detect with 80 % and with 95 % power.
 
     \b
     frechet power samples/ reference.npz --detect 0.5

@@ -22,7 +22,7 @@ from frechet.reports.run_verification import Check, VerificationRequest, verify_
 @click.argument("reference", type=Source())
 @options_of(VerificationRequest)
 @progress_option
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON array with one object per claim.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array with one object per checked value.")
 def command(run: Path, samples: str, reference: str, progress_mode: str, as_json: bool, **options: Any) -> None:
     """Check that the Fréchet distance in RUN.json is consistent with SAMPLES and REFERENCE, without scoring all samples.
 

@@ -142,9 +142,8 @@ def require_semidefinite(eigenvalues: Float[Array, " d"], tolerance: float) -> N
     lowest, largest = xp.min(eigenvalues), xp.max(xp.abs(eigenvalues))
     if lowest < -tolerance * largest:
         raise StatisticsError(
-            f"a covariance has negative variances in some directions ({float(lowest / largest):.2g} of the largest "
-            "eigenvalue), so it is damaged or was computed incorrectly; recompute these statistics from the images "
-            "(frechet stats)"
+            f"the covariance is not positive semidefinite: its smallest eigenvalue is {float(lowest / largest):.2g} times the largest. The "
+            "statistics are damaged or were computed incorrectly; recompute them from the images with frechet stats."
         )
 
 

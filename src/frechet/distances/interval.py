@@ -91,10 +91,10 @@ def explain_unavailable_interval(p: IntervalInput, q: IntervalInput) -> str | No
         is_sampled = each.groups is not None or name == "generated"
         if is_sampled and n_units is not None and n_units < fewest:
             kind = "images" if n_units == each.n else "independent images (equivalent to the clusters or duplicates)"
-            return (
-                f"an interval needs at least {fewest:,} {kind} per input ({MIN_IMAGES_PER_DIM} per feature dimension, at "
-                f"least {MIN_UNITS}); got {n_units:,}"
+            minimum = (
+                f"{MIN_IMAGES_PER_DIM} per feature dimension" if fewest > MIN_UNITS else "the smallest number allowed"
             )
+            return f"an interval needs at least {fewest:,} {kind} per input ({minimum}); got {n_units:,}"
     if p.groups is None or p.rows is None:
         return (
             "the generated statistics contain neither the features of every image nor moments of groups of images, from "

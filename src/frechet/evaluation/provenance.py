@@ -97,8 +97,8 @@ def _iter_size_warnings(inputs: Mapping[str, FeatureStatistics]) -> Iterator[str
     if few:
         dims = inputs["generated"].dims
         yield (
-            f"{' and '.join(few)} images for {dims} feature dimensions: the covariance is singular and the distance strongly "
-            "biased upwards; compare only with runs of the same sample size"
+            f"{' and '.join(few)} images for {dims:,} feature dimensions: the covariance is singular, and the distance is strongly "
+            "biased upwards. Compare it only with runs of the same sample size."
         )
 
 

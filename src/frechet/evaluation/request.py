@@ -90,7 +90,9 @@ class ScoreRequest(SamplingRequest):
         None, "Preprocessing of the statistics file REFERENCE, if the file does not record it.", metavar="NAME"
     )
     reference_size: int | None = option(
-        None, "Number of images behind the statistics file REFERENCE, if the file does not record it.", metavar="N"
+        None,
+        "Number of images that REFERENCE was computed from, if the statistics file does not record it.",
+        metavar="N",
     )
     generated_crop: str | None = option(None, "Crop of the generated images, instead of --crop.", metavar="NAME")
     reference_crop: str | None = option(
@@ -98,12 +100,12 @@ class ScoreRequest(SamplingRequest):
     )
     interval: str = option(
         "auto",
-        "Whether to compute the bias-corrected value and its 95 % confidence interval: auto (if there are enough images) or none.",
+        "Interval mode: auto (compute the bias-corrected value and its 95 % confidence interval if there are enough images) or none.",
         metavar="auto|none",
     )
     reference_is: str | None = option(
         None,
-        "Compute the interval for the distance to the distribution behind REFERENCE (sample), or to REFERENCE itself (fixed).",
+        "Target of the interval: the distance to the distribution that REFERENCE was sampled from (sample), or to REFERENCE itself (fixed).",
         metavar="sample|fixed",
     )
     explain: int = option(0, "List the N images that raise the score most and the N that lower it most.", metavar="N")

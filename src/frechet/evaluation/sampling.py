@@ -70,8 +70,8 @@ def require_consistent_design(request: SamplingRequest, inputs: Mapping[str, Ima
     main = inputs.get("generated", inputs.get(COLLECTED))
     if isinstance(request.strata, str) and isinstance(main, FeatureStatistics) and main.grouped_by != "stratum":
         raise RequestError(
-            f"strata is 'class', but {main.label} does not consist of images, whose folders define the classes; pass the class of "
-            "each row as strata="
+            f"strata is 'class', but {main.label} does not consist of images in class folders; in Python, pass the class of each row as "
+            "strata="
         )
     if request.cluster_by is not None and not any(isinstance(each, ImageSource) for each in inputs.values()):
         raise RequestError(

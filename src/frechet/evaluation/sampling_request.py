@@ -33,7 +33,7 @@ class SamplingRequest(Settings):
 
     design: str = option(
         "auto",
-        "How images depend on each other: auto, independent, or paired (image i of one input belongs to image i of the other).",
+        "Dependence between images: auto, independent, or paired (image i of one input belongs to image i of the other).",
         metavar="NAME",
     )
     cluster_by: str | Path | None = option(

@@ -111,7 +111,7 @@ class Settings:
     )
     preprocess_on: str = option(
         "auto",
-        "Where images are resized: host, device, or auto for the device if it is an accelerator.",
+        "Location of the resize: host, device, or auto (device if it is an accelerator, otherwise host).",
         metavar="auto|host|device",
     )
     batch_size: int | None = option(None, "Batch size for the feature extractor.", metavar="N")
@@ -120,12 +120,12 @@ class Settings:
     cache: bool = option(False, "Cache extracted features so that later metrics on the same images skip the network.")
     seed: int = option(
         0,
-        "Random seed of subsets (--num-images), of the stored feature sample, and of metrics that draw at random.",
+        "Random seed for image subsets, the stored feature sample, and metrics that draw at random.",
         metavar="N",
     )
     on_bad_image: str = option(
         "stop",
-        "Whether an image that cannot be decoded ends the run (stop), or is skipped and listed (skip).",
+        "Action for an image that cannot be decoded: stop the run, or skip the image and list it.",
         metavar="stop|skip",
     )
     max_pixels: int = option(

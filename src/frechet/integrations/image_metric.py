@@ -126,8 +126,11 @@ class ImageMetric(Metric):
             NonFiniteFeaturesError: the network returned NaN or infinity; the message names the image by its index.
         """
         if real and not any(image_set == "real" for image_set, _ in self._layers):
-            reason = "its metrics use none" if self.reference is None else "it was created with a reference"
-            raise RequestError(f"update was called with real=True, but this metric takes no real images: {reason}")
+            reason = "its metrics do not use them" if self.reference is None else "it was created with a reference"
+            raise RequestError(
+                f"update was called with real=True, but this metric does not accept real images, because {reason}. Pass only "
+                "generated images."
+            )
         pixels = self._quantize(images)
         if mask is not None:
             pixels = pixels[_validate_mask(mask, len(images)).to(pixels.device)]

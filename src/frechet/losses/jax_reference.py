@@ -136,7 +136,9 @@ def compute_features(feature_fn: FeatureFn, images: Any) -> jax.Array:
 
 def _validate_float_images(images: Any) -> None:
     if not hasattr(images, "dtype"):
-        raise RequestError(f"images are {type(images).__name__}; expected an array (n, h, w, 3)")
+        raise RequestError(
+            f"images has type {type(images).__name__}; expected an array (n, h, w, 3). Pass jnp.asarray(images)."
+        )
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise RequestError(
             f"images are {images.dtype}, which has no gradient; pass floating point: images.astype(jnp.float32) / 255"

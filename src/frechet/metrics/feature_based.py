@@ -38,7 +38,7 @@ def compute_kid(
 
 
 def compute_cmmd(inputs: MetricInputs, *, sigma: float) -> MetricResult:
-    """Compute 1000 times the Gaussian-kernel MMD of L2-normalised features."""
+    """Compute 1000 times the squared Gaussian-kernel MMD of L2-normalised features."""
     return MetricResult(
         value=1000 * kernel.gaussian_mmd(*(normalize_rows(features) for features in inputs.features), sigma=sigma)
     )
@@ -216,7 +216,7 @@ DENSITY = Metric(
 
 MMD = Metric(
     title="MMD",
-    summary="1000 times the Gaussian-kernel MMD of L2-normalised features",
+    summary="1000 times the squared Gaussian-kernel MMD of L2-normalised features",
     paper="Jayasumana et al. 2024, arXiv:2401.09603",
     lower_is_better=True,
     compute=compute_cmmd,
@@ -226,7 +226,7 @@ MMD = Metric(
 ROWS = {
     "kid": Metric(
         title="KID",
-        summary="unbiased polynomial-kernel MMD of all images, with its standard error",
+        summary="unbiased estimate of the squared polynomial-kernel MMD, with its standard error",
         paper="Bińkowski et al. 2018, arXiv:1801.01401",
         lower_is_better=True,
         compute=compute_kid,
@@ -279,7 +279,7 @@ ROWS = {
     "cmmd": replace(
         MMD,
         title="CMMD",
-        summary="1000 times the Gaussian-kernel MMD of L2-normalised CLIP embeddings",
+        summary="1000 times the squared Gaussian-kernel MMD of L2-normalised CLIP embeddings",
         extractor="clip-vit-l-14-336",
     ),
     "vendi": Metric(
@@ -306,7 +306,7 @@ ROWS = {
         lower_is_better=None,
         compute=compute_ct,
         measures="memorisation",
-        images="> 20 per cell",
+        images="> 20 per cluster",
         uses_held_out=True,
         full_feature_inputs=("generated", "reference", "held-out"),
     ),

@@ -42,8 +42,8 @@ NEIGHBOURHOOD_METRICS = {
     ),
     "density": NeighbourhoodMetric(
         "generated",
-        "on average, a generated image falls within {:.2f} times as many reference neighbourhoods as expected of a reference image "
-        "(fidelity)",
+        "the mean number of reference neighbourhoods around a generated image is {:.2f} times the number that is expected if both "
+        "inputs have the same distribution (fidelity)",
     ),
     "coverage": NeighbourhoodMetric(
         "reference", "{:.1%} of the reference images have a generated image in their neighbourhood (diversity)"

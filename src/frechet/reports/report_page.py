@@ -126,10 +126,9 @@ def _explain_few_images(evaluation: Evaluation) -> str:
     dims = statistics["generated"].dims
     counts = " and ".join(f"{format_count(statistics[side].n)} {side}" for side in ("generated", "reference"))
     return (
-        f"This run has {counts} images for {dims:,} feature dimensions. With no more images than dimensions, a covariance is "
-        "singular, and small-sample bias dominates the Fréchet distance. Its dependence on the sample size, its decomposition and "
-        "the influence of single images would show this bias rather than the images, so these sections are left out. They need "
-        f"more than {dims:,} images per input. A confidence interval needs {int(MIN_IMAGES_PER_DIM * dims):,}."
+        f"This run has {counts} images for {dims:,} feature dimensions. With {dims:,} or fewer images, a covariance is "
+        "singular, and small-sample bias dominates the Fréchet distance. The plot of the distance against the sample size, the "
+        f"decomposition and the influential images need more than {dims:,} images per input, so this report leaves them out. A confidence interval needs {int(MIN_IMAGES_PER_DIM * dims):,}."
     )
 
 

@@ -36,7 +36,9 @@ class DiagnoseRequest(Settings):
 
     generated: ReferenceLike = field(kw_only=False)
     reference: ReferenceLike | None = field(default=None, kw_only=False)
-    claimed: str | float | None = option(None, "The value to explain, with the digits that were printed.", metavar="X")
+    claimed: str | float | None = option(
+        None, "Reported value to explain, with all of its published digits, e.g. 2.07.", metavar="X"
+    )
     metric: str | None = option(
         None,
         "Metric of the value, from `frechet metrics` (default: fid with inception, fd with another extractor).",
