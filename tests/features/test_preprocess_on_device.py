@@ -122,6 +122,25 @@ def test_the_place_is_recorded_in_scores_and_plans(toy_options, folder):
         assert plan.get("max_device_pixels") == expected
 
 
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_matrices_are_made_once_per_height_or_width(toy_options, backend):
+    """Photographs have hundreds of pairs of height and width, but few heights and widths."""
+    lengths, made = range(32, 41), []
+    preprocessing = PREPROCESSINGS["pytorch-fid"]
+
+    def make_matrix(length, size):
+        made.append(length)
+        return preprocessing.resize_matrix(length, size)
+
+    loaded = Settings(**toy_options, backend=backend, device="cpu", preprocess_on="device").load()
+    loaded.runner.images.preprocessing = replace(preprocessing, resize_matrix=make_matrix)
+    images = [np.zeros((height, width, 3), np.uint8) for height in lengths for width in lengths]
+    rows = {"rows": len(images)} if backend == "jax" else {}
+    for _ in range(2):  # 81 pairs; a cache of 64 of them would have none left in the second round
+        assert loaded.runner.images.put(images, **rows).shape[0] == len(images)
+    assert sorted(made) == list(lengths)
+
+
 def test_grey_and_transparent_images_reach_the_device(toy_options):
     images = [Image.new(mode, (9, 9), 3) for mode in ("L", "RGBA", "P")]
     place = {"backend": "torch", "device": "cpu", "preprocess_on": "device"}

@@ -36,9 +36,14 @@ class ResizeMatrices(NamedTuple):
 
 def make_resize_matrices(preprocessing: Preprocessing, height: int, width: int, size: int) -> ResizeMatrices:
     """Return the matrices that resize images (height, width) to (size, size), as NumPy arrays."""
-    rows, columns = (preprocessing.resize_matrix(length, size) for length in (height, width))
+    rows, columns = (make_axis_matrices(preprocessing, length, size) for length in (height, width))
+    return ResizeMatrices(columns, rows)
+
+
+def make_axis_matrices(preprocessing: Preprocessing, length: int, size: int) -> tuple[np.ndarray, ...]:
+    """Return the matrices (size, length) that resize one axis, of rows or of columns (see `ResizeMatrices`)."""
     convert = _split_weights if preprocessing.is_rounded else _to_float32
-    return ResizeMatrices(convert(columns), convert(rows))
+    return convert(preprocessing.resize_matrix(length, size))
 
 
 def can_resize(preprocessing: Preprocessing, height: int, width: int, size: int) -> bool:
