@@ -231,6 +231,25 @@ def test_a_worker_that_does_not_end_is_killed(monkeypatch):
     assert process.returncode == -signal.SIGKILL
 
 
+def test_the_next_run_gets_no_chunks_of_a_run_that_was_given_up(toys, tmp_path, monkeypatch, importable):
+    monkeypatch.setattr(dispatch, "list_extra_devices", lambda *_: ("cpu",))
+    np.save(tmp_path / "other.npy", 255 - np.load(toys))
+    settings = Settings(device="cpu", **CORNER)
+    extractor = settings.load()
+    first, second = (Partition.from_source(open_source(path), settings) for path in (toys, tmp_path / "other.npy"))
+    with dispatch.open_chunks(first, settings, extractor, None, "first") as chunks:
+        next(chunks)
+    with dispatch.open_chunks(second, settings, extractor, None, "second") as chunks:
+        found = [next(chunks) for _ in range(len(second))]
+    expected = workers.extract_chunks(second, range(len(second)), settings, extractor)
+    assert [workers.encode_chunk(chunk) for chunk in found] == [workers.encode_chunk(chunk) for chunk in expected]
+    pid = subprocess_workers._running[0][0].pid
+    with dispatch.open_chunks(second, settings, extractor, None, "again") as chunks:
+        next(chunks)
+        assert subprocess_workers._running[0][0].pid == pid  # the second run was complete
+    assert not subprocess_workers._running
+
+
 def test_ranks_of_a_training_leave_the_accelerators_of_the_others_alone(monkeypatch):
     torch = pytest.importorskip("torch")
     monkeypatch.delenv("LOCAL_RANK", raising=False)
@@ -253,7 +272,7 @@ def test_each_device_has_one_worker_whatever_the_number_of_chunks(monkeypatch):
     monkeypatch.setattr(subprocess_workers.atexit, "register", lambda *_: None)
     few = subprocess_workers.start_workers(("fake:1",))
     many = subprocess_workers.start_workers(("fake:1", "fake:2"))
-    subprocess_workers._start_worker.cache_clear()
+    subprocess_workers.stop_workers()
     assert started == ["fake:1", "fake:2"]
     assert few[0] is many[0]
 

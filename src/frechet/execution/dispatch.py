@@ -12,7 +12,7 @@ from frechet.errors import RequestError
 from frechet.execution.chunks import Chunk, Partition, make_plan
 from frechet.execution.feature_cache import open_cache_entry
 from frechet.execution.settings import Settings
-from frechet.execution.subprocess_workers import list_extra_devices, start_workers
+from frechet.execution.subprocess_workers import list_extra_devices, start_workers, stop_workers
 from frechet.execution.work_dir import WorkDir, WorkDirInUseError, open_work_dir
 from frechet.execution.workers import collect_from_workers, extract_chunks
 from frechet.features.extractor import LoadedExtractor
@@ -95,7 +95,8 @@ def _compute_chunks(
         channels = () if is_unshareable else start_workers(devices)
         if not channels:
             return extract_chunks(partition, chunk_indices, settings, extractor, on_batch)
-        return collect_from_workers(partition, chunk_indices, settings, extractor, channels, on_batch)
+        chunks = collect_from_workers(partition, chunk_indices, settings, extractor, channels, on_batch)
+        return _stop_workers_unless_complete(chunks, len(chunk_indices))
     if settings.engine == "torchrun":
         from frechet.execution.torchrun import connect_worker_ranks
 
@@ -105,6 +106,18 @@ def _compute_chunks(
     from frechet.execution.ray import collect_from_actors
 
     return _report_chunks(collect_from_actors(partition, chunk_indices, settings, extractor), on_batch)
+
+
+def _stop_workers_unless_complete(chunks: Generator[Chunk, None, None], n_chunks: int) -> Generator[Chunk, None, None]:
+    """Yield chunks; stop the workers if not all are taken, so that the next run does not receive the rest."""
+    try:
+        with closing(chunks):
+            for chunk in chunks:
+                n_chunks -= 1
+                yield chunk
+    finally:
+        if n_chunks:
+            stop_workers()
 
 
 def _report_chunks(

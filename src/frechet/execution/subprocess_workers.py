@@ -18,6 +18,7 @@ from frechet.execution.workers import END, Channel, serve
 
 _HEADER = struct.Struct("<BQ")  # kind and size of a message
 _STOP_SECONDS = 10.0
+_running: list[tuple[subprocess.Popen[bytes], PipeChannel]] = []
 
 
 class PipeChannel:
@@ -68,13 +69,27 @@ def list_extra_devices(requested: str, device: str, n_chunks: int) -> tuple[str,
     return tuple(f"cuda:{index}" for index in range(1, min(torch.cuda.device_count(), n_chunks)))
 
 
-@cache  # workers live until this process ends
+def stop_workers() -> None:
+    """Kill all workers, which would go on to send the chunks of a run that was given up."""
+    atexit.unregister(_stop_worker)
+    _start_worker.cache_clear()
+    while _running:
+        process, channel = _running.pop()
+        process.kill()
+        process.wait()
+        for stream in (channel.incoming, channel.outgoing):
+            with suppress(OSError):
+                stream.close()
+
+
+@cache  # workers live until this process ends, or until a run is given up
 def _start_worker(device: str) -> PipeChannel:
     command = [sys.executable, "-m", "frechet.execution.subprocess_workers", device]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603, this package
     assert process.stdin
     assert process.stdout
     channel = PipeChannel(f"the worker on {device}", process.stdout, process.stdin)
+    _running.append((process, channel))
     atexit.register(_stop_worker, process, channel)
     return channel
 
