@@ -61,8 +61,8 @@ def test_value_and_gradient_equal_those_of_the_whole_population(reference, memor
 @pytest.mark.parametrize(("memory", "decay"), [("queue", None), ("ema", 0.6)])
 @pytest.mark.parametrize("refresh", [1, 3])
 def test_torch_and_jax_agree(reference, memory, decay, refresh):
-    population = make_population(reference, size=12, memory=memory, decay=decay, refresh=refresh)
-    distance = make_distance(memory, decay=decay, refresh=refresh)
+    population = make_population(reference, size=48, memory=memory, decay=decay, refresh=refresh)
+    distance = make_distance(memory, size=48, decay=decay, refresh=refresh)
     for seed in range(12):
         batch = draw_features(4, seed)
         leaf = torch.from_numpy(batch).requires_grad_()
@@ -73,6 +73,18 @@ def test_torch_and_jax_agree(reference, memory, decay, refresh):
         assert np.linalg.norm(gradient - leaf.grad.numpy()) <= 1e-6 * leaf.grad.norm()
         assert float(population.staleness) == pytest.approx(distance.staleness, abs=1e-9, nan_ok=True)
     assert distance.staleness > 0 or refresh == 1
+
+
+def test_the_map_is_renewed_if_the_population_approaches_the_reference(reference):
+    """The distance falls by half within two steps, and PyTorch renews the map in the same ones."""
+    population = make_population(reference, size=48, refresh=3)
+    distance = make_distance("queue", size=48, refresh=3)
+    for seed in range(25):
+        batch = 5 * draw_features(4, seed) if seed < 13 else draw_features(30, 50)[seed : seed + 4]
+        (value, population), _ = step(jnp.asarray(batch), reference, population)
+        expected = float(distance(torch.from_numpy(batch)))
+        assert float(value) == pytest.approx(expected, rel=1e-6)
+        assert expected > 0
 
 
 def test_images_and_microbatches_give_the_same_gradient():

@@ -79,41 +79,44 @@ def test_value_and_gradient_equal_those_of_the_whole_population(memory, decay, s
 
 @pytest.mark.parametrize("memory", ["queue", "ema"])
 def test_an_earlier_map_gives_a_lower_bound_and_its_gradient(memory):
-    exact, stale = make_distance(memory), make_distance(memory)
-    for seed in range(8):
-        change_refresh(stale, 1 if seed < 5 else 100)
+    exact, stale = make_distance(memory, size=96), make_distance(memory, size=96)
+    for seed in range(28):
+        change_refresh(stale, 1 if seed < 25 else 100)
         batch = torch.from_numpy(draw_features(4, seed))
         values = [float(distance(batch)) for distance in (exact, stale)]
     assert 0.5 * values[0] < values[1] < values[0]
     stale.eval()
-    x = torch.from_numpy(draw_features(4, 9)).requires_grad_()
+    x = torch.from_numpy(draw_features(4, 29)).requires_grad_()
     stale(x).backward()
     expected = central_differences(lambda rows: float(stale(torch.from_numpy(rows))), x.detach().numpy())
     assert np.abs(x.grad.numpy() - expected).max() <= 1e-6 * np.abs(expected).max()
 
 
-@pytest.mark.parametrize(("refresh", "decompositions"), [(1, 12), (2, 6 + 3), (4, 3 + 3)])
+@pytest.mark.parametrize(("refresh", "decompositions"), [(1, 12), (2, 6), (3, 4), (100, 4)])
 def test_the_map_is_computed_every_k_batches_and_more_often_while_the_population_fills(
     monkeypatch, refresh, decompositions
 ):
-    """A batch is a third of the full population, and a half of it in the second step, so that it counts 1.5 times."""
+    """A batch is a twelfth of the full population, of which at most a quarter is replaced under one map."""
     calls = []
     original = PopulationDistance._compute_map
     monkeypatch.setattr(
         PopulationDistance, "_compute_map", lambda self, moments: calls.append(1) or original(self, moments)
     )
-    distance = make_distance("queue", refresh=refresh)
-    for seed in range(12):
-        distance(torch.from_numpy(draw_features(4, seed)))
-    assert len(calls) <= decompositions
-    assert len(calls) >= 12 // refresh
+    distance = make_distance("queue", size=48, refresh=refresh)
+    counts = [0]
+    for steps in (range(12), range(12, 24)):
+        for seed in steps:
+            distance(torch.from_numpy(draw_features(4, seed)))
+        counts.append(len(calls))
+    assert decompositions <= counts[1] <= 12
+    assert counts[2] - counts[1] == decompositions
 
 
 def test_staleness_is_one_minus_the_cosine_between_the_gradients_of_the_old_and_the_new_map():
-    distance = make_distance("queue", refresh=3)
-    for seed in range(7):
+    distance = make_distance("queue", size=48, refresh=3)
+    for seed in range(14):
         distance(torch.from_numpy(draw_features(4, seed)))
-    batch = torch.from_numpy(draw_features(4, 7))
+    batch = torch.from_numpy(draw_features(4, 14))
     gradients = []
     for refresh in (100, 1):  # with the old map, and with the one of this batch
         frozen, leaf = copy.deepcopy(distance).eval(), batch.clone().requires_grad_()
@@ -197,13 +200,13 @@ def test_normalised_gradients_are_divided_by_the_distance(toy_options):
 
 @pytest.mark.parametrize("memory", ["queue", "ema"])
 def test_a_restart_continues_identically(toy_options, tmp_path, memory):
-    loss = make_toy_loss(toy_options, memory=memory)
-    for seed in range(5):
+    loss = make_toy_loss(toy_options, memory=memory, population=48)
+    for seed in range(14):
         loss(draw_images(4, seed))
     torch.save(loss.state_dict(), tmp_path / "loss.pt")
-    other = make_toy_loss(toy_options, memory=memory)
+    other = make_toy_loss(toy_options, memory=memory, population=48)
     other.load_state_dict(torch.load(tmp_path / "loss.pt", weights_only=True))
-    for seed in range(5, 12):
+    for seed in range(14, 20):
         leaves = [draw_images(4, seed).requires_grad_() for _ in range(2)]
         values = [each(leaf) for each, leaf in zip((loss, other), leaves, strict=True)]
         for value in values:
@@ -223,6 +226,47 @@ def test_a_state_of_another_population_is_rejected(toy_options):
     ):
         with pytest.raises(MismatchError, match=message):
             make_toy_loss(toy_options, **options).load_state_dict(state)
+
+
+def test_a_state_of_another_decay_is_rejected(toy_options):
+    state = make_toy_loss(toy_options, memory="ema", decay=0.9).state_dict()
+    with pytest.raises(MismatchError, match=r"decay 0\.9 instead of 0\.1"):
+        make_toy_loss(toy_options, memory="ema", decay=0.1).load_state_dict(state)
+
+
+def test_a_population_may_be_restored_for_another_reference():
+    """The next distance is that to the new reference, although the map to the old one would be kept."""
+    distance = make_distance("queue", size=48, refresh=3)
+    for seed in range(14):
+        distance(torch.from_numpy(draw_features(4, seed)))
+    options = {"size": 48, "reference": draw_features(30, 60)}
+    restored, expected = make_distance("queue", refresh=3, **options), make_distance("queue", **options)
+    for each in (restored, expected):
+        each.load_state_dict(distance.state_dict())
+    batch = torch.from_numpy(draw_features(4, 14))
+    assert float(restored(batch)) == pytest.approx(float(expected(batch)), rel=1e-9)
+
+
+def test_normalised_gradients_are_close_to_exact_ones_while_the_population_approaches_the_reference():
+    """With a kept map, the distance would become negative, and the gradient 40,000 times too large."""
+    random = torch.Generator().manual_seed(0)
+
+    def draw(width):
+        return (0.5 + width * (torch.rand(8, 3, 1, 1, generator=random) - 0.5)).repeat(1, 1, 4, 4)
+
+    def mean_color(images):
+        return images.mean((2, 3))
+
+    mean_color.input_size = 4
+    reference = torch.cat([draw(0.2) for _ in range(40)])
+    losses = [FDLoss(reference, extractors=mean_color, population=128, refresh=refresh) for refresh in (8, 1)]
+    for step in range(48):
+        leaves = [draw(1.0 if step < 19 else 0.2).requires_grad_()]
+        leaves.append(leaves[0].detach().clone().requires_grad_())
+        for loss, leaf in zip(losses, leaves, strict=True):
+            loss(leaf).backward()
+        if step >= 16:  # the population is full
+            assert (leaves[0].grad - leaves[1].grad).norm() <= 0.5 * leaves[1].grad.norm()
 
 
 def test_evaluation_mode_changes_nothing(toy_options):

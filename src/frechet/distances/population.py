@@ -122,6 +122,18 @@ def linearised_distance(p: Gaussian, q: Gaussian, transport: TransportMap) -> Fl
     return xp.sum((p.mean - q.mean) ** 2) + p.trace - carried + transport.offset
 
 
+def is_outdated(distance: Float[Array, ""], exact: Any) -> Bool[Array, ""]:
+    """Return whether a linearised distance is so far below the last exact one that its map should be computed again.
+
+    It is a lower bound, and becomes zero or negative if the population approaches q under one map.
+
+    Args:
+        distance: the linearised distance.
+        exact: the distance when the map was computed.
+    """
+    return (distance <= 0) | (distance < 0.5 * exact)
+
+
 def population_gradient(
     rows: Float[Array, "n d"], p: Gaussian, q: Gaussian, transport: TransportMap, weight: Any
 ) -> Float[Array, "n d"]:

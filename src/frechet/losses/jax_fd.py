@@ -7,7 +7,7 @@ step = jax.jit(jax.value_and_grad(fd_loss, has_aux=True))
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +19,7 @@ from frechet.distances.population import (
     PopulationMoments,
     TransportMap,
     compute_moments,
+    is_outdated,
     linearised_distance,
     make_transport_map,
     mix,
@@ -43,6 +44,7 @@ class Population:
         total_weight: sum of the weights of a moving average, below 1 while it fills.
         transport: the map to the reference.
         replaced_share: part of the population that has been replaced since the map was computed.
+        exact_distance: the distance when the map was computed.
         staleness: 1 - the cosine between the gradients with the old and the new map when it was last computed; NaN before it is
             computed for the second time.
         settings: size and kind of the population; not an array.
@@ -55,11 +57,12 @@ class Population:
     total_weight: jax.Array
     transport: TransportMap
     replaced_share: jax.Array
+    exact_distance: jax.Array
     staleness: jax.Array
     settings: PopulationSettings
 
 
-_ARRAYS = ["moments", "rows", "count", "position", "total_weight", "transport", "replaced_share", "staleness"]
+_ARRAYS = [each.name for each in fields(Population) if each.name != "settings"]
 jax.tree_util.register_dataclass(Population, _ARRAYS, ["settings"])
 
 
@@ -97,6 +100,7 @@ def make_population(reference: Reference, **settings: Any) -> Population:
         total_weight=jnp.zeros(()),
         transport=TransportMap(jnp.zeros((dims, dims)), jnp.zeros(())),
         replaced_share=jnp.full((), jnp.inf),
+        exact_distance=jnp.full((), jnp.nan),
         staleness=jnp.full((), jnp.nan),
         settings=own,
     )
@@ -132,6 +136,7 @@ def fd_from_features(features: jax.Array, reference: Reference, population: Popu
             transport=transport,
             staleness=staleness,
             replaced_share=jnp.where(is_due, 0.0, population.replaced_share + step.share),
+            exact_distance=jnp.where(is_due, value, population.exact_distance),
         )
     return attach_gradient(features, value.astype(features.dtype), gradient.astype(features.dtype)), following
 
@@ -158,6 +163,7 @@ def _renew_map(
     earlier = population.transport
     n_rows = jax.eval_shape(compute_gradient, earlier).shape[0]
     is_due = population.settings.is_due(population.replaced_share, share, n_rows)
+    is_due |= is_outdated(linearised_distance(p, q, earlier), population.exact_distance)
 
     def renew() -> tuple[TransportMap, jax.Array]:
         transport = make_transport_map(q, compute_coupling(p, q, min_relative_root=MIN_RELATIVE_ROOT))

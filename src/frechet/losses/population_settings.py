@@ -9,6 +9,8 @@ from frechet._internal.choices import validate_choice
 from frechet.errors import RequestError
 from frechet.losses.validation import validate_count
 
+_REPLACED_UNDER_ONE_MAP = 0.25  # largest share of the population
+
 
 @dataclass(frozen=True, kw_only=True)
 class PopulationSettings:
@@ -18,7 +20,7 @@ class PopulationSettings:
         size: number of rows of the population, at least one batch.
         memory: "queue" for the last `size` rows, or "ema" for an exponential moving average of the moments of all batches.
         decay: factor of the weights of earlier batches in the moving average; None for 1 - n / size at a batch of n rows.
-        refresh: number of batches after which the transport map is computed again.
+        refresh: number of batches after which the transport map is computed again, or fewer (see `is_due`).
 
     Raises:
         RequestError: a value is invalid, or a decay is passed for a queue.
@@ -57,11 +59,15 @@ class PopulationSettings:
         return n / self.size if self.decay is None else 1 - self.decay
 
     def is_due(self, replaced_share: Any, share: Any, n: int) -> Any:
-        """Return whether a step of n rows computes the map: every `refresh` batches, and more often while the population fills.
+        """Return whether a step of n rows computes the map: every `refresh` batches, or when a quarter of the population changes.
+
+        While the population fills, a batch is a larger part of it, so that the map is computed more often.
 
         Args:
             replaced_share: part of the population that was replaced since the map was computed, before this step.
             share: weight of the batch.
             n: number of rows of the batch.
         """
-        return replaced_share + share > (self.refresh - 0.5) * self.steady_share(n)  # half a batch for rounding
+        steady = self.steady_share(n)
+        limit = min(self.refresh * steady, _REPLACED_UNDER_ONE_MAP)
+        return replaced_share + share > limit - 0.5 * steady  # half a batch for rounding

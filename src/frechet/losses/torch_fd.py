@@ -43,8 +43,8 @@ class FDLoss(FeatureLoss):
             with features of any scale contribute equally. The value of the loss is then the sum of the weights; see
             `distances`.
         refresh: number k of batches after which the transport map, which needs a decomposition, is computed again. With 1 the
-            gradient is exact. With k, the map is that of up to k - 1 batches ago (see `staleness`). Before the population is
-            full, the map is computed more often.
+            gradient is exact. With k, the map is that of up to k - 1 batches ago (see `staleness`). It is computed earlier if
+            a quarter of the population is replaced, as while the population fills, or if the distance falls by half.
         weight: weight of each extractor in the loss, or one number for all.
         gather: under `torch.distributed`, compute the loss of the images of all ranks together.
         batch_size: number of reference images per forward pass.

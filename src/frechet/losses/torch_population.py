@@ -13,6 +13,7 @@ from frechet.distances.population import (
     PopulationMoments,
     TransportMap,
     compute_moments,
+    is_outdated,
     linearised_distance,
     make_transport_map,
     mix,
@@ -21,6 +22,7 @@ from frechet.distances.population import (
 from frechet.errors import MismatchError
 from frechet.features.spec import FeatureSpec
 from frechet.losses.torch_closed_form import evaluate
+from frechet.losses.torch_digest import hash_tensors
 from frechet.losses.torch_distance import compute_coupling
 from frechet.losses.torch_exact import ExactModule
 from frechet.losses.torch_memory import Memory
@@ -52,6 +54,7 @@ class PopulationDistance(ExactModule):
         self.register_buffer("map_matrix", torch.zeros(dims, dims, dtype=torch.float64))
         self.register_buffer("map_offset", torch.zeros((), dtype=torch.float64))
         self.replaced_share = float("inf")  # of the population, since the map was computed
+        self.exact_distance = float("nan")  # when the map was computed
         self.staleness = float("nan")
 
     @property
@@ -79,13 +82,19 @@ class PopulationDistance(ExactModule):
             **asdict(self.spec),
             "memory": self.settings.memory,
             "size": self.settings.size,
+            "decay": self.settings.decay,
+            "reference": hash_tensors(self.reference.mean, self.reference.covariance).hex(),
             "replaced_share": self.replaced_share,
+            "exact_distance": self.exact_distance,
             "staleness": self.staleness,
         }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Restore what `get_extra_state` returned."""
+        """Restore what `get_extra_state` returned. If the reference was another one, the next step computes the map."""
         self.replaced_share, self.staleness = state["replaced_share"], state["staleness"]
+        self.exact_distance = state["exact_distance"]
+        if state["reference"] != self.get_extra_state()["reference"]:
+            self.replaced_share = float("inf")
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
         """Load the state after checking that it belongs to the same features and population.
@@ -96,7 +105,7 @@ class PopulationDistance(ExactModule):
         stored, own = state_dict.get(f"{prefix}_extra_state", {}), self.get_extra_state()
         differences = [
             f"{key} {stored[key]} instead of {own[key]}"
-            for key in sorted(stored.keys() - {"replaced_share", "staleness"})
+            for key in sorted(stored.keys() - {"reference", "replaced_share", "exact_distance", "staleness"})
             if stored[key] != own.get(key)
         ]
         if differences:
@@ -110,15 +119,28 @@ class PopulationDistance(ExactModule):
         """Compute the distance and its gradient, and add the batch to the population in training mode."""
         step = self.memory.prepare(len(features))
         moments = mix(step.rest, compute_moments(features), step.share)
-        is_due = self.settings.is_due(self.replaced_share, step.share, len(features))
-        transport = self._compute_map(moments) if is_due else TransportMap(self.map_matrix, self.map_offset)
+        is_due = self._needs_map(moments, step.share, len(features))
+        transport = self._compute_map(moments) if is_due else self._transport
+        distance = linearised_distance(moments.to_gaussian(), self.reference, transport)
         gradient = self._compute_gradient(features, moments, step.share, transport)
         if self.training:
             if is_due:
-                self._keep_map(transport, self._compute_staleness(features, moments, step.share, gradient))
+                self.staleness = self._compute_staleness(features, moments, step.share, gradient)
+                self.map_matrix, self.map_offset = transport
+                self.exact_distance = float(distance)
             self.replaced_share = 0.0 if is_due else self.replaced_share + step.share
             self.memory.add(features, step)
-        return linearised_distance(moments.to_gaussian(), self.reference, transport), gradient
+        return distance, gradient
+
+    @property
+    def _transport(self) -> TransportMap:
+        return TransportMap(self.map_matrix, self.map_offset)
+
+    def _needs_map(self, moments: PopulationMoments, share: float, n: int) -> bool:
+        if self.settings.is_due(self.replaced_share, share, n):
+            return True
+        distance = linearised_distance(moments.to_gaussian(), self.reference, self._transport)
+        return bool(is_outdated(distance, self.exact_distance))
 
     def _compute_map(self, moments: PopulationMoments) -> TransportMap:
         reference = self.reference
@@ -137,9 +159,5 @@ class PopulationDistance(ExactModule):
     ) -> float:
         if self.replaced_share == float("inf"):
             return float("nan")
-        stale = self._compute_gradient(features, moments, share, TransportMap(self.map_matrix, self.map_offset))
+        stale = self._compute_gradient(features, moments, share, self._transport)
         return float(1 - torch.cosine_similarity(stale.flatten(), gradient.flatten(), dim=0))
-
-    def _keep_map(self, transport: TransportMap, staleness: float) -> None:
-        self.map_matrix, self.map_offset = transport
-        self.staleness = staleness
