@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch_fd_ranks
 from population_distance import central_differences, population_distance
+from torch.utils.checkpoint import checkpoint
 
 import frechet
 from frechet.distances.gaussian import Gaussian
@@ -267,6 +268,15 @@ def test_normalised_gradients_are_close_to_exact_ones_while_the_population_appro
             loss(leaf).backward()
         if step >= 16:  # the population is full
             assert (leaves[0].grad - leaves[1].grad).norm() <= 0.5 * leaves[1].grad.norm()
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_a_loss_that_is_recomputed_in_the_backward_pass_is_rejected(toy_options, use_reentrant):
+    loss = make_toy_loss(toy_options)
+    value = checkpoint(loss, draw_images(4).requires_grad_(), use_reentrant=use_reentrant)
+    with pytest.raises(RequestError, match=r"second time in the backward pass.*gradient_checkpointing=True"):
+        value.backward()
+    assert loss.populations[0].memory.count == 4
 
 
 def test_evaluation_mode_changes_nothing(toy_options):

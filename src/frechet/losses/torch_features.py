@@ -26,6 +26,8 @@ _ROWS_PER_BAND = 32  # rows of a resized image that one matrix product computes
 class ImageFeatures(ExactModule):
     """A feature extractor as a module without trainable parameters.
 
+    TF32 is off in the forward pass. Gradients on CUDA use it unless `torch.backends.cudnn.allow_tf32` is False around `backward`.
+
     Args:
         extractor: name of the extractor, see `frechet extractors`; "module:attribute"; or a differentiable function or
             torch.nn.Module (n, 3, h, w) -> (n, d). Of a module, a copy in evaluation mode is used.

@@ -19,7 +19,7 @@ from frechet.distances.population import (
     mix,
     population_gradient,
 )
-from frechet.errors import MismatchError
+from frechet.errors import MismatchError, RequestError
 from frechet.features.spec import FeatureSpec
 from frechet.losses.torch_closed_form import evaluate
 from frechet.losses.torch_digest import hash_tensors
@@ -44,6 +44,8 @@ class PopulationDistance(ExactModule):
     """
 
     _stays_off_mps = True
+    reference_mean: torch.Tensor
+    reference_covariance: torch.Tensor
 
     def __init__(self, reference: Gaussian, memory: Memory, spec: FeatureSpec) -> None:
         super().__init__()
@@ -66,8 +68,13 @@ class PopulationDistance(ExactModule):
         """Compute the distance, differentiable with respect to features (n, d), float64.
 
         Raises:
-            RequestError: the batch is larger than the population.
+            RequestError: the batch is larger than the population, or is computed a second time in a backward pass.
         """
+        if self.training and torch._C._current_graph_task_id() != -1:  # -1 outside of a backward pass
+            raise RequestError(
+                "the loss was computed a second time in the backward pass, which would add the batch to the population twice; "
+                "expected it outside of torch.utils.checkpoint. To save memory, pass gradient_checkpointing=True to the loss."
+            )
         return evaluate(self._step, features)
 
     def observe(self, features: torch.Tensor) -> None:
@@ -83,7 +90,7 @@ class PopulationDistance(ExactModule):
             "memory": self.settings.memory,
             "size": self.settings.size,
             "decay": self.settings.decay,
-            "reference": hash_tensors(self.reference.mean, self.reference.covariance).hex(),
+            "reference": hash_tensors(self.reference_mean, self.reference_covariance).hex(),
             "replaced_share": self.replaced_share,
             "exact_distance": self.exact_distance,
             "staleness": self.staleness,
