@@ -160,7 +160,7 @@ def test_float32_sums_keep_their_precision_over_many_batches():
     rows = (1000 + random.standard_normal((2000, 16, 3))).astype(np.float32)
 
     def body(stats, batch):
-        return fj.merge(stats, fj._compute_moments(batch, None, TOY)), None
+        return fj.merge(stats, fj._compute_moments(batch, None, TOY, ())), None
 
     found = fj.to_statistics(jax.jit(lambda rows: jax.lax.scan(body, fj.empty(TOY), rows)[0])(rows))
     exact = rows.reshape(-1, 3).astype(np.float64)

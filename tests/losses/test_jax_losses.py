@@ -334,7 +334,7 @@ def test_a_reference_of_other_features_is_rejected_before_weights_are_loaded(wei
 
 
 def test_invalid_arguments_of_microbatches_are_rejected(reference):
-    with pytest.raises(RequestError, match="fid_loss, kid_loss or is_loss"):
+    with pytest.raises(RequestError, match="fid_loss, fd_loss, kid_loss or is_loss"):
         value_and_grad_in_microbatches(np.sum, None)
     with pytest.raises(RequestError, match=r"size is 0; .* at least 1"):
         value_and_grad_in_microbatches(fid_loss, None, size=0)

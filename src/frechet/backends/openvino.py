@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +116,7 @@ class OpenVINORunner:
             for batch in batches:
                 if not idle:
                     request, _ = running.popleft()
-                    request.wait()
-                    yield request.get_output_tensor().data.copy()
+                    yield _wait(request)
                     idle.append(request)
                 request = idle.pop()
                 running.append(
@@ -126,11 +126,31 @@ class OpenVINORunner:
                 request.start_async()
             while running:
                 request, _ = running.popleft()
-                request.wait()
-                yield request.get_output_tensor().data.copy()
+                yield _wait(request)
         finally:
             for request, _ in running:
-                request.wait()
+                with suppress(RuntimeError):  # the first error is the one to report
+                    request.wait()
+
+
+def _wait(request: ov.InferRequest) -> np.ndarray:
+    """Wait for a request and return a copy of its result.
+
+    Raises:
+        MemoryError: this process may not use as much memory as the network needs.
+        RunError: OpenVINO cannot run the network.
+    """
+    try:
+        request.wait()
+        features: np.ndarray = request.get_output_tensor().data.copy()
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        if "alloc" in reason:
+            raise MemoryError(reason) from error
+        raise RunError(
+            f"OpenVINO cannot run the network: {reason}. Use another backend, such as --backend torch."
+        ) from error
+    return features
 
 
 def compile_network(
