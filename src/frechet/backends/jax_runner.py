@@ -20,17 +20,14 @@ from frechet.backends.jax import (
     to_jax_params,
 )
 from frechet.preprocessing.matrix_resize import (
+    NUM_CACHED_LENGTHS,
+    Pixels,
     ResizeMatrices,
     make_axis_matrices,
     resize_by_size,
     resize_with_matrices,
 )
 from frechet.preprocessing.registry import Preprocessing
-
-Pixels = np.ndarray | list[np.ndarray]  # as in frechet.features.extractor
-_NUM_CACHED_LENGTHS = (
-    512  # heights and widths whose matrices are kept on the devices: 1.2 MB for 1,024 pixels at size 299
-)
 
 
 class DeviceImages:
@@ -49,7 +46,7 @@ class DeviceImages:
     def __init__(self, devices: Sequence[jax.Device], preprocessing: Preprocessing, size: int) -> None:
         self.preprocessing, self.size = preprocessing, size
         self.sharded, self.replicated = make_shardings(devices)
-        self._get_matrices = lru_cache(maxsize=_NUM_CACHED_LENGTHS)(self._make_matrices)
+        self._get_matrices = lru_cache(maxsize=NUM_CACHED_LENGTHS)(self._make_matrices)
 
     def put(self, batch: Pixels, rows: int) -> jax.Array:
         """Return a batch on the devices, with black images appended until there are `rows`.

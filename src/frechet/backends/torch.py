@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812, its usual name
 from torch.utils.checkpoint import checkpoint
 
-from frechet.backends.torch_images import DeviceImages, Pixels, iter_results
+from frechet.backends.torch_images import DeviceImages, iter_results
 from frechet.backends.torch_memory import choose_batch_size, run_or_halve
 from frechet.errors import RequestError
 from frechet.networks.ops import NO_PADDING, Activation, Array, Padding
+from frechet.preprocessing.matrix_resize import Pixels
 from frechet.preprocessing.registry import Scalars
 
 CPU_BATCH_SIZE = (

@@ -10,17 +10,14 @@ import numpy as np
 import torch
 
 from frechet.preprocessing.matrix_resize import (
+    NUM_CACHED_LENGTHS,
+    Pixels,
     ResizeMatrices,
     make_axis_matrices,
     resize_by_size,
     resize_with_matrices,
 )
 from frechet.preprocessing.registry import Preprocessing
-
-Pixels = np.ndarray | list[np.ndarray]  # as in frechet.features.extractor
-_NUM_CACHED_LENGTHS = (
-    512  # heights and widths whose matrices are kept on the device: 1.2 MB for 1,024 pixels at size 299
-)
 
 
 class DeviceImages:
@@ -35,7 +32,7 @@ class DeviceImages:
     def __init__(self, device: torch.device, preprocessing: Preprocessing, size: int) -> None:
         self.device, self.preprocessing, self.size = device, preprocessing, size
         self._copy_stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-        self._get_matrices = lru_cache(maxsize=_NUM_CACHED_LENGTHS)(self._make_matrices)
+        self._get_matrices = lru_cache(maxsize=NUM_CACHED_LENGTHS)(self._make_matrices)
 
     def put(self, batch: Pixels) -> torch.Tensor:
         """Return a batch on the device.
@@ -61,7 +58,7 @@ class DeviceImages:
         return resized.contiguous()
 
     def _copy(self, images: Pixels) -> torch.Tensor:
-        """Copy images of one shape to the device; on CUDA through pinned memory, beside what the device computes."""
+        """Copy images of one shape to the device. On CUDA, the copy uses pinned memory and overlaps with computation."""
         dtype = torch.uint8 if images[0].dtype == np.uint8 else torch.float32
         staged = torch.empty((len(images), *images[0].shape), dtype=dtype, pin_memory=self._copy_stream is not None)
         np.stack(list(images), out=staged.numpy())

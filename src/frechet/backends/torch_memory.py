@@ -7,8 +7,8 @@ from typing import TypeVar
 
 import torch
 
-from frechet.backends.torch_images import Pixels
 from frechet.errors import RunError
+from frechet.preprocessing.matrix_resize import Pixels
 
 _MIN_BATCH_SIZE, _MAX_BATCH_SIZE = 8, 256
 _BYTES_PER_IMAGE = 1 << 26  # of activations, several times what Inception needs in float32

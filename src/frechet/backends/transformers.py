@@ -11,10 +11,11 @@ import numpy as np
 import torch
 
 from frechet.backends.torch import DTYPES, choose_device, disable_tf32, require_precision, set_tf32
-from frechet.backends.torch_images import DeviceImages, Pixels
+from frechet.backends.torch_images import DeviceImages
 from frechet.backends.torch_memory import choose_batch_size, run_or_halve
 from frechet.errors import FrechetError, NonFiniteFeaturesError, RequestError, RunError, WeightsError
 from frechet.networks.hub_weights import find_hub_weights
+from frechet.preprocessing.matrix_resize import Pixels
 
 
 class ModuleRunner:

@@ -307,7 +307,7 @@ def _list_images(path: Path) -> list[Path]:
     """Return the images directly in a folder, sorted.
 
     Raises:
-        SourceError: there is no such folder, or it contains no images.
+        SourceError: the folder does not exist or contains no images.
     """
     if not path.is_dir():
         raise SourceError(f"Invalid path: {path}")

@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from frechet.errors import NonFiniteFeaturesError
-from frechet.features.extractor import LoadedExtractor, Pixels, Runner
+from frechet.features.extractor import LoadedExtractor, Runner
 from frechet.images.decode_budget import MAX_PIXELS
 from frechet.images.image import ImageRef
 from frechet.images.loader import Batch, load_batches
 from frechet.preprocessing.crop import Crop
+from frechet.preprocessing.matrix_resize import Pixels
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -14,9 +14,6 @@ from frechet.errors import RequestError
 from frechet.features.spec import FeatureSpec
 from frechet.preprocessing.matrix_resize import can_resize
 from frechet.preprocessing.registry import Preprocessing
-
-Pixels: TypeAlias = np.ndarray | list[np.ndarray]
-"""A batch: (n, size, size, 3) float32 in 0..255; or images of which some are uint8 (h, w, 3), which the device resizes."""
 
 PREPROCESS_ON = ("auto", "host", "device")
 MAX_DEVICE_PIXELS = (

@@ -116,52 +116,78 @@ def load_batches(
     Raises:
         ImageDecodeError: an image cannot be decoded and `skip_bad_images` is false.
     """
-
-    def prepare(decoded: DecodedImage, out: np.ndarray | None) -> _Loaded:
-        rgb, crop_note = crop(decoded.rgb) if crop else (decoded.rgb, None)
-        check = check_image(rgb, decoded.format)
-        notes = tuple(filter(None, (decoded.note, crop_note)))
-        if is_left_to_device and is_left_to_device(*rgb.shape[:2]):
-            return _Loaded(rgb, check, notes)
-        resized = np.empty((size, size, 3), np.float32) if out is None else out
-        resize(rgb, resized)
-        return _Loaded(resized, check, notes)
-
-    def load_group(
-        position: int, group: Sequence[ImageRef], outs: Iterable[np.ndarray | None]
-    ) -> list[_Loaded | ImageDecodeError]:
-        results: list[_Loaded | ImageDecodeError] = []
-        for image_ref, out in zip(group, outs, strict=False):
-            try:
-                with _budget.admit(max_pixels) as reserve:
-                    results.append(loaded := prepare(decode(image_ref, reserve), out))
-                ahead.hold(position, loaded.pixels.nbytes if out is None else 0)
-            except ImageDecodeError as error:
-                if not skip_bad_images:
-                    raise _advise(error) from error
-                results.append(error)
-        return results
-
     prefetch = max(_MIN_PREFETCH, min(_MAX_PREFETCH, _PREFETCH_IMAGES // batch_size))
     group_size = max(1, min(_MAX_GROUP_SIZE, batch_size * prefetch // workers))  # enough groups for all threads
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
     in_progress: deque[_PendingBatch] = deque()
-    ahead, positions = ReadAhead(_MAX_WAITING_BYTES), count()
+    loader = _GroupLoader(
+        resize=resize,
+        size=size,
+        skip_bad_images=skip_bad_images,
+        crop=crop,
+        max_pixels=max_pixels,
+        is_left_to_device=is_left_to_device,
+        ahead=ReadAhead(_MAX_WAITING_BYTES),
+    )
+    positions = count()
     try:
         for chunk_index, batch_refs in _split_batches(image_refs, batch_size):
             pixels = None if is_left_to_device else np.empty((len(batch_refs), size, size, 3), np.float32)
             groups = [
-                (at, pool.submit(load_group, at, batch_refs[group], repeat(None) if pixels is None else pixels[group]))
+                (at, pool.submit(loader.load, at, batch_refs[group], repeat(None) if pixels is None else pixels[group]))
                 for at, group in zip(positions, _iter_groups(len(batch_refs), group_size), strict=False)
             ]
             in_progress.append(_PendingBatch(chunk_index, batch_refs, pixels, groups))
             if len(in_progress) > prefetch:
-                yield from _collect_batches(in_progress.popleft(), ahead)
+                yield from _collect_batches(in_progress.popleft(), loader.ahead)
         while in_progress:
-            yield from _collect_batches(in_progress.popleft(), ahead)
+            yield from _collect_batches(in_progress.popleft(), loader.ahead)
     finally:
-        ahead.require(math.inf)  # no thread waits for room any more
+        loader.ahead.require(math.inf)  # no thread waits for room any more
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _GroupLoader:
+    """Decodes, crops, checks and resizes groups of images in the threads of `load_batches`; see there for the settings.
+
+    Attributes:
+        ahead: bounds the memory of images that wait for the device.
+    """
+
+    resize: Resize
+    size: int
+    skip_bad_images: bool
+    crop: CropWithNote | None
+    max_pixels: int
+    is_left_to_device: IsLeftToDevice | None
+    ahead: ReadAhead
+
+    def load(
+        self, position: int, group: Sequence[ImageRef], outs: Iterable[np.ndarray | None]
+    ) -> list[_Loaded | ImageDecodeError]:
+        """Load the images of the group at a position, into these arrays where they are given."""
+        results: list[_Loaded | ImageDecodeError] = []
+        for image_ref, out in zip(group, outs, strict=False):
+            try:
+                with _budget.admit(self.max_pixels) as reserve:
+                    results.append(loaded := self._prepare(decode(image_ref, reserve), out))
+                self.ahead.hold(position, loaded.pixels.nbytes if out is None else 0)
+            except ImageDecodeError as error:
+                if not self.skip_bad_images:
+                    raise _advise(error) from error
+                results.append(error)
+        return results
+
+    def _prepare(self, decoded: DecodedImage, out: np.ndarray | None) -> _Loaded:
+        rgb, crop_note = self.crop(decoded.rgb) if self.crop else (decoded.rgb, None)
+        check = check_image(rgb, decoded.format)
+        notes = tuple(filter(None, (decoded.note, crop_note)))
+        if self.is_left_to_device and self.is_left_to_device(*rgb.shape[:2]):
+            return _Loaded(rgb, check, notes)
+        resized = np.empty((self.size, self.size, 3), np.float32) if out is None else out
+        self.resize(rgb, resized)
+        return _Loaded(resized, check, notes)
 
 
 def _advise(error: ImageDecodeError) -> ImageDecodeError:

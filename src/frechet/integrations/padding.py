@@ -14,9 +14,9 @@ def padding_mask(loader: Any, batch_index: int, n: int) -> torch.Tensor:
     """Return which images of a batch are counted: True for each image of the data set once, False for repeated ones.
 
     Args:
-        loader: the DataLoader that the batch comes from, not shuffled anew in between, whose sampler is a
-            `torch.utils.data.DistributedSampler` (PyTorch, Lightning) or which Accelerate has prepared from a data set with
-            a length. Any other loader of PyTorch repeats nothing.
+        loader: the DataLoader that the batch comes from, in the same order for all batches. Its sampler is a
+            `torch.utils.data.DistributedSampler` (PyTorch, Lightning), or Accelerate has prepared it from a data set
+            with a length. Other loaders of PyTorch repeat nothing.
         batch_index: number of batches that this rank has taken from the loader before.
         n: number of images in the batch.
 

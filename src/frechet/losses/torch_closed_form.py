@@ -81,7 +81,7 @@ class _OnceDifferentiable(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        """Nothing is needed, since there is no derivative."""
+        """Save nothing: the function has no derivative."""
 
     @staticmethod
     def backward(_ctx: Any, _grad_output: torch.Tensor) -> Any:  # type: ignore[override]

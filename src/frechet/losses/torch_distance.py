@@ -24,7 +24,7 @@ def frechet_distance(x: torch.Tensor, y: torch.Tensor | Gaussian) -> torch.Tenso
     """Compute the squared Fréchet distance between features, differentiable in both arguments.
 
     The gradient is the closed form of `frechet.distances.transport`: no decomposition is differentiated, so singular
-    covariances (n < d, repeated images) are handled exactly. There is no second and no forward-mode derivative: both raise an error, and
+    covariances (n < d, repeated images) are handled exactly. Second and forward-mode derivatives are not available: both raise an error, and
     so does `torch.func.vmap`. `torch.func.grad` and `torch.func.vjp` work.
 
     Args:

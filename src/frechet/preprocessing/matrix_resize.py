@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from array_api_compat import array_namespace
 
 from frechet.preprocessing.registry import Preprocessing
 
+Pixels: TypeAlias = np.ndarray | list[np.ndarray]
+"""A batch: (n, size, size, 3) float32 in 0..255; or images of which some are uint8 (h, w, 3), which the device resizes."""
+NUM_CACHED_LENGTHS = 512  # heights and widths whose matrices a device keeps: 1.2 MB for 1,024 pixels at size 299
 _WEIGHT_BITS = 22  # PRECISION_BITS of Pillow's Resample.c
 _PART_BASE, _NUM_PARTS = 256, 3
 _MAX_TAPS = 512  # of 8 bits times 8 bits, in 24 bits
