@@ -20,6 +20,7 @@ from frechet.metrics.frechet import compute_frechet_interval
 from frechet.statistics.feature_statistics import FeatureStatistics
 
 NUM_SIZES = 25
+TICKS = (200, 500, 1_000, 2_000, 3_000)
 
 
 def measure(args):
@@ -68,9 +69,11 @@ def plot(args):
     axis.plot(n, [row["fid_infinity"] for row in rows], "s--", color="#efb118", label="FID∞")
     low, high = zip(*(row["interval_95"] for row in rows), strict=True)
     axis.fill_between(n, low, high, color="#4269d0", alpha=0.2, linewidth=0)
-    axis.plot(n, [row["corrected"] for row in rows], "o-", color="#4269d0", label="corrected, 95 % interval")
+    axis.plot(n, [row["corrected"] for row in rows], "o-", color="#4269d0", label="bias-corrected value, 95 % CI")
     axis.axhline(result["population_value"], color="black", linewidth=0.8, label="population value")
-    axis.set(xlabel="images per set", ylabel="Fréchet distance", xscale="log", ylim=(0, None))
+    axis.set(xlabel="images per input", ylabel="Fréchet distance", xscale="log", ylim=(0, None))
+    axis.set_xticks(TICKS, [f"{tick:,}" for tick in TICKS])
+    axis.set_xticks([], minor=True)
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(frameon=False)
     figure.savefig(args.output, facecolor="white")
