@@ -288,6 +288,7 @@ def test_nonfinite_images_raise_outside_of_jit_and_give_nan_inside(reference):
     assert np.isfinite(compiled(images, reference))
     assert np.isnan(compiled(images.at[3, 0, 0, 0].set(jnp.nan), reference))
     assert np.isnan(compiled(255 * images, reference))
+    assert np.isnan(compiled(2 * images - 1, reference))
 
 
 def test_images_in_another_symmetric_scale_raise_outside_of_jit(reference):

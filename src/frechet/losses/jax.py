@@ -65,8 +65,8 @@ def fid_loss(images: jax.Array, reference: Reference) -> jax.Array:
 
     Returns:
         A scalar, float64 for float64 images and float32 otherwise. Inside of `jit` and `grad`, where no error can be
-        raised, it is NaN if images look as if they ranged from 0 to 255, or if features are not finite. Images in -1 to 1
-        are not recognised there; to check the scale, call the loss once outside.
+        raised, it is NaN if images look as if they ranged from 0 to 255 or from -1 (black) to 1, or if features are not
+        finite. Images of that range without black pixels are not recognised there; call the loss once outside.
 
     Raises:
         RequestError: the images have another shape or dtype or, outside of `jit` and `grad`, another scale, such as 0 to

@@ -17,7 +17,7 @@ from frechet.features.jax_network import Network, is_traced, load_jax_network, v
 from frechet.losses.jax_distance import as_widest_float
 from frechet.losses.reference import load_reference, validate_reference
 from frechet.losses.validation import validate_sample_size
-from frechet.losses.value_range import resembles_bytes, resembles_other_scale
+from frechet.losses.value_range import is_other_scale, resembles_other_scale
 from frechet.metrics import fit_gaussian
 from frechet.preprocessing.value_range import make_range_error
 from frechet.statistics.feature_statistics import FeatureStatistics
@@ -116,8 +116,8 @@ def get_feature_fn(reference: Any) -> FeatureFn:
 def compute_features(feature_fn: FeatureFn, images: Any) -> jax.Array:
     """Compute the features of a batch whose values may leave the range but not have another scale.
 
-    In traced code, which does not know whether a batch is the first one, dark images that training moves below the range
-    cannot be distinguished from images in -1..1; only images in 0..255 have NaN features.
+    In traced code, which does not know whether a batch is the first one, images in 0..255, and images in -1..1 with black
+    pixels, have NaN features.
 
     Raises:
         RequestError: the images have another shape or dtype or, outside of traced code, another scale.
@@ -131,7 +131,7 @@ def compute_features(feature_fn: FeatureFn, images: Any) -> jax.Array:
     if not is_traced(lowest) and bool(resembles_other_scale(lowest, highest, network.value_range)):
         raise make_range_error(float(lowest), float(highest), network.value_range)
     features = network.unchecked(*feature_fn.args, images)
-    return jnp.where(resembles_bytes(highest, network.value_range), jnp.nan, features)
+    return jnp.where(is_other_scale(lowest, highest, network.value_range), jnp.nan, features)
 
 
 def _validate_float_images(images: Any) -> None:

@@ -23,18 +23,28 @@ def resembles_other_scale(lowest: Any, highest: Any, value_range: tuple[float, f
     low, high = value_range
     width = high - low
     is_symmetric = (lowest < low - 0.5 * width) & (highest <= high + 0.01 * width)
-    return resembles_bytes(highest, value_range) | is_symmetric
+    return _resembles_bytes(highest, value_range) | is_symmetric
 
 
-def resembles_bytes(highest: Any, value_range: tuple[float, float]) -> Any:
-    """Return whether images look as if their white were 255 instead of 1, which training does not make of other images.
+def is_other_scale(lowest: Any, highest: Any, value_range: tuple[float, float]) -> Any:
+    """Return the same for a batch of which it is unknown whether it is the first one.
+
+    Training may move dark images below the range, so that black and white have to be those of -1 and 1, within 0.01.
 
     Args:
-        highest: largest value of a batch.
+        lowest, highest: smallest and largest value of a batch.
         value_range: the values (black, white) that the images should have.
 
     Returns:
         A bool, or a scalar array of bool.
     """
+    low, high = value_range
+    width = high - low
+    is_symmetric = (abs(lowest - (low - width)) <= 0.01 * width) & (highest <= high + 0.01 * width)
+    return _resembles_bytes(highest, value_range) | is_symmetric
+
+
+def _resembles_bytes(highest: Any, value_range: tuple[float, float]) -> Any:
+    """Return whether white looks like 255 instead of 1, which training does not make of other images."""
     low, high = value_range
     return highest > low + _BYTE_RATIO * (high - low)
