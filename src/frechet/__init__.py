@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from frechet.evaluation.perceptual_path_length import perceptual_path_length
     from frechet.evaluation.run import collect, fd, fid, influence, score
     from frechet.evaluation.sample_size import plan_sample_size
+    from frechet.evaluation.until import Until
     from frechet.reports.run_comparison import compare_runs
     from frechet.results import ImageInfluence, Score, Scores
     from frechet.statistics.feature_statistics import FeatureStatistics as Statistics
@@ -29,6 +30,7 @@ _HOME = {
     "Score": "results",
     "Scores": "results",
     "Statistics": "statistics.feature_statistics",
+    "Until": "evaluation.until",
     "collect": "evaluation.run",
     "compare_runs": "reports.run_comparison",
     "diagnose": "evaluation.diagnosis.run",
@@ -53,6 +55,7 @@ __all__ = [
     "Score",
     "Scores",
     "Statistics",
+    "Until",
     "__version__",
     "collect",
     "compare_runs",

@@ -15,10 +15,13 @@ FrechetError
     ├── ArchiveError          an archive or array file that is damaged beyond its header
     ├── UnreachableError      a store or a worker that refuses or does not respond
     ├── GeneratorError        a generator that raised, or returned something other than images
-    └── NonFiniteFeaturesError features that contain NaN or infinity
+    ├── NonFiniteFeaturesError features that contain NaN or infinity
+    └── ToleranceNotReachedError an interval that is too wide after all images
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class FrechetError(Exception):
@@ -86,3 +89,15 @@ class GeneratorError(RunError):
 
 class NonFiniteFeaturesError(RunError):
     """The network returned NaN or infinity."""
+
+
+class ToleranceNotReachedError(RunError):
+    """The interval is wider than requested after all images.
+
+    Attributes:
+        scores: the `frechet.Scores` of all images, with this interval.
+    """
+
+    def __init__(self, message: str, scores: Any = None) -> None:
+        super().__init__(message)
+        self.scores = scores

@@ -94,6 +94,8 @@ class Score:
             errors of two scores with the same reference, or of paired runs, are correlated, or None.
         permutation_p_value: p-value of the hypothesis that both inputs have the same distribution, if it was tested, or None.
         n_to_halve_interval: (generated, reference) numbers of images that would about halve the interval, or None.
+        looks: for a sample that grew until its interval was narrow enough, {"n", "corrected_value", "standard_error", "low", "high"}
+            at each look; the intervals contain the population value at all looks together with a probability of 95 %.
         influence: the images that raise the value most and those that lower it most, if requested, or None.
         terms: parts of the value or further numbers, by name.
         std: standard deviation between splits, subsets or repetitions, or None.
@@ -134,6 +136,7 @@ class Score:
     reference_groups: tuple[float, ...] | None = None
     permutation_p_value: float | None = None
     n_to_halve_interval: tuple[int | None, int | None] | None = None
+    looks: tuple[Mapping[str, Any], ...] = ()
     influence: Mapping[str, Any] | None = None
     terms: Mapping[str, float] = field(default_factory=dict)
     std: float | None = None

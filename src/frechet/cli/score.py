@@ -15,10 +15,11 @@ from frechet._internal.terminal import escape_line, print_stderr, run_all
 from frechet.cli.options import options_of, resolve_engine
 from frechet.cli.parameter_types import HomePath, Source
 from frechet.cli.progress import progress_bars, progress_option
-from frechet.errors import RequestError
+from frechet.errors import RequestError, ToleranceNotReachedError
 from frechet.evaluation.plan import ALL
 from frechet.evaluation.request import ScoreRequest
 from frechet.evaluation.run import run
+from frechet.evaluation.until import Until
 from frechet.reports.details import format_details
 from frechet.reports.html import evaluate_for_report, write_report
 from frechet.reports.publication import format_citation, format_model_card
@@ -30,6 +31,14 @@ from frechet.results import Scores
 @click.argument("generated", type=Source())
 @click.argument("reference", required=False, type=Source())
 @options_of(ScoreRequest)
+@click.option(
+    "--until-half-width",
+    metavar="W|P%",
+    help="Take images in random order until half the width of the interval is at most W, or P% of the score.",
+)
+@click.option(
+    "--max-images", type=int, metavar="N", help="Largest number of images with --until-half-width (default: all)."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
 @click.option("--output", type=HomePath(), metavar="FILE", help="Also write the results as JSON to FILE.")
 @click.option("--report", type=HomePath(), metavar="FILE.html", help="Write an HTML report to FILE.html.")
@@ -46,6 +55,8 @@ from frechet.results import Scores
 def command(
     generated: str,
     reference: str | None,
+    until_half_width: str | None,
+    max_images: int | None,
     as_json: bool,
     output: Path | None,
     report: Path | None,
@@ -70,15 +81,17 @@ def command(
     frechet score samples/ reference/ --metrics fid,kid,is,precision,recall
     frechet score samples/ --metrics is --splits 5,10,20
     frechet score samples/ reference/ --report page.html
+    frechet score samples/ reference.npz --until-half-width 5% --max-images 50000
     """
     _check_outputs(output, report, model_card, force)
     with resolve_engine(options) as resolved, progress_bars(progress_mode) as progress:
         if resolved is None:
             return
-        request = ScoreRequest(generated, reference, progress=progress, **resolved)
+        until = _read_until(until_half_width, max_images)
+        request = ScoreRequest(generated, reference, until=until, progress=progress, **resolved)
         if report:
             evaluation = evaluate_for_report(request, report, force=force)
-        scores = evaluation.scores if report else run(request)
+        scores, failure = (evaluation.scores, None) if report else _run(request)
     text = scores.to_json() if as_json else _format(scores, verbose=verbose)
     steps: list[Callable[[], object]] = [lambda: print(text, flush=True), lambda: _print_notes(scores, as_json=as_json)]
     if cite:
@@ -90,8 +103,28 @@ def command(
     if report:
         steps.append(lambda: write_report(evaluation, request, report, force=force))
     run_all(steps)
+    if failure:
+        raise failure
     if scores.unavailable and request.metrics != ALL:
         sys.exit(2)  # a requested metric is missing
+
+
+def _read_until(half_width: str | None, max_images: int | None) -> Until | None:
+    if half_width is not None:
+        return Until.from_text(half_width, max_images)
+    if max_images is not None:
+        raise RequestError(
+            f"--max-images is {max_images}, and --until-half-width is missing; pass it, or --num-images for a fixed number"
+        )
+    return None
+
+
+def _run(request: ScoreRequest) -> tuple[Scores, ToleranceNotReachedError | None]:
+    """Compute the scores; if their interval is too wide, also return the error."""
+    try:
+        return run(request), None
+    except ToleranceNotReachedError as error:
+        return error.scores, error
 
 
 def _check_outputs(output: Path | None, report: Path | None, model_card: Path | None, force: bool) -> None:

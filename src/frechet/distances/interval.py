@@ -19,7 +19,7 @@ from jaxtyping import Float
 from frechet.distances.frechet import COARSE_TOLERANCE, frechet_terms
 from frechet.distances.interval_input import NUM_DELETIONS, IntervalInput
 from frechet.distances.permutation_test import swap_test
-from frechet.distances.sampling_error import Z_95, sampling_error, sampling_error_of_pairs
+from frechet.distances.sampling_error import Z_95, SamplingError, sampling_error, sampling_error_of_pairs
 from frechet.distances.transport import optimal_coupling, squared_frechet_distance
 from frechet.statistics.group_moments import MIN_IMAGES_PER_DIM
 
@@ -37,7 +37,7 @@ class Interval(NamedTuple):
     Attributes:
         corrected_value: the bias-corrected value; may be negative.
         standard_error: standard error of the corrected value.
-        low, high: 95 % confidence interval of the population value; never negative.
+        low, high: confidence interval of the population value, of 95 % unless stated otherwise; never negative.
         method: description of the method.
         variance_components: contributions of p's and of q's images to the squared standard error. That of pairs is
             attributed to q, and ψ of a pair is the sum of both.
@@ -76,6 +76,46 @@ class Interval(NamedTuple):
         if n is not None and second < target / 2:
             return _round_up(n * first / (target - second)), m
         return tuple(None if size is None else _round_up(factor * size) for size in (n, m))  # type: ignore[return-value]
+
+
+class DistanceEstimate(NamedTuple):
+    """An estimate of the population value of a squared Fréchet distance, and what its interval of any confidence needs.
+
+    Attributes:
+        corrected_value: the bias-corrected value; may be negative.
+        other_values: the value for other assumptions on the higher orders of the bias, to which an interval extends.
+        errors: the sampling error of the corrected value.
+        rounding: size of the rounding error.
+    """
+
+    corrected_value: float
+    other_values: tuple[float, ...]
+    errors: SamplingError
+    rounding: float
+
+    def interval(self, z: float = Z_95) -> Interval:
+        """Compute the interval.
+
+        Args:
+            z: half its width in standard errors, before its ends are corrected: 1.96 for a confidence of 95 %.
+        """
+        values, error = (self.corrected_value, *self.other_values), self.errors.standard_error
+        below, above = self.errors.quantiles(z)
+        return Interval(
+            self.corrected_value,
+            error,
+            max(0.0, min(values) - below * error - self.rounding),
+            max(0.0, *values) + above * error + _upper_end_correction(self.corrected_value, error, z),
+            f"jackknife with {NUM_DELETIONS} groups",
+            self.errors.variance_components,
+            generated_groups=self.errors.generated_groups,
+            reference_groups=self.errors.reference_groups,
+        )
+
+
+def _upper_end_correction(corrected_value: float, error: float, z: float) -> float:
+    """Compute by how much the upper end is further away: Var ψ grows with d², so that the error of √d² is symmetric."""
+    return (z * error) ** 2 / (4 * max(corrected_value, error)) if error else 0.0
 
 
 def explain_unavailable_interval(p: IntervalInput, q: IntervalInput) -> str | None:
@@ -128,23 +168,7 @@ def confidence_interval(
     Returns:
         The corrected value, its standard error and its interval, in squared feature units.
     """
-    coupling = optimal_coupling(p.gaussian, q.gaussian)
-    plain_value = float(squared_frechet_distance(p.gaussian, q.gaussian, coupling))
-    corrected_value, *others = _jackknife_estimates(plain_value, p, q, on_step)
-    errors = (sampling_error_of_pairs if paired else sampling_error)(p, q, coupling)
-    error = errors.standard_error
-    below, above = errors.quantiles
-    rounding = _ROUNDING * float(p.gaussian.trace + q.gaussian.trace)
-    interval = Interval(
-        corrected_value,
-        error,
-        max(0.0, min(corrected_value, *others) - below * error - rounding),
-        max(0.0, corrected_value, *others) + above * error + _upper_end_correction(corrected_value, error),
-        f"jackknife with {NUM_DELETIONS} groups",
-        errors.variance_components,
-        generated_groups=errors.generated_groups,
-        reference_groups=errors.reference_groups,
-    )
+    interval = estimate_distance(p, q, paired=paired, on_step=on_step).interval()
     if interval.low > 0:
         return interval
     p_value = swap_test(p.gaussian, p.groups, q.gaussian, q.groups)
@@ -152,9 +176,24 @@ def confidence_interval(
     return interval._replace(low=low, permutation_p_value=p_value, method=f"{interval.method}; permutation test")
 
 
-def _upper_end_correction(corrected_value: float, error: float) -> float:
-    """Compute by how much the upper end is further away: Var ψ grows with d², so that the error of √d² is symmetric."""
-    return (Z_95 * error) ** 2 / (4 * max(corrected_value, error)) if error else 0.0
+def estimate_distance(
+    p: IntervalInput,
+    q: IntervalInput,
+    *,
+    paired: bool = False,
+    on_step: Callable[[int, int], None] = lambda *_: None,
+) -> DistanceEstimate:
+    """Estimate the squared Fréchet distance between the distributions of two inputs, and its sampling error.
+
+    Args:
+        p, q, paired, on_step: as in `confidence_interval`.
+    """
+    coupling = optimal_coupling(p.gaussian, q.gaussian)
+    plain_value = float(squared_frechet_distance(p.gaussian, q.gaussian, coupling))
+    corrected_value, *others = _jackknife_estimates(plain_value, p, q, on_step)
+    errors = (sampling_error_of_pairs if paired else sampling_error)(p, q, coupling)
+    rounding = _ROUNDING * float(p.gaussian.trace + q.gaussian.trace)
+    return DistanceEstimate(corrected_value, tuple(others), errors, rounding)
 
 
 def _jackknife_estimates(

@@ -43,17 +43,19 @@ class SamplingError(NamedTuple):
         """Standard error of the distance."""
         return float(sum(self.variance_components) ** 0.5)
 
-    @property
-    def quantiles(self) -> tuple[float, float]:
-        """Numbers of standard errors below and above the estimate at which a 95 % interval ends, 1.96 or more.
+    def quantiles(self, z: float = Z_95) -> tuple[float, float]:
+        """Return the numbers of standard errors below and above the estimate at which an interval ends, z or more.
 
         An error with a long tail on one side makes the estimate of its own variance depend on the error. By the first term of
         Edgeworth's expansion, the quantiles of a mean divided by its estimated standard error are z - γ (2 z² + 1) / (6 √n) with
-        the skewness γ of one image (Hall 1992, section 2.6). Where this is less than 1.96, 1.96 is kept.
+        the skewness γ of one image (Hall 1992, section 2.6). Where this is less than z, z is kept.
+
+        Args:
+            z: the quantile of the standard normal distribution that belongs to the confidence level.
         """
         error = self.standard_error
-        shift = (2 * Z_95**2 + 1) / 6 * self.third_cumulant / error**3 if error else 0.0
-        return Z_95 + max(0.0, -shift), Z_95 + max(0.0, shift)
+        shift = (2 * z**2 + 1) / 6 * self.third_cumulant / error**3 if error else 0.0
+        return z + max(0.0, -shift), z + max(0.0, shift)
 
 
 def sampling_error(p: IntervalInput, q: IntervalInput, coupling: Coupling) -> SamplingError:

@@ -55,6 +55,20 @@ def collect_layers(request: ScoreRequest, inputs: Mapping[str, Input], n_explain
     Raises:
         RequestError: no metric can be computed; the reason for the first one.
     """
+    collector = plan_collection(request, inputs, n_explained)
+    layers = {name: collector.collect(name, inputs[name]) for name in inputs}
+    return CollectedLayers(collector.plan, layers, collector.extractor)
+
+
+def plan_collection(request: ScoreRequest, inputs: Mapping[str, Input], n_explained: int) -> Collector:
+    """Plan the metrics, and load the extractor if there are images; no image is read yet.
+
+    Args:
+        request, inputs, n_explained: as in `collect_layers`.
+
+    Raises:
+        RequestError: no metric can be computed; the reason for the first one.
+    """
     settings = request.settings
     reference_images = open_reference_images(request, inputs.get("reference"))
     statistics = {name: each for name, each in inputs.items() if isinstance(each, FeatureStatistics)}
@@ -68,20 +82,16 @@ def collect_layers(request: ScoreRequest, inputs: Mapping[str, Input], n_explain
     known = {name: read_layers(each, plan.layers_of(name)) for name, each in statistics.items()}
     images = _find_images(plan, known, reference_images)
     plan = plan.restrict_to(known, images)
+    extractor = None
     if all(isinstance(each, FeatureStatistics) for each in (*inputs.values(), *images.values())):
         require_no_image_options(settings)
-        extractor = None
     else:
         require_same_extractor(statistics, settings)
         plan, extractor = _load_extractor(plan, settings, request.progress)
         for name, data in statistics.items():
             require_compatible(data, name, extractor)
-    collector = _Collector(plan, request, extractor)
     units = resolve_units(request, inputs) if extractor else {}
-    layers = {name: known[name] if name in known else collector.collect(name, inputs[name], units) for name in inputs}
-    for name, each in images.items():
-        layers[name] = {**layers[name], **_rename(collector.collect(name, each, {}))}
-    return CollectedLayers(plan, layers, extractor)
+    return Collector(plan, request, extractor, known, images, units)
 
 
 def _find_images(
@@ -117,20 +127,42 @@ def _load_extractor(
         return plan, settings.load(progress, [layer for layer in extra_layers if layer not in heads])
 
 
-class _Collector(NamedTuple):
-    """How images become statistics."""
+class Collector(NamedTuple):
+    """How the inputs become statistics.
+
+    Attributes:
+        plan: the metrics that can be computed.
+        request: what is computed.
+        extractor: the extractor, if there are images.
+        known: statistics by layer of the inputs that are statistics.
+        images: images (or features) that complete statistics, by input.
+        units: sampling units of the inputs that are images.
+    """
 
     plan: MetricPlan
     request: ScoreRequest
     extractor: LoadedExtractor | None
+    known: Mapping[str, LayerStatistics]
+    images: Mapping[str, Input]
+    units: Mapping[str, Units | None]
 
-    def collect(self, name: str, given: Input, units: Mapping[str, Units | None]) -> LayerStatistics:
-        """Collect the statistics of an input by layer, keeping the features of every image if a metric needs them."""
+    def collect(self, name: str, given: Input) -> LayerStatistics:
+        """Collect the statistics of an input by layer, and those of the images that complete it."""
+        layers = self.known[name] if name in self.known else self._collect_images(name, given, self.units.get(name))
+        if name not in self.images:
+            return layers
+        return {**layers, **_rename(self._collect_images(name, self.images[name], None))}
+
+    def name_layers(self, collected: Mapping[str, FeatureStatistics]) -> LayerStatistics:
+        """Return statistics by layer, those of the requested layer also under its name."""
+        assert self.extractor is not None
+        return {self.extractor.spec.layer or "features": collected["features"], **collected}
+
+    def _collect_images(self, name: str, given: Input, units: Units | None) -> LayerStatistics:
         if not isinstance(given, ImageSource):
             return as_layers(given)
         assert self.extractor is not None  # loaded if there are images
-        layer = self.extractor.spec.layer or "features"
-        keep = self.plan.layers_of(name)
+        layer, keep = self.extractor.spec.layer or "features", self.plan.layers_of(name)
         collected = collect_layer_statistics(
             given,
             self.request.settings_of(name),
@@ -138,6 +170,6 @@ class _Collector(NamedTuple):
             self.request.progress,
             name,
             keep_all_by_layer={**keep, "features": keep["features"] or keep.get(layer, False)},
-            units=units.get(name),
+            units=units,
         )
-        return {layer: collected["features"], **collected}
+        return self.name_layers(collected)

@@ -76,7 +76,7 @@ def cache_generated_images(request: ScoreRequest) -> ScoreRequest:
     """Keep the images that a function makes, so that each extractor of a run gets the same ones."""
 
     def cache(data: Any) -> Any:
-        if _is_image_generator(data) and request.num_images is not None:
+        if is_image_generator(data) and request.num_images is not None:
             return GeneratorSource(data, request.num_images, cache_images=True)
         return data
 
@@ -93,7 +93,8 @@ def _map_inputs(request: ScoreRequest, change: Callable[[Any], Any]) -> ScoreReq
     )
 
 
-def _is_image_generator(data: Any) -> TypeGuard[Callable[[int], Any]]:
+def is_image_generator(data: Any) -> TypeGuard[Callable[[int], Any]]:
+    """Return whether an input is a function that returns as many images as it is asked for."""
     return callable(data) and not hasattr(data, "__len__")
 
 
@@ -133,7 +134,7 @@ def open_input(
         if isinstance(opened, ImageSource):
             return opened
         statistics = opened
-    elif _is_image_generator(data):
+    elif is_image_generator(data):
         if settings.num_images is None:
             raise RequestError(
                 "the generated images are a function, and the number of images to generate is not set; pass num_images="

@@ -15,6 +15,7 @@ from frechet._internal.fields import option
 from frechet._internal.home import expand_home
 from frechet.errors import RequestError
 from frechet.evaluation.sampling_request import SamplingRequest
+from frechet.evaluation.until import Until
 from frechet.execution.settings import Settings
 from frechet.images.image import ImagesLike
 from frechet.metrics import METRICS
@@ -49,6 +50,8 @@ class ScoreRequest(SamplingRequest):
         reference_is: "sample" if the interval is for the distance to the distribution that the reference was sampled from,
             "fixed" if it is for the distance to this reference as it is (what papers mean by FID against a given file); None
             for "sample" if the sampling error of the reference can be computed, otherwise "fixed".
+        until: when to stop sampling: the generated images are then taken in a seeded random order, as many as the width of the
+            interval needs, and `reference_is` is "fixed" by default.
         explain: number of images to list that raise the score most, and of those that lower it most.
         per_class: whether each class is also scored by itself.
         repeat: number of repetitions, each with a different seed (seed, seed + 1, ...); values are then means.
@@ -108,6 +111,7 @@ class ScoreRequest(SamplingRequest):
         "Target of the interval: the distance to the distribution that REFERENCE was sampled from (sample), or to REFERENCE itself (fixed).",
         metavar="sample|fixed",
     )
+    until: Until | None = None
     explain: int = option(0, "List the N images that raise the score most and the N that lower it most.", metavar="N")
     per_class: bool = option(False, "Also score each class (sub-folder, or label in arr_1 of an .npz) separately.")
     repeat: int = option(1, "Score K times with different seeds and report mean and standard deviation.", metavar="K")
@@ -126,6 +130,8 @@ class ScoreRequest(SamplingRequest):
             raise RequestError(f"interval is {self.interval!r}; expected 'auto' or 'none'")
         if self.reference_is not in (None, "sample", "fixed"):
             raise RequestError(f"reference_is is {self.reference_is!r}; expected 'sample', 'fixed' or None")
+        if self.until is not None and not isinstance(self.until, Until):
+            raise RequestError(f"until is {self.until!r}; expected frechet.Until(half_width=..., max_images=...)")
         if not isinstance(self.explain, (int, np.integer)) or self.explain < 0:
             raise RequestError(f"explain is {self.explain!r}; expected the number of images to list, at least 0")
         if not isinstance(self.repeat, (int, np.integer)) or self.repeat < 1:

@@ -35,6 +35,7 @@ from frechet.evaluation.sampling import (
     resolve_units,
 )
 from frechet.evaluation.sampling_request import SamplingRequest
+from frechet.evaluation.score_until import score_until
 from frechet.execution.collect import ProgressCallback, collect_statistics
 from frechet.execution.stored_thumbnails import MAX_THUMBNAILS, add_thumbnails, require_repeatable
 from frechet.images.image import ImageSource
@@ -70,6 +71,8 @@ def score(request: ScoreRequest) -> Scores:
         cluster_by: dependent images by their names: "folder", "stem" (the file name up to the last _ or -), or a CSV file with
             the columns name and cluster.
         clusters: the cluster of each generated image, or a mapping with those of the "generated" and "reference" images.
+        until: `frechet.Until`, the width of the interval at which sampling stops. The generated images are taken in a seeded
+            random order; the interval holds at every look, and `reference_is` is "fixed" by default.
         explain: number of images to list that raise the score most, and of those that lower it most.
         per_class: whether each class (sub-folder, or label in ADM's `arr_1`) is also scored separately.
         repeat: number of repetitions, each with a different seed (seed, seed + 1, ...). Values are then means.
@@ -86,6 +89,7 @@ def score(request: ScoreRequest) -> Scores:
     Raises:
         RequestError: the arguments are invalid; nothing was computed.
         RunError: an image could not be decoded, or the network returned NaN or infinity.
+        ToleranceNotReachedError: the interval is wider than `until` asks for after all images. The error has the `scores`.
 
     Examples:
         >>> import numpy as np, frechet
@@ -145,11 +149,13 @@ def _score_one(request: ScoreRequest, metric: str) -> Score:
 
 def run(request: ScoreRequest) -> Scores:
     """Compute the scores that a request asks for; `frechet.score` documents what may be asked."""
-    if request.protocol is not None:
+    if request.protocol is not None and request.until is None:
         protocol_run = prepare_protocol(request)
         results = {each: _run_or_error(each) for each in protocol_run.requests}
         return protocol_run.finish(merge_extractors(request, results))
     requests = split_by_extractor(request)
+    if request.until is not None:
+        return score_until(requests[0] if len(requests) == 1 else request, request.until)
     if request.repeat == 1 and len(requests) == 1:
         return evaluate(requests[0]).scores
     repetitions = iter_repetitions(buffer_iterators(request))
@@ -198,6 +204,11 @@ def evaluate(request: ScoreRequest, *, keep_features: bool = False) -> Evaluatio
         keep_features: whether the features of every image are kept if they are available, for a report. If they are not
             (statistics without features), `explain` is dropped instead of rejected.
     """
+    if request.until is not None:
+        raise RequestError(
+            "a sample that grows until its interval is narrow enough has no report; leave out --report, or --until-half-width "
+            "(until=)"
+        )
     keep_all = keep_features or request.explain > 0 or needs_all_features(request.metric_names)
     inputs = open_inputs(request, keep_all=keep_all)
     request = follow_statistics(request, inputs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from frechet.distances.interval import Interval
 from frechet.distances.prdc_jackknife import JackknifeVariance
 from frechet.distances.sampling_error import Z_95
 from frechet.execution.collect import ProgressCallback
@@ -41,6 +42,13 @@ def compute_interval_fields(
     found = metric.interval(generated, reference, reference_is, on_step)
     if isinstance(found, str):
         return {"interval_unavailable_reason": found}
+    return describe_interval(found, generated, reference, reference_is)
+
+
+def describe_interval(
+    found: Interval, generated: FeatureStatistics, reference: FeatureStatistics, reference_is: str
+) -> dict[str, Any]:
+    """Return the fields of a score that describe the interval of a bias-corrected value."""
     return {
         "corrected_value": found.corrected_value,
         "standard_error": found.standard_error,

@@ -13,8 +13,8 @@ from zipfile import ZipFile
 import numpy as np
 from numpy.lib import format as npy_format
 
-from frechet.errors import TooFewImagesError
 from frechet.execution.settings import Settings
+from frechet.execution.subset import select_indices
 from frechet.features.extractor import LoadedExtractor
 from frechet.images.checks import IMAGE_CHECK
 from frechet.images.decode_budget import MAX_PIXELS
@@ -22,7 +22,6 @@ from frechet.images.image import ImageRef, ImageSource
 from frechet.images.loader import CHUNK_SIZE
 from frechet.statistics.accumulator import LayerSummary
 from frechet.statistics.group_moments import GroupMoments
-from frechet.statistics.row_sample import priorities
 
 FORMAT_VERSION = 2  # of plan.json and of chunk files
 LARGE_CHUNK_SIZE = 64 * CHUNK_SIZE
@@ -58,6 +57,11 @@ class Chunk:
         """Number of images, including those that could not be decoded."""
         return len(self.indices) + len(self.skipped_images)
 
+    def shift(self, offset: int) -> Chunk:
+        """Return the chunk with its images numbered from `offset` instead of 0."""
+        layers = {name: replace(each, indices=each.indices + offset) for name, each in self.layers.items()}
+        return replace(self, indices=self.indices + offset, layers=layers)
+
 
 @dataclass(frozen=True)
 class Units:
@@ -81,12 +85,14 @@ class Partition:
         source_indices: position in the source of each image to score, ascending.
         chunk_size: number of images per chunk, a multiple of 256.
         units: sampling units of the images; None if each is one by itself.
+        ranks: (first, end) of the images in the seeded order, for a part of a growing sample; None for other partitions.
     """
 
     source: ImageSource
     source_indices: Sequence[int]
     chunk_size: int = CHUNK_SIZE
     units: Units | None = None
+    ranks: tuple[int, int] | None = None
 
     @classmethod
     def from_source(
@@ -103,7 +109,7 @@ class Partition:
         Raises:
             TooFewImagesError: the source has fewer than `num_images` images.
         """
-        source_indices = _select_indices(source, settings)
+        source_indices = select_indices(source, settings)
         is_large = len(source_indices) > LARGE_CHUNK_THRESHOLD and not keep_all and units is None
         return cls(source, source_indices, LARGE_CHUNK_SIZE if is_large else CHUNK_SIZE, units)
 
@@ -143,20 +149,6 @@ class Partition:
     def get_labels(self, indices: Sequence[int]) -> list[str]:
         """Return the labels of images, given their indices among the images to score."""
         return [self.source.get_label(self.source_indices[index]) for index in indices]
-
-
-def _select_indices(source: ImageSource, settings: Settings) -> Sequence[int]:
-    """Return all positions, or a seeded subset; with the same seed, smaller subsets are contained in larger ones."""
-    num_images = settings.num_images
-    if num_images is None:
-        return range(len(source))
-    if num_images > len(source):
-        raise TooFewImagesError(
-            f"{source.label} has {len(source)} images; num_images is {num_images}, expected at most {len(source)}. "
-            "Pass a smaller --num-images (num_images=), or add images."
-        )
-    ranks = priorities(np.arange(len(source)), settings.seed)
-    return [int(source_index) for source_index in np.sort(np.argsort(ranks, kind="stable")[:num_images])]
 
 
 def make_plan(partition: Partition, settings: Settings, extractor: LoadedExtractor) -> dict[str, Any]:

@@ -88,19 +88,37 @@ def collect_layer_statistics(
     with open_chunks(partition, settings, extractor, progress, input_name) as chunks:
         for chunk in chunks:
             merged.add(chunk)
-    _require_two_images(source, merged)
+    return build_statistics(merged, settings, extractor, keep_all_by_layer)
+
+
+def build_statistics(
+    merged: MergedChunks, settings: Settings, extractor: LoadedExtractor, keep_all_by_layer: Mapping[str, bool]
+) -> dict[str, FeatureStatistics]:
+    """Return the statistics of each layer of the images that were merged.
+
+    Args:
+        merged: the images.
+        settings: how they were cropped.
+        extractor: the loaded extractor.
+        keep_all_by_layer: for which layers the features and labels of all images were kept.
+
+    Raises:
+        TooFewImagesError: fewer than two images could be decoded.
+    """
+    partition = merged.partition
+    _require_two_images(partition.source, merged)
     metadata = {
         **_describe_collection(partition, merged),
         "crop": str(settings.image_crop) if settings.image_crop else None,
     }
     indices, merged_units = np.concatenate(merged.indices), np.concatenate(merged.units)
-    labels = tuple(partition.get_labels(indices.tolist())) if keep_all else None
+    labels = tuple(partition.get_labels(indices.tolist())) if any(keep_all_by_layer.values()) else None
     return {
         name: FeatureStatistics.from_accumulator(
             layer,
             indices,
             merged_units,
-            grouped_by=units.kind if units else "image",
+            grouped_by=partition.units.kind if partition.units else "image",
             labels=labels if keep_all_by_layer.get(name) else None,
             spec=extractor.extra_layers[name].spec if name in extractor.extra_layers else extractor.spec,
             **metadata,

@@ -22,6 +22,7 @@ from frechet.errors import FrechetError, MismatchError, RequestError, RunError, 
 from frechet.execution.chunks import Chunk, Partition, read_chunk, write_chunk
 from frechet.execution.reduce import build_small_chunks, merge_small_chunks
 from frechet.execution.settings import Settings
+from frechet.execution.subset import select_indices
 from frechet.features.extract import extract
 from frechet.features.extractor import LoadedExtractor
 from frechet.images.sources.registry import open_source
@@ -168,6 +169,7 @@ def make_job(partition: Partition, settings: Settings, extractor: LoadedExtracto
         },
         "image_digest": _digest_partition(partition),
         "chunk_size": partition.chunk_size,
+        "ranks": partition.ranks,
         "spec": asdict(extractor.spec),
         "extra_layers": list(extractor.extra_layers),
         "max_device_pixels": extractor.max_device_pixels,
@@ -205,9 +207,9 @@ def open_job(job: dict[str, Any], extractor: LoadedExtractor) -> Partition:
     Raises:
         MismatchError: this process has other images or weights than the coordinator.
     """
-    partition = replace(
-        Partition.from_source(open_source(job["source"]), Settings(**job["settings"])), chunk_size=job["chunk_size"]
-    )
+    source = open_source(job["source"])
+    source_indices = select_indices(source, Settings(**job["settings"]), job["ranks"])
+    partition = Partition(source, source_indices, job["chunk_size"])
     for subject, own, expected in (
         ("images", _digest_partition(partition), job["image_digest"]),
         ("weights or settings", asdict(extractor.spec), job["spec"]),

@@ -11,7 +11,13 @@ import numpy as np
 from frechet.distances.extrapolation import frechet_infinity
 from frechet.distances.frechet import FrechetTerms, frechet_terms
 from frechet.distances.gaussian import Gaussian
-from frechet.distances.interval import Interval, confidence_interval, explain_unavailable_interval
+from frechet.distances.interval import (
+    DistanceEstimate,
+    Interval,
+    confidence_interval,
+    estimate_distance,
+    explain_unavailable_interval,
+)
 from frechet.distances.interval_input import IntervalInput
 from frechet.distances.leave_one_out import LeaveOneOutChanges, leave_one_out_changes
 from frechet.errors import RequestError, StatisticsError
@@ -96,19 +102,43 @@ def compute_frechet_interval(
     Raises:
         RequestError: both inputs consist of pairs, but not of the same ones.
     """
+    inputs = _to_interval_inputs(generated, reference, reference_is)
+    if isinstance(inputs, str):
+        return inputs
+    paired = inputs[1].groups is not None and (generated.grouped_by, reference.grouped_by) == ("pair", "pair")
+    if paired:
+        _require_same_pairs(generated, reference)
+    return explain_unavailable_interval(*inputs) or confidence_interval(*inputs, paired=paired, on_step=on_step)
+
+
+def estimate_frechet(
+    generated: FeatureStatistics, reference: FeatureStatistics, reference_is: str
+) -> DistanceEstimate | str:
+    """Estimate the distance of a sample that is independent of the reference, or return the reason why it is impossible.
+
+    Args:
+        generated, reference, reference_is: as in `compute_frechet_interval`.
+    """
+    inputs = _to_interval_inputs(generated, reference, reference_is)
+    if isinstance(inputs, str):
+        return inputs
+    return explain_unavailable_interval(*inputs) or estimate_distance(*inputs)
+
+
+def _to_interval_inputs(
+    generated: FeatureStatistics, reference: FeatureStatistics, reference_is: str
+) -> tuple[IntervalInput, IntervalInput] | str:
+    """Return both inputs, or the reason why the sampling error of the reference is unknown."""
     p, q = _to_interval_input(generated), _to_interval_input(reference)
     if reference_is == "fixed":
-        q = q.fix()
-    elif q.groups is None:
+        return p, q.fix()
+    if q.groups is None:
         return (
             "the reference statistics contain neither the features of every image nor moments of groups of images, so the "
             "sampling error of the reference is unknown; pass its images, write its statistics again with frechet stats, or "
             "accept this reference as it is (--reference-is fixed, reference_is=)"
         )
-    paired = q.groups is not None and (generated.grouped_by, reference.grouped_by) == ("pair", "pair")
-    if paired:
-        _require_same_pairs(generated, reference)
-    return explain_unavailable_interval(p, q) or confidence_interval(p, q, paired=paired, on_step=on_step)
+    return p, q
 
 
 def compute_rfid_interval(

@@ -107,6 +107,7 @@ def _iter_facts(scores: Scores, qualification: str) -> Iterator[tuple[str, str]]
         "95 % CI",
         {score.label: f"for {score.estimand}" for score in with_interval if score.estimand},
     )
+    yield from _group("looks", {score.label: _format_looks(score) for score in with_interval if score.looks})
     yield from _group(
         "sampling",
         {score.label: str(score.sampling_design) for score in with_interval if score.sampling_design != "independent"},
@@ -156,6 +157,10 @@ def _format_crops(score: Score) -> str:
     sides = ("generated", "reference") if score.uses_reference else ("generated",)
     crops = {name: (score.provenance.get(name) or {}).get("crop") for name in sides}
     return ", ".join(f"{crop or 'none'} ({name})" for name, crop in crops.items()) if any(crops.values()) else ""
+
+
+def _format_looks(score: Score) -> str:
+    return f"{len(score.looks)}, after {score.looks[0]['n']:,} to {score.looks[-1]['n']:,} images; the CI holds at all of them together"
 
 
 def _format_test(p_value: float) -> str:

@@ -1,0 +1,220 @@
+"""Samples that grow, opened and measured: what an evaluation that may stop at any time is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from frechet.distances.interval import MIN_UNITS, DistanceEstimate
+from frechet.distances.sequential import plan_looks
+from frechet.errors import RequestError, TooFewImagesError
+from frechet.evaluation.addresses import Input
+from frechet.evaluation.collect_layers import Collector, plan_collection
+from frechet.evaluation.inputs import follow_statistics, is_image_generator, open_input, open_inputs
+from frechet.evaluation.layers import LayerStatistics, as_layers
+from frechet.evaluation.request import ReferenceLike, ScoreRequest
+from frechet.evaluation.sampling import get_feature_units, resolve_units, uses_pairs
+from frechet.execution.growing_sample import GrowingFeatures, GrowingImages, GrowingSample
+from frechet.images.image import ImageSource
+from frechet.images.sources.generator import GeneratorSource
+from frechet.metrics.frechet import compute_frechet_interval, estimate_frechet
+from frechet.statistics.feature_statistics import FeatureStatistics
+
+MIN_IMAGES_PER_DIM = 2  # at the first look
+_FIX_MAX_IMAGES = "Pass --max-images N (max_images=)"
+
+
+@dataclass(frozen=True)
+class GrowingSamples:
+    """Samples of one or more models, and the reference that they are compared with.
+
+    Attributes:
+        collector: how images become features, and the one metric that is computed.
+        samples: by name of the model.
+        looks: numbers of images at which the samples are looked at.
+        reference: statistics by layer.
+        reference_is: "fixed" or "sample" (see `ScoreRequest`).
+    """
+
+    collector: Collector
+    samples: Mapping[str, GrowingSample]
+    looks: tuple[int, ...]
+    reference: LayerStatistics
+    reference_is: str
+
+    def grow(self, name: str, n: int) -> LayerStatistics:
+        """Return statistics by layer of the first n images of a model."""
+        grown = self.samples[name].grow(n)
+        is_images = isinstance(self.samples[name], GrowingImages)
+        return self.collector.name_layers(grown) if is_images else as_layers(grown["features"])
+
+    def estimate(self, layers: LayerStatistics) -> DistanceEstimate | str:
+        """Estimate the distance of a sample, or return the reason why it is impossible with these images."""
+        layer = self.collector.plan.requests[0].metric.layer
+        return estimate_frechet(layers[layer], self.reference[layer], self.reference_is)
+
+
+def open_growing_samples(
+    request: ScoreRequest, models: Mapping[str, ReferenceLike], max_images: int | None
+) -> GrowingSamples:
+    """Open the samples of models and collect the statistics of the reference.
+
+    Args:
+        request: the metric, the reference, and how images become features; `generated` is the first of the models.
+        models: images or features by name.
+        max_images: largest number of images per model; None for all that the smallest source has.
+
+    Raises:
+        RequestError: a model cannot give more images, there are too few for a first interval, or the metric or the sampling
+            design has no interval that holds at every look.
+    """
+    _require_supported(request)
+    first, *others = (_make_generator(each, max_images) for each in models.values())
+    request = replace(request, generated=first, num_images=None)
+    inputs = open_inputs(request, keep_all=True)
+    request = follow_statistics(request, inputs)
+    opened = [inputs["generated"], *(_open_model(each, request) for each in others)]
+    collector = plan_collection(request, inputs, 0)
+    _require_one_distance(collector)
+    looks = _plan_looks(collector, opened, max_images)
+    reference = collector.collect("reference", inputs["reference"])
+    samples = {
+        name: _make_sample(collector, each, looks, name, "generated" if len(models) == 1 else f"model-{index}")
+        for index, (name, each) in enumerate(zip(models, opened, strict=True), 1)
+    }
+    return GrowingSamples(collector, samples, looks, reference, request.reference_is or "fixed")
+
+
+def _require_supported(request: ScoreRequest) -> None:
+    """Reject what has no interval that holds at every look, or needs a number of images that is known beforehand.
+
+    Raises:
+        RequestError: names the first option that is not supported.
+    """
+    given = {
+        "num_images": request.num_images is not None,
+        "protocol": request.protocol is not None,
+        "interval": request.interval == "none",
+        "explain": request.explain > 0,
+        "per_class": request.per_class,
+        "repeat": request.repeat != 1,
+        "strata": request.strata is not None,
+        "design": uses_pairs(request),
+    }
+    for name in (name for name, is_given in given.items() if is_given):
+        raise RequestError(
+            f"a sample that grows until a question is answered does not support {name} {getattr(request, name)!r}; leave out "
+            f"--{name.replace('_', '-')} ({name}=)" + (" and pass --max-images" if name == "num_images" else "")
+        )
+    if request.reference is None:
+        raise RequestError(
+            "sampling until a question is answered needs the distance to a reference, and none is given; pass reference images "
+            "or statistics"
+        )
+
+
+def _make_generator(data: ReferenceLike, max_images: int | None) -> ReferenceLike:
+    """Return a function as a source of at most `max_images` images, and other data unchanged."""
+    if not is_image_generator(data):
+        return data
+    if max_images is None:
+        raise RequestError(
+            "the generated images are a function, and the largest number of images to generate is not set; pass max_images="
+        )
+    return GeneratorSource(data, max_images)
+
+
+def _open_model(data: ReferenceLike, request: ScoreRequest) -> Input:
+    return open_input(
+        data,
+        request.settings,
+        features=request.features,
+        keep_all=True,
+        units=get_feature_units(request, "generated"),
+        progress=request.progress,
+    )
+
+
+def _require_one_distance(collector: Collector) -> None:
+    """Require that the run computes one metric, whose interval is that of a Fréchet distance."""
+    requests = collector.plan.requests
+    if (
+        len(requests) == 1
+        and requests[0].metric.interval is compute_frechet_interval
+        and not collector.plan.unavailable
+    ):
+        return
+    names = ", ".join([*(each.key for each in requests), *collector.plan.unavailable])
+    raise RequestError(
+        f"metrics is {names}; expected one Fréchet distance, such as fid or fd, whose interval holds at every look. Leave out "
+        "--metrics (metrics=) for the default."
+    )
+
+
+def _plan_looks(collector: Collector, opened: Sequence[Input], max_images: int | None) -> tuple[int, ...]:
+    """Return the numbers of images at which the samples are looked at.
+
+    Raises:
+        RequestError: a model consists of statistics, which cannot give more images.
+        TooFewImagesError: there are fewer than `max_images` images, or too few for a first interval.
+    """
+    available = min((_count_images(each, collector) for each in opened), key=lambda each: each[0])
+    largest = available[0] if max_images is None else max_images
+    if largest > available[0]:
+        raise TooFewImagesError(
+            f"{available[1]} has {available[0]:,} images; max_images is {largest:,}, expected at most {available[0]:,}. "
+            f"{_FIX_MAX_IMAGES} with a smaller number, or add images."
+        )
+    first = max(MIN_UNITS, MIN_IMAGES_PER_DIM * _count_dims(collector, opened[0]))
+    if largest < first:
+        raise TooFewImagesError(
+            f"a first interval needs {first:,} images ({MIN_IMAGES_PER_DIM} per feature dimension, and at least {MIN_UNITS}); got "
+            f"at most {largest:,}. {_FIX_MAX_IMAGES} with a larger number, add images, or choose a layer with fewer features."
+        )
+    return plan_looks(first, largest)
+
+
+def _count_images(data: Input, collector: Collector) -> tuple[int, str]:
+    """Return the number of images of a model, and its label."""
+    if isinstance(data, ImageSource):
+        if collector.extractor is None or collector.known.get("generated"):
+            raise RequestError(
+                f"{data.label} consists of images, and another model of features; pass the same kind for all models"
+            )
+        return len(data), data.label
+    if data.features is None:
+        raise RequestError(
+            f"{data.label} contains statistics without the features of every image, and a sample of these cannot grow; pass the "
+            "images, or their features (--features, features=True)"
+        )
+    if not collector.known.get("generated"):
+        raise RequestError(
+            f"{data.label} consists of features, and another model of images; pass the same kind for all models"
+        )
+    return len(data.features), data.label
+
+
+def _count_dims(collector: Collector, model: Input) -> int:
+    layer = collector.plan.requests[0].metric.layer
+    if isinstance(model, FeatureStatistics):
+        return model.dims
+    assert collector.extractor is not None
+    columns = collector.extractor.layer_slices[layer]
+    return columns.stop - columns.start
+
+
+def _make_sample(collector: Collector, data: Input, looks: Sequence[int], name: str, folder: str) -> GrowingSample:
+    request = collector.request
+    if isinstance(data, FeatureStatistics):
+        return GrowingFeatures(data, looks, request.seed)
+    assert collector.extractor is not None  # loaded if there are images
+    report = request.progress
+    return GrowingImages(
+        source=data,
+        looks=looks,
+        settings=request.settings_of("generated"),
+        extractor=collector.extractor,
+        folder=folder,
+        units=resolve_units(request, {"generated": data})["generated"],
+        progress=report and (lambda _, done, total: report(name, done, total)),
+    )
