@@ -82,7 +82,7 @@ def test_fid_of_more_images_than_dimensions_equals_pytorch_fids(weights, golden)
     assert (score.provenance["backend"], score.provenance["device"]) == ("jax", "cpu")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @needs_kit
 def test_fid_of_kit_photographs_equals_pytorch_fids(weights):
     images = [Image.open(file) for file in sorted((KIT / "photos").iterdir())]
