@@ -145,3 +145,12 @@ def mutate_tar(data, rng):
             total = sum(out[start : start + 148]) + sum(out[start + 156 : start + 512]) + 8 * 32
             out[start + 148 : start + 156] = b"%06o\0 " % total
     return bytes(out)
+
+
+def mutate_safetensors(data, rng):
+    """Mutate the whole file, or its header of JSON, whose length is then corrected."""
+    if rng.random() < 0.3:
+        return mutate(data, rng)
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = mutate(data[8:end], rng, is_text=True)
+    return len(header).to_bytes(8, "little") + header + data[end:]

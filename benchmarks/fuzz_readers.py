@@ -3,6 +3,7 @@
 import contextlib
 import io
 import pickle
+import shutil
 import tarfile
 import tempfile
 import zipfile
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from fuzz_mutations import mutate, mutate_png, mutate_tar, mutate_zip
+from fuzz_mutations import mutate, mutate_png, mutate_safetensors, mutate_tar, mutate_zip
 from PIL import Image
 
 from frechet.errors import ImageDecodeError
@@ -103,6 +104,34 @@ def read_onnx(path):
     from frechet.features.loading import load_extractor
 
     load_extractor(f"onnx:{path}")
+
+
+def read_pretrained(path):
+    """Load the file as the weights of the small model that `safetensors_seeds` saves."""
+    from frechet.backends.transformers import load_pretrained
+
+    folder = path.parent / "model"
+    if not folder.exists():
+        import transformers
+
+        transformers.logging.set_verbosity(100)  # a report for each damaged file
+        transformers.logging.disable_progress_bar()
+        save_small_model(folder)
+    shutil.move(path, folder / "model.safetensors")
+    load_pretrained("Dinov2Model", "pooler_output", str(folder), "cpu", {})
+
+
+def save_small_model(folder):
+    from transformers import Dinov2Config, Dinov2Model
+
+    config = Dinov2Config(hidden_size=4, num_hidden_layers=1, num_attention_heads=1, image_size=14, patch_size=7)
+    Dinov2Model(config).save_pretrained(folder)
+
+
+def safetensors_seeds():
+    with tempfile.TemporaryDirectory() as folder:
+        save_small_model(Path(folder))
+        return [Path(folder, "model.safetensors").read_bytes()]
 
 
 def encode_image(kind="PNG", mode="RGB", **options):
@@ -328,6 +357,7 @@ READERS = {
     "statistics": Reader(".npz", statistics_seeds, read_statistics, mutate_zip),
     "pickle": Reader(".pkl", pickle_seeds, read_statistics),
     "pth": Reader(".pth", torch_seeds, read_state, mutate_torch),
+    "safetensors": Reader(".safetensors", safetensors_seeds, read_pretrained, mutate_safetensors),
     "json": Reader(".json", json_seeds, read_runs, mutate_text),
     "protocol": Reader(".toml", protocol_seeds, read_protocol, mutate_text),
     "hdf5": Reader(".h5", hdf5_seeds, read_source, is_native=True),

@@ -1,5 +1,7 @@
 """Extractors from outside this package: functions, modules, ONNX files, and small random transformers models."""
 
+import shutil
+
 import numpy as np
 import pytest
 from helpers import make_image_folder
@@ -249,6 +251,17 @@ def test_models_of_the_transformers_library_are_extractors_of_losses(models):
 def test_folder_without_a_model_is_rejected(folders, tmp_path):
     pytest.importorskip("transformers")
     with pytest.raises(WeightsError, match=r"config\.json and model\.safetensors as --weights \(weights=\)"):
+        frechet.collect(folders[0], extractor="dinov2-vits14", weights=tmp_path)
+
+
+def test_weights_without_a_tensor_of_the_model_are_rejected(folders, models, tmp_path):
+    """The library would draw the missing tensor at random."""
+    safetensors = pytest.importorskip("safetensors.torch")
+    state = safetensors.load_file(models / "dinov2" / "model.safetensors")
+    del state["encoder.layer.1.attention.output.dense.weight"]
+    safetensors.save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    shutil.copy(models / "dinov2" / "config.json", tmp_path)
+    with pytest.raises(WeightsError, match=r"lacks 1 of the weights of Dinov2Model, e\.g\. encoder\.layer\.1\."):
         frechet.collect(folders[0], extractor="dinov2-vits14", weights=tmp_path)
 
 

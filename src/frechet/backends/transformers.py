@@ -115,7 +115,7 @@ def load_pretrained(
 
     Raises:
         RequestError: the library is not installed.
-        WeightsError: the model is neither on this machine nor can it be downloaded.
+        WeightsError: the model is neither on this machine nor can it be downloaded, or its weights are incomplete.
     """
     try:
         import transformers
@@ -125,20 +125,24 @@ def load_pretrained(
         ) from None
     torch_device = choose_device(device)
     try:
-        module = (
-            getattr(transformers, model_class)
-            .from_pretrained(
-                name_or_path, use_safetensors=True, local_files_only=_is_on_this_machine(name_or_path), **model_kwargs
-            )
-            .eval()
-            .to(torch_device)
+        module, loading = getattr(transformers, model_class).from_pretrained(
+            name_or_path,
+            use_safetensors=True,
+            local_files_only=_is_on_this_machine(name_or_path),
+            output_loading_info=True,
+            **model_kwargs,
         )
+        module.eval().to(torch_device)
     except Exception as error:  # the errors of the library and of its HTTP client have no common base class
         raise WeightsError(
             f"{name_or_path} cannot be loaded ({type(error).__name__}: {error}). Pass a folder with its config.json and "
             "model.safetensors as --weights (weights=), or allow a download from huggingface.co."
         ) from error
-
+    if missing := sorted(loading["missing_keys"]):  # the library draws these at random, and only logs a warning
+        raise WeightsError(
+            f"{name_or_path} lacks {len(missing)} of the weights of {model_class}, e.g. {missing[0]}; expected all of them. Pass a "
+            "complete folder with config.json and model.safetensors as --weights (weights=)."
+        )
     return _PretrainedFeatures(module, output_field), torch_device, module
 
 
