@@ -97,6 +97,8 @@ class Score:
         looks: for a sample that grew until its interval was narrow enough, {"n", "corrected_value", "standard_error", "low", "high"}
             at each look; the intervals contain the population value at all looks together with a probability of 95 %.
         influence: the images that raise the value most and those that lower it most, if requested, or None.
+        worst_pairs: of a mean over pairs of images, the ten worst pairs as {"value", "source_index", "generated", "reference"}:
+            the position in both inputs, counted from 0, and the names of the images.
         terms: parts of the value or further numbers, by name.
         std: standard deviation between splits, subsets or repetitions, or None.
         splits: for each number of splits n of the Inception Score, {"n", "mean", "std"}, if several were requested.
@@ -138,6 +140,7 @@ class Score:
     n_to_halve_interval: tuple[int | None, int | None] | None = None
     looks: tuple[Mapping[str, Any], ...] = ()
     influence: Mapping[str, Any] | None = None
+    worst_pairs: tuple[Mapping[str, Any], ...] = ()
     terms: Mapping[str, float] = field(default_factory=dict)
     std: float | None = None
     splits: tuple[Mapping[str, float], ...] = ()

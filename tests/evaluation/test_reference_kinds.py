@@ -40,6 +40,9 @@ NEEDS = {
     "fd-dinov2": {"pixels"},
     "fd-clip": {"pixels"},
     "cmmd": {"pixels"},
+    "psnr": {"pairs"},
+    "ssim": {"pairs"},
+    "lpips": {"pairs"},
     "ppl": {"a generator"},
 }
 PROVIDES = {
@@ -58,7 +61,7 @@ WORDS = {  # of the reason, if this is what is missing
     "moments": ("no reference is given",),
     "spatial": ("spatial layer", "no reference is given"),
     "features": ("features of every image", "no reference is given"),
-    "pairs": ("reconstructions", "pairs need", "no reference is given"),
+    "pairs": ("reconstructions", "pairs need", "compares pixels, but", "no reference is given"),
     "pixels": ("dimensions", "features of every image", "dinov2", "clip", "no reference is given"),
     "a generator": ("needs a generator",),
 }

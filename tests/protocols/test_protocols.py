@@ -13,7 +13,7 @@ import frechet
 from frechet.errors import RequestError
 from frechet.features.registry import EXTRACTORS
 from frechet.metrics import METRICS
-from frechet.preprocessing.crop import CROPS
+from frechet.preprocessing.crop import CROPS, Crop
 from frechet.preprocessing.registry import PREPROCESSINGS
 from frechet.protocols import references
 from frechet.protocols.references_table import REFERENCES
@@ -33,6 +33,8 @@ def small(monkeypatch, fake_inception, tmp_path):
         changes = {"n_generated": N, "n_reference": protocol.n_reference and N}
         changes |= {"generated_size": protocol.generated_size and SIZE, "crop_size": protocol.crop_size and SIZE}
         changes |= {"images_per_class": protocol.images_per_class and N // 2}
+        if name == "rfid-imagenet-256":  # SSIM and LPIPS need larger images
+            changes["measurements"] = (replace(protocol.measurements[0], metrics=("rfid", "psnr")),)
         monkeypatch.setitem(PROTOCOLS, name, replace(protocol, **changes))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(references, "find_reference", lambda name: replace(REFERENCES[name], sha256=None))
@@ -90,6 +92,8 @@ def test_each_protocol_runs_on_data_of_its_format(small, name):
     for measurement in protocol.measurements:
         for metric in measurement.metrics:
             provenance = scores[metric].provenance
+            if provenance["extractor"] == "pixels":
+                continue
             assert (provenance["extractor"], provenance["preprocessing"]) == (
                 measurement.extractor,
                 measurement.preprocessing,
@@ -196,6 +200,33 @@ def test_alternatives_of_the_source_are_no_deviations(small):
     assert scores.protocol.deviations == ()
     assert scores["rfid"].provenance["reference"]["crop"] == f"torchvision({SIZE})"
     assert "pytorch-fid" in scores.protocol.sentence
+
+
+def test_reconstructions_are_also_compared_pixel_by_pixel(small):
+    """rFID of the toy network; PSNR from its definition, with the reference in ADM's crop."""
+    arguments = small("rfid-imagenet-256")
+    scores = frechet.score(**arguments, protocol="rfid-imagenet-256", interval="none")
+    assert list(scores) == ["rfid", "psnr"]
+    ratios = []
+    for path in sorted(arguments["generated"].rglob("*.png")):
+        original = arguments["reference"] / path.relative_to(arguments["generated"])
+        cropped = Crop("adm", SIZE).apply(np.asarray(Image.open(original)))
+        squares = (np.asarray(Image.open(path)).astype(float) - cropped) ** 2
+        ratios.append(10 * np.log10(255**2 / squares.mean()))
+    assert scores["psnr"].value == pytest.approx(np.mean(ratios), rel=1e-12)
+    assert scores["psnr"].protocol == "rfid-imagenet-256"
+    assert "PSNR" in scores.protocol.sentence
+
+
+def test_a_protocol_names_the_selections_of_metrics_that_it_allows(small, monkeypatch, tmp_path):
+    arguments = small("rfid-imagenet-256")
+    alone = frechet.score(**arguments, protocol="rfid-imagenet-256", metrics="rfid", interval="none")
+    assert (list(alone), alone.protocol.deviations) == (["rfid"], ())
+    monkeypatch.setenv("FRECHET_LPIPS_WEIGHTS", str(tmp_path / "nowhere.pth"))
+    with pytest.raises(
+        RequestError, match=r"metrics rfid,lpips \(expected rfid,psnr\); no lpips \(expected rfid,psnr or rfid or"
+    ):
+        frechet.score(**arguments, protocol="rfid-imagenet-256", metrics="rfid,lpips")
 
 
 def test_other_weights_are_a_deviation(small, monkeypatch):
@@ -308,7 +339,7 @@ def test_the_list_and_the_row_of_a_protocol_are_printed():
     assert [line.split()[0] for line in out.splitlines()] == list(PROTOCOLS)
     assert len(run("protocols", "--markdown")[1].splitlines()) == len(PROTOCOLS) + 2
     out = run("protocols", "rfid-imagenet-256")[1]
-    for text in ("50,000 images", "adm(256)", "torchvision", "LPIPS", "0.344"):
+    for text in ("50,000 images", "adm(256)", "torchvision", "lpips", "0.344"):
         assert text in out
     code, _, err = run("protocols", "adm-imagnet-256")
     assert code == 2

@@ -67,6 +67,8 @@ def _format_direction(metric: Metric) -> str:
 def _format_requirements(metric: Metric) -> str:
     if metric.uses_latents:
         return "generator"
+    if metric.load_pair_measure is not None:
+        return "pairs of images"
     needs = [] if metric.uses_reference else ["generated images only"]
     needs += ["held-out images"] if metric.uses_held_out else []
     needs += [] if metric.layer == "features" else [metric.layer]

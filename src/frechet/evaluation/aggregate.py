@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from frechet.errors import RequestError
-from frechet.evaluation.plan import group_by_extractor
+from frechet.evaluation.plan import group_by_extractor, is_pair_metric
 from frechet.evaluation.request import ScoreRequest
 from frechet.results import Score, Scores
 
@@ -53,6 +53,7 @@ def _average(scores: Sequence[Score]) -> Score:
         warnings=(*first.warnings, _CONSTANT_WARNING) if is_constant else first.warnings,
         terms={},
         splits=(),
+        worst_pairs=(),
         per_class={
             name: float(np.mean([score.per_class[name] for score in scores if name in score.per_class]))
             for name in class_names
@@ -62,14 +63,33 @@ def _average(scores: Sequence[Score]) -> Score:
 
 
 def split_by_extractor(request: ScoreRequest) -> list[ScoreRequest]:
-    """Return one request for each extractor that the metrics are defined on; the request itself if there is only one."""
-    groups = group_by_extractor(request.metric_names)
-    if groups.keys() <= {None, request.extractor}:
+    """Return one request for each extractor that the metrics are defined on, and one for the metrics of pairs of images.
+
+    If there is only one, it is the request itself.
+    """
+    of_pairs, of_features = split_pair_metrics(request)
+    if of_features is None:
         return [request]
-    return [
-        replace(request, metrics=names) if extractor is None else _with_extractor(request, extractor, names)
-        for extractor, names in groups.items()
-    ]
+    groups = group_by_extractor(of_features.metric_names)
+    split = [of_features]
+    if not groups.keys() <= {None, request.extractor}:
+        split = [
+            replace(request, metrics=names) if extractor is None else _with_extractor(request, extractor, names)
+            for extractor, names in groups.items()
+        ]
+    return split if of_pairs is None else [*split, of_pairs]
+
+
+def split_pair_metrics(request: ScoreRequest) -> tuple[ScoreRequest | None, ScoreRequest | None]:
+    """Return the request of the metrics of pairs of images, and that of all other metrics; None without such metrics."""
+    names = request.metric_names
+    of_pairs = [name for name in names or () if is_pair_metric(name)]
+    if names is None or not of_pairs:
+        return None, request
+    others = [name for name in names if name not in of_pairs]
+    if not others:
+        return request, None
+    return replace(request, metrics=of_pairs, explain=0), replace(request, metrics=others)
 
 
 def _with_extractor(request: ScoreRequest, extractor: str, metrics: Sequence[str] | None) -> ScoreRequest:
@@ -87,12 +107,12 @@ def _with_extractor(request: ScoreRequest, extractor: str, metrics: Sequence[str
     )
 
 
-def merge_extractors(request: ScoreRequest, results: Mapping[ScoreRequest, Scores | RequestError]) -> Scores:
+def merge_extractors(request: ScoreRequest, results: Sequence[tuple[ScoreRequest, Scores | RequestError]]) -> Scores:
     """Merge the scores of several extractors in the order in which the metrics were requested.
 
     Args:
         request: what was requested.
-        results: for the request of each extractor, its scores or the reason why it has none.
+        results: the request of each extractor, and its scores or the reason why it has none.
 
     Raises:
         RequestError: nothing could be computed; the reason for the first extractor.
@@ -100,7 +120,7 @@ def merge_extractors(request: ScoreRequest, results: Mapping[ScoreRequest, Score
     scores: dict[str, Score] = {}
     unavailable: dict[str, str] = {}
     renamed: dict[str, str] = {}
-    for each, result in results.items():
+    for each, result in results:
         if isinstance(result, RequestError):
             unavailable |= dict.fromkeys(each.metric_names or (), str(result))
         else:
@@ -108,7 +128,7 @@ def merge_extractors(request: ScoreRequest, results: Mapping[ScoreRequest, Score
             unavailable |= result.unavailable
             renamed |= result.renamed
     if not scores:
-        raise next(result for result in results.values() if isinstance(result, RequestError))
+        raise next(result for _, result in results if isinstance(result, RequestError))
     requested = [renamed.get(name, name) for name in request.metric_names or scores]
     ordered = {name: scores[name] for name in requested if name in scores}
     return Scores(ordered, next(iter(ordered.values())).provenance, unavailable, renamed=renamed)

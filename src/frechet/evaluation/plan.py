@@ -193,16 +193,39 @@ def plan_metrics(
         names = list(dict.fromkeys(plan.renamed.get(name, name) for name in names))
     for name in list(METRICS) if ALL in names else names:
         metric = _get_metric(name)
-        key, _, preset = name.partition("@")
+        key = name.partition("@")[0]
         reason = _find_unavailable_reason(key, metric, spec, has_reference, has_held_out)
         if reason is None:
-            settings = {**metric.settings, **(metric.presets[preset] if preset else {})}
-            if splits is not None and settings.get("splits") is not None:
-                settings["splits"] = tuple(map(int, splits))
-            plan.requests.append(MetricRequest(name, metric, settings))
+            plan.requests.append(request_metric(name, splits))
         elif ALL not in names:
             plan.unavailable[name] = RequestError(reason)
     return plan.validate()
+
+
+def request_metric(name: str, splits: Sequence[int] | None = None) -> MetricRequest:
+    """Return a metric with the settings of its preset.
+
+    Args:
+        name: name in the table, optionally with a preset.
+        splits: numbers of splits of the Inception Score; None for the metric's own.
+
+    Raises:
+        RequestError: an unknown metric or preset.
+    """
+    metric, preset = _get_metric(name), name.partition("@")[2]
+    settings = {**metric.settings, **(metric.presets[preset] if preset else {})}
+    if splits is not None and settings.get("splits") is not None:
+        settings["splits"] = tuple(map(int, splits))
+    return MetricRequest(name, metric, settings)
+
+
+def is_pair_metric(name: str) -> bool:
+    """Return whether a metric is a mean over pairs of images.
+
+    Raises:
+        RequestError: an unknown metric or preset.
+    """
+    return name != ALL and _get_metric(name).load_pair_measure is not None
 
 
 def plan_request(request: ScoreRequest, spec: FeatureSpec, inputs: Collection[str], n_explained: int) -> MetricPlan:
@@ -259,6 +282,8 @@ def _find_unavailable_reason(
             f"{key} needs a generator and its latents, not images; use frechet.perceptual_path_length(generator, latent_size) in "
             "Python"
         )
+    if metric.load_pair_measure is not None:
+        return f"{key} compares the pixels of images with those of their reconstructions; pass both as images to frechet.score"
     extractor = find_extractor(spec.extractor)
     if metric.extractor not in (None, spec.extractor):
         return (

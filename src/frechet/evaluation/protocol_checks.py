@@ -10,6 +10,7 @@ from typing import Any
 
 from frechet._internal.download import compute_sha256
 from frechet.errors import RequestError
+from frechet.evaluation.plan import request_metric
 from frechet.evaluation.request import ScoreRequest
 from frechet.evaluation.sampling import iter_names
 from frechet.features.spec import get_qualified_name
@@ -27,8 +28,9 @@ def iter_option_deviations(request: ScoreRequest, protocol: Protocol) -> Iterato
     """Yield how the options that the user passed differ from the protocol's settings."""
     first = protocol.measurements[0]
     metrics = request.metric_names
-    if metrics is not None and set(metrics) != set(protocol.metrics):
+    if metrics is not None and not _are_allowed(metrics, protocol):
         yield f"metrics {','.join(metrics)} (expected {','.join(protocol.metrics)})"
+    yield from _iter_missing_measures(metrics or protocol.metrics, request.device, protocol)
     for name, default, expected in (
         ("extractor", "inception", first.extractor),
         ("preprocessing", None, first.preprocessing),
@@ -53,6 +55,28 @@ def iter_option_deviations(request: ScoreRequest, protocol: Protocol) -> Iterato
         expected = getattr(protocol, f"{side}_crop")
         if crop is not None and crop not in (expected, *protocol.alternatives.get(f"{side}_crop", ())):
             yield f"{side} crop {crop} (expected {expected or 'none'})"
+
+
+def _are_allowed(metrics: Sequence[str], protocol: Protocol) -> bool:
+    """Return whether the metrics are those of the protocol, or a selection that it allows, in any order."""
+    allowed = (protocol.metrics, *(names.split(",") for names in protocol.alternatives.get("metrics", ())))
+    return any(set(metrics) == set(names) for names in allowed)
+
+
+def _iter_missing_measures(metrics: Sequence[str], device: str, protocol: Protocol) -> Iterator[str]:
+    """Yield that a metric of pairs cannot be computed, before the images are read for the others."""
+    for name in metrics:
+        metric = request_metric(name)
+        try:
+            if metric.metric.load_pair_measure is not None:
+                metric.metric.load_pair_measure(device, **metric.settings)
+        except RequestError as error:
+            yield _describe_missing(name, str(error), protocol)
+
+
+def _describe_missing(name: str, reason: str, protocol: Protocol) -> str:
+    selections = " or ".join((",".join(protocol.metrics), *protocol.alternatives.get("metrics", ())))
+    return f"no {name} (expected {selections}; {reason})"
 
 
 def _is_number_to_generate(request: ScoreRequest) -> bool:
@@ -92,7 +116,7 @@ def iter_result_deviations(protocol: Protocol, scores: Scores) -> Iterator[str]:
                 "(expected the published ones)"
             )
     for name, reason in scores.unavailable.items():
-        yield f"no {name} (expected all of {','.join(protocol.metrics)}; {reason})"
+        yield _describe_missing(name, reason, protocol)
 
 
 def _count(given: ImageSource | FeatureStatistics) -> int | None:

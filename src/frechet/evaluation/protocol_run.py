@@ -88,7 +88,7 @@ def prepare_protocol(request: ScoreRequest) -> ProtocolRun:
     deviations += iter_input_deviations(protocol, inputs)
     _reject(name, deviations, request.relax)
     requests = tuple(_apply(protocol, measurement, request, inputs) for measurement in protocol.measurements)
-    if request.relax and request.metrics is not None:
+    if request.metric_names is not None and set(request.metric_names) != set(protocol.metrics):
         requests = (replace(requests[0], metrics=request.metrics),)
     return ProtocolRun(
         name=name,

@@ -104,7 +104,12 @@ def _iter_size_warnings(inputs: Mapping[str, FeatureStatistics]) -> Iterator[str
 
 def describe_image_processing(extractor: LoadedExtractor) -> dict[str, str]:
     """Return what decodes images, with versions, and where they are resized: "host" or "device"."""
-    return {"decoders": describe_decoders(), "preprocess_on": extractor.preprocess_on}
+    return {**describe_decoding(), "preprocess_on": extractor.preprocess_on}
+
+
+def describe_decoding() -> dict[str, str]:
+    """Return what decodes images, with versions."""
+    return {"decoders": describe_decoders()}
 
 
 def build_provenance(

@@ -8,7 +8,13 @@ from typing import NamedTuple
 from frechet._internal.fields import option, takes_fields_of
 from frechet._internal.home import expand_home
 from frechet.errors import RequestError, SourceError
-from frechet.evaluation.aggregate import average_runs, iter_repetitions, merge_extractors, split_by_extractor
+from frechet.evaluation.aggregate import (
+    average_runs,
+    iter_repetitions,
+    merge_extractors,
+    split_by_extractor,
+    split_pair_metrics,
+)
 from frechet.evaluation.collect_layers import collect_layers
 from frechet.evaluation.compute import compute_scores
 from frechet.evaluation.influence import compute_image_influence
@@ -22,6 +28,7 @@ from frechet.evaluation.inputs import (
     require_consistent_options,
     require_no_image_options,
 )
+from frechet.evaluation.pair_scores import score_pairs
 from frechet.evaluation.per_class import add_class_scores
 from frechet.evaluation.plan import needs_all_features, uses_input
 from frechet.evaluation.protocol_run import prepare_protocol
@@ -151,13 +158,13 @@ def run(request: ScoreRequest) -> Scores:
     """Compute the scores that a request asks for; `frechet.score` documents what may be asked."""
     if request.protocol is not None and request.until is None:
         protocol_run = prepare_protocol(request)
-        results = {each: _run_or_error(each) for each in protocol_run.requests}
+        results = [(each, _run_or_error(each)) for each in protocol_run.requests]
         return protocol_run.finish(merge_extractors(request, results))
     requests = split_by_extractor(request)
     if request.until is not None:
         return score_until(requests[0] if len(requests) == 1 else request, request.until)
     if request.repeat == 1 and len(requests) == 1:
-        return evaluate(requests[0]).scores
+        return _score_single(requests[0])
     repetitions = iter_repetitions(buffer_iterators(request))
     return average_runs([_run_extractors(repetition) for repetition in repetitions])
 
@@ -165,7 +172,7 @@ def run(request: ScoreRequest) -> Scores:
 def _run_extractors(request: ScoreRequest) -> Scores:
     """Compute the scores of one repetition, with each extractor that its metrics are defined on."""
     requests = split_by_extractor(cache_generated_images(request))
-    return merge_extractors(request, {each: _evaluate_or_error(each) for each in requests})
+    return merge_extractors(request, [(each, score_or_error(each)) for each in requests])
 
 
 def _run_or_error(request: ScoreRequest) -> Scores | RequestError:
@@ -175,9 +182,16 @@ def _run_or_error(request: ScoreRequest) -> Scores | RequestError:
         return error
 
 
-def _evaluate_or_error(request: ScoreRequest) -> Scores | RequestError:
+def _score_single(request: ScoreRequest) -> Scores:
+    """Compute the scores of one seed and one extractor, or of pairs of images."""
+    of_pairs, _ = split_pair_metrics(request)
+    return evaluate(request).scores if of_pairs is None else score_pairs(of_pairs)
+
+
+def score_or_error(request: ScoreRequest) -> Scores | RequestError:
+    """Compute the scores of one seed and one extractor, or of pairs of images; return the reason if there are none."""
     try:
-        return evaluate(request).scores
+        return _score_single(request)
     except RequestError as error:
         return error
 

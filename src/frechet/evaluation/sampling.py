@@ -44,7 +44,7 @@ def resolve_units(
         return {name: _resolve_strata(request, name, source) for name, source in sources.items()}
     is_paired = uses_pairs(request)
     if is_paired:
-        _require_pairs(inputs)
+        require_pairs(inputs)
     elif request.design == "auto":
         is_paired = _have_equal_names(sources)
     units = Units("pair") if is_paired else Units("image") if request.design == "independent" else None
@@ -117,7 +117,12 @@ def get_feature_units(request: SamplingRequest, name: str) -> Units | None:
     return Units("pair") if uses_pairs(request) and name != "held-out" else None
 
 
-def _require_pairs(inputs: Mapping[str, ImageSource | FeatureStatistics]) -> None:
+def require_pairs(inputs: Mapping[str, ImageSource | FeatureStatistics]) -> None:
+    """Require as many generated as reference images, with equal names in the same order if both have names.
+
+    Raises:
+        RequestError: the images do not form pairs.
+    """
     given = [inputs[name] for name in ("generated", "reference") if name in inputs]
     sizes = [each.n if isinstance(each, FeatureStatistics) else len(each) for each in given]
     if len(given) < 2 or None in sizes:
@@ -125,7 +130,7 @@ def _require_pairs(inputs: Mapping[str, ImageSource | FeatureStatistics]) -> Non
     if sizes[0] != sizes[1]:
         raise RequestError(
             f"pairs need as many generated as reference images: got {sizes[0]} and {sizes[1]}. Pass the images in the same "
-            "order, or --design independent (design=) with another metric than rfid."
+            "order, or --design independent (design=) with metrics that do not compare pairs."
         )
     names = [iter_names(each) for each in given if isinstance(each, ImageSource)]
     if len(names) == 2:
@@ -133,7 +138,7 @@ def _require_pairs(inputs: Mapping[str, ImageSource | FeatureStatistics]) -> Non
             if one is not None and other is not None and one != other:
                 raise RequestError(
                     f"pairs need equal names in the same order: got {one} and {other}. Rename the images, or pass "
-                    "--design independent (design=) with another metric than rfid."
+                    "--design independent (design=) with metrics that do not compare pairs."
                 )
 
 

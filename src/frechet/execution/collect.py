@@ -108,7 +108,7 @@ def build_statistics(
     partition = merged.partition
     _require_two_images(partition.source, merged)
     metadata = {
-        **_describe_collection(partition, merged),
+        **describe_collection(partition, merged),
         "crop": str(settings.image_crop) if settings.image_crop else None,
     }
     indices, merged_units = np.concatenate(merged.indices), np.concatenate(merged.units)
@@ -136,7 +136,7 @@ def _require_two_images(source: ImageSource, merged: MergedChunks) -> None:
         )
 
 
-def _describe_collection(partition: Partition, merged: MergedChunks) -> dict[str, Any]:
+def describe_collection(partition: Partition, merged: MergedChunks) -> dict[str, Any]:
     """Return the metadata that the statistics of all layers share."""
     image_checks, scored = np.concatenate(merged.image_checks), np.concatenate(merged.indices)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from frechet._internal.registry import Registry
 from frechet.features.registry import find_extractor
 from frechet.features.spec import FeatureSpec
-from frechet.metrics import feature_based, frechet, generator_based, logit_based
-from frechet.metrics.base import Metric, MetricInputs, MetricResult
+from frechet.metrics import feature_based, frechet, generator_based, logit_based, pair_based
+from frechet.metrics.base import Metric, MetricInputs, MetricResult, PairMeasure
 from frechet.metrics.feature_based import compute_mifid
 from frechet.metrics.frechet import (
     compute_frechet,
@@ -24,6 +24,7 @@ __all__ = [
     "Metric",
     "MetricInputs",
     "MetricResult",
+    "PairMeasure",
     "compute_frechet_interval",
     "compute_leave_one_out_changes",
     "fit_gaussian",
@@ -36,7 +37,10 @@ __all__ = [
 ]
 
 METRICS: Registry[Metric] = Registry(
-    "metric", Metric, "frechet.metrics", frechet.ROWS | logit_based.ROWS | feature_based.ROWS | generator_based.ROWS
+    "metric",
+    Metric,
+    "frechet.metrics",
+    frechet.ROWS | logit_based.ROWS | feature_based.ROWS | pair_based.ROWS | generator_based.ROWS,
 )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from frechet.distances.interval import Interval
 from frechet.distances.prdc_jackknife import JackknifeVariance
 from frechet.errors import RequestError
+from frechet.features.spec import FeatureSpec
 from frechet.statistics.feature_statistics import FeatureStatistics
 
 StepCallback = Callable[[int, int], None]  # (steps done, total steps)
@@ -123,6 +124,22 @@ class MetricInputs:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PairMeasure:
+    """A value of each pair of images, from their pixels.
+
+    Attributes:
+        measure: called as `measure(generated, reference)` with two arrays (n, h, w, 3) uint8, from several threads; returns (n,)
+            float64.
+        spec: what the values depend on; scores with another spec are not compared.
+        label: display name of the metric.
+    """
+
+    measure: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    spec: FeatureSpec
+    label: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Metric:
     """A row of the table of metrics: a pure function, what it needs, and how it is shown.
 
@@ -145,6 +162,9 @@ class Metric:
         uses_held_out: whether the metric needs held-out images.
         uses_latents: whether the metric evaluates a generator on latents. It is then computed from distances by
             `frechet.perceptual_path_length`, not from statistics.
+        load_pair_measure: for a metric that is a mean over pairs of images, a function called as
+            `load_pair_measure(device, **settings)` that returns what is averaged. `compute` is then called with the values of all
+            pairs, (n,) float64, instead of `MetricInputs`.
         full_feature_inputs: the inputs ("generated", "reference", "held-out") whose features are needed for every image, if
             the metric uses them.
         interval: function called as `interval(generated, reference, reference_is, on_step)`, which returns an interval or the
@@ -167,6 +187,7 @@ class Metric:
     uses_reference: bool = True
     uses_held_out: bool = False
     uses_latents: bool = False
+    load_pair_measure: Callable[..., PairMeasure] | None = None
     full_feature_inputs: tuple[str, ...] = ("generated", "reference")
     interval: Callable[[FeatureStatistics, FeatureStatistics, str, StepCallback], Interval | str] | None = None
     interval_unavailable_reason: str = "the literature has no estimate of its sampling error"

@@ -46,18 +46,18 @@ def vgg16(ops: Ops, images: Array, weights: Mapping[str, Any], layers: Sequence[
         return ops.max_pool(x, size=2, stride=2)
 
     x = ops.from_nhwc(images)
-    for names in _iter_stages():
+    for names in iter_stages():
         x = ops.run_segment(partial(stage, names), x)
     return ops.global_average_pool(conv(conv(x, "classifier.0", padding=0), "classifier.3", padding=0))
 
 
 def conv_layers() -> Iterator[tuple[str, str, str]]:
     """Yield (layer, key of its kernel, "") of every layer in torchvision's state dict; the layers have no batch norm."""
-    for name in (*(name for names in _iter_stages() for name in names), "classifier.0", "classifier.3"):
+    for name in (*(name for names in iter_stages() for name in names), "classifier.0", "classifier.3"):
         yield name, f"{name}.weight", ""
 
 
-def _iter_stages() -> Iterator[list[str]]:
+def iter_stages() -> Iterator[list[str]]:
     """Yield the names of the convolutions before each pool; torchvision's numbers also count ReLUs and pools."""
     index = 0
     for count in _STAGES:

@@ -54,7 +54,8 @@ class Protocol:
         n_reference: number of reference images, if the user passes them; None if it may be any.
         generated_crop, reference_crop: crops to `crop_size`; None for no crop.
         crop_size: height and width of the crops.
-        alternatives: further values that the source allows, by the name of the option ("reference_crop").
+        alternatives: further values that the source allows, by the name of the option ("reference_crop"); of "metrics",
+            selections separated by commas.
         order: "any"; "unsorted" if images must not be sorted by class; "paired" if image i of one input belongs to image i of the other.
         images_per_class: number of generated images of each class; None if it may be any.
         per_class: whether the metrics are also reported for each class.

@@ -8,16 +8,19 @@ PROTOCOLS = {
     "rfid-imagenet-256": Protocol(
         title="rFID of the 50,000 validation images of ImageNet at 256 pixels",
         source="1d-tokenizer (TiTok) and RAE: ADM's crop; LightningDiT: torchvision's crop and pytorch-fid",
-        measurements=(Measurement(metrics=("rfid",), preprocessing="tensorflow"),),
+        measurements=(Measurement(metrics=("rfid", "psnr", "ssim", "lpips"), preprocessing="tensorflow"),),
         n_generated=50_000,
         generated_size=256,
         n_reference=50_000,
         reference_title="the ImageNet validation images",
         reference_crop="adm",
         crop_size=256,
-        alternatives={"reference_crop": ("torchvision",), "preprocessing": ("pytorch-fid",)},
+        alternatives={
+            "reference_crop": ("torchvision",),
+            "preprocessing": ("pytorch-fid",),
+            "metrics": ("rfid", "rfid,psnr,ssim", "rfid,psnr,ssim,lpips@vgg"),
+        },
         order="paired",
-        not_computed=("PSNR", "SSIM", "LPIPS"),
         published=(
             Published(model="RAE, DINOv2-B, ViT-XL", values={"rfid": (0.5703, 0.5776)}, source="RAE, issue 11"),
             Published(model="VA-VAE", values={"rfid": 0.344}, source="LightningDiT, issue 26"),

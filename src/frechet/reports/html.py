@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 from frechet._internal.atomic_write import atomic_write, check_output_path
 from frechet._internal.fields import option_fields
 from frechet._internal.remote_files import is_url, redact_url
 from frechet.errors import RequestError
-from frechet.evaluation.aggregate import split_by_extractor
+from frechet.evaluation.aggregate import merge_extractors, split_by_extractor, split_pair_metrics
+from frechet.evaluation.inputs import buffer_iterators, cache_generated_images
 from frechet.evaluation.protocol_run import prepare_protocol
 from frechet.evaluation.request import ScoreRequest
-from frechet.evaluation.run import Evaluation, evaluate
+from frechet.evaluation.run import Evaluation, evaluate, score_or_error
 from frechet.reports.page_template import require_packages
 from frechet.reports.report_page import render_report_page
 
@@ -45,8 +47,29 @@ def evaluate_for_report(request: ScoreRequest, path: Path, *, force: bool = Fals
         )
     if request.protocol is not None:
         return _evaluate_protocol(request)
-    single = split_by_extractor(request)
-    return evaluate(single[0] if len(single) == 1 else request, keep_features=True)
+    return _evaluate_single(request)
+
+
+def _evaluate_single(request: ScoreRequest) -> Evaluation:
+    """Compute the scores of features, of which the page shows diagnostics, and add those of pairs of images.
+
+    Raises:
+        RequestError: all metrics are those of pairs.
+    """
+    of_pairs, of_features = split_pair_metrics(request)
+    if of_features is None:
+        raise RequestError(
+            "a report describes features, and all metrics compare pixels; add a metric of features, e.g. --metrics "
+            f"rfid,{','.join(request.metric_names or ())}"
+        )
+    if of_pairs is None:
+        single = split_by_extractor(request)
+        return evaluate(single[0] if len(single) == 1 else request, keep_features=True)
+    request = cache_generated_images(buffer_iterators(request))  # both are read from the same images
+    evaluation = _evaluate_single(replace(request, metrics=of_features.metrics))
+    pair_scores = score_or_error(replace(request, metrics=of_pairs.metrics, explain=0))
+    results = [(of_features, evaluation.scores), (of_pairs, pair_scores)]
+    return evaluation._replace(scores=merge_extractors(request, results))
 
 
 def _evaluate_protocol(request: ScoreRequest) -> Evaluation:
@@ -56,7 +79,7 @@ def _evaluate_protocol(request: ScoreRequest) -> Evaluation:
             f"a report describes one extractor, and protocol {protocol_run.name} has {len(protocol_run.requests)}; leave out the "
             "report"
         )
-    evaluation = evaluate(protocol_run.requests[0], keep_features=True)
+    evaluation = _evaluate_single(protocol_run.requests[0])
     return evaluation._replace(scores=protocol_run.finish(evaluation.scores))
 
 

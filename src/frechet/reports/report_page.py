@@ -22,6 +22,7 @@ from frechet.reports.protocol_facts import iter_protocol_facts
 from frechet.reports.score_table import build_score_rows, describe_scores
 from frechet.reports.text import collect_warnings
 from frechet.reports.thumbnails import ThumbnailCache, describe_missing_images, find_shown_rows, open_shown_images
+from frechet.reports.worst_pairs import DIFFERENCE_GAIN, show_worst_pairs
 from frechet.results import Score
 from frechet.statistics.feature_statistics import FeatureStatistics
 from frechet.statistics.group_moments import MIN_IMAGES_PER_DIM
@@ -44,6 +45,7 @@ def render_report_page(evaluation: Evaluation, request: ScoreRequest, command: s
     thumbnails = _load_thumbnails(evaluation, sources, request, diagnostics)
     prdc = [(score, row) for score in scores if (row := NEIGHBOURHOOD_METRICS.get(score.metric.partition("@")[0]))]
     classes = _tabulate_classes(scores, diagnostics)
+    worst_pairs = show_worst_pairs(scores, sources, request)
     few_images = None if diagnostics.has_enough_images else _explain_few_images(evaluation)
     warnings = [*collect_warnings(evaluation.scores), *diagnostics.notes]
     show_curve = bool(diagnostics.curve and distance)
@@ -56,6 +58,7 @@ def render_report_page(evaluation: Evaluation, request: ScoreRequest, command: s
         "influential": ("Influential images", bool(diagnostics.raising or diagnostics.lowering)),
         "nearest": ("Nearest references", bool(diagnostics.neighbours.near)),
         "uncovered": ("Uncovered reference images", bool(diagnostics.neighbours.uncovered)),
+        "pairs": ("Worst pairs", bool(worst_pairs)),
         "classes": ("Per class", bool(classes.rows)),
         "warnings": ("Warnings", bool(warnings)),
         "provenance": ("Provenance", True),
@@ -83,6 +86,8 @@ def render_report_page(evaluation: Evaluation, request: ScoreRequest, command: s
         missing_images=describe_missing_images(evaluation.statistics["reference"], sources),
         generated=thumbnails["generated"],
         reference=thumbnails["reference"],
+        worst_pairs=worst_pairs,
+        difference_gain=DIFFERENCE_GAIN,
         classes=classes,
         provenance=json.dumps(evaluation.scores.to_dict(), indent=2, allow_nan=False, ensure_ascii=False),
         command=command,

@@ -45,6 +45,8 @@ def collect_warnings(scores: Scores) -> list[str]:
 
 def suggest_next_step(scores: Scores) -> str:
     """Suggest in one line what to do next: how to get an interval, how to halve it, or how to find the images to blame."""
+    if all(score.worst_pairs for score in scores.values()):
+        return "list the worst pairs with --json, or add rfid to the metrics and show them with --report page.html"
     for score in scores.values():
         metric = METRICS.get(score.metric.partition("@")[0])
         has_interval = metric is not None and metric.interval is not None and score.uses_reference

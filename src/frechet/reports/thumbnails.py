@@ -93,7 +93,9 @@ class ThumbnailCache:
         row_of_index = {int(indices[row]): row for row in rows if row not in self._thumbnails}
         labels = self.statistics.labels
         for index, row in row_of_index.items():
-            self._thumbnails[row] = Thumbnail(self._short_label(labels[row]) if labels else f"image {index}")
+            self._thumbnails[row] = Thumbnail(
+                shorten_label(labels[row], self.statistics.label) if labels else f"image {index}"
+            )
         self._show_stored(row_of_index)
         if self.source is not None and row_of_index and can_read_again(self.source):
             self._decode(self.source, row_of_index)
@@ -106,7 +108,7 @@ class ThumbnailCache:
         for rgb, index in zip(thumbnails, indices.tolist(), strict=True):
             if index in row_of_index:
                 row = row_of_index[index]
-                self._thumbnails[row] = replace(self._thumbnails[row], data_url=_encode_data_url(rgb))
+                self._thumbnails[row] = replace(self._thumbnails[row], data_url=encode_data_url(rgb))
 
     def _decode(self, source: ImageSource, row_of_index: Mapping[int, int]) -> None:
         settings = self.settings if self.statistics.path is None else replace(self.settings, num_images=None)
@@ -114,19 +116,21 @@ class ThumbnailCache:
         ordered = sorted(row_of_index)
         image_refs = source.iter_images([source_indices[index] for index in ordered])
         for index, image_ref in zip(ordered, image_refs, strict=True):
-            label = self._short_label(image_ref.label)
+            label = shorten_label(image_ref.label, self.statistics.label)
             try:
-                data_url = _encode_data_url(decode(image_ref).rgb)
+                data_url = encode_data_url(decode(image_ref).rgb)
             except ImageDecodeError:  # the file changed after it was scored; the page shows its label
                 continue
             self._thumbnails[row_of_index[index]] = Thumbnail(label, data_url)
 
-    def _short_label(self, label: str) -> str:
-        """Return the label without the label of the source."""
-        return label.removeprefix(self.statistics.label).lstrip("/\\:") or label
+
+def shorten_label(label: str, source_label: str) -> str:
+    """Return the label of an image without the label of its source."""
+    return label.removeprefix(source_label).lstrip("/\\:") or label
 
 
-def _encode_data_url(rgb: np.ndarray) -> str:
+def encode_data_url(rgb: np.ndarray) -> str:
+    """Reduce an image (h, w, 3), uint8, to a thumbnail and return it as a data: URL."""
     image = Image.fromarray(rgb)
     image.thumbnail((MAX_SIZE, MAX_SIZE), Image.Resampling.LANCZOS)
     out = io.BytesIO()
