@@ -12,8 +12,8 @@ import numpy as np
 from frechet.errors import RequestError
 
 ESTIMANDS = {  # what the interval of a bias-corrected value is for, by `Score.reference_is`
-    "sample": "the distance to the distribution that the reference was sampled from",
-    "fixed": "the distance to this reference as it is; its own sampling error is not included",
+    "sample": "the distance between the generated and the reference distribution (--reference-is sample)",
+    "fixed": "the distance between the generated distribution and this reference as it is (--reference-is fixed)",
 }
 INTERVAL_NOT_REQUESTED = "not requested"  # a value of `Score.interval_unavailable_reason`
 _EXPECTATIONS = {  # what the interval of a value without a bias-corrected one is for

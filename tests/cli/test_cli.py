@@ -111,8 +111,9 @@ def test_scores_are_one_table_with_the_provenance_and_each_warning_once(image_fo
     assert out.count("6 generated, 8 reference") == out.count("float32") == 1
     assert err.count("feature dimensions") == 1
     assert "6 generated and 8 reference images for 1,280 feature dimensions" in err
-    assert err.splitlines()[-1].startswith("next: FD-EfficientNet-Lite0 has no confidence interval")
-    assert "1,920" in err  # 1.5 images per feature dimension
+    assert err.splitlines()[-1].startswith(
+        "note: no confidence interval for FD-EfficientNet-Lite0: at least 1,920"  # 1.5 images per feature dimension
+    )
     assert len(lines) + len(err.splitlines()) <= 20
     assert "settings" not in out + err
 
@@ -140,7 +141,9 @@ def test_unbiased_metrics_have_no_corrected_value_and_intervals_can_be_left_out(
     _, out, err = run(*pair)
     assert "bias-corrected" in out.splitlines()[0]
     assert re.search(
-        r"^next: the interval of FD .* would halve with about \d+ generated and \d+ reference", err, re.MULTILINE
+        r"^hint: to halve the confidence interval of FD .*, use about \d+ generated and \d+ reference",
+        err,
+        re.MULTILINE,
     )
 
 
@@ -148,7 +151,7 @@ def test_unbiased_metrics_have_no_corrected_value_and_intervals_can_be_left_out(
 def test_stats_then_score(image_folders, tmp_path):
     assert run("stats", image_folders[1], tmp_path / "b.npz", *OFFLINE)[:2] == (
         0,
-        f"{tmp_path / 'b.npz'}: 8 images, 1280 dimensions\n",
+        f"{tmp_path / 'b.npz'}: 8 images, 1,280 dimensions\n",
     )
     direct = json.loads(run("score", *image_folders, *OFFLINE, "--json")[1])
     stored = json.loads(run("score", image_folders[0], tmp_path / "b.npz", *OFFLINE, "--json")[1])

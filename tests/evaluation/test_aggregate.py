@@ -87,7 +87,7 @@ def test_a_warning_counts_classes_with_fewer_images_than_dimensions(folders):
     scores = frechet.score(*folders, metrics=["fd", "vendi"], per_class=True, extractor="efficientnet-lite0")
     small = [warning for warning in scores["fd"].warnings if "classes have no more images" in warning]
     assert small[0].startswith(
-        "2 of 3 classes have no more images than the 1280 feature dimensions (the smallest has 12)"
+        "2 of 3 classes have no more images than the 1,280 feature dimensions (the smallest has 12)"
     )
     assert not any("classes have no more images" in warning for warning in scores["vendi"].warnings)
 
@@ -100,7 +100,7 @@ def test_warnings_of_later_scores_reach_the_terminal_and_the_page(folders, tmp_p
     code, _, err = run("score", *folders, *asked)
     assert code == 0
     for text, before in ((err, "warning: "), (page.read_text(), "<li>")):
-        assert text.count(f"{before}2 of 3 classes have no more images than the 1280 feature dimensions") == 1
+        assert text.count(f"{before}2 of 3 classes have no more images than the 1,280 feature dimensions") == 1
         assert text.count(f"{before}fd has no value for class cow, fox, hen") == 1
 
 

@@ -116,7 +116,7 @@ def test_a_foreign_file_has_no_interval_as_a_sample(foreign_file):
 
 @pytest.mark.parametrize(
     ("kind", "words"),
-    [("sample", "distribution that the reference was sampled from"), ("fixed", "this reference as it is")],
+    [("sample", "between the generated and the reference distribution"), ("fixed", "this reference as it is")],
 )
 def test_text_json_and_page_state_what_the_interval_is_for(tmp_path, kind, words):
     scores = frechet.score(draw(0, 60), draw(1, 70, 1.5), features=True, reference_is=kind)
@@ -168,6 +168,10 @@ def test_explain_lists_files_with_escaped_names(tmp_path):
     code, out, _ = run("score", folder, reference, "--extractor", "efficientnet-lite0", "--explain", 5)
     assert code == 0
     assert "images that raise FD-EfficientNet-Lite0 most" in out
+    header, first = out.split("images that raise")[1].splitlines()[1:3]
+    assert header.split() == ["change", "mean", "covariance", "image"]
+    change, mean, covariance = map(float, first.split()[:3])
+    assert change == pytest.approx(mean + covariance, rel=0.01)
     assert "real" in out.split("images that lower")[0]
     assert "\x1b" not in out
     code, out, _ = run("score", folder, reference, "--extractor", "efficientnet-lite0", "--explain", 5, "--json")
@@ -202,7 +206,7 @@ def test_file_names_never_break_a_line(evil, tmp_path):
     assert out.count(repr(evil)[1:-1]) == 2
     assert err.count(repr(evil)[1:-1]) >= 3
     assert evil not in out + err
-    assert all(line.startswith(("warning: ", "next: ")) for line in err.splitlines())
+    assert all(line.startswith(("warning: ", "note: ")) for line in err.splitlines())
     out_file = tmp_path / "a.npz"
     code, out, err = run("stats", folder, out_file, "--extractor", "efficientnet-lite0")
     assert (code, evil in err) == (0, False)

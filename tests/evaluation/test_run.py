@@ -382,6 +382,7 @@ def test_only_frechet_distances_warn_about_few_images_and_list_influence(sides):
     alone = frechet.score(*sides, metrics="kid", extractor="efficientnet-lite0")["kid"]
     assert not any("feature dimensions" in warning for warning in alone.warnings)
     assert any("feature dimensions" in warning for warning in scores["fd"].warnings)
+    assert not any("feature dimensions" in warning for warning in scores["kid"].warnings)
 
 
 @pytest.mark.parametrize(("metric", "dims"), [("fd-infinity", 1280), ("mifid", 1280), ("rfid", 2048)])

@@ -62,7 +62,9 @@ def test_bad_input_is_rejected(pilot, options, words):
 
 def test_a_score_without_a_standard_error_is_rejected(features):
     without = frechet.score(features[0][:5], features[1], features=True)["fd"]
-    with pytest.raises(RequestError, match="has no standard error to plan with: an interval needs"):
+    with pytest.raises(
+        RequestError, match="has no standard error, because at least 50 images per input are required; got 5"
+    ):
         frechet.plan_sample_size(without, 1)
 
 

@@ -571,9 +571,9 @@ def test_scores_are_described_in_sentences():
     )
     scores = list(frechet.score_statistics(one, other, metrics="fd,precision,vendi").values())
     text = " ".join(describe_scores(scores))
-    assert "of FD is for the distance to the distribution" in text
+    assert "of FD is for the distance between the generated and the reference distribution" in text
     assert "of Precision is for the expected value" in text
-    assert "Vendi score: no confidence interval, because" in text
+    assert "No confidence interval for Vendi score: " in text
     assert "FD shows no significant difference" in text
 
 

@@ -188,7 +188,7 @@ def test_different_references_are_noted_and_widen_intervals(checkpoints):
     )
     (same,) = compare_runs([checkpoints[0], checkpoints[2]])
     assert not comparison.shared_reference
-    assert "the references differ" in comparison.notes[0]
+    assert "The references differ" in comparison.notes[0]
     widths = [next(r.difference_95 for r in c.rows if r.difference_95) for c in (comparison, same)]
     assert widths[0][1] - widths[0][0] > 1.05 * (widths[1][1] - widths[1][0])
 
@@ -199,7 +199,9 @@ def test_values_without_intervals_are_ranked_only_at_equal_sample_sizes():
     runs = [make_run(str(n), make_statistics(random, n=n), reference, interval="none") for n in (1000, 1000, 1001)]
     (comparison,) = compare_runs(runs[:2])
     assert sorted(row.verdict or "" for row in comparison.rows) == ["", "best value"]
-    assert "without a confidence interval: 1000, 1000" in comparison.notes[0]  # every such run is named
+    assert "1000 and 1000 have no confidence interval" in comparison.notes[0]  # every such run is named
+    shown = FORMATTERS["text"]([comparison]).splitlines()[2].split()[2]
+    assert shown == f"{comparison.rows[0].value:.4g}"  # as frechet score prints it
     (comparison,) = compare_runs(runs)
     assert [row.verdict for row in comparison.rows] == [None] * 3
     assert any("not ranked" in note for note in comparison.notes)
@@ -343,6 +345,7 @@ def test_command_line(checkpoints, tmp_path):
     paths = [write_run(one, tmp_path / f"{one.name}.json") for one in checkpoints[:3]]
     code, out, _ = run("compare", *paths)
     assert code == 0
+    assert (out.count("95 % CI"), out.count("95 % CI of difference")) == (2, 1)
     assert "worse than the best" in out.splitlines()[3]
     assert run("compare", *paths, "--format", "latex", "--output", tmp_path / "t.tex")[:2] == (0, "")
     assert "\\toprule" in (tmp_path / "t.tex").read_text()
@@ -423,7 +426,7 @@ def test_text_has_no_empty_column_and_each_note_once(checkpoints):
     first, second = FORMATTERS["text"](compare_runs(runs)).split("\n\n")
     assert "bias-corrected" in first
     assert "bias-corrected" not in second
-    assert ("letters:" in first, "letters:" in second) == (False, True)
+    assert ("share a letter" in first, "share a letter" in second) == (False, True)
 
 
 @pytest.mark.slow

@@ -168,7 +168,7 @@ def _print_identified(file: Path, found: IdentifiedFile) -> None:
 def _format_values(fingerprint: Fingerprint) -> str:
     n = f"{fingerprint.n:,} images" if fingerprint.n else "unknown number of images"
     return (
-        f"{n}, {fingerprint.dims} dimensions, ‖μ‖² {fingerprint.mean_squared_norm:.6g}, "
+        f"{n}, {fingerprint.dims:,} dimensions, ‖μ‖² {fingerprint.mean_squared_norm:.6g}, "
         f"tr Σ {fingerprint.covariance_trace:.6g}"
     )
 

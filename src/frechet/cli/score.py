@@ -154,4 +154,4 @@ def _print_notes(scores: Scores, *, as_json: bool) -> None:
     for name, reason in scores.unavailable.items():
         print_stderr(f"no {name}: {escape_line(reason)}")
     if not as_json:
-        print_stderr(f"next: {escape_line(suggest_next_step(scores))}")
+        print_stderr(escape_line(suggest_next_step(scores)))

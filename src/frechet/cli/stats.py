@@ -43,7 +43,7 @@ def command(images: str, out: Path, progress_mode: str, force: bool, **options: 
     for skipped in statistics.skipped_images:
         print_stderr(f"warning: skipped: {escape_line(skipped)}")
     run_all([lambda: statistics.save(out, force=force)])
-    print(f"{out}: {statistics.n:,} {'rows' if options['features'] else 'images'}, {statistics.dims} dimensions")
+    print(f"{out}: {statistics.n:,} {'rows' if options['features'] else 'images'}, {statistics.dims:,} dimensions")
 
 
 def _require_order(images: str, out: Path) -> None:

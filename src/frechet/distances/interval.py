@@ -130,11 +130,12 @@ def explain_unavailable_interval(p: IntervalInput, q: IntervalInput) -> str | No
         n_units = each.n if each.n_units is None else each.n_units
         is_sampled = each.groups is not None or name == "generated"
         if is_sampled and n_units is not None and n_units < fewest:
-            kind = "images" if n_units == each.n else "independent images (equivalent to the clusters or duplicates)"
-            minimum = (
-                f"{MIN_IMAGES_PER_DIM} per feature dimension" if fewest > MIN_UNITS else "the smallest number allowed"
+            kind = "images" if n_units == each.n else "independent images"
+            minimum = f" ({MIN_IMAGES_PER_DIM} per feature dimension)" if fewest > MIN_UNITS else ""
+            found = (
+                f"{n_units:,}" if n_units == each.n else f"clusters or duplicates that are equivalent to {n_units:,}"
             )
-            return f"an interval needs at least {fewest:,} {kind} per input ({minimum}); got {n_units:,}"
+            return f"at least {fewest:,} {kind} per input are required{minimum}; got {found}"
     if p.groups is None or p.rows is None:
         return (
             "the generated statistics contain neither the features of every image nor moments of groups of images, from "
@@ -143,7 +144,7 @@ def explain_unavailable_interval(p: IntervalInput, q: IntervalInput) -> str | No
     for name, each in (("generated", p), ("reference", q)):
         if each.groups is not None and each.rows is not None and len(each.rows) < MIN_UNITS:
             return (
-                f"an interval needs the features of at least {MIN_UNITS} images per input; the {name} statistics contain "
+                f"the features of at least {MIN_UNITS} images per input are required; the {name} statistics contain "
                 f"{len(each.rows)}; write them again with frechet stats"
             )
     return None

@@ -12,7 +12,7 @@ from frechet.evaluation.influence import list_influential_images
 from frechet.evaluation.layers import LayerStatistics, as_layers
 from frechet.evaluation.metric_layers import SharedMetricInputs
 from frechet.evaluation.plan import MetricPlan, MetricRequest, plan_request
-from frechet.evaluation.provenance import build_provenance, iter_warnings, resolve_spec
+from frechet.evaluation.provenance import build_provenance, iter_size_warnings, iter_warnings, resolve_spec
 from frechet.evaluation.request import ScoreRequest
 from frechet.evaluation.score_interval import compute_interval_fields
 from frechet.execution.collect import ProgressCallback
@@ -180,12 +180,11 @@ def _build_common_fields(
             f"explain is {explain}, but none of the metrics is a Fréchet distance, to which it applies; add "
             f"{get_default_metric(spec)} to the metrics"
         )
-    is_biased = any(has_small_sample_bias(request.metric) for request in plan.requests)
     return {
         "skipped_images": tuple(skipped for each in statistics.values() for skipped in each.skipped_images),
         "warnings": (
             *_iter_name_notes(plan, spec, statistics["generated"].dims),
-            *iter_warnings(*_generated_and_reference(statistics), spec, is_biased=is_biased),
+            *iter_warnings(*_generated_and_reference(statistics), spec),
         ),
         "provenance": provenance,
     }
@@ -222,6 +221,7 @@ def _compute_score(
             f"{request.key} is {result.value}: the statistics contain values that are too large for features; recompute the features"
         )
     reference = inputs.reference if metric.uses_reference else None
+    size_warnings = iter_size_warnings(generated, reference) if has_small_sample_bias(metric) else ()
     layer = spec if metric.layer == "features" else replace(spec, layer=metric.layer)
     return Score(
         metric=request.key,
@@ -236,5 +236,5 @@ def _compute_score(
         **compute_interval_fields(metric, result, generated, reference, interval, reference_is, progress),
         n_generated=generated.n,
         n_reference=reference.n if reference is not None else None,
-        **{**common, "warnings": (*common["warnings"], *result.notes)},
+        **{**common, "warnings": (*common["warnings"], *size_warnings, *result.notes)},
     )

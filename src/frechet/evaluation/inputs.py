@@ -322,7 +322,7 @@ def require_compatible(data: FeatureStatistics, name: str, extractor: LoadedExtr
     """Reject statistics that cannot be compared with the features of this extractor, before any image is read."""
     if data.dims != extractor.dims:
         raise MismatchError(
-            f"the {name} statistics {data.label} have {data.dims} dimensions; {extractor.spec.extractor} "
+            f"the {name} statistics {data.label} have {data.dims:,} dimensions; {extractor.spec.extractor} "
             f"at layer {extractor.spec.layer} has {extractor.dims}. Choose the layer with --dims (dims=), or other statistics."
         )
     inputs = (data.spec, extractor.spec)

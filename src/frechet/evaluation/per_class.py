@@ -127,7 +127,7 @@ def _small_class_warnings(sizes: Mapping[str, int], dims: int) -> Iterator[str]:
     few = [size for size in sizes.values() if 2 <= size <= dims]
     if few:
         yield (
-            f"{len(few)} of {len(sizes)} classes have no more images than the {dims} feature dimensions (the smallest has "
+            f"{len(few)} of {len(sizes)} classes have no more images than the {dims:,} feature dimensions (the smallest has "
             f"{min(few)}): their values are strongly biased upwards; compare only with runs of the same sample size"
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -33,8 +33,8 @@ def resolve_spec(generated: FeatureStatistics, *others: FeatureStatistics) -> Fe
     for other in others:
         if generated.dims != other.dims:
             raise MismatchError(
-                f"generated ({generated.label}) has {generated.dims} dimensions and reference ({other.label}) "
-                f"{other.dims}; they come from different layers or networks; use the same --dims (dims=) and extractor for both"
+                f"generated ({generated.label}) has {generated.dims:,} dimensions and reference ({other.label}) "
+                f"{other.dims:,}; they come from different layers or networks; use the same --dims (dims=) and extractor for both"
             )
         validate_same_spec(spec, other.spec)
         spec = spec.fill_missing(other.spec)
@@ -58,9 +58,9 @@ def _infer_layer(spec: FeatureSpec, assumed_extractor: str | None, dims: int) ->
 
 
 def iter_warnings(
-    generated: FeatureStatistics, reference: FeatureStatistics | None, spec: FeatureSpec, *, is_biased: bool
+    generated: FeatureStatistics, reference: FeatureStatistics | None, spec: FeatureSpec
 ) -> Iterator[str]:
-    """Yield warnings about the inputs; `is_biased` tells whether a score with small-sample bias is among the results."""
+    """Yield warnings about the inputs that apply to every score."""
     inputs = [("generated", generated)] + ([("reference", reference)] if reference is not None else [])
     if spec.extractor is None:
         unknown = " and ".join(statistics.label for _, statistics in inputs if statistics.spec.extractor is None)
@@ -85,17 +85,16 @@ def iter_warnings(
                 f"{name}: skipped {count} image{'s' if count > 1 else ''} that could not be decoded; the first: "
                 f"{statistics.skipped_images[0]}"
             )
-    if is_biased:
-        yield from _iter_size_warnings(dict(inputs))
     if reference is not None:
         yield from iter_pair_notes(generated, reference)
 
 
-def _iter_size_warnings(inputs: Mapping[str, FeatureStatistics]) -> Iterator[str]:
-    """Yield a warning about inputs with n <= d, in one line for both."""
-    few = [f"{each.n:,} {name}" for name, each in inputs.items() if each.n is not None and each.n <= each.dims]
+def iter_size_warnings(generated: FeatureStatistics, reference: FeatureStatistics | None) -> Iterator[str]:
+    """Yield a warning about inputs of a Fréchet distance with n <= d, in one line for both."""
+    inputs = {"generated": generated, "reference": reference}
+    few = [f"{each.n:,} {name}" for name, each in inputs.items() if each and each.n is not None and each.n <= each.dims]
     if few:
-        dims = inputs["generated"].dims
+        dims = generated.dims
         yield (
             f"{' and '.join(few)} images for {dims:,} feature dimensions: the covariance is singular, and the distance is strongly "
             "biased upwards. Compare it only with runs of the same sample size."

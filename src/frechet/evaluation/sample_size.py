@@ -65,7 +65,9 @@ def plan_sample_size(score: Score, difference: float | str, *, alpha: float = 0.
         raise RequestError(f"alpha is {alpha!r}; expected a significance level between 0 and 1, such as 0.05")
     if score.variance_components is None or not score.n_generated:
         reason = score.interval_unavailable_reason or "its images are not independent of those of the reference"
-        raise RequestError(f"{score.label} has no standard error to plan with: {reason}")
+        raise RequestError(
+            f"cannot estimate the required sample size: {score.label} has no standard error, because {reason}"
+        )
     if score.sampling_design is not None and "pairs" in score.sampling_design:
         raise RequestError(
             f"{score.label} is a score of {score.sampling_design}; planning needs images that are independent of the reference"

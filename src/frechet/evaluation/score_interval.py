@@ -89,7 +89,7 @@ def _describe_standard_error(
         "corrected_value": value,
         "standard_error": standard_error,
         "interval_95": (value - half, value + half),
-        "interval_method": "unbiased; the U-statistic's variance",
+        "interval_method": "variance of the U-statistic",
     }
 
 

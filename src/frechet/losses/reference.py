@@ -71,7 +71,7 @@ def validate_reference(reference: FeatureStatistics, spec: FeatureSpec, dims: in
     same_extractor = reference.spec.extractor in (None, spec.extractor)
     if same_extractor and dims not in (None, reference.dims):
         raise MismatchError(
-            f"the reference {reference.label} has {reference.dims} dimensions and the features of the images have {dims}; "
+            f"the reference {reference.label} has {reference.dims:,} dimensions and the features of the images have {dims:,}; "
             f"pass dims={reference.dims}, or use another reference"
         )
     validate_same_spec(spec, reference.spec)

@@ -146,7 +146,7 @@ def compute_rfid_interval(
 ) -> Interval | str:
     """Compute the interval of rFID, whose images always are pairs (see `compute_frechet_interval`)."""
     if (generated.grouped_by, reference.grouped_by) != ("pair", "pair"):
-        return "an interval of rfid needs pairs; pass images or features as both inputs, with design auto or paired"
+        return "pairs are required; pass images or features as both inputs, with --design auto or paired (design=)"
     return compute_frechet_interval(generated, reference, reference_is, on_step)
 
 

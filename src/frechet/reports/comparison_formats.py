@@ -10,6 +10,7 @@ from typing import Any
 
 from frechet.reports.run_comparison import ComparisonRow, RunComparison
 from frechet.reports.tables import Table, format_csv, format_latex, format_markdown, format_text
+from frechet.reports.text import format_number
 from frechet.results import JSON_SCHEMA
 
 _HEADER = (
@@ -19,14 +20,14 @@ _HEADER = (
     "bias-corrected",
     "95 % CI",
     "difference to best",
-    "95 % CI",
+    "95 % CI of difference",
     "adjusted p",
     "verdict",
     "letters",
 )
 _LEGEND = (
-    "adjusted p: p-value for equality with the best run, adjusted for all pairs of runs (Holm). "
-    "letters: compact letter display. Runs that share a letter do not differ significantly."
+    "The adjusted p is the p-value for equality with the best run, adjusted for all pairs of runs (Holm). "
+    "Runs that share a letter do not differ significantly (compact letter display)."
 )
 
 
@@ -107,9 +108,9 @@ def _format_interval(interval: tuple[float, float] | None, error: float | None) 
 
 
 def _format_value(value: float | None, error: float | None) -> str:
-    """Round to two digits of the standard error, or to six digits if it is unknown."""
+    """Round to two digits of the standard error, or as `frechet score` does if it is unknown."""
     if value is None:
         return ""
     if not error:
-        return f"{value:.6g}"
+        return format_number(value)
     return f"{value:.{max(0, 1 - math.floor(math.log10(error)))}f}"

@@ -37,7 +37,7 @@ def _format_interval(score: Score) -> Iterator[tuple[str, str]]:
     else:
         yield "bias-corrected", f"{score.corrected_value:.6g}   95 % CI: {interval}"
     if score.estimand is not None:
-        yield "CI is for", score.estimand
+        yield "95 % CI of", score.estimand
     if score.sampling_design not in (None, "independent"):
         yield "sampling", str(score.sampling_design)
     if score.permutation_p_value is not None:

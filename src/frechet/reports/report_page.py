@@ -133,7 +133,8 @@ def _explain_few_images(evaluation: Evaluation) -> str:
     return (
         f"This run has {counts} images for {dims:,} feature dimensions. With {dims:,} or fewer images, a covariance is "
         "singular, and small-sample bias dominates the Fréchet distance. The plot of the distance against the sample size, the "
-        f"decomposition and the influential images need more than {dims:,} images per input, so this report leaves them out. A confidence interval needs {int(MIN_IMAGES_PER_DIM * dims):,}."
+        f"decomposition and the influential images are unreliable with {dims:,} or fewer images per input and are not shown here. "
+        f"A confidence interval requires at least {int(MIN_IMAGES_PER_DIM * dims):,} images per input."
     )
 
 

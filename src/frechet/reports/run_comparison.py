@@ -9,6 +9,7 @@ from itertools import combinations
 from typing import Any
 
 from frechet._internal.terminal import escape_line
+from frechet._internal.words import join_words
 from frechet.distances.interval import SIGNIFICANCE_LEVEL
 from frechet.distances.sampling_error import Z_95
 from frechet.errors import RequestError
@@ -305,22 +306,23 @@ def _collect_notes(
             if _estimate_from_score(score) is None
         ]
         if missing:
-            yield f"without a confidence interval: {', '.join(missing)}. Differences cannot be tested."
+            verb = "has" if len(missing) == 1 else "have"
+            yield f"{join_words(missing)} {verb} no confidence interval, so differences cannot be tested."
         if _comparable_values(scores) is None:
-            yield "sample sizes differ, and values depend on the sample size, so the runs are not ranked"
+            yield "The sample sizes differ, and values depend on the sample size, so the runs are not ranked."
     if not scores[0].get("uses_reference", True):
         return
     if shared_reference:
         for names in find_duplicate_runs(runs):
-            yield f"{' and '.join(names)} were scored on identical generated images: is this one run under several names?"
+            yield f"{join_words(names)} were scored on identical generated images; they may be the same run."
     else:
-        yield "the references differ; their sampling error counts towards the error of every difference"
+        yield "The references differ. Their sampling error is therefore added to the error of every difference."
     if shared_reference and any(
         estimate.reference_groups is None and estimate.variance_components[1] for estimate in known
     ):
         yield (
-            "the influence of the shared reference on each run is unknown; its sampling error counts towards the error of "
-            "every difference"
+            "These runs do not record how the shared reference affects each score. Its sampling error is therefore added to the "
+            "error of every difference, and the tests are conservative."
         )
 
 

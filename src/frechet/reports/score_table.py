@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from frechet._internal.words import join_words
 from frechet.distances.interval import SIGNIFICANCE_LEVEL
 from frechet.reports.page_template import format_page_number
 from frechet.results import INTERVAL_NOT_REQUESTED, Score
@@ -74,9 +75,12 @@ def describe_scores(scores: Sequence[Score]) -> list[str]:
     )
     reasons = _group([score for score in scores if score.interval_95 is None], _get_reason)
     return [
-        *(f"The 95 % CI of {labels} is for {text}." for text, labels in estimands),
-        *(f"The interval of {labels} takes dependent images into account: {text}." for text, labels in designs),
-        *(f"{labels}: no confidence interval, because {text}." for text, labels in reasons),
+        *(f"{_name_intervals(labels)} for {text}." for text, labels in estimands),
+        *(
+            f"The interval of {join_words(labels)} takes dependent images into account: {text}."
+            for text, labels in designs
+        ),
+        *(f"No confidence interval for {join_words(labels)}: {text}." for text, labels in reasons),
         *(
             f"With these sample sizes, {_short_label(score)} shows no significant difference between the two inputs "
             f"(permutation test, p = {score.permutation_p_value:.3f})."
@@ -91,13 +95,17 @@ def _get_reason(score: Score) -> str | None:
     return "it was not requested" if reason == INTERVAL_NOT_REQUESTED else reason and reason.rstrip(".")
 
 
-def _group(scores: Sequence[Score], describe: Callable[[Score], str | None]) -> Iterator[tuple[str, str]]:
+def _name_intervals(labels: Sequence[str]) -> str:
+    return f"The 95 % CI of {labels[0]} is" if len(labels) == 1 else f"The 95 % CIs of {join_words(labels)} are"
+
+
+def _group(scores: Sequence[Score], describe: Callable[[Score], str | None]) -> Iterator[tuple[str, list[str]]]:
     """Yield each distinct text with the labels of the scores that it is about."""
     labels: dict[str, list[str]] = {}
     for score in scores:
         if text := describe(score):
             labels.setdefault(text, []).append(_short_label(score))
-    return ((text, ", ".join(of)) for text, of in labels.items())
+    return iter(labels.items())
 
 
 def _short_label(score: Score) -> str:

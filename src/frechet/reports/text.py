@@ -44,19 +44,19 @@ def collect_warnings(scores: Scores) -> list[str]:
 
 
 def suggest_next_step(scores: Scores) -> str:
-    """Suggest in one line what to do next: how to get an interval, how to halve it, or how to find the images to blame."""
+    """Return a line that explains how to get an interval, how to halve it, or how to find the images to blame."""
     if all(score.worst_pairs for score in scores.values()):
-        return "list the worst pairs with --json, or add rfid to the metrics and show them with --report page.html"
+        return "hint: list the worst pairs with --json, or add rfid to the metrics and show them with --report page.html"
     for score in scores.values():
         metric = METRICS.get(score.metric.partition("@")[0])
         has_interval = metric is not None and metric.interval is not None and score.uses_reference
         if has_interval and score.interval_95 is None and score.interval_unavailable_reason != INTERVAL_NOT_REQUESTED:
-            return f"{score.label} has no confidence interval: {score.interval_unavailable_reason}"
+            return f"note: no confidence interval for {score.label}: {score.interval_unavailable_reason}"
     for score in scores.values():
         if score.n_to_halve_interval:
             counts = _format_counts(*score.n_to_halve_interval, separator=" and ")
-            return f"the interval of {score.label} would halve with about {counts} images"
-    return "list the images that hurt the score most with --explain 20, or show them with --report page.html"
+            return f"hint: to halve the confidence interval of {score.label}, use about {counts} images"
+    return "hint: list the images that hurt the score most with --explain 20, or show them with --report page.html"
 
 
 def format_number(value: float) -> str:
@@ -107,7 +107,7 @@ def _iter_facts(scores: Scores, qualification: str) -> Iterator[tuple[str, str]]
     yield from _group("crop", {score.label: crop for score in compared if (crop := _format_crops(score))})
     yield from _group(
         "95 % CI",
-        {score.label: f"for {score.estimand}" for score in with_interval if score.estimand},
+        {score.label: f"of {score.estimand}" for score in with_interval if score.estimand},
     )
     yield from _group("looks", {score.label: _format_looks(score) for score in with_interval if score.looks})
     yield from _group(
@@ -189,6 +189,11 @@ def _format_influential_images(score: Score) -> Iterator[str]:
     for direction in ("raise", "lower"):
         images = (score.influence or {}).get(direction, [])
         if images:
-            yield f"images that {direction} {score.label} most (change if removed = by mean + by covariance)"
-        for row in images:
-            yield f"  {row['change']:+.3g} = {row['mean']:+.3g} {row['covariance']:+.3g}   {row['image']}"
+            yield (
+                f"images that {direction} {score.label} most: change of {score.label} if the image is removed, split into the "
+                "terms of the mean and the covariance"
+            )
+            rows = [(f"{row['change']:+.3g}", f"{row['mean']:+.3g}", f"{row['covariance']:+.3g}") for row in images]
+            lines = align_columns([("change", "mean", "covariance"), *rows])
+            names = ["image", *(row["image"] for row in images)]
+            yield from (f"  {line}  {name}" for line, name in zip(lines, names, strict=True))

@@ -209,7 +209,7 @@ def _select_entry(file: StatisticsFile, path: Path, dims: int | None, name: str 
         return entries[usual[0]]
     kind = RequestError if fitting else StatisticsError
     raise kind(
-        f"{path} has {'several' if fitting else 'no'} statistics{f' of {dims} dimensions' if dims else ''}; it has "
+        f"{path} has {'several' if fitting else 'no'} statistics{f' of {dims:,} dimensions' if dims else ''}; it has "
         f"{', '.join(f'{each} ({entry.dims})' for each, entry in entries.items())}. "
         f"Select one with {path.name}#NAME."
     )
