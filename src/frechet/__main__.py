@@ -8,7 +8,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line. An interrupt ends it without a traceback, also while modules are still being imported."""
+    """Run the command line. An interrupt ends it without a traceback, even while modules are still being imported."""
     try:
         _reserve_standard_streams()
         _exit_on_second_interrupt()

@@ -1,5 +1,7 @@
 """The sentence for a paper and the metadata of a model card."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from helpers import run
@@ -22,6 +24,8 @@ def test_the_citation_names_values_numbers_software_and_papers(rows):
     assert any("1706.08500" in line for line in rest)
     assert any("1801.01401" in line for line in rest)
     assert "@software{frechet," in rest
+    entry = "\n".join(rest[rest.index("@software{frechet,") :])
+    assert f"```bibtex\n{entry}\n```" in (Path(__file__).parents[2] / "README.md").read_text()
 
 
 def test_the_model_card_is_read_by_the_hub(rows):

@@ -42,7 +42,7 @@ def check_output_path(path: Path, *, suffix: str | None = None, force: bool = Fa
 def atomic_write(path: Path, *, suffix: str | None = None, force: bool = False) -> Iterator[Path]:
     """Give a temporary path to write to; rename it to `path` on success, remove it on failure.
 
-    Several processes, also of different machines or containers, may write the same file: it is that of one of them. An
+    Several processes, even of different machines or containers, may write the same file: it is that of one of them. An
     existing file keeps its permissions.
 
     Args:

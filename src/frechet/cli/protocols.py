@@ -9,6 +9,8 @@ from frechet.protocols.registry import PROTOCOLS, find_protocol
 from frechet.reports.protocol_facts import format_published
 from frechet.results import PublishedValues
 
+_ROUNDINGS = {"truncate": "truncation", "round": "rounding"}
+
 
 @click.command()
 @click.argument("name", required=False)
@@ -44,7 +46,7 @@ def _print_protocol(name: str, protocol: Protocol) -> None:
         for each in protocol.measurements
     ]
     rows += [
-        ("or", f"{option.replace(chr(95), chr(32))} {chr(44).join(values)}")
+        ("alternative", f"{option.replace(chr(95), chr(32))} {chr(44).join(values)}")
         for option, values in protocol.alternatives.items()
     ]
     rows += [("accepted", f"{key} from {low:.10g} to {high:.10g}") for key, (low, high) in protocol.accepted.items()]
@@ -76,7 +78,7 @@ def _format_generated(protocol: Protocol) -> str:
     order = {"any": "", "unsorted": ", not sorted by class", "paired": ", in the order of the reference"}[
         protocol.order
     ]
-    rounding = f", 8 bits by {protocol.rounding}" if protocol.rounding else ""
+    rounding = f", converted to 8 bits by {_ROUNDINGS.get(protocol.rounding, protocol.rounding)}" if protocol.rounding else ""
     return f"{protocol.n_generated:,} images{size}{crop}{classes}{order}{rounding}"
 
 

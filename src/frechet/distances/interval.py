@@ -130,12 +130,12 @@ def explain_unavailable_interval(p: IntervalInput, q: IntervalInput) -> str | No
         n_units = each.n if each.n_units is None else each.n_units
         is_sampled = each.groups is not None or name == "generated"
         if is_sampled and n_units is not None and n_units < fewest:
-            kind = "images" if n_units == each.n else "independent images"
+            independent = "" if n_units == each.n else "independent "
             minimum = f" ({MIN_IMAGES_PER_DIM} per feature dimension)" if fewest > MIN_UNITS else ""
             found = (
                 f"{n_units:,}" if n_units == each.n else f"clusters or duplicates that are equivalent to {n_units:,}"
             )
-            return f"at least {fewest:,} {kind} per input are required{minimum}; got {found}"
+            return f"at least {fewest:,} {independent}images per input are required{minimum}; got {found}"
     if p.groups is None or p.rows is None:
         return (
             "the generated statistics contain neither the features of every image nor moments of groups of images, from "

@@ -6,7 +6,7 @@ tr √(Σ₁Σ₂) of an earlier covariance Σ₁,
 
     |μ - μ₂|² + tr Σ - tr TΣ + tr Σ₂ - tr √(Σ₁Σ₂)
 
-is equal to the squared distance, also in its gradient, for Σ = Σ₁, and a lower bound for other Σ if Σ₁ has full rank. T may
+is equal to the squared distance, and so is its gradient, for Σ = Σ₁, and a lower bound for other Σ if Σ₁ has full rank. T may
 therefore be kept for several batches: value and gradient still belong together, and differ from those of the distance by the
 change of T.
 """

@@ -66,8 +66,8 @@ def decode(image_ref: ImageRef, reserve: Callable[[ImageLike], None] = lambda _:
             raise
         if fault := next(filter(_is_fault_of_machine, _iter_causes(error)), None):
             raise RunError(
-                f"{image_ref.label} could not be read: {_describe_error(fault)}. The machine or its limits are the cause, not the "
-                "image, so the image is not skipped. Fix permissions, memory or the limit of open files, and run again."
+                f"{image_ref.label} could not be read: {_describe_error(fault)}. This is a problem of the system, not of the image, so "
+                "the image is not skipped. Check the file permissions, the free memory and the open-file limit, then run again."
             ) from error
         raise ImageDecodeError(f"{image_ref.label}: {_describe_error(error)}") from error
 

@@ -81,7 +81,7 @@ class ImageFeatures(ExactModule):
             precision=precision,
             extra_layers=extra_layers,
         )
-        self._register_constant("origin", torch.empty(0))  # keeps the device, also of a function without tensors
+        self._register_constant("origin", torch.empty(0))  # keeps the device, even of a function without tensors
         for name, tensor in self._network.tensors.items():
             self._register_constant(_as_buffer_name(name), tensor)
         self.gradient_checkpointing = gradient_checkpointing

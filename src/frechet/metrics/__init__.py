@@ -47,7 +47,7 @@ METRICS: Registry[Metric] = Registry(
 def register_metric(name: str, metric: Metric) -> None:
     """Add a metric, so that `frechet.score(..., metrics=name)` computes it.
 
-    A package adds one without this call, also on the command line, by an entry point in the group "frechet.metrics".
+    A package adds one without this call by an entry point in the group "frechet.metrics", which the command line reads as well.
 
     Args:
         name: the key of the metric; letters, digits, "-", "_" and ".".

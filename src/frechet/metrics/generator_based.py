@@ -25,7 +25,7 @@ def compute_path_length(
 ROWS = {
     "ppl": Metric(
         title="PPL",
-        summary="how fast images change along paths between latents: frechet.perceptual_path_length in Python",
+        summary="rate of change of images along paths between latents; computed by frechet.perceptual_path_length (Python only)",
         paper="Karras et al. 2019, arXiv:1812.04948",
         lower_is_better=True,
         compute=compute_path_length,

@@ -15,8 +15,8 @@ PROTOCOLS = {
         generated_size=256,
         reference_title="paper_ref_stats.pkl (ImageNet train, ADM's crop)",
         not_computed=(
-            "FD of ConvNeXtV2-B, DINOv2-L at 256, MAE-L, SigLIP2-so400m and CLIP-L, and so FDr-6",
-            "FDr of Inception (FD divided by 1.68, that of the validation images)",
+            "FD of ConvNeXtV2-B, DINOv2-L (256 pixels), MAE-L, SigLIP2-so400m and CLIP-L, and therefore FDr-6, the mean FDr of the six extractors",
+            "FDr of Inception, which is its FD divided by 1.68, the FD of the validation images",
         ),
         unverified=("the statistics file was not read",),
     ),

@@ -15,6 +15,7 @@ _URL = "https://github.com/frechet-metrics/frechet"
 _BIBTEX = f"""@software{{frechet,
   title   = {{frechet: exact, fast and reproducible metrics of generated images}},
   author  = {{{{The frechet developers}}}},
+  year    = {{2026}},
   version = {{{__version__}}},
   url     = {{{_URL}}}
 }}"""
