@@ -78,7 +78,9 @@ def _format_generated(protocol: Protocol) -> str:
     order = {"any": "", "unsorted": ", not sorted by class", "paired": ", in the order of the reference"}[
         protocol.order
     ]
-    rounding = f", converted to 8 bits by {_ROUNDINGS.get(protocol.rounding, protocol.rounding)}" if protocol.rounding else ""
+    rounding = (
+        f", converted to 8 bits by {_ROUNDINGS.get(protocol.rounding, protocol.rounding)}" if protocol.rounding else ""
+    )
     return f"{protocol.n_generated:,} images{size}{crop}{classes}{order}{rounding}"
 
 

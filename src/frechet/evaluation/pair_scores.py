@@ -145,7 +145,7 @@ def _make_score(
         n_generated=generated.n,
         n_reference=reference.n,
         skipped_images=(*generated.skipped_images, *reference.skipped_images),
-        warnings=(*iter_warnings(generated, reference, measure.spec, is_biased=False), *result.notes),
+        warnings=(*iter_warnings(generated, reference, measure.spec), *result.notes),
         provenance={
             **build_provenance(generated, reference, measure.spec, None, device),
             **describe_decoding(),

@@ -24,8 +24,12 @@ PROTOCOLS = {
         published=(
             Published(model="RAE, DINOv2-B, ViT-XL", values={"rfid": (0.5703, 0.5776)}, source="RAE, issue 11"),
             Published(model="VA-VAE", values={"rfid": 0.344}, source="LightningDiT, issue 26"),
-            Published(model="MAR-VAE", values={"rfid": 0.573}, source="LightningDiT, issue 26, whereas issue 7 reports 0.53"),
-            Published(model="VAR", values={"rfid": 0.92}, source="reported in guided-diffusion, issue 161, not verified"),
+            Published(
+                model="MAR-VAE", values={"rfid": 0.573}, source="LightningDiT, issue 26, whereas issue 7 reports 0.53"
+            ),
+            Published(
+                model="VAR", values={"rfid": 0.92}, source="reported in guided-diffusion, issue 161, not verified"
+            ),
         ),
         note="the reference is the cropped validation set itself, not ADM's statistics of the training set, against which the "
         "same reconstructions score about 1.3 higher",

@@ -46,7 +46,9 @@ def collect_warnings(scores: Scores) -> list[str]:
 def suggest_next_step(scores: Scores) -> str:
     """Return a line that explains how to get an interval, how to halve it, or how to find the images to blame."""
     if all(score.worst_pairs for score in scores.values()):
-        return "hint: list the worst pairs with --json, or add rfid to the metrics and show them with --report page.html"
+        return (
+            "hint: list the worst pairs with --json, or add rfid to the metrics and show them with --report page.html"
+        )
     for score in scores.values():
         metric = METRICS.get(score.metric.partition("@")[0])
         has_interval = metric is not None and metric.interval is not None and score.uses_reference
