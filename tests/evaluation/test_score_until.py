@@ -35,6 +35,7 @@ def draw_images(n, random=RANDOM):
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
+    pytest.importorskip("torch")  # computes the features of `corner`
     path = tmp_path_factory.mktemp("images") / "images.npy"
     np.save(path, draw_images(600))
     return path
@@ -42,6 +43,7 @@ def images(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def reference_images():
+    pytest.importorskip("torch")  # computes the features of `corner`
     return frechet.collect(list(draw_images(300)), **OPTIONS)
 
 

@@ -232,6 +232,7 @@ def test_a_worker_that_does_not_end_is_killed(monkeypatch):
 
 
 def test_the_next_run_gets_no_chunks_of_a_run_that_was_given_up(toys, tmp_path, monkeypatch, importable):
+    pytest.importorskip("torch")
     monkeypatch.setattr(dispatch, "list_extra_devices", lambda *_: ("cpu",))
     np.save(tmp_path / "other.npy", 255 - np.load(toys))
     settings = Settings(device="cpu", **CORNER)

@@ -18,6 +18,8 @@ from frechet.images.sources.registry import open_source
 from frechet.preprocessing import resize
 from frechet.preprocessing.registry import PREPROCESSINGS
 
+pytest.importorskip("torch")  # computes the toy features
+
 
 def color_layout(images):
     """Return (n, 48) features: the mean colours of 4 x 4 squares of the input."""

@@ -71,6 +71,16 @@ def test_tensor_larger_than_its_storage_is_rejected(tmp_path):
         read_state_dict(path)
 
 
+def test_member_that_claims_more_bytes_than_it_has_is_rejected(tmp_path):
+    """Python's zipfile allocates as many bytes as the directory of the archive claims."""
+    data = bytearray(write_pth(tmp_path / "w.pth", {"a": np.ones((2, 3), np.float32)}).read_bytes())
+    entry = data.rindex(b"PK\1\2")
+    data[entry + 20 : entry + 24] = (2**31 - 1).to_bytes(4, "little")  # the compressed size
+    (tmp_path / "w.pth").write_bytes(data)
+    with pytest.raises(WeightsError, match="members of two different sizes"):
+        read_state_dict(tmp_path / "w.pth")
+
+
 def test_file_of_another_kind_is_rejected(tmp_path):
     (tmp_path / "w.pth").write_text("<html>404</html>")
     with pytest.raises(WeightsError, match="cannot be read as a PyTorch state dict"):
