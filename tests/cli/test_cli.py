@@ -280,6 +280,22 @@ def test_every_command_has_help(command):
     assert "Usage: frechet" in out
 
 
+@pytest.mark.parametrize("name", ["score", "stats", "power", "diagnose", "verify"])
+def test_help_lists_every_option_once_under_a_heading(name):
+    out = run(name, "--help")[1]
+    headings = re.findall(r"^(\S.*):$", out, re.MULTILINE)
+    assert headings == [
+        heading
+        for heading in ("Options", "Sampling design", "Features and execution", "Output")
+        if heading != "Sampling design" or name not in ("diagnose", "verify")
+    ]
+    listed = re.findall(r"^  (--[a-z-]+)", out, re.MULTILINE)
+    options = [option for option in frechet.get_command(None, name).params if option.param_type_name == "option"]
+    assert sorted(listed) == sorted(option.opts[0] for option in options)
+    assert "--seed" in out.partition("Features and execution:")[2].partition("\n\n")[0]
+    assert "--progress" in out.partition("Output:")[2]
+
+
 def test_docs_name_every_command_and_flag():
     readme = (ROOT / "README.md").read_text() + "".join(path.read_text() for path in (ROOT / "docs").rglob("*.md"))
     for name in frechet.list_commands(None):

@@ -36,7 +36,7 @@ _DEFAULT_PLOT = Path("frechet-demo.png")
 @progress_option
 @click.option("--force", is_flag=True, help="Overwrite the file given with --plot.")
 def command(plot: Path | None, progress_mode: str, force: bool) -> None:
-    """Show how FD increases with image corruptions, offline, in about a minute.
+    """Score corrupted photographs (offline, about a minute).
 
     The reference consists of 1,000 patches of photographs from scikit-image and scikit-learn. 400 of them are corrupted
     in five ways at increasing levels (as in Heusel et al. 2017, figure 3) and scored against the reference with

@@ -10,7 +10,7 @@ import click
 
 from frechet._internal.atomic_write import atomic_write, check_output_path
 from frechet._internal.terminal import escape_line, print_stderr, run_all
-from frechet.cli.options import options_of
+from frechet.cli.options import GroupedCommand, options_of
 from frechet.cli.parameter_types import HomePath, Source
 from frechet.cli.progress import progress_bars, progress_option
 from frechet.errors import RequestError
@@ -20,7 +20,7 @@ from frechet.reports.diagnosis import format_diagnosis, render_diagnosis_page
 from frechet.reports.page_template import require_packages
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("samples", type=Source())
 @click.argument("reference", required=False, type=Source())
 @options_of(DiagnoseRequest)

@@ -24,7 +24,7 @@ _COMMANDS = {
     "diagnose": "Find the settings that give a reported value.",
     "power": "Report how many images are needed to detect a difference.",
     "compare": "Compare runs and show which differ significantly.",
-    "demo": "Show how the distance rises on corrupted photographs, offline, in about a minute.",
+    "demo": "Score corrupted photographs (offline, about a minute).",
     "protocols": "List the protocols of papers and benchmarks, with published values.",
     "metrics": "List the metrics and what each of them requires.",
     "extractors": "List the extractors, their dimensions, backends and weights.",
@@ -70,10 +70,10 @@ def frechet() -> None:
     """Measure how close generated images are to reference images.
 
     \b
-    frechet score samples/ reference/           FID of two folders
-    frechet stats reference/ reference.npz      statistics of a reference, for reuse
-    frechet score samples/ reference.npz
-    frechet demo                                offline, on real photographs
+    frechet score samples/ reference/           Compute the FID of two folders.
+    frechet stats reference/ reference.npz      Store the statistics of a reference.
+    frechet score samples/ reference.npz        Compute the FID against stored statistics.
+    frechet demo                                Score corrupted photographs (offline).
     """
 
 

@@ -16,9 +16,14 @@ import click
 from frechet._internal.fields import option_fields
 from frechet.cli.parameter_types import HomePath, Text
 from frechet.errors import RequestError
+from frechet.evaluation.sampling_request import SamplingRequest
 from frechet.execution.settings import Settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+_HEADINGS: dict[type, str] = {
+    SamplingRequest: "Sampling design",
+    Settings: "Features and execution",
+}  # of the options that they define
 
 
 def options_of(request_type: type[Settings]) -> Callable[[Command], Command]:
@@ -31,10 +36,39 @@ def options_of(request_type: type[Settings]) -> Callable[[Command], Command]:
 
     def decorate(command: Command) -> Command:
         for each in reversed(ordered):
-            command = _make_option(each, hints[each.name])(command)
+            heading = _HEADINGS.get(request_type.__mro__[_inheritance_depth(request_type, each.name)], "Options")
+            command = _make_option(each, hints[each.name], heading)(command)
         return command
 
     return decorate
+
+
+class GroupedCommand(click.Command):
+    """A command whose help lists the options of each request under a heading, and its own options before and after them."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the sections of options."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        own_heading = "Options"
+        for parameter in self.get_params(ctx):
+            if not isinstance(parameter, click.Option):
+                continue
+            if isinstance(parameter, GroupedOption):
+                own_heading = "Output"
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                sections.setdefault(getattr(parameter, "heading", own_heading), []).append(record)
+        for heading, records in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
+class GroupedOption(click.Option):
+    """An option that sets a field of a request, and the heading under which the help lists it."""
+
+    def __init__(self, *args: Any, heading: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.heading = heading
 
 
 def _inheritance_depth(request_type: type, name: str) -> int:
@@ -43,14 +77,16 @@ def _inheritance_depth(request_type: type, name: str) -> int:
     return max(depth for depth, holds in enumerate(holds_field) if holds)
 
 
-def _make_option(each: Field[Any], hint: Any) -> Callable[[Command], Command]:
+def _make_option(each: Field[Any], hint: Any, heading: str) -> Callable[[Command], Command]:
     flag, description = f"--{each.name.replace('_', '-')}", each.metadata["description"]
     if hint is bool:
-        return click.option(flag, is_flag=True, help=description)
+        return click.option(flag, cls=GroupedOption, heading=heading, is_flag=True, help=description)
     types = get_args(hint) or (hint,)
     kind = int if int in types else HomePath() if Path in types else Text()
     return click.option(
         flag,
+        cls=GroupedOption,
+        heading=heading,
         type=kind,
         default=each.default,
         show_default=each.default is not None,

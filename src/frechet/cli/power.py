@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from frechet.cli.options import options_of, resolve_engine
+from frechet.cli.options import GroupedCommand, options_of, resolve_engine
 from frechet.cli.parameter_types import Source
 from frechet.cli.progress import progress_bars, progress_option
 from frechet.evaluation.request import ScoreRequest
@@ -16,7 +16,7 @@ from frechet.evaluation.run import score
 from frechet.evaluation.sample_size import SampleSizes, plan_sample_size
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("generated", metavar="SAMPLES", type=Source())
 @click.argument("reference", type=Source())
 @click.option("--detect", required=True, metavar="D|P%", help="Difference to detect, such as 0.5, or 5% of the score.")

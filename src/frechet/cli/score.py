@@ -12,7 +12,7 @@ import click
 
 from frechet._internal.atomic_write import atomic_write, check_output_path
 from frechet._internal.terminal import escape_line, print_stderr, run_all
-from frechet.cli.options import options_of, resolve_engine
+from frechet.cli.options import GroupedCommand, GroupedOption, options_of, resolve_engine
 from frechet.cli.parameter_types import HomePath, Source
 from frechet.cli.progress import progress_bars, progress_option
 from frechet.errors import RequestError, ToleranceNotReachedError
@@ -27,17 +27,24 @@ from frechet.reports.text import collect_warnings, format_scores, suggest_next_s
 from frechet.results import Scores
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("generated", type=Source())
 @click.argument("reference", required=False, type=Source())
 @options_of(ScoreRequest)
 @click.option(
     "--until-half-width",
+    cls=GroupedOption,
+    heading="Options",
     metavar="W|P%",
     help="Take images in random order until half the width of the interval is at most W, or P% of the score.",
 )
 @click.option(
-    "--max-images", type=int, metavar="N", help="Largest number of images with --until-half-width (default: all)."
+    "--max-images",
+    cls=GroupedOption,
+    heading="Options",
+    type=int,
+    metavar="N",
+    help="Largest number of images with --until-half-width (default: all).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
 @click.option("--output", type=HomePath(), metavar="FILE", help="Also write the results as JSON to FILE.")
@@ -69,9 +76,10 @@ def command(
 ) -> None:
     """Score GENERATED images against REFERENCE images (or alone, with metrics that use no reference).
 
-    An input is a folder or archive of images (.zip, .tar, .parquet, .arrow, .h5, an LMDB, an .npy, an .npz with arr_0), a
-    pattern of archives (shards/{000..127}.tar), statistics (an .npz of frechet stats, pytorch-fid, TTUR or ADM, a .pkl of
-    EDM2, a .pt of torch-fidelity), the URL of any of these, or ref:NAME, a name listed by frechet reference list.
+    An input is a folder or archive of images (.zip, .tar, .parquet, .arrow, .h5, an LMDB database, an .npy, an .npz with
+    arr_0), a shard pattern (shards/{000..127}.tar), a statistics file (an .npz from frechet stats, pytorch-fid, TTUR or
+    ADM, a .pkl from EDM2, a .pt from torch-fidelity), the URL of any of these, or ref:NAME, a name listed by frechet
+    reference list.
 
     \b
     frechet score samples/ reference/

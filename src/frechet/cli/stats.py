@@ -10,14 +10,14 @@ import click
 
 from frechet._internal.atomic_write import check_output_path
 from frechet._internal.terminal import escape_line, print_stderr, run_all
-from frechet.cli.options import options_of, resolve_engine
+from frechet.cli.options import GroupedCommand, options_of, resolve_engine
 from frechet.cli.parameter_types import HomePath, Source
 from frechet.cli.progress import progress_bars, progress_option
 from frechet.errors import RequestError
 from frechet.evaluation.run import CollectRequest, collect
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("images", type=Source())
 @click.argument("out", type=HomePath())
 @options_of(CollectRequest)

@@ -10,13 +10,13 @@ from typing import Any
 
 import click
 
-from frechet.cli.options import options_of, resolve_engine
+from frechet.cli.options import GroupedCommand, options_of, resolve_engine
 from frechet.cli.parameter_types import HomePath, Source
 from frechet.cli.progress import progress_bars, progress_option
 from frechet.reports.run_verification import Check, VerificationRequest, verify_run
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("run", type=HomePath(), metavar="RUN.json")
 @click.argument("samples", type=Source())
 @click.argument("reference", type=Source())

@@ -103,12 +103,12 @@ class ScoreRequest(SamplingRequest):
     )
     interval: str = option(
         "auto",
-        "Interval mode: auto (compute the bias-corrected value and its 95 % confidence interval if there are enough images) or none.",
+        "Whether to compute the bias-corrected value and its 95 % confidence interval: auto (if there are enough images) or none.",
         metavar="auto|none",
     )
     reference_is: str | None = option(
         None,
-        "Target of the interval: the distance to the distribution that REFERENCE was sampled from (sample), or to REFERENCE itself (fixed).",
+        "Whether the interval is for the distance to the distribution that REFERENCE was sampled from (sample), or to REFERENCE itself (fixed).",
         metavar="sample|fixed",
     )
     until: Until | None = None

@@ -45,7 +45,7 @@ class SamplingRequest(Settings):
     clusters: Sequence[Any] | Mapping[str, Sequence[Any]] | None = None
     strata: str | Sequence[Any] | Mapping[str, Sequence[Any]] | None = option(
         None,
-        "Strata of the images: class, if a fixed number of images was generated for each class.",
+        "Stratified sampling: pass class if a fixed number of images was generated for each class.",
         metavar="class",
     )
 

@@ -54,7 +54,7 @@ class Settings:
         preprocess_on: where images are resized: "host", "device", or "auto" for accelerators and images up to 1024 x 1024.
         batch_size: images that pass through the network together; None for a size that suits the backend.
         workers: number of decoding threads; None for one per core.
-        num_images: size of a seeded random subset of each image source; None for all images.
+        num_images: size of the random subset of each input that is used, chosen by `seed`; None for all images.
         cache: whether features are cached, so that later metrics on the same images skip the network. Ignored with `work_dir`.
         seed: random seed of subsets, of the sample of features that statistics keep, and of metrics that draw at random.
         on_bad_image: "stop" or "skip".
@@ -111,12 +111,12 @@ class Settings:
     )
     preprocess_on: str = option(
         "auto",
-        "Location of the resize: host, device, or auto (device if it is an accelerator, otherwise host).",
+        "Where to resize images: host or device (auto: the device if it is an accelerator).",
         metavar="auto|host|device",
     )
     batch_size: int | None = option(None, "Batch size for the feature extractor.", metavar="N")
     workers: int | None = option(None, "Number of decoding threads (default: one per core).", metavar="N")
-    num_images: int | None = option(None, "Use a seeded random subset of N images of each image source.", metavar="N")
+    num_images: int | None = option(None, "Use a random subset of N images from each input (see --seed).", metavar="N")
     cache: bool = option(False, "Cache extracted features so that later metrics on the same images skip the network.")
     seed: int = option(
         0,
@@ -125,7 +125,7 @@ class Settings:
     )
     on_bad_image: str = option(
         "stop",
-        "Action for an image that cannot be decoded: stop the run, or skip the image and list it.",
+        "What to do if an image cannot be decoded: stop the run, or skip the image and list it.",
         metavar="stop|skip",
     )
     max_pixels: int = option(
