@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from frechet.evaluation.diagnosis.result import Diagnosis
     from frechet.evaluation.diagnosis.run import diagnose
     from frechet.evaluation.perceptual_path_length import perceptual_path_length
+    from frechet.evaluation.race import race
+    from frechet.evaluation.race_result import Race
     from frechet.evaluation.run import collect, fd, fid, influence, score
     from frechet.evaluation.sample_size import plan_sample_size
     from frechet.evaluation.until import Until
@@ -25,6 +27,7 @@ _HOME = {
     "Diagnosis": "evaluation.diagnosis.result",
     "FrechetError": "errors",
     "ImageInfluence": "results",
+    "Race": "evaluation.race_result",
     "RequestError": "errors",
     "RunError": "errors",
     "Score": "results",
@@ -39,6 +42,7 @@ _HOME = {
     "influence": "evaluation.run",
     "perceptual_path_length": "evaluation.perceptual_path_length",
     "plan_sample_size": "evaluation.sample_size",
+    "race": "evaluation.race",
     "read_statistics": "statistics.npz_format",
     "score": "evaluation.run",
     "score_statistics": "evaluation.compute",
@@ -50,6 +54,7 @@ __all__ = [
     "Diagnosis",
     "FrechetError",
     "ImageInfluence",
+    "Race",
     "RequestError",
     "RunError",
     "Score",
@@ -65,6 +70,7 @@ __all__ = [
     "influence",
     "perceptual_path_length",
     "plan_sample_size",
+    "race",
     "read_statistics",
     "score",
     "score_statistics",

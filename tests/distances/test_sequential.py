@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from frechet.distances.sequential import EstimateWithBounds, critical_value, difference_interval, plan_looks
+from frechet.distances.sequential import (
+    EstimateWithBounds,
+    critical_value,
+    difference_interval,
+    plan_looks,
+    student_quantile,
+)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +50,12 @@ def test_a_difference_uses_the_ends_that_matter_to_it():
     assert difference_interval(one, other) == pytest.approx((4.0, 4.0 - 2**0.5, 4.0 + 17**0.5))
 
 
-def test_errors_that_both_have_cancel():
-    one, other = EstimateWithBounds(5.0, 4.0, 6.0), EstimateWithBounds(1.0, 0.0, 2.0)
-    assert difference_interval(one, other, correlation=1.0) == pytest.approx((4.0, 4.0, 4.0))
-    assert difference_interval(one, other, correlation=0.5) == pytest.approx((4.0, 3.0, 5.0))
+def test_errors_in_common_cancel():
+    one, other = EstimateWithBounds(5.0, 2.0, 8.0), EstimateWithBounds(1.0, -3.0, 5.0)
+    assert difference_interval(one, other, scale=0.2) == pytest.approx((4.0, 3.0, 5.0))
+
+
+@pytest.mark.parametrize(("z", "expected"), [(1.959964, 1.998341), (3.0, 3.123517), (4.0, 4.286748)])
+def test_quantiles_are_those_of_student(z, expected):
+    """SciPy 1.17: scipy.stats.t.isf(scipy.stats.norm.sf(z), 63)."""
+    assert student_quantile(z, 63) == pytest.approx(expected, abs=2e-3)

@@ -82,7 +82,7 @@ def _make_option(each: Field[Any], hint: Any, heading: str) -> Callable[[Command
     if hint is bool:
         return click.option(flag, cls=GroupedOption, heading=heading, is_flag=True, help=description)
     types = get_args(hint) or (hint,)
-    kind = int if int in types else HomePath() if Path in types else Text()
+    kind = int if int in types else float if float in types else HomePath() if Path in types else Text()
     return click.option(
         flag,
         cls=GroupedOption,

@@ -66,6 +66,16 @@ def crossing_probability(looks: Sequence[int], bound: float) -> float:
     return max(0.0, 1 - float(weights @ density))
 
 
+def student_quantile(z: float, degrees: int) -> float:
+    """Return the quantile of Student's distribution for the probability of a normal quantile (Fisher & Cornish 1960).
+
+    Args:
+        z: the normal quantile, with z² small compared with the degrees of freedom.
+        degrees: degrees of freedom.
+    """
+    return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
+
+
 def _normal_density(z: np.ndarray) -> np.ndarray:
     return np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
 
@@ -78,22 +88,17 @@ class EstimateWithBounds(NamedTuple):
     high: float
 
 
-def difference_interval(
-    one: EstimateWithBounds, other: EstimateWithBounds, correlation: float = 0.0
-) -> EstimateWithBounds:
+def difference_interval(one: EstimateWithBounds, other: EstimateWithBounds, scale: float = 1.0) -> EstimateWithBounds:
     """Combine the intervals of two estimates to that of their difference one - other (MOVER; Zou & Donner 2008).
 
     Each end of the difference uses the ends that matter to it, so that skewed intervals give a skewed one.
 
     Args:
         one, other: the estimates with intervals of the same confidence.
-        correlation: of their errors, -1 to 1.
+        scale: standard error of the difference, divided by that for independent estimates; less than 1 if they have errors
+            in common, which cancel.
     """
     value = one.value - other.value
-    below = _combine(one.value - one.low, other.high - other.value, correlation)
-    above = _combine(one.high - one.value, other.value - other.low, correlation)
+    below = scale * math.hypot(one.value - one.low, other.high - other.value)
+    above = scale * math.hypot(one.high - one.value, other.value - other.low)
     return EstimateWithBounds(value, value - below, value + above)
-
-
-def _combine(one: float, other: float, correlation: float) -> float:
-    return math.sqrt(max(0.0, one**2 + other**2 - 2 * correlation * one * other))

@@ -10,14 +10,17 @@ from frechet.distances.sequential import plan_looks
 from frechet.errors import RequestError, TooFewImagesError
 from frechet.evaluation.addresses import Input
 from frechet.evaluation.collect_layers import Collector, plan_collection
+from frechet.evaluation.compute import compute_scores
 from frechet.evaluation.inputs import follow_statistics, is_image_generator, open_input, open_inputs
 from frechet.evaluation.layers import LayerStatistics, as_layers
+from frechet.evaluation.provenance import describe_image_processing, resolve_spec
 from frechet.evaluation.request import ReferenceLike, ScoreRequest
 from frechet.evaluation.sampling import get_feature_units, resolve_units, uses_pairs
 from frechet.execution.growing_sample import GrowingFeatures, GrowingImages, GrowingSample
 from frechet.images.image import ImageSource
 from frechet.images.sources.generator import GeneratorSource
 from frechet.metrics.frechet import compute_frechet_interval, estimate_frechet
+from frechet.results import Scores
 from frechet.statistics.feature_statistics import FeatureStatistics
 
 MIN_IMAGES_PER_DIM = 2  # at the first look
@@ -34,6 +37,7 @@ class GrowingSamples:
         looks: numbers of images at which the samples are looked at.
         reference: statistics by layer.
         reference_is: "fixed" or "sample" (see `ScoreRequest`).
+        sizes: by name of the model, the number of images that it has.
     """
 
     collector: Collector
@@ -41,6 +45,7 @@ class GrowingSamples:
     looks: tuple[int, ...]
     reference: LayerStatistics
     reference_is: str
+    sizes: Mapping[str, int]
 
     def grow(self, name: str, n: int) -> LayerStatistics:
         """Return statistics by layer of the first n images of a model."""
@@ -52,6 +57,20 @@ class GrowingSamples:
         """Estimate the distance of a sample, or return the reason why it is impossible with these images."""
         layer = self.collector.plan.requests[0].metric.layer
         return estimate_frechet(layers[layer], self.reference[layer], self.reference_is)
+
+    def score(self, layers: LayerStatistics) -> Scores:
+        """Compute the score of a sample, without an interval."""
+        extractor, request = self.collector.extractor, self.collector.request
+        return compute_scores(
+            self.collector.plan,
+            {"generated": layers, "reference": self.reference},
+            interval="none",
+            progress=request.progress,
+            backend=extractor.backend if extractor else None,
+            device=extractor.device if extractor else None,
+            image_processing=describe_image_processing(extractor) if extractor else None,
+            seed=request.seed,
+        )
 
 
 def open_growing_samples(
@@ -78,11 +97,15 @@ def open_growing_samples(
     _require_one_distance(collector)
     looks = _plan_looks(collector, opened, max_images)
     reference = collector.collect("reference", inputs["reference"])
+    for each in opened:
+        if isinstance(each, FeatureStatistics):
+            resolve_spec(each, reference["features"])
     samples = {
         name: _make_sample(collector, each, looks, name, "generated" if len(models) == 1 else f"model-{index}")
         for index, (name, each) in enumerate(zip(models, opened, strict=True), 1)
     }
-    return GrowingSamples(collector, samples, looks, reference, request.reference_is or "fixed")
+    sizes = {name: _count_images(each, collector)[0] for name, each in zip(models, opened, strict=True)}
+    return GrowingSamples(collector, samples, looks, reference, request.reference_is or "fixed", sizes)
 
 
 def _require_supported(request: ScoreRequest) -> None:

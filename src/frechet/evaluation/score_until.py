@@ -9,10 +9,8 @@ from typing import Any
 from frechet.distances.interval import DistanceEstimate, Interval
 from frechet.distances.sequential import critical_value
 from frechet.errors import ToleranceNotReachedError, TooFewImagesError
-from frechet.evaluation.compute import compute_scores
 from frechet.evaluation.growing import GrowingSamples, open_growing_samples
 from frechet.evaluation.layers import LayerStatistics
-from frechet.evaluation.provenance import describe_image_processing
 from frechet.evaluation.request import ScoreRequest
 from frechet.evaluation.score_interval import describe_interval
 from frechet.evaluation.until import Until
@@ -74,17 +72,7 @@ def _make_scores(
     samples: GrowingSamples, layers: LayerStatistics, interval: Interval, looks: list[dict[str, Any]]
 ) -> Scores:
     """Compute the score of the sample, and give it the interval that holds at every look."""
-    extractor, request = samples.collector.extractor, samples.collector.request
-    scores = compute_scores(
-        samples.collector.plan,
-        {"generated": layers, "reference": samples.reference},
-        interval="none",
-        progress=request.progress,
-        backend=extractor.backend if extractor else None,
-        device=extractor.device if extractor else None,
-        image_processing=describe_image_processing(extractor) if extractor else None,
-        seed=request.seed,
-    )
+    scores = samples.score(layers)
     fields: Mapping[str, Any] = describe_interval(
         interval, layers["features"], samples.reference["features"], samples.reference_is
     )

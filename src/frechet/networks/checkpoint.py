@@ -76,7 +76,9 @@ def _read_zip(file: BinaryIO) -> Any:
             raise UnsafeFileError(
                 "contains compressed members; expected a PyTorch file, whose members are stored uncompressed"
             )
-        if any(member.compress_size != member.file_size for member in archive.infolist()):  # zipfile allocates the former
+        if any(
+            member.compress_size != member.file_size for member in archive.infolist()
+        ):  # zipfile allocates the former
             raise UnsafeFileError("has uncompressed members of two different sizes; the file is damaged")
         if sum(member.file_size for member in archive.infolist()) > file.seek(0, os.SEEK_END):
             raise UnsafeFileError("has members that overlap; the file is damaged")

@@ -86,10 +86,10 @@ def _format_row(row: ComparisonRow) -> list[str]:
     return [
         row.run,
         "unknown" if row.n_generated is None else f"{row.n_generated:,}",
-        _format_value(row.value, error),
-        _format_value(row.corrected_value, error),
+        round_to_error(row.value, error),
+        round_to_error(row.corrected_value, error),
         _format_interval(row.interval_95, error),
-        _format_value(row.difference or None, margin),
+        round_to_error(row.difference or None, margin),
         _format_interval(row.difference_95, margin),
         _format_p_value(row.adjusted_p_value),
         row.verdict or "",
@@ -104,10 +104,10 @@ def _format_p_value(p_value: float | None) -> str:
 
 
 def _format_interval(interval: tuple[float, float] | None, error: float | None) -> str:
-    return "" if interval is None else f"{_format_value(interval[0], error)} to {_format_value(interval[1], error)}"
+    return "" if interval is None else f"{round_to_error(interval[0], error)} to {round_to_error(interval[1], error)}"
 
 
-def _format_value(value: float | None, error: float | None) -> str:
+def round_to_error(value: float | None, error: float | None) -> str:
     """Round to two digits of the standard error, or as `frechet score` does if it is unknown."""
     if value is None:
         return ""

@@ -16,6 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from frechet._internal.terminal import escape_line
+from frechet.evaluation.race_result import Race
 from frechet.reports.diagnostics import NEIGHBOURHOOD_METRICS, CurvePoint
 from frechet.reports.run_comparison import RunComparison
 from frechet.results import Score
@@ -44,6 +45,7 @@ _STYLE: Any = {
     "ytick.color": _FOREGROUND,
 }
 _MAX_TICKS = 5
+_LABEL_POINTS = 9
 
 
 def plot_corruptions(
@@ -197,6 +199,50 @@ def plot_runs(comparison: RunComparison) -> Plot:
         axis.set(ylim=(len(rows) - 0.5, -0.5), xlabel=_short_label(comparison.label) + kind)
         axis.grid(axis="x", color=_MUTED, alpha=0.3, linewidth=0.8)
         return _export(figure, f"Values of {len(rows)} runs; the numbers are in the table below")
+
+
+def plot_race(race: Race) -> Plot:
+    """Plot the intervals of the models against the number of images; a cross marks where a model left the race."""
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDTH, 3.4), layout="constrained")
+        axis = figure.subplots()
+        for model in reversed(race.models):  # the best one on top
+            looks = [look for look in race.looks if model.name in look.values]
+            sizes, values = [look.n_images for look in looks], [look.values[model.name] for look in looks]
+            low, high = zip(*(look.intervals[model.name] for look in looks), strict=True)
+            colour = _ORANGE if model is race.models[0] else _BLUE
+            axis.fill_between(sizes, low, high, color=colour, alpha=0.15, linewidth=0)
+            marker = "x" if model.verdict == "worse than the best" else "o"
+            axis.plot(sizes, values, color=colour, linewidth=1.5, marker=marker, markersize=6, markevery=[-1])
+        axis.set(
+            xscale="log", xlabel="images per model (log scale)", ylabel=f"{_short_label(race.label)}, bias-corrected"
+        )
+        axis.minorticks_off()
+        sizes = [look.n_images for look in race.looks]
+        ticks = sorted({sizes[round(i)] for i in np.linspace(0, len(sizes) - 1, min(_MAX_TICKS, len(sizes)))})
+        axis.set_xticks(ticks, [f"{size:,}" for size in ticks])
+        axis.set_xlim(ticks[0] / 1.1, 1.1 * ticks[-1] * (ticks[-1] / ticks[0]) ** 0.25)  # room for the names
+        _label_lines(figure, axis, race)
+        described = (
+            f"Intervals of {len(race.models)} models at {len(race.looks)} looks; the results are in the table below"
+        )
+        return _export(figure, described)
+
+
+def _label_lines(figure: Figure, axis: Any, race: Race) -> None:
+    """Write the name of each model next to the end of its line, at heights that differ by a line of text."""
+    ends = {
+        name: (look.n_images, value) for look in race.looks for name, value in look.values.items()
+    }  # of the last look at each model
+    figure.draw_without_rendering()
+    points = 72 / figure.dpi
+    highest = -np.inf
+    for name, end in sorted(ends.items(), key=lambda each: each[1][1]):
+        height = float(axis.transData.transform(end)[1]) * points
+        highest = max(height, highest + _LABEL_POINTS)
+        colour = _ORANGE if name == race.models[0].name else _BLUE
+        style: Any = {"textcoords": "offset points", "va": "center", "fontsize": _LABEL_POINTS, "color": colour}
+        axis.annotate(_tick_label(name), end, (6, highest - height), **style)
 
 
 def _short_label(label: str) -> str:

@@ -1,0 +1,97 @@
+"""`frechet race`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import click
+
+from frechet._internal.atomic_write import atomic_write, check_output_path
+from frechet._internal.terminal import escape_line, print_stderr, run_all
+from frechet.cli.options import options_of, resolve_engine
+from frechet.cli.parameter_types import HomePath, Source
+from frechet.cli.progress import progress_bars, progress_option
+from frechet.errors import RequestError
+from frechet.evaluation.race import run_race
+from frechet.evaluation.race_request import RaceRequest
+from frechet.reports.page_template import require_packages
+from frechet.reports.race_formats import format_race, render_race_page
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=Source())
+@click.option("--reference", required=True, metavar="REFERENCE", type=Source(), help="Reference of all models.")
+@options_of(RaceRequest)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
+@click.option("--output", type=HomePath(), metavar="FILE", help="Also write the result as JSON to FILE.")
+@click.option("--report", type=HomePath(), metavar="FILE.html", help="Write an HTML page to FILE.html.")
+@progress_option
+@click.option("--force", is_flag=True, help="Overwrite existing output files.")
+def command(
+    runs: tuple[str, ...],
+    reference: str,
+    as_json: bool,
+    output: Path | None,
+    report: Path | None,
+    progress_mode: str,
+    force: bool,
+    **options: Any,
+) -> None:
+    """Find the best of several models with as few images as that takes.
+
+    Each RUN is the images of one model: a folder, an archive or an array file. All models are sampled in steps, and a model that
+    is significantly worse than another one is not sampled any further. The intervals of all differences hold at every step.
+
+    \b
+    frechet race step-1000/ step-2000/ step-3000/ --reference reference.npz
+    frechet race a.npz b.npz --reference reference.npz --find all-pairs --report race.html
+    frechet race a/ b/ --reference reference.npz --work-dir race/
+    """
+    _check_outputs(output, report, force)
+    with resolve_engine(options) as resolved, progress_bars(progress_mode) as progress:
+        if resolved is None:
+            return
+        race = run_race(RaceRequest(_name_models(runs), reference, progress=progress, **resolved))
+    steps: list[Callable[[], object]] = [
+        lambda: print(race.to_json() if as_json else format_race(race), flush=True),
+        *(lambda note=note: print_stderr(f"warning: {escape_line(note)}") for note in race.notes),
+    ]
+    if output:
+        steps.append(lambda: _write(output, race.to_json() + "\n", force))
+    if report:
+        steps.append(lambda: _write(report, render_race_page(race), force))
+    run_all(steps)
+
+
+def _name_models(runs: Sequence[str]) -> dict[str, str]:
+    """Return the runs by name: that of the folder, or of the file without its suffix, or the whole path if two runs share that.
+
+    Raises:
+        RequestError: a run is given twice.
+    """
+    repeated = next((run for run in runs if runs.count(run) > 1), None)
+    if repeated is not None:
+        raise RequestError(
+            f"{escape_line(repeated)} is given twice; expected different models. Pass each of them once."
+        )
+    paths = [PurePosixPath(run.replace("\\", "/")) for run in runs]
+    names = [path.name if run.endswith("/") else path.stem for run, path in zip(runs, paths, strict=True)]
+    return {name if name and names.count(name) == 1 else run: run for name, run in zip(names, runs, strict=True)}
+
+
+def _check_outputs(output: Path | None, report: Path | None, force: bool) -> None:
+    """Reject output paths before anything is computed."""
+    if output:
+        check_output_path(output, force=force)
+    if report:
+        require_packages()
+        check_output_path(report, suffix=".html", force=force)
+    if output and report and output.resolve() == report.resolve():
+        raise RequestError(f"--output and --report both name {output}; use two different files")
+
+
+def _write(path: Path, text: str, force: bool) -> None:
+    with atomic_write(path, suffix=path.suffix, force=force) as temporary_path:
+        temporary_path.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names need not be Unicode

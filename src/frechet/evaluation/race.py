@@ -1,0 +1,119 @@
+"""Find the best of several models with as few images as that takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from frechet._internal.fields import takes_fields_of
+from frechet.distances.elimination import SuccessiveElimination, count_pairs, independent
+from frechet.distances.interval import Interval
+from frechet.distances.sampling_error import NUM_INFLUENCE_GROUPS
+from frechet.distances.sequential import EstimateWithBounds, critical_value, student_quantile
+from frechet.errors import RequestError, TooFewImagesError
+from frechet.evaluation.growing import GrowingSamples, open_growing_samples
+from frechet.evaluation.race_course import RaceCourse, build_race
+from frechet.evaluation.race_request import RaceRequest
+from frechet.evaluation.race_result import Race
+
+
+@takes_fields_of(RaceRequest)
+def race(request: RaceRequest) -> Race:
+    """Find the best of several models with as few images as that takes (successive elimination).
+
+    All models are sampled in steps. After each step, the differences between the models that are still in the race are
+    compared with intervals that hold for all pairs and at all looks together with probability 1 - `alpha`. A model that is worse than
+    another one by such an interval is not sampled any further.
+
+    Args:
+        models: at least two, by display name: images or features as in `frechet.score`. A function that generates images is called
+            for as many as are needed.
+        reference: the reference of all models, as in `frechet.score`.
+        metrics: name of a Fréchet distance; None for that of the extractor's features.
+        find: "best" for the best model, or "all-pairs" for the order of all of them.
+        alpha: probability that any of the reported differences is wrong, between 0 and 1.
+        max_images: largest number of images per model; functions need it. None for the number of images of the smallest source.
+        paired_runs: whether image i of all models was generated from the same latent or prompt.
+        reference_is: "fixed" for the distances to this reference as it is, "sample" for those to the distribution that it was
+            sampled from.
+        features: whether inputs other than statistics are (n, d) feature arrays instead of images.
+        progress: called with (name of the model, images done, images in all).
+        extractor, dims, preprocessing, crop, size, weights, backend, device, precision: see `frechet.execution.settings.Settings`.
+        batch_size, workers, cache, seed, on_bad_image, work_dir, engine, ray_address: see `frechet.execution.settings.Settings`.
+
+    Returns:
+        The ranking, with the differences, and how many images they took.
+
+    Raises:
+        RequestError: the arguments are invalid; nothing was computed.
+        RunError: an image could not be decoded, or a function returned the same images again.
+
+    Examples:
+        >>> import numpy as np, frechet
+        >>> random = np.random.default_rng(0)
+        >>> models = {name: random.standard_normal((5000, 8)) + shift for name, shift in [("old", 0.5), ("new", 0.4)]}
+        >>> race = frechet.race(models, random.standard_normal((5000, 8)), features=True)
+        >>> race.winner, race.images_used < 5000
+        ('new', True)
+    """
+    return run_race(request)
+
+
+def run_race(request: RaceRequest) -> Race:
+    """Run a race; `frechet.race` documents it."""
+    samples = open_growing_samples(request.to_score_request(), request.models, request.max_images)
+    if request.paired_runs:
+        _require_equal_sizes(samples)
+    has_common_errors = request.paired_runs or request.reference_is == "sample"
+    bound = critical_value(samples.looks, request.alpha / count_pairs(len(request.models)))
+    course = RaceCourse(samples, student_quantile(bound, NUM_INFLUENCE_GROUPS - 1) if has_common_errors else bound)
+    elimination = SuccessiveElimination(list(request.models), request.find)
+    reason = ""
+    for n in samples.looks:
+        reason = course.measure(elimination.active, n)
+        if reason:
+            continue  # with more images, all models have an interval
+        intervals = {name: course.intervals[name] for name in elimination.active}
+        bounds = {
+            name: EstimateWithBounds(each.corrected_value, each.low, each.high) for name, each in intervals.items()
+        }
+        left = elimination.update(bounds, _make_scale(intervals, request) if has_common_errors else independent)
+        course.record(n, intervals, left)
+        if elimination.is_decided:
+            break
+    if reason:
+        raise TooFewImagesError(f"{reason}. More images than {samples.looks[-1]:,} are needed.")
+    course.score(elimination.active)
+    return build_race(request, course, elimination)
+
+
+def _require_equal_sizes(samples: GrowingSamples) -> None:
+    """Require that image i of each model can have been generated from the same latent.
+
+    Raises:
+        RequestError: the models have different numbers of images.
+    """
+    if len(set(samples.sizes.values())) > 1:
+        sizes = ", ".join(f"{name}: {size:,}" for name, size in samples.sizes.items())
+        raise RequestError(
+            f"paired_runs needs as many images of each model, of which image i belong together; got {sizes}. Leave out "
+            "--paired-runs (paired_runs=), or pass the same number of images of each model."
+        )
+
+
+def _make_scale(intervals: Mapping[str, Interval], request: RaceRequest) -> Callable[[str, str], float]:
+    """Return a function that estimates from groups of images how far the errors that two models have in common cancel."""
+
+    def scale(one: str, other: str) -> float:
+        first, second = intervals[one], intervals[other]
+        shared = _covariance(first.generated_groups, second.generated_groups) if request.paired_runs else 0.0
+        shared += _covariance(first.reference_groups, second.reference_groups)
+        total = first.standard_error**2 + second.standard_error**2
+        return max(0.0, 1 - 2 * shared / total) ** 0.5 if total else 1.0
+
+    return scale
+
+
+def _covariance(one: Sequence[float] | None, other: Sequence[float] | None) -> float:
+    return 0.0 if one is None or other is None else float(np.cov(one, other)[0, 1])

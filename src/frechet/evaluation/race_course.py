@@ -1,0 +1,150 @@
+"""The course of a race: what was measured of each model at each look, and the result that follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+
+from frechet.distances.elimination import SuccessiveElimination
+from frechet.distances.interval import Interval
+from frechet.evaluation.growing import GrowingSamples
+from frechet.evaluation.layers import LayerStatistics
+from frechet.evaluation.race_request import RaceRequest
+from frechet.evaluation.race_result import Race, RacedModel, RaceLook, RacePair
+from frechet.results import Score, Scores
+
+
+@dataclass
+class RaceCourse:
+    """Measurements of growing samples.
+
+    Attributes:
+        samples: of the models.
+        critical_value: half width of the intervals in standard errors.
+        intervals: the last interval of each model.
+        looks: the looks so far.
+        scores: of the models that are not sampled any further.
+    """
+
+    samples: GrowingSamples
+    critical_value: float
+    intervals: dict[str, Interval] = field(default_factory=dict)
+    looks: list[RaceLook] = field(default_factory=list)
+    scores: dict[str, Scores] = field(default_factory=dict)
+    _layers: dict[str, LayerStatistics] = field(default_factory=dict)
+
+    def measure(self, names: Sequence[str], n: int) -> str:
+        """Measure models after n images; return the reason why one of them has no interval yet, or an empty text."""
+        reason = ""
+        for name in names:
+            self._layers[name] = self.samples.grow(name, n)
+            found = self.samples.estimate(self._layers[name])
+            if isinstance(found, str):
+                reason = f"{name}: {found}"
+            else:
+                self.intervals[name] = found.interval(self.critical_value)
+        return reason
+
+    def record(self, n: int, intervals: Mapping[str, Interval], left: Sequence[str]) -> None:
+        """Record a look at n images of each of these models, after which some of them left the race."""
+        self.looks.append(
+            RaceLook(
+                n_images=n,
+                values={name: each.corrected_value for name, each in intervals.items()},
+                intervals={name: (each.low, each.high) for name, each in intervals.items()},
+                left=tuple(left),
+            )
+        )
+        self.score(left)
+
+    def score(self, names: Iterable[str]) -> None:
+        """Compute the scores of models whose samples are complete, and discard their statistics."""
+        for name in names:
+            if name in self._layers:
+                self.scores[name] = self.samples.score(self._layers.pop(name))
+
+    def count_images(self, name: str) -> int:
+        """Return the number of images of a model that were used."""
+        return max(look.n_images for look in self.looks if name in look.values)
+
+    def rank(self) -> list[str]:
+        """Return the models, those that were in the race longest first, and by their estimates among these."""
+        return sorted(self.intervals, key=lambda name: (-self.count_images(name), self.intervals[name].corrected_value))
+
+
+def build_race(request: RaceRequest, course: RaceCourse, elimination: SuccessiveElimination) -> Race:
+    """Build the result of a race.
+
+    Args:
+        request: what was asked for.
+        course: what was measured.
+        elimination: what was decided.
+    """
+    by_value = sorted(course.intervals, key=lambda name: course.intervals[name].corrected_value)
+    ranking = course.rank() if request.find == "best" else by_value
+    scores = [score for name in ranking for score in course.scores[name].values()]
+    samples = course.samples
+    return Race(
+        metric=scores[0].metric,
+        label=scores[0].label,
+        reference=samples.reference["features"].label,
+        reference_is=request.reference_is,
+        find=request.find,
+        alpha=request.alpha,
+        max_images=samples.looks[-1],
+        critical_value=course.critical_value,
+        models=tuple(
+            _build_model(name, score, ranking[0], course, elimination)
+            for name, score in zip(ranking, scores, strict=True)
+        ),
+        pairs=tuple(_build_pair(one, other, course, elimination) for one, other in combinations(ranking, 2)),
+        looks=tuple(course.looks),
+        notes=tuple(dict.fromkeys(warning for score in scores for warning in score.warnings)),
+        provenance=scores[0].provenance,
+    )
+
+
+def _build_model(
+    name: str, score: Score, first: str, course: RaceCourse, elimination: SuccessiveElimination
+) -> RacedModel:
+    interval, pair = course.intervals[name], _build_pair(name, first, course, elimination)
+    return RacedModel(
+        name=name,
+        n_images=course.count_images(name),
+        value=score.value,
+        corrected_value=interval.corrected_value,
+        standard_error=interval.standard_error,
+        difference=pair.difference,
+        difference_interval=(pair.low, pair.high),
+        eliminated_by=elimination.eliminated_by.get(name),
+        verdict=_judge(name, first, elimination),
+    )
+
+
+def _judge(name: str, first: str, elimination: SuccessiveElimination) -> str:
+    """Return what is certain about a model."""
+    names = {each for pair in elimination.differences for each in pair}
+    losers = {loser for pair, winner in elimination.better.items() for loser in pair if loser != winner}
+    if name == first and names - losers == {first}:
+        return "best"
+    return "worse than the best" if name in losers else "not distinguished"
+
+
+def _build_pair(one: str, other: str, course: RaceCourse, elimination: SuccessiveElimination) -> RacePair:
+    """Build the difference between two models, or between a model and itself."""
+    if one == other:
+        return RacePair(one=one, other=one, n_images=0, difference=0.0, low=0.0, high=0.0, is_decided=False)
+    is_reversed = (other, one) in elimination.differences
+    value, low, high = elimination.differences[(other, one) if is_reversed else (one, other)]
+    if is_reversed:
+        value, low, high = -value, -high, -low
+    return RacePair(
+        one=one,
+        other=other,
+        n_images=min(course.count_images(one), course.count_images(other)),
+        difference=value,
+        low=low,
+        high=high,
+        is_decided=(one, other) in elimination.better or (other, one) in elimination.better,
+    )

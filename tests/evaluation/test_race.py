@@ -1,0 +1,289 @@
+"""Races: the best of several models with as few images as that takes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from helpers import ROOT, run
+from toy_network import corner
+
+import frechet
+from frechet.distances.sequential import critical_value, plan_looks
+from frechet.errors import GeneratorError, RequestError, TooFewImagesError
+from frechet.execution.settings import Settings
+from frechet.execution.subset import select_indices
+
+RANDOM = np.random.default_rng(0)
+SHIFTS = {"good": 0.5, "near": 0.56, "bad": 0.8, "worst": 1.2}  # distances 4 shift²: 1, 1.25, 2.56, 5.76
+
+
+def draw(shift, n=8000):
+    return (RANDOM.standard_normal((n, 4)) + shift).astype(np.float32)
+
+
+MODELS = {name: draw(shift) for name, shift in SHIFTS.items()}
+REFERENCE = frechet.Statistics.from_features(draw(0, 50_000))
+OPTIONS = {"extractor": corner, "preprocessing": "pytorch-fid"}
+
+
+def race(models=None, reference=REFERENCE, *, features=True, **options):
+    return frechet.race(MODELS if models is None else models, reference, features=features, **options)
+
+
+def draw_images(n, brightest=256):
+    return RANDOM.integers(0, brightest, (n, 4, 4, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def found():
+    return race()
+
+
+@pytest.fixture(scope="module")
+def image_options():
+    return {"reference": frechet.collect(list(draw_images(500)), **OPTIONS), "features": False, **OPTIONS}
+
+
+def test_the_ranking_is_that_of_the_exact_distances(found):
+    assert [model.name for model in found.models] == list(SHIFTS)
+    assert found.winner == "good"
+    assert [model.verdict for model in found.models] == ["best", *["worse than the best"] * 3]
+
+
+def test_worse_models_leave_earlier(found):
+    sizes = [model.n_images for model in found.models]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] < sizes[0] <= 8000
+    assert found.images_used == sum(sizes)
+    assert found.images_saved == 4 * 8000 - sum(sizes)
+    for model in found.models[1:]:
+        assert next(look.n_images for look in found.looks if model.name in look.left) == model.n_images
+        assert model.eliminated_by in SHIFTS
+        assert [look.n_images for look in found.looks if model.name in look.values][-1] == model.n_images
+
+
+def test_intervals_contain_the_exact_differences(found):
+    exact = {name: 4 * shift**2 for name, shift in SHIFTS.items()}
+    assert len(found.pairs) == 6
+    for pair in found.pairs:
+        assert pair.low < exact[pair.one] - exact[pair.other] < pair.high
+    for look in found.looks:
+        assert all(low < exact[name] < high for name, (low, high) in look.intervals.items())
+
+
+def test_the_critical_value_is_shared_by_all_pairs(found):
+    assert found.critical_value == pytest.approx(critical_value(plan_looks(50, 8000), 0.05 / 6))
+    assert race(alpha=0.5).critical_value < found.critical_value
+
+
+def test_values_are_those_of_scores_of_as_many_images(found):
+    for model in found.models:
+        rows = MODELS[model.name][select_indices(MODELS[model.name], Settings(num_images=model.n_images))]
+        assert model.value == pytest.approx(float(frechet.fd(rows, REFERENCE, features=True)), rel=1e-9)
+
+
+def test_equal_models_are_not_distinguished():
+    same = race({"a": draw(0.5, 1000), "b": draw(0.5, 1000), "c": draw(2, 1000)})
+    assert same.winner is None
+    assert [model.verdict for model in same.models] == ["not distinguished", "not distinguished", "worse than the best"]
+    assert [model.n_images for model in same.models[:2]] == [1000, 1000]
+
+
+def test_all_pairs_are_ranked():
+    ranked = race(find="all-pairs")
+    assert ranked.winner == "good"
+    assert all(pair.is_decided for pair in ranked.pairs)
+    assert [model.name for model in ranked.models] == list(SHIFTS)
+
+
+def test_common_latents_save_images():
+    latents = draw(0, 8000)
+    models = {"a": latents + 0.5, "b": 1.01 * latents + 0.52}
+    independent, paired = race(models), race(models, paired_runs=True)
+    assert paired.winner == "a"
+    assert paired.images_used < 0.2 * independent.images_used
+
+
+def test_the_error_of_a_shared_sampled_reference_cancels():
+    """Without cancellation, 300 reference images alone add a standard error of √2 · √(4 / 300) = 0.16."""
+    reference = frechet.Statistics.from_features(draw(0, 300))
+    found = race({"a": draw(0.5, 20_000), "b": draw(0.5, 20_000)}, reference, reference_is="sample")
+    assert found.models[0].n_images == 20_000
+    low, high = found.models[1].difference_interval
+    assert (high - low) / 2 < 0.15
+
+
+def test_functions_generate_no_more_images_than_needed(image_options):
+    counts = {"dark": 0, "even": 0}
+
+    def make(name, brightest):
+        def generate(n):
+            counts[name] += n
+            return draw_images(n, brightest)
+
+        return generate
+
+    found = race({"dark": make("dark", 100), "even": make("even", 256)}, max_images=2000, **image_options)
+    assert found.winner == "even"
+    assert found.images_used < 1000
+    assert sum(counts.values()) <= found.images_used + 2 * 64
+
+
+def test_values_of_images_are_those_of_scores_of_as_many_images(image_options, tmp_path):
+    for name, brightest in (("a", 256), ("b", 240), ("c", 100)):
+        np.save(tmp_path / f"{name}.npy", draw_images(300, brightest))
+    found = race({name: tmp_path / f"{name}.npy" for name in "abc"}, seed=2, **image_options)
+    assert found.models[2].name == "c"
+    for model in found.models:
+        options = {"num_images": model.n_images, "seed": 2, "reference_is": "fixed", **OPTIONS}
+        expected = frechet.fd(tmp_path / f"{model.name}.npy", image_options["reference"], **options)
+        assert model.value == pytest.approx(expected.value, rel=1e-9)
+        assert model.corrected_value == pytest.approx(expected.corrected_value, rel=1e-9)
+
+
+def test_a_race_resumes_with_the_same_bits(image_options, tmp_path, extracted_counts):
+    for name, brightest in (("a", 256), ("b", 240), ("c", 100)):
+        np.save(tmp_path / f"{name}.npy", draw_images(600, brightest))
+    models = {name: tmp_path / f"{name}.npy" for name in "abc"}
+    undisturbed = race(models, **image_options)
+
+    class StopError(Exception):
+        pass
+
+    def stop(name, done, _total):
+        if name == "b" and done > 100:
+            raise StopError
+
+    with pytest.raises(StopError):
+        race(models, work_dir=tmp_path / "work", progress=stop, **image_options)
+    before = sum(extracted_counts)
+    resumed = race(models, work_dir=tmp_path / "work", **image_options)
+    assert resumed.to_json() == undisturbed.to_json()
+    assert 0 < sum(extracted_counts) - before < undisturbed.images_used
+
+
+@pytest.mark.subprocess
+@pytest.mark.slow
+def test_a_killed_race_resumes_with_the_same_bits(tmp_path):
+    for seed, (name, brightest) in enumerate((("a", 256), ("b", 235), ("c", 120))):
+        np.save(tmp_path / f"{name}.npy", np.random.default_rng(seed).integers(0, brightest, (2000, 4, 4, 3), np.uint8))
+    np.save(tmp_path / "reference.npy", np.random.default_rng(9).integers(0, 256, (500, 4, 4, 3), np.uint8))
+    command = [
+        sys.executable,
+        "-m",
+        "frechet",
+        "race",
+        "a.npy",
+        "b.npy",
+        "c.npy",
+        "--reference",
+        "reference.npy",
+        "--json",
+    ]
+    command += ["--extractor", "toy_network:slow_corner", "--preprocessing", "pytorch-fid", "--find", "all-pairs"]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests' / 'support'}"}
+    options = {"cwd": tmp_path, "env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    undisturbed = subprocess.run(command, check=True, timeout=100, **options).stdout
+    work_dir = tmp_path / "work"
+    for count in (3, 8):  # kill when so many chunks are finished
+        process = subprocess.Popen([*command, "--work-dir", "work"], **options)
+        deadline = time.monotonic() + 60
+        while len(list(work_dir.rglob("chunk-*.npz"))) < count and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGKILL
+    resumed = subprocess.run([*command, "--work-dir", "work"], check=True, timeout=100, **options).stdout
+    assert resumed == undisturbed
+
+
+@pytest.mark.parametrize(
+    ("error", "parts", "options"),
+    [
+        (RequestError, ("1 model", "at least two", "until"), {"models": {"a": MODELS["good"]}}),
+        (RequestError, ("list", "mapping"), {"models": [MODELS["good"], MODELS["bad"]]}),
+        (RequestError, ("find", "worst"), {"find": "worst"}),
+        (RequestError, ("alpha", "1.5", "between 0 and 1"), {"alpha": 1.5}),
+        (RequestError, ("max_images", "0"), {"max_images": 0}),
+        (RequestError, ("reference_is", "distribution"), {"reference_is": "distribution"}),
+        (RequestError, ("num_images 100", "leave out"), {"num_images": 100}),
+        (RequestError, ("kid", "Fréchet"), {"metrics": "kid", "reference": MODELS["bad"]}),
+        (TooFewImagesError, ("8,000", "max_images is 9,000"), {"max_images": 9000}),
+        (TooFewImagesError, ("50 images", "20"), {"max_images": 20}),
+        (
+            RequestError,
+            ("paired_runs", "good: 8,000", "short: 100"),
+            {"models": {"good": MODELS["good"], "short": MODELS["bad"][:100]}, "paired_runs": True},
+        ),
+        (RequestError, ("statistics", "cannot grow"), {"models": {"good": MODELS["good"], "bad": REFERENCE}}),
+    ],
+)
+def test_invalid_races_are_rejected(error, parts, options):
+    with pytest.raises(error) as caught:
+        race(**options)
+    assert all(part in str(caught.value) for part in parts), caught.value
+
+
+def test_mixtures_of_images_and_features_are_rejected(image_options, tmp_path):
+    np.save(tmp_path / "images.npy", draw_images(100))
+    features = frechet.collect(tmp_path / "images.npy", **OPTIONS)
+    features = frechet.Statistics.from_features(features.rows, spec=features.spec, keep_all=True)
+    for models in ({"a": tmp_path / "images.npy", "b": features}, {"a": features, "b": tmp_path / "images.npy"}):
+        with pytest.raises(RequestError, match="another model of"):
+            race(models, **image_options)
+
+
+def test_a_function_that_repeats_images_is_rejected(image_options):
+    def repeat(n):
+        return np.random.default_rng(0).integers(0, 256, (n, 4, 4, 3), np.uint8)
+
+    with pytest.raises(GeneratorError, match="new random numbers"):
+        race({"a": repeat, "b": draw_images}, max_images=500, **image_options)
+
+
+@pytest.fixture
+def files(tmp_path):
+    for name in ("good", "worst"):
+        np.save(tmp_path / f"{name}.npy", MODELS[name])
+    REFERENCE.save(tmp_path / "reference.npz")
+    return [tmp_path / "good.npy", tmp_path / "worst.npy", "--reference", tmp_path / "reference.npz", "--features"]
+
+
+def test_the_command_prints_the_ranking_and_writes_files(files, tmp_path):
+    code, out, _ = run("race", *files, "--output", tmp_path / "race.json")
+    assert code == 0
+    assert out.index("good ") < out.index("worst ")
+    assert "images were used" in out
+    content = json.loads((tmp_path / "race.json").read_text())
+    assert content["winner"] == "good"
+    assert content["images_used"] + content["images_saved"] == 2 * content["max_images"] == 16_000
+    assert json.loads(run("race", *files, "--json")[1]) == content
+
+
+def test_runs_are_named_by_their_last_folder_or_by_their_path():
+    from frechet.cli.race import _name_models
+
+    assert list(_name_models(["out/a-1.5/", "out/b.zip", "s3://x/c.tar"])) == ["a-1.5", "b", "c"]
+    assert list(_name_models(["one/a/", "two/a/", "b/"])) == ["one/a/", "two/a/", "b"]
+
+
+def test_the_command_rejects_a_run_that_is_given_twice(files):
+    code, _, error = run("race", files[0], *files)
+    assert code == 2
+    assert "twice" in error
+
+
+def test_the_page_shows_the_plot_and_escapes_names(tmp_path):
+    from frechet.reports.race_formats import render_race_page
+
+    found = race({"<b>a</b>": MODELS["good"], "$x$": MODELS["worst"], "c\x1b": MODELS["bad"]})
+    page = render_race_page(found)
+    assert "<b>a</b>" not in page
+    assert "\x1b" not in page
+    assert page.count("<svg") >= 1
+    assert "images were used" in page
