@@ -19,7 +19,8 @@ import numpy as np
 from machine import describe_machine
 
 import frechet
-from frechet.reports.multiple_testing import Estimate, standard_error_of_difference, two_sided_p_value
+from frechet.distances.difference import Estimate, standard_error_of_difference
+from frechet.reports.multiple_testing import two_sided_p_value
 
 N_REFERENCE, N_PILOT = 5_000, 1_000
 QUANTILE = NormalDist().inv_cdf

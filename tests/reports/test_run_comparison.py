@@ -11,17 +11,12 @@ import pytest
 from helpers import run
 
 import frechet
+from frechet.distances.difference import Estimate, standard_error_of_difference
 from frechet.errors import MismatchError, RequestError
 from frechet.features.spec import FeatureSpec
 from frechet.reports import run_comparison
 from frechet.reports.comparison_formats import FORMATTERS, build_tables
-from frechet.reports.multiple_testing import (
-    Estimate,
-    compact_letter_display,
-    holm_correction,
-    standard_error_of_difference,
-    two_sided_p_value,
-)
+from frechet.reports.multiple_testing import compact_letter_display, holm_correction, two_sided_p_value
 from frechet.reports.run_comparison import compare_runs
 from frechet.reports.run_files import Run, read_runs
 from frechet.statistics.feature_statistics import FeatureStatistics

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-
-import numpy as np
+import math
+from collections.abc import Callable, Mapping
 
 from frechet._internal.fields import takes_fields_of
+from frechet.distances.difference import Estimate, standard_error_of_difference
 from frechet.distances.elimination import SuccessiveElimination, count_pairs, independent
 from frechet.distances.interval import Interval
 from frechet.distances.sampling_error import NUM_INFLUENCE_GROUPS
@@ -104,16 +104,15 @@ def _require_equal_sizes(samples: GrowingSamples) -> None:
 
 def _make_scale(intervals: Mapping[str, Interval], request: RaceRequest) -> Callable[[str, str], float]:
     """Return a function that estimates from groups of images how far the errors that two models have in common cancel."""
+    estimates = {
+        name: Estimate(each.corrected_value, each.variance_components, each.generated_groups, each.reference_groups)
+        for name, each in intervals.items()
+    }
 
     def scale(one: str, other: str) -> float:
-        first, second = intervals[one], intervals[other]
-        shared = _covariance(first.generated_groups, second.generated_groups) if request.paired_runs else 0.0
-        shared += _covariance(first.reference_groups, second.reference_groups)
-        total = first.standard_error**2 + second.standard_error**2
-        return max(0.0, 1 - 2 * shared / total) ** 0.5 if total else 1.0
+        pair = estimates[one], estimates[other]
+        independent_error = math.hypot(intervals[one].standard_error, intervals[other].standard_error)
+        error = standard_error_of_difference(*pair, shared_reference=True, paired_runs=request.paired_runs)
+        return error / independent_error if independent_error else 1.0
 
     return scale
-
-
-def _covariance(one: Sequence[float] | None, other: Sequence[float] | None) -> float:
-    return 0.0 if one is None or other is None else float(np.cov(one, other)[0, 1])

@@ -10,17 +10,12 @@ from typing import Any
 
 from frechet._internal.terminal import escape_line
 from frechet._internal.words import join_words
+from frechet.distances.difference import Estimate, standard_error_of_difference
 from frechet.distances.interval import SIGNIFICANCE_LEVEL
 from frechet.distances.sampling_error import Z_95
 from frechet.errors import RequestError
 from frechet.metrics import METRICS
-from frechet.reports.multiple_testing import (
-    Estimate,
-    compact_letter_display,
-    holm_correction,
-    standard_error_of_difference,
-    two_sided_p_value,
-)
+from frechet.reports.multiple_testing import compact_letter_display, holm_correction, two_sided_p_value
 from frechet.reports.run_files import (
     Run,
     find_duplicate_runs,
