@@ -39,11 +39,11 @@ def structural_similarity(x: UInt8[np.ndarray, "h w 3"], y: UInt8[np.ndarray, "h
     """
     one, other = x.astype(np.float64), y.astype(np.float64)
     mean_1, mean_2 = _smooth(one), _smooth(other)
-    variance_1 = np.maximum(_smooth(one**2) - mean_1**2, 0)
-    variance_2 = np.maximum(_smooth(other**2) - mean_2**2, 0)
-    covariance = _smooth(one * other) - mean_1 * mean_2
-    similar_means = (2 * mean_1 * mean_2 + _C1) / (mean_1**2 + mean_2**2 + _C1)
-    similar_structures = (2 * covariance + _C2) / (variance_1 + variance_2 + _C2)
+    product, squares = mean_1 * mean_2, mean_1**2 + mean_2**2
+    variances = np.maximum(_smooth(one**2 + other**2) - squares, 0)
+    covariance = _smooth(one * other) - product
+    similar_means = (2 * product + _C1) / (squares + _C1)
+    similar_structures = (2 * covariance + _C2) / (variances + _C2)
     return float((similar_means * similar_structures).mean())
 
 
@@ -55,8 +55,11 @@ def _smooth(x: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w 3"]:
         margins = [(_RADIUS, _RADIUS) if axis == each else (0, 0) for each in range(3)]
         padded = np.moveaxis(np.pad(x, margins, mode="reflect"), axis, 0)
         n = x.shape[axis]
-        total = weights[0] * padded[_RADIUS : _RADIUS + n]
+        total = padded[_RADIUS : _RADIUS + n] * weights[0]
+        both = np.empty_like(total)  # a new array for each offset would take most of the time
         for offset, weight in enumerate(weights[1:], start=1):
-            total += weight * (padded[_RADIUS - offset :][:n] + padded[_RADIUS + offset :][:n])
+            np.add(padded[_RADIUS - offset :][:n], padded[_RADIUS + offset :][:n], out=both)
+            both *= weight
+            total += both
         x = np.moveaxis(total, 0, axis)
     return x
