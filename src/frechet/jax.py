@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
+from frechet._internal.words import count_of
 from frechet.backends.flax_state import register_with_flax
 from frechet.backends.jax import Params, copy_host_array, make_shardings, pad_batch, round_up_to_multiple
 from frechet.backends.jax_shards import find_sharded_axes
@@ -214,7 +215,7 @@ def to_statistics(stats: Moments, label: str = "images on devices") -> FeatureSt
     """
     n = int(stats.n)
     if n < 2:
-        raise TooFewImagesError(f"a covariance needs at least two images; {n} were collected")
+        raise TooFewImagesError(f"got {count_of(n, 'image')}; at least 2 are required for a covariance")
     mean, scatter = (
         np.asarray(pair[0], np.float64) + np.asarray(pair[1], np.float64) for pair in (stats.mean, stats.scatter)
     )

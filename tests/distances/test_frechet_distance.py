@@ -185,5 +185,5 @@ def test_different_dimensions_are_rejected():
 
 
 def test_one_image_is_rejected_rather_than_scored():
-    with pytest.raises(TooFewImagesError, match="at least two images; got 1"):
+    with pytest.raises(TooFewImagesError, match="got 1 image; at least 2 are required"):
         Gaussian.from_features(np.ones((1, 4)))

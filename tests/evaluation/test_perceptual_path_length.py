@@ -116,7 +116,7 @@ def test_images_of_another_size_and_eight_bits():
         (
             {"interpolation": "cubic"},
             RequestError,
-            "unknown interpolation 'cubic'; expected one of lerp, slerp_any, slerp_unit",
+            "unknown interpolation 'cubic'; choose from lerp, slerp_any, slerp_unit",
         ),
         ({"precision": "bfloat16"}, RequestError, "does not support precision; choose from extractor"),
         ({"generator": lambda z: np.zeros((len(z), 3, 4, 4))}, SourceError, r"float64 of shape \(500, 3, 4, 4\)"),

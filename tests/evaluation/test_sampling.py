@@ -147,7 +147,7 @@ def test_reconstructions_are_pairs(metrics):
     assert {score.sampling_design for score in scores.values()} == {"100 pairs"}
     independent = frechet.score(x, y, **options, design="independent")["rfid"]
     assert independent.interval_95 is None
-    for part in ("interval of rfid needs pairs", "design auto or paired"):
+    for part in ("pairs are required", "design auto or paired"):
         assert part in independent.interval_unavailable_reason
 
 

@@ -108,7 +108,7 @@ def test_registering_a_name_twice_is_rejected(extractor_table):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"default_layer": "6"}, "default_layer is '6'; expected one of 5"),
+        ({"default_layer": "6"}, "default_layer is '6'; expected 5"),
         ({"layers": {"5": 5, "other": 5}}, "different numbers of features"),
         ({"preprocessings": ()}, "preprocessings is empty"),
     ],

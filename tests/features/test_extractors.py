@@ -64,7 +64,7 @@ def test_function_or_module_is_an_extractor(folders, extractor):
         ("test_extractors:missing", "module:attribute"),
         ("test_extractors:NOT_CALLABLE", "expected a function"),
         ("onnx:missing.onnx", "expected onnx:FILE"),
-        ("nonsense", "unknown extractor 'nonsense'; expected one of inception, "),
+        ("nonsense", "unknown extractor 'nonsense'; choose from inception, "),
         ("dinov2-vits41", "did you mean dinov2-vits14"),
     ],
 )
@@ -270,7 +270,7 @@ def test_options_that_a_model_does_not_support_are_rejected(folders, tmp_path):
         ({"backend": "openvino"}, "'openvino'.*runs only on torch; omit backend"),
         ({"dims": 7}, "returns 6 features, but dims=7"),
         ({"weights": tmp_path}, "contains its own weights"),
-        ({"preprocessing": "nonsense"}, "unknown preprocessing .*'nonsense'; expected one of"),
+        ({"preprocessing": "nonsense"}, "unknown preprocessing 'nonsense'; choose from"),
         ({"precision": "float7"}, "unknown precision 'float7'"),
     ]:
         with pytest.raises(RequestError, match=message):

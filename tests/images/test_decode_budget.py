@@ -147,7 +147,7 @@ def test_a_batch_ends_before_its_images_take_too_much_memory(load_for_device):
 
 
 def test_images_that_wait_do_not_keep_an_error_from_ending_the_run(load_for_device):
-    with pytest.raises(ImageDecodeError, match="70: "):
+    with pytest.raises(ImageDecodeError, match="70 cannot be decoded: "):
         list(load_for_device(1000, [], broken=70))
 
 

@@ -61,7 +61,7 @@ def collect_skipping(source):
     ids=repr,
 )
 def test_a_fault_of_the_machine_ends_the_run(error):
-    with pytest.raises(RunError, match=r"^images\[3\] could not be read: .*not the image") as caught:
+    with pytest.raises(RunError, match=r"^images\[3\] could not be read: .*not of the image") as caught:
         collect_skipping(FailingSource(error))
     assert not isinstance(caught.value, ImageDecodeError)
 
@@ -81,7 +81,7 @@ def test_a_fault_of_the_machine_ends_the_run(error):
 def test_a_fault_of_an_image_is_skipped(error):
     statistics = collect_skipping(FailingSource(error))
     assert statistics.n == 4
-    assert statistics.skipped_images[0].startswith("images[3]: ")
+    assert statistics.skipped_images[0].startswith("images[3] cannot be decoded: ")
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])

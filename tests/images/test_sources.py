@@ -354,7 +354,7 @@ def bad_table(**columns):
         (
             "a.tar",
             lambda path: write_tar(path, {"a.txt": b"a"}),
-            r"contains no images: none of its 1 files \(1 x \.txt",
+            r"contains no images in a supported format: found 1 file, a\.txt",
         ),
         ("a.parquet", lambda path: path.write_bytes(b"PAR1" * 40), "cannot be read as a table"),
         ("a.parquet", bad_table(x=[1], text=["a"]), r"no column .*text \(string\)"),

@@ -265,7 +265,7 @@ def test_kid_equals_the_definition_of_the_unbiased_mmd(reference):
 
 def test_inception_score_equals_its_definition(weights_with_head):
     images = load_tiles()[0][:4].requires_grad_()
-    with pytest.raises(RequestError, match="'inceptoin'; did you mean inception"):
+    with pytest.raises(RequestError, match=r"'inceptoin' \(did you mean inception\?\)"):
         ISLoss(extractor="inceptoin")
     assert ISLoss(**OFFLINE).dims == 1000
     inception = ISLoss(weights=weights_with_head)

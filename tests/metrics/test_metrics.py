@@ -148,8 +148,8 @@ def test_inputs_that_a_metric_is_undefined_for_are_rejected(metric, sizes, messa
     ("metrics", "match"),
     [
         (["nonsense"], "metric 'nonsense'; choose from fid"),
-        (["kid@nobody"], "kid has no preset 'nobody'; choose from torch-fidelity, clean-fid"),
-        (["vendi@adm"], "vendi has no preset 'adm'"),
+        (["kid@nobody"], "unknown preset 'nobody' of kid; choose from torch-fidelity, clean-fid"),
+        (["vendi@adm"], "unknown preset 'adm' of vendi; vendi does not have presets"),
         (["kid@torch-fidelity"], "subsets of 1000 images needs at least 1000 images per input; got"),
         (["rfid"], "rfid .* an unknown extractor; use fd"),
     ],
@@ -241,7 +241,7 @@ def test_the_command_line_reports_available_and_unavailable_metrics(folders):
     found = json.loads(out)
     assert set(found["scores"]) == {"fd", "kid"}
     assert "--held-out" in found["unavailable"]["ct"]
-    assert "no ct: ct needs real images" in err
+    assert "ct was not computed: it needs real images that the generator was not trained on. Pass them with" in err
     code, out, _ = run("score", folders[0], "--extractor", "efficientnet-lite0", "--metrics", "is", "--splits", "2,5")
     assert code == 0
     assert {"2 splits", "5 splits"} <= set(re.split(r" {2,}", out.splitlines()[0]))

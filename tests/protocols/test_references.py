@@ -103,7 +103,7 @@ def test_another_file_behind_the_url_is_rejected_and_not_recorded(published):
 
 @pytest.mark.parametrize("name", ["jit-imagnet-256", "ref:jit-imagnet-256"])
 def test_an_unknown_name_is_answered_with_the_nearest(name, server):
-    with pytest.raises(RequestError, match=r"unknown reference 'jit-imagnet-256'; did you mean jit-imagenet-256\?"):
+    with pytest.raises(RequestError, match=r"unknown reference 'jit-imagnet-256' \(did you mean jit-imagenet-256\?\)"):
         resolve(name)
 
 

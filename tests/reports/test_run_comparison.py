@@ -203,7 +203,7 @@ def test_values_without_intervals_are_ranked_only_at_equal_sample_sizes():
 
 
 def test_single_run_and_runs_without_a_common_metric_are_rejected(checkpoints):
-    with pytest.raises(RequestError, match=r"got 1 run; .* at least two"):
+    with pytest.raises(RequestError, match=r"got 1 run; .* at least 2"):
         compare_runs(checkpoints[:1])
     other = Run(name="x", scores={"fid": checkpoints[0].scores["fd"]}, provenance=checkpoints[0].provenance)
     with pytest.raises(RequestError, match="no metric in common: step-0 has fd; x has fid"):
@@ -279,14 +279,14 @@ def make_run_text(provenance="{}", **fields):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("not json", "is not JSON"),
-        ("[" * 100_000, "is not JSON"),
+        ("not json", "is not a JSON file"),
+        ("[" * 100_000, "is not a JSON file"),
         ("[]", r"contains \[\]; expected the JSON object"),
         ('{"schema": 2, "scores": {}, "provenance": {}}', "no scores"),
         ('{"schema": 2, "scores": {"kidd": {}}, "provenance": {}}', "'kidd'.*Did you mean kid"),
         (make_run_text(value="NaN"), "fd.value is nan; expected a finite number"),
         (make_run_text(value="1" + "0" * 400), r"fd.value is 10+\.\.\.0+; expected a finite number"),
-        (make_run_text(value="1" + "0" * 5000), "is not JSON"),
+        (make_run_text(value="1" + "0" * 5000), "is not a JSON file"),
         (make_run_text(standard_error="-1"), "fd.standard_error is -1; expected .* at least 0"),
         (make_run_text(variance_components="[1, -1]"), r"fd.variance_components is \[1, -1\]; expected two finite"),
         (make_run_text(reference_groups="[1]"), r"fd.reference_groups is \[1\]; expected two or more"),

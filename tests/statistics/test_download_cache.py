@@ -352,7 +352,7 @@ def test_a_url_selects_one_of_several_statistics(server):
     np.testing.assert_array_equal(statistics.mean, np.ones(2))
     assert statistics.label == f"{url}#b"
     np.testing.assert_array_equal(read(f"{url}#a.npz").mean, np.zeros(2))
-    for address, part in ((url, "several statistics; it has a.npz"), (f"{url}#c", "expected one of a, b")):
+    for address, part in ((url, "several statistics; it has a.npz"), (f"{url}#c", "choose from a, b")):
         with pytest.raises(RequestError, match=part):
             read(address)
     assert server.count_downloads() == 1

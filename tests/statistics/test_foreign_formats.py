@@ -156,7 +156,7 @@ def test_stylegan_features_are_used_where_the_sums_are_zeros(tmp_path, x):
     assert_read(tmp_path / "a.pkl", x, n=300)
     (tmp_path / "b.pkl").write_bytes(stylegan(x, **zeros))
     (tmp_path / "c.pkl").write_bytes(stylegan(x[:1]))
-    for name, problem in (("b.pkl", "capture_mean_cov"), ("c.pkl", "at least two")):
+    for name, problem in (("b.pkl", "capture_mean_cov"), ("c.pkl", "1 image; at least 2")):
         with pytest.raises(StatisticsError, match=problem):
             read_statistics(tmp_path / name)
 

@@ -1,4 +1,4 @@
-"""Join words into an enumeration, as in a sentence."""
+"""Write lists and numbers as in a sentence."""
 
 from __future__ import annotations
 
@@ -18,3 +18,13 @@ def join_words(words: Sequence[str], conjunction: str = "and") -> str:
     """
     *first, last = words
     return f"{', '.join(first)} {conjunction} {last}" if first else last
+
+
+def count_of(n: int, noun: str) -> str:
+    """Return a number with its noun, in the plural unless the number is 1.
+
+    Example:
+        >>> count_of(1, "image"), count_of(2000, "image")
+        ('1 image', '2,000 images')
+    """
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"

@@ -11,6 +11,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from frechet._internal.words import join_words
 from frechet.errors import RequestError
 from frechet.networks.ops import NO_PADDING, Activation, Array, Padding
 from frechet.preprocessing.registry import Scalars
@@ -156,9 +157,9 @@ def choose_devices(name: str) -> list[jax.Device]:
         devices = jax.local_devices(backend=kind)
         return devices[:1] if not number else [devices[int(number)]]
     except (RuntimeError, ValueError, IndexError):
-        available = ", ".join(sorted({device.platform for device in jax.local_devices()}))
+        available = join_words(["auto", *sorted({device.platform for device in jax.local_devices()})], "or")
         raise RequestError(
-            f"device {name!r} is not available to JAX {jax.__version__}; expected auto or one of {available}. "
+            f"device {name!r} is not available to JAX {jax.__version__}; expected {available}. "
             "Use device auto, or install JAX for the device (pip install 'jax[cuda]')."
         ) from None
 

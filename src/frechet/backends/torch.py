@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812, its usual name
 from torch.utils.checkpoint import checkpoint
 
+from frechet._internal.words import join_words
 from frechet.backends.torch_images import DeviceImages, iter_results
 from frechet.backends.torch_memory import choose_batch_size, run_or_halve
 from frechet.errors import RequestError
@@ -206,7 +207,7 @@ def choose_device(name: str) -> torch.device:
     }
     if not available.get(device.type, False):
         raise RequestError(
-            f"device {name!r} is not available to PyTorch {torch.__version__}; expected auto or one of {', '.join(_list_devices())}. "
+            f"device {name!r} is not available to PyTorch {torch.__version__}; expected {join_words(['auto', *_list_devices()], 'or')}. "
             "Use device auto, or install PyTorch for the device (https://pytorch.org/get-started)"
         )
     return torch.device("cuda", torch.cuda.current_device()) if device == torch.device("cuda") else device

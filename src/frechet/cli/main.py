@@ -85,7 +85,7 @@ def _suggest_command(args: Sequence[str]) -> str:
     nearest = find_nearest(args[0], _COMMANDS)
     if nearest:
         return f"Did you mean: frechet {escape_line(shlex.join([nearest, *args[1:]]))}?"
-    return f"Expected one of {', '.join(_COMMANDS)}."
+    return f"Choose from {', '.join(_COMMANDS)}."
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -160,6 +160,7 @@ def _print_notes(scores: Scores, *, as_json: bool) -> None:
     for warning in collect_warnings(scores):
         print_stderr(f"warning: {escape_line(warning)}")
     for name, reason in scores.unavailable.items():
-        print_stderr(f"no {name}: {escape_line(reason)}")
+        text = f"it {reason.removeprefix(f'{name} ')}" if reason.startswith(f"{name} ") else reason
+        print_stderr(f"{name} was not computed: {escape_line(text)}")
     if not as_json:
         print_stderr(escape_line(suggest_next_step(scores)))

@@ -53,7 +53,7 @@ def fastfid(
         TooFewImagesError: there are fewer than two images in a batch.
         WeightsError: the weights are missing or damaged.
     """
-    validate_choice(extractor, PREPROCESSINGS, "extractor of fastfid")
+    validate_choice(extractor, PREPROCESSINGS, "extractor", "for fastfid")
     if batch_size != -1 and batch_size < 1:
         raise RequestError(f"batch_size is {batch_size}; expected -1 (all images) or at least 1")
     for images in (imagesA, imagesB):

@@ -100,7 +100,7 @@ def fid(
 
 
 def _load_network(extractor: str, dims: int | None, cuda: bool, weights: str | None) -> ImageFeatures:
-    validate_choice(extractor, N_CLASSES, "extractor of is_fid")
+    validate_choice(extractor, N_CLASSES, "extractor", "for is_fid")
     network = ImageFeatures(
         extractor=extractor, dims=dims, preprocessing="pytorch-fid", weights=weights, value_range=(-1.0, 1.0)
     )

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from jaxtyping import Float
 
+from frechet._internal.words import count_of
 from frechet.errors import StatisticsError, TooFewImagesError
 
 Array: TypeAlias = Any  # np.ndarray | torch.Tensor | jax.Array, and JAX's tracers; none of them is imported here
@@ -45,7 +46,7 @@ class Gaussian:
         """
         n, d = features.shape
         if n < 2:
-            raise TooFewImagesError(f"a covariance needs at least two images; got {n}")
+            raise TooFewImagesError(f"got {count_of(n, 'image')}; at least 2 are required for a covariance")
         xp = get_namespace(features)
         mean = xp.mean(features, axis=0)
         centered = (features - mean) / (n - 1) ** 0.5

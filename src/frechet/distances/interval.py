@@ -131,11 +131,10 @@ def explain_unavailable_interval(p: IntervalInput, q: IntervalInput) -> str | No
         is_sampled = each.groups is not None or name == "generated"
         if is_sampled and n_units is not None and n_units < fewest:
             independent = "" if n_units == each.n else "independent "
-            minimum = f" ({MIN_IMAGES_PER_DIM} per feature dimension)" if fewest > MIN_UNITS else ""
-            found = (
-                f"{n_units:,}" if n_units == each.n else f"clusters or duplicates that are equivalent to {n_units:,}"
-            )
-            return f"at least {fewest:,} {independent}images per input are required{minimum}; got {found}"
+            facts = [f"{MIN_IMAGES_PER_DIM} per feature dimension"] if fewest > MIN_UNITS else []
+            facts += ["clusters and duplicates count as fewer"] if independent else []
+            note = f" ({'; '.join(facts)})" if facts else ""
+            return f"at least {fewest:,} {independent}images per input are required{note}; got {n_units:,}"
     if p.groups is None or p.rows is None:
         return (
             "the generated statistics contain neither the features of every image nor moments of groups of images, from "

@@ -69,7 +69,7 @@ def open_images(data: Any) -> ImageSource:
     if len(source) < 2:
         for image_ref in source.iter_images(range(len(source))):
             decode(image_ref)  # if an archive was cut short, this reports it
-        raise TooFewImagesError(f"{source.label} contains one image; a distribution needs at least two")
+        raise TooFewImagesError(f"{source.label} contains 1 image; at least 2 are required")
     return source
 
 

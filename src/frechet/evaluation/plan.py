@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from frechet._internal.choices import find_nearest
+from frechet._internal.choices import list_choices, suggest
 from frechet.errors import RequestError
 from frechet.evaluation.layers import LayerStatistics
 from frechet.evaluation.request import ScoreRequest
@@ -256,10 +256,11 @@ def _get_metric(name: str) -> Metric:
     """
     key, at, preset = name.partition("@")
     if key not in METRICS:
-        raise RequestError(f"unknown metric {name!r}{_suggest(key, METRICS)}; choose from {', '.join(METRICS)}")
+        raise RequestError(f"unknown metric {name!r}{suggest(key, METRICS)}; {list_choices(METRICS)}")
     presets = METRICS[key].presets
     if at and preset not in presets:
-        raise RequestError(f"{key} has no preset {preset!r}; choose from {', '.join(presets) or '(none)'}")
+        known = list_choices(presets) if presets else f"{key} does not have presets"
+        raise RequestError(f"unknown preset {preset!r} of {key}{suggest(preset, presets)}; {known}")
     return METRICS[key]
 
 
@@ -306,10 +307,8 @@ def _find_unavailable_reason(
     if metric.uses_reference and not has_reference:
         return f"{key} compares generated images with a reference, and no reference is given; pass reference images or statistics"
     if metric.uses_held_out and not has_held_out:
-        return f"{key} needs real images that the generator was not trained on; pass them as --held-out (held_out=), and its training images as the reference"
+        return (
+            f"{key} needs real images that the generator was not trained on. Pass them with --held-out (held_out=), and pass the "
+            "training images as the reference."
+        )
     return None
-
-
-def _suggest(name: str, known: Iterable[str]) -> str:
-    nearest = find_nearest(name, known)
-    return f" (did you mean {nearest}?)" if nearest else ""

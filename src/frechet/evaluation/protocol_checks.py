@@ -76,7 +76,7 @@ def _iter_missing_measures(metrics: Sequence[str], device: str, protocol: Protoc
 
 def _describe_missing(name: str, reason: str, protocol: Protocol) -> str:
     selections = " or ".join((",".join(protocol.metrics), *protocol.alternatives.get("metrics", ())))
-    return f"no {name} (expected {selections}; {reason})"
+    return f"{name} cannot be computed (expected {selections}; {reason})"
 
 
 def _is_number_to_generate(request: ScoreRequest) -> bool:

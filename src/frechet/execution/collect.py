@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from frechet._internal.words import count_of
 from frechet.errors import TooFewImagesError
 from frechet.execution.chunks import Partition, Units
 from frechet.execution.dispatch import ProgressCallback as ProgressCallback
@@ -131,7 +132,7 @@ def _require_two_images(source: ImageSource, merged: MergedChunks) -> None:
     n, skipped_images = merged.layers["features"].n, merged.skipped_images
     if n < 2:
         raise TooFewImagesError(
-            f"{source.label} has {n} usable images; expected at least 2. {len(skipped_images)} could not be decoded"
+            f"{source.label} has {count_of(n, 'usable image')}; expected at least 2. {len(skipped_images)} could not be decoded"
             f"{f', the first: {skipped_images[0]}' if skipped_images else ''}"
         )
 

@@ -120,7 +120,7 @@ def resolve_extractor(
         row = EXTRACTORS[extractor]
         model, input_size = row.model, row.input_size
         for layer in extra_layers:
-            validate_choice(layer, row.layers, f"layer of {extractor}")
+            validate_choice(layer, row.layers, "layer", f"for {extractor}")
         layers = {layer: row.layers[layer] for layer in (str(spec.layer), *extra_layers)}
     if backend not in ("auto", *model.backends):
         raise RequestError(
@@ -143,7 +143,7 @@ def _resolve_custom(extractor: Any, preprocessing: str | None, precision: str) -
     """Return the model of an extractor outside the table, and the spec of its features without their layer."""
     name = get_qualified_name(extractor)
     preprocessing = _DEFAULT_CUSTOM_PREPROCESSING if preprocessing is None else preprocessing
-    validate_choice(preprocessing, PREPROCESSINGS, f"preprocessing of {name}")
+    validate_choice(preprocessing, PREPROCESSINGS, "preprocessing")
     validate_choice(precision, PRECISIONS, "precision")
     spec = FeatureSpec(extractor=name, preprocessing=preprocessing, precision=precision)
     if isinstance(extractor, str) and extractor.startswith("onnx:"):

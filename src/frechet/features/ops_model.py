@@ -157,7 +157,7 @@ def _choose_backend(device: str) -> str:
 def _make_openvino_runner(loaded: LoadedNetwork, device: str) -> tuple[Runner, str]:
     from frechet.backends.openvino import compile_network  # imported here so that reading statistics loads no backend
 
-    validate_choice(device, ("auto", "cpu"), "device of the openvino backend")
+    validate_choice(device, ("auto", "cpu"), "device", "for the openvino backend")
     runner = compile_network(
         lambda ops, images: loaded.network(ops, images, loaded.weights),
         input_size=loaded.input_size,

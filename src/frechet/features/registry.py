@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from frechet._internal.choices import validate_choice
+from frechet._internal.choices import list_choices, validate_choice
 from frechet._internal.registry import Registry
 from frechet.errors import RequestError
 from frechet.features.models import Model
@@ -45,7 +45,7 @@ class Extractor:
 
     def __post_init__(self) -> None:
         if self.default_layer not in self.layers:
-            raise RequestError(f"default_layer is {self.default_layer!r}; expected one of {', '.join(self.layers)}")
+            raise RequestError(f"default_layer is {self.default_layer!r}; {list_choices(self.layers)}")
         if len(set(self.layers.values())) != len(self.layers):
             raise RequestError(f"layers is {self.layers}; expected layers with different numbers of features")
         if not self.preprocessings:
@@ -258,7 +258,7 @@ def resolve_layer(extractor: Extractor, dims: int | None) -> str:
     by_dims = {d: layer for layer, d in extractor.layers.items()}
     if dims not in by_dims:
         raise RequestError(
-            f"dims is {dims!r}, but {extractor.title} has no such layer; expected one of {', '.join(map(str, by_dims))}"
+            f"dims is {dims!r}, but {extractor.title} does not have such a layer; {list_choices([*map(str, by_dims)])}"
         )
     return by_dims[dims]
 
@@ -281,7 +281,7 @@ def build_spec(
     extractor = EXTRACTORS[name]
     preprocessing = extractor.preprocessings[0] if preprocessing is None else preprocessing
     choices = (*extractor.preprocessings, *registered_preprocessings())
-    validate_choice(preprocessing, choices, f"preprocessing of {name}")
+    validate_choice(preprocessing, choices, "preprocessing", f"for {name}")
     validate_choice(precision, PRECISIONS, "precision")
     return FeatureSpec(
         extractor=name, layer=resolve_layer(extractor, dims), preprocessing=preprocessing, precision=precision

@@ -69,7 +69,9 @@ def decode(image_ref: ImageRef, reserve: Callable[[ImageLike], None] = lambda _:
                 f"{image_ref.label} could not be read: {_describe_error(fault)}. This is a problem of the system, not of the image, so "
                 "the image is not skipped. Check the file permissions, the free memory and the open-file limit, then run again."
             ) from error
-        raise ImageDecodeError(f"{image_ref.label}: {_describe_error(error)}") from error
+        if isinstance(error, (ImageDecodeError, ArchiveError)):
+            raise ImageDecodeError(f"{image_ref.label}: {error}") from error
+        raise ImageDecodeError(f"{image_ref.label} cannot be decoded: {_describe_error(error)}") from error
 
 
 def _image_to_rgb(image: ImageLike) -> tuple[np.ndarray, str | None]:
@@ -160,7 +162,7 @@ def _iter_causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def _describe_error(error: BaseException) -> str:
     if isinstance(error, UnidentifiedImageError):
-        return "is not an image in a known format, whatever its file extension"
-    if isinstance(error, (ImageDecodeError, OSError)) and str(error):
+        return "its content is not in a known image format"
+    if isinstance(error, OSError) and str(error):
         return str(error)
     return f"{type(error).__name__}: {error}"

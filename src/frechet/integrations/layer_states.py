@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torchmetrics import Metric
 
+from frechet._internal.words import count_of
 from frechet.distances.gaussian import FLOAT64_EPS
 from frechet.errors import TooFewImagesError
 from frechet.features.spec import FeatureSpec
@@ -127,7 +128,7 @@ class LayerStates:
         n = int(getattr(metric, self.sum_names[0]))
         if n < 2:
             raise TooFewImagesError(
-                f"got {n} {self.image_set} images; a distribution needs at least two. Pass them to "
+                f"got {count_of(n, f'{self.image_set} image')}; at least 2 are required. Pass them to "
                 f"update(images, real={self.image_set == 'real'})."
             )
         total, outer = (getattr(metric, name).cpu().numpy() for name in self.sum_names[1:])

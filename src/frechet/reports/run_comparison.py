@@ -9,7 +9,7 @@ from itertools import combinations
 from typing import Any
 
 from frechet._internal.terminal import escape_line
-from frechet._internal.words import join_words
+from frechet._internal.words import count_of, join_words
 from frechet.distances.difference import Estimate, standard_error_of_difference
 from frechet.distances.interval import SIGNIFICANCE_LEVEL
 from frechet.distances.sampling_error import Z_95
@@ -129,8 +129,8 @@ def compare_runs(
     runs = _open_runs(runs)
     if len(runs) < 2:
         raise RequestError(
-            f"got {len(runs)} run{'' if len(runs) == 1 else 's'}; a comparison needs at least two. "
-            "Pass two or more files of frechet score --output."
+            f"got {count_of(len(runs), 'run')}; a comparison needs at least 2. "
+            "Pass two or more run files written by frechet score --output."
         )
     require_same_spec(runs)
     if paired_runs:

@@ -147,12 +147,14 @@ def _require_distinct(paths: Sequence[Path]) -> None:
 def _read_run(path: Path, name: str) -> Run:
     content = _read_json(path)
     if not isinstance(content, dict):
-        raise RequestError(f"{path} contains {short_repr(content)}; expected the JSON object of frechet score --output")
+        raise RequestError(
+            f"{path} contains {short_repr(content)}; expected the JSON object that frechet score --output writes"
+        )
     _require_schema(path, content)
     scores, provenance = content.get("scores"), content.get("provenance")
     if not (isinstance(scores, dict) and isinstance(provenance, dict) and scores):
         raise RequestError(
-            f"{path} contains no scores with their provenance; expected the JSON object of frechet score --output"
+            f"{path} contains no scores with their provenance; expected a run file written by frechet score --output"
         )
     for metric, score in scores.items():
         _validate_score(path, metric, score)
@@ -171,7 +173,9 @@ def _read_json(path: Path) -> Any:
     except OSError as error:
         raise RequestError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or an integer of thousands of digits
-        raise RequestError(f"{path} is not JSON ({error}); expected a file of frechet score --output") from None
+        raise RequestError(
+            f"{path} is not a JSON file ({error}); expected a run file written by frechet score --output"
+        ) from None
 
 
 def _require_schema(path: Path, content: Mapping[str, Any]) -> None:

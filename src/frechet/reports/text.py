@@ -137,7 +137,7 @@ def _group(name: str, texts: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for label, text in texts.items():
         labels.setdefault(text, []).append(label)
     for text, of in labels.items():
-        yield name, text if len(labels) == 1 else f"{text} ({', '.join(of)})"
+        yield name, text if len(labels) == 1 else f"{', '.join(of)}: {text}"
 
 
 def _format_images(score: Score) -> str:

@@ -27,6 +27,7 @@ import numpy as np
 
 from frechet._internal.choices import validate_choice
 from frechet._internal.restricted_pickle import RestrictedUnpickler, resolve_stubs
+from frechet._internal.words import count_of
 from frechet.errors import RequestError, StatisticsError
 from frechet.images.sources.npy import npz_keys, read_npy_header
 from frechet.networks.checkpoint import read_torch_file
@@ -199,7 +200,7 @@ def _select_entry(file: StatisticsFile, path: Path, dims: int | None, name: str 
     entries = file.entries
     if name is not None:
         by_name = {each.removesuffix(".npz"): entry for each, entry in entries.items()}
-        validate_choice(name.removesuffix(".npz"), by_name, f"entry of {path.name}")
+        validate_choice(name.removesuffix(".npz"), by_name, "entry", f"in {path.name}")
         return by_name[name.removesuffix(".npz")]
     if len(entries) == 1:
         return next(iter(entries.values()))
@@ -262,7 +263,9 @@ def _parse_stylegan(content: Mapping[str, Any], path: Path) -> StoredStatistics:
     """Compute mean and covariance from the sums of x and x xᵀ; StyleGAN divides both by n, and this by n - 1."""
     n = int(content["num_items"])
     if n < 2:
-        raise StatisticsError(f"{path} has the sums of {n} images; a covariance needs at least two")
+        raise StatisticsError(
+            f"{path} contains the sums of {count_of(n, 'image')}; at least 2 are required for a covariance"
+        )
     if content.get("capture_all") and content.get("all_features"):
         return StoredStatistics({"features": np.concatenate(content["all_features"])}, {"features": "features"})
     if not content.get("capture_mean_cov"):  # the sums are then zeros that nothing was added to

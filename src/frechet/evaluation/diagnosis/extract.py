@@ -12,6 +12,7 @@ import numpy as np
 
 from frechet._internal.cpu import process_cpu_count
 from frechet._internal.download import ProgressCallback
+from frechet._internal.words import count_of
 from frechet.errors import ImageDecodeError, NonFiniteFeaturesError, TooFewImagesError
 from frechet.evaluation.diagnosis.axes import Variant
 from frechet.evaluation.diagnosis.prepare import InputKey, Preparation, PreparedImage
@@ -87,7 +88,7 @@ def extract_variants(
             if progress:
                 progress(stage, rows.n + len(skipped), len(source_indices))
     if rows.n < 2:
-        raise TooFewImagesError(f"{source.label} has {rows.n} usable images; expected at least 2")
+        raise TooFewImagesError(f"{source.label} has {count_of(rows.n, 'usable image')}; expected at least 2")
     groups = rows.get_groups()
     return VariantFeatures(
         rows=[rows.get_rows(group) for group in range(max(groups) + 1)],

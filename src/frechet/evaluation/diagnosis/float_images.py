@@ -53,7 +53,7 @@ class FloatImages(ImageSource):
                 "x.transpose(0, 2, 3, 1)"
             )
         if len(array) < 2:
-            raise TooFewImagesError(f"{label} contains one image; a distribution needs at least two")
+            raise TooFewImagesError(f"{label} contains 1 image; at least 2 are required")
         self.array = array
         self.value_range = validate_value_range(value_range or ((-1, 1) if (array[:64] < 0).any() else (0, 1)))
 

@@ -185,12 +185,16 @@ def list_containers(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def describe_contents(names: Sequence[str]) -> str:
-    """Describe, for an error message, the files of a source that contains no images."""
-    expected = " ".join(sorted(extension.removeprefix(".") for extension in EXTENSIONS))
+    """Describe, for an error message that ends with "contains no images", the files of a source."""
+    supported = ", ".join(sorted(extension.removeprefix(".") for extension in EXTENSIONS))
     if not names:
-        return f"it is empty (supported: {expected}; hidden files are skipped)"
-    counts = Counter(PurePosixPath(name).suffix.lower() or "no extension" for name in names)
-    listed = ", ".join(f"{count} x {extension}" for extension, count in counts.most_common(5))
+        return f": it is empty (hidden files are skipped); supported: {supported}"
+    if len(names) == 1:
+        found = f"1 file, {names[0]}"
+    else:
+        counts = Counter(PurePosixPath(name).suffix.lower() or "without extension" for name in names)
+        listed = ", ".join(f"{count:,} {extension}" for extension, count in counts.most_common(5))
+        found = f"{len(names):,} files ({listed}; the first is {names[0]})"
     containers = list_containers(names)
     fix = f". To read {containers[0]}, pass it itself, or a pattern of such files." if containers else ""
-    return f"none of its {len(names)} files ({listed}; the first is {names[0]}) has a supported format: {expected}{fix}"
+    return f" in a supported format: found {found}; supported: {supported}{fix}"

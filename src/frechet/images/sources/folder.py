@@ -29,7 +29,7 @@ class FolderSource(ImageSource):
         names = sorted(_walk_files(folder))
         self.files = [folder / name for name in names if is_image(name)]
         if not self.files:
-            raise SourceError(f"{folder} contains no images: {describe_contents(names)}")
+            raise SourceError(f"{folder} contains no images{describe_contents(names)}")
         self.unsupported, self.containers = count_unsupported(names), list_containers(names)
 
     @classmethod

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from frechet._internal.words import join_words
 from frechet.errors import ArchiveError, RequestError, SourceError, UnreachableError
 from frechet.images.pixels import find_pixel_error
 from frechet.images.sources.files import File, FileSource, get_file_size, open_zip
@@ -150,8 +151,8 @@ def open_npz(path: File, key: str) -> NpyReader:
     keys = npz_keys(path)
     if key not in keys:
         raise SourceError(
-            f"{path} contains no images: expected the key {key} (uint8, n x h x w x 3) or statistics mu and sigma "
-            f"(or features, with --features or features=True); it has {', '.join(keys) or 'no arrays'}"
+            f"{path} contains {_describe_keys(keys)}; expected {key} (uint8 images of shape (n, h, w, 3)), or mu and sigma "
+            "(statistics). If it contains features, pass --features (features=True)."
         )
     with open_zip(path) as archive:
         size = archive.getinfo(f"{key}.npy").file_size
@@ -161,6 +162,10 @@ def open_npz(path: File, key: str) -> NpyReader:
             return archive.open(f"{key}.npy")  # type: ignore[return-value]
 
     return NpyReader(f"{path}:{key}", open_stream, size)
+
+
+def _describe_keys(keys: Sequence[str]) -> str:
+    return f"the key{'' if len(keys) == 1 else 's'} {join_words(keys)}" if keys else "no arrays"
 
 
 def npz_keys(path: File) -> list[str]:

@@ -41,7 +41,7 @@ class RemoteFolderSource(ImageSource):
         names = {path: self._relative(path) for path in sorted(found) if found[path].get("type") != "directory"}
         self.files = [path for path, name in names.items() if is_image(name) and not is_hidden(name)]
         if not self.files:
-            raise SourceError(f"{self.label} contains no images: {describe_contents(list(names.values()))}")
+            raise SourceError(f"{self.label} contains no images{describe_contents(list(names.values()))}")
         shown = [name for name in names.values() if not is_hidden(name)]
         self.unsupported, self.containers = count_unsupported(shown), list_containers(shown)
         self.versions = [entry_version(found[path]) for path in self.files]

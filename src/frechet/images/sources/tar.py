@@ -48,7 +48,7 @@ class TarSource(FileSource):
         names: list[str] = []
         self.members = [member for member in _list_members(file, names) if member.problem or is_image(member.name)]
         if not self.members:
-            raise SourceError(f"{file} contains no images: {describe_contents(names)}")
+            raise SourceError(f"{file} contains no images{describe_contents(names)}")
         self.unsupported, self.containers = count_unsupported(names), list_containers(names)
 
     def __len__(self) -> int:

@@ -31,7 +31,7 @@ class ZipSource(FileSource):
         names = sorted(info.filename for info in infos)
         self.members = sorted((info for info in infos if is_image(info.filename)), key=lambda info: info.filename)
         if not self.members:
-            raise SourceError(f"{file} contains no images: {describe_contents(names)}")
+            raise SourceError(f"{file} contains no images{describe_contents(names)}")
         self.unsupported, self.containers = count_unsupported(names), list_containers(names)
 
     def __len__(self) -> int:
