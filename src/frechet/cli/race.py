@@ -10,7 +10,7 @@ import click
 
 from frechet._internal.atomic_write import atomic_write, check_output_path
 from frechet._internal.terminal import escape_line, print_stderr, run_all
-from frechet.cli.options import options_of, resolve_engine
+from frechet.cli.options import GroupedCommand, options_of, resolve_engine
 from frechet.cli.parameter_types import HomePath, Source
 from frechet.cli.progress import progress_bars, progress_option
 from frechet.errors import RequestError
@@ -20,7 +20,7 @@ from frechet.reports.page_template import require_packages
 from frechet.reports.race_formats import format_race, render_race_page
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=Source())
 @click.option("--reference", required=True, metavar="REFERENCE", type=Source(), help="Reference of all models.")
 @options_of(RaceRequest)

@@ -11,6 +11,7 @@ from frechet._internal.choices import validate_choice
 from frechet._internal.download import ProgressCallback
 from frechet._internal.fields import option
 from frechet._internal.home import expand_home
+from frechet._internal.words import count_of
 from frechet.distances.elimination import FIND
 from frechet.errors import RequestError
 from frechet.evaluation.request import ReferenceLike, ScoreRequest
@@ -66,7 +67,7 @@ class RaceRequest(Settings):
             )
         if len(self.models) < 2:
             raise RequestError(
-                f"got {len(self.models)} model{'' if len(self.models) == 1 else 's'}; a race needs at least two. For one model, "
+                f"got {count_of(len(self.models), 'model')}; a race needs at least 2. For one model, "
                 "use frechet.score(..., until=...)."
             )
         validate_choice(self.find, FIND, "find")
