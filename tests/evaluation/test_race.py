@@ -205,7 +205,7 @@ def test_a_killed_race_resumes_with_the_same_bits(tmp_path):
 @pytest.mark.parametrize(
     ("error", "parts", "options"),
     [
-        (RequestError, ("1 model", "at least two", "until"), {"models": {"a": MODELS["good"]}}),
+        (RequestError, ("1 model", "at least 2", "until"), {"models": {"a": MODELS["good"]}}),
         (RequestError, ("list", "mapping"), {"models": [MODELS["good"], MODELS["bad"]]}),
         (RequestError, ("find", "worst"), {"find": "worst"}),
         (RequestError, ("alpha", "1.5", "between 0 and 1"), {"alpha": 1.5}),
