@@ -111,6 +111,11 @@ def describe_decoding() -> dict[str, str]:
     return {"decoders": describe_decoders()}
 
 
+def describe_moments(statistics: FeatureStatistics) -> list[float]:
+    """Return the squared norm of the mean and the trace of the covariance, by which statistics are recognised."""
+    return [float(statistics.mean @ statistics.mean), float(np.trace(statistics.covariance))]
+
+
 def build_provenance(
     generated: FeatureStatistics,
     reference: FeatureStatistics | None,
@@ -131,7 +136,7 @@ def build_provenance(
             "crop": statistics.crop,
             "sizes": dict(statistics.sizes),
             "made_by": statistics.made_by,
-            "moments": [float(statistics.mean @ statistics.mean), float(np.trace(statistics.covariance))],
+            "moments": describe_moments(statistics),
             "assumed": [name for name, value in recorded.items() if value is None],
             "skipped_images": list(statistics.skipped_images),
         }

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torchmetrics import Metric
+from torchmetrics.utilities.distributed import gather_all_tensors
 
 from frechet._internal.choices import validate_choice
 from frechet.errors import RequestError
@@ -27,6 +28,8 @@ from frechet.preprocessing.quantize import ROUNDINGS, scale_to_bytes
 from frechet.preprocessing.value_range import is_out_of_range, make_range_error, validate_value_range
 from frechet.results import Scores
 from frechet.statistics.feature_statistics import FeatureStatistics
+
+T = TypeVar("T")
 
 
 class ImageMetric(Metric):
@@ -166,14 +169,26 @@ class ImageMetric(Metric):
         Raises:
             TooFewImagesError: there are fewer than two generated, or fewer than two real images.
         """
+        return self._on_all_ranks(lambda: self._compute_scores(interval))
+
+    def _on_all_ranks(self, compute: Callable[[], T]) -> T:
+        """Return what a function computes from the states of all ranks, with their rows."""
         self._gathers_rows = True
         try:
             with self.sync_context(
                 dist_sync_fn=self.dist_sync_fn, should_sync=self._to_sync, should_unsync=self._should_unsync
             ):
-                return self._compute_scores(interval)
+                return compute()
         finally:
             self._gathers_rows = False
+
+    def _gather(self, value: torch.Tensor) -> list[torch.Tensor]:
+        """Return a tensor of each rank; that of this one if it is alone."""
+        is_distributed = self._to_sync and self.distributed_available_fn is not None and self.distributed_available_fn()
+        gathered: list[torch.Tensor] = (
+            (self.dist_sync_fn or gather_all_tensors)(value, self.process_group) if is_distributed else [value]
+        )
+        return gathered
 
     def reset(self) -> None:
         """Discard the images; the real ones only if `reset_real_features` is set."""

@@ -17,9 +17,13 @@ from typing import Any
 import torch
 
 from frechet._internal.choices import validate_choice
+from frechet.distances.interval import DistanceEstimate
+from frechet.errors import RequestError
 from frechet.features.registry import EXTRACTORS
+from frechet.integrations.early_decision import EarlyDecision, require_same_comparison
 from frechet.integrations.image_metric import ImageMetric
 from frechet.integrations.padding import padding_mask
+from frechet.metrics.frechet import estimate_frechet
 from frechet.results import Score
 from frechet.statistics.feature_statistics import FeatureStatistics
 
@@ -83,6 +87,67 @@ class FID(_SingleMetric):
     """
 
     higher_is_better = False
+
+    def __init__(self, reference: str | Path | FeatureStatistics | None = None, **options: Any) -> None:
+        super().__init__(reference, **options)
+        self._decisions: dict[tuple[Any, ...], EarlyDecision] = {}
+
+    def is_decided(self, against: Score, *, alpha: float = 0.05, max_images: int = 50_000) -> bool:
+        """Return whether the images so far show if their distance is smaller or larger than that of an earlier score.
+
+        Call it as often as you like while images are added, and stop when it is true. The intervals hold at all looks together: at
+        most once per √2 times as many images, from 2 images per feature dimension on. Other calls cost next to nothing. Every rank
+        must call it; all of them get the same answer.
+
+        Args:
+            against: a score of other images against the same reference, such as that of an earlier checkpoint, with an interval.
+            alpha: probability that a difference is reported where there is none, at any look.
+            max_images: number of images of all ranks at the last look; later ones are not looked at.
+
+        Returns:
+            Whether it is certain which of the two distances is smaller. `score()` tells which one. It stays true until `reset`.
+
+        Raises:
+            RequestError: `against` has no interval for independent images, or alpha is not a probability.
+            TooFewImagesError: there are fewer than two generated or real images at a look, or `max_images` is too small for one.
+            MismatchError: `against` has other features or another reference.
+
+        Examples:
+            >>> previous = fid.score()  # doctest: +SKIP
+            >>> for images in batches:  # doctest: +SKIP
+            ...     fid.update(images)
+            ...     if fid.is_decided(against=previous):
+            ...         break
+        """
+        key = (against.corrected_value, against.standard_error, alpha, max_images) if isinstance(against, Score) else ()
+        if key not in self._decisions:
+            self._decisions[key] = EarlyDecision.plan(against, self._network.dims, alpha, max_images)
+        decision = self._decisions[key]
+        n = self._count_images()
+        if decision.is_due(n):
+            is_certain = decision.look(n, self._on_all_ranks(lambda: self._estimate(against)))
+            decision.is_decided = bool(all(self._gather(torch.tensor(is_certain, device=self.device))))
+        return decision.is_decided
+
+    def reset(self) -> None:
+        """Discard the images; the real ones only if `reset_real_features` is set."""
+        super().reset()
+        self._decisions = {}
+
+    def _count_images(self) -> int:
+        """Return the number of generated images of all ranks."""
+        name = self._layers["generated", "features"].sum_names[0]
+        return sum(int(n) for n in self._gather(getattr(self, name)))
+
+    def _estimate(self, against: Score) -> DistanceEstimate:
+        """Estimate the distance that an earlier score estimates as well."""
+        generated = self._collect_layers("generated")["features"]
+        reference = self._collect_layers("real")["features"] if self.reference is None else self.reference
+        require_same_comparison(against, generated.spec, reference)
+        found = estimate_frechet(generated, reference, str(against.reference_is))
+        if isinstance(found, str):
+            raise RequestError(found)
+        return found
 
 
 class KID(_SingleMetric):
