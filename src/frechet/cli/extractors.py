@@ -58,6 +58,7 @@ def _describe(name: str, extractor: Extractor | RequestError) -> dict[str, Any]:
         "weights": {"source": extractor.model.weights_source, "path": path, "unavailable_reason": reason},
         "licence": extractor.licence,
         "paper": extractor.paper,
+        "note": extractor.note,
     }
 
 

@@ -51,12 +51,14 @@ class Model(ABC):
 
     Attributes:
         backends: the backends that can run it.
+        downloads_on_use: whether missing weights are downloaded when a score needs them, and not only by `frechet weights fetch`.
         heads: layers that need additional weights, which a file may lack: layer -> prefix of their keys.
         weights_file: the published weights file; None if the weights are not a single file with a known checksum.
         weights_source: where the weights come from: a URL, a command or a description.
     """
 
     backends: ClassVar[tuple[str, ...]]
+    downloads_on_use: ClassVar[bool] = True
     heads: Mapping[str, str] = MappingProxyType({})
     weights_file: WeightsFile | None = None
 

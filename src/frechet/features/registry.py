@@ -3,63 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from frechet._internal.choices import list_choices, validate_choice
 from frechet._internal.registry import Registry
 from frechet.errors import RequestError
-from frechet.features.models import Model
+from frechet.features import timm_rows
+from frechet.features.extractor_row import Extractor
 from frechet.features.ops_model import OpsModel
 from frechet.features.spec import FeatureSpec
 from frechet.features.whole_models import TransformersModel
 from frechet.networks import efficientnet_lite, inception, vgg
 from frechet.preprocessing.registry import registered_preprocessings
 
+__all__ = [
+    "EXTRACTORS",
+    "PRECISIONS",
+    "Extractor",
+    "build_spec",
+    "find_extractor",
+    "is_custom_extractor",
+    "iter_extractors",
+    "register_extractor",
+    "resolve_layer",
+]
+
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Extractor:
-    """A network that turns images into features, as an entry of the table.
-
-    Attributes:
-        title: display name in score labels, e.g. "DINOv2-ViT-B/14".
-        model: the network, its weights and the backends that can run it.
-        layers: layer -> number of features d; all d differ, because users select a layer by its d.
-        default_layer: the layer that is used unless the user selects one.
-        input_size: height and width of the input in pixels.
-        preprocessings: names of the preprocessings it may be used with; the first is the default.
-        licence: licence of the weights.
-        paper: authors, year and identifier of the paper that introduced the network.
-    """
-
-    title: str
-    model: Model
-    layers: dict[str, int]
-    default_layer: str
-    input_size: int
-    preprocessings: tuple[str, ...]
-    licence: str = "not stated"
-    paper: str = "not stated"
-
-    def __post_init__(self) -> None:
-        if self.default_layer not in self.layers:
-            raise RequestError(f"default_layer is {self.default_layer!r}; {list_choices(self.layers)}")
-        if len(set(self.layers.values())) != len(self.layers):
-            raise RequestError(f"layers is {self.layers}; expected layers with different numbers of features")
-        if not self.preprocessings:
-            raise RequestError("preprocessings is empty; expected at least one name, of which the first is the default")
-
-    @property
-    def backends(self) -> tuple[str, ...]:
-        """The backends that can run it."""
-        return self.model.backends
-
-    @property
-    def dims(self) -> int:
-        """Number of features of the default layer."""
-        return self.layers[self.default_layer]
 
 
 def _make_dinov2(size: str, hub_size: str, dims: int) -> Extractor:
@@ -112,7 +81,7 @@ EXTRACTORS: Registry[Extractor] = Registry(
             layers=inception.LAYERS,
             default_layer="2048",
             input_size=inception.INPUT_SIZE,
-            preprocessings=("pytorch-fid", "tensorflow", "clean", "torchmetrics", "quantised-bicubic"),
+            preprocessings=("pytorch-fid", "tensorflow", "clean", "torchmetrics", "quantised-bicubic", "fd-loss"),
             licence="Apache-2.0 (TensorFlow's inception-2015-12-05, converted by the pytorch-fid project)",
             paper="Szegedy et al. 2015, arXiv:1512.00567",
         ),
@@ -208,6 +177,7 @@ EXTRACTORS: Registry[Extractor] = Registry(
             licence="Apache-2.0",
             paper="Liu et al. 2022, arXiv:2201.03545",
         ),
+        **timm_rows.ROWS,
     },
 )
 

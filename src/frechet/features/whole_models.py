@@ -6,17 +6,16 @@ import importlib
 import importlib.util
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from frechet._internal.download import ProgressCallback
 from frechet.errors import RequestError, RunError
 from frechet.features.code_identity import hash_code
-from frechet.features.extractor import LoadedExtractor, Runner
+from frechet.features.extractor import LoadedExtractor
 from frechet.features.file_identity import hash_model_folder, hash_onnx
+from frechet.features.loaded_model import LoadedModel, make_extractor, measure_dims, require_torch
 from frechet.features.models import LoadRequest, Model
 from frechet.features.spec import get_qualified_name
 from frechet.networks.hub_weights import fetch_hub_weights, find_hub_weights
@@ -59,7 +58,7 @@ class TransformersModel(Model):
 
     def check(self) -> str:
         """Check that the libraries and the weights are available, and describe the weights."""
-        _require_torch()
+        require_torch()
         if importlib.util.find_spec("transformers") is None:
             raise RequestError(
                 "this extractor needs transformers, which is not installed; run pip install 'frechet[encoders]'"
@@ -68,7 +67,7 @@ class TransformersModel(Model):
 
     def load(self, request: LoadRequest) -> LoadedExtractor:
         """Load the model, or the one in the folder `request.weights`, with the transformers library."""
-        _require_torch()
+        require_torch()
         from frechet.backends.torch_images import DeviceImages
         from frechet.backends.transformers import ModuleRunner, hash_state_dict, load_pretrained
 
@@ -82,10 +81,10 @@ class TransformersModel(Model):
         input_size = request.input_size or _DEFAULT_INPUT_SIZE
         images = DeviceImages(device, request.preprocessing, input_size)
         runner = ModuleRunner(function, images, str(request.spec.precision))
-        dims = _measure_dims(runner, input_size)
+        dims = measure_dims(runner, input_size)
         config = (request.weights or self.find_weights().parent) / "config.json"
         digest = hash_model_folder(hash_state_dict(module), config)
-        return _make_extractor(request, _Loaded(runner, dims, input_size, digest, "torch", str(device)))
+        return make_extractor(request, LoadedModel(runner, dims, input_size, digest, "torch", str(device)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,13 +111,13 @@ class FunctionModel(Model):
 
     def check(self) -> str:
         """Check that PyTorch is installed and that the function can be imported, and name the function."""
-        _require_torch()
+        require_torch()
         self._import()
         return self.weights_source
 
     def load(self, request: LoadRequest) -> LoadedExtractor:
         """Import the function and move it to the requested device if it is a module."""
-        _require_torch()
+        require_torch()
         from frechet.backends.torch import choose_device
         from frechet.backends.torch_images import DeviceImages
         from frechet.backends.transformers import ModuleRunner, is_module
@@ -132,11 +131,11 @@ class FunctionModel(Model):
         images = DeviceImages(device, request.preprocessing, input_size)
         runner = ModuleRunner(function, images, str(request.spec.precision))
         try:
-            dims = _measure_dims(runner, input_size)
+            dims = measure_dims(runner, input_size)
         except RunError as error:
             raise RequestError(str(error)) from error
         digest = hash_code(function)  # after the first call, which may load the weights
-        return _make_extractor(request, _Loaded(runner, dims, input_size, digest, "torch", str(device)))
+        return make_extractor(request, LoadedModel(runner, dims, input_size, digest, "torch", str(device)))
 
     def _import(self) -> Callable[..., Any]:
         return _import_callable(self.function) if isinstance(self.function, str) else self.function
@@ -180,7 +179,7 @@ class OnnxModel(Model):
         runner, dims, input_size = compile_onnx(
             path, request.preprocessing.scale, request.preprocessing.shift, str(request.spec.precision)
         )
-        return _make_extractor(request, _Loaded(runner, dims, input_size, hash_onnx(path), "openvino", "cpu"))
+        return make_extractor(request, LoadedModel(runner, dims, input_size, hash_onnx(path), "openvino", "cpu"))
 
 
 def _require_no_weights(request: LoadRequest) -> None:
@@ -188,48 +187,6 @@ def _require_no_weights(request: LoadRequest) -> None:
         raise RequestError(
             f"{request.spec.extractor} contains its own weights, but weights={request.weights} was passed; omit weights"
         )
-
-
-class _Loaded(NamedTuple):
-    """A loaded model; `digest` is the sha256 of its weights and of what else it computes with."""
-
-    runner: Runner
-    dims: int
-    input_size: int
-    digest: str
-    backend: str
-    device: str
-
-
-def _make_extractor(request: LoadRequest, loaded: _Loaded) -> LoadedExtractor:
-    """Check the number of features and complete the spec.
-
-    Raises:
-        RequestError: the model returns another number of features than requested, or than the table states.
-    """
-    name = request.spec.extractor
-    if request.dims not in (None, loaded.dims):
-        raise RequestError(f"{name} returns {loaded.dims} features, but dims={request.dims} was passed; omit dims")
-    expected = request.layers.get(str(request.spec.layer))
-    if request.weights is None and expected not in (None, loaded.dims):
-        raise RequestError(
-            f"{name} returns {loaded.dims} features, but its entry in the table of extractors states {expected}; "
-            "correct `layers` of the entry"
-        )
-    return LoadedExtractor(
-        runner=loaded.runner,
-        preprocessing=request.preprocessing,
-        input_size=loaded.input_size,
-        dims=loaded.dims,
-        spec=replace(
-            request.spec,
-            layer=request.spec.layer if expected == loaded.dims else str(loaded.dims),
-            weights=loaded.digest,
-            is_official=bool(request.layers) and request.weights is None,
-        ),
-        backend=loaded.backend,
-        device=loaded.device,
-    )
 
 
 def _get_input_size(function: Any) -> int:
@@ -241,11 +198,6 @@ def _get_input_size(function: Any) -> int:
             f"number from 1 to {_MAX_INPUT_SIZE}"
         )
     return input_size
-
-
-def _measure_dims(runner: Runner, input_size: int) -> int:
-    """Return the number of features of one black image."""
-    return next(iter(runner.map([np.zeros((1, input_size, input_size, 3), np.float32)]))).shape[1]
 
 
 def _get_code(function: Any) -> Any:
@@ -269,11 +221,3 @@ def _import_callable(name: str) -> Callable[..., Any]:
     if not callable(found):
         raise RequestError(f"{name} is of type {type(found).__name__}; expected a function or a torch.nn.Module")
     return found
-
-
-def _require_torch() -> None:
-    if importlib.util.find_spec("torch") is None:
-        raise RequestError(
-            "this extractor needs PyTorch, which is not installed; run pip install 'frechet[torch]' (for models of the Hugging Face Hub, "
-            "'frechet[encoders]')"
-        )

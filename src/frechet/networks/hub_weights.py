@@ -18,25 +18,39 @@ def find_hub_weights(hub_name: str) -> Path:
     Raises:
         WeightsError: the weights are not in the cache, or the package huggingface_hub is not installed.
     """
+    path = find_in_hub_cache(hub_name)
+    if path is None:
+        raise WeightsError(
+            f"weights {hub_name} are not in the cache of the Hugging Face Hub; they are downloaded on first use. "
+            "Without internet, pass a folder with config.json and model.safetensors as --weights FOLDER (weights=FOLDER)."
+        )
+    return path
+
+
+def find_in_hub_cache(hub_name: str, *, extra: str = "encoders") -> Path | None:
+    """Return the path of a model's weights in the Hub's cache; None if they are not there.
+
+    Args:
+        hub_name: name on huggingface.co.
+        extra: the extra of this package that installs huggingface_hub.
+
+    Raises:
+        WeightsError: the package huggingface_hub is not installed.
+    """
     try:
         from huggingface_hub import try_to_load_from_cache
     except ImportError:
-        raise WeightsError(_format_missing_package(hub_name)) from None
-    for name in _FILES:
-        path = try_to_load_from_cache(hub_name, name)
-        if isinstance(path, str):
-            return Path(path)
-    raise WeightsError(
-        f"weights {hub_name} are not in the cache of the Hugging Face Hub; they are downloaded on first use. "
-        "Without internet, pass a folder with config.json and model.safetensors as --weights FOLDER (weights=FOLDER)."
-    )
+        raise WeightsError(_format_missing_package(hub_name, extra)) from None
+    found = (try_to_load_from_cache(hub_name, name) for name in _FILES)
+    return next((Path(path) for path in found if isinstance(path, str)), None)
 
 
-def fetch_hub_weights(hub_name: str) -> Path:
+def fetch_hub_weights(hub_name: str, *, extra: str = "encoders") -> Path:
     """Download a model's configuration and weights into the Hub's cache, and return the folder.
 
     Args:
         hub_name: name on huggingface.co, e.g. "facebook/dinov2-small".
+        extra: the extra of this package that installs huggingface_hub.
 
     Raises:
         WeightsError: the download failed, or the package huggingface_hub is not installed.
@@ -44,7 +58,7 @@ def fetch_hub_weights(hub_name: str) -> Path:
     try:
         from huggingface_hub import snapshot_download
     except ImportError:
-        raise WeightsError(_format_missing_package(hub_name)) from None
+        raise WeightsError(_format_missing_package(hub_name, extra)) from None
     try:
         return Path(snapshot_download(hub_name, allow_patterns=["config.json", *_FILES, "model-*.safetensors"]))
     except Exception as error:  # the errors of the library and its HTTP client have no common base class
@@ -54,5 +68,5 @@ def fetch_hub_weights(hub_name: str) -> Path:
         ) from error
 
 
-def _format_missing_package(hub_name: str) -> str:
-    return f"weights {hub_name} need huggingface_hub, which is not installed; run pip install 'frechet[encoders]'"
+def _format_missing_package(hub_name: str, extra: str) -> str:
+    return f"weights {hub_name} need huggingface_hub, which is not installed; run pip install 'frechet[{extra}]'"

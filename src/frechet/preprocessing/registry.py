@@ -158,7 +158,7 @@ _BUILT_IN = {
         resize_matrix=resize.bicubic_matrix,
         scale=_IMAGENET_SCALE,
         shift=_IMAGENET_SHIFT,
-        description="EDM2's DINOv2: PyTorch's antialiased bicubic, not rounded and not clipped, ImageNet's mean and standard deviation",
+        description="EDM2's DINOv2, FD-Loss's ConvNeXt, DINOv2 and MAE: PyTorch's antialiased bicubic, not rounded and not clipped, ImageNet's mean and standard deviation",
     ),
     "imagenet-float": Preprocessing(
         resize=resize.bicubic_pillow,
@@ -195,6 +195,27 @@ _BUILT_IN = {
         description="whole image, Pillow's antialiased bicubic in 8 bits, not keeping the aspect ratio, CLIP's mean and standard deviation",
         is_clipped=True,
         is_rounded=True,
+    ),
+    "clip-unclipped": Preprocessing(
+        resize=resize.bicubic_antialiased,
+        resize_matrix=resize.bicubic_matrix,
+        scale=_CLIP_SCALE,
+        shift=_CLIP_SHIFT,
+        description="FD-Loss's CLIP: PyTorch's antialiased bicubic, not rounded and not clipped, CLIP's mean and standard deviation",
+    ),
+    "siglip": Preprocessing(
+        resize=resize.bicubic_antialiased,
+        resize_matrix=resize.bicubic_matrix,
+        scale=2 / 255,
+        shift=-1.0,
+        description="FD-Loss's SigLIP: PyTorch's antialiased bicubic, not rounded and not clipped, 2x/255 - 1",
+    ),
+    "fd-loss": Preprocessing(
+        resize=resize.bilinear_tf1,
+        resize_matrix=resize.tf1_matrix,
+        scale=2 / 255,
+        shift=-1.0,
+        description="FD-Loss's Inception: TensorFlow 1's bilinear, 2x/255 - 1",
     ),
 }
 PREPROCESSINGS = Registry("preprocessing", Preprocessing, "frechet.preprocessings", _BUILT_IN)

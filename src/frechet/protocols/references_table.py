@@ -72,15 +72,15 @@ def _adm(title: str, path: str, n: int | None = None) -> Reference:
     return _inception(title, f"{_ADM}/{path}.npz", n=n, note=note)
 
 
-def _fd_loss(entry: str, extractor: str, dims: int) -> Reference:
+def _fd_loss(entry: str, extractor: str, dims: int, preprocessing: str, note: str = "arXiv:2604.28190") -> Reference:
     return Reference(
         title=f"ImageNet train, ADM's crop to 256 pixels, {extractor}",
         url=f"{_FD_LOSS}#{entry}",
         n=_IMAGENET_TRAIN,
         dims=dims,
         extractor=extractor,
-        preprocessing="fdr6",
-        note="arXiv 2604.28190",
+        preprocessing=preprocessing,
+        note=note,
     )
 
 
@@ -131,23 +131,26 @@ REFERENCES = {
         extractor="dinov2-vitl14",
         note="resized by PyTorch's antialiased bicubic",
     ),
-    "fdr6-imagenet-256-inception": _inception(
-        "ImageNet train, ADM's crop to 256 pixels", f"{_FD_LOSS}#guided_diffusion_stats", n=_IMAGENET_TRAIN
+    "fdr6-imagenet-256-inception": _fd_loss(
+        "guided_diffusion_stats",
+        "inception",
+        2048,
+        "fd-loss",
+        "ADM's statistics, for which the pixels were normalised by (x - 128)/128; arXiv:2604.28190 compares them with features of "
+        "pixels that are normalised by 2x/255 - 1",
     ),
-    "fdr6-imagenet-256-convnext": _fd_loss(
-        "convnext_in256_t224_stats", "convnextv2_base.fcmae_ft_in22k_in1k@224", 1024
-    ),
+    "fdr6-imagenet-256-convnext": _fd_loss("convnext_in256_t224_stats", "convnextv2-b", 1024, "imagenet-unclipped"),
     "fdr6-imagenet-256-dinov2": _fd_loss(
-        "vit_large_patch14_dinov2_lvd142m_in256_t256_stats", "vit_large_patch14_dinov2.lvd142m@256", 1024
+        "vit_large_patch14_dinov2_lvd142m_in256_t256_stats", "dinov2-vitl14-256", 1024, "imagenet-unclipped"
     ),
     "fdr6-imagenet-256-mae": _fd_loss(
-        "vit_large_patch16_224_mae_in256_t224_stats", "vit_large_patch16_224.mae@224", 1024
+        "vit_large_patch16_224_mae_in256_t224_stats", "mae-vit-l-16-timm", 1024, "imagenet-unclipped"
     ),
     "fdr6-imagenet-256-siglip": _fd_loss(
-        "vit_so400m_patch16_siglip_256_v2_webli_in256_t224_stats", "vit_so400m_patch16_siglip_256.v2_webli@224", 1152
+        "vit_so400m_patch16_siglip_256_v2_webli_in256_t224_stats", "siglip2-so400m-16", 1152, "siglip"
     ),
     "fdr6-imagenet-256-clip": _fd_loss(
-        "vit_large_patch14_clip_224_openai_in256_t256_stats", "vit_large_patch14_clip_224.openai@256", 1024
+        "vit_large_patch14_clip_224_openai_in256_t256_stats", "clip-vit-l-14-256", 1024, "clip-unclipped"
     ),
     "coco-30k-t2ibench": _inception(
         "MS-COCO val2014",
