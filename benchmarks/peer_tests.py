@@ -1,19 +1,24 @@
-"""Run the test file of pytorch-fid against `frechet.compat.pytorch_fid`.
+"""Run the test files of pytorch-fid and of torchmetrics against our modules and classes.
 
-    python benchmarks/peer_tests.py CHECKOUT [--output results/peer_tests.json]
+    python benchmarks/peer_tests.py CHECKOUT [--weights inception.pth] [--output results/peer_tests.json]
 
-CHECKOUT is a checkout of https://github.com/mseitzer/pytorch-fid; its source is not imported. Before its tests are collected, the
-modules that they import are replaced by ours. Prints a table of the tests with the reason of each failure.
+CHECKOUT is a checkout of https://github.com/mseitzer/pytorch-fid, whose source is not imported, or of
+https://github.com/Lightning-AI/torchmetrics at the installed version. Before the tests are collected, the modules and classes that
+they import are replaced by ours. Prints a table of the tests with the reason of each failure; other results in the file are kept.
 """
 
 import argparse
 import json
+import os
+import shutil
 import sys
+import tempfile
 import types
 from pathlib import Path
 from unittest import mock
 
 import pytest
+import torchmetrics_adapter
 from machine import describe_machine
 
 from frechet.compat import pytorch_fid
@@ -44,9 +49,21 @@ class Adapter:
                 each.stop()
 
     def pytest_runtest_logreport(self, report):
-        if report.when == "call" or report.failed:
-            message = "" if report.passed else str(report.longrepr.reprcrash.message).splitlines()[0]
-            self.outcomes[report.nodeid.rpartition("::")[2]] = (report.outcome, message)
+        if report.when == "call" or not report.passed:
+            file, _, name = report.nodeid.rpartition("::")
+            self.outcomes[f"{Path(file).name}::{name}"] = (report.outcome, _describe(report))
+
+
+def _get_function(name):
+    """Return the name of a test without its file and its parameters."""
+    return name.partition("::")[2].partition("[")[0]
+
+
+def _describe(report):
+    """Return the first line of the reason why a test was skipped or failed."""
+    if report.skipped:
+        return report.longrepr[2].removeprefix("Skipped: ")
+    return "" if report.passed else str(report.longrepr.reprcrash.message).splitlines()[0]
 
 
 def replace_modules():
@@ -59,24 +76,42 @@ def replace_modules():
     sys.modules.update(modules)
 
 
+def prepare(checkout):
+    """Replace what the tests import; return (name of the tool, test files, known reasons of failures)."""
+    if (checkout / torchmetrics_adapter.FILES[0]).exists():
+        torchmetrics_adapter.install()
+        return "torchmetrics", torchmetrics_adapter.FILES, torchmetrics_adapter.REASONS
+    replace_modules()
+    return "pytorch-fid", ["tests/test_fid_score.py"], EXPECTED_FAILURES
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkout", type=Path)
+    parser.add_argument("--weights", type=Path, help="Weights of Inception; by default those that are found.")
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
-    replace_modules()
+    if args.weights:
+        os.environ["FRECHET_WEIGHTS"] = str(args.weights.resolve())
+    tool, files, reasons = prepare(args.checkout)
     adapter = Adapter()
-    options = ["-q", "-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", str(args.checkout)]
-    pytest.main([*options, str(args.checkout / "tests" / "test_fid_score.py")], plugins=[adapter])
+    options = ["-q", "-p", "no:cacheprovider", "-c", os.devnull, "--noconftest"]
+    with tempfile.TemporaryDirectory() as folder:  # away from the packages of the checkout
+        copies = [shutil.copy(args.checkout / file, folder) for file in files]
+        pytest.main([*options, "--rootdir", folder, *copies], plugins=[adapter])
     rows = {
-        name: {"outcome": outcome, "reason": EXPECTED_FAILURES.get(name, "")}
+        name: {
+            "outcome": outcome,
+            "reason": message if outcome != "failed" else reasons.get(_get_function(name), message),
+        }
         for name, (outcome, message) in adapter.outcomes.items()
     }
     print("| test | outcome | reason |\n|---|---|---|")
     for name, row in rows.items():
-        print(f"| {name} | {row['outcome']} | {row['reason'] or adapter.outcomes[name][1]} |")
+        print(f"| {name} | {row['outcome']} | {row['reason']} |")
     if args.output:
-        content = {"pytorch-fid": rows, "machine": describe_machine()}
+        known = json.loads(args.output.read_text()) if args.output.exists() else {}
+        content = {**known, tool: rows, "machine": describe_machine()}
         args.output.write_text(json.dumps(content, indent=1) + "\n")
 
 
