@@ -1,12 +1,20 @@
-"""The function of FastFID: the differentiable Fréchet distance between two small batches of images."""
+"""The functions of FastFID: the differentiable Fréchet distance between two small batches of images, and what it is compared with.
+
+from frechet.compat.fastfid import fastfid                 # fid/fastfid.py
+from frechet.compat.fastfid import fid                     # fid/fid.py
+from frechet.compat.fastfid import trace_of_matrix_sqrt    # fid/fast_sqrt.py
+"""
 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
+import numpy as np
 import torch
 
 from frechet._internal.choices import validate_choice
+from frechet.backends.torch import choose_device
 from frechet.errors import RequestError
 from frechet.losses.torch import frechet_distance
 from frechet.losses.torch_features import ImageFeatures, validate_image_tensor
@@ -65,6 +73,75 @@ def fastfid(
     dtype = torch.float64 if imagesA.dtype == torch.float64 else torch.float32
     device = torch.device("cpu") if imagesA.device.type == "mps" else imagesA.device  # MPS has no float64
     return frechet_distance(*(rows.to(device).double() for rows in features)).to(dtype).to(imagesA.device)
+
+
+def fid(
+    images1: Any,
+    images2: Any,
+    batch_size: int = 32,
+    preprocess: bool = True,
+    *,
+    extractor: str = "inception",
+    weights: str | None = None,
+) -> float:
+    """Compute the same distance as `fastfid` of arrays, without a gradient.
+
+    Args:
+        images1, images2: (n, h, w, 3), uint8, or floating point in [0, 1]; with preprocess=False (n, 3, 299, 299), floating
+            point in [0, 1].
+        batch_size: number of images per forward pass.
+        preprocess, extractor, weights: as in `fastfid`.
+
+    Returns:
+        The distance.
+
+    Raises:
+        RequestError, TooFewImagesError, WeightsError: as in `fastfid`.
+    """
+    device = choose_device("auto")
+    tensors = [_to_tensor(images, preprocess).to(device) for images in (images1, images2)]
+    with torch.no_grad():
+        return float(fastfid(*tensors, batch_size, preprocess, extractor=extractor, weights=weights))
+
+
+def _to_tensor(images: Any, preprocess: bool) -> torch.Tensor:
+    """Convert images to (n, 3, h, w) in [0, 1].
+
+    Raises:
+        RequestError: the images do not have four axes.
+    """
+    tensor = torch.as_tensor(np.asarray(images))
+    if tensor.ndim != 4:
+        raise RequestError(
+            f"images have shape {tuple(tensor.shape)}; expected (n, h, w, 3). Stack them: np.stack(images)"
+        )
+    tensor = tensor.float() / 255 if tensor.dtype == torch.uint8 else tensor
+    return tensor.permute(0, 3, 1, 2) if preprocess else tensor
+
+
+def trace_of_matrix_sqrt(C1: torch.Tensor, C2: torch.Tensor) -> torch.Tensor:  # noqa: N803, FastFID's own names
+    """Compute tr √(C₁C₁ᵀ C₂C₂ᵀ) as the sum of the singular values of C₁ᵀC₂, which is differentiable.
+
+    FastFID computes it from the singular values of a product of four factors, which loses small ones, and needs n ≤ d
+    columns, of which one less are independent. Here, there may be any number of columns.
+
+    Args:
+        C1, C2: (d, n) and (d, m), floating point.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        RequestError: the matrices have another shape.
+
+    Examples:
+        >>> c = torch.eye(3)[:, :2]
+        >>> float(trace_of_matrix_sqrt(c, 2 * c))
+        4.0
+    """
+    if C1.ndim != 2 or C2.ndim != 2 or len(C1) != len(C2):
+        raise RequestError(f"got shapes {tuple(C1.shape)} and {tuple(C2.shape)}; expected (d, n) and (d, m)")
+    return torch.linalg.svdvals(C1.T @ C2).sum()
 
 
 def _validate_batch(images: torch.Tensor, preprocess: bool) -> None:
