@@ -99,9 +99,9 @@ def fid(
         RequestError, TooFewImagesError, WeightsError: as in `fastfid`.
     """
     device = choose_device("auto")
-    tensors = [_to_tensor(images, preprocess).to(device) for images in (images1, images2)]
+    one, other = (_to_tensor(images, preprocess).to(device) for images in (images1, images2))
     with torch.no_grad():
-        return float(fastfid(*tensors, batch_size, preprocess, extractor=extractor, weights=weights))
+        return float(fastfid(one, other, batch_size, preprocess, extractor=extractor, weights=weights))
 
 
 def _to_tensor(images: Any, preprocess: bool) -> torch.Tensor:
