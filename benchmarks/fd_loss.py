@@ -113,16 +113,18 @@ class RecordingDistance(PopulationDistance):
         self.steps = 0
         self.maps, self.cosines = {}, {k: [] for k in AGES}
 
+    def _compute_map(self, moments):
+        self.newest = super()._compute_map(moments)
+        return self.newest
+
     def _compute_staleness(self, features, moments, share, gradient):
         for k in AGES:
-            stale = gradient if self.steps % k == 0 else self._compute_gradient(features, moments, share, self.maps[k])
+            if self.steps % k == 0:
+                self.maps[k] = self.newest
+            stale = self._compute_gradient(features, moments, share, self.maps[k])
             self.cosines[k].append(float(torch.cosine_similarity(stale.flatten(), gradient.flatten(), dim=0)))
-        return 0.0
-
-    def _keep_map(self, transport, staleness):
-        super()._keep_map(transport, staleness)
-        self.maps |= {k: transport for k in AGES if self.steps % k == 0}
         self.steps += 1
+        return 0.0
 
 
 def finetune(generator, loss, args):
