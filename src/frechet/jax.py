@@ -29,9 +29,9 @@ from frechet.backends.jax_shards import find_sharded_axes
 from frechet.errors import MismatchError, NonFiniteFeaturesError, RequestError, TooFewImagesError
 from frechet.evaluation.compute import score_statistics
 from frechet.features.jax_network import Network, load_jax_network, validate_images
+from frechet.protocols.references_address import read_address
 from frechet.results import Score
 from frechet.statistics.feature_statistics import FeatureStatistics
-from frechet.statistics.npz_format import read_statistics
 
 __all__ = [
     "Moments",
@@ -179,7 +179,7 @@ def fid(stats: Moments, reference: str | Path | FeatureStatistics | Moments) -> 
 
     Args:
         stats: statistics of at least two images.
-        reference: the path of a statistics file, `frechet.Statistics`, or `Moments`.
+        reference: the path or URL of a statistics file, ref:NAME, `frechet.Statistics`, or `Moments`.
 
     Returns:
         The score, without an interval; `frechet.score_statistics(to_statistics(stats), reference)` can compute one if
@@ -193,7 +193,7 @@ def fid(stats: Moments, reference: str | Path | FeatureStatistics | Moments) -> 
     if isinstance(reference, Moments):
         reference = to_statistics(reference)
     elif not isinstance(reference, FeatureStatistics):
-        reference = read_statistics(Path(reference), stats.network.dims)
+        reference = read_address(reference, stats.network.dims)
     (score,) = score_statistics(to_statistics(stats), reference, interval="none").values()
     return score
 

@@ -41,7 +41,7 @@ class ImageMetric(Metric):
     the same extractor and weights share one network in memory, and so do copies of a metric.
 
     Args:
-        reference: the path of a statistics file, or `frechet.Statistics`, of the real images. If None, the real images are
+        reference: the path or URL of a statistics file, ref:NAME, or `frechet.Statistics`, of the real images. If None, the real images are
             passed by `update(images, real=True)`.
         metrics: names of metrics as in `frechet.score`; by default the Fréchet distance of the extractor's features. They
             may need different layers of the network, such as "fid" and "is".

@@ -70,7 +70,7 @@ class FID(_SingleMetric):
     """Fréchet distance; with Inception features this is FID (Heusel et al. 2017, arXiv:1706.08500).
 
     Args:
-        reference: the path of a statistics file, or `frechet.Statistics`, of the real images; None if they are passed by
+        reference: the path or URL of a statistics file, ref:NAME, or `frechet.Statistics`, of the real images; None if they are passed by
             `update(images, real=True)`.
         **options: other arguments of `ImageMetric`, except `metrics`.
 
@@ -156,7 +156,7 @@ class KID(_SingleMetric):
     All pairs of rows are used, not subsets; the standard error is a bias-corrected delete-one jackknife.
 
     Args:
-        reference: the path of a statistics file, or `frechet.Statistics`, of the real images, with feature rows; None if
+        reference: the path or URL of a statistics file, ref:NAME, or `frechet.Statistics`, of the real images, with feature rows; None if
             they are passed by `update(images, real=True)`.
         **options: other arguments of `ImageMetric`, except `metrics`.
 
@@ -191,7 +191,7 @@ class MiFID(_SingleMetric):
     """Memorisation-informed FID (Bai et al. 2021, arXiv:2106.03062).
 
     Args:
-        reference: the path of a statistics file, or `frechet.Statistics`, of the real images, with feature rows; None if
+        reference: the path or URL of a statistics file, ref:NAME, or `frechet.Statistics`, of the real images, with feature rows; None if
             they are passed by `update(images, real=True)`.
         **options: other arguments of `ImageMetric`, except `metrics`.
 
@@ -209,7 +209,7 @@ class PrecisionRecall(ImageMetric):
     `compute` returns {"precision": ..., "recall": ...}. Source: arXiv:1904.06991.
 
     Args:
-        reference: the path of a statistics file, or `frechet.Statistics`, of the real images, with feature rows; None if
+        reference: the path or URL of a statistics file, ref:NAME, or `frechet.Statistics`, of the real images, with feature rows; None if
             they are passed by `update(images, real=True)`.
         **options: other arguments of `ImageMetric`, except `metrics`.
 

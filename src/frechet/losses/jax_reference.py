@@ -53,7 +53,7 @@ def make_reference(
     """Load a network and the statistics of reference images for the losses of this module.
 
     Args:
-        source: the path of a statistics file, `frechet.Statistics`, or images (m, h, w, 3), uint8 or floating point in
+        source: the path or URL of a statistics file, ref:NAME, `frechet.Statistics`, or images (m, h, w, 3), uint8 or floating point in
             `value_range`.
         extractor: name of the extractor, see `frechet extractors`.
         batch_size: number of reference images per forward pass.

@@ -9,8 +9,8 @@ from frechet.errors import MismatchError, RequestError
 from frechet.features.loading import resolve_extractor
 from frechet.features.spec import FeatureSpec, validate_same_spec
 from frechet.losses.validation import validate_count
+from frechet.protocols.references_address import read_address
 from frechet.statistics.feature_statistics import FeatureStatistics
-from frechet.statistics.npz_format import read_statistics
 
 
 def load_reference(
@@ -27,7 +27,7 @@ def load_reference(
     """Read the statistics of a reference, or return reference images unchanged.
 
     Args:
-        reference: the path of a statistics file, `frechet.Statistics`, or images of one of `image_types`.
+        reference: the path or URL of a statistics file, ref:NAME, `frechet.Statistics`, or images of one of `image_types`.
         image_types: array types that are accepted as reference images.
         extractor, dims, preprocessing, precision: settings of the features that the reference is compared with.
         batch_size: number of reference images per forward pass.
@@ -45,7 +45,7 @@ def load_reference(
     _, request = resolve_extractor(extractor, dims=dims, preprocessing=preprocessing, precision=precision)
     expected, n_dims = request.spec, next(iter(request.layers.values()), dims)
     if isinstance(reference, (str, os.PathLike)):
-        reference = read_statistics(os.fspath(reference), n_dims)
+        reference = read_address(reference, n_dims)
     if isinstance(reference, FeatureStatistics):
         validate_reference(reference, expected, n_dims)
     elif not isinstance(reference, image_types):

@@ -37,7 +37,7 @@ class FIDLoss(ImageLoss):
     """Fréchet distance between a batch and a reference; with Inception features this is FID (Heusel et al. 2017).
 
     Args:
-        reference: the path of a statistics file, `frechet.Statistics`, or images (m, 3, h, w) as `forward` takes them. Under
+        reference: the path or URL of a statistics file, ref:NAME, `frechet.Statistics`, or images (m, 3, h, w) as `forward` takes them. Under
             `torch.distributed`, each rank may pass its share of the images, which are gathered once; ranks that pass the
             same images count once.
         batch_size: number of reference images per forward pass.
@@ -76,7 +76,7 @@ class KIDLoss(ImageLoss):
     All pairs of rows are used, not subsets. The value may be negative. Source: Bińkowski et al. 2018, arXiv:1801.01401.
 
     Args:
-        reference: the path of a statistics file or `frechet.Statistics`, with stored feature rows, or images
+        reference: the path or URL of a statistics file, ref:NAME, or `frechet.Statistics`, with stored feature rows, or images
             (m, 3, h, w) as `forward` takes them.
         batch_size: number of reference images per forward pass.
         **options: arguments of `ImageLoss` and `ImageFeatures`.

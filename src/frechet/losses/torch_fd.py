@@ -32,7 +32,7 @@ class FDLoss(FeatureLoss):
     population; in evaluation mode nothing changes.
 
     Args:
-        reference: the path of a statistics file, `frechet.Statistics`, or images (m, 3, h, w) as in `FIDLoss`; for several
+        reference: the path or URL of a statistics file, ref:NAME, `frechet.Statistics`, or images (m, 3, h, w) as in `FIDLoss`; for several
             extractors, images or a sequence with one reference per extractor.
         extractors: the name of an extractor, a function or torch.nn.Module, an `ImageFeatures`, or a sequence of them.
         population: number of images of the population, at least one batch.
