@@ -181,7 +181,7 @@ def repeat_images(n):
     [
         (TooFewImagesError, ("6,000", "max_images is 9,000", "add images"), SAMPLES, {"max_images": 9000}),
         (TooFewImagesError, ("50 images", "40", "max_images"), SAMPLES, {"max_images": 40}),
-        (TooFewImagesError, ("50 images", "45", "add images"), SAMPLES[:45], {}),
+        (TooFewImagesError, ("50 images", "45", "Add images"), SAMPLES[:45], {}),
         (RequestError, ("statistics", "cannot grow", "features"), REFERENCE, {}),
         (RequestError, ("kid", "fid"), SAMPLES, {"metrics": "kid", "reference": SAMPLES}),
         (RequestError, ("fd, kid", "one"), SAMPLES, {"metrics": "fd,kid", "reference": SAMPLES}),

@@ -340,7 +340,7 @@ def test_the_list_and_the_row_of_a_protocol_are_printed():
     assert [line.split()[0] for line in out.splitlines()] == list(PROTOCOLS)
     assert len(run("protocols", "--markdown")[1].splitlines()) == len(PROTOCOLS) + 2
     out = run("protocols", "rfid-imagenet-256")[1]
-    for text in ("50,000 images", "adm(256)", "torchvision", "lpips", "0.344"):
+    for text in ("50,000 images", "cropped with adm, size 256", "torchvision", "lpips", "0.344"):
         assert text in out
     code, _, err = run("protocols", "adm-imagnet-256")
     assert code == 2

@@ -23,7 +23,7 @@ _COMMANDS = {
     "verify": "Check that a run file is consistent with its samples.",
     "diagnose": "Find the settings that give a reported value.",
     "power": "Report how many images are needed to detect a difference.",
-    "race": "Find the best of several models with as few images as that takes.",
+    "race": "Find the best of several models with as few images as possible.",
     "compare": "Compare runs and show which differ significantly.",
     "demo": "Score corrupted photographs (offline, about a minute).",
     "protocols": "List the protocols of papers and benchmarks, with published values.",

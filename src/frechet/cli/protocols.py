@@ -46,7 +46,7 @@ def _print_protocol(name: str, protocol: Protocol) -> None:
         for each in protocol.measurements
     ]
     rows += [
-        ("alternative", f"{option.replace(chr(95), chr(32))} {chr(44).join(values)}")
+        ("alternative", f"{option.replace(chr(95), chr(32))} {', '.join(values)}")
         for option, values in protocol.alternatives.items()
     ]
     rows += [("accepted", f"{key} from {low:.10g} to {high:.10g}") for key, (low, high) in protocol.accepted.items()]
@@ -73,7 +73,7 @@ def _format_row(key: str, protocol: Protocol) -> str:
 
 def _format_generated(protocol: Protocol) -> str:
     size = f", {protocol.generated_size} x {protocol.generated_size} pixels" if protocol.generated_size else ""
-    crop = f", cropped by {protocol.generated_crop}({protocol.crop_size})" if protocol.generated_crop else ""
+    crop = f", cropped with {protocol.generated_crop}, size {protocol.crop_size}" if protocol.generated_crop else ""
     classes = f", {protocol.images_per_class} of each class" if protocol.images_per_class else ""
     order = {"any": "", "unsorted": ", not sorted by class", "paired": ", in the order of the reference"}[
         protocol.order
@@ -85,10 +85,12 @@ def _format_generated(protocol: Protocol) -> str:
 
 
 def _format_reference(protocol: Protocol) -> str:
-    n = f", {protocol.n_reference:,} images" if protocol.n_reference else ""
-    crop = f", cropped by {protocol.reference_crop}({protocol.crop_size})" if protocol.reference_crop else ""
-    named = [f"ref:{each.reference}" for each in protocol.measurements if each.reference]
-    return f"{protocol.reference_title}{n}{crop}{f' ({chr(44).join(named)})' if named else ', which you pass'}"
+    details = [f"{protocol.n_reference:,} images"] if protocol.n_reference else []
+    if protocol.reference_crop:
+        details.append(f"cropped with {protocol.reference_crop}, size {protocol.crop_size}")
+    details += [f"ref:{each.reference}" for each in protocol.measurements if each.reference]
+    title = f"{protocol.reference_title} ({', '.join(details)})" if details else protocol.reference_title
+    return title if any(each.reference for each in protocol.measurements) else f"{title}; pass it as REFERENCE"
 
 
 def _format_published(protocol: Protocol, index: int) -> str:

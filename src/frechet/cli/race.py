@@ -39,7 +39,7 @@ def command(
     force: bool,
     **options: Any,
 ) -> None:
-    """Find the best of several models with as few images as that takes.
+    """Find the best of several models with as few images as possible.
 
     Each RUN is the images of one model: a folder, an archive or an array file. All models are sampled in steps, and a model that
     is significantly worse than another one is not sampled any further. The intervals of all differences hold at every step.

@@ -191,8 +191,13 @@ def _plan_looks(collector: Collector, opened: Sequence[Input], max_images: int |
     first = max(MIN_UNITS, MIN_IMAGES_PER_DIM * _count_dims(collector, opened[0]))
     if largest < first:
         raise TooFewImagesError(
-            f"a first interval needs {first:,} images ({MIN_IMAGES_PER_DIM} per feature dimension, and at least {MIN_UNITS}); got "
-            f"at most {largest:,}. {_FIX_MAX_IMAGES} with a larger number, add images, or choose a layer with fewer features."
+            f"the first interval requires {first:,} images ({MIN_IMAGES_PER_DIM} per feature dimension, and at least {MIN_UNITS}); "
+            + (
+                f"got {largest:,}. Add images"
+                if largest == available[0]
+                else f"max_images is {largest:,}. Raise --max-images (max_images=)"
+            )
+            + ", or choose a layer with fewer features."
         )
     return plan_looks(first, largest)
 

@@ -323,7 +323,8 @@ def require_compatible(data: FeatureStatistics, name: str, extractor: LoadedExtr
     if data.dims != extractor.dims:
         raise MismatchError(
             f"the {name} statistics {data.label} have {data.dims:,} dimensions; {extractor.spec.extractor} "
-            f"at layer {extractor.spec.layer} has {extractor.dims}. Choose the layer with --dims (dims=), or other statistics."
+            f"at layer {extractor.spec.layer} has {extractor.dims:,} features. Pass the extractor and layer of the statistics "
+            "(--extractor, --dims; extractor=, dims=), or use other statistics."
         )
     inputs = (data.spec, extractor.spec)
     validate_same_spec(*(inputs if name == "generated" else inputs[::-1]))

@@ -1,4 +1,4 @@
-"""Find the best of several models with as few images as that takes."""
+"""Find the best of several models with as few images as possible."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from frechet.evaluation.race_result import Race
 
 @takes_fields_of(RaceRequest)
 def race(request: RaceRequest) -> Race:
-    """Find the best of several models with as few images as that takes (successive elimination).
+    """Find the best of several models with as few images as possible (successive elimination).
 
     All models are sampled in steps. After each step, the differences between the models that are still in the race are
     compared with intervals that hold for all pairs and at all looks together with probability 1 - `alpha`. A model that is worse than

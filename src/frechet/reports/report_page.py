@@ -132,8 +132,8 @@ def _explain_few_images(evaluation: Evaluation) -> str:
     counts = " and ".join(f"{format_count(statistics[side].n)} {side}" for side in ("generated", "reference"))
     return (
         f"This run has {counts} images for {dims:,} feature dimensions. With {dims:,} or fewer images, a covariance is "
-        "singular, and small-sample bias dominates the Fréchet distance. The plot of the distance against the sample size, the "
-        f"decomposition and the influential images are unreliable with {dims:,} or fewer images per input and are not shown here. "
+        "singular, and small-sample bias dominates the Fréchet distance. Three sections are unreliable then and are omitted: the plot "
+        "of the distance against the sample size, the decomposition into mean and covariance terms, and the influential images. "
         f"A confidence interval requires at least {int(MIN_IMAGES_PER_DIM * dims):,} images per input."
     )
 

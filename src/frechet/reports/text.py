@@ -192,8 +192,7 @@ def _format_influential_images(score: Score) -> Iterator[str]:
         images = (score.influence or {}).get(direction, [])
         if images:
             yield (
-                f"images that {direction} {score.label} most: change of {score.label} if the image is removed, split into the "
-                "terms of the mean and the covariance"
+                f"images that {direction} {score.label} most (change if the image is removed, split into mean and covariance terms)"
             )
             rows = [(f"{row['change']:+.3g}", f"{row['mean']:+.3g}", f"{row['covariance']:+.3g}") for row in images]
             lines = align_columns([("change", "mean", "covariance"), *rows])
