@@ -36,6 +36,19 @@ def test_inception_score_equals_its_definition_over_consecutive_splits(images, w
     assert found == pytest.approx((np.mean(expected), np.std(expected)), rel=1e-5)
 
 
+def test_the_table_of_the_readme(monkeypatch):
+    """Mean and standard deviation for 5, 10 and 20 splits of logits, from the definition in float64."""
+    logits = np.random.default_rng(0).normal(size=(203, 11)).astype(np.float32)
+    monkeypatch.setattr("frechet.compat.is_fid._load_network", lambda *_: None)
+    monkeypatch.setattr("frechet.compat.is_fid._extract_features", lambda *_: logits)
+    for splits in (5, 10, 20):
+        scores = []
+        for part in logits[: 203 // splits * splits].astype(float).reshape(splits, -1, 11):
+            p = np.exp(part) / np.exp(part).sum(axis=1, keepdims=True)
+            scores.append(np.exp((p * np.log(p / p.mean(axis=0))).sum(axis=1).mean()))
+        assert inception_score([], splits=splits) == pytest.approx((np.mean(scores), np.std(scores)), rel=1e-6)
+
+
 def test_fid_equals_the_score(images, weights):
     halves = [make_tiles("skimage/data/astronaut.png", 7)[:3], make_tiles("skimage/data/astronaut.png", 7)[3:]]
     expected = frechet.fid(*halves, weights=weights, backend="torch")

@@ -230,6 +230,25 @@ def test_a_protocol_names_the_selections_of_metrics_that_it_allows(small, monkey
         frechet.score(**arguments, protocol="rfid-imagenet-256", metrics="rfid,lpips")
 
 
+def test_statistics_cannot_be_compared_pixel_by_pixel(small, monkeypatch):
+    """This is known before any image is read for the other metrics."""
+    arguments = small("rfid-imagenet-256")
+    options = {"preprocessing": "tensorflow", "interval": "none"}
+    reference = frechet.collect(
+        arguments["reference"], crop="adm", size=SIZE, design="paired", preprocessing="tensorflow"
+    )
+    reference = replace(reference, rows=None, indices=None)  # as in a file of many images
+    given = {"generated": arguments["generated"], "reference": reference, "protocol": "rfid-imagenet-256", **options}
+    assert list(frechet.score(**given, metrics="rfid")) == ["rfid"]
+    both = frechet.score(**given, reference_images=arguments["reference"])
+    assert both["psnr"].value == frechet.score(**arguments, protocol="rfid-imagenet-256", **options)["psnr"].value
+    monkeypatch.setattr("frechet.evaluation.run.evaluate", lambda *_: pytest.fail("computes features"))
+    with pytest.raises(
+        RequestError, match=r"psnr cannot be computed \(expected rfid,psnr or rfid or .* contains statistics"
+    ):
+        frechet.score(**given)
+
+
 def test_other_weights_are_a_deviation(small, monkeypatch):
     from frechet.execution.settings import Settings
 

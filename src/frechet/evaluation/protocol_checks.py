@@ -10,7 +10,7 @@ from typing import Any
 
 from frechet._internal.download import compute_sha256
 from frechet.errors import RequestError
-from frechet.evaluation.plan import request_metric
+from frechet.evaluation.plan import is_pair_metric, request_metric
 from frechet.evaluation.request import ScoreRequest
 from frechet.evaluation.sampling import iter_names
 from frechet.features.spec import get_qualified_name
@@ -72,6 +72,17 @@ def _iter_missing_measures(metrics: Sequence[str], device: str, protocol: Protoc
                 metric.metric.load_pair_measure(device, **metric.settings)
         except RequestError as error:
             yield _describe_missing(name, str(error), protocol)
+
+
+def iter_pair_deviations(
+    request: ScoreRequest, protocol: Protocol, inputs: Mapping[str, ImageSource | FeatureStatistics]
+) -> Iterator[str]:
+    """Yield that a metric of pairs cannot be computed because an input is statistics without its images."""
+    for name in filter(is_pair_metric, request.metric_names or protocol.metrics):
+        for side, each in inputs.items():
+            is_completed = side == "reference" and request.reference_images is not None
+            if isinstance(each, FeatureStatistics) and not is_completed:
+                yield _describe_missing(name, f"{each.label} contains statistics, and {name} compares pixels", protocol)
 
 
 def _describe_missing(name: str, reason: str, protocol: Protocol) -> str:

@@ -12,6 +12,7 @@ from frechet.evaluation.inputs import cache_generated_images, open_input
 from frechet.evaluation.protocol_checks import (
     iter_input_deviations,
     iter_option_deviations,
+    iter_pair_deviations,
     iter_result_deviations,
     iter_unverified,
 )
@@ -85,7 +86,7 @@ def prepare_protocol(request: ScoreRequest) -> ProtocolRun:
     if len(protocol.measurements) > 1:
         request = cache_generated_images(request)
     inputs = _open_inputs(request, name, protocol)
-    deviations += iter_input_deviations(protocol, inputs)
+    deviations += [*iter_input_deviations(protocol, inputs), *iter_pair_deviations(request, protocol, inputs)]
     _reject(name, deviations, request.relax)
     requests = tuple(_apply(protocol, measurement, request, inputs) for measurement in protocol.measurements)
     if request.metric_names is not None and set(request.metric_names) != set(protocol.metrics):
@@ -127,8 +128,12 @@ def _apply(
     """Return the request of one extractor; what the user passed takes precedence, since it was checked."""
     crops: dict[str, Any] = {each: getattr(request, each) or request.crop or getattr(protocol, each) for each in _CROPS}
     for side, crop in zip(("generated", "reference"), _CROPS, strict=True):
-        if isinstance(inputs.get(side), FeatureStatistics) or (side == "reference" and request.reference is None):
+        given = inputs.get(side)
+        is_completed = side == "reference" and request.reference_images is not None
+        if isinstance(given, FeatureStatistics) and not (is_completed and given.crop is not None):
             crops[crop] = None  # statistics cannot be cropped
+        if side == "reference" and request.reference is None:
+            crops[crop] = None
     size = request.size or (protocol.crop_size if any(crops.values()) else None)
     named = None if measurement.reference is None else f"ref:{measurement.reference}"
     is_first = measurement is protocol.measurements[0]

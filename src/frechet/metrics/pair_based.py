@@ -12,9 +12,7 @@ from frechet.errors import RequestError
 from frechet.features.spec import FeatureSpec
 from frechet.metrics.base import Metric, MetricResult, PairMeasure
 
-_PIXELS = FeatureSpec(
-    extractor="pixels", layer="RGB", weights="none", is_official=True, preprocessing="none", precision="float64"
-)
+_PIXELS = FeatureSpec(extractor="pixels", layer="RGB", is_official=True, preprocessing="none", precision="float64")
 
 
 def load_psnr(device: str) -> PairMeasure:  # noqa: ARG001, computed with NumPy
