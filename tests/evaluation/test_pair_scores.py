@@ -184,6 +184,24 @@ def test_equal_images_have_no_finite_ratio(folders):
     assert scores["ssim"].value < 1
 
 
+def test_images_too_small_for_one_metric_leave_the_others(folders):
+    small = [
+        np.concatenate([np.zeros((1, 5, 40, 3), np.uint8), images[:, :5, :40]]) for images in make_pairs(3, (8, 40))
+    ]
+    small[0][0] += 1
+    for order in (["psnr", "ssim"], ["ssim", "psnr"]):
+        scores = frechet.score(*map(list, small), metrics=order)
+        assert list(scores) == ["psnr"]
+        assert (
+            "SSIM needs images of at least 6 x 6 pixels; the shorter side of the smallest one has 5"
+            in scores.unavailable["ssim"]
+        )
+    large = [[*one, *other] for one, other in zip(small, make_pairs(2), strict=True)]
+    assert list(frechet.score(*large, metrics=METRICS)) == ["psnr"]
+    with pytest.raises(RequestError, match="SSIM needs images"):
+        frechet.score(*map(list, small), metrics="ssim")
+
+
 def test_a_damaged_image_takes_its_partner_with_it(folders):
     expected = frechet.score(*folders, metrics="psnr")["psnr"]
     (folders[0] / "002.png").write_bytes(b"damaged")

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from frechet.backends.torch import TorchOps, choose_device, disable_tf32, to_torch_tensors
-from frechet.errors import RequestError
 from frechet.networks.lpips import NETWORKS, LpipsWeights
 
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of pixels in -1 to 1
@@ -35,20 +34,11 @@ class Lpips:
         """Compute the distances of n pairs.
 
         Args:
-            generated, reference: (n, h, w, 3) uint8.
+            generated, reference: (n, h, w, 3) uint8, with h and w of at least `min_size` of the network.
 
         Returns:
             (n,) float64, 0 for equal images.
-
-        Raises:
-            RequestError: the images are too small for the network.
         """
-        height, width = generated.shape[1:3]
-        if min(height, width) < self.network.min_size:
-            raise RequestError(
-                f"lpips with {self.network.title} needs images of at least {self.network.min_size} x {self.network.min_size} pixels; got "
-                f"{height} x {width}. Leave lpips out, or pass larger images."
-            )
         with self._lock, torch.inference_mode(), disable_tf32():
             images = torch.from_numpy(np.concatenate([generated, reference])).to(self.device)
             maps = self.network.run(TorchOps(), _standardise(images), self._weights)

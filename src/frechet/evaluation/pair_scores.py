@@ -44,9 +44,10 @@ def score_pairs(request: ScoreRequest) -> Scores:
         request.progress,
     )
     classes = _find_classes(request, sources["reference"], found)
+    failed |= {name: RequestError(reason) for name, reason in found.too_small.items()}
     scores: dict[str, Score] = {}
     for each in metrics:
-        if each.key in measures:
+        if each.key in found.values:
             try:
                 scores[each.key] = _make_score(each, measures[each.key], found, request, sources, classes)
             except RequestError as error:

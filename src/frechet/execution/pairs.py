@@ -6,6 +6,7 @@ inputs at the same time. They are therefore read by themselves, in the threads o
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -38,12 +39,14 @@ class PairValues(NamedTuple):
     """The values of all pairs, and what they were computed from.
 
     Attributes:
-        values: (n,) float64 of each measure, by name.
+        values: (n,) float64 of each measure, by name, without those that some images are too small for.
+        too_small: why a measure has no values, by name.
         source_indices: (n,) position of each pair in the sources.
         generated, reference: statistics of the mean colours of the images, with the metadata of both inputs.
     """
 
     values: dict[str, np.ndarray]
+    too_small: dict[str, str]
     source_indices: np.ndarray
     generated: FeatureStatistics
     reference: FeatureStatistics
@@ -128,14 +131,16 @@ def measure_pairs(
     inputs = _Input(*generated), _Input(*reference)
     n_pairs, workers = len(inputs[0].partition.source_indices), generated[1].workers or process_cpu_count()
     found: dict[str, list[np.ndarray]] = {name: [] for name in measures}
+    smallest = sys.maxsize
 
     def measure(batch: list[_Pair]) -> dict[str, np.ndarray]:
         one, other = (np.stack([pair[side].pixels for pair in batch]) for side in (0, 1))
-        return {name: each.measure(one, other) for name, each in measures.items()}
+        return {name: each.measure(one, other) for name, each in measures.items() if _get_size(batch) >= each.min_size}
 
     for batch, values in _map_ahead(measure, _iter_batches(_iter_pairs(*inputs)), workers):
         for name, each in values.items():
             found[name].append(each)
+        smallest = min(smallest, _get_size(batch))
         for pair in batch:
             for side, image in zip(inputs, pair, strict=True):
                 side.add(image)
@@ -146,11 +151,23 @@ def measure_pairs(
         raise TooFewImagesError(
             f"{len(indices)} pairs of {generated[0].label} and {reference[0].label} could be decoded; expected at least 2"
         )
+    too_small = {
+        name: f"{each.label} needs images of at least {each.min_size} x {each.min_size} pixels; the shorter side of the smallest one has "
+        f"{smallest}. Leave {name} out, or pass larger images."
+        for name, each in measures.items()
+        if smallest < each.min_size
+    }
     return PairValues(
-        {name: np.concatenate(each) for name, each in found.items()},
+        {name: np.concatenate(each) for name, each in found.items() if name not in too_small},
+        too_small,
         np.array([inputs[0].partition.source_indices[index] for index in indices]),
         *(each.describe() for each in inputs),
     )
+
+
+def _get_size(batch: list[_Pair]) -> int:
+    """Return the length of the shorter side of the images of a batch, in pixels."""
+    return min(batch[0][0].pixels.shape[:2])
 
 
 def _iter_pairs(generated: _Input, reference: _Input) -> Iterator[_Pair]:

@@ -132,11 +132,13 @@ class PairMeasure:
             float64.
         spec: what the values depend on; scores with another spec are not compared.
         label: display name of the metric.
+        min_size: smallest height and width of an image, in pixels.
     """
 
     measure: Callable[[np.ndarray, np.ndarray], np.ndarray]
     spec: FeatureSpec
     label: str
+    min_size: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

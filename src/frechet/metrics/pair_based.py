@@ -22,18 +22,7 @@ def load_psnr(device: str) -> PairMeasure:  # noqa: ARG001, computed with NumPy
 
 def load_ssim(device: str) -> PairMeasure:  # noqa: ARG001, computed with NumPy
     """Return the structural similarity of a pair."""
-    similarities = _map_pairs(structural_similarity)
-
-    def measure(generated: np.ndarray, reference: np.ndarray) -> np.ndarray:
-        height, width = generated.shape[1:3]
-        if min(height, width) < MIN_SSIM_SIZE:
-            raise RequestError(
-                f"ssim needs images of at least {MIN_SSIM_SIZE} x {MIN_SSIM_SIZE} pixels; got {height} x {width}. Leave ssim out, or "
-                "pass larger images."
-            )
-        return similarities(generated, reference)
-
-    return PairMeasure(measure=measure, spec=_PIXELS, label="SSIM")
+    return PairMeasure(measure=_map_pairs(structural_similarity), spec=_PIXELS, label="SSIM", min_size=MIN_SSIM_SIZE)
 
 
 def load_lpips(device: str, *, network: str) -> PairMeasure:
@@ -57,7 +46,9 @@ def load_lpips(device: str, *, network: str) -> PairMeasure:
         preprocessing="none",
         precision="float32",
     )
-    return PairMeasure(measure=Lpips(network, weights, device), spec=spec, label=f"LPIPS-{title}")
+    return PairMeasure(
+        measure=Lpips(network, weights, device), spec=spec, label=f"LPIPS-{title}", min_size=NETWORKS[network].min_size
+    )
 
 
 def compute_mean(values: np.ndarray) -> MetricResult:
