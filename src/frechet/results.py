@@ -50,6 +50,8 @@ class ProtocolRecord:
         note: what else belongs to the protocol.
         published: values that were published under the protocol.
         accepted: by metric, the range in which the protocol accepts a result.
+        fdr: by metric, the distance divided by that of the validation images, if the protocol defines it.
+        mean_fdr: the mean of these (FDr-6 of six metrics), or None if one of them was not computed.
         sentence: description of the result for a paper.
     """
 
@@ -62,6 +64,8 @@ class ProtocolRecord:
     note: str
     published: tuple[PublishedValues, ...]
     accepted: Mapping[str, tuple[float, float]]
+    fdr: Mapping[str, float]
+    mean_fdr: float | None
     sentence: str
 
     @property

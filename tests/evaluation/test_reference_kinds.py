@@ -39,6 +39,7 @@ NEEDS = {
     "fd-infinity": {"moments"},
     "fd-dinov2": {"pixels"},
     "fd-clip": {"pixels"},
+    **{key: {"pixels"} for key in ("fd-convnextv2", "fd-dinov2-256", "fd-mae", "fd-siglip2", "fd-clip-256")},
     "cmmd": {"pixels"},
     "psnr": {"pairs"},
     "ssim": {"pairs"},

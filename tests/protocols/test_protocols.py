@@ -1,6 +1,7 @@
 """Protocols: each runs on data of its format, names every deviation, and is recorded. Counts are reduced for the tests."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +11,10 @@ from helpers import ROOT, run
 from PIL import Image
 
 import frechet
-from frechet.errors import RequestError
+from frechet.errors import RequestError, WeightsError
+from frechet.execution.settings import Settings
 from frechet.features.registry import EXTRACTORS
+from frechet.features.timm_model import TimmModel
 from frechet.metrics import METRICS
 from frechet.preprocessing.crop import CROPS, Crop
 from frechet.preprocessing.registry import PREPROCESSINGS
@@ -36,6 +39,7 @@ def small(monkeypatch, fake_inception, tmp_path):
         if name == "rfid-imagenet-256":  # SSIM and LPIPS need larger images
             changes["measurements"] = (replace(protocol.measurements[0], metrics=("rfid", "psnr")),)
         monkeypatch.setitem(PROTOCOLS, name, replace(protocol, **changes))
+    monkeypatch.setattr(TimmModel, "check", lambda _: "the toy network")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(references, "find_reference", lambda name: replace(REFERENCES[name], sha256=None))
     monkeypatch.setattr("frechet.evaluation.protocol_checks.find_reference", references.find_reference)
@@ -58,8 +62,14 @@ def make_data(folder, protocol):
     if len(protocol.measurements) > 1:
         import pickle
 
-        x, other = project(real, "2048").astype(float), project(real, "9").astype(float)
-        content = {"num_images": N, "fid": to_moments(x), "fd_dinov2": to_moments(other)}
+        features = {each.extractor: project(real, "2048") for each in protocol.measurements[:1]}
+        content = {
+            REFERENCES[each.reference].url.partition("#")[2]: to_moments(
+                features.get(each.extractor, project(real, "9")).astype(float)
+            )
+            for each in protocol.measurements
+        }
+        content["num_images"] = N
         (folder / "reference.pkl").write_bytes(pickle.dumps(content))
         return {"generated": folder / "samples.npz", "reference": folder / "reference.pkl"}
     layers = {"": "2048", "_s": "spatial"} if "sfid" in protocol.metrics else {"": "2048"}
@@ -250,8 +260,6 @@ def test_statistics_cannot_be_compared_pixel_by_pixel(small, monkeypatch):
 
 
 def test_other_weights_are_a_deviation(small, monkeypatch):
-    from frechet.execution.settings import Settings
-
     load = Settings.load
 
     def load_other(*arguments):
@@ -364,6 +372,76 @@ def test_the_list_and_the_row_of_a_protocol_are_printed():
     code, _, err = run("protocols", "adm-imagnet-256")
     assert code == 2
     assert "did you mean adm-imagenet-256?" in err
+
+
+VALIDATION_FD = (1.68, 56.87, 14.19, 0.04, 0.60, 5.60)  # arXiv:2604.28190, in the order of the protocol's metrics
+
+
+def test_fdr6_is_the_mean_of_six_distances_relative_to_those_of_the_validation_images(small):
+    arguments = small("fdr6-imagenet-256")
+    scores = frechet.score(**arguments, protocol="fdr6-imagenet-256", interval="none")
+    expected = [score.value / validation for score, validation in zip(scores.values(), VALIDATION_FD, strict=True)]
+    record = scores.protocol
+    assert list(record.fdr.values()) == pytest.approx(expected, rel=1e-12)
+    assert record.mean_fdr == pytest.approx(np.mean(expected), rel=1e-12)
+    assert record.not_computed == ()
+    assert f"FDr-6 {np.mean(expected):.4g}, FID " in record.sentence
+    assert json.loads(scores.to_json())["protocol"]["mean_fdr"] == record.mean_fdr
+    out = run("score", *arguments.values(), "--protocol", "fdr6-imagenet-256", "--interval", "none")[1]
+    assert re.search(rf"FDr-6 +{re.escape(f'{np.mean(expected):.4g}')}, the mean", out)
+
+
+def test_fdr6_names_the_encoders_that_are_missing_before_it_computes_anything(small, monkeypatch):
+    arguments, checked = small("fdr6-imagenet-256"), []
+
+    def check(model):
+        checked.append(model.architecture)
+        if model.architecture.endswith(".mae"):
+            raise WeightsError("no weights of MAE")
+        return "found"
+
+    monkeypatch.setattr(TimmModel, "check", check)
+    loaded = []
+    load = Settings.load
+
+    def load_or_fail(settings, *rest):
+        loaded.append(settings.extractor)
+        if settings.extractor == "mae-vit-l-16-timm":
+            raise WeightsError("no weights of MAE")
+        return load(settings, *rest)
+
+    monkeypatch.setattr(Settings, "load", load_or_fail)
+    with pytest.raises(RequestError, match=r"deviates .*: fd-mae cannot be computed \(expected fid,.*; no weights of MAE\)\. Correct"):
+        frechet.score(**arguments, protocol="fdr6-imagenet-256", interval="none")
+    assert (len(checked), loaded) == (5, [])
+    scores = frechet.score(**arguments, protocol="fdr6-imagenet-256", interval="none", relax=True)
+    assert set(scores.unavailable) == {"fd-mae"}
+    assert len(scores.protocol.deviations) == 1
+    assert scores.protocol.mean_fdr is None
+    assert len(scores.protocol.fdr) == 5
+    assert scores.protocol.not_computed[-1].endswith("without fd-mae")
+    some = frechet.score(
+        **arguments, protocol="fdr6-imagenet-256", interval="none", relax=True, metrics="fd-clip-256,fid"
+    )
+    assert {key: some[key].value for key in some} == {key: scores[key].value for key in ("fd-clip-256", "fid")}
+
+
+def test_each_extractor_of_a_protocol_has_its_own_options(small, monkeypatch, tmp_path):
+    """The layer, weights and backend of the first extractor are not those of the others; nor is its work directory."""
+    arguments, loaded = small("fdr6-imagenet-256"), {}
+    load = Settings.load
+
+    def record(settings, *rest):
+        loaded[settings.extractor] = settings.backend, settings.precision
+        return load(settings, *rest)
+
+    monkeypatch.setattr(Settings, "load", record)
+    options = {"backend": "openvino", "work_dir": tmp_path / "work", "interval": "none"}
+    scores = frechet.score(**arguments, protocol="fdr6-imagenet-256", **options)
+    assert len(scores) == 6
+    assert loaded.pop("inception") == ("openvino", "float32")
+    assert set(loaded.values()) == {("auto", "bfloat16")}
+    assert {path.name for path in (tmp_path / "work").iterdir()} == {"inception", *loaded}
 
 
 def test_relax_needs_a_protocol():

@@ -42,9 +42,15 @@ def _print_protocol(name: str, protocol: Protocol) -> None:
     rows = [("source", protocol.source), ("generated", _format_generated(protocol))]
     rows.append(("reference", _format_reference(protocol)))
     rows += [
-        ("metrics", f"{', '.join(each.metrics)} (extractor {each.extractor}, preprocessing {each.preprocessing})")
+        (
+            "metrics",
+            f"{', '.join(each.metrics)} (extractor {each.extractor}, preprocessing {each.preprocessing}, {each.precision})",
+        )
         for each in protocol.measurements
     ]
+    if protocol.validation_fd:
+        relative = ", ".join(f"{name} / {value:g}" for name, value in protocol.validation_fd.items())
+        rows.append(("FDr", f"{relative}; FDr-{len(protocol.validation_fd)} is their mean"))
     rows += [
         ("alternative", f"{option.replace(chr(95), chr(32))} {', '.join(values)}")
         for option, values in protocol.alternatives.items()

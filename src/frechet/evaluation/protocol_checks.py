@@ -13,6 +13,7 @@ from frechet.errors import RequestError
 from frechet.evaluation.plan import is_pair_metric, request_metric
 from frechet.evaluation.request import ScoreRequest
 from frechet.evaluation.sampling import iter_names
+from frechet.features.registry import EXTRACTORS
 from frechet.features.spec import get_qualified_name
 from frechet.images.decode import decode
 from frechet.images.image import ImageSource
@@ -31,6 +32,7 @@ def iter_option_deviations(request: ScoreRequest, protocol: Protocol) -> Iterato
     if metrics is not None and not _are_allowed(metrics, protocol):
         yield f"metrics {','.join(metrics)} (expected {','.join(protocol.metrics)})"
     yield from _iter_missing_measures(metrics or protocol.metrics, request.device, protocol)
+    yield from _iter_missing_extractors(metrics or protocol.metrics, protocol)
     for name, default, expected in (
         ("extractor", "inception", first.extractor),
         ("preprocessing", None, first.preprocessing),
@@ -83,6 +85,18 @@ def iter_pair_deviations(
             is_completed = side == "reference" and request.reference_images is not None
             if isinstance(each, FeatureStatistics) and not is_completed:
                 yield _describe_missing(name, f"{each.label} contains statistics, and {name} compares pixels", protocol)
+
+
+def _iter_missing_extractors(metrics: Sequence[str], protocol: Protocol) -> Iterator[str]:
+    """Yield that a metric lacks its network, before the images are read for the others."""
+    for measurement in protocol.measurements:
+        model = EXTRACTORS[measurement.extractor].model
+        if model.downloads_on_use or not set(metrics) & set(measurement.metrics):
+            continue
+        try:
+            model.check()
+        except RequestError as error:
+            yield from (_describe_missing(name, str(error), protocol) for name in measurement.metrics)
 
 
 def _describe_missing(name: str, reason: str, protocol: Protocol) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from frechet._internal.words import join_words
 from frechet.errors import RequestError
 from frechet.evaluation.addresses import Input
 from frechet.evaluation.inputs import cache_generated_images, open_input
@@ -16,9 +19,11 @@ from frechet.evaluation.protocol_checks import (
     iter_result_deviations,
     iter_unverified,
 )
-from frechet.evaluation.request import ScoreRequest
+from frechet.evaluation.request import ReferenceLike, ScoreRequest
 from frechet.protocols.protocol import Measurement, Protocol
+from frechet.protocols.references import find_reference
 from frechet.protocols.registry import find_protocol
+from frechet.protocols.relative_distance import RelativeDistances, compute_relative_distances
 from frechet.protocols.sentence import format_sentence
 from frechet.results import ProtocolRecord, PublishedValues, Scores
 from frechet.statistics.feature_statistics import FeatureStatistics
@@ -55,13 +60,16 @@ class ProtocolRun:
         deviations = (*self.deviations, *iter_result_deviations(self.protocol, scores))
         _reject(self.name, deviations, self.relax)
         protocol = self.protocol
+        relative = compute_relative_distances(
+            {key: score.value for key, score in scores.items()}, protocol.validation_fd
+        )
         return scores.with_protocol(
             ProtocolRecord(
                 name=self.name,
                 title=protocol.title,
                 source=protocol.source,
                 deviations=tuple(dict.fromkeys(deviations)),
-                not_computed=protocol.not_computed,
+                not_computed=(*protocol.not_computed, *_iter_missing_mean(relative)),
                 unverified=(*protocol.unverified, *self.unverified),
                 note=protocol.note,
                 published=tuple(
@@ -69,9 +77,18 @@ class ProtocolRun:
                     for each in protocol.published
                 ),
                 accepted={key: value for key, value in protocol.accepted.items() if key in scores},
-                sentence=format_sentence(self.name, protocol, scores, deviations),
+                fdr=relative.by_metric,
+                mean_fdr=relative.mean,
+                sentence=format_sentence(self.name, protocol, scores, deviations, relative.mean),
             )
         )
+
+
+def _iter_missing_mean(relative: RelativeDistances) -> Iterator[str]:
+    """Yield that the mean of the relative distances lacks some of them."""
+    if relative.missing:
+        n = len(relative.missing) + len(relative.by_metric)
+        yield f"FDr-{n}, the mean of {n} distances relative to those of the validation images, without {join_words(relative.missing)}"
 
 
 def prepare_protocol(request: ScoreRequest) -> ProtocolRun:
@@ -89,8 +106,8 @@ def prepare_protocol(request: ScoreRequest) -> ProtocolRun:
     deviations += [*iter_input_deviations(protocol, inputs), *iter_pair_deviations(request, protocol, inputs)]
     _reject(name, deviations, request.relax)
     requests = tuple(_apply(protocol, measurement, request, inputs) for measurement in protocol.measurements)
-    if request.metric_names is not None and set(request.metric_names) != set(protocol.metrics):
-        requests = (replace(requests[0], metrics=request.metrics),)
+    if request.metric_names is not None:
+        requests = _select_metrics(requests, request.metric_names, protocol)
     return ProtocolRun(
         name=name,
         protocol=protocol,
@@ -134,23 +151,53 @@ def _apply(
             crops[crop] = None  # statistics cannot be cropped
         if side == "reference" and request.reference is None:
             crops[crop] = None
-    size = request.size or (protocol.crop_size if any(crops.values()) else None)
-    named = None if measurement.reference is None else f"ref:{measurement.reference}"
     is_first = measurement is protocol.measurements[0]
+    size = request.size or (protocol.crop_size if any(crops.values()) else None)
     return replace(
-        request,
+        request if is_first else replace(request, dims=None, weights=None, backend="auto"),
         protocol=None,
         relax=False,
         generated=inputs["generated"],
-        reference=inputs.get("reference", request.reference if request.reference is not None else named),
+        reference=inputs.get("reference", _select_reference(request.reference, measurement.reference)),
         metrics=measurement.metrics,
         extractor=request.extractor if is_first and request.extractor != "inception" else measurement.extractor,
         preprocessing=(request.preprocessing if is_first else None) or measurement.preprocessing,
+        precision=measurement.precision if request.precision == "float32" else request.precision,
+        work_dir=_get_work_dir(request, protocol, measurement),
         crop=None,
         size=size,
         per_class=request.per_class or protocol.per_class,
         **crops,
     )
+
+
+def _select_metrics(
+    requests: Sequence[ScoreRequest], names: Sequence[str], protocol: Protocol
+) -> tuple[ScoreRequest, ...]:
+    """Return the requests that are left if the user asks for some metrics only; for others, that of the first extractor."""
+    if not set(names) <= set(protocol.metrics):
+        return (replace(requests[0], metrics=names),)
+    selected = [(each, [name for name in each.metric_names or () if name in names]) for each in requests]
+    return tuple(replace(each, metrics=kept) for each, kept in selected if kept)
+
+
+def _select_reference(given: ReferenceLike | None, name: str | None) -> ReferenceLike | None:
+    """Return the reference of one extractor: the named one, or its part of the file that the user passed instead."""
+    if name is None:
+        return given
+    if given is None:
+        return f"ref:{name}"
+    entry = find_reference(name).url.partition("#")[2]
+    if entry and isinstance(given, (str, os.PathLike)) and Path(given).suffix.lower() == ".pkl":
+        return f"{given}#{entry}"
+    return given
+
+
+def _get_work_dir(request: ScoreRequest, protocol: Protocol, measurement: Measurement) -> str | Path | None:
+    """Return the work directory of one extractor: a folder of its own if there are several."""
+    if request.work_dir is None or len(protocol.measurements) == 1:
+        return request.work_dir
+    return Path(request.work_dir, measurement.extractor)
 
 
 def _reject(name: str, deviations: list[str] | tuple[str, ...], relax: bool) -> None:

@@ -266,6 +266,24 @@ FID_INFINITY = replace(
     full_feature_inputs=("generated",),
 )
 
+
+_FDR6 = "Yang et al. 2026, arXiv:2604.28190"
+_ENCODERS = {  # name -> title, encoder in the summary, paper, extractor
+    "fd-dinov2": ("FD-DINOv2", "DINOv2's features", "Stein et al. 2023, arXiv:2306.04675", "dinov2-vitl14"),
+    "fd-clip": ("FD-CLIP", "CLIP's embeddings", "Kynkäänniemi et al. 2023, arXiv:2203.06026", "clip-vit-b-32"),
+    "fd-convnextv2": ("FD-ConvNeXtV2", "ConvNeXt V2's features", _FDR6, "convnextv2-b"),
+    "fd-dinov2-256": ("FD-DINOv2-256", "DINOv2's features of 256 x 256 pixels", _FDR6, "dinov2-vitl14-256"),
+    "fd-mae": ("FD-MAE", "MAE's features", _FDR6, "mae-vit-l-16-timm"),
+    "fd-siglip2": ("FD-SigLIP2", "SigLIP 2's features", _FDR6, "siglip2-so400m-16"),
+    "fd-clip-256": ("FD-CLIP-256", "CLIP's features of 256 x 256 pixels", _FDR6, "clip-vit-l-14-256"),
+}
+
+
+def _encoder_row(title: str, features: str, paper: str, extractor: str) -> Metric:
+    summary = f"Fréchet distance of {features}"
+    return replace(FID, title=title, summary=summary, paper=paper, requires_inception=False, extractor=extractor)
+
+
 ROWS = {
     "fid": FID,
     "fid-infinity": FID_INFINITY,
@@ -278,22 +296,7 @@ ROWS = {
         summary="Fréchet distance of another extractor's features, extrapolated to an infinite number of images",
         requires_inception=False,
     ),
-    "fd-dinov2": replace(
-        FID,
-        title="FD-DINOv2",
-        summary="Fréchet distance of DINOv2's features",
-        paper="Stein et al. 2023, arXiv:2306.04675",
-        requires_inception=False,
-        extractor="dinov2-vitl14",
-    ),
-    "fd-clip": replace(
-        FID,
-        title="FD-CLIP",
-        summary="Fréchet distance of CLIP's embeddings",
-        paper="Kynkäänniemi et al. 2023, arXiv:2203.06026",
-        requires_inception=False,
-        extractor="clip-vit-b-32",
-    ),
+    **{name: _encoder_row(*row) for name, row in _ENCODERS.items()},
     "sfid": replace(
         FID,
         title="sFID",

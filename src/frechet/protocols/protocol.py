@@ -17,12 +17,14 @@ class Measurement:
         preprocessing: name of the preprocessing.
         extractor: name of the extractor; its published weights are required.
         reference: name of the reference statistics (`frechet reference list`); None if the user passes images.
+        precision: number format of the network.
     """
 
     metrics: tuple[str, ...]
     preprocessing: str
     extractor: str = "inception"
     reference: str | None = None
+    precision: str = "float32"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +65,7 @@ class Protocol:
         not_computed: what the protocol lists and frechet does not compute.
         accepted: by metric, the range in which a result is accepted.
         published: published values.
+        validation_fd: by metric, the distance of the validation images, by which FDr divides (see `relative_distance`).
         unverified: statements of this row that could not be checked at their source.
         note: what else belongs to the protocol.
     """
@@ -85,6 +88,7 @@ class Protocol:
     not_computed: tuple[str, ...] = ()
     accepted: Mapping[str, Range] = field(default_factory=dict)
     published: tuple[Published, ...] = ()
+    validation_fd: Mapping[str, float] = field(default_factory=dict)
     unverified: tuple[str, ...] = ()
     note: str = ""
 

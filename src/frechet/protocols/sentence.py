@@ -9,7 +9,9 @@ from frechet.results import Scores
 from frechet.version import __version__
 
 
-def format_sentence(name: str, protocol: Protocol, scores: Scores, deviations: Sequence[str] = ()) -> str:
+def format_sentence(
+    name: str, protocol: Protocol, scores: Scores, deviations: Sequence[str] = (), mean_fdr: float | None = None
+) -> str:
     """Return the sentence: values, images, reference, network, preprocessing, protocol and deviations.
 
     Args:
@@ -17,8 +19,11 @@ def format_sentence(name: str, protocol: Protocol, scores: Scores, deviations: S
         protocol: its row.
         scores: the result.
         deviations: how the run deviates from the protocol.
+        mean_fdr: mean of the distances relative to those of the validation images, or None.
     """
     values = ", ".join(f"{score.label} {score.value:.4g}" for score in scores.values())
+    if mean_fdr is not None:
+        values = f"FDr-{len(protocol.validation_fd)} {mean_fdr:.4g}, {values}"
     first = next(iter(scores.values()))
     generated = first.provenance["generated"]
     size = f" of {protocol.generated_size} x {protocol.generated_size} pixels" if protocol.generated_size else ""

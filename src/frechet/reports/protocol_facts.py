@@ -8,7 +8,7 @@ from frechet.results import PublishedValues, Scores
 
 
 def iter_protocol_facts(scores: Scores) -> Iterator[tuple[str, str]]:
-    """Yield (name, text): the protocol, deviations, acceptance, published values, what is missing, and the sentence for a paper."""
+    """Yield (name, text): the protocol, deviations, acceptance, relative distances, published values, what is missing, and the sentence for a paper."""
     protocol = scores.protocol
     if protocol is None:
         return
@@ -20,6 +20,13 @@ def iter_protocol_facts(scores: Scores) -> Iterator[tuple[str, str]]:
         yield (
             "accepted",
             f"{scores[name].label} from {low:.10g} to {high:.10g}; {scores[name].value:.10g} {verdict} within this range",
+        )
+    if protocol.fdr:
+        yield "FDr", ", ".join(f"{name} {value:.4g}" for name, value in protocol.fdr.items())
+    if protocol.mean_fdr is not None:
+        yield (
+            f"FDr-{len(protocol.fdr)}",
+            f"{protocol.mean_fdr:.4g}, the mean of these distances relative to those of the validation images",
         )
     for published in protocol.published:
         yield "published", format_published(published)
