@@ -46,8 +46,12 @@ def load_lpips(device: str, *, network: str) -> PairMeasure:
         preprocessing="none",
         precision="float32",
     )
+    qualification = "" if weights.is_official else f" (weights {weights.digest[:8]}, not the official ones)"
     return PairMeasure(
-        measure=Lpips(network, weights, device), spec=spec, label=f"LPIPS-{title}", min_size=NETWORKS[network].min_size
+        measure=Lpips(network, weights, device),
+        spec=spec,
+        label=f"LPIPS-{title}{qualification}",
+        min_size=NETWORKS[network].min_size,
     )
 
 
