@@ -1,5 +1,7 @@
 """The Fréchet distance of a population in JAX: against an independent calculation and PyTorch."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,9 +12,10 @@ from population_distance import central_differences, population_distance
 from test_torch_fd import DIMS, draw_features, make_distance, weigh_batches
 
 from frechet.distances.gaussian import Gaussian
-from frechet.errors import RequestError
+from frechet.errors import MismatchError, RequestError
 from frechet.losses.jax import Reference, fd_loss, make_population, value_and_grad_in_microbatches
 from frechet.losses.jax_fd import fd_from_features
+from frechet.losses.jax_population import is_made_for
 
 pytestmark = pytest.mark.slow
 
@@ -102,11 +105,94 @@ def test_images_and_microbatches_give_the_same_gradient():
     assert int(split.count) == 8
 
 
+def restore(population, target):
+    """Return a population with the arrays of one and the settings of another, as a checkpoint is restored."""
+    return jax.tree.unflatten(jax.tree.structure(target), jax.tree.leaves(population))
+
+
+def fill(reference, count=14, **settings):
+    population = make_population(reference, **{"size": 48, **settings})
+    for seed in range(count):
+        _, population = step(jnp.asarray(draw_features(4, seed)), reference, population)[0]
+    return population
+
+
+def test_a_restart_continues_identically(reference):
+    population = fill(reference, refresh=3)
+    restored = restore(population, make_population(reference, size=48, refresh=3))
+    batch = jnp.asarray(draw_features(4, 14))
+    (expected, _), gradient = step(batch, reference, population)
+    (value, _), found = step(batch, reference, restored)
+    assert float(value) == float(expected)
+    np.testing.assert_array_equal(found, gradient)
+
+
+def test_a_population_may_be_restored_for_another_reference(reference):
+    """The next distance is that to the new reference, although the map to the old one would be kept."""
+    other = replace(reference, gaussian=Gaussian.from_features(jnp.asarray(draw_features(30, 60))).with_factor())
+    restored = restore(fill(reference, refresh=3), make_population(other, size=48, refresh=3))
+    batch = draw_features(4, 14)
+    (value, following), _ = step(jnp.asarray(batch), other, restored)
+    rows = np.concatenate([draw_features(4, seed) for seed in range(3, 14)] + [batch])
+    expected = population_distance(rows, np.full(48, 1 / 48), draw_features(30, 60))
+    assert float(value) == pytest.approx(expected, rel=1e-9)
+    assert np.isnan(following.staleness)
+    assert float(following.replaced_share) == 0
+    assert float(step(jnp.asarray(batch), other, following)[0][1].replaced_share) > 0  # the new map is kept
+
+
+@pytest.mark.parametrize(
+    ("stored", "target", "message"),
+    [
+        ({"memory": "ema", "decay": 0.9}, {"memory": "ema", "decay": 0.1}, r"decay 0\.9 instead of 0\.1"),
+        ({"memory": "ema", "decay": 0.9}, {"memory": "ema"}, r"decay 0\.9 instead of None"),
+        ({"memory": "ema"}, {"memory": "ema", "size": 96}, "size 48 instead of 96"),
+        ({}, {"features": "1"}, "other features"),
+    ],
+    ids=["decay", "no decay", "size", "features"],
+)
+def test_a_population_that_was_made_for_others_is_rejected(reference, stored, target, message):
+    network = replace(TOY, spec=replace(TOY.spec, weights=target.get("features", TOY.spec.weights)))
+    other = replace(reference, feature_fn=jax.tree_util.Partial(network, MIX))
+    settings = {"size": 48, **target}
+    settings.pop("features", None)
+    restored = restore(make_population(reference, **{"size": 48, **stored}), make_population(other, **settings))
+    with pytest.raises(MismatchError, match=message):
+        fd_from_features(jnp.asarray(draw_features(4, 14)), other, restored)
+    assert not jax.jit(is_made_for)(restored, other)
+
+
+def test_a_compiled_program_that_cannot_raise_returns_nan(reference):
+    settings = {"size": 48, "memory": "ema"}
+    stored, target = (make_population(reference, **settings, decay=decay) for decay in (0.9, 0.1))
+    (value, _), gradient = step(jnp.asarray(draw_features(4, 14)), reference, restore(stored, target))
+    assert np.isnan(value)
+    assert np.isnan(gradient).all()
+
+
+def test_flax_stores_and_restores_populations(reference):
+    serialization = pytest.importorskip("flax.serialization")
+    for settings in ({"refresh": 3}, {"memory": "ema", "decay": 0.9}):
+        population = fill(reference, **settings)
+        target = make_population(reference, **{"size": 48, **settings})
+        restored = serialization.from_bytes(target, serialization.to_bytes(population))
+        for one, two in zip(jax.tree.leaves(population), jax.tree.leaves(restored), strict=True):
+            np.testing.assert_array_equal(one, two)
+        assert jax.tree.structure(restored) == jax.tree.structure(population)
+    other = make_population(reference, size=48, memory="ema", decay=0.1)
+    with pytest.raises(MismatchError, match=r"decay 0\.9 instead of 0\.1"):
+        serialization.from_bytes(other, serialization.to_bytes(population))
+    with pytest.raises(MismatchError, match="a moving average; expected memory='queue'"):
+        serialization.from_bytes(make_population(reference, size=48), serialization.to_bytes(population))
+
+
 def test_invalid_arguments_are_rejected(reference):
     with pytest.raises(RequestError, match=r"batch has 13 images and the population 12"):
         fd_from_features(jnp.asarray(draw_features(13, 0)), reference, make_population(reference, size=12))
     with x64(False), pytest.raises(RequestError, match=r"x64 is off, .*jax_enable_x64"):
         make_population(reference)
+    with pytest.raises(MismatchError, match="population has 7 features and the reference 3"):
+        fd_from_features(jnp.asarray(draw_features(4, 0)), make_toy_reference(), make_population(reference))
     with pytest.raises(RequestError, match="memory is 'queue'"):
         make_population(reference, decay=0.9)
     population = make_population(reference, size=12)

@@ -46,6 +46,7 @@ def test_references_are_found_by_name_and_url(address, toy_options, get_gaussian
     np.testing.assert_array_equal(get_gaussian(address, toy_options), MEAN)
 
 
+@pytest.mark.slow
 def test_the_distance_in_jax_takes_a_name_or_url(server):
     """The mean of zeros and the identity: |μ|² + tr (Σ + 1 - 2 Σ^½) by the eigenvalues of Σ."""
     server.content = npz(mu=np.zeros(3), sigma=np.eye(3))

@@ -22,7 +22,8 @@ from frechet.distances.kernel import polynomial_mmd
 from frechet.errors import RequestError
 from frechet.features.jax_network import is_traced
 from frechet.losses.jax_distance import frechet_distance
-from frechet.losses.jax_fd import Population, fd_from_features, make_population
+from frechet.losses.jax_fd import fd_from_features
+from frechet.losses.jax_population import Population, make_population
 from frechet.losses.jax_reference import (
     FeatureFn,
     Reference,
@@ -104,6 +105,8 @@ def fd_loss(images: jax.Array, reference: Reference, population: Population) -> 
         RequestError: the images are invalid (see `fid_loss`), or more than the population has rows.
         TooFewImagesError: there are fewer than two images.
         NonFiniteFeaturesError: outside of `jit`, the network returned NaN or infinity.
+        MismatchError: outside of `jit`, the population was made for other features or settings, such as one restored from a
+            checkpoint. Inside, the distance is NaN. If it was made for another reference, the map is computed again.
 
     Example:
         >>> with jax.enable_x64(True):

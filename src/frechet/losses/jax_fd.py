@@ -7,7 +7,7 @@ step = jax.jit(jax.value_and_grad(fd_loss, has_aux=True))
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -26,44 +26,9 @@ from frechet.distances.population import (
     population_gradient,
     remove,
 )
-from frechet.errors import RequestError
 from frechet.losses.jax_distance import attach_gradient, compute_coupling
+from frechet.losses.jax_population import Population, adopt_reference, is_made_for
 from frechet.losses.jax_reference import Reference, as_sample
-from frechet.losses.population_settings import PopulationSettings
-
-
-@dataclass(frozen=True)
-class Population:
-    """Features of earlier batches, and the transport map to the reference: a pytree of arrays.
-
-    Attributes:
-        moments: mean and covariance of all rows.
-        rows: (size, d) float32, the queue; None for a moving average.
-        count: number of rows in the queue.
-        position: index of the oldest row of a full queue.
-        total_weight: sum of the weights of a moving average, below 1 while it fills.
-        transport: the map to the reference.
-        replaced_share: part of the population that has been replaced since the map was computed.
-        exact_distance: the distance when the map was computed.
-        staleness: 1 - the cosine between the gradients with the old and the new map when it was last computed; NaN before it is
-            computed for the second time.
-        settings: size and kind of the population; not an array.
-    """
-
-    moments: PopulationMoments
-    rows: jax.Array | None
-    count: jax.Array
-    position: jax.Array
-    total_weight: jax.Array
-    transport: TransportMap
-    replaced_share: jax.Array
-    exact_distance: jax.Array
-    staleness: jax.Array
-    settings: PopulationSettings
-
-
-_ARRAYS = [each.name for each in fields(Population) if each.name != "settings"]
-jax.tree_util.register_dataclass(Population, _ARRAYS, ["settings"])
 
 
 class _Step(NamedTuple):
@@ -71,39 +36,6 @@ class _Step(NamedTuple):
 
     rest: PopulationMoments
     share: Any
-
-
-def make_population(reference: Reference, **settings: Any) -> Population:
-    """Return an empty population of generated images for `fd_loss`.
-
-    Args:
-        reference: the result of `make_reference`.
-        **settings: `size`, the number of images (50,000); `memory`, "queue" for the last `size` images or "ema" for an
-            exponential moving average of their moments; `decay`, the factor of the weights of earlier batches in the
-            average (1 - n / size); `refresh`, the number of batches after which the transport map is computed again (1, with
-            which the gradient is exact).
-
-    Raises:
-        RequestError: x64 is off, or a setting is invalid.
-    """
-    if jnp.result_type(float) != jnp.float64:
-        raise RequestError(
-            "x64 is off, and the moments of a population need float64; expected it to be on. Call "
-            "jax.config.update('jax_enable_x64', True) before make_reference."
-        )
-    own, dims = PopulationSettings(**settings), reference.gaussian.mean.shape[0]
-    return Population(
-        moments=PopulationMoments(jnp.zeros(dims), jnp.zeros((dims, dims)), jnp.ones(())),
-        rows=jnp.zeros((own.size, dims), jnp.float32) if own.memory == "queue" else None,
-        count=jnp.zeros((), jnp.int32),
-        position=jnp.zeros((), jnp.int32),
-        total_weight=jnp.zeros(()),
-        transport=TransportMap(jnp.zeros((dims, dims)), jnp.zeros(())),
-        replaced_share=jnp.full((), jnp.inf),
-        exact_distance=jnp.full((), jnp.nan),
-        staleness=jnp.full((), jnp.nan),
-        settings=own,
-    )
 
 
 def fd_from_features(features: jax.Array, reference: Reference, population: Population) -> tuple[jax.Array, Population]:
@@ -117,8 +49,11 @@ def fd_from_features(features: jax.Array, reference: Reference, population: Popu
     Raises:
         RequestError: the batch is larger than the population.
         TooFewImagesError: n < 2.
+        MismatchError: the population was made for other features or settings; in traced code, the distance is NaN instead.
     """
     population.settings.validate_batch(features.shape[0])
+    is_valid = is_made_for(population, reference)
+    population = adopt_reference(population, reference)
     rows, q = jax.lax.stop_gradient(as_sample(features)), reference.gaussian
     with jax.default_matmul_precision("highest"):
         step = _prepare(population, rows.shape[0])
@@ -130,7 +65,8 @@ def fd_from_features(features: jax.Array, reference: Reference, population: Popu
             return population_gradient(rows, p, q, transport, weights)
 
         transport, staleness, is_due = _renew_map(population, p, q, step.share, compute_gradient)
-        value, gradient = linearised_distance(p, q, transport), compute_gradient(transport)
+        value = jnp.where(is_valid, linearised_distance(p, q, transport), jnp.nan)
+        gradient = jnp.where(is_valid, compute_gradient(transport), jnp.nan)
         following = replace(
             _add(population, rows, step),
             transport=transport,
