@@ -13,8 +13,11 @@ from helpers import ROOT, run
 from toy_network import corner
 
 import frechet
+from frechet.distances.elimination import SuccessiveElimination
+from frechet.distances.interval import Interval
 from frechet.distances.sequential import critical_value, plan_looks
 from frechet.errors import GeneratorError, RequestError, TooFewImagesError
+from frechet.evaluation.race_course import RaceCourse
 from frechet.execution.settings import Settings
 from frechet.execution.subset import select_indices
 
@@ -99,6 +102,16 @@ def test_all_pairs_are_ranked():
     assert ranked.winner == "good"
     assert all(pair.is_decided for pair in ranked.pairs)
     assert [model.name for model in ranked.models] == list(SHIFTS)
+
+
+def test_a_full_ranking_follows_the_decisions_and_then_the_estimates():
+    """The estimate of c at its last look is below that of b at a later one, but c was worse than b when they were compared."""
+    elimination = SuccessiveElimination(["a", "b", "c"], "all-pairs")
+    elimination.better = {("a", "c"): "a", ("b", "c"): "b"}
+    interval = Interval(0, 1, 0, 1, "", (1, 0))
+    values = {"a": 5.2, "b": 5.1, "c": 5.0}
+    course = RaceCourse(None, 2.0, {name: interval._replace(corrected_value=value) for name, value in values.items()})
+    assert course.rank(elimination) == ["b", "a", "c"]
 
 
 def test_common_latents_save_images():

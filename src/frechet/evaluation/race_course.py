@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -68,9 +69,17 @@ class RaceCourse:
         """Return the number of images of a model that were used."""
         return max(look.n_images for look in self.looks if name in look.values)
 
-    def rank(self) -> list[str]:
-        """Return the models, those that were in the race longest first, and by their estimates among these."""
-        return sorted(self.intervals, key=lambda name: (-self.count_images(name), self.intervals[name].corrected_value))
+    def rank(self, elimination: SuccessiveElimination) -> list[str]:
+        """Return the models, best first.
+
+        With "best", those that were in the race longest come first, otherwise those that fewest others are better than; the
+        estimates decide between equals.
+        """
+        losses = Counter(loser for pair, winner in elimination.better.items() for loser in pair if loser != winner)
+        places = {
+            name: -self.count_images(name) if elimination.find == "best" else losses[name] for name in self.intervals
+        }
+        return sorted(self.intervals, key=lambda name: (places[name], self.intervals[name].corrected_value))
 
 
 def build_race(request: RaceRequest, course: RaceCourse, elimination: SuccessiveElimination) -> Race:
@@ -81,8 +90,7 @@ def build_race(request: RaceRequest, course: RaceCourse, elimination: Successive
         course: what was measured.
         elimination: what was decided.
     """
-    by_value = sorted(course.intervals, key=lambda name: course.intervals[name].corrected_value)
-    ranking = course.rank() if request.find == "best" else by_value
+    ranking = course.rank(elimination)
     scores = [score for name in ranking for score in course.scores[name].values()]
     samples = course.samples
     return Race(

@@ -42,7 +42,7 @@ class RacePair:
     """The difference between two models.
 
     Attributes:
-        one, other: the models, the better one by the estimate first.
+        one, other: the models, in the order of the ranking.
         n_images: number of images of each.
         difference: bias-corrected value of `one` minus that of `other`.
         low, high: interval of the difference.
