@@ -341,3 +341,24 @@ def test_the_messages_that_troubleshooting_quotes_exist():
     for quote in quotes:
         for piece in re.split(r"\S*\d\S*| inception ", quote):  # values differ
             assert piece.strip(" (") in text, quote
+
+
+@pytest.mark.skipif(not RESULTS, reason="a source distribution has no benchmarks")
+def test_page_on_stopping_quotes_its_result():
+    page = (ROOT / "docs" / "stop-sampling.md").read_text()
+    result = json.loads((ROOT / "benchmarks" / "results" / "anytime.json").read_text())
+    for row in result["coverage"].values():
+        coverage = row["coverage"]
+        widths = (row["width_relative_to_one_look"], row["confidence_sequence_width_relative_to_one_look"])
+        names = ("anytime", "naive peeking", "asymptotic confidence sequence")
+        cells = [
+            f"{row['runs']:,}",
+            *(f"{100 * coverage[name]:.1f} %" for name in names),
+            *(f"{width:.2f}" for width in widths),
+        ]
+        assert f"| {' | '.join(cells)} |" in page
+    for row in result["races"]:
+        wrong = [f"{100 * row[name]['wrong']:.1f} %" for name in ("race", "naive peeking")]
+        images = f"{row['race']['median_images']:,.0f}"
+        saved = [f"{100 * each['saving']:.0f} %" for each in row.get("fixed", {}).values()]
+        assert f"| {' | '.join([*wrong, images, *saved])} |" in page
