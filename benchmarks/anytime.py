@@ -148,12 +148,22 @@ def evaluate_coverage(pool):
         "looks": pool.looks,
         "critical_value": bound,
         "coverage": {name: float(each.all(axis=1).mean()) for name, each in contains.items()},
+        "first_misses_by_look": _count_first_misses(contains["anytime"]),
+        "standard_deviation_of_standardised_error": np.std(
+            (pool.rows[..., 0] - pool.distance) / pool.rows[..., 2], axis=0
+        ).tolist(),
         "coverage_at_one_look": float(contains["naive peeking"].mean()),
         "width_relative_to_one_look": float(np.median(widths[0] / widths[1])),
         "largest_width_relative_to_one_look": float(np.quantile(widths[0] / widths[1], 0.99)),
         "confidence_sequence_width_relative_to_one_look": float(np.median(2 * half / widths[1])),
         "stopping": tolerance if pool.distance else {},
     }
+
+
+def _count_first_misses(contains):
+    """Return for each look how many samples miss there for the first time."""
+    missing = ~contains
+    return np.bincount(missing[missing.any(axis=1)].argmax(axis=1), minlength=missing.shape[1]).tolist()
 
 
 def _evaluate_stopping(anytime, fixed, pool, share):
