@@ -12,6 +12,7 @@ from frechet.errors import RequestError, WeightsError
 from frechet.features.loading import load_extractor
 from frechet.features.registry import EXTRACTORS
 from frechet.features.timm_rows import ROWS
+from frechet.protocols.registry import PROTOCOLS
 
 torch = pytest.importorskip("torch")
 VIT = {"img_size": 224, "patch_size": 14}
@@ -118,19 +119,61 @@ def test_rows_agree_with_timms_tables(timm, name):
     assert (row.model.pooling == "class token", row.model.pooling == "attention") == (has_class_token, attends)
 
 
-def test_weights_are_found_in_the_hubs_cache(timm, images, small, tmp_path, monkeypatch):
-    name = "mae-vit-l-16-timm"
-    small(name)
-    repository = tmp_path / "hub" / "models--timm--test_vit"
-    snapshot = repository / "snapshots" / "abc"
+def move_to_hub_cache(weights, cache, repository):
+    """Put a file into the cache of the Hub's client, and return the folder with it."""
+    folder = cache / f"models--{repository.replace('/', '--')}"
+    snapshot = folder / "snapshots" / "abc"
     snapshot.mkdir(parents=True)
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text("abc")
-    (tmp_path / "model.safetensors").rename(snapshot / "model.safetensors")
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("abc")
+    weights.rename(snapshot / "model.safetensors")
+    return snapshot
+
+
+@pytest.fixture
+def published(small, tmp_path, monkeypatch):
+    """A function that makes a row's small network the published one, in the Hub's cache; it returns the folder."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setitem(EXTRACTORS._entries, name, replace(EXTRACTORS[name], layers={"64": 64}, default_layer="64"))
-    assert load_extractor(name).spec.is_official
-    assert str(snapshot) in EXTRACTORS[name].model.check()
+
+    def publish(name):
+        small(name)
+        row = replace(EXTRACTORS[name], layers={"64": 64}, default_layer="64")
+        monkeypatch.setitem(EXTRACTORS._entries, name, row)
+        return move_to_hub_cache(tmp_path / "model.safetensors", tmp_path / "hub", row.model.hub_name)
+
+    return publish
+
+
+def test_weights_are_found_in_the_hubs_cache(published):
+    folder = published("mae-vit-l-16-timm")
+    assert load_extractor("mae-vit-l-16-timm").spec.is_official
+    assert str(folder) in EXTRACTORS["mae-vit-l-16-timm"].model.check()
+
+
+def test_a_protocol_of_several_encoders_scores_each_in_bfloat16(published, images, monkeypatch):
+    """FDr-6 of two of its encoders, with a folder as the reference."""
+    kept = {"fd-convnextv2": "convnextv2-b", "fd-mae": "mae-vit-l-16-timm"}
+    for name in kept.values():
+        published(name)
+    protocol = PROTOCOLS["fdr6-imagenet-256"]
+    measurements = [replace(each, reference=None) for each in protocol.measurements if kept.keys() & set(each.metrics)]
+    changed = replace(
+        protocol,
+        measurements=tuple(measurements),
+        n_generated=2,
+        validation_fd={name: protocol.validation_fd[name] for name in kept},
+    )
+    monkeypatch.setitem(PROTOCOLS, "fdr6-imagenet-256", changed)
+    inputs = images / "square", images / "small"
+    scores = frechet.score(*inputs, protocol="fdr6-imagenet-256", interval="none")
+    for metric, extractor in kept.items():
+        assert scores[metric].provenance["precision"] == "bfloat16"
+        alone = frechet.fd(*inputs, extractor=extractor, precision="bfloat16", interval="none")
+        assert scores[metric].value == pytest.approx(alone.value, rel=1e-9)
+        assert alone.value != frechet.fd(*inputs, extractor=extractor, interval="none").value
+    assert scores.protocol.deviations == ()
+    values = scores["fd-convnextv2"].value / 56.87, scores["fd-mae"].value / 0.04
+    assert scores.protocol.mean_fdr == pytest.approx(np.mean(values), rel=1e-12)
 
 
 def test_nothing_is_downloaded_to_compute_a_score(timm, images, monkeypatch, tmp_path):

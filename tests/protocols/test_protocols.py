@@ -486,6 +486,7 @@ def test_users_define_protocols_in_toml(tmp_path, fake_inception):
         (TOML.replace("24", "0"), ("n_generated is 0", "at least 1")),
         ('base = "adm-imagenet-63"', ("unknown base 'adm-imagenet-63'", "did you mean adm-imagenet-64?")),
         ('base = "mine.toml"', ("unknown base 'mine.toml'",)),
+        (TOML + "validation_fd = 2", ("key 'validation_fd' is not available in",)),
         ("n_generated = " + "9" * 5000, ("cannot be read as TOML", "digits")),
         ("a = " + "[" * 100_000, ("nests its values too deeply",)),
         (TOML + '[accepted]\npreprocessing = "clean"', ("accepted.preprocessing is 'clean'", "expected a list")),

@@ -36,6 +36,7 @@ PROTOCOLS: dict[str, Protocol] = {
     **cifar10.PROTOCOLS,
 }
 _MEASUREMENT_KEYS = ("metrics", "preprocessing", "extractor", "reference")
+_BUILT_IN_ONLY = ("measurements", "validation_fd")  # fields that a file cannot set
 _TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("n_generated", "generated_size", "n_reference", "crop_size", "images_per_class"), (int,)),
     **dict.fromkeys(("not_computed", "unverified", "metrics", "published"), (list,)),
@@ -68,7 +69,7 @@ def read_protocol(path: Path) -> Protocol:
     """
     content = _read_toml(path)
     base = content.pop("base", None)
-    known = [*_MEASUREMENT_KEYS, *(each.name for each in fields(Protocol) if each.name != "measurements")]
+    known = [*_MEASUREMENT_KEYS, *(each.name for each in fields(Protocol) if each.name not in _BUILT_IN_ONLY)]
     for key, value in content.items():
         validate_choice(key, known, "key", f"in {path}")
         expected = _TYPES.get(key, (str,))
