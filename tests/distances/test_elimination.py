@@ -51,3 +51,11 @@ def test_a_decision_stands_when_later_estimates_are_close():
 def test_errors_in_common_make_differences_certain():
     race = SuccessiveElimination(["a", "b"])
     assert race.update(estimates(1, a=5, b=5.5), lambda *_: 0.3) == ["b", "a"]
+
+
+def test_the_ranking_follows_every_decision_before_the_preference():
+    """b lost twice and c once, to b: the number of losses alone would put c first."""
+    race = SuccessiveElimination(["a", "b", "c", "d"], "all-pairs")
+    race.better = {("a", "b"): "a", ("b", "d"): "d", ("b", "c"): "b"}
+    assert race.rank({"a": (2,), "b": (1,), "c": (0,), "d": (3,)}) == ["a", "d", "b", "c"]
+    assert race.count_losses("abcd") == {"a": 0, "b": 2, "c": 1, "d": 0}

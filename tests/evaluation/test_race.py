@@ -114,6 +114,18 @@ def test_a_full_ranking_follows_the_decisions_and_then_the_estimates():
     assert course.rank(elimination) == ["b", "a", "c"]
 
 
+def test_the_first_of_a_full_ranking_is_the_one_that_no_other_is_better_than():
+    """The estimates of b and c at their last look, with more images than a took, may be below that of a, which won earlier."""
+    for seed in range(8):
+        random = np.random.default_rng(seed)
+        latents, reference = random.standard_normal((3000, 4)), random.standard_normal((20_000, 4))
+        near = latents + 0.515
+        models = {"a": latents + 0.5, "b": near, "c": near + 0.03 * random.standard_normal(latents.shape)}
+        ranked = race(models, reference, find="all-pairs", paired_runs=True, seed=seed)
+        assert ranked.winner == "a"
+        assert [pair.is_decided for pair in ranked.pairs if pair.one == "a"] == [True, True]
+
+
 def test_common_latents_save_images():
     latents = draw(0, 8000)
     models = {"a": latents + 0.5, "b": 1.01 * latents + 0.52}
@@ -242,6 +254,23 @@ def test_invalid_races_are_rejected(error, parts, options):
     assert all(part in str(caught.value) for part in parts), caught.value
 
 
+def test_stratified_statistics_are_rejected():
+    """A random part of a sample with as many images of each class is not such a sample: its interval would be too narrow."""
+    stratified = frechet.collect(MODELS["good"], features=True, strata=np.arange(8000) % 20)
+    with pytest.raises(RequestError, match=r"stratified.*without --strata"):
+        race({"a": stratified, "b": MODELS["near"]})
+
+
+def test_pairs_with_a_sampled_reference_are_rejected():
+    reference = frechet.collect(draw(0), features=True, design="paired")
+    paired = frechet.Statistics.from_features(MODELS["worst"], grouped_by="pair", keep_all=True)
+    models = {"a": MODELS["good"], "b": paired}
+    with pytest.raises(RequestError, match=r"pairs.*--reference-is fixed"):
+        race(models, reference, reference_is="sample")
+    assert race(models, reference).winner == "a"
+    assert race(models, frechet.collect(draw(0), features=True), reference_is="sample").winner == "a"
+
+
 def test_mixtures_of_images_and_features_are_rejected(image_options, tmp_path):
     np.save(tmp_path / "images.npy", draw_images(100))
     features = frechet.collect(tmp_path / "images.npy", **OPTIONS)
@@ -282,7 +311,27 @@ def test_runs_are_named_by_their_last_folder_or_by_their_path():
     from frechet.cli.race import _name_models
 
     assert list(_name_models(["out/a-1.5/", "out/b.zip", "s3://x/c.tar"])) == ["a-1.5", "b", "c"]
-    assert list(_name_models(["one/a/", "two/a/", "b/"])) == ["one/a/", "two/a/", "b"]
+    runs = ["one/a/", "two/a/", "b/"]
+    assert _name_models(runs) == dict(zip(runs, runs, strict=True))
+    runs = ["a.npz", "a.zip", "a.npz.zip"]  # the name of the last one is the path of the first
+    assert _name_models(runs) == dict(zip(runs, runs, strict=True))
+
+
+def test_names_of_runs_do_not_contain_signatures():
+    from frechet.cli.race import _name_models
+
+    runs = [f"https://user:word@host/{folder}/a.npz?signature=secret{i}" for i, folder in enumerate("xyy")]
+    assert _name_models([runs[0], "b.npz"]) == {"a": runs[0], "b": "b.npz"}
+    assert _name_models(runs[:2]) == {
+        f"https://host/{folder}/a.npz?...": run for folder, run in zip("xy", runs, strict=False)
+    }
+    assert list(_name_models(runs).values()) == runs
+    assert len(_name_models(runs)) == 3
+    assert "secret" not in "".join(_name_models(runs))
+    code, _, error = run("race", runs[0], runs[0], "--reference", "reference.npz")
+    assert code == 2
+    assert "twice" in error
+    assert "secret" not in error
 
 
 def test_the_command_rejects_a_run_that_is_given_twice(files):

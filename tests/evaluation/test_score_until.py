@@ -6,6 +6,7 @@ from itertools import chain, repeat
 import numpy as np
 import pytest
 from helpers import run
+from PIL import Image
 from toy_network import corner
 
 import frechet
@@ -190,6 +191,8 @@ def repeat_images(n):
         (RequestError, ("repeat 2", "leave out"), SAMPLES, {"repeat": 2}),
         (RequestError, ("per_class", "leave out"), SAMPLES, {"per_class": True}),
         (RequestError, ("paired", "leave out"), SAMPLES, {"design": "paired"}),
+        (RequestError, ("metrics is psnr", "Fréchet"), SAMPLES, {"metrics": "psnr", "reference": SAMPLES}),
+        (RequestError, ("metrics is rfid", "Fréchet"), SAMPLES, {"metrics": "rfid", "reference": SAMPLES}),
         (RequestError, ("reference", "none is given"), SAMPLES, {"reference": None}),
     ],
 )
@@ -198,6 +201,41 @@ def test_requests_without_such_an_interval_are_rejected(error, parts, samples, o
     with pytest.raises(error) as caught:
         score(samples, until=until, **options)
     assert all(part in str(caught.value) for part in parts), caught.value
+
+
+def test_stratified_statistics_are_rejected():
+    stratified = frechet.collect(SAMPLES, features=True, strata=np.arange(6000) % 20)
+    with pytest.raises(RequestError, match=r"stratified.*without --strata"):
+        score(stratified, until=ABSOLUTE)
+
+
+def test_long_values_of_options_are_not_printed():
+    with pytest.raises(RequestError, match="strata; leave out") as caught:
+        score(strata=np.arange(6000) % 20, until=ABSOLUTE)
+    assert len(str(caught.value)) < 200
+
+
+def test_pairs_with_a_sampled_reference_are_rejected(images, tmp_path):
+    """The interval of pairs is not that of independent inputs: equal names show pairs, as they do in a usual run."""
+    pairs = [frechet.collect(each[:600], features=True, design="paired") for each in (SAMPLES, SAMPLES - 0.7)]
+    with pytest.raises(RequestError, match=r"pairs.*--reference-is fixed"):
+        score(pairs[0], reference=pairs[1], reference_is="sample", until=ABSOLUTE)
+    found = score(pairs[0], reference=pairs[1], until=ABSOLUTE)
+    assert found.sampling_design == "independent"
+    unpaired = [frechet.Statistics.from_features(each[:600], keep_all=True) for each in (SAMPLES, SAMPLES - 0.7)]
+    expected = score(unpaired[0], reference=unpaired[1], until=ABSOLUTE)
+    assert found.standard_error == pytest.approx(expected.standard_error, rel=1e-9)
+
+    for folder in ("samples", "reference"):
+        (tmp_path / folder).mkdir()
+        for number in range(60):
+            Image.fromarray(draw_images(1)[0]).save(tmp_path / folder / f"{number}.png")
+    options = {"reference": tmp_path / "reference", "features": False, "until": ABSOLUTE, **OPTIONS}
+    with pytest.raises(RequestError, match=r"pairs.*--reference-is fixed"):
+        score(tmp_path / "samples", reference_is="sample", **options)
+    assert score(tmp_path / "samples", **options).n_generated == 50
+    independent = score(tmp_path / "samples", reference_is="sample", design="independent", **options)
+    assert independent.sampling_design == "independent"
 
 
 def test_functions_are_rejected_without_a_limit_or_with_repeated_images(reference_images):

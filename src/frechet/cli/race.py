@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from frechet._internal.atomic_write import atomic_write, check_output_path
+from frechet._internal.remote_files import is_url, redact_url
 from frechet._internal.terminal import escape_line, print_stderr, run_all
 from frechet.cli.options import GroupedCommand, options_of, resolve_engine
 from frechet.cli.parameter_types import HomePath, Source
@@ -66,19 +67,26 @@ def command(
 
 
 def _name_models(runs: Sequence[str]) -> dict[str, str]:
-    """Return the runs by name: that of the folder, or of the file without its suffix, or the whole path if two runs share that.
+    """Return the runs by name: those of their folders or files without suffixes if these differ, and otherwise the whole paths.
 
     Raises:
         RequestError: a run is given twice.
     """
-    repeated = next((run for run in runs if runs.count(run) > 1), None)
+    whole = [redact_url(run) if is_url(run) else run for run in runs]  # the query of a URL may be a signature
+    repeated = next((name for name, run in zip(whole, runs, strict=True) if runs.count(run) > 1), None)
     if repeated is not None:
         raise RequestError(
             f"{escape_line(repeated)} is given twice; expected different models. Pass each of them once."
         )
-    paths = [PurePosixPath(run.replace("\\", "/")) for run in runs]
-    names = [path.name if run.endswith("/") else path.stem for run, path in zip(runs, paths, strict=True)]
-    return {name if name and names.count(name) == 1 else run: run for name, run in zip(names, runs, strict=True)}
+    numbered = [f"{number}: {name}" for number, name in enumerate(whole, 1)]
+    names = next(each for each in ([*map(_shorten, whole)], whole, numbered) if len(set(each)) == len(runs))
+    return dict(zip(names, runs, strict=True))
+
+
+def _shorten(name: str) -> str:
+    """Return the name of a folder, or that of a file without its suffix."""
+    path = PurePosixPath((name.partition("?")[0] if is_url(name) else name).replace("\\", "/"))
+    return (path.name if name.endswith("/") else path.stem) or name
 
 
 def _check_outputs(output: Path | None, report: Path | None, force: bool) -> None:

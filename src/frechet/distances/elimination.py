@@ -6,7 +6,7 @@ interval is not the best, and needs no further images (Even-Dar, Mannor & Mansou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import combinations
 
 from frechet.distances.sequential import EstimateWithBounds, difference_interval
@@ -51,6 +51,27 @@ class SuccessiveElimination:
         """Whether no model needs further images."""
         return len(self.active) < 2
 
+    def is_better(self, one: str, other: str) -> bool:
+        """Return whether it is decided that one model is better than another one."""
+        return one in (self.better.get((one, other)), self.better.get((other, one)))
+
+    def count_losses(self, names: Collection[str]) -> dict[str, int]:
+        """Return for each of these models how many others of them are better than it, as far as this is decided."""
+        return {name: sum(other != name and self.is_better(other, name) for other in names) for name in names}
+
+    def rank(self, preference: Mapping[str, tuple[float, ...]]) -> list[str]:
+        """Return the models in an order that follows every decision: a model comes after those that are better than it.
+
+        Args:
+            preference: by model, what orders those between which nothing is decided, smallest first.
+        """
+        left, ranking = list(preference), []
+        while left:
+            losses = self.count_losses(left)
+            ranking.append(min(left, key=lambda name: (losses[name], preference[name])))
+            left.remove(ranking[-1])
+        return ranking
+
     def update(
         self,
         estimates: Mapping[str, EstimateWithBounds],
@@ -80,7 +101,7 @@ class SuccessiveElimination:
         """Return the active models that another one is better than, and record the best of these others."""
         worse = []
         for name in self.active:
-            winners = [other for other in self.active if other != name and self._is_better(other, name)]
+            winners = [other for other in self.active if other != name and self.is_better(other, name)]
             if winners:
                 self.eliminated_by[name] = min(winners, key=lambda each: estimates[each].value)
                 worse.append(name)
@@ -91,10 +112,5 @@ class SuccessiveElimination:
         return [
             name
             for name in self.active
-            if all(
-                name == other or self._is_better(name, other) or self._is_better(other, name) for other in self.active
-            )
+            if all(name == other or self.is_better(name, other) or self.is_better(other, name) for other in self.active)
         ]
-
-    def _is_better(self, one: str, other: str) -> bool:
-        return one in (self.better.get((one, other)), self.better.get((other, one)))

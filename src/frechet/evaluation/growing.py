@@ -11,15 +11,16 @@ from frechet.errors import RequestError, TooFewImagesError
 from frechet.evaluation.addresses import Input
 from frechet.evaluation.collect_layers import Collector, plan_collection
 from frechet.evaluation.compute import compute_scores
+from frechet.evaluation.growing_checks import require_supported_designs, require_supported_options
 from frechet.evaluation.inputs import follow_statistics, is_image_generator, open_input, open_inputs
 from frechet.evaluation.layers import LayerStatistics, as_layers
 from frechet.evaluation.provenance import describe_image_processing, resolve_spec
 from frechet.evaluation.request import ReferenceLike, ScoreRequest
-from frechet.evaluation.sampling import get_feature_units, resolve_units, uses_pairs
+from frechet.evaluation.sampling import get_feature_units, resolve_units
 from frechet.execution.growing_sample import GrowingFeatures, GrowingImages, GrowingSample
 from frechet.images.image import ImageSource
 from frechet.images.sources.generator import GeneratorSource
-from frechet.metrics.frechet import compute_frechet_interval, estimate_frechet
+from frechet.metrics.frechet import estimate_frechet
 from frechet.results import Scores
 from frechet.statistics.feature_statistics import FeatureStatistics
 
@@ -87,14 +88,14 @@ def open_growing_samples(
         RequestError: a model cannot give more images, there are too few for a first interval, or the metric or the sampling
             design has no interval that holds at every look.
     """
-    _require_supported(request)
+    require_supported_options(request)
     first, *others = (_make_generator(each, max_images) for each in models.values())
     request = replace(request, generated=first, num_images=None)
     inputs = open_inputs(request, keep_all=True)
     request = follow_statistics(request, inputs)
     opened = [inputs["generated"], *(_open_model(each, request) for each in others)]
+    require_supported_designs(request, opened, inputs["reference"])
     collector = plan_collection(request, inputs, 0)
-    _require_one_distance(collector)
     looks = _plan_looks(collector, opened, max_images)
     reference = collector.collect("reference", inputs["reference"])
     for each in opened:
@@ -106,34 +107,6 @@ def open_growing_samples(
     }
     sizes = {name: _count_images(each, collector)[0] for name, each in zip(models, opened, strict=True)}
     return GrowingSamples(collector, samples, looks, reference, request.reference_is or "fixed", sizes)
-
-
-def _require_supported(request: ScoreRequest) -> None:
-    """Reject what has no interval that holds at every look, or needs a number of images that is known beforehand.
-
-    Raises:
-        RequestError: names the first option that is not supported.
-    """
-    given = {
-        "num_images": request.num_images is not None,
-        "protocol": request.protocol is not None,
-        "interval": request.interval == "none",
-        "explain": request.explain > 0,
-        "per_class": request.per_class,
-        "repeat": request.repeat != 1,
-        "strata": request.strata is not None,
-        "design": uses_pairs(request),
-    }
-    for name in (name for name, is_given in given.items() if is_given):
-        raise RequestError(
-            f"a sample that grows until a question is answered does not support {name} {getattr(request, name)!r}; leave out "
-            f"--{name.replace('_', '-')} ({name}=)" + (" and pass --max-images" if name == "num_images" else "")
-        )
-    if request.reference is None:
-        raise RequestError(
-            "sampling until a question is answered needs the distance to a reference, and none is given; pass reference images "
-            "or statistics"
-        )
 
 
 def _make_generator(data: ReferenceLike, max_images: int | None) -> ReferenceLike:
@@ -155,22 +128,6 @@ def _open_model(data: ReferenceLike, request: ScoreRequest) -> Input:
         keep_all=True,
         units=get_feature_units(request, "generated"),
         progress=request.progress,
-    )
-
-
-def _require_one_distance(collector: Collector) -> None:
-    """Require that the run computes one metric, whose interval is that of a Fréchet distance."""
-    requests = collector.plan.requests
-    if (
-        len(requests) == 1
-        and requests[0].metric.interval is compute_frechet_interval
-        and not collector.plan.unavailable
-    ):
-        return
-    names = ", ".join([*(each.key for each in requests), *collector.plan.unavailable])
-    raise RequestError(
-        f"metrics is {names}; expected one Fréchet distance, such as fid or fd, whose interval holds at every look. Leave out "
-        "--metrics (metrics=) for the default."
     )
 
 

@@ -12,7 +12,7 @@ from frechet.evaluation.layers import LayerStatistics
 from frechet.evaluation.request import ScoreRequest
 from frechet.features.registry import find_extractor
 from frechet.features.spec import FeatureSpec
-from frechet.metrics import METRICS, get_default_metric, require_all_features
+from frechet.metrics import METRICS, compute_frechet_interval, get_default_metric, require_all_features
 from frechet.metrics.base import Metric
 
 ALL = "all"
@@ -226,6 +226,15 @@ def is_pair_metric(name: str) -> bool:
         RequestError: an unknown metric or preset.
     """
     return name != ALL and _get_metric(name).load_pair_measure is not None
+
+
+def has_frechet_interval(name: str) -> bool:
+    """Return whether the interval of a metric is that of a Fréchet distance between independent inputs.
+
+    Raises:
+        RequestError: an unknown metric or preset.
+    """
+    return name != ALL and _get_metric(name).interval is compute_frechet_interval
 
 
 def plan_request(request: ScoreRequest, spec: FeatureSpec, inputs: Collection[str], n_explained: int) -> MetricPlan:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
@@ -72,14 +71,16 @@ class RaceCourse:
     def rank(self, elimination: SuccessiveElimination) -> list[str]:
         """Return the models, best first.
 
-        With "best", those that were in the race longest come first, otherwise those that fewest others are better than; the
-        estimates decide between equals.
+        The order follows all decisions. Among the others, with "best", those that were in the race longest come first, and then
+        those with the smallest estimates.
         """
-        losses = Counter(loser for pair, winner in elimination.better.items() for loser in pair if loser != winner)
-        places = {
-            name: -self.count_images(name) if elimination.find == "best" else losses[name] for name in self.intervals
-        }
-        return sorted(self.intervals, key=lambda name: (places[name], self.intervals[name].corrected_value))
+        is_best = elimination.find == "best"
+        return elimination.rank(
+            {
+                name: (-self.count_images(name) if is_best else 0, interval.corrected_value)
+                for name, interval in self.intervals.items()
+            }
+        )
 
 
 def build_race(request: RaceRequest, course: RaceCourse, elimination: SuccessiveElimination) -> Race:
@@ -126,17 +127,16 @@ def _build_model(
         difference=pair.difference,
         difference_interval=(pair.low, pair.high),
         eliminated_by=elimination.eliminated_by.get(name),
-        verdict=_judge(name, first, elimination),
+        verdict=_judge(name, course.intervals, elimination),
     )
 
 
-def _judge(name: str, first: str, elimination: SuccessiveElimination) -> str:
+def _judge(name: str, names: Collection[str], elimination: SuccessiveElimination) -> str:
     """Return what is certain about a model."""
-    names = {each for pair in elimination.differences for each in pair}
-    losers = {loser for pair, winner in elimination.better.items() for loser in pair if loser != winner}
-    if name == first and names - losers == {first}:
-        return "best"
-    return "worse than the best" if name in losers else "not distinguished"
+    losses = elimination.count_losses(names)
+    if losses[name]:
+        return "worse than the best"
+    return "not distinguished" if any(not losses[other] for other in names if other != name) else "best"
 
 
 def _build_pair(one: str, other: str, course: RaceCourse, elimination: SuccessiveElimination) -> RacePair:
@@ -154,5 +154,5 @@ def _build_pair(one: str, other: str, course: RaceCourse, elimination: Successiv
         difference=value,
         low=low,
         high=high,
-        is_decided=(one, other) in elimination.better or (other, one) in elimination.better,
+        is_decided=elimination.is_better(one, other),
     )

@@ -46,7 +46,7 @@ def resolve_units(
     if is_paired:
         require_pairs(inputs)
     elif request.design == "auto":
-        is_paired = _have_equal_names(sources)
+        is_paired = have_equal_names(sources)
     units = Units("pair") if is_paired else Units("image") if request.design == "independent" else None
     return {name: None if name == "held-out" else units for name in sources}
 
@@ -54,7 +54,7 @@ def resolve_units(
 def iter_design_notes(request: ScoreRequest, inputs: Mapping[str, ImageSource | FeatureStatistics]) -> Iterator[str]:
     """Yield a note if both inputs have equal names, as pairs have, and an interval for independent images is requested."""
     sources = {name: each for name, each in inputs.items() if isinstance(each, ImageSource)}
-    if request.design == "independent" and request.interval != "none" and _have_equal_names(sources):
+    if request.design == "independent" and request.interval != "none" and have_equal_names(sources):
         yield (
             "the generated and the reference images have equal names in the same order, as reconstructions have, but the interval "
             "is for independent images. If image i of one input belongs to image i of the other, pass --design paired (design=)."
@@ -142,7 +142,8 @@ def require_pairs(inputs: Mapping[str, ImageSource | FeatureStatistics]) -> None
                 )
 
 
-def _have_equal_names(sources: Mapping[str, ImageSource]) -> bool:
+def have_equal_names(sources: Mapping[str, ImageSource]) -> bool:
+    """Return whether the generated and the reference images have equal names in the same order, as pairs have."""
     one, other = sources.get("generated"), sources.get("reference")
     if one is None or other is None or len(one) != len(other):
         return False
