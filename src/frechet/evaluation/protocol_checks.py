@@ -100,8 +100,9 @@ def _iter_missing_extractors(metrics: Sequence[str], protocol: Protocol) -> Iter
 
 
 def _describe_missing(name: str, reason: str, protocol: Protocol) -> str:
-    selections = " or ".join((",".join(protocol.metrics), *protocol.alternatives.get("metrics", ())))
-    return f"{name} cannot be computed (expected {selections}; {reason})"
+    selections = protocol.alternatives.get("metrics", ())
+    expected = f"expected {' or '.join((','.join(protocol.metrics), *selections))}; " if selections else ""
+    return f"{name} cannot be computed ({expected}{reason.removesuffix('.')})"
 
 
 def _is_number_to_generate(request: ScoreRequest) -> bool:

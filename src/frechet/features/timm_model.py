@@ -48,8 +48,8 @@ class TimmModel(Model):
         path = find_in_hub_cache(self.hub_name, extra="timm")
         if path is None:
             raise WeightsError(
-                f"weights {self.hub_name} are not in the cache of the Hugging Face Hub. Download them with frechet weights fetch NAME "
-                "(frechet extractors lists the names), or pass model.safetensors as --weights (weights=)."
+                f"weights {self.hub_name} are not in the cache of the Hugging Face Hub; run frechet weights fetch NAME (frechet "
+                "extractors lists the names), or pass model.safetensors as --weights (weights=)"
             )
         return path
 
