@@ -79,7 +79,7 @@ def resize_with_matrices(images: Any, matrices: ResizeMatrices, *, is_clipped: b
     x = xp.reshape(x, (n, height, channels * size))
     x = _combine(xp, [xp.matmul(part, x) for part in matrices.rows])
     x = xp.reshape(x, (n, size, channels, size))
-    return xp.permute_dims(xp.clip(x, 0, 255) if is_clipped else x, (0, 1, 3, 2))
+    return xp.permute_dims(xp.clip(x, 0.0, 255.0) if is_clipped else x, (0, 1, 3, 2))
 
 
 def resize_by_size(
