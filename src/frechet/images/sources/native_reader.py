@@ -27,7 +27,7 @@ from frechet.errors import ArchiveError, FrechetError
 
 HEADER = struct.Struct("<BQ")  # kind and size of a message
 REPLY, ERROR, ENCODED, PIXELS, MISSING, END, READ = range(7)  # kinds of messages
-SECONDS_PER_REQUEST = 5  # of processor time
+SECONDS_PER_REQUEST = 3  # of processor time; up to a second more, since limits are whole seconds
 _BYTES_PER_SECOND = 10_000_000  # a large file may take longer
 _MAX_MEMORY = 1 << 31
 _BLOCK_ROWS, _BLOCK_BYTES = 32, 1 << 26  # of an answer
