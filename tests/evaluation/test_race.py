@@ -116,14 +116,14 @@ def test_a_full_ranking_follows_the_decisions_and_then_the_estimates():
 
 def test_the_first_of_a_full_ranking_is_the_one_that_no_other_is_better_than():
     """The estimates of b and c at their last look, with more images than a took, may be below that of a, which won earlier."""
-    for seed in range(8):
-        random = np.random.default_rng(seed)
-        latents, reference = random.standard_normal((3000, 4)), random.standard_normal((20_000, 4))
-        near = latents + 0.515
-        models = {"a": latents + 0.5, "b": near, "c": near + 0.03 * random.standard_normal(latents.shape)}
-        ranked = race(models, reference, find="all-pairs", paired_runs=True, seed=seed)
-        assert ranked.winner == "a"
-        assert [pair.is_decided for pair in ranked.pairs if pair.one == "a"] == [True, True]
+    random = np.random.default_rng(15)  # a seed with such estimates
+    latents, reference = random.standard_normal((3000, 4)), random.standard_normal((20_000, 4))
+    near = latents + 0.515
+    models = {"a": latents + 0.5, "b": near, "c": near + 0.03 * random.standard_normal(latents.shape)}
+    ranked = race(models, reference, find="all-pairs", paired_runs=True, seed=15)
+    assert min(ranked.models, key=lambda model: model.corrected_value).name != "a"
+    assert ranked.winner == "a"
+    assert [pair.is_decided for pair in ranked.pairs if pair.one == "a"] == [True, True]
 
 
 def test_common_latents_save_images():
@@ -245,6 +245,8 @@ def test_a_killed_race_resumes_with_the_same_bits(tmp_path):
             ("paired_runs", "good: 8,000", "short: 100"),
             {"models": {"good": MODELS["good"], "short": MODELS["bad"][:100]}, "paired_runs": True},
         ),
+        (RequestError, ("reference", "function", "frechet.collect"), {"reference": draw_images}),
+        (RequestError, ("alpha", "..."), {"alpha": list(range(1000))}),
         (RequestError, ("statistics", "cannot grow"), {"models": {"good": MODELS["good"], "bad": REFERENCE}}),
     ],
 )
@@ -286,6 +288,52 @@ def test_a_function_that_repeats_images_is_rejected(image_options):
 
     with pytest.raises(GeneratorError, match="new random numbers"):
         race({"a": repeat, "b": draw_images}, max_images=500, **image_options)
+
+
+def test_paired_runs_need_images_in_the_same_order(image_options, tmp_path):
+    """A function returns its images one after the other, and those of files are taken in a random order."""
+    np.save(tmp_path / "files.npy", draw_images(400))
+    options = {"paired_runs": True, "max_images": 400, **image_options}
+    for models in ({"a": draw_images, "b": tmp_path / "files.npy"}, {"a": tmp_path / "files.npy", "b": draw_images}):
+        with pytest.raises(RequestError, match="different orders"):
+            race(models, **options)
+    models = {"a": tmp_path / "files.npy", "b": draw_images}
+    assert race(models, **{**options, "paired_runs": False}).images_used <= 800
+    with pytest.raises(RequestError, match="could not be decoded"):
+        race(dict.fromkeys("ab", tmp_path / "files.npy"), on_bad_image="skip", **options)
+
+
+def test_notes_and_provenance_name_the_model(image_options, tmp_path):
+    np.save(tmp_path / "twice.npy", np.repeat(draw_images(150), 2, axis=0))
+    np.save(tmp_path / "once.npy", draw_images(300, 100))
+    found = race({name: tmp_path / f"{name}.npy" for name in ("once", "twice")}, **image_options)
+    assert {name: each["label"] for name, each in found.provenance["models"].items()} == {
+        name: str(tmp_path / f"{name}.npy") for name in ("once", "twice")
+    }
+    assert found.provenance["models"]["once"]["n"] == next(
+        each.n_images for each in found.models if each.name == "once"
+    )
+    assert found.provenance["paired_runs"] is False
+    assert "generated" not in found.provenance
+    assert any("duplicate" in note or "identical" in note for note in found.notes)
+    assert all(note.startswith("twice: ") for note in found.notes if "duplicate" in note or "identical" in note)
+    same = {name: draw(shift, 2000) for name, shift in (("a", 0.5), ("b", 1))}
+    common = [note for note in race(same).notes if "network" in note]
+    assert len(common) == 1
+    assert not common[0].startswith(("a: ", "b: "))
+
+
+def test_a_race_resumes_with_its_models_in_another_order(image_options, tmp_path, extracted_counts):
+    for brightest in (256, 100):
+        np.save(tmp_path / f"{brightest}.npy", draw_images(300, brightest))
+    models = {"a b/c": tmp_path / "256.npy", "a/b c": tmp_path / "100.npy"}
+    first = race(models, work_dir=tmp_path / "work", **image_options)
+    before = sum(extracted_counts)
+    again = race(dict(reversed(models.items())), work_dir=tmp_path / "work", **image_options)
+    assert sum(extracted_counts) == before
+    assert again.models == first.models
+    with pytest.raises(RequestError, match="subset_seed was 0 and is 1"):
+        race(models, work_dir=tmp_path / "work", seed=1, **image_options)
 
 
 @pytest.fixture

@@ -249,10 +249,28 @@ def test_functions_are_rejected_without_a_limit_or_with_repeated_images(referenc
         score(lambda _: draw_images(next(sizes)), reference=reference_images, features=False, until=until, **OPTIONS)
 
 
-@pytest.mark.parametrize("half_width", [0, -1, float("nan"), float("inf"), "5%", None])
+@pytest.mark.parametrize("half_width", [0, -1, float("nan"), float("inf"), "5%", None, True, np.arange(10_000)])
 def test_widths_are_positive_numbers(half_width):
-    with pytest.raises(RequestError, match="half_width"):
+    with pytest.raises(RequestError, match="half_width") as caught:
         Until(half_width=half_width)
+    assert len(str(caught.value)) < 120
+
+
+def test_widths_may_be_numbers_of_numpy():
+    assert Until(half_width=np.float32(0.125)) == Until(half_width=0.125)
+
+
+@pytest.mark.parametrize("relative", ["no", None, 1])
+def test_relative_is_a_truth_value(relative):
+    with pytest.raises(RequestError, match=r"relative is .*True"):
+        Until(half_width=0.1, relative=relative)
+
+
+def test_a_function_as_the_reference_needs_a_number_of_images():
+    with pytest.raises(RequestError, match=r"reference.* function.*frechet\.collect"):
+        score(draw_images, reference=draw_images, features=False, until=Until(half_width=0.1, max_images=100))
+    with pytest.raises(RequestError, match=r"reference.* function.*frechet\.collect"):
+        frechet.fid(list(draw_images(4)), draw_images)
 
 
 @pytest.mark.parametrize(
@@ -263,7 +281,7 @@ def test_widths_are_read_from_text(text, expected):
     assert Until.from_text(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "0", "-5%", "five", "nan%", "inf"])
+@pytest.mark.parametrize("text", ["", "0", "-5%", "five", "nan%", "inf", "1_0%"])
 def test_text_without_a_width_is_rejected(text):
     with pytest.raises(RequestError, match="5%"):
         Until.from_text(text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -102,8 +104,8 @@ def open_growing_samples(
         if isinstance(each, FeatureStatistics):
             resolve_spec(each, reference["features"])
     samples = {
-        name: _make_sample(collector, each, looks, name, "generated" if len(models) == 1 else f"model-{index}")
-        for index, (name, each) in enumerate(zip(models, opened, strict=True), 1)
+        name: _make_sample(collector, each, looks, name, "generated" if len(models) == 1 else _name_folder(name))
+        for name, each in zip(models, opened, strict=True)
     }
     sizes = {name: _count_images(each, collector)[0] for name, each in zip(models, opened, strict=True)}
     return GrowingSamples(collector, samples, looks, reference, request.reference_is or "fixed", sizes)
@@ -186,6 +188,12 @@ def _count_dims(collector: Collector, model: Input) -> int:
     assert collector.extractor is not None
     columns = collector.extractor.layer_slices[layer]
     return columns.stop - columns.start
+
+
+def _name_folder(name: str) -> str:
+    """Return a folder for a model that any file system accepts: readable, and made unique by a hash."""
+    digest = hashlib.sha256(name.encode("utf-8", "backslashreplace")).hexdigest()
+    return f"model-{re.sub(r'[^A-Za-z0-9-]+', '-', name)[:40]}-{digest[:8]}"
 
 
 def _make_sample(collector: Collector, data: Input, looks: Sequence[int], name: str, folder: str) -> GrowingSample:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from frechet.errors import RequestError
 from frechet.evaluation.addresses import Input
 from frechet.evaluation.plan import has_frechet_interval
 from frechet.evaluation.request import ScoreRequest
 from frechet.evaluation.sampling import have_equal_names, uses_pairs
+from frechet.execution.growing_sample import GrowingFeatures, GrowingImages, GrowingSample
+from frechet.images.sources.generator import GeneratorSource
 from frechet.statistics.feature_statistics import FeatureStatistics
 
 
@@ -86,3 +88,39 @@ def _are_pairs(model: Input, reference: Input, design: str) -> bool:
     if isinstance(model, FeatureStatistics) or isinstance(reference, FeatureStatistics):
         return False
     return design == "auto" and have_equal_names({"generated": model, "reference": reference})
+
+
+def require_paired_samples(samples: Mapping[str, GrowingSample], sizes: Mapping[str, int]) -> None:
+    """Require that image i of each model can have been generated from the same latent.
+
+    Args:
+        samples: by name of the model.
+        sizes: number of images that each model has.
+
+    Raises:
+        RequestError: the models have different numbers of images, or their images are not taken in the same order.
+    """
+    found = ""
+    if len(set(map(_is_generated, samples.values()))) > 1:
+        kinds = (f"{name}: {'a function' if _is_generated(each) else 'images'}" for name, each in samples.items())
+        found = f"{', '.join(kinds)}, which are taken in different orders"
+    elif len(set(sizes.values())) > 1:
+        found = ", ".join(f"{name}: {size:,}" for name, size in sizes.items())
+    elif incomplete := next((name for name, each in samples.items() if _skips_images(each)), None):
+        found = f"{incomplete} without the images that could not be decoded (on_bad_image is 'skip')"
+    if found:
+        raise RequestError(
+            f"paired_runs needs as many images of each model, of which image i belong together; got {found}. Leave out "
+            "--paired-runs (paired_runs=), or pass the same number of images of each model, all in files or all from functions."
+        )
+
+
+def _is_generated(sample: GrowingSample) -> bool:
+    return isinstance(sample, GrowingImages) and isinstance(sample.source, GeneratorSource)
+
+
+def _skips_images(sample: GrowingSample) -> bool:
+    """Return whether images may be left out, so that later ones are no longer in the same place."""
+    if isinstance(sample, GrowingImages):
+        return sample.settings.on_bad_image == "skip"
+    return isinstance(sample, GrowingFeatures) and bool(sample.data.skipped_images)

@@ -47,6 +47,11 @@ def open_inputs(request: ScoreRequest, *, keep_all: bool = False) -> dict[str, I
     given = {name: data for name, data in given.items() if name == "generated" or data is not None}
 
     def open_one(name: str, data: ReferenceLike) -> Input:
+        if name != "generated" and is_image_generator(data) and request.num_images is None:
+            raise RequestError(
+                f"the {name} images are a function, and the number of images to generate is not set; pass images, or statistics: "
+                "frechet.collect(function, num_images=...)"
+            )
         return open_input(
             data,
             request.settings,
@@ -137,7 +142,8 @@ def open_input(
     elif is_image_generator(data):
         if settings.num_images is None:
             raise RequestError(
-                "the generated images are a function, and the number of images to generate is not set; pass num_images="
+                "the images are a function, and the number of images to generate is not set; pass num_images= or, as a reference, "
+                "frechet.collect(function, num_images=...)"
             )
         return GeneratorSource(data, settings.num_images)
     elif features:

@@ -11,8 +11,9 @@ from frechet.distances.elimination import SuccessiveElimination, count_pairs, in
 from frechet.distances.interval import Interval
 from frechet.distances.sampling_error import NUM_INFLUENCE_GROUPS
 from frechet.distances.sequential import EstimateWithBounds, critical_value, student_quantile
-from frechet.errors import RequestError, TooFewImagesError
-from frechet.evaluation.growing import GrowingSamples, open_growing_samples
+from frechet.errors import TooFewImagesError
+from frechet.evaluation.growing import open_growing_samples
+from frechet.evaluation.growing_checks import require_paired_samples
 from frechet.evaluation.race_course import RaceCourse, build_race
 from frechet.evaluation.race_request import RaceRequest
 from frechet.evaluation.race_result import Race
@@ -64,7 +65,7 @@ def run_race(request: RaceRequest) -> Race:
     """Run a race; `frechet.race` documents it."""
     samples = open_growing_samples(request.to_score_request(), request.models, request.max_images)
     if request.paired_runs:
-        _require_equal_sizes(samples)
+        require_paired_samples(samples.samples, samples.sizes)
     has_common_errors = request.paired_runs or request.reference_is == "sample"
     bound = critical_value(samples.looks, request.alpha / count_pairs(len(request.models)))
     course = RaceCourse(samples, student_quantile(bound, NUM_INFLUENCE_GROUPS - 1) if has_common_errors else bound)
@@ -86,20 +87,6 @@ def run_race(request: RaceRequest) -> Race:
         raise TooFewImagesError(f"{reason}. More images than {samples.looks[-1]:,} are needed.")
     course.score(elimination.active)
     return build_race(request, course, elimination)
-
-
-def _require_equal_sizes(samples: GrowingSamples) -> None:
-    """Require that image i of each model can have been generated from the same latent.
-
-    Raises:
-        RequestError: the models have different numbers of images.
-    """
-    if len(set(samples.sizes.values())) > 1:
-        sizes = ", ".join(f"{name}: {size:,}" for name, size in samples.sizes.items())
-        raise RequestError(
-            f"paired_runs needs as many images of each model, of which image i belong together; got {sizes}. Leave out "
-            "--paired-runs (paired_runs=), or pass the same number of images of each model."
-        )
 
 
 def _make_scale(intervals: Mapping[str, Interval], request: RaceRequest) -> Callable[[str, str], float]:

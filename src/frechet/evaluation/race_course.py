@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
+from typing import Any
 
 from frechet.distances.elimination import SuccessiveElimination
 from frechet.distances.interval import Interval
@@ -92,26 +93,43 @@ def build_race(request: RaceRequest, course: RaceCourse, elimination: Successive
         elimination: what was decided.
     """
     ranking = course.rank(elimination)
-    scores = [score for name in ranking for score in course.scores[name].values()]
+    scores = {name: score for name in ranking for score in course.scores[name].values()}
+    first = scores[ranking[0]]
     samples = course.samples
     return Race(
-        metric=scores[0].metric,
-        label=scores[0].label,
+        metric=first.metric,
+        label=first.label,
         reference=samples.reference["features"].label,
         reference_is=request.reference_is,
         find=request.find,
         alpha=request.alpha,
         max_images=samples.looks[-1],
         critical_value=course.critical_value,
-        models=tuple(
-            _build_model(name, score, ranking[0], course, elimination)
-            for name, score in zip(ranking, scores, strict=True)
-        ),
+        models=tuple(_build_model(name, score, ranking[0], course, elimination) for name, score in scores.items()),
         pairs=tuple(_build_pair(one, other, course, elimination) for one, other in combinations(ranking, 2)),
         looks=tuple(course.looks),
-        notes=tuple(dict.fromkeys(warning for score in scores for warning in score.warnings)),
-        provenance=scores[0].provenance,
+        notes=_collect_notes(scores),
+        provenance=_collect_provenance(scores, request),
     )
+
+
+def _collect_notes(scores: Mapping[str, Score]) -> tuple[str, ...]:
+    """Return the warnings of all models; one that does not hold for each of them starts with the name of its model."""
+    common = set.intersection(*(set(score.warnings) for score in scores.values()))
+    notes = [
+        warning if warning in common else f"{name}: {warning}"
+        for name, score in scores.items()
+        for warning in score.warnings
+    ]
+    return tuple(dict.fromkeys(notes))
+
+
+def _collect_provenance(scores: Mapping[str, Score], request: RaceRequest) -> dict[str, Any]:
+    """Return what the scores of all models have in common, and what is known of the images of each."""
+    common = dict(next(iter(scores.values())).provenance)
+    del common["generated"]
+    models = {name: score.provenance["generated"] for name, score in scores.items()}
+    return {**common, "models": models, "paired_runs": request.paired_runs}
 
 
 def _build_model(

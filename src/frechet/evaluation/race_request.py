@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from numbers import Real
 
 import numpy as np
 
@@ -71,12 +73,14 @@ class RaceRequest(Settings):
                 "use frechet.score(..., until=...)."
             )
         validate_choice(self.find, FIND, "find")
-        if not isinstance(self.alpha, (int, float)) or not 0 < self.alpha < 1:
-            raise RequestError(f"alpha is {self.alpha!r}; expected a probability between 0 and 1, such as 0.05")
+        if not isinstance(self.alpha, Real) or not 0 < self.alpha < 1:
+            raise RequestError(
+                f"alpha is {reprlib.repr(self.alpha)}; expected a probability between 0 and 1, such as 0.05"
+            )
         if self.max_images is not None and (not isinstance(self.max_images, (int, np.integer)) or self.max_images < 2):
-            raise RequestError(f"max_images is {self.max_images!r}; expected a whole number of at least 2")
+            raise RequestError(f"max_images is {reprlib.repr(self.max_images)}; expected a whole number of at least 2")
         if self.reference_is not in ("fixed", "sample"):
-            raise RequestError(f"reference_is is {self.reference_is!r}; expected 'fixed' or 'sample'")
+            raise RequestError(f"reference_is is {reprlib.repr(self.reference_is)}; expected 'fixed' or 'sample'")
 
     def _resolve_names(self) -> None:
         super()._resolve_names()

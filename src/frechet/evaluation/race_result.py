@@ -87,11 +87,12 @@ class Race:
         alpha: probability that any interval of a difference is wrong at any look.
         max_images: largest number of images per model.
         critical_value: half width of the intervals in standard errors.
-        models: the ranking, best first. Models that were not distinguished are in the order of their estimates.
+        models: the ranking, best first. A model comes after those that are certainly better than it, and models that were not
+            distinguished are in the order of their estimates.
         pairs: differences of all pairs of models.
         looks: the course of the race.
-        notes: caveats for the reader.
-        provenance: everything that is needed to reproduce the values.
+        notes: caveats for the reader; one that does not hold for all models starts with the name of its model.
+        provenance: everything that is needed to reproduce the values; "models" describes the images of each model.
     """
 
     metric: str

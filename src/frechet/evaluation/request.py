@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -131,7 +132,9 @@ class ScoreRequest(SamplingRequest):
         if self.reference_is not in (None, "sample", "fixed"):
             raise RequestError(f"reference_is is {self.reference_is!r}; expected 'sample', 'fixed' or None")
         if self.until is not None and not isinstance(self.until, Until):
-            raise RequestError(f"until is {self.until!r}; expected frechet.Until(half_width=..., max_images=...)")
+            raise RequestError(
+                f"until is {reprlib.repr(self.until)}; expected frechet.Until(half_width=..., max_images=...)"
+            )
         if not isinstance(self.explain, (int, np.integer)) or self.explain < 0:
             raise RequestError(f"explain is {self.explain!r}; expected the number of images to list, at least 0")
         if not isinstance(self.repeat, (int, np.integer)) or self.repeat < 1:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 
@@ -30,10 +32,17 @@ class Until:
     max_images: int | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.half_width, (int, float)) or not 0 < self.half_width < math.inf:
-            raise RequestError(f"half_width is {self.half_width!r}; expected a positive number, such as 0.05")
+        is_number = isinstance(self.half_width, Real) and not isinstance(self.half_width, bool)
+        if not is_number or not 0 < self.half_width < math.inf:
+            raise RequestError(
+                f"half_width is {reprlib.repr(self.half_width)}; expected a positive number, such as 0.05"
+            )
+        if not isinstance(self.relative, bool):
+            raise RequestError(
+                f"relative is {reprlib.repr(self.relative)}; expected True (a fraction of the value) or False (units of the metric)"
+            )
         if self.max_images is not None and (not isinstance(self.max_images, (int, np.integer)) or self.max_images < 2):
-            raise RequestError(f"max_images is {self.max_images!r}; expected a whole number of at least 2")
+            raise RequestError(f"max_images is {reprlib.repr(self.max_images)}; expected a whole number of at least 2")
 
     @classmethod
     def from_text(cls, half_width: str, max_images: int | None = None) -> Until:
@@ -44,7 +53,7 @@ class Until:
         """
         text = half_width.strip()
         try:
-            number = float(text.removesuffix("%"))
+            number = math.nan if "_" in text else float(text.removesuffix("%"))
         except ValueError:
             number = math.nan
         if not 0 < number < math.inf:

@@ -175,7 +175,7 @@ def make_plan(partition: Partition, settings: Settings, extractor: LoadedExtract
         "max_pixels": settings.max_pixels if settings.max_pixels != MAX_PIXELS else None,
         "n_source": len(partition.source),
         "n_images": len(partition.source_indices),
-        "subset_seed": settings.seed if settings.num_images is not None else None,
+        "subset_seed": settings.seed if settings.num_images is not None or partition.ranks is not None else None,
         "image_fingerprints": [
             _digest_fingerprints(islice(fingerprints, len(partition.chunk_range(chunk_index))))
             for chunk_index in range(len(partition))
