@@ -82,12 +82,17 @@ class Network:
         return _apply_network(self, params, (images.astype(dtype) - low) * (255 / (high - low)))
 
     def _resize(self, x: jax.Array) -> jax.Array:
-        """Resize images to the input size with two matrix products."""
-        resized = x
-        for axis, product in ((1, "ih,nhwc->niwc"), (2, "jw,nhwc->nhjc")):
+        """Resize images to the input size with two matrix products.
+
+        Where the preprocessing rounds to 8 bits after each axis, so does this; the gradient is that without rounding.
+        """
+        is_rounded, resized = self.preprocessing.is_rounded, x
+        for axis, product in ((2, "jw,nhwc->nhjc"), (1, "ih,nhwc->niwc"))[:: 1 if is_rounded else -1]:
             if x.shape[axis] != self.input_size:
                 resize_matrix = jnp.asarray(self.preprocessing.resize_matrix(x.shape[axis], self.input_size), x.dtype)
                 resized = jnp.einsum(product, resize_matrix, resized, precision=lax.Precision.HIGHEST)
+                if is_rounded:
+                    resized = _round_straight_through(_clip_overshoot(resized, x))
         return _clip_overshoot(resized, x) if self.preprocessing.is_clipped else resized
 
 
@@ -172,6 +177,12 @@ def _clip_overshoot(resized: jax.Array, original: jax.Array) -> jax.Array:
     lowest = jnp.minimum(original.min(axis=(1, 2, 3), keepdims=True), 0)
     highest = jnp.maximum(original.max(axis=(1, 2, 3), keepdims=True), 255)
     return jnp.where(resized < lowest, lowest, jnp.where(resized > highest, highest, resized))
+
+
+def _round_straight_through(x: jax.Array) -> jax.Array:
+    """Round to whole numbers, half upwards as Pillow does, with the gradient of the identity (Bengio et al. 2013, arXiv:1308.3432)."""
+    fixed = lax.stop_gradient(x)
+    return jnp.floor(fixed + 0.5) + (x - fixed)
 
 
 def _find_out_of_range(images: Any, low: float, high: float) -> jax.Array:

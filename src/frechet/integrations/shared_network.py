@@ -37,7 +37,7 @@ class SharedNetwork(ImageFeatures):
         return _share(moved)
 
     def _resize(self, x: torch.Tensor) -> torch.Tensor:
-        """Resize 8-bit images (n, 3, h, w) as `frechet.score` does, where that rounds; a loss could not, for its gradient."""
+        """Resize 8-bit images (n, 3, h, w) bit for bit as `frechet.score` does, where that rounds."""
         preprocessing, size = self._network.preprocessing, self._network.input_size
         if not preprocessing.is_rounded:
             return super()._resize(x)

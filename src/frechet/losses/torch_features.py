@@ -32,7 +32,8 @@ class ImageFeatures(ExactModule):
         extractor: name of the extractor, see `frechet extractors`; "module:attribute"; or a differentiable function or
             torch.nn.Module (n, 3, h, w) -> (n, d). Of a module, a copy in evaluation mode is used.
         dims: number of features per image, which selects the layer; the extractor's default if None.
-        preprocessing: name of the preprocessing (resize and normalisation); the extractor's default if None.
+        preprocessing: name of the preprocessing (resize and normalisation); the extractor's default if None. Where it rounds
+            to 8 bits, such as "imagenet", pixels are rounded likewise, and the gradient is that without rounding.
         weights: path of a weights file; if None, the usual locations are searched and missing weights are downloaded.
         precision: "float32", or "bfloat16" or "float16" to run the network under autocast.
         gradient_checkpointing: recompute activations in the backward pass, which takes about a third more time and a
@@ -176,12 +177,17 @@ class ImageFeatures(ExactModule):
         return reject_vmap(images)
 
     def _resize(self, x: torch.Tensor) -> torch.Tensor:
-        """Resize (n, 3, h, w) to the input size of the network, as products with two banded matrices."""
+        """Resize (n, 3, h, w) to the input size of the network, as products with two banded matrices.
+
+        Where the preprocessing rounds to 8 bits after each axis, so does this; the gradient is that without rounding.
+        """
         preprocessing, input_size = self._network.preprocessing, self._network.input_size
         resized = x
-        for axis in (2, 3):
+        for axis in (3, 2) if preprocessing.is_rounded else (2, 3):
             if x.shape[axis] != input_size:
                 resized = _apply_banded_matrix(preprocessing.resize_matrix(x.shape[axis], input_size), resized, axis)
+                if preprocessing.is_rounded:
+                    resized = _round_straight_through(_clip_overshoot(resized, x))
         return _clip_overshoot(resized, x) if preprocessing.is_clipped else resized
 
 
@@ -241,6 +247,11 @@ def _clip_overshoot(resized: torch.Tensor, original: torch.Tensor) -> torch.Tens
     lowest, highest = torch.aminmax(original.flatten(1), dim=1)
     shape = (-1, 1, 1, 1)
     return resized.clamp(lowest.clamp(max=0.0).view(shape), highest.clamp(min=255.0).view(shape))
+
+
+def _round_straight_through(x: torch.Tensor) -> torch.Tensor:
+    """Round to whole numbers, half upwards as Pillow does, with the gradient of the identity (Bengio et al. 2013, arXiv:1308.3432)."""
+    return torch.floor(x.detach() + 0.5) + (x - x.detach())
 
 
 def _cast(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
