@@ -16,7 +16,7 @@ import frechet
 from frechet.distances.elimination import SuccessiveElimination
 from frechet.distances.interval import Interval
 from frechet.distances.sequential import critical_value, plan_looks
-from frechet.errors import GeneratorError, RequestError, TooFewImagesError
+from frechet.errors import GeneratorError, MismatchError, RequestError, TooFewImagesError
 from frechet.evaluation.race_course import RaceCourse
 from frechet.execution.settings import Settings
 from frechet.execution.subset import select_indices
@@ -236,6 +236,8 @@ def test_a_killed_race_resumes_with_the_same_bits(tmp_path):
         (RequestError, ("alpha", "1.5", "between 0 and 1"), {"alpha": 1.5}),
         (RequestError, ("max_images", "0"), {"max_images": 0}),
         (RequestError, ("reference_is", "distribution"), {"reference_is": "distribution"}),
+        (RequestError, ("paired_runs", "no", "True"), {"paired_runs": "no"}),
+        (MismatchError, ("dinov2-vitl14", "1024"), {"metrics": "fd-dinov2"}),  # its own extractor, as in frechet.score
         (RequestError, ("num_images 100", "leave out"), {"num_images": 100}),
         (RequestError, ("kid", "Fréchet"), {"metrics": "kid", "reference": MODELS["bad"]}),
         (TooFewImagesError, ("8,000", "max_images is 9,000"), {"max_images": 9000}),

@@ -11,6 +11,7 @@ from frechet.distances.interval import MIN_UNITS, DistanceEstimate
 from frechet.distances.sequential import plan_looks
 from frechet.errors import RequestError, TooFewImagesError
 from frechet.evaluation.addresses import Input
+from frechet.evaluation.aggregate import split_by_extractor
 from frechet.evaluation.collect_layers import Collector, plan_collection
 from frechet.evaluation.compute import compute_scores
 from frechet.evaluation.growing_checks import require_supported_designs, require_supported_options
@@ -91,6 +92,7 @@ def open_growing_samples(
             design has no interval that holds at every look.
     """
     require_supported_options(request)
+    (request,) = split_by_extractor(request)  # that of the metric
     first, *others = (_make_generator(each, max_images) for each in models.values())
     request = replace(request, generated=first, num_images=None)
     inputs = open_inputs(request, keep_all=True)

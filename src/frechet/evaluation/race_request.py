@@ -77,6 +77,8 @@ class RaceRequest(Settings):
             raise RequestError(
                 f"alpha is {reprlib.repr(self.alpha)}; expected a probability between 0 and 1, such as 0.05"
             )
+        if not isinstance(self.paired_runs, bool):
+            raise RequestError(f"paired_runs is {reprlib.repr(self.paired_runs)}; expected True or False")
         if self.max_images is not None and (not isinstance(self.max_images, (int, np.integer)) or self.max_images < 2):
             raise RequestError(f"max_images is {reprlib.repr(self.max_images)}; expected a whole number of at least 2")
         if self.reference_is not in ("fixed", "sample"):

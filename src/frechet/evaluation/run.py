@@ -160,9 +160,9 @@ def run(request: ScoreRequest) -> Scores:
         protocol_run = prepare_protocol(request)
         results = [(each, _run_or_error(each)) for each in protocol_run.requests]
         return protocol_run.finish(merge_extractors(request, results))
-    requests = split_by_extractor(request)
     if request.until is not None:
-        return score_until(requests[0] if len(requests) == 1 else request, request.until)
+        return score_until(request, request.until)
+    requests = split_by_extractor(request)
     if request.repeat == 1 and len(requests) == 1:
         return _score_single(requests[0])
     repetitions = iter_repetitions(buffer_iterators(request))
