@@ -70,3 +70,11 @@ def test_invalid_addresses_are_rejected_before_the_network_is_loaded(address, to
     if address.startswith("ref:"):
         with pytest.raises(MismatchError, match=re.escape("preprocessing clean (generated) and pytorch-fid")):
             FIDLoss(address, extractor="toy-name", weights="missing.pth", preprocessing="clean")
+
+
+@pytest.mark.parametrize(
+    "address", ["s3://bucket/ref.npz", "https://example.org/ref", "https://example.org/images.zip"]
+)
+def test_urls_of_another_form_are_rejected_by_their_form(address, toy_options):
+    with pytest.raises(RequestError, match=r"is not a URL of statistics; expected https:// or hf://"):
+        FIDLoss(address, **toy_options)

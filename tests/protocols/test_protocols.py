@@ -12,6 +12,8 @@ from PIL import Image
 
 import frechet
 from frechet.errors import RequestError, WeightsError
+from frechet.evaluation.protocol_checks import select_measurements
+from frechet.evaluation.protocol_run import _select_metrics
 from frechet.execution.settings import Settings
 from frechet.features.registry import EXTRACTORS
 from frechet.features.timm_model import TimmModel
@@ -444,6 +446,35 @@ def test_each_extractor_of_a_protocol_has_its_own_options(small, monkeypatch, tm
     assert {path.name for path in (tmp_path / "work").iterdir()} == {"inception", *loaded}
 
 
+def test_images_are_not_the_reference_of_a_protocol_of_several_extractors(small):
+    arguments = small("fdr6-imagenet-256") | {"reference": make_pixels(N, SIZE, 1)}
+    with pytest.raises(RequestError, match=r"as the reference \(expected the statistics paper_ref_stats\.pkl"):
+        frechet.score(**arguments, protocol="fdr6-imagenet-256", interval="none")
+
+
+def test_options_belong_to_the_first_extractor_that_computes_a_metric():
+    protocol = PROTOCOLS["fdr6-imagenet-256"]
+    by_name = {each.metrics[0]: each for each in protocol.measurements}
+    for names, expected in (
+        (None, protocol.measurements),
+        (["fd-mae"], (by_name["fd-mae"],)),
+        (["fd-mae", "fid"], (by_name["fid"], by_name["fd-mae"])),
+        (["fd-mae", "kid"], (by_name["fid"], by_name["fd-mae"])),  # kid is that of the first extractor
+    ):
+        assert select_measurements(protocol, names) == expected
+    assert _select_metrics(by_name["fd-mae"], ["fd-mae", "kid"], protocol, is_first=False) == ("fd-mae",)
+    assert _select_metrics(by_name["fid"], ["fd-mae", "kid"], protocol, is_first=True) == ("kid",)
+
+
+def test_a_protocol_may_name_an_extractor_outside_the_table(tmp_path):
+    pytest.importorskip("tomllib", reason="tomllib is new in Python 3.11")
+    pytest.importorskip("torch")
+    path = tmp_path / "own.toml"
+    path.write_text(TOML.replace('"kid"', '"fd"').replace('"fid", ', "") + 'extractor = "incepton"\n')
+    with pytest.raises(RequestError, match="unknown extractor 'incepton'"):
+        frechet.score(make_pixels(), make_pixels(), protocol=path, interval="none", relax=True)
+
+
 def test_relax_needs_a_protocol():
     with pytest.raises(RequestError, match="relax applies to a protocol"):
         frechet.score(make_pixels(), make_pixels(), relax=True)
@@ -473,6 +504,8 @@ def test_users_define_protocols_in_toml(tmp_path, fake_inception):
     assert (name, protocol.n_generated, protocol.generated_size, protocol.metrics) == ("half", 10_000, 64, ("fid",))
     assert protocol.published == ()  # they are not comparable
     assert protocol.measurements[0].reference == "adm-imagenet-64"
+    (tmp_path / "fdr.toml").write_text('base = "fdr6-imagenet-256"\nn_generated = 20\n')
+    assert find_protocol(tmp_path / "fdr.toml")[1].validation_fd == {}  # those of other images
 
 
 @pytest.mark.parametrize(
@@ -488,6 +521,7 @@ def test_users_define_protocols_in_toml(tmp_path, fake_inception):
         ("n_generated = " + "9" * 5000, ("cannot be read as TOML", "digits")),
         ("a = " + "[" * 100_000, ("nests its values too deeply",)),
         (TOML + '[accepted]\npreprocessing = "clean"', ("accepted.preprocessing is 'clean'", "expected a list")),
+        (TOML + '[alternatives]\nmetrics = [["fid"]]', ("alternatives.metrics is [['fid']]", "separated by commas")),
         ("a = = 3", ("cannot be read as TOML",)),
         (None, ("no such file",)),
     ],

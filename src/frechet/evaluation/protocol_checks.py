@@ -17,7 +17,7 @@ from frechet.features.registry import EXTRACTORS
 from frechet.features.spec import get_qualified_name
 from frechet.images.decode import decode
 from frechet.images.image import ImageSource
-from frechet.protocols.protocol import Protocol
+from frechet.protocols.protocol import Measurement, Protocol
 from frechet.protocols.references import compute_fingerprint, find_reference
 from frechet.results import Scores
 from frechet.statistics.feature_statistics import FeatureStatistics
@@ -25,14 +25,24 @@ from frechet.statistics.feature_statistics import FeatureStatistics
 _NUM_PROBES = 16  # images whose size is checked before the run; that of all others is checked afterwards
 
 
+def select_measurements(protocol: Protocol, names: Sequence[str] | None) -> tuple[Measurement, ...]:
+    """Return the extractors that compute some metrics; metrics that are not the protocol's are the first one's."""
+    if names is None:
+        return protocol.measurements
+    wanted = set(names) & set(protocol.metrics)
+    first = () if len(wanted) == len(set(names)) else protocol.measurements[:1]
+    return (*first, *(each for each in protocol.measurements if each not in first and wanted & set(each.metrics)))
+
+
 def iter_option_deviations(request: ScoreRequest, protocol: Protocol) -> Iterator[str]:
     """Yield how the options that the user passed differ from the protocol's settings."""
-    first = protocol.measurements[0]
+    first, *_ = measurements = select_measurements(protocol, request.metric_names)
     metrics = request.metric_names
     if metrics is not None and not _are_allowed(metrics, protocol):
         yield f"metrics {','.join(metrics)} (expected {','.join(protocol.metrics)})"
     yield from _iter_missing_measures(metrics or protocol.metrics, request.device, protocol)
-    yield from _iter_missing_extractors(metrics or protocol.metrics, protocol)
+    is_given = request.weights is not None or request.extractor != "inception"  # for the first extractor
+    yield from _iter_missing_extractors(measurements[1:] if is_given else measurements, protocol)
     for name, default, expected in (
         ("extractor", "inception", first.extractor),
         ("preprocessing", None, first.preprocessing),
@@ -87,14 +97,14 @@ def iter_pair_deviations(
                 yield _describe_missing(name, f"{each.label} contains statistics, and {name} compares pixels", protocol)
 
 
-def _iter_missing_extractors(metrics: Sequence[str], protocol: Protocol) -> Iterator[str]:
+def _iter_missing_extractors(measurements: Sequence[Measurement], protocol: Protocol) -> Iterator[str]:
     """Yield that a metric lacks its network, before the images are read for the others."""
-    for measurement in protocol.measurements:
-        model = EXTRACTORS[measurement.extractor].model
-        if model.downloads_on_use or not set(metrics) & set(measurement.metrics):
+    for measurement in measurements:
+        extractor = EXTRACTORS.get(measurement.extractor)  # None if it is outside the table, as in a TOML file
+        if extractor is None or extractor.model.downloads_on_use:
             continue
         try:
-            model.check()
+            extractor.model.check()
         except RequestError as error:
             yield from (_describe_missing(name, str(error), protocol) for name in measurement.metrics)
 
@@ -121,7 +131,7 @@ def iter_input_deviations(protocol: Protocol, inputs: Mapping[str, ImageSource |
     generated, reference = inputs["generated"], inputs.get("reference")
     yield from _iter_count_deviations("generated", _count(generated), protocol.n_generated)
     if reference is not None:
-        yield from _iter_reference_deviations(protocol, reference)
+        yield from iter_reference_deviations(protocol, protocol.measurements[0], reference)
     if isinstance(generated, ImageSource):
         yield from _iter_size_deviations(generated, protocol.generated_size)
         yield from _iter_class_deviations(generated, protocol)
@@ -154,10 +164,13 @@ def _iter_count_deviations(side: str, n: int | None, expected: int | None) -> It
         yield f"{n:,} {side} images (expected {expected:,})"
 
 
-def _iter_reference_deviations(protocol: Protocol, reference: ImageSource | FeatureStatistics) -> Iterator[str]:
+def iter_reference_deviations(
+    protocol: Protocol, measurement: Measurement, reference: ImageSource | FeatureStatistics
+) -> Iterator[str]:
+    """Yield how the opened reference of one extractor differs from what the protocol requires."""
     yield from _iter_count_deviations("reference", _count(reference), protocol.n_reference)
     recorded = reference.spec.preprocessing if isinstance(reference, FeatureStatistics) else None
-    expected = protocol.measurements[0].preprocessing
+    expected = measurement.preprocessing
     if recorded not in (None, expected, *protocol.alternatives.get("preprocessing", ())):
         yield f"reference statistics of preprocessing {recorded} (expected {expected})"
     if isinstance(reference, FeatureStatistics) and protocol.reference_crop is not None and reference.sizes:
@@ -165,7 +178,7 @@ def _iter_reference_deviations(protocol: Protocol, reference: ImageSource | Feat
         allowed = [f"{name}({protocol.crop_size})" for name in names]
         if reference.crop not in allowed:
             yield f"reference statistics with {reference.crop or 'no'} crop (expected {' or '.join(allowed)})"
-    name = protocol.measurements[0].reference
+    name = measurement.reference
     if name is None:
         return
     if isinstance(reference, ImageSource):
@@ -185,9 +198,11 @@ def _is_named_reference(statistics: FeatureStatistics, name: str) -> bool | None
     return digest == known.sha256
 
 
-def iter_unverified(protocol: Protocol, inputs: Mapping[str, ImageSource | FeatureStatistics]) -> Iterator[str]:
-    """Yield what could not be checked about the inputs."""
-    reference, name = inputs.get("reference"), protocol.measurements[0].reference
+def iter_unverified(
+    protocol: Protocol, measurement: Measurement, reference: ImageSource | FeatureStatistics | None
+) -> Iterator[str]:
+    """Yield what could not be checked about the reference of one extractor."""
+    name = measurement.reference
     if name is not None and isinstance(reference, FeatureStatistics) and _is_named_reference(reference, name) is None:
         yield (
             f"{reference.label} is {protocol.reference_title}: no sha256 is published (frechet reference fetch {name} records that of the download)"

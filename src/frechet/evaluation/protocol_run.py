@@ -16,8 +16,10 @@ from frechet.evaluation.protocol_checks import (
     iter_input_deviations,
     iter_option_deviations,
     iter_pair_deviations,
+    iter_reference_deviations,
     iter_result_deviations,
     iter_unverified,
+    select_measurements,
 )
 from frechet.evaluation.request import ReferenceLike, ScoreRequest
 from frechet.protocols.protocol import Measurement, Protocol
@@ -104,18 +106,37 @@ def prepare_protocol(request: ScoreRequest) -> ProtocolRun:
         request = cache_generated_images(request)
     inputs = _open_inputs(request, name, protocol)
     deviations += [*iter_input_deviations(protocol, inputs), *iter_pair_deviations(request, protocol, inputs)]
+    measurements = select_measurements(protocol, request.metric_names)
+    references = [_open_reference(request, protocol, each, inputs) for each in measurements]
+    if "reference" not in inputs:
+        for measurement, reference in zip(measurements, references, strict=True):
+            if reference is not None:
+                deviations += iter_reference_deviations(protocol, measurement, reference)
     _reject(name, deviations, request.relax)
-    requests = tuple(_apply(protocol, measurement, request, inputs) for measurement in protocol.measurements)
-    if request.metric_names is not None:
-        requests = _select_metrics(requests, request.metric_names, protocol)
+    unverified = [
+        text
+        for measurement, reference in zip(measurements, references, strict=True)
+        for text in iter_unverified(protocol, measurement, reference)
+    ]
     return ProtocolRun(
         name=name,
         protocol=protocol,
-        requests=requests,
+        requests=tuple(_apply(protocol, each, request, inputs, each is measurements[0]) for each in measurements),
         relax=request.relax,
         deviations=tuple(deviations),
-        unverified=tuple(iter_unverified(protocol, inputs)),
+        unverified=tuple(unverified),
     )
+
+
+def _open_reference(
+    request: ScoreRequest, protocol: Protocol, measurement: Measurement, inputs: Mapping[str, Input]
+) -> Input | None:
+    """Open the reference of one extractor that the user passed; None if it is the named one."""
+    if request.reference is None or len(protocol.measurements) == 1:
+        return inputs.get("reference")
+    given = _select_reference(request.reference, measurement.reference)
+    assert given is not None
+    return open_input(given, request.settings, features=request.features, keep_all=True, progress=request.progress)
 
 
 def _open_inputs(request: ScoreRequest, name: str, protocol: Protocol) -> dict[str, Input]:
@@ -140,9 +161,12 @@ def _open_inputs(request: ScoreRequest, name: str, protocol: Protocol) -> dict[s
 
 
 def _apply(
-    protocol: Protocol, measurement: Measurement, request: ScoreRequest, inputs: Mapping[str, Input]
+    protocol: Protocol, measurement: Measurement, request: ScoreRequest, inputs: Mapping[str, Input], is_first: bool
 ) -> ScoreRequest:
-    """Return the request of one extractor; what the user passed takes precedence, since it was checked."""
+    """Return the request of one extractor; what the user passed takes precedence, since it was checked.
+
+    The extractor, layer, weights, preprocessing and backend that the user passed are those of the first one.
+    """
     crops: dict[str, Any] = {each: getattr(request, each) or request.crop or getattr(protocol, each) for each in _CROPS}
     for side, crop in zip(("generated", "reference"), _CROPS, strict=True):
         given = inputs.get(side)
@@ -151,7 +175,6 @@ def _apply(
             crops[crop] = None  # statistics cannot be cropped
         if side == "reference" and request.reference is None:
             crops[crop] = None
-    is_first = measurement is protocol.measurements[0]
     size = request.size or (protocol.crop_size if any(crops.values()) else None)
     return replace(
         request if is_first else replace(request, dims=None, weights=None, backend="auto"),
@@ -159,7 +182,7 @@ def _apply(
         relax=False,
         generated=inputs["generated"],
         reference=inputs.get("reference", _select_reference(request.reference, measurement.reference)),
-        metrics=measurement.metrics,
+        metrics=_select_metrics(measurement, request.metric_names, protocol, is_first),
         extractor=request.extractor if is_first and request.extractor != "inception" else measurement.extractor,
         preprocessing=(request.preprocessing if is_first else None) or measurement.preprocessing,
         precision=measurement.precision if request.precision == "float32" else request.precision,
@@ -172,13 +195,12 @@ def _apply(
 
 
 def _select_metrics(
-    requests: Sequence[ScoreRequest], names: Sequence[str], protocol: Protocol
-) -> tuple[ScoreRequest, ...]:
-    """Return the requests that are left if the user asks for some metrics only; for others, that of the first extractor."""
-    if not set(names) <= set(protocol.metrics):
-        return (replace(requests[0], metrics=names),)
-    selected = [(each, [name for name in each.metric_names or () if name in names]) for each in requests]
-    return tuple(replace(each, metrics=kept) for each, kept in selected if kept)
+    measurement: Measurement, names: Sequence[str] | None, protocol: Protocol, is_first: bool
+) -> tuple[str, ...]:
+    """Return the metrics of one extractor that the user asks for; those that are not the protocol's are the first one's."""
+    if names is None:
+        return measurement.metrics
+    return tuple(name for name in names if name in measurement.metrics or (is_first and name not in protocol.metrics))
 
 
 def _select_reference(given: ReferenceLike | None, name: str | None) -> ReferenceLike | None:

@@ -102,7 +102,7 @@ class FID(_SingleMetric):
         Args:
             against: a score of other images against the same reference, such as that of an earlier checkpoint, with an interval.
             alpha: probability that a difference is reported where there is none, at any look.
-            max_images: number of images of all ranks at the last look; later ones are not looked at.
+            max_images: number of images of all ranks that is planned for; the first call with as many or more is the last look.
 
         Returns:
             Whether it is certain which of the two distances is smaller. `score()` tells which one. It stays true until `reset`.

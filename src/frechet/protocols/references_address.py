@@ -6,6 +6,8 @@ import os
 import warnings
 from pathlib import Path
 
+from frechet._internal.remote_files import is_url
+from frechet.errors import RequestError
 from frechet.protocols.references import fetch, is_reference_address
 from frechet.statistics.download_cache import is_statistics_url, read_remote_statistics
 from frechet.statistics.feature_statistics import FeatureStatistics
@@ -32,6 +34,11 @@ def read_address(address: str | os.PathLike[str], dims: int | None = None) -> Fe
         statistics = reference.describe(read(reference.path))
     elif is_statistics_url(address):
         statistics = read_remote_statistics(str(address), read)
+    elif is_url(str(address)):
+        raise RequestError(
+            f"{address} is not a URL of statistics; expected https:// or hf:// and a file that ends in .npz, .pkl or .pt. Download it, "
+            "and pass its path."
+        )
     else:
         return read(Path(address))
     for note in dict.fromkeys(statistics.notes):

@@ -99,10 +99,15 @@ def _build_protocol(content: Mapping[str, Any], base: Protocol | None) -> Protoc
     for key in ("accepted", "alternatives"):
         if key in options:
             options[key] = {name: _require_list(f"{key}.{name}", values) for name, values in options[key].items()}
+    selections = options.get("alternatives", {}).get("metrics", ())
+    if not all(isinstance(each, str) for each in selections):
+        raise RequestError(
+            f"alternatives.metrics is {list(selections)!r}; expected a list of texts, each with names separated by commas"
+        )
     if base is None:
         return Protocol(measurements=(Measurement(**measurement),), **options)
     measurements = (replace(base.measurements[0], **measurement), *base.measurements[1:])
-    return replace(base, measurements=measurements, **options)
+    return replace(base, measurements=measurements, validation_fd={}, **options)  # values of other images
 
 
 def _require_list(key: str, values: Any) -> tuple[Any, ...]:
