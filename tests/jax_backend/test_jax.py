@@ -309,7 +309,7 @@ def test_values_out_of_range_are_rejected_or_nan():
 
 @pytest.mark.slow
 def test_statistics_of_one_image_are_rejected():
-    with pytest.raises(TooFewImagesError, match="1 were collected"):
+    with pytest.raises(TooFewImagesError, match="got 1 image; at least 2 are required"):
         fj.to_statistics(fj.collect([noise(1)], TOY, MIX))
 
 
