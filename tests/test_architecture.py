@@ -34,6 +34,7 @@ def get_module_level_imports(path):
             yield node.module.partition(".")[0]
 
 
+@pytest.mark.slow
 def test_table_of_framework_imports_is_exact(ruff_settings, frameworks):
     listed = {path for path, rules in ruff_settings["per-file-ignores"].items() if "TID253" in rules}
     importing = {

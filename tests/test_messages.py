@@ -49,6 +49,7 @@ def test_the_rule(message, is_right):
     assert (find_fault(message) is None) == is_right
 
 
+@pytest.mark.slow
 def test_messages_end_uniformly():
     faults = [
         f"{path.relative_to(ROOT)}:{line}: {fault}: {message}"

@@ -294,6 +294,7 @@ def test_ct_agrees_with_dgm_eval_within_the_spread_of_its_clusterings(samples, e
     assert data_copying_score(samples["reference"], samples["held_out"], samples["reference"][:200]) < -5  # copies
 
 
+@pytest.mark.slow
 def test_fls_agrees_with_dgm_eval(samples, expected_values):
     reference = samples["reference"]
     ours = feature_likelihood_score(reference[:200], reference[200:], samples["held_out"], samples["generated"])

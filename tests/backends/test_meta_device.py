@@ -75,6 +75,7 @@ def make_batch(*sizes):
     return [np.zeros((size, size, 3), np.uint8) for size in sizes]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preprocessing", ["pytorch-fid", "clean", "clip"])
 def test_features_are_the_only_copy_to_the_host(copies_to_host, preprocessing):
     runner = make_runner(preprocessing=preprocessing)

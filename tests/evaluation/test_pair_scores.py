@@ -48,6 +48,7 @@ def as_tensors(*images):
     return [torch.from_numpy(x).permute(0, 3, 1, 2).double() / 255 for x in images]
 
 
+@pytest.mark.slow
 def test_200_pairs_have_the_values_of_torchmetrics():
     torchmetrics = pytest.importorskip("torchmetrics.functional.image")
     original, reconstructed = make_pairs(200, (32, 40))
@@ -91,6 +92,7 @@ def test_interval_of_the_mean_is_that_of_student():
     )  # √(2/63) = 0.18, three times
 
 
+@pytest.mark.slow
 def test_metrics_of_features_and_of_pairs_in_one_run(folders):
     scores = frechet.score(*folders, metrics=["fd", *METRICS], extractor="efficientnet-lite0", interval="none")
     assert scores.unavailable == {}
@@ -158,6 +160,7 @@ def test_inputs_that_are_not_pairs_are_rejected(folders, change, problem):
         frechet.score(*change(*folders), metrics=METRICS)
 
 
+@pytest.mark.slow
 def test_other_requests_are_rejected_with_the_fix(folders, tmp_path):
     (folders[1] / "000.png").rename(folders[1] / "0000.png")
     with pytest.raises(RequestError, match=r"equal names in the same order: got 000 and 0000\. Rename"):
@@ -249,6 +252,7 @@ def test_comparison_of_two_tokenizers_uses_that_they_share_their_images():
     assert error < runs["one"]["psnr"].standard_error / 3
 
 
+@pytest.mark.slow
 def test_page_shows_the_worst_pairs_with_their_differences(folders, tmp_path):
     pytest.importorskip("jinja2")
     pytest.importorskip("matplotlib")

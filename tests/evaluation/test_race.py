@@ -79,6 +79,7 @@ def test_intervals_contain_the_exact_differences(found):
         assert all(low < exact[name] < high for name, (low, high) in look.intervals.items())
 
 
+@pytest.mark.slow
 def test_the_critical_value_is_shared_by_all_pairs(found):
     assert found.critical_value == pytest.approx(critical_value(plan_looks(50, 8000), 0.05 / 6))
     assert race(alpha=0.5).critical_value < found.critical_value
@@ -114,6 +115,7 @@ def test_a_full_ranking_follows_the_decisions_and_then_the_estimates():
     assert course.rank(elimination) == ["b", "a", "c"]
 
 
+@pytest.mark.slow
 def test_the_first_of_a_full_ranking_is_the_one_that_no_other_is_better_than():
     """The estimates of b and c at their last look, with more images than a took, may be below that of a, which won earlier."""
     random = np.random.default_rng(15)  # a seed with such estimates
@@ -126,6 +128,7 @@ def test_the_first_of_a_full_ranking_is_the_one_that_no_other_is_better_than():
     assert [pair.is_decided for pair in ranked.pairs if pair.one == "a"] == [True, True]
 
 
+@pytest.mark.slow
 def test_common_latents_save_images():
     latents = draw(0, 8000)
     models = {"a": latents + 0.5, "b": 1.01 * latents + 0.52}
@@ -134,6 +137,7 @@ def test_common_latents_save_images():
     assert paired.images_used < 0.2 * independent.images_used
 
 
+@pytest.mark.slow
 def test_the_error_of_a_shared_sampled_reference_cancels():
     """Without cancellation, 300 reference images alone add a standard error of √2 · √(4 / 300) = 0.16."""
     reference = frechet.Statistics.from_features(draw(0, 300))
@@ -159,6 +163,7 @@ def test_functions_generate_no_more_images_than_needed(image_options):
     assert sum(counts.values()) <= found.images_used + 2 * 64
 
 
+@pytest.mark.slow
 def test_values_of_images_are_those_of_scores_of_as_many_images(image_options, tmp_path):
     for name, brightest in (("a", 256), ("b", 240), ("c", 100)):
         np.save(tmp_path / f"{name}.npy", draw_images(300, brightest))
@@ -171,6 +176,7 @@ def test_values_of_images_are_those_of_scores_of_as_many_images(image_options, t
         assert model.corrected_value == pytest.approx(expected.corrected_value, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_a_race_resumes_with_the_same_bits(image_options, tmp_path, extracted_counts):
     for name, brightest in (("a", 256), ("b", 240), ("c", 100)):
         np.save(tmp_path / f"{name}.npy", draw_images(600, brightest))
@@ -292,6 +298,7 @@ def test_a_function_that_repeats_images_is_rejected(image_options):
         race({"a": repeat, "b": draw_images}, max_images=500, **image_options)
 
 
+@pytest.mark.slow
 def test_paired_runs_need_images_in_the_same_order(image_options, tmp_path):
     """A function returns its images one after the other, and those of files are taken in a random order."""
     np.save(tmp_path / "files.npy", draw_images(400))
@@ -305,6 +312,7 @@ def test_paired_runs_need_images_in_the_same_order(image_options, tmp_path):
         race(dict.fromkeys("ab", tmp_path / "files.npy"), on_bad_image="skip", **options)
 
 
+@pytest.mark.slow
 def test_notes_and_provenance_name_the_model(image_options, tmp_path):
     np.save(tmp_path / "twice.npy", np.repeat(draw_images(150), 2, axis=0))
     np.save(tmp_path / "once.npy", draw_images(300, 100))
@@ -325,6 +333,7 @@ def test_notes_and_provenance_name_the_model(image_options, tmp_path):
     assert not common[0].startswith(("a: ", "b: "))
 
 
+@pytest.mark.slow
 def test_a_race_resumes_with_its_models_in_another_order(image_options, tmp_path, extracted_counts):
     for brightest in (256, 100):
         np.save(tmp_path / f"{brightest}.npy", draw_images(300, brightest))
@@ -390,6 +399,7 @@ def test_the_command_rejects_a_run_that_is_given_twice(files):
     assert "twice" in error
 
 
+@pytest.mark.slow
 def test_the_page_shows_the_plot_and_escapes_names(tmp_path):
     from frechet.reports.race_formats import render_race_page
 

@@ -116,6 +116,7 @@ def test_a_subset_is_seeded_and_nested(sides):
         frechet.collect(sides[0], num_images=21, **OFFLINE)
 
 
+@pytest.mark.slow
 def test_provenance_records_how_a_score_was_computed(sides):
     score = frechet.score(*sides, seed=3, **OFFLINE)["fd"]
     assert score.label == "FD-EfficientNet-Lite0"
@@ -391,6 +392,7 @@ def test_only_frechet_distances_warn_about_few_images_and_list_influence(sides):
     assert not any("feature dimensions" in warning for warning in scores["kid"].warnings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("metric", "dims"), [("fd-infinity", 1280), ("mifid", 1280), ("rfid", 2048)])
 def test_metrics_based_on_frechet_distances_warn_about_few_images(metric, dims):
     """A line through distances that hold little but bias is no less biased."""

@@ -483,6 +483,7 @@ def test_strata_of_images_need_classes_and_one_entry_per_image(folders, toy_opti
     assert_rejected(("4 entries", "60 images"), *folders, strata=[0, 0, 1, 1], **toy_options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"cluster_by": "stem"}, {"clusters": np.repeat(np.arange(60), 2)}])
 def test_collected_statistics_carry_the_clusters(clustered, tmp_path, toy_options, options):
     reference = make_image_folder(tmp_path / "reference", 64, size=(8, 8))
@@ -549,6 +550,7 @@ def test_classes_of_features_are_rejected():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("design", ["clusters", "duplicates", "strata"])
 def test_a_resumed_run_has_the_interval_of_an_undisturbed_one(tmp_path, toy_options, design):
     random = np.random.default_rng(0)

@@ -64,6 +64,7 @@ def test_an_absolute_width_is_one_in_units_of_the_metric():
     assert 0.2 < (high - low) / 2 <= 0.3
 
 
+@pytest.mark.slow
 def test_the_sample_is_a_seeded_subset():
     """The same images as those of `num_images`, whose statistics are those of NumPy."""
     found = score(until=Until(half_width=0.1), seed=5)
@@ -91,6 +92,7 @@ def test_images_are_those_of_a_run_with_as_many_images(images, reference_images)
         assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_a_sample_that_grew_is_one_sample(images, reference_images):
     until = Until(half_width=1e-9, relative=False)
     with pytest.raises(ToleranceNotReachedError) as caught:
@@ -146,6 +148,7 @@ def test_other_processes_open_the_same_part_of_a_sample(images):
     assert open_job(job, loaded).source_indices == indices
 
 
+@pytest.mark.slow
 def test_the_command_prints_what_was_reached_and_fails(tmp_path):
     np.save(tmp_path / "x.npy", SAMPLES)
     REFERENCE.save(tmp_path / "y.npz")
@@ -215,6 +218,7 @@ def test_long_values_of_options_are_not_printed():
     assert len(str(caught.value)) < 200
 
 
+@pytest.mark.slow
 def test_pairs_with_a_sampled_reference_are_rejected(images, tmp_path):
     """The interval of pairs is not that of independent inputs: equal names show pairs, as they do in a usual run."""
     pairs = [frechet.collect(each[:600], features=True, design="paired") for each in (SAMPLES, SAMPLES - 0.7)]

@@ -52,6 +52,7 @@ def test_a_device_gives_the_features_and_score_of_the_host(images, preprocessing
     assert scores[1] == pytest.approx(scores[0], rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["torch", "jax"])
 def test_networks_of_all_backends_resize_on_their_device(toy_options, images, backend, tmp_path, monkeypatch):
     for index, image in enumerate(images[8:20]):
@@ -124,6 +125,7 @@ def test_the_place_is_recorded_in_scores_and_plans(toy_options, folder):
         assert plan.get("max_device_pixels") == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["torch", "jax"])
 def test_matrices_are_made_once_per_height_or_width(toy_options, backend):
     """Photographs have hundreds of pairs of height and width, but few heights and widths."""

@@ -241,6 +241,7 @@ def test_threads_and_batches_do_not_change_the_warnings(flawed_folders):
         )
 
 
+@pytest.mark.slow
 def test_labels_are_right_if_images_were_skipped(flawed_folders, tmp_path):
     """Indices count the images that could be decoded; labels are those of the source."""
     for path in flawed_folders[1].iterdir():

@@ -251,6 +251,7 @@ def test_a_truncated_tar_is_scored_only_if_bad_images_are_skipped(tmp_path, file
     np.testing.assert_array_equal(statistics.rows, first_six_values(images[:good]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", ["stop", "skip"])
 @pytest.mark.parametrize("first", ["a/", "0.png"])
 @pytest.mark.parametrize("offset", [100, 600])

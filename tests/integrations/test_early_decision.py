@@ -45,6 +45,7 @@ def count_until_decided(fid, previous, brightest, **options):
     return None
 
 
+@pytest.mark.slow
 def test_a_large_difference_is_decided_at_the_first_look_and_a_small_one_later(fid):
     previous = score(fid, 200)
     assert count_until_decided(fid, previous, 120) == 60  # the first look is due after 50 images
@@ -52,10 +53,12 @@ def test_a_large_difference_is_decided_at_the_first_look_and_a_small_one_later(f
     assert count_until_decided(fid, previous, 198) > 200
 
 
+@pytest.mark.slow
 def test_equal_models_are_not_decided(fid):
     assert count_until_decided(fid, score(fid, 200), 200) is None
 
 
+@pytest.mark.slow
 def test_an_answer_stands_until_reset(fid):
     previous = score(fid, 200)
     fid.update(draw(60, 120))
@@ -65,6 +68,7 @@ def test_an_answer_stands_until_reset(fid):
     assert not fid.is_decided(against=previous, max_images=2000)
 
 
+@pytest.mark.slow
 def test_only_looks_are_computed(fid, monkeypatch):
     """50, 71, 101, ... 1,600: with 20 images at a time, at most one per look of 16."""
     calls = []
@@ -78,6 +82,7 @@ def test_only_looks_are_computed(fid, monkeypatch):
     assert 5 <= len(calls) <= 8
 
 
+@pytest.mark.slow
 def test_the_error_of_the_reference_cancels(fid, toy_options):
     """The same comparison with the distances to the reference as it is gives the same answer."""
     previous = score(fid, 200)
@@ -92,6 +97,7 @@ def test_the_error_of_the_reference_cancels(fid, toy_options):
     assert max(counts) <= 2 * min(counts)
 
 
+@pytest.mark.slow
 def test_other_features_references_and_invalid_arguments_are_rejected(fid, toy_options):
     previous = score(fid, 200)
     fid.update(draw(60, 120))

@@ -38,6 +38,7 @@ def make_batches():
     return [images, images[:1], np.zeros((3, SIZE, SIZE, 3), np.float32)]
 
 
+@pytest.mark.slow
 def test_no_batch_is_copied_implicitly(runner):
     list(runner.map(make_batches()))  # compiles, and places the constants of the programs
     with jax.transfer_guard_host_to_device("disallow"):

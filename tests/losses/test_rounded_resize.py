@@ -69,6 +69,7 @@ def test_the_distance_of_the_reference_to_itself_is_zero():
     assert abs(float(loss(as_tensor(images)))) < 1e-6 * loss.reference_covariance.trace()
 
 
+@pytest.mark.slow
 def test_the_gradient_is_that_without_rounding():
     """No value is close to 0 or 255, where both are clipped."""
     images, gradients = draw_images(8, 11, low=100, high=150), []

@@ -270,6 +270,7 @@ def test_normalised_gradients_are_close_to_exact_ones_while_the_population_appro
             assert (leaves[0].grad - leaves[1].grad).norm() <= 0.5 * leaves[1].grad.norm()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use_reentrant", [False, True])
 def test_a_loss_that_is_recomputed_in_the_backward_pass_is_rejected(toy_options, use_reentrant):
     loss = make_toy_loss(toy_options)

@@ -203,6 +203,7 @@ def test_torch_func_grad_equals_backward(loss):
     torch.testing.assert_close(found, tuple(leaf.grad for leaf in leaves))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # PyTorch's own, in forward mode
 def test_other_transformations_are_rejected_with_advice(loss):
     x, y = torch.randn(2, 6, 3, dtype=torch.float64)

@@ -96,6 +96,7 @@ def test_seeded_state_dict_has_every_layer_of_the_network():
     }
 
 
+@pytest.mark.slow
 def test_folded_convolution_equals_convolution_and_batch_norm():
     state = make_seeded_state_dict(2015)
     name = "Mixed_5b.branch1x1"

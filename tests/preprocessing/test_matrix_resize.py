@@ -42,6 +42,7 @@ def make_images(height, width, count=2):
     return np.stack([*resized, noise])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("name", PREPROCESSINGS)
 def test_a_device_resizes_as_the_host(name, library):

@@ -114,6 +114,7 @@ def test_page_is_self_contained_and_has_every_section(page):
         assert fact in text.partition("</header>")[0]
 
 
+@pytest.mark.slow
 def test_figures_can_be_saved_for_papers(page):
     text = page.read_text()
     for media_type, start in (("image/svg+xml", b"<?xml"), ("application/pdf", b"%PDF-1")):
