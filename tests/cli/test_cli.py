@@ -96,6 +96,7 @@ def test_a_list_of_metrics_may_have_spaces(image_folders):
     assert (code, [*json.loads(out)["scores"]]) == (0, ["fd", "mmd"])
 
 
+@pytest.mark.slow
 def test_scores_are_one_table_with_the_provenance_and_each_warning_once(image_folders):
     """Six metrics in at most 20 lines, of which the numbers are on stdout and everything else on stderr."""
     metrics = "fd,kid,precision,recall,density,coverage"
@@ -118,6 +119,7 @@ def test_scores_are_one_table_with_the_provenance_and_each_warning_once(image_fo
     assert "settings" not in out + err
 
 
+@pytest.mark.slow
 def test_verbose_shows_parts_and_settings(image_folders):
     code, out, _ = run("score", *image_folders, *OFFLINE, "--metrics", "fd,precision", "--verbose")
     assert code == 0

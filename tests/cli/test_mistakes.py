@@ -25,6 +25,7 @@ def inputs(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("typed", "code", "response"),
     [

@@ -20,6 +20,7 @@ def images(*distances):
 TRAIN = images((0, -1), (0, -1), (0, -1))
 
 
+@pytest.mark.slow
 def test_ct_is_the_weighted_mean_of_mann_whitney_z_scores():
     """Each z is (U - nm/2 + 1/2) / sqrt(nm(n + m + 1)/12), with U the number of pairs in which the generated image is further
     away, and ties counted as 1/2."""

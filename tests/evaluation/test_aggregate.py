@@ -298,6 +298,7 @@ def test_all_extractors_get_the_same_generated_images(two_extractors):
     }
 
 
+@pytest.mark.slow
 def test_each_repetition_generates_its_own_images(two_extractors):
     maker, reference = Maker(), Maker()(90)
     found = frechet.score(maker, reference, metrics=two_extractors, num_images=90, repeat=2, **TOY)

@@ -159,6 +159,7 @@ def test_a_claim_that_no_combination_gives(toy, change, quick):
     assert diagnosis.combinations[0].verdict == "far"
 
 
+@pytest.mark.slow
 def test_a_claim_computed_with_numpy(toy):
     """The value of images resized by Pillow, a convolution in float64 and SciPy's square root; no code of frechet."""
     from scipy.linalg import sqrtm
@@ -251,6 +252,7 @@ def counted(monkeypatch):
     return counts
 
 
+@pytest.mark.slow
 def test_images_are_decoded_once_and_distinct_inputs_run_once(toy, counted):
     """Squares have one input per preprocessing, whatever the crop; other images have one per preprocessing and crop."""
     diagnosis = frechet.diagnose(SQUARES, REFERENCE, claimed=1, **toy)
@@ -272,6 +274,7 @@ def test_images_of_the_networks_size_have_one_input_per_normalization(toy, count
     assert len(diagnosis.combinations) == 2
 
 
+@pytest.mark.slow
 def test_quick_runs_the_whole_set_for_the_combinations_that_are_left(toy, counted):
     """Nothing gives a million, so the subset of 15 and 20 images runs with everything, and all images with the baseline."""
     diagnosis = frechet.diagnose(SQUARES, REFERENCE, claimed=1_000_000, quick=True, **toy)

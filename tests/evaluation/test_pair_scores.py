@@ -235,6 +235,7 @@ def test_classes_and_repetitions(tmp_path):
     assert repeated.value == pytest.approx(np.mean(repeated.repeats))
 
 
+@pytest.mark.slow
 def test_comparison_of_two_tokenizers_uses_that_they_share_their_images():
     """The difference of two means over the same pairs has the standard error of the mean difference."""
     original, one = make_pairs(600, (8, 8), 20)

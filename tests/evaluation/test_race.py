@@ -52,6 +52,7 @@ def image_options():
     return {"reference": frechet.collect(list(draw_images(500)), **OPTIONS), "features": False, **OPTIONS}
 
 
+@pytest.mark.slow
 def test_the_ranking_is_that_of_the_exact_distances(found):
     assert [model.name for model in found.models] == list(SHIFTS)
     assert found.winner == "good"
@@ -91,6 +92,7 @@ def test_values_are_those_of_scores_of_as_many_images(found):
         assert model.value == pytest.approx(float(frechet.fd(rows, REFERENCE, features=True)), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_equal_models_are_not_distinguished():
     same = race({"a": draw(0.5, 1000), "b": draw(0.5, 1000), "c": draw(2, 1000)})
     assert same.winner is None
@@ -98,6 +100,7 @@ def test_equal_models_are_not_distinguished():
     assert [model.n_images for model in same.models[:2]] == [1000, 1000]
 
 
+@pytest.mark.slow
 def test_all_pairs_are_ranked():
     ranked = race(find="all-pairs")
     assert ranked.winner == "good"
@@ -147,6 +150,7 @@ def test_the_error_of_a_shared_sampled_reference_cancels():
     assert (high - low) / 2 < 0.15
 
 
+@pytest.mark.slow
 def test_functions_generate_no_more_images_than_needed(image_options):
     counts = {"dark": 0, "even": 0}
 
@@ -271,6 +275,7 @@ def test_stratified_statistics_are_rejected():
         race({"a": stratified, "b": MODELS["near"]})
 
 
+@pytest.mark.slow
 def test_pairs_with_a_sampled_reference_are_rejected():
     reference = frechet.collect(draw(0), features=True, design="paired")
     paired = frechet.Statistics.from_features(MODELS["worst"], grouped_by="pair", keep_all=True)
@@ -355,6 +360,7 @@ def files(tmp_path):
     return [tmp_path / "good.npy", tmp_path / "worst.npy", "--reference", tmp_path / "reference.npz", "--features"]
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_ranking_and_writes_files(files, tmp_path):
     code, out, _ = run("race", *files, "--output", tmp_path / "race.json")
     assert code == 0

@@ -132,6 +132,7 @@ def test_provenance_records_how_a_score_was_computed(sides):
     assert len(made["weights"]) == 64
 
 
+@pytest.mark.slow
 def test_notes_on_images_are_summarised_per_input(tmp_path):
     folder = make_image_folder(tmp_path / "a")
     for index in range(3):
@@ -295,6 +296,7 @@ def test_an_indefinite_covariance_is_rejected_for_few_images(metrics):
             frechet.score(wrong, few, metrics=metrics)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -328,6 +330,7 @@ def test_invalid_options_name_the_valid_ones(sides, options, message):
         frechet.score(*sides, **{**OFFLINE, **options})
 
 
+@pytest.mark.slow
 def test_collect_rejects_statistics(sides, tmp_path):
     frechet.collect(sides[0], **OFFLINE).save(tmp_path / "a.npz")
     with pytest.raises(SourceError, match=r"a\.npz already contains statistics; expected images"):
@@ -339,6 +342,7 @@ def test_a_single_image_array_is_rejected():
         frechet.fid(np.zeros((299, 299, 3), np.uint8), np.zeros((4, 8, 8, 3), np.uint8))
 
 
+@pytest.mark.slow
 def test_the_same_lazy_image_may_come_twice(sides):
     lazy = Image.open(sorted(sides[0].iterdir())[0])
     assert frechet.collect([lazy] * 30, workers=8, **OFFLINE).n == 30
@@ -367,6 +371,7 @@ def test_bfloat16_is_computed_or_rejected(sides):
             frechet.collect(sides[0], precision="bfloat16", **OFFLINE)
 
 
+@pytest.mark.slow
 def test_a_reference_of_another_extractor_is_rejected_before_loading_weights(sides, tmp_path, no_weights):
     frechet.collect(sides[1], extractor="efficientnet-lite0").save(tmp_path / "r.npz")
     with pytest.raises(

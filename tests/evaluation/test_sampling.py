@@ -222,6 +222,7 @@ def test_clusters_come_from_folders_names_a_table_or_the_caller(clustered, tmp_p
     assert frechet.score(clustered, reference, **toy_options)["fd"].standard_error != pytest.approx(errors[0], rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cluster_by", ["folder", "stem"])
 def test_the_command_finds_clusters_by_names(clustered, tmp_path, toy_options, cluster_by):
     """The value of the option was taken for the path of a table."""
@@ -331,6 +332,7 @@ def test_clusters_of_features_need_one_entry_per_row():
     assert_rejected(("60 rows", "59"), draw(0), draw(1), features=True, clusters=np.arange(59) // 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 3])
 def test_clusters_of_a_subset_are_those_of_its_images(clustered, toy_options, seed):
     reference = np.random.default_rng(0).integers(0, 256, (100, 8, 8, 3), np.uint8)
@@ -393,6 +395,7 @@ def test_a_design_that_stored_statistics_do_not_have_is_rejected(tmp_path, optio
     assert_rejected((str(tmp_path / "y.npz"),), draw(0), tmp_path / "y.npz", features=True, **options)
 
 
+@pytest.mark.slow
 def test_equal_names_are_warned_about_if_the_interval_is_for_independent_images(tmp_path, toy_options):
     for seed, name in enumerate(("a", "b")):
         make_image_folder(tmp_path / name, 8, seed=seed)
@@ -435,6 +438,7 @@ def test_the_interval_of_a_stratified_sample_has_the_error_of_fixed_proportions(
     assert found[0].sampling_design == "stratified generated images"
 
 
+@pytest.mark.slow
 def test_classes_are_strata(tmp_path, toy_options):
     for seed, name in enumerate("ab"):
         make_image_folder(tmp_path / "generated" / name, 30, seed, size=(8, 8))
@@ -494,6 +498,7 @@ def test_collected_statistics_carry_the_clusters(clustered, tmp_path, toy_option
     assert stored.interval_95 == pytest.approx(direct.interval_95, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_collected_statistics_carry_pairs(folders, tmp_path, toy_options):
     for folder in folders:
         frechet.collect(folder, design="paired", **toy_options).save(tmp_path / f"{folder.name}.npz")
@@ -503,6 +508,7 @@ def test_collected_statistics_carry_pairs(folders, tmp_path, toy_options):
     assert stored.interval_95 == pytest.approx(direct.interval_95, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_the_command_stores_clusters_and_strata(clustered, tmp_path, toy_options):
     options = [part for name, value in toy_options.items() for part in (f"--{name.replace('_', '-')}", value)]
     for arguments, kind in ((["--cluster-by", "stem"], "cluster"), (["--strata", "class"], "stratum")):

@@ -48,6 +48,7 @@ def reference_images():
     return frechet.collect(list(draw_images(300)), **OPTIONS)
 
 
+@pytest.mark.slow
 def test_sampling_stops_at_the_first_look_with_a_narrow_interval():
     found = score(until=Until(half_width=0.1))
     widths = [(look["high"] - look["low"]) / 2 / look["corrected_value"] for look in found.looks]
@@ -58,6 +59,7 @@ def test_sampling_stops_at_the_first_look_with_a_narrow_interval():
     assert "looks" in found.interval_method
 
 
+@pytest.mark.slow
 def test_an_absolute_width_is_one_in_units_of_the_metric():
     found = score(until=Until(half_width=0.3, relative=False))
     low, high = found.interval_95
@@ -75,6 +77,7 @@ def test_the_sample_is_a_seeded_subset():
     assert score(until=Until(half_width=0.1), seed=6).value != found.value
 
 
+@pytest.mark.slow
 def test_the_interval_is_wider_than_that_of_one_look_by_the_critical_value():
     """2.71 standard errors hold at 14 looks in ratios of √2, by simulation, instead of 1.96 at one."""
     found = score(until=Until(half_width=0.1, max_images=4525))  # 50 · √2¹³
@@ -104,6 +107,7 @@ def test_a_sample_that_grew_is_one_sample(images, reference_images):
         assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_a_function_generates_no_more_images_than_needed(reference_images):
     asked = []
 
@@ -116,6 +120,7 @@ def test_a_function_generates_no_more_images_than_needed(reference_images):
     assert sum(asked) <= 64
 
 
+@pytest.mark.slow
 def test_equal_images_are_one_unit(tmp_path, reference_images):
     np.save(tmp_path / "copies.npy", np.repeat(draw_images(300), 2, axis=0))
     with pytest.raises(ToleranceNotReachedError) as caught:
@@ -130,6 +135,7 @@ def test_equal_images_are_one_unit(tmp_path, reference_images):
     assert found.sampling_design == "duplicates: 600 generated images, as informative as 300 independent ones"
 
 
+@pytest.mark.slow
 def test_finished_steps_are_read_back(images, reference_images, tmp_path, extracted_counts):
     options = {"reference": reference_images, "features": False, "work_dir": tmp_path, **OPTIONS}
     short = score(images, until=ABSOLUTE, **options)
@@ -242,6 +248,7 @@ def test_pairs_with_a_sampled_reference_are_rejected(images, tmp_path):
     assert independent.sampling_design == "independent"
 
 
+@pytest.mark.slow
 def test_functions_are_rejected_without_a_limit_or_with_repeated_images(reference_images):
     with pytest.raises(RequestError, match="max_images"):
         score(draw_images, reference=reference_images, features=False, until=Until(half_width=0.1), **OPTIONS)
@@ -291,6 +298,7 @@ def test_text_without_a_width_is_rejected(text):
         Until.from_text(text)
 
 
+@pytest.mark.slow
 def test_a_tolerance_that_is_not_reached_is_a_failed_run():
     with pytest.raises(RunError, match="half the width"):
         score(until=Until(half_width=1e-4))

@@ -71,6 +71,7 @@ class SourceOfLength:
         return self.count
 
 
+@pytest.mark.slow
 def test_more_than_a_million_images_use_chunks_of_16384():
     assert len(Partition.from_source(SourceOfLength(10**6), Settings())) == 3907
     assert len(Partition.from_source(SourceOfLength(10**6 + 1), Settings())) == 62

@@ -218,6 +218,7 @@ def serve(folder):
         server.shutdown()
 
 
+@pytest.mark.slow
 def test_classes_are_read_from_a_url_with_a_user_name(tmp_path):
     make_npz(tmp_path / "a.npz")
     make_zip(tmp_path / "b.zip")

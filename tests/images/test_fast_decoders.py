@@ -144,6 +144,7 @@ def test_every_kind_of_file_has_the_bits_and_notes_of_pillow(kind, pillow_decode
         assert_equal(decode_file(data), pillow_decode(data))
 
 
+@pytest.mark.slow
 def test_files_of_packages_have_the_bits_and_notes_of_pillow(pillow_decode):
     """JPEG and PNG files of many programs; those of scikit-image are of nearly every kind."""
     folder = Path(importlib.util.find_spec("skimage").origin).parent / "data"
@@ -154,6 +155,7 @@ def test_files_of_packages_have_the_bits_and_notes_of_pillow(pillow_decode):
         assert_equal(decode_file(data), pillow_decode(data))
 
 
+@pytest.mark.slow
 def test_damaged_files_have_the_result_of_pillow(pillow_decode):
     """Truncated files, and files with some bytes changed: an error, or the same pixels."""
     generator = random.Random(0)

@@ -564,6 +564,7 @@ def test_urls_without_images_are_rejected(url, message):
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_images_on_a_web_server(tmp_path, files, images):
     content = make_zip(tmp_path, files, images).read_bytes()
 

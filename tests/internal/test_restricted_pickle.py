@@ -73,6 +73,7 @@ def test_repeated_encoding_of_one_text_takes_the_memory_of_one(tmp_path):
     assert measure_peak(read_statistics, tmp_path / "a.pkl", StatisticsError) < 20e6  # not 2 GB
 
 
+@pytest.mark.slow
 def test_repeated_copies_of_a_dict_are_rejected(tmp_path):
     pairs = [(number, number) for number in range(10_000)]
     copies = [Global(OrderedDict, pairs) for _ in range(1000)]

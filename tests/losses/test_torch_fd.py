@@ -248,6 +248,7 @@ def test_a_population_may_be_restored_for_another_reference():
     assert float(restored(batch)) == pytest.approx(float(expected(batch)), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_normalised_gradients_are_close_to_exact_ones_while_the_population_approaches_the_reference():
     """With a kept map, the distance would become negative, and the gradient 40,000 times too large."""
     random = torch.Generator().manual_seed(0)

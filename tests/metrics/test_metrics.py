@@ -124,6 +124,7 @@ def test_failing_metrics_are_reported_and_the_others_computed(sides):
     json.loads(scores.to_json())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("metric", "sizes", "message"),
     [

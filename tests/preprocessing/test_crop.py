@@ -141,6 +141,7 @@ def test_only_the_same_crop_gives_zero_and_the_score_records_it(folders, toy_opt
     assert all(value > 1e-6 for name, value in values.items() if name != "adm")
 
 
+@pytest.mark.slow
 def test_crops_on_the_command_line(folders, toy_options):
     arguments = ["--extractor", "toy-name", "--weights", toy_options["weights"], "--interval", "none"]
     code, out, _ = run(
@@ -193,6 +194,7 @@ def test_wrong_crops_are_rejected(folders, toy_options, options, words):
             frechet.collect(folders / "whole", **options, **toy_options)
 
 
+@pytest.mark.slow
 def test_a_crop_of_a_peers_statistics_is_rejected(folders, toy_options):
     own = frechet.collect(folders / "whole", **toy_options)
     np.savez(folders / "peer.npz", mu=own.mean, sigma=own.covariance)

@@ -379,6 +379,7 @@ def test_the_list_and_the_row_of_a_protocol_are_printed():
 VALIDATION_FD = (1.68, 56.87, 14.19, 0.04, 0.60, 5.60)  # arXiv:2604.28190, in the order of the protocol's metrics
 
 
+@pytest.mark.slow
 def test_fdr6_is_the_mean_of_six_distances_relative_to_those_of_the_validation_images(small):
     arguments = small("fdr6-imagenet-256")
     scores = frechet.score(**arguments, protocol="fdr6-imagenet-256", interval="none")

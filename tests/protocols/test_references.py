@@ -302,6 +302,7 @@ def test_a_named_reference_of_another_extractor_is_rejected(published, toy_optio
 # The table
 
 
+@pytest.mark.slow
 def test_rows_of_the_table_are_complete():
     for name, row in REFERENCES.items():
         assert re.fullmatch(r"[a-z0-9.-]+", name)

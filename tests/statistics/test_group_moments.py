@@ -158,6 +158,7 @@ def test_one_unit_per_row_is_required():
     assert all(part in str(caught.value) for part in ("12 rows", "11 clusters", "expected one per row"))
 
 
+@pytest.mark.slow
 def test_accumulating_groups_takes_less_memory_than_their_matrices():
     """Ten matrices of 1000 x 1000 in float64 take 80 MB, and their triangles 40 MB, next to 10 MB of rows that wait."""
     d, rows = 1000, np.random.default_rng(0).standard_normal((500, 1000)).astype(np.float32)
