@@ -120,7 +120,7 @@ def _is_generated(sample: GrowingSample) -> bool:
 
 
 def _skips_images(sample: GrowingSample) -> bool:
-    """Return whether images may be left out, so that later ones are no longer in the same place."""
+    """Return whether images may be skipped, which would shift the positions of later images."""
     if isinstance(sample, GrowingImages):
         return sample.settings.on_bad_image == "skip"
     return isinstance(sample, GrowingFeatures) and bool(sample.data.skipped_images)

@@ -105,7 +105,7 @@ class FID(_SingleMetric):
             max_images: number of images of all ranks that is planned for; the first call with as many or more is the last look.
 
         Returns:
-            Whether it is certain which of the two distances is smaller. `score()` tells which one. It stays true until `reset`.
+            Whether it is certain which of the two distances is smaller; compare `score()` with `against` to find out which. It stays true until `reset`.
 
         Raises:
             RequestError: `against` has no interval for independent images, or alpha is not a probability.
