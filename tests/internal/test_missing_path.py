@@ -16,7 +16,7 @@ def test_the_first_missing_part_of_a_path_is_named(tmp_path):
     (tmp_path / "run").mkdir()
     message = describe_missing_path(tmp_path / "run" / "samples" / "0.png", "file")
     assert message.startswith("no such file: ")
-    assert f"There is no samples in {tmp_path / 'run'}" in message
+    assert f"The folder {tmp_path / 'run'} does not contain samples" in message
 
 
 def test_a_relative_path_is_looked_up_in_the_current_folder(tmp_path, monkeypatch):
