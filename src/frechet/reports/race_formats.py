@@ -17,9 +17,9 @@ def describe_race(race: Race) -> str:
     names = [model.name for model in race.models]
     certainty = f"{100 * (1 - race.alpha):g} % certainty"
     if race.winner is not None:
-        return f"{names[0]} has the smallest {race.label} ({certainty})."
+        return f"{names[0]} has the smallest {race.label}, with {certainty}."
     left = [name for name, model in zip(names, race.models, strict=True) if model.verdict != "worse than the best"]
-    return f"With {race.max_images:,} images per model, {' and '.join(left)} cannot be distinguished ({certainty})."
+    return f"With {race.max_images:,} images per model, {' and '.join(left)} cannot be distinguished with {certainty}."
 
 
 def describe_images(race: Race) -> str:
