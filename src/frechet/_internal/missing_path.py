@@ -21,7 +21,11 @@ def describe_missing_path(path: Path, kind: str = "file or folder") -> str:
     parent = next((each for each in absolute.parents if each.is_dir()), Path(absolute.anchor))
     missing = absolute.relative_to(parent).parts[0]
     nearest = find_nearest(missing, _list_names(parent))
-    fix = f"Did you mean {parent / nearest}?" if nearest else f"The folder {parent} does not contain {missing}; correct the path."
+    fix = (
+        f"Did you mean {parent / nearest}?"
+        if nearest
+        else f"The folder {parent} does not contain {missing}; correct the path."
+    )
     return f"no such {kind}: {path}. {fix}"
 
 
