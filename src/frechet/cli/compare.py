@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from frechet._internal.atomic_write import atomic_write, check_output_path
 from frechet._internal.choices import validate_choice
+from frechet.cli.output_files import check_output_files, write_text
 from frechet.cli.parameter_types import HomePath
 from frechet.reports.comparison_formats import FORMATTERS
 from frechet.reports.comparison_page import render_comparison_page
@@ -43,11 +43,9 @@ def command(runs: tuple[str, ...], output_format: str, output: Path | None, forc
     frechet compare step-*.json --format latex --output table.tex
     """
     validate_choice(output_format, OUTPUT_FORMATS, "format")
-    if output:
-        check_output_path(output, force=force)
+    check_output_files({"--output": output}, force=force)
     text = OUTPUT_FORMATS[output_format](compare_runs(runs, paired_runs=paired_runs))
-    if not output:
+    if output:
+        write_text(text + "\n", output, force=force)
+    else:
         print(text)
-        return
-    with atomic_write(output, force=force) as temporary_path:
-        temporary_path.write_text(text + "\n", encoding="utf-8")

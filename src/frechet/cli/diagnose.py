@@ -8,12 +8,11 @@ from typing import Any
 
 import click
 
-from frechet._internal.atomic_write import atomic_write, check_output_path
 from frechet._internal.terminal import escape_line, print_stderr, run_all
 from frechet.cli.options import GroupedCommand, options_of
+from frechet.cli.output_files import check_output_files, write_text
 from frechet.cli.parameter_types import HomePath, Source
 from frechet.cli.progress import progress_bars, progress_option
-from frechet.errors import RequestError
 from frechet.evaluation.diagnosis.request import DiagnoseRequest
 from frechet.evaluation.diagnosis.run import diagnose
 from frechet.reports.diagnosis import format_diagnosis, render_diagnosis_page
@@ -55,7 +54,9 @@ def command(
     frechet diagnose samples.npz reference.npz --claimed 2.07 --quick --report page.html
     frechet diagnose samples/ photos/ --claimed 2.07 --crop adm --size 256
     """
-    _check_outputs(output, report, force)
+    check_output_files({"--output": output, "--report": report}, force=force)
+    if report:
+        require_packages()
     with progress_bars(progress_mode) as progress:
         diagnosis = diagnose(samples, reference, progress=progress, **options)
     steps: list[Callable[[], object]] = [
@@ -67,23 +68,7 @@ def command(
             lambda: print_stderr(f"warning: skipped {count} images that could not be decoded; the first: {first}")
         )
     if output:
-        steps.append(lambda: _write(output, diagnosis.to_json() + "\n", force))
+        steps.append(lambda: write_text(diagnosis.to_json() + "\n", output, force=force))
     if report:
-        steps.append(lambda: _write(report, render_diagnosis_page(diagnosis), force))
+        steps.append(lambda: write_text(render_diagnosis_page(diagnosis), report, force=force))
     run_all(steps)
-
-
-def _check_outputs(output: Path | None, report: Path | None, force: bool) -> None:
-    """Reject output paths before anything is computed."""
-    if output:
-        check_output_path(output, force=force)
-    if report:
-        require_packages()
-        check_output_path(report, suffix=".html", force=force)
-    if output and report and output.resolve() == report.resolve():
-        raise RequestError(f"--output and --report both name {output}; use two different files")
-
-
-def _write(path: Path, text: str, force: bool) -> None:
-    with atomic_write(path, suffix=path.suffix, force=force) as temporary_path:
-        temporary_path.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names need not be Unicode

@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from frechet._internal.atomic_write import atomic_write, check_output_path
 from frechet._internal.remote_files import is_url, redact_url
 from frechet._internal.terminal import escape_line, print_stderr, run_all
 from frechet.cli.options import GroupedCommand, options_of, resolve_engine
+from frechet.cli.output_files import check_output_files, write_text
 from frechet.cli.parameter_types import HomePath, Source
 from frechet.cli.progress import progress_bars, progress_option
 from frechet.errors import RequestError
@@ -50,7 +50,9 @@ def command(
     frechet race a.npz b.npz --reference reference.npz --find all-pairs --report race.html
     frechet race a/ b/ --reference reference.npz --work-dir race/
     """
-    _check_outputs(output, report, force)
+    check_output_files({"--output": output, "--report": report}, force=force)
+    if report:
+        require_packages()
     with resolve_engine(options) as resolved, progress_bars(progress_mode) as progress:
         if resolved is None:
             return
@@ -60,9 +62,9 @@ def command(
         *(lambda note=note: print_stderr(f"warning: {escape_line(note)}") for note in race.notes),
     ]
     if output:
-        steps.append(lambda: _write(output, race.to_json() + "\n", force))
+        steps.append(lambda: write_text(race.to_json() + "\n", output, force=force))
     if report:
-        steps.append(lambda: _write(report, render_race_page(race), force))
+        steps.append(lambda: write_text(render_race_page(race), report, force=force))
     run_all(steps)
 
 
@@ -87,19 +89,3 @@ def _shorten(name: str) -> str:
     """Return the name of a folder, or that of a file without its suffix."""
     path = PurePosixPath((name.partition("?")[0] if is_url(name) else name).replace("\\", "/"))
     return (path.name if name.endswith("/") else path.stem) or name
-
-
-def _check_outputs(output: Path | None, report: Path | None, force: bool) -> None:
-    """Reject output paths before anything is computed."""
-    if output:
-        check_output_path(output, force=force)
-    if report:
-        require_packages()
-        check_output_path(report, suffix=".html", force=force)
-    if output and report and output.resolve() == report.resolve():
-        raise RequestError(f"--output and --report both name {output}; use two different files")
-
-
-def _write(path: Path, text: str, force: bool) -> None:
-    with atomic_write(path, suffix=path.suffix, force=force) as temporary_path:
-        temporary_path.write_text(text, encoding="utf-8", errors="backslashreplace")  # file names need not be Unicode

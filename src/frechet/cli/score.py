@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import Any
 
 import click
 
-from frechet._internal.atomic_write import atomic_write, check_output_path
 from frechet._internal.terminal import escape_line, print_stderr, run_all
 from frechet.cli.options import GroupedCommand, GroupedOption, options_of, resolve_engine
+from frechet.cli.output_files import check_output_files, write_text
 from frechet.cli.parameter_types import HomePath, Source
 from frechet.cli.progress import progress_bars, progress_option
 from frechet.errors import RequestError, ToleranceNotReachedError
@@ -91,7 +90,7 @@ def command(
     frechet score samples/ reference/ --report page.html
     frechet score samples/ reference.npz --until-half-width 5% --max-images 50000
     """
-    _check_outputs(output, report, model_card, force)
+    check_output_files({"--output": output, "--report": report, "--model-card": model_card}, force=force)
     with resolve_engine(options) as resolved, progress_bars(progress_mode) as progress:
         if resolved is None:
             return
@@ -105,9 +104,9 @@ def command(
     if cite:
         steps.append(lambda: print(f"\n{format_citation(scores)}", flush=True))
     if model_card:
-        steps.append(lambda: _write_text(format_model_card(scores, generated, str(reference)), model_card, force=force))
+        steps.append(lambda: write_text(format_model_card(scores, generated, str(reference)), model_card, force=force))
     if output:
-        steps.append(lambda: _write_text(scores.to_json() + "\n", output, force=force))
+        steps.append(lambda: write_text(scores.to_json() + "\n", output, force=force))
     if report:
         steps.append(lambda: write_report(evaluation, request, report, force=force))
     run_all(steps)
@@ -135,25 +134,8 @@ def _run(request: ScoreRequest) -> tuple[Scores, ToleranceNotReachedError | None
         return error.scores, error
 
 
-def _check_outputs(output: Path | None, report: Path | None, model_card: Path | None, force: bool) -> None:
-    """Reject output paths before anything is computed."""
-    if output:
-        check_output_path(output, force=force)
-    if model_card:
-        check_output_path(model_card, suffix=".md", force=force)
-    given = {"--output": output, "--report": report, "--model-card": model_card}
-    for (one, path), (other, same) in itertools.combinations(given.items(), 2):
-        if path and same and path.resolve() == same.resolve():
-            raise RequestError(f"{one} and {other} both name {path}; use two different files")
-
-
 def _format(scores: Scores, *, verbose: bool) -> str:
     return format_scores(scores) + (f"\n\n{format_details(scores)}" if verbose else "")
-
-
-def _write_text(text: str, path: Path, *, force: bool) -> None:
-    with atomic_write(path, force=force) as temporary_path:
-        temporary_path.write_text(text, encoding="utf-8")
 
 
 def _print_notes(scores: Scores, *, as_json: bool) -> None:
