@@ -105,7 +105,7 @@ def test_the_number_is_printed_if_the_output_vanishes_during_the_run(arrays, val
     def vanish(path, **_options):
         raise OutputError(f"output folder {path.parent} does not exist; create it first")
 
-    monkeypatch.setattr("frechet.cli.score.atomic_write", vanish)
+    monkeypatch.setattr("frechet.cli.output_files.atomic_write", vanish)
     code, out, err = run("score", *arrays, *FLAGS.split(), "--json", "--output", tmp_path / "s.json")
     assert (code, json.loads(out)["scores"]["fd"]["value"]) == (3, value)
     assert "does not exist" in err

@@ -266,10 +266,13 @@ def test_an_extreme_outlier_does_not_break_the_jackknife():
 def test_too_few_images_have_a_reason_instead_of_an_interval():
     x, y = SMALL.draw(0, 49, 50)
     few, enough = interval_input(x), interval_input(y)
-    for inputs in ((few, enough), (enough, few)):
+    for inputs, given in (
+        ((few, enough), "49 generated and 50 reference"),
+        ((enough, few), "50 generated and 49 reference"),
+    ):
         reason = explain_unavailable_interval(*inputs)
         assert "at least 50 images" in reason
-        assert reason.endswith("got 49")
+        assert reason.endswith(f"got {given}")
     assert explain_unavailable_interval(enough, enough) is None
     for fixed in (few.fix(), replace(few, groups=None)):  # a fixed distribution has no sampling error
         assert explain_unavailable_interval(enough, fixed) is None
@@ -283,7 +286,7 @@ def test_too_few_clusters_have_a_reason_that_names_their_number():
     p, q = interval_input(x, units=np.repeat(np.arange(49), 4)), interval_input(SMALL.draw(1, 1, 60)[1])
     reason = explain_unavailable_interval(p, q)
     assert "at least 50 independent images" in reason
-    assert reason.endswith("got 49")
+    assert reason.endswith("got 49 generated and 60 reference")
     assert explain_unavailable_interval(replace(p, n_units=50), q) is None
 
 

@@ -112,9 +112,9 @@ def test_a_fixed_reference_has_no_pairs(folders, toy_options):
 def test_pairs_need_equal_numbers_of_images(folders, toy_options):
     (folders[1] / "000.png").unlink()
     assert frechet.score(*folders, **toy_options)["fd"].sampling_design == "independent"
-    parts = ("as many generated as reference images", "60 and 59", "--design independent")
+    parts = ("equal numbers of generated and reference images", "60 and 59", "--design independent")
     assert_rejected(parts, *folders, design="paired", **toy_options)
-    parts = ("as many generated as reference images", "60 with seed 0", "59 with seed 0")
+    parts = ("equal numbers of generated and reference images", "60 with seed 0", "59 with seed 0")
     assert_rejected(parts, draw(0), draw(1, 59), features=True, design="paired")
 
 

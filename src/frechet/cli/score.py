@@ -77,8 +77,8 @@ def command(
 
     An input is a folder or archive of images (.zip, .tar, .parquet, .arrow, .h5, an LMDB database, an .npy, an .npz with
     arr_0), a shard pattern (shards/{000..127}.tar), a statistics file (an .npz from frechet stats, pytorch-fid, TTUR or
-    ADM, a .pkl from EDM2, a .pt from torch-fidelity), the URL of any of these, or ref:NAME, a name listed by frechet
-    reference list.
+    ADM, a .pkl from EDM2, a .pt from torch-fidelity), the URL of any of these, or ref:NAME, where NAME is listed by
+    `frechet reference list`.
 
     \b
     frechet score samples/ reference/

@@ -126,15 +126,15 @@ def explain_unavailable_interval(p: IntervalInput, q: IntervalInput) -> str | No
     """
     d = p.gaussian.mean.shape[0]
     fewest = max(MIN_UNITS, int(-(-MIN_IMAGES_PER_DIM * d // 1)))
-    for name, each in (("generated", p), ("reference", q)):
-        n_units = each.n if each.n_units is None else each.n_units
-        is_sampled = each.groups is not None or name == "generated"
-        if is_sampled and n_units is not None and n_units < fewest:
-            independent = "" if n_units == each.n else "independent "
-            facts = [f"{MIN_IMAGES_PER_DIM} per feature dimension"] if fewest > MIN_UNITS else []
-            facts += ["clusters and duplicates count as fewer"] if independent else []
-            note = f" ({'; '.join(facts)})" if facts else ""
-            return f"at least {fewest:,} {independent}images per input are required{note}; got {n_units:,}"
+    sampled = [("generated", p), *([("reference", q)] if q.groups is not None else [])]
+    units = {name: each.n if each.n_units is None else each.n_units for name, each in sampled}
+    if any(n is not None and n < fewest for n in units.values()):
+        independent = "" if all(units[name] == each.n for name, each in sampled) else "independent "
+        facts = [f"{MIN_IMAGES_PER_DIM} per feature dimension"] if fewest > MIN_UNITS else []
+        facts += ["clusters and duplicates count as fewer"] if independent else []
+        note = f" ({'; '.join(facts)})" if facts else ""
+        given = " and ".join(f"{n:,} {name}" for name, n in units.items() if n is not None)
+        return f"at least {fewest:,} {independent}images per input are required{note}; got {given}"
     if p.groups is None or p.rows is None:
         return (
             "the generated statistics contain neither the features of every image nor moments of groups of images, from "

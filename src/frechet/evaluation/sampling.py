@@ -129,8 +129,9 @@ def require_pairs(inputs: Mapping[str, ImageSource | FeatureStatistics]) -> None
         return
     if sizes[0] != sizes[1]:
         raise RequestError(
-            f"pairs need as many generated as reference images: got {sizes[0]} and {sizes[1]}. Pass the images in the same "
-            "order, or --design independent (design=) with metrics that do not compare pairs."
+            f"paired images require equal numbers of generated and reference images; got {sizes[0]:,} and {sizes[1]:,}. Pass one "
+            "reference image per generated image in the same order, or --design independent (design=) with metrics that do not "
+            "compare pairs."
         )
     names = [iter_names(each) for each in given if isinstance(each, ImageSource)]
     if len(names) == 2:

@@ -42,7 +42,7 @@ class Settings:
 
     Attributes:
         extractor: name in the table of extractors, ``onnx:FILE``, ``module:attribute``, or a function or
-            torch.nn.Module: (n, 3, h, w) -> (n, d). The default is that of a statistics file among the inputs, else inception.
+            torch.nn.Module: (n, 3, h, w) -> (n, d). The default is that of a statistics file among the inputs, otherwise inception.
         dims: the layer, by its number of features; None for the extractor's default.
         preprocessing: crop, resize and normalisation by name; None for the extractor's default.
         crop: crop of each image before it is resized: "adm", "torchvision", "long-edge" or "stretch"; None for no crop.
@@ -91,8 +91,8 @@ class Settings:
     )
     preprocessing: str | None = option(
         None,
-        "Resize and normalisation: pytorch-fid, tensorflow, clean or torchmetrics. The default is that of a statistics file among "
-        "the inputs, otherwise pytorch-fid.",
+        "Resize and normalisation, e.g. pytorch-fid, tensorflow, clean or torchmetrics. The default is that of a statistics file "
+        "among the inputs, otherwise that of the extractor (pytorch-fid for inception).",
         metavar="NAME",
     )
     crop: str | None = option(

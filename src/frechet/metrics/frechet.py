@@ -158,7 +158,7 @@ def _require_same_pairs(generated: FeatureStatistics, reference: FeatureStatisti
     """
     if (generated.n, generated.seed) != (reference.n, reference.seed):
         raise RequestError(
-            f"pairs of images need as many generated as reference images and the same seed: got {generated.n} with seed "
+            f"paired images require equal numbers of generated and reference images and the same seed; got {generated.n} with seed "
             f"{generated.seed} and {reference.n} with seed {reference.seed}. Pass both as images or features."
         )
     if not np.array_equal(generated.indices, reference.indices):  # type: ignore[arg-type]

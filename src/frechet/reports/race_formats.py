@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 from frechet.evaluation.race_result import Race, RacedModel, RacePair
 from frechet.reports.comparison_formats import round_to_error
 from frechet.reports.page_template import render_template, require_packages, typeset_minus
@@ -65,7 +67,10 @@ def render_race_page(race: Race) -> str:
     models, pairs = tabulate_models(race), tabulate_pairs(race)
     return render_template(
         "race.html",
-        title=f"{race.label.partition(' (')[0]} of {len(race.models)} models vs {race.reference}",
+        title=(
+            f"{race.label.partition(' (')[0]} of {len(race.models)} models vs {race.reference}, "
+            f"{dt.datetime.now(dt.timezone.utc):%Y-%m-%d}"
+        ),
         race=race,
         plot=plot_race(race),
         notes=models.notes,

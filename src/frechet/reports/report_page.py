@@ -134,7 +134,7 @@ def _explain_few_images(evaluation: Evaluation) -> str:
         f"This run has {counts} images for {dims:,} feature dimensions. With {dims:,} or fewer images, a covariance is "
         "singular, and small-sample bias dominates the Fréchet distance. Three sections are unreliable then and are omitted: the plot "
         "of the distance against the sample size, the decomposition into mean and covariance terms, and the influential images. "
-        f"A confidence interval requires at least {int(MIN_IMAGES_PER_DIM * dims):,} images per input."
+        f"A confidence interval of the Fréchet distance requires at least {int(MIN_IMAGES_PER_DIM * dims):,} images per input."
     )
 
 

@@ -109,7 +109,7 @@ def _iter_facts(scores: Scores, qualification: str) -> Iterator[tuple[str, str]]
     yield from _group("crop", {score.label: crop for score in compared if (crop := _format_crops(score))})
     yield from _group(
         "95 % CI",
-        {score.label: f"of {score.estimand}" for score in with_interval if score.estimand},
+        {score.label: f"for {score.estimand}" for score in with_interval if score.estimand},
     )
     yield from _group("looks", {score.label: _format_looks(score) for score in with_interval if score.looks})
     yield from _group(
