@@ -23,10 +23,10 @@ def test_a_line_has_counts_rate_and_remaining_time():
     clock = Clock()
     lines = LineProgress(clock)
     clock.seconds = 12
-    assert lines.describe() == "starting, for 12 s"
+    assert lines.describe() == "starting, 12 s elapsed"
     lines.update("generated", 2_000, 50_000)  # resumed: 2,000 images were computed in another run
     clock.seconds += 30
-    assert lines.describe() == "generated: 2,000 of 50,000, for 30 s"
+    assert lines.describe() == "generated: 2,000 of 50,000, 30 s elapsed"
     lines.update("generated", 5_000, 50_000)  # 100/s since the start, so 450 s remain
     assert lines.describe() == "generated: 5,000 of 50,000, 100.0/s, about 8 min remaining"
     lines.update("download weights\x1b.pth", 0, 96_000_000)
@@ -35,7 +35,7 @@ def test_a_line_has_counts_rate_and_remaining_time():
     assert lines.describe() == "download weights\\x1b.pth: 48.0 MB of 96.0 MB, 6.0 MB/s, about 8 s remaining"
     lines.update("metrics", 3, 6)
     clock.seconds += 7_200
-    assert lines.describe() == "metrics: 3 of 6, for 2.0 h"
+    assert lines.describe() == "metrics: 3 of 6, 2.0 h elapsed"
 
 
 def test_lines_are_printed_while_nothing_is_reported(monkeypatch, capsys):

@@ -158,6 +158,12 @@ def test_influential_images_are_those_whose_removal_changes_most():
     assert listed["raise"][0]["change"] == listed["raise"][0]["mean"] + listed["raise"][0]["covariance"]
 
 
+@pytest.mark.parametrize(("n", "is_unreliable"), [(D, True), (D + 1, False)])
+def test_influential_images_are_unreliable_with_as_many_images_as_dimensions(n, is_unreliable):
+    scores = frechet.score(draw(0, n), draw(1, 500), features=True, explain=2)
+    assert any("is unreliable" in warning for warning in scores["fd"].warnings) == is_unreliable
+
+
 @pytest.mark.slow
 def test_explain_lists_files_with_escaped_names(tmp_path):
     folder = make_image_folder(tmp_path / "a", 20, seed=1)

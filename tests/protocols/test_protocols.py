@@ -282,7 +282,7 @@ def test_another_reference_is_a_deviation(small, monkeypatch, tmp_path):
     with pytest.raises(RequestError, match="differs from ref:jit-imagenet-256"):
         frechet.score(**arguments, protocol="jit-imagenet-256")
     with pytest.raises(
-        RequestError, match=r"the images of .* as the reference \(expected the statistics jit_in256_stats.npz\)"
+        RequestError, match=r"the reference .*, which are images \(expected statistics: jit_in256_stats.npz\)"
     ):
         frechet.score(arguments["generated"], make_pixels(seed=3), protocol="jit-imagenet-256")
     statistics = frechet.read_statistics(arguments["reference"])
@@ -449,7 +449,7 @@ def test_each_extractor_of_a_protocol_has_its_own_options(small, monkeypatch, tm
 
 def test_images_are_not_the_reference_of_a_protocol_of_several_extractors(small):
     arguments = small("fdr6-imagenet-256") | {"reference": make_pixels(N, SIZE, 1)}
-    with pytest.raises(RequestError, match=r"as the reference \(expected the statistics paper_ref_stats\.pkl"):
+    with pytest.raises(RequestError, match=r"which are images \(expected statistics: paper_ref_stats\.pkl"):
         frechet.score(**arguments, protocol="fdr6-imagenet-256", interval="none")
 
 

@@ -74,16 +74,16 @@ class LineProgress:
             self.stage, self.done, self.total = stage, done, total
 
     def describe(self) -> str:
-        """Return one line: stage, counts, rate and remaining time, or for how long it has been running."""
+        """Return one line: stage, counts, rate and remaining time, or the elapsed time."""
         with self.lock:
             start, first = self.begin[self.stage]
             stage, done, total = self.stage, self.done, self.total
         elapsed = self.clock() - start
         if not stage:
-            return f"starting, for {_format_duration(elapsed)}"
+            return f"starting, {_format_duration(elapsed)} elapsed"
         text = f"{escape_line(stage)}: {_format_count(stage, done)} of {_format_count(stage, total)}"
         if done <= first or done >= total or elapsed <= 0:
-            return f"{text}, for {_format_duration(elapsed)}"
+            return f"{text}, {_format_duration(elapsed)} elapsed"
         rate = (done - first) / elapsed
         return f"{text}, {_format_rate(stage, rate)}, about {_format_duration((total - done) / rate)} remaining"
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from frechet.errors import RequestError, StatisticsError
-from frechet.evaluation.influence import list_influential_images
+from frechet.evaluation.influence import iter_influence_notes, list_influential_images
 from frechet.evaluation.layers import LayerStatistics, as_layers
 from frechet.evaluation.metric_layers import SharedMetricInputs
 from frechet.evaluation.plan import MetricPlan, MetricRequest, plan_request
@@ -127,8 +127,10 @@ def compute_scores(
             failed[request.key] = error
         else:
             listing = influential if request.metric.compute is compute_frechet else None
-            notes = (*score.warnings, *shared_inputs.iter_notes(request))
-            scores[request.key] = replace(score, influence=listing, warnings=notes)
+            notes = [*score.warnings, *shared_inputs.iter_notes(request)]
+            if listing and reference:
+                notes += iter_influence_notes(generated, reference)
+            scores[request.key] = replace(score, influence=listing, warnings=tuple(notes))
     if not scores:
         raise next(iter(failed.values()))
     unavailable = {key: str(error) for key, error in failed.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from frechet.metrics import compute_leave_one_out_changes, require_all_features
@@ -30,3 +31,12 @@ def list_influential_images(
         return None
     found = compute_image_influence(generated, reference)
     return {"raise": found.top_raising(count), "lower": found.top_lowering(count)}
+
+
+def iter_influence_notes(generated: FeatureStatistics, reference: FeatureStatistics) -> Iterator[str]:
+    """Yield a note if an input has n <= d, so that the change by one image depends mostly on the other images at hand."""
+    if any(each.n is not None and each.n <= each.dims for each in (generated, reference)):
+        yield (
+            "the list of images that raise or lower the distance is unreliable, because an input has as many images as feature "
+            "dimensions, or fewer"
+        )

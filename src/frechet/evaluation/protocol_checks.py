@@ -182,9 +182,9 @@ def iter_reference_deviations(
     if name is None:
         return
     if isinstance(reference, ImageSource):
-        yield f"the images of {reference.label} as the reference (expected the statistics {protocol.reference_title})"
+        yield f"the reference {reference.label}, which are images (expected statistics: {protocol.reference_title})"
     elif _is_named_reference(reference, name) is False:
-        yield f"{reference.label} as the reference, which differs from ref:{name} (expected {protocol.reference_title})"
+        yield f"the reference {reference.label}, which differs from ref:{name} (expected: {protocol.reference_title})"
 
 
 def _is_named_reference(statistics: FeatureStatistics, name: str) -> bool | None:

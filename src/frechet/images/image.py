@@ -107,9 +107,8 @@ class ImageSource(ABC):
         for source_index, class_name in zip(source_indices, class_names, strict=True):
             if class_name is None:
                 raise RequestError(
-                    f"{self.get_label(source_index)} has no class: it is not in a class folder of {self.label}. For scores "
-                    "per class, pass a folder or archive with one folder per class, or an .npz file with integer labels "
-                    "in arr_1."
+                    f"{self.get_label(source_index)} has no class: it is not in a class folder of {self.label}. Pass a "
+                    "folder or archive with one folder per class, or an .npz file with integer labels in arr_1."
                 )
         return [class_name for class_name in class_names if class_name is not None]
 

@@ -26,7 +26,7 @@ class MetricResult:
     Attributes:
         value: the value.
         terms: parts of the value or further numbers, by a snake_case name.
-        standard_error: standard error of an unbiased value, or None if the literature has no estimate of it.
+        standard_error: standard error of an unbiased value, or None if it is not estimated.
         sampling_variance: variance of the value over independent samples of the same sizes, or None if it is not known.
         std: standard deviation of the value between splits or subsets, or None.
         splits: for each number of splits (of the Inception Score), `{"n": number of splits, "mean": mean over the
@@ -192,7 +192,7 @@ class Metric:
     load_pair_measure: Callable[..., PairMeasure] | None = None
     full_feature_inputs: tuple[str, ...] = ("generated", "reference")
     interval: Callable[[FeatureStatistics, FeatureStatistics, str, StepCallback], Interval | str] | None = None
-    interval_unavailable_reason: str = "the literature has no estimate of its sampling error"
+    interval_unavailable_reason: str = "frechet does not estimate the sampling error of this metric"
 
     def uses(self, input_name: str) -> bool:
         """Return whether the metric looks at an input: "generated", "reference" or "held-out"."""

@@ -47,8 +47,8 @@ class ArraySource(FileSource):
     def _read_classes(self) -> np.ndarray:
         if self.file.suffix.lower() != ".npz" or _CLASSES_KEY not in npz_keys(self.file):
             raise RequestError(
-                f"{self.label} has no classes. For scores per class, pass an .npz file with one integer label per image in "
-                f"{_CLASSES_KEY}, or a folder or archive with one folder per class."
+                f"{self.label} has no classes. Pass an .npz file with one integer label per image in {_CLASSES_KEY}, "
+                f"or a folder or archive with one folder per class."
             )
         try:
             with open_zip(self.file) as archive, archive.open(f"{_CLASSES_KEY}.npy") as member:
