@@ -46,7 +46,15 @@ def check_image(rgb: np.ndarray, file_format: str | None) -> ImageCheck:
         file_format: Pillow's name of the file format, or None.
     """
     flat = np.ascontiguousarray(rgb).reshape(-1)
-    return _compute_digest(flat, rgb.shape), file_format or "", _classify_value_range(flat), *rgb.shape[:2]
+    return compute_digest(rgb), file_format or "", _classify_value_range(flat), *rgb.shape[:2]
+
+
+def compute_digest(rgb: np.ndarray) -> int:
+    """Compute 64 bits that identify the pixels (h, w, 3): the CRC-32 of both halves, each started with the shape."""
+    flat = np.ascontiguousarray(rgb).reshape(-1)
+    crc32, half = load_crc32(), len(flat) // 2
+    start = zlib.crc32(repr(rgb.shape).encode())
+    return crc32(flat[:half].data, start) << 32 | crc32(flat[half:].data, start)
 
 
 def quality_notes(image_checks: np.ndarray, get_labels: Callable[[list[int]], list[str]]) -> Iterator[str]:
@@ -130,13 +138,6 @@ def _first_duplicate_pair(image_checks: np.ndarray, duplicates: np.ndarray) -> l
             return [seen[digest], index]
         seen[digest] = index
     return []
-
-
-def _compute_digest(flat: np.ndarray, shape: tuple[int, ...]) -> int:
-    """Compute 64 bits that identify the pixels: the CRC-32 of both halves, each started with the shape."""
-    crc32, half = load_crc32(), len(flat) // 2
-    start = zlib.crc32(repr(shape).encode())
-    return crc32(flat[:half].data, start) << 32 | crc32(flat[half:].data, start)
 
 
 def _classify_value_range(flat: np.ndarray) -> int:

@@ -164,10 +164,9 @@ def _keys_kernel(x: np.ndarray, a: float = -0.5) -> np.ndarray:
 
 
 def _resize_channels(image: np.ndarray, out: np.ndarray, resample: Image.Resampling) -> None:
-    height, width, channels = out.shape
-    for c in range(channels):
-        channel = Image.fromarray(np.ascontiguousarray(image[:, :, c], np.float32))
-        out[:, :, c] = channel.resize((width, height), resample)
+    height, width = out.shape[:2]
+    for c, channel in enumerate(Image.fromarray(image).split()):
+        out[:, :, c] = channel.convert("F").resize((width, height), resample)
 
 
 _BAND = 32  # output rows per step: everything that a band needs stays in the CPU cache

@@ -83,10 +83,13 @@ class GroupMoments:
 
     def get(self, group: int) -> RunningMoments:
         """Return the moments of one group."""
-        return RunningMoments(int(self.n[group]), self.mean[group], unpack_symmetric(self.scatter[group], self.dims))
+        scatter = unpack_symmetric(self.scatter[group], self.dims)
+        return RunningMoments(int(self.n[group]), self.mean[group].copy(), scatter)
 
     def merge_groups(self, groups: Sequence[int]) -> RunningMoments:
         """Return the moments of several groups together."""
+        if len(groups) == 1:
+            return self.get(groups[0])
         # a slice needs no copy
         chosen = slice(groups.start, groups.stop, groups.step) if isinstance(groups, range) else list(groups)
         n = self.n[chosen]

@@ -12,7 +12,7 @@ from frechet.evaluation.diagnosis.axes import Variant
 from frechet.evaluation.diagnosis.float_images import ROUNDING_RULES, FloatImages
 from frechet.execution.settings import Settings
 from frechet.features.extractor import LoadedExtractor
-from frechet.images.checks import check_image
+from frechet.images.checks import compute_digest
 from frechet.images.decode import decode
 from frechet.images.decode_budget import MAX_PIXELS, DecodeBudget, Reserve
 from frechet.images.image import ImageRef, ImageSource
@@ -99,11 +99,12 @@ class Preparation:
         inputs: dict[InputKey, np.ndarray] = {}
         keys = []
         for variant in self.variants:
-            source = (variant.rounding, variant.crop)
-            if source not in cropped:
-                rgb = _crop(decoded[variant.rounding], variant.crop)
-                cropped[source] = check_image(rgb, None)[0], rgb
-            digest, rgb = cropped[source]
+            rgb = decoded[variant.rounding]
+            crop = None if _is_kept_whole(rgb, variant.crop) else variant.crop
+            if (variant.rounding, crop) not in cropped:
+                rgb = crop.apply(rgb) if crop else rgb
+                cropped[variant.rounding, crop] = compute_digest(rgb), rgb
+            digest, rgb = cropped[variant.rounding, crop]
             key = self._make_key(variant.preprocessing, digest, rgb)
             if key not in inputs:
                 inputs[key] = self._resize(variant.preprocessing, rgb)
@@ -130,9 +131,9 @@ class Preparation:
         return out
 
 
-def _crop(rgb: np.ndarray, crop: Crop | None) -> np.ndarray:
-    """Crop an image; a square that has the size of the crop already is not changed by any crop."""
-    return rgb if crop is None or rgb.shape[:2] == (crop.size, crop.size) else crop.apply(rgb)
+def _is_kept_whole(rgb: np.ndarray, crop: Crop | None) -> bool:
+    """Return whether a crop keeps the image as it is: a square of the crop's size."""
+    return crop is None or rgb.shape[:2] == (crop.size, crop.size)
 
 
 def _name_resize(row: Preprocessing) -> str:
