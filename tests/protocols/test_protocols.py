@@ -1,5 +1,6 @@
 """Protocols: each runs on data of its format, names every deviation, and is recorded. Counts are reduced for the tests."""
 
+import html
 import json
 import re
 from dataclasses import replace
@@ -342,10 +343,30 @@ def test_the_report_shows_the_protocol(small, tmp_path):
     page = (tmp_path / "page.html").read_text()
     assert "<h3>Protocol</h3>" in page
     assert "11.2368" in page
-    arguments = small("edm2-img512")
-    code, _, err = run("score", *arguments.values(), "--protocol", "edm2-img512", "--report", tmp_path / "two.html")
-    assert code == 2
-    assert "describes one extractor" in err
+
+
+@pytest.mark.slow
+def test_a_report_shows_the_scores_of_every_extractor(small, tmp_path):
+    """Diagnostics are those of the first extractor, and the values those of a run without a report."""
+    pytest.importorskip("matplotlib")
+    arguments = small("fdr6-imagenet-256")
+    command = ["score", *arguments.values(), "--protocol", "fdr6-imagenet-256", "--interval", "none", "--json"]
+    code, out, err = run(*command, "--report", tmp_path / "page.html")
+    assert code == 0, err
+    expected = json.loads(run(*command)[1])
+    assert json.loads(out) == expected
+    page = (tmp_path / "page.html").read_text()
+    assert f"{expected['protocol']['mean_fdr']:.4g}, the mean of these distances" in page
+    for score in expected["scores"].values():
+        assert html.escape(score["label"]) in page
+    encoders = [each.extractor for each in PROTOCOLS["fdr6-imagenet-256"].measurements]
+    assert f"{', '.join(encoders[1:])} (scores only)" in page
+    arguments = small("adm-imagenet-256")
+    options = ["--metrics", "fd-dinov2,fid", "--interval", "none", "--json"]
+    inputs = [arguments["generated"], arguments["generated"]]
+    code, out, err = run("score", *inputs, *options, "--report", tmp_path / "two.html")
+    assert code == 0, err
+    assert json.loads(out)["scores"] == json.loads(run("score", *inputs, *options)[1])["scores"]
 
 
 def test_rows_name_things_that_exist():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
 from frechet._internal.atomic_write import atomic_write, check_output_path
@@ -24,12 +24,12 @@ def evaluate_for_report(request: ScoreRequest, path: Path, *, force: bool = Fals
     """Compute the scores of a request, after checking that a page about them can be written.
 
     Args:
-        request: what to score. It needs a reference; it may neither be repeated nor use several extractors.
+        request: what to score. It needs a reference, and it may not be repeated.
         path: the page to write, ending in .html.
         force: whether an existing file is overwritten.
 
     Returns:
-        The scores, and the statistics with the features of every image if they are available.
+        The scores, and the statistics of the first extractor, with the features of every image if they are available.
 
     Raises:
         RequestError: the request has no reference or is repeated, or a package that draws the page is missing.
@@ -45,42 +45,36 @@ def evaluate_for_report(request: ScoreRequest, path: Path, *, force: bool = Fals
         raise RequestError(
             f"a report describes a single run, but repeat is {request.repeat}; leave out the report or --repeat"
         )
-    if request.protocol is not None:
-        return _evaluate_protocol(request)
-    return _evaluate_single(request)
+    if request.protocol is None:
+        return _evaluate_parts(request, [request])
+    protocol_run = prepare_protocol(request)
+    evaluation = _evaluate_parts(request, protocol_run.requests)
+    return evaluation._replace(scores=protocol_run.finish(evaluation.scores))
 
 
-def _evaluate_single(request: ScoreRequest) -> Evaluation:
-    """Compute the scores of features, of which the page shows diagnostics, and add those of pairs of images.
+def _evaluate_parts(request: ScoreRequest, requests: Sequence[ScoreRequest]) -> Evaluation:
+    """Compute the scores of every extractor and of pairs of images; the page shows diagnostics of the first extractor.
+
+    Args:
+        request: what was requested.
+        requests: what to compute, with the inputs of the request.
 
     Raises:
-        RequestError: all metrics are those of pairs.
+        RequestError: all metrics are those of pairs, or the first extractor cannot be used.
     """
-    of_pairs, of_features = split_pair_metrics(request)
-    if of_features is None:
+    if sum(len(split_by_extractor(each)) for each in requests) > 1:  # several read the same images
+        requests = [cache_generated_images(buffer_iterators(each)) for each in requests]
+    first, *others = [part for each in requests for part in split_by_extractor(each)]
+    if split_pair_metrics(first)[1] is None:
         raise RequestError(
             "a report describes features, and all metrics compare pixels; add a metric of features, e.g. --metrics "
             f"rfid,{','.join(request.metric_names or ())}"
         )
-    if of_pairs is None:
-        single = split_by_extractor(request)
-        return evaluate(single[0] if len(single) == 1 else request, keep_features=True)
-    request = cache_generated_images(buffer_iterators(request))  # both are read from the same images
-    evaluation = _evaluate_single(replace(request, metrics=of_features.metrics))
-    pair_scores = score_or_error(replace(request, metrics=of_pairs.metrics, explain=0))
-    results = [(of_features, evaluation.scores), (of_pairs, pair_scores)]
+    evaluation = evaluate(first, keep_features=True)
+    if not others:
+        return evaluation
+    results = [(first, evaluation.scores), *((each, score_or_error(each)) for each in others)]
     return evaluation._replace(scores=merge_extractors(request, results))
-
-
-def _evaluate_protocol(request: ScoreRequest) -> Evaluation:
-    protocol_run = prepare_protocol(request)
-    if len(protocol_run.requests) > 1:
-        raise RequestError(
-            f"a report describes one extractor, and protocol {protocol_run.name} has {len(protocol_run.requests)}; leave out the "
-            "report"
-        )
-    evaluation = _evaluate_single(protocol_run.requests[0])
-    return evaluation._replace(scores=protocol_run.finish(evaluation.scores))
 
 
 def write_report(evaluation: Evaluation, request: ScoreRequest, path: Path, *, force: bool = False) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from frechet._internal.remote_files import is_url, redact_url
+from frechet.evaluation.plan import is_pair_metric
 from frechet.evaluation.request import ScoreRequest
 from frechet.evaluation.run import Evaluation
 from frechet.metrics import METRICS, has_small_sample_bias
@@ -23,7 +24,7 @@ from frechet.reports.score_table import build_score_rows, describe_scores
 from frechet.reports.text import collect_warnings
 from frechet.reports.thumbnails import ThumbnailCache, describe_missing_images, find_shown_rows, open_shown_images
 from frechet.reports.worst_pairs import DIFFERENCE_GAIN, show_worst_pairs
-from frechet.results import Score
+from frechet.results import Score, Scores
 from frechet.statistics.feature_statistics import FeatureStatistics
 from frechet.statistics.group_moments import MIN_IMAGES_PER_DIM
 
@@ -112,9 +113,11 @@ def _list_facts(evaluation: Evaluation, names: Sequence[str]) -> list[tuple[str,
     ]
     extractor = provenance.get("extractor")
     layer = f", layer {provenance['layer']}" if provenance.get("layer") else ""
+    others = _list_other_extractors(evaluation.scores)
     crops = {side: (provenance.get(side) or {}).get("crop") for side in ("generated", "reference")}
     facts = {
         "Extractor": f"{extractor}{layer}" if extractor else None,
+        "Other extractors": f"{', '.join(others)} (scores only)" if others else None,
         "Preprocessing": provenance.get("preprocessing"),
         "Crop": ", ".join(f"{crop or 'none'} ({side})" for side, crop in crops.items())
         if any(crops.values())
@@ -124,6 +127,12 @@ def _list_facts(evaluation: Evaluation, names: Sequence[str]) -> list[tuple[str,
         "Version": f"frechet {provenance.get('frechet')}",
     }
     return [*sides, *((name, str(text)) for name, text in facts.items() if text)]
+
+
+def _list_other_extractors(scores: Scores) -> list[str]:
+    """Return the extractors of the scores apart from that of the first one, which the sections below the scores describe."""
+    names = (str(each.provenance.get("extractor")) for each in scores.values() if not is_pair_metric(each.metric))
+    return [name for name in dict.fromkeys(names) if name != scores.provenance.get("extractor")]
 
 
 def _explain_few_images(evaluation: Evaluation) -> str:
@@ -139,9 +148,10 @@ def _explain_few_images(evaluation: Evaluation) -> str:
 
 
 def _is_curve_metric(score: Score, generated: FeatureStatistics) -> bool:
-    """Return whether the curve shows this score: not one of another layer, and not an extrapolated one."""
+    """Return whether the curve shows this score: not one of another extractor or layer, and not extrapolated."""
     row = METRICS[score.metric.partition("@")[0]]
-    return row.interval is not None and row.layer in ("features", generated.spec.layer)
+    is_of_shown_extractor = generated.spec.extractor in (None, score.provenance.get("extractor"))
+    return is_of_shown_extractor and row.interval is not None and row.layer in ("features", generated.spec.layer)
 
 
 def _diagnose(
