@@ -1,4 +1,4 @@
-"""Compute FID and sFID of a sample batch of ADM as its evaluator does, without TensorFlow, and print the published values.
+"""Compute the five numbers of ADM's evaluator for a sample batch, without TensorFlow, and print the published values.
 
     python examples/adm_reference.py SAMPLES.npz REFERENCE.npz [--backend jax] [--weights FILE]
     python examples/adm_reference.py --trial FOLDER            # with small files of the same format, which it writes
@@ -12,18 +12,20 @@ ADM scores 11.05 instead of 10.94.
 from __future__ import annotations
 
 import argparse
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 
 import frechet
 
-# FID and sFID of 50,000 samples: the evaluator's own README, and table 5 of Dhariwal & Nichol 2021 (arXiv:2105.05233)
+METRICS = ("fid", "sfid", "is@adm", "precision@adm", "recall@adm")
+# 50,000 samples each: the evaluator's own README, and table 5 of Dhariwal & Nichol 2021 (arXiv:2105.05233)
 PUBLISHED = {
     "admnet_imagenet256.npz": (10.94, 6.02),
     "admnet_guided_imagenet256.npz": (4.59, 5.25),
-    "admnet_guided_upsampled_imagenet256.npz": (3.94, 6.14),
-    "admnet_guided_imagenet128.npz": (2.97, 5.09),
+    "admnet_guided_upsampled_imagenet256.npz": (3.9426, 6.1404, 215.837, 0.8265, 0.5309),
+    "admnet_guided_imagenet128.npz": (2.9733, 5.0946, 141.48, 0.7814, 0.5929),
 }
 
 
@@ -43,19 +45,18 @@ def main() -> None:
     samples, reference = make_trial_files(args.trial, settings) if args.trial else (args.samples, args.reference)
     if samples is None or reference is None:
         parser.error("pass SAMPLES.npz and REFERENCE.npz, or --trial FOLDER")
-    print(f"{'':6}{'frechet':>12}{'published':>12}")
-    published = PUBLISHED.get(samples.name, (None, None))
-    for (metric, dims), published_value in zip((("fid", 2048), ("sfid", 2023)), published, strict=True):
-        score = evaluate(samples, reference, dims, settings)[metric]
-        print(f"{metric:6}{float(score):12.4f}{'unknown' if published_value is None else published_value:>12}")
+    scores = evaluate(samples, reference, settings)
+    print(f"{'':13}{'frechet':>12}{'published':>12}")
+    for metric, published in zip_longest(METRICS, PUBLISHED.get(samples.name, ()), fillvalue="unknown"):
+        print(f"{metric:13}{scores[metric].value:12.4f}{published:>12}")
 
 
-def evaluate(samples: Path, reference: Path, dims: int, settings: dict) -> frechet.Scores:
-    """Compute the scores of the layer with `dims` features."""
+def evaluate(samples: Path, reference: Path, settings: dict) -> frechet.Scores:
+    """Compute all metrics in one pass over the samples: from the statistics of both layers, and the images of the reference."""
     return frechet.score(
         samples,
         reference,
-        dims=dims,
+        metrics=METRICS,
         preprocessing="tensorflow",
         reference_preprocessing="tensorflow",
         interval="none",

@@ -1,11 +1,12 @@
 """The JAX examples run on small inputs."""
 
+import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from helpers import ROOT
+from helpers import ROOT, run
 from jax_toy import noise
 from parity_kit import collect_layers
 
@@ -26,22 +27,36 @@ def run_example(name, *arguments):
     return done.stdout.splitlines()
 
 
-def test_adm_reference_evaluates_trial_files(tmp_path, weights):
-    """The printed values equal the scores of the images in the trial files."""
-    header, fid, sfid = run_example(
-        "adm_reference.py", "--trial", tmp_path, "--weights", weights, "--backend", "openvino"
+ADM_METRICS = ["fid", "sfid", "is@adm", "precision@adm", "recall@adm"]
+
+
+def test_adm_reference_evaluates_trial_files(tmp_path, weights_with_head):
+    """The five numbers of one command equal those of single runs, and distances of the images in the trial files."""
+    header, *lines = run_example(
+        "adm_reference.py", "--trial", tmp_path, "--weights", weights_with_head, "--backend", "openvino"
     )
     assert header.split() == ["frechet", "published"]
-    with np.load(tmp_path / "reference.npz") as reference, np.load(tmp_path / "samples.npz") as samples:
+    assert [line.split()[0] for line in lines] == ADM_METRICS
+    assert {line.split()[2] for line in lines} == {"unknown"}
+    inputs = tmp_path / "samples.npz", tmp_path / "reference.npz"
+    options = ["--preprocessing", "tensorflow", "--reference-preprocessing", "tensorflow"]
+    options += ["--weights", weights_with_head]
+    code, out, err = run("score", *inputs, "--metrics", ",".join(ADM_METRICS), *options, "--json")
+    assert code == 0, err
+    values = {name: each["value"] for name, each in json.loads(out)["scores"].items()}
+    assert list(values) == ADM_METRICS
+    for name, line in zip(ADM_METRICS, lines, strict=True):
+        assert float(line.split()[1]) == pytest.approx(values[name], rel=1e-3, abs=1e-4)
+        single = json.loads(run("score", *inputs, "--metrics", name, *options, "--json")[1])["scores"][name]
+        assert single["value"] == pytest.approx(values[name], rel=1e-6)
+    with np.load(inputs[1]) as reference, np.load(inputs[0]) as samples:
         arrays = samples["arr_0"], reference["arr_0"]
     generated, reference = collect_layers(
-        *arrays, extra_layers=["spatial"], preprocessing="tensorflow", weights=weights
+        *arrays, extra_layers=["spatial"], preprocessing="tensorflow", weights=weights_with_head
     )
-    for line, layer in ((fid, "2048"), (sfid, "spatial")):
-        name, value, published = line.split()
+    for name, layer in (("fid", "2048"), ("sfid", "spatial")):
         expected = frechet.score_statistics(generated[layer], reference[layer])[name]
-        assert float(value) == pytest.approx(float(expected), rel=1e-3)
-        assert published == "unknown"
+        assert values[name] == pytest.approx(float(expected), rel=1e-3)
 
 
 def test_jax_reference_writes_the_statistics_of_an_npy_file(tmp_path):
