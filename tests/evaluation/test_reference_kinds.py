@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from helpers import run
 import frechet
 from frechet.errors import RequestError
 from frechet.metrics import METRICS
+from frechet.statistics.npz_metadata import METADATA_KEY
 
 # what each metric needs of the reference; by the papers, not by the table
 NEEDS = {
@@ -110,13 +112,40 @@ def references(tmp_path, fake_inception):
 def assert_reason_is_true(kind, missing, reason, arguments):
     assert any(word in reason for need in missing for word in WORDS[need]), (kind, missing, reason)
     path = arguments.get("reference")
-    if isinstance(path, Path):
-        keys = np.load(path).files
-        if "features of every image" in reason:
-            assert "arr_0" not in keys
-            assert "rows" not in keys or len(np.load(path)["rows"]) == 20
-        if "spatial layer" in reason:
-            assert "mu_s" not in keys
+    assert ("no reference is given" in reason) == (path is None and "a generator" not in missing)
+    if counts := re.search(r"got (\d+) and (\w+)", reason):
+        assert counts.groups() == (str(len(GENERATED)), str(30 if kind in KINDS_OF_30_IMAGES else len(REFERENCE)))
+    if not isinstance(path, Path):
+        assert not any(word in reason for word in OF_FILES), (kind, reason)
+        return
+    with np.load(path) as arrays:
+        assert_reason_is_true_of(dict(arrays), reason)
+
+
+OF_FILES = ("contains statistics", "spatial layer", "have 6 dimensions", "computed with", "does not record")
+KINDS_OF_30_IMAGES = (
+    "own statistics of all images",
+    "moments and images",
+    *(kind for kind in PROVIDES if "ADM" in kind),
+)
+
+
+def assert_reason_is_true_of(arrays, reason):
+    """Check what a reason claims about the arrays of a statistics file."""
+    if "features of every image" in reason or "compares pixels, but" in reason:
+        assert "arr_0" not in arrays
+    if "features of every image" in reason:
+        assert "rows" not in arrays or len(arrays["rows"]) == 20
+    if "spatial layer" in reason:
+        assert "mu_s" not in arrays
+    if found := re.search(r"have (\d+) dimensions; .* has (\d+) features", reason):
+        (mean,) = (arrays[key] for key in ("mu", "ref_mu") if key in arrays)
+        assert (len(mean), 9) == tuple(map(int, found.groups()))
+    if found := re.search(r"was computed with ([\w-]+), but this run uses ([\w-]+)", reason):
+        assert found[1] in str(arrays[METADATA_KEY])
+        assert found[1] != found[2]
+    if "does not record its number of images" in reason:
+        assert METADATA_KEY not in arrays
 
 
 def score_or_reason(metric, arguments):

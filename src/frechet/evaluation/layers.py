@@ -78,3 +78,9 @@ def find_embedded_images(statistics: FeatureStatistics) -> ImageSource | None:
 def _list_arrays(statistics: FeatureStatistics) -> list[str]:
     path = statistics.path
     return npz_keys(path) if path is not None and path.suffix.lower() == ".npz" else []
+
+
+def explain_missing_layer(key: str, layer: str, known: FeatureStatistics) -> str:
+    """Return why a metric of one layer cannot be computed from statistics of another one."""
+    found = f"layer {known.spec.layer}" if known.spec.layer else f"{known.dims} features"
+    return f"{key} needs the {layer} layer, but {known.label} contains statistics of {found} only; pass images instead"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from frechet.errors import RequestError
-from frechet.evaluation.layers import LayerStatistics, images_key
+from frechet.evaluation.layers import LayerStatistics, explain_missing_layer, images_key
 from frechet.evaluation.plan import MetricRequest
 from frechet.metrics import Metric, MetricInputs
 from frechet.statistics.feature_statistics import FeatureStatistics
@@ -86,8 +86,4 @@ def _get_layer(layers: LayerStatistics, layer: str, key: str) -> FeatureStatisti
     """
     if layer in layers:
         return layers[layer]
-    known = layers["features"]
-    raise RequestError(
-        f"{key} needs the {layer} layer, but {known.label} contains statistics of "
-        f"{known.spec.layer or f'{known.dims} features'} only; pass images instead"
-    )
+    raise RequestError(explain_missing_layer(key, layer, layers["features"]))

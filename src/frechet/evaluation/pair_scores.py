@@ -11,6 +11,7 @@ import numpy as np
 from frechet.distances.mean_of_pairs import mean_of_pairs
 from frechet.errors import RequestError
 from frechet.evaluation.inputs import open_inputs
+from frechet.evaluation.layers import find_embedded_images
 from frechet.evaluation.plan import MetricRequest, request_metric
 from frechet.evaluation.provenance import build_provenance, describe_decoding, iter_warnings
 from frechet.evaluation.request import ScoreRequest
@@ -84,6 +85,8 @@ def _open_pairs(request: ScoreRequest, key: str) -> dict[str, ImageSource]:
         given = each
         if isinstance(each, FeatureStatistics) and name == "reference" and request.reference_images is not None:
             given = open_source(request.reference_images)  # type: ignore[arg-type]
+        elif isinstance(each, FeatureStatistics):
+            given = find_embedded_images(each) or each
         if isinstance(given, FeatureStatistics):
             raise RequestError(
                 f"{key} compares pixels, but {given.label} contains statistics; pass the {name} images"

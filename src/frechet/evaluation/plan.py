@@ -8,7 +8,7 @@ from typing import Any
 
 from frechet._internal.choices import list_choices, suggest
 from frechet.errors import RequestError
-from frechet.evaluation.layers import LayerStatistics
+from frechet.evaluation.layers import LayerStatistics, explain_missing_layer
 from frechet.evaluation.request import ScoreRequest
 from frechet.features.registry import find_extractor
 from frechet.features.spec import FeatureSpec
@@ -117,10 +117,7 @@ def _find_gap(request: MetricRequest, input_name: str, layers: LayerStatistics) 
     if not metric.uses(input_name):
         return None
     if metric.layer not in layers:
-        return (
-            f"{request.key} needs the {metric.layer} layer, but {known.label} contains statistics of "
-            f"{known.spec.layer or f'{known.dims} features'} only; pass images instead"
-        )
+        return explain_missing_layer(request.key, metric.layer, known)
     if metric.needs_all_features_of(input_name) and layers[metric.layer].features is None:
         return (
             f"{request.key} needs the features of every image, but {known.label} contains statistics without them; pass the images"

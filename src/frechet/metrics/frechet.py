@@ -50,6 +50,12 @@ def compute_rfid(inputs: MetricInputs) -> MetricResult:
         RequestError: the numbers of images and reconstructions differ.
     """
     generated, reference = inputs.pair
+    for each in (generated, reference):
+        if each.n is None:
+            raise RequestError(
+                f"rfid compares images with their reconstructions, but {each.label} does not record its number of images; "
+                "pass the images, or their number (--reference-size, reference_size=)"
+            )
     if generated.n != reference.n:
         raise RequestError(
             f"rfid compares images with their reconstructions: got {generated.n} and {reference.n} images; expected equal numbers"
