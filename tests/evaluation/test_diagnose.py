@@ -344,6 +344,19 @@ def test_a_claim_is_given_by_every_value_that_rounds_to_it(claimed, low, high):
     assert not claim.gives(high + 1e-3)
 
 
+def test_the_command_keeps_the_trailing_zeros_of_a_claim(tmp_path, monkeypatch):
+    """2.07 stands for 2.065 to 2.075, and 2.070 for 2.0695 to 2.0705."""
+    asked = []
+    monkeypatch.setattr(
+        "frechet.cli.diagnose.diagnose", lambda *_, **options: asked.append(options["claimed"]) or 1 / 0
+    )
+    folders = [write_folder(tmp_path / name, SQUARES[:3]) for name in "ab"]
+    for claimed in ("2.07", "2.070"):
+        with pytest.raises(ZeroDivisionError):
+            run("diagnose", *folders, "--claimed", claimed)
+    assert [Claim.parse(each).gives(2.0749) for each in asked] == [True, False]
+
+
 @pytest.mark.parametrize("claimed", [None, "", "2,07", "nan", float("nan"), "inf", True, "FID"])
 def test_a_claim_that_is_no_number_is_rejected(claimed):
     with pytest.raises(RequestError, match=r"expected a finite number such as 2\.07|no claimed value"):

@@ -82,7 +82,8 @@ def _make_option(each: Field[Any], hint: Any, heading: str) -> Callable[[Command
     if hint is bool:
         return click.option(flag, cls=GroupedOption, heading=heading, is_flag=True, help=description)
     types = get_args(hint) or (hint,)
-    kind = int if int in types else float if float in types else HomePath() if Path in types else Text()
+    is_text = str in types and Path not in types  # "2.070" is more precise than 2.07
+    kind = int if int in types else float if float in types and not is_text else HomePath() if Path in types else Text()
     return click.option(
         flag,
         cls=GroupedOption,
