@@ -23,8 +23,9 @@ def _edm(name: str, data: str, size: int, published: tuple[Published, ...] = ())
 
 
 def _edm2(size: int, *measurements: Measurement) -> Protocol:
+    titles = ["FID" if each.extractor == "inception" else "FD of DINOv2" for each in measurements]
     return Protocol(
-        title=f"{' and '.join(name for each in measurements for name in each.metrics)} on ImageNet at {size} pixels, as EDM2 computes them",
+        title=f"{' and '.join(titles)} on ImageNet at {size} pixels, as EDM2 computes {'them' if len(titles) > 1 else 'it'}",
         source=_EDM2,
         measurements=measurements,
         n_generated=50_000,

@@ -129,7 +129,7 @@ REFERENCES = {
         url=f"{_NVIDIA}/edm2/dataset-refs/img512.pkl#fd_dinov2",
         dims=1024,
         extractor="dinov2-vitl14",
-        note="resized by PyTorch's antialiased bicubic",
+        preprocessing="imagenet-unclipped",
     ),
     "fdr6-imagenet-256-inception": _fd_loss(
         "guided_diffusion_stats",
