@@ -293,14 +293,21 @@ class Scores(Mapping[str, Score]):
         return Scores(scores, self.provenance, self.unavailable, protocol, renamed=self.renamed)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return {"schema": 2, "scores": {metric: ...}, "unavailable": {metric: reason}, "protocol": ..., "provenance": ...}."""
+        """Return {"schema": 2, "scores": {metric: ...}, "unavailable": {metric: reason}, "protocol": ..., "provenance": ...}.
+
+        A score of another extractor has a "provenance" of its own with the entries that differ from the common ones.
+        """
         return {
             "schema": JSON_SCHEMA,
-            "scores": {key: score.to_dict() for key, score in self.items()},
+            "scores": {key: score.to_dict() | self._describe_differences(score) for key, score in self.items()},
             "unavailable": self.unavailable,
             **({"protocol": asdict(self.protocol)} if self.protocol else {}),
             "provenance": dict(self.provenance),
         }
+
+    def _describe_differences(self, score: Score) -> dict[str, Any]:
+        own = {key: value for key, value in score.provenance.items() if value != self.provenance.get(key)}
+        return {"provenance": own} if own else {}
 
     def to_json(self) -> str:
         """Return one JSON object. It never contains NaN or infinity."""

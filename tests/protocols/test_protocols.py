@@ -410,7 +410,12 @@ def test_fdr6_is_the_mean_of_six_distances_relative_to_those_of_the_validation_i
     assert record.mean_fdr == pytest.approx(np.mean(expected), rel=1e-12)
     assert record.not_computed == ()
     assert f"FDr-6 {np.mean(expected):.4g}, FID " in record.sentence
-    assert json.loads(scores.to_json())["protocol"]["mean_fdr"] == record.mean_fdr
+    content = json.loads(scores.to_json())
+    assert content["protocol"]["mean_fdr"] == record.mean_fdr
+    extractors = [
+        (content["provenance"] | each.get("provenance", {}))["extractor"] for each in content["scores"].values()
+    ]
+    assert extractors == [each.extractor for each in PROTOCOLS["fdr6-imagenet-256"].measurements]
     out = run("score", *arguments.values(), "--protocol", "fdr6-imagenet-256", "--interval", "none")[1]
     assert re.search(rf"FDr-6 +{re.escape(f'{np.mean(expected):.4g}')}, the mean", out)
 
