@@ -10,6 +10,7 @@ from typing import Any
 
 from frechet._internal.download import compute_sha256
 from frechet.errors import RequestError
+from frechet.evaluation.layers import find_embedded_images
 from frechet.evaluation.plan import is_pair_metric, request_metric
 from frechet.evaluation.request import ScoreRequest
 from frechet.evaluation.sampling import iter_names
@@ -93,7 +94,7 @@ def iter_pair_deviations(
     for name in filter(is_pair_metric, request.metric_names or protocol.metrics):
         for side, each in inputs.items():
             is_completed = side == "reference" and request.reference_images is not None
-            if isinstance(each, FeatureStatistics) and not is_completed:
+            if isinstance(each, FeatureStatistics) and not is_completed and find_embedded_images(each) is None:
                 yield _describe_missing(name, f"{each.label} contains statistics, and {name} compares pixels", protocol)
 
 

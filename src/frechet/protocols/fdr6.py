@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from frechet.protocols.protocol import Measurement, Protocol
+from frechet.protocols.protocol import Measurement, Protocol, Published
 
 
 def _encoder(metric: str, extractor: str, preprocessing: str, reference: str) -> Measurement:
@@ -38,6 +38,9 @@ PROTOCOLS = {
             "fd-siglip2": 0.60,
             "fd-clip-256": 5.60,
         },
+        published=(
+            Published(model="best one-step generator of the paper", values={"fid": 0.72}, source="arXiv:2604.28190"),
+        ),
         unverified=(
             "the statistics file and the published weights of the encoders were not read",
             "encoders, sizes, pooling and normalisation are from public copies of the paper's code, not from its repository",
