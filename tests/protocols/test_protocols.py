@@ -24,6 +24,7 @@ from frechet.preprocessing.registry import PREPROCESSINGS
 from frechet.protocols import references
 from frechet.protocols.references_table import REFERENCES
 from frechet.protocols.registry import PROTOCOLS, find_protocol
+from frechet.reports.publication import format_citation
 
 N = 24
 
@@ -332,6 +333,18 @@ def test_published_values_acceptance_and_sentence_are_printed(small):
     arguments = small("adm-imagenet-256")
     out = run("score", *arguments.values(), "--protocol", "adm-imagenet-256")[1]
     assert "is@adm 215.837, fid 3.9426, sfid 6.1404, precision@adm 0.8265, recall@adm 0.5309" in out
+
+
+def test_the_citation_names_crops_extractors_and_the_protocol(small):
+    scores = frechet.score(**small("coco-30k-gigagan"), protocol="coco-30k-gigagan", interval="none")
+    sentence = format_citation(scores).splitlines()[0]
+    for part in ("generated", "reference"):
+        assert f"{N} {part} images cropped by long-edge({SIZE})" in sentence
+    assert sentence.endswith("following protocol coco-30k-gigagan.")
+    scores = frechet.score(**small("edm2-img512"), protocol="edm2-img512", num_images=20, relax=True, interval="none")
+    sentence = format_citation(scores).splitlines()[0]
+    assert sentence.endswith("following protocol edm2-img512 (relaxed).")
+    assert all(each.extractor in sentence for each in PROTOCOLS["edm2-img512"].measurements)
 
 
 @pytest.mark.slow

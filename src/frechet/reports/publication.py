@@ -38,10 +38,10 @@ def format_citation(scores: Scores) -> str:
     """
     (first, *_) = scores.values()
     values = ", ".join(map(_describe_value, scores.values()))
-    counts = [f"{n:,} {kind} images" for kind, n in _iter_counts(first) if n]
-    sentence = (
-        f"We computed {values} with frechet {__version__} ({_describe_features(first)}) from {' and '.join(counts)}."
-    )
+    features = "; ".join(dict.fromkeys(map(_describe_features, scores.values())))
+    images = " and ".join(_iter_images(first))
+    protocol = f", following protocol {scores.protocol.label}" if scores.protocol else ""
+    sentence = f"We computed {values} with frechet {__version__} ({features}) from {images}{protocol}."
     labels: dict[str, list[str]] = {}
     for score in scores.values():
         labels.setdefault(METRICS[score.metric.partition("@")[0]].paper, []).append(score.label)
@@ -101,6 +101,12 @@ def _describe_features(score: Score) -> str:
     return ", ".join(parts) or "features of unknown origin"
 
 
-def _iter_counts(score: Score) -> Iterator[tuple[str, int | None]]:
-    yield "generated", score.n_generated
-    yield "reference", score.n_reference if score.uses_reference else None
+def _iter_images(score: Score) -> Iterator[str]:
+    """Yield the number of images of each input, if it is known, and their crop."""
+    for kind, n in (
+        ("generated", score.n_generated),
+        ("reference", score.n_reference if score.uses_reference else None),
+    ):
+        crop = (score.provenance.get(kind) or {}).get("crop")
+        if n:
+            yield f"{n:,} {kind} images{f' cropped by {crop}' if crop else ''}"
