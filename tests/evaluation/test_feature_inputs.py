@@ -10,9 +10,13 @@ from helpers import run
 import frechet
 from frechet.distances.kernel import polynomial_mmd
 from frechet.errors import MismatchError, RequestError, SourceError, StatisticsError
+from frechet.evaluation.compute import compute_scores
+from frechet.evaluation.layers import as_layers
+from frechet.evaluation.plan import MetricPlan, MetricRequest
 from frechet.evaluation.request import ScoreRequest
 from frechet.evaluation.run import evaluate
 from frechet.features.spec import FeatureSpec
+from frechet.metrics import METRICS
 from frechet.statistics import row_sample
 from frechet.statistics.feature_statistics import FeatureStatistics
 from frechet.statistics.npz_format import read_statistics
@@ -292,3 +296,18 @@ def test_features_are_not_mistaken_for_images(tmp_path, sides):
         with pytest.raises(SourceError, match=message) as caught:
             frechet.score(side, side)
         assert "features" in str(caught.value).replace(str(tmp_path), "")
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_the_seed_of_the_request_is_recorded(sides, seed):
+    assert frechet.score(*sides, features=True, seed=seed).provenance["seed"] == seed
+
+
+def test_the_seed_of_statistics_is_recorded_if_the_request_has_none(sides):
+    generated, reference = (FeatureStatistics.from_features(rows, seed=7) for rows in sides)
+    scores = compute_scores(
+        MetricPlan([MetricRequest(key="fd", metric=METRICS["fd"], settings={})]),
+        {"generated": as_layers(generated), "reference": as_layers(reference)},
+        seed=None,
+    )
+    assert scores.provenance["seed"] == 7

@@ -118,6 +118,11 @@ def test_pairs_need_equal_numbers_of_images(folders, toy_options):
     assert_rejected(parts, draw(0), draw(1, 59), features=True, design="paired")
 
 
+def test_one_input_of_pairs_can_be_collected_alone(folders, toy_options):
+    statistics = frechet.collect(folders[0], design="paired", **toy_options)
+    assert (statistics.n, statistics.grouped_by) == (60, "pair")
+
+
 @pytest.mark.slow
 def test_images_skipped_on_one_side_break_the_pairs(folders, toy_options):
     make_image_folder(folders[1] / "zz", 2, seed=5, size=(8, 8))

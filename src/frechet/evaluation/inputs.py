@@ -229,7 +229,7 @@ def declare_extractor(data: FeatureStatistics, settings: Settings) -> FeatureSta
     row = find_extractor(settings.extractor)
     if row and data.dims not in row.layers.values():
         raise MismatchError(
-            f"{data.label} has {data.dims} features per image; expected {', '.join(map(str, row.layers.values()))} for "
+            f"{data.label}: {data.dims} features per image; expected {', '.join(map(str, row.layers.values()))} for "
             f"{settings.extractor}. Pass another extractor, or other features."
         )
     layer = resolve_layer(row, data.dims) if row else str(data.dims)
