@@ -176,6 +176,20 @@ def test_runs_with_different_settings_are_rejected(checkpoints, name):
         compare_runs([one, other])
 
 
+def test_settings_are_those_of_the_metrics_that_both_runs_have(checkpoints):
+    """The second extractor of a run has settings of its own; a run of this extractor alone has them in common."""
+    one = checkpoints[0]
+    fd = one.scores["fd"]
+    both = {"fid": fd, "fd-dinov2": {**fd, "provenance": {"extractor": "dinov2-vitl14", "preprocessing": "imagenet"}}}
+    several = Run(name="several", scores=both, provenance=one.provenance)
+    alone = {**one.provenance, "extractor": "dinov2-vitl14", "preprocessing": "imagenet"}
+    same = Run(name="same", scores={"fd-dinov2": fd}, provenance=alone)
+    compare_runs([several, same])
+    other = Run(name="other", scores={"fd-dinov2": fd}, provenance={**alone, "preprocessing": "imagenet-crop"})
+    with pytest.raises(MismatchError, match=r"preprocessing imagenet \(several\) and imagenet-crop \(other\)"):
+        compare_runs([several, other])
+
+
 def test_different_references_are_noted_and_widen_intervals(checkpoints):
     random = np.random.default_rng(3)
     (comparison,) = compare_runs(

@@ -6,9 +6,10 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import product
 from pathlib import Path
 from reprlib import repr as short_repr
 from typing import Any, NoReturn
@@ -30,7 +31,7 @@ class Run:
 
     Attributes:
         name: display name, for example "step-1000".
-        scores: for each metric, the fields of its `Score` as plain JSON values.
+        scores: for each metric, the fields of its `Score` as plain JSON values, and what differs in its provenance.
         provenance: the settings and inputs of the run.
     """
 
@@ -43,6 +44,11 @@ class Run:
         """Wrap the result of `frechet.score`."""
         content = scores.to_dict()
         return cls(name=name, scores=content["scores"], provenance=content["provenance"])
+
+    def get_setting(self, name: str, metric: str | None) -> Any:
+        """Return an entry of the provenance of one score, or of the run."""
+        own = self.scores.get(metric, {}).get("provenance") if metric else None
+        return {**self.provenance, **(own or {})}.get(name)
 
 
 def read_runs(paths: Sequence[str | os.PathLike[str]]) -> list[Run]:
@@ -64,24 +70,27 @@ def read_runs(paths: Sequence[str | os.PathLike[str]]) -> list[Run]:
 
 
 def require_same_spec(runs: Sequence[Run]) -> None:
-    """Reject runs whose features were computed with different settings.
+    """Reject runs that have metrics in common whose features were computed with different settings.
 
     Raises:
         MismatchError: names the settings that differ, with both values.
     """
     first = runs[0]
     for run in runs[1:]:
-        differences = [
-            f"{field_name} {_abbreviate(first.provenance.get(field_name))} ({escape_line(first.name)}) and "
-            f"{_abbreviate(run.provenance.get(field_name))} ({escape_line(run.name)})"
-            for field_name in _SPEC_FIELDS
-            if first.provenance.get(field_name) != run.provenance.get(field_name)
-        ]
-        if differences:
+        if differences := list(dict.fromkeys(_iter_differences(first, run))):
             raise MismatchError(
                 f"the runs were computed with different settings and are not ranked: {'; '.join(differences)}. "
                 "Score both with the same settings, or compare only runs with the same settings."
             )
+
+
+def _iter_differences(first: Run, other: Run) -> Iterator[str]:
+    """Yield each setting that differs, of the metrics that both runs have; of the runs as a whole if there is none."""
+    shared: list[str | None] = [metric for metric in first.scores if metric in other.scores]
+    for name, metric in product(_SPEC_FIELDS, shared or [None]):
+        one, another = (_abbreviate(run.get_setting(name, metric)) for run in (first, other))
+        if first.get_setting(name, metric) != other.get_setting(name, metric):
+            yield f"{name} {one} ({escape_line(first.name)}) and {another} ({escape_line(other.name)})"
 
 
 def has_shared_reference(runs: Sequence[Run]) -> bool:
@@ -250,6 +259,7 @@ _SCORE_FIELDS: dict[str, _Check] = {
     "reference_groups": (_is_number_list, "two or more finite numbers"),
     "n_generated": (_is_int, "a whole number"),
     "n_reference": (_is_int, "a whole number"),
+    "provenance": (lambda value: isinstance(value, dict), "an object"),
 }
 _INPUT_FIELDS: dict[str, _Check] = {
     "moments": (_is_pair, "two finite numbers (the squared norm of the mean, the trace of the covariance)"),
