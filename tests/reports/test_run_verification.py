@@ -140,6 +140,11 @@ def test_images_are_scored_with_the_settings_of_the_run(toy_options, tmp_path):
     options = {"num_images": 120, "weights": toy_options["weights"]}
     (value, *_) = verify_run(run_path, folders[0], statistics, **options)
     assert value.expected == pytest.approx(scores["fd"].value, rel=1e-4)
+    content = json.loads(scores.to_json())
+    content["scores"]["fd"]["provenance"] = {"preprocessing": content["provenance"]["preprocessing"]}
+    content["provenance"]["preprocessing"] = "imagenet"  # that of another extractor of the run
+    run_path.write_text(json.dumps(content))
+    assert verify_run(run_path, folders[0], statistics, **options)[0].expected == value.expected
     for other, message in (
         ({"crop": "adm", "size": 10}, "the crop is adm.*and that of run none"),
         ({"preprocessing": "pytorch-fid"}, r"preprocessing clean \(run\) and pytorch-fid"),

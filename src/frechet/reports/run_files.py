@@ -45,10 +45,10 @@ class Run:
         content = scores.to_dict()
         return cls(name=name, scores=content["scores"], provenance=content["provenance"])
 
-    def get_setting(self, name: str, metric: str | None) -> Any:
-        """Return an entry of the provenance of one score, or of the run."""
-        own = self.scores.get(metric, {}).get("provenance") if metric else None
-        return {**self.provenance, **(own or {})}.get(name)
+    def get_provenance(self, metric: str | None) -> Mapping[str, Any]:
+        """Return the provenance of one score, or that which most scores share."""
+        own = self.scores[metric].get("provenance") if metric else None
+        return {**self.provenance, **(own or {})}
 
 
 def read_runs(paths: Sequence[str | os.PathLike[str]]) -> list[Run]:
@@ -88,9 +88,11 @@ def _iter_differences(first: Run, other: Run) -> Iterator[str]:
     """Yield each setting that differs, of the metrics that both runs have; of the runs as a whole if there is none."""
     shared: list[str | None] = [metric for metric in first.scores if metric in other.scores]
     for name, metric in product(_SPEC_FIELDS, shared or [None]):
-        one, another = (_abbreviate(run.get_setting(name, metric)) for run in (first, other))
-        if first.get_setting(name, metric) != other.get_setting(name, metric):
-            yield f"{name} {one} ({escape_line(first.name)}) and {another} ({escape_line(other.name)})"
+        one, another = (run.get_provenance(metric).get(name) for run in (first, other))
+        if one != another:
+            yield (
+                f"{name} {_abbreviate(one)} ({escape_line(first.name)}) and {_abbreviate(another)} ({escape_line(other.name)})"
+            )
 
 
 def has_shared_reference(runs: Sequence[Run]) -> bool:

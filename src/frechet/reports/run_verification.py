@@ -106,6 +106,7 @@ def verify_run(request: VerificationRequest) -> list[Check]:
         raise RequestError(
             f"{run.name} has the metrics {', '.join(run.scores)}; expected fid or fd. Score it with one of them."
         )
+    run = replace(run, provenance=run.get_provenance(metrics[0]))
     request = _follow_run(request, run)
     subset, n_samples = _collect_subset(request, run)
     reference = _collect_reference(request)
