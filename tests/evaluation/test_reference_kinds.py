@@ -64,7 +64,7 @@ WORDS = {  # of the reason, if this is what is missing
     "moments": ("no reference is given",),
     "spatial": ("spatial layer", "no reference is given"),
     "features": ("features of every image", "no reference is given"),
-    "pairs": ("reconstructions", "pairs need", "compares pixels, but", "no reference is given"),
+    "pairs": ("reconstructions", "paired images require", "compares pixels, but", "no reference is given"),
     "pixels": ("dimensions", "features of every image", "computed with inception", "no reference is given"),
     "a generator": ("needs a generator",),
 }
