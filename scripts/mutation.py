@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "build" / "mutation"
 TESTS = {  # package -> tests that exist for it
-    "evaluation": ["tests/evaluation"],
+    "evaluation": ["tests/evaluation", "tests/protocols"],
     "metrics": ["tests/metrics", "tests/test_metric_values.py", "tests/evaluation/test_sampling.py"],
     "statistics": ["tests/statistics"],
     "distances": ["tests/distances", "tests/test_metric_values.py"],

@@ -244,6 +244,8 @@ def test_repeated_runs_have_the_interval_of_the_first_run():
     options = {"num_images": 60, "seed": 4, **TOY}
     score = frechet.score(generated, reference, repeat=2, **options)["fd"]
     first = frechet.score(generated, reference, **options)["fd"]
+    second = frechet.score(generated, reference, **{**options, "seed": 5})["fd"]
+    assert score.std == pytest.approx(abs(first.value - second.value) / 2**0.5, rel=1e-9)
     assert score.interval_95 == first.interval_95 is not None
     assert score.interval_method == f"{first.interval_method}, of the first repetition only"
 

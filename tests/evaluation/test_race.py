@@ -80,6 +80,14 @@ def test_intervals_contain_the_exact_differences(found):
         assert all(low < exact[name] < high for name, (low, high) in look.intervals.items())
 
 
+def test_pairs_do_not_depend_on_the_order_of_the_models():
+    models = {name: draw(shift, 400) for name, shift in (("near", 0.5), ("far", 2.0))}
+    one, other = (race(dict(order)) for order in (models.items(), [*models.items()][::-1]))
+    assert [pair.one for pair in one.pairs] == ["near"]
+    assert one.pairs == other.pairs
+    assert one.pairs[0].low < one.pairs[0].difference < one.pairs[0].high < 0
+
+
 @pytest.mark.slow
 def test_the_critical_value_is_shared_by_all_pairs(found):
     assert found.critical_value == pytest.approx(critical_value(plan_looks(50, 8000), 0.05 / 6))
