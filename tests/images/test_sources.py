@@ -524,6 +524,7 @@ def test_messages_do_not_contain_credentials(monkeypatch, no_delays):
     [
         (PermissionError("Forbidden"), "access is refused"),
         (TimeoutError("slow"), "could not be read in 5 attempts: slow"),
+        (ValueError("the name is invalid"), "could not be read: the name is invalid"),
     ],
 )
 def test_an_unreachable_store_is_not_skipped_as_a_bad_image(

@@ -278,6 +278,7 @@ def _is_refused(error: Exception) -> bool:
     """Return whether another attempt cannot succeed."""
     return (
         isinstance(error, (PermissionError, ImportError, NotImplementedError))
+        or type(error) is ValueError  # an invalid address; truncated answers raise subclasses
         or getattr(error, "status", None) in _FORBIDDEN_STATUSES
         or "Credentials" in type(error).__name__
     )
