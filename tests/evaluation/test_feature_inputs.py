@@ -311,3 +311,11 @@ def test_the_seed_of_statistics_is_recorded_if_the_request_has_none(sides):
         seed=None,
     )
     assert scores.provenance["seed"] == 7
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_features_of_every_image_are_kept_if_one_metric_of_several_needs_them(order):
+    keys = ("precision", "fd")[::order]  # precision needs the features of every image
+    plan = MetricPlan([MetricRequest(key=key, metric=METRICS[key], settings={}) for key in keys])
+    assert plan.layers == {"features": True}
+    assert MetricPlan(plan.requests[:1] if order < 0 else plan.requests[1:]).layers == {"features": False}

@@ -138,7 +138,7 @@ def test_the_command_line_points_to_the_function():
         frechet.score_statistics(frechet.Statistics.from_features(np.eye(4, dtype=np.float32)), metrics=["ppl"])
 
 
-@pytest.mark.parametrize("size", [(80, 60), (224, 224), (40, 40)])
+@pytest.mark.parametrize("size", [(80, 60), (60, 80), (224, 224), (40, 40)])
 @pytest.mark.parametrize("name", ["imagenet-float", "imagenet-middle", "clip", "clean"])
 def test_resize_matrices_match_the_decoder(name, size):
     """On images that both can take: of whole numbers, of which only the central square counts where one does."""
@@ -146,7 +146,8 @@ def test_resize_matrices_match_the_decoder(name, size):
     smooth = np.add.outer(np.linspace(20, 120, size[0]), np.linspace(10, 110, size[1])).round().astype(np.uint8)
     image = np.stack([smooth, smooth[::-1], smooth[:, ::-1]], axis=2)
     expected = np.empty((224, 224, 3), np.float32)
-    squared = image[10:70] if size == (80, 60) and preprocessing.has_center_crop else image
+    central = {(80, 60): np.s_[10:70], (60, 80): np.s_[:, 10:70]}.get(size, np.s_[:])
+    squared = image[central] if preprocessing.has_center_crop else image
     preprocessing.resize(np.ascontiguousarray(squared), expected)
     measure = _FeatureDistance(replace(TOY, preprocessing=preprocessing, input_size=224), (0.0, 255.0))
     ours = measure._preprocess(image[None].astype(float))[0]

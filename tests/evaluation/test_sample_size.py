@@ -68,6 +68,13 @@ def test_a_score_without_a_standard_error_is_rejected(features):
         frechet.plan_sample_size(without, 1)
 
 
+def test_a_score_of_pairs_is_rejected(features):
+    x = features[0][:100]
+    paired = frechet.score(x, x + 0.1, features=True, design="paired")["fd"]
+    with pytest.raises(RequestError, match="independent of"):
+        frechet.plan_sample_size(paired, 1)
+
+
 def test_the_command_prints_the_numbers(features, pilot, tmp_path):
     for name, rows in zip(("x", "y"), features, strict=True):
         np.save(tmp_path / f"{name}.npy", rows)
