@@ -17,9 +17,11 @@ from fake_inception import fake_inception  # noqa: F401, a fixture
 from filelock import FileLock
 from helpers import DATA, make_image_folder
 from seeded_weights import make_seeded_state_dict, write_pth
+from small_networks import small_inputs, thin_weights  # noqa: F401, fixtures
 from statistics_server import server  # noqa: F401, a fixture
-from toy_extractor import extractor_table, small_inputs, toy_options  # noqa: F401, fixtures
+from toy_extractor import extractor_table, toy_options  # noqa: F401, fixtures
 from typecheck import without_type_checks  # noqa: F401, a fixture
+from weights_read_once import weights_read_once  # noqa: F401, a fixture
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
 WORKER_COUNT = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))

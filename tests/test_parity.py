@@ -53,9 +53,10 @@ def test_features_of_photographs_resized_on_the_device_are_the_peers(weights_wit
 
 
 @needs_jax
-def test_features_of_photographs_resized_on_the_device_of_jax_are_the_peers(weights, golden):
-    settings = {"preprocessing": "clean", "weights": weights, "backend": "jax", "preprocess_on": "device"}
-    (found,) = collect_layers(photographs(), **settings)
+def test_features_of_photographs_resized_on_the_device_of_jax_are_the_peers(weights_with_head, golden):
+    """With the layers of the test in test_jax.py, so that XLA compiles the network once for both."""
+    settings = {"preprocessing": "clean", "weights": weights_with_head, "backend": "jax", "preprocess_on": "device"}
+    (found,) = collect_layers(photographs(), extra_layers=["logits", "spatial"], **settings)
     assert_layers_close(found, golden, "clean")
 
 

@@ -94,9 +94,10 @@ def test_images_of_several_sizes_need_img_size(tmp_path):
 def test_activations_keep_the_images_that_they_were_called_with(weights):
     """JAX computes after the call returned, and takes aligned memory without a copy."""
     activations = get_fid_network(weights)
-    memory = np.zeros(299 * 299 * 3 + 16, np.float32)
+    shape = (3, 299, 299, 3)  # for which the network has been compiled above
+    memory = np.zeros(np.prod(shape) + 16, np.float32)
     start = -memory.ctypes.data % 64 // 4
-    images = memory[start : start + 299 * 299 * 3].reshape(1, 299, 299, 3)
+    images = memory[start : start + np.prod(shape)].reshape(shape)
     expected = np.asarray(activations(images))
     found = activations(images)
     images[:] = 1

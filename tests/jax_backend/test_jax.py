@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from golden_images import make_tiles, photographs
+from golden_images import photographs
 from helpers import DATA, make_image_folder, run
 from jax_toy import MIX, TOY, noise, toy_features, x64
 from parity_kit import KIT, KIT_PHOTOS, PEERS, assert_close, assert_layers_close, collect_layers, needs_kit
@@ -75,10 +75,14 @@ def test_efficientnet_features_equal_another_implementation():
 
 
 @pytest.mark.slow
-def test_fid_of_more_images_than_dimensions_equals_pytorch_fids(weights, golden):
-    image_sets = make_tiles("skimage/data/astronaut.png"), make_tiles("sklearn/datasets/images/china.jpg")
-    score = frechet.fid(*image_sets, dims=64, weights=weights, backend="jax")
-    assert float(score) == pytest.approx(float(golden["pytorch_fid_tiles_fid_64"]), rel=1e-5)
+def test_fid_is_the_exact_distance_of_pytorch_fids_features(weights, golden):
+    images, theirs = photographs(), golden["pytorch_fid_64"].astype(np.float64)
+    score = frechet.fid(images[:7], images[7:], dims=64, weights=weights, backend="jax")
+    centred = [(half - half.mean(axis=0)) / 6**0.5 for half in (theirs[:7], theirs[7:])]
+    shift = theirs[:7].mean(axis=0) - theirs[7:].mean(axis=0)
+    overlap = np.linalg.svd(centred[0] @ centred[1].T, compute_uv=False).sum()
+    expected = shift @ shift + (centred[0] ** 2).sum() + (centred[1] ** 2).sum() - 2 * overlap
+    assert float(score) == pytest.approx(expected, rel=1e-4)
     assert (score.provenance["backend"], score.provenance["device"]) == ("jax", "cpu")
 
 

@@ -39,10 +39,10 @@ def result(process):
     return json.loads(out.splitlines()[-1])
 
 
-def test_eight_devices_compute_the_value_of_one(weights):
-    eight = result(start(8, weights))
+def test_eight_devices_compute_the_value_of_one(thin_weights):
+    eight = result(start(8, thin_weights))
     with x64(False):
-        one = jax_devices.compute_on_local_devices(weights)
+        one = jax_devices.compute_on_local_devices(thin_weights)
     assert (one["devices"], eight["devices"]) == (1, 8)
     assert eight["n"] == one["n"] == [16, 13]
     assert eight["fid"] == pytest.approx(one["fid"], rel=1e-6)
@@ -62,18 +62,18 @@ def test_shard_map_counts_every_image_once_or_raises():
     assert "Use check_vma=True" in error
 
 
-def test_two_processes_compute_the_value_of_one(weights):
+def test_two_processes_compute_the_value_of_one(thin_weights):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    found = [result(process) for process in [start(2, weights, rank, port) for rank in range(2)]]
+    found = [result(process) for process in [start(2, thin_weights, rank, port) for rank in range(2)]]
     assert found[0] == found[1]
     assert found[0]["n where one process has no images"] == 5
     one, other = jax_devices.load_tiles()
     n, fid = found[0]["all"]
     assert n == 13
-    assert fid == pytest.approx(float(frechet.fid(one, other, dims=64, weights=weights)), rel=1e-6)
-    expected = frechet.collect(one[:8], dims=64, weights=weights)
+    assert fid == pytest.approx(float(frechet.fid(one, other, dims=jax_devices.DIMS, weights=thin_weights)), rel=1e-6)
+    expected = frechet.collect(one[:8], dims=jax_devices.DIMS, weights=thin_weights)
     n, mean, trace = found[0]["one array over both"]
     assert n == 8
     assert mean == pytest.approx(expected.mean.sum(), rel=1e-5)

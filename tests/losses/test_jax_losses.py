@@ -226,7 +226,7 @@ def test_microbatches_give_the_gradient_of_the_whole_batch(loss, n):
         gaussian = Gaussian.from_features(jnp.asarray(rows)).with_factor()
         feature_fn = jax.tree_util.Partial(TOY, MIX)
         reference = feature_fn if loss is is_loss else Reference(feature_fn, gaussian, jnp.asarray(rows))
-        whole = jax.value_and_grad(lambda params: loss(make(params, latents), reference))(params)
+        whole = jax.jit(jax.value_and_grad(lambda params: loss(make(params, latents), reference)))(params)
         found = jax.jit(value_and_grad_in_microbatches(loss, make, size=5))(params, latents, reference)
     assert float(found[0]) == pytest.approx(float(whole[0]), rel=1e-9)
     error = np.linalg.norm(np.asarray(found[1]["images"]) - np.asarray(whole[1]["images"]))

@@ -12,12 +12,14 @@ import numpy as np
 from golden_images import make_tiles
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax_toy import MIX, TOY, noise
+from small_networks import make_thin_rows
 
 import frechet.jax as fj
 from frechet.errors import RequestError
+from frechet.features.registry import EXTRACTORS
 from frechet.losses.jax import fid_loss, make_reference
 
-DIMS = 64
+DIMS = 4  # of the first layer of the thin network
 
 
 def load_tiles():
@@ -88,6 +90,7 @@ def compute_in_two_processes(weights, rank, port):
 
 if __name__ == "__main__":
     weights, *rank_and_port = sys.argv[1:]
+    EXTRACTORS._entries.update(make_thin_rows())
     if weights == "shard_map":
         found = count_in_shard_map()
         try:

@@ -83,18 +83,22 @@ def _iter_branches(block, *branches):
 
 
 @lru_cache(maxsize=2)
-def make_seeded_state_dict(seed, head=False):
-    """{key: float32 array}, without num_batches_tracked and by default without the head: readers must not need them."""
+def make_seeded_state_dict(seed, head=False, thinning=1):
+    """{key: float32 array}, without num_batches_tracked and by default without the head: readers must not need them.
+
+    Every layer has one channel in `thinning`, a divisor of 16, of those of the network.
+    """
     random = np.random.Generator(np.random.PCG64(seed))
     state = {}
     for name, out, width, kh, kw in iter_conv_shapes():
+        out, width = out // thinning, width if width == 3 else width // thinning
         state[f"{name}.conv.weight"] = random.standard_normal((out, width, kh, kw)) * np.sqrt(2 / (width * kh * kw))
         state[f"{name}.bn.weight"] = random.uniform(0.9, 1.1, out)
         state[f"{name}.bn.bias"] = random.standard_normal(out) * 0.1
         state[f"{name}.bn.running_mean"] = random.standard_normal(out) * 0.1
         state[f"{name}.bn.running_var"] = random.uniform(0.8, 1.2, out)
     if head:
-        state["fc.weight"] = random.standard_normal((1008, 2048)) / np.sqrt(2048)
+        state["fc.weight"] = random.standard_normal((1008, 2048 // thinning)) / np.sqrt(2048 // thinning)
     return {key: value.astype(np.float32) for key, value in state.items()}
 
 

@@ -1,7 +1,5 @@
 """An extractor in the form that every backend runs, small enough for unit tests: a 1x1 convolution and a mean."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -46,15 +44,6 @@ def toy_options(extractor_table, tmp_path):
     register_extractor("toy-name", TOY_EXTRACTOR)
     weights = write_pth(tmp_path / "toy.pth", {"mix.weight": KERNEL, "mix.bias": BIAS})
     return {"extractor": "toy-name", "weights": weights}
-
-
-@pytest.fixture(scope="module")
-def small_inputs():
-    """Reduce the input of the networks, for tests that compare two ways to use the same network."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, input_size in (("inception", 107), ("efficientnet-lite0", 64)):
-            patch.setitem(EXTRACTORS._entries, name, replace(EXTRACTORS[name], input_size=input_size))
-        yield
 
 
 def compute_toy_features(folder):

@@ -1,0 +1,48 @@
+"""The networks with a smaller input, and Inception with a sixteenth of its channels, for tests that do not compare features.
+
+They have the names of the whole networks.
+"""
+
+from dataclasses import replace
+
+import pytest
+from seeded_weights import make_seeded_state_dict, write_pth
+
+from frechet.features.registry import EXTRACTORS
+
+THINNING = 16
+SIZES = {"inception": 107, "efficientnet-lite0": 64}
+
+
+def make_small_rows():
+    """Return the rows of the table with a smaller input: {name: Extractor}."""
+    return {name: replace(EXTRACTORS[name], input_size=size) for name, size in SIZES.items()}
+
+
+def make_thin_rows():
+    """Return the small rows, of which Inception loads the weights of `write_thin_weights`."""
+    rows = make_small_rows()
+    row, model = rows["inception"], rows["inception"].model
+    layers = {name: dims if name in ("logits", "spatial") else dims // THINNING for name, dims in row.layers.items()}
+    model = replace(model, weights_file=replace(model.weights_file, n_kernel_values=None))
+    return rows | {"inception": replace(row, layers=layers, model=model)}
+
+
+def write_thin_weights(path, **options):
+    """Write a .pth of seeded weights of the thin Inception."""
+    return write_pth(path, make_seeded_state_dict(2015, thinning=THINNING, **options))
+
+
+@pytest.fixture(scope="module")
+def small_inputs():
+    """Reduce the input of the networks, for tests that compare two ways to use the same network."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EXTRACTORS, "_entries", EXTRACTORS._entries | make_small_rows())
+        yield
+
+
+@pytest.fixture
+def thin_weights(extractor_table, tmp_path):
+    """Make Inception thin, and return the path of its weights."""
+    extractor_table._entries.update(make_thin_rows())
+    return write_thin_weights(tmp_path / "thin.pth", head=True)
