@@ -13,6 +13,7 @@ from jaxtyping import install_import_hook
 install_import_hook("frechet.distances", "typecheck.check_types")
 
 import threadpoolctl
+from example_scripts import run_example  # noqa: F401, a fixture
 from fake_inception import fake_inception  # noqa: F401, a fixture
 from filelock import FileLock
 from helpers import DATA, make_image_folder

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from example_scripts import needs_examples
 from golden_images import make_tiles
 from helpers import ROOT
 
@@ -441,11 +442,7 @@ def test_a_lightning_trainer_logs_the_value(images, expected, tmp_path):
     assert float(trainer.callback_metrics["fid_n"]) == 13
 
 
-EXAMPLES = ROOT / "examples"
-
-
-@pytest.mark.subprocess
-@pytest.mark.skipif(not EXAMPLES.is_dir(), reason="a source distribution has no examples")
+@needs_examples
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
@@ -453,19 +450,13 @@ EXAMPLES = ROOT / "examples"
         ("accelerate_loop.py", ["--extractor", "efficientnet-lite0", "--images", "11", "--epochs", "1"]),
     ],
 )
-def test_the_examples_run(images, tmp_path, name, arguments):
+def test_the_examples_run(run_example, images, tmp_path, monkeypatch, name, arguments):
     if name.startswith("accelerate"):
         pytest.importorskip("accelerate")
     frechet.collect(images[1], **OFFLINE).save(tmp_path / "reference.npz")
-    done = subprocess.run(
-        [sys.executable, str(EXAMPLES / name), "reference.npz", *arguments],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "FD-EfficientNet-Lite0: " in done.stdout or "'fid': " in done.stdout
+    monkeypatch.chdir(tmp_path)
+    printed = "\n".join(run_example(name, "reference.npz", *arguments))
+    assert "FD-EfficientNet-Lite0: " in printed or "'fid': " in printed
 
 
 def test_a_reference_is_validated_before_weights_are_loaded(tmp_path):
