@@ -43,20 +43,24 @@ def test_compute_frechet_distance_takes_both_means_first():
         compute_frechet_distance(mu1, mu2[:3], sigma1, sigma2)
 
 
-def test_network_reproduces_the_activations_of_pytorch_fid(weights, golden):
+@pytest.fixture(scope="module")
+def network(weights):
+    return get_fid_network(weights)
+
+
+def test_network_reproduces_the_activations_of_pytorch_fid(network, golden):
     """The images are resized as in pytorch-fid and passed with and without the axis of devices."""
-    images = np.empty((3, 299, 299, 3), np.float32)
+    images = np.empty((7, 299, 299, 3), np.float32)  # the size for which test_readmes.py compiles the network, too
     for photograph, out in zip(photographs(), images, strict=False):
         bilinear_half_pixel(np.asarray(photograph.convert("RGB")), out)
-    network, prepared = get_fid_network(weights), np.clip(images / 127.5 - 1, -1, 1)
-    expected = golden["pytorch_fid_2048"][:3]
-    for found, shape in ((network(prepared), (3, 1, 1, 2048)), (network(prepared[None]), (1, 3, 1, 1, 2048))):
+    prepared = np.clip(images / 127.5 - 1, -1, 1)
+    expected = golden["pytorch_fid_2048"][:7]
+    for found, shape in ((network(prepared), (7, 1, 1, 2048)), (network(prepared[None]), (1, 7, 1, 1, 2048))):
         assert found.shape == shape
-        np.testing.assert_allclose(np.reshape(found, (3, 2048)), expected, rtol=0, atol=2e-5 * expected.max())
+        np.testing.assert_allclose(np.reshape(found, (7, 2048)), expected, rtol=0, atol=2e-5 * expected.max())
 
 
-def test_network_rejects_images_that_are_not_prepared(weights):
-    network = get_fid_network(weights)
+def test_network_rejects_images_that_are_not_prepared(network):
     for images, message in (
         (np.zeros((2, 256, 256, 3), np.float32), r"\(2, 256, 256, 3\); .*frechet.jax.network"),
         (np.zeros((2, 299, 299, 3), np.uint8), "images / 127.5 - 1"),
@@ -91,14 +95,13 @@ def test_images_of_several_sizes_need_img_size(tmp_path):
     assert seen == [(3, 16, 24, 3)]
 
 
-def test_activations_keep_the_images_that_they_were_called_with(weights):
+def test_activations_keep_the_images_that_they_were_called_with(network):
     """JAX computes after the call returned, and takes aligned memory without a copy."""
-    activations = get_fid_network(weights)
-    shape = (3, 299, 299, 3)  # for which the network has been compiled above
+    shape = (7, 299, 299, 3)  # for which the network has been compiled above
     memory = np.zeros(np.prod(shape) + 16, np.float32)
     start = -memory.ctypes.data % 64 // 4
     images = memory[start : start + np.prod(shape)].reshape(shape)
-    expected = np.asarray(activations(images))
-    found = activations(images)
+    expected = np.asarray(network(images))
+    found = network(images)
     images[:] = 1
     np.testing.assert_array_equal(np.asarray(found), expected)

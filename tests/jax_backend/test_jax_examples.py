@@ -1,36 +1,23 @@
 """The JAX examples run on small inputs."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-from helpers import ROOT, run
+from example_scripts import needs_examples
+from helpers import run
 from jax_toy import noise
 from parity_kit import collect_layers
 
 import frechet
 
-EXAMPLES = ROOT / "examples"
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.subprocess,
-    pytest.mark.skipif(not EXAMPLES.is_dir(), reason="a source distribution has no examples"),
-]
-
-
-def run_example(name, *arguments):
-    command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+pytestmark = [pytest.mark.slow, needs_examples]
 
 
 ADM_METRICS = ["fid", "sfid", "is@adm", "precision@adm", "recall@adm"]
 
 
-def test_adm_reference_evaluates_trial_files(tmp_path, weights_with_head):
+def test_adm_reference_evaluates_trial_files(run_example, tmp_path, weights_with_head):
     """The five numbers of one command equal those of single runs, and distances of the images in the trial files."""
     header, *lines = run_example(
         "adm_reference.py", "--trial", tmp_path, "--weights", weights_with_head, "--backend", "openvino"
@@ -59,7 +46,8 @@ def test_adm_reference_evaluates_trial_files(tmp_path, weights_with_head):
         assert values[name] == pytest.approx(float(expected), rel=1e-3)
 
 
-def test_jax_reference_writes_the_statistics_of_an_npy_file(tmp_path):
+@pytest.mark.usefixtures("small_inputs")
+def test_jax_reference_writes_the_statistics_of_an_npy_file(run_example, tmp_path):
     images = noise(11, size=20)
     np.save(tmp_path / "images.npy", images)
     settings = ["--extractor", "efficientnet-lite0", "--batch", 8]
@@ -70,7 +58,7 @@ def test_jax_reference_writes_the_statistics_of_an_npy_file(tmp_path):
     np.testing.assert_allclose(made.mean, expected.mean, rtol=0, atol=1e-4 * expected.mean.max())
 
 
-def test_jax_training_loop_lowers_the_distance():
+def test_jax_training_loop_lowers_the_distance(run_example):
     pytest.importorskip("flax")
     pytest.importorskip("optax")
     lines = run_example("jax_training_loop.py", "--steps", 40, "--every", 40, "--images", 24, "--batch", 16)
