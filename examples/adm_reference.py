@@ -70,7 +70,7 @@ def make_trial_files(folder: Path, settings: dict, count: int = 6, size: int = 6
     random = np.random.default_rng(0)
     samples, references = (random.integers(low, 256, (count, size, size, 3), np.uint8) for low in (0, 64))
     pool, spatial = (
-        frechet.collect(references, dims=dims, preprocessing="tensorflow", **settings) for dims in (2048, 2023)
+        frechet.collect(references, dims=dims, preprocessing="tensorflow", **settings) for dims in (None, 2023)
     )
     np.savez(folder / "samples.npz", arr_0=samples)
     np.savez(

@@ -7,7 +7,7 @@ import pytest
 from example_scripts import needs_examples
 from helpers import run
 from jax_toy import noise
-from parity_kit import collect_layers
+from small_networks import make_thin, write_thin_weights
 
 import frechet
 
@@ -17,17 +17,17 @@ pytestmark = [pytest.mark.slow, needs_examples]
 ADM_METRICS = ["fid", "sfid", "is@adm", "precision@adm", "recall@adm"]
 
 
-def test_adm_reference_evaluates_trial_files(run_example, tmp_path, weights_with_head):
+def test_adm_reference_evaluates_trial_files(run_example, tmp_path, extractor_table):
     """The five numbers of one command equal those of single runs, and distances of the images in the trial files."""
-    header, *lines = run_example(
-        "adm_reference.py", "--trial", tmp_path, "--weights", weights_with_head, "--backend", "openvino"
-    )
+    extractor_table._entries["inception"] = make_thin(extractor_table["inception"])
+    weights = write_thin_weights(tmp_path / "thin.pth", head=True)
+    header, *lines = run_example("adm_reference.py", "--trial", tmp_path, "--weights", weights, "--backend", "openvino")
     assert header.split() == ["frechet", "published"]
     assert [line.split()[0] for line in lines] == ADM_METRICS
     assert {line.split()[2] for line in lines} == {"unknown"}
     inputs = tmp_path / "samples.npz", tmp_path / "reference.npz"
     options = ["--preprocessing", "tensorflow", "--reference-preprocessing", "tensorflow"]
-    options += ["--weights", weights_with_head]
+    options += ["--weights", weights]
     code, out, err = run("score", *inputs, "--metrics", ",".join(ADM_METRICS), *options, "--json")
     assert code == 0, err
     values = {name: each["value"] for name, each in json.loads(out)["scores"].items()}
@@ -38,11 +38,11 @@ def test_adm_reference_evaluates_trial_files(run_example, tmp_path, weights_with
         assert single["value"] == pytest.approx(values[name], rel=1e-6)
     with np.load(inputs[1]) as reference, np.load(inputs[0]) as samples:
         arrays = samples["arr_0"], reference["arr_0"]
-    generated, reference = collect_layers(
-        *arrays, extra_layers=["spatial"], preprocessing="tensorflow", weights=weights_with_head
-    )
-    for name, layer in (("fid", "2048"), ("sfid", "spatial")):
-        expected = frechet.score_statistics(generated[layer], reference[layer])[name]
+    for name, dims in (("fid", None), ("sfid", 2023)):
+        generated, reference = (
+            frechet.collect(images, dims=dims, preprocessing="tensorflow", weights=weights) for images in arrays
+        )
+        expected = frechet.score_statistics(generated, reference)[name]
         assert values[name] == pytest.approx(float(expected), rel=1e-3)
 
 

@@ -19,13 +19,17 @@ def make_small_rows():
     return {name: replace(EXTRACTORS[name], input_size=size) for name, size in SIZES.items()}
 
 
-def make_thin_rows():
-    """Return the small rows, of which Inception loads the weights of `write_thin_weights`."""
-    rows = make_small_rows()
-    row, model = rows["inception"], rows["inception"].model
+def make_thin(row):
+    """Return the row of an Inception that loads the weights of `write_thin_weights`."""
     layers = {name: dims if name in ("logits", "spatial") else dims // THINNING for name, dims in row.layers.items()}
-    model = replace(model, weights_file=replace(model.weights_file, n_kernel_values=None))
-    return rows | {"inception": replace(row, layers=layers, model=model)}
+    model = replace(row.model, weights_file=replace(row.model.weights_file, n_kernel_values=None))
+    return replace(row, layers=layers, model=model)
+
+
+def make_thin_rows():
+    """Return the small rows, of which Inception is thin."""
+    rows = make_small_rows()
+    return rows | {"inception": make_thin(rows["inception"])}
 
 
 def write_thin_weights(path, **options):
