@@ -50,14 +50,14 @@ def network(weights):
 
 def test_network_reproduces_the_activations_of_pytorch_fid(network, golden):
     """The images are resized as in pytorch-fid and passed with and without the axis of devices."""
-    images = np.empty((7, 299, 299, 3), np.float32)  # the size for which test_readmes.py compiles the network, too
+    images = np.empty((3, 299, 299, 3), np.float32)  # the size for which test_readmes.py compiles the network, too
     for photograph, out in zip(photographs(), images, strict=False):
         bilinear_half_pixel(np.asarray(photograph.convert("RGB")), out)
     prepared = np.clip(images / 127.5 - 1, -1, 1)
-    expected = golden["pytorch_fid_2048"][:7]
-    for found, shape in ((network(prepared), (7, 1, 1, 2048)), (network(prepared[None]), (1, 7, 1, 1, 2048))):
+    expected = golden["pytorch_fid_2048"][:3]
+    for found, shape in ((network(prepared), (3, 1, 1, 2048)), (network(prepared[None]), (1, 3, 1, 1, 2048))):
         assert found.shape == shape
-        np.testing.assert_allclose(np.reshape(found, (7, 2048)), expected, rtol=0, atol=2e-5 * expected.max())
+        np.testing.assert_allclose(np.reshape(found, (3, 2048)), expected, rtol=0, atol=2e-5 * expected.max())
 
 
 def test_network_rejects_images_that_are_not_prepared(network):
@@ -97,7 +97,7 @@ def test_images_of_several_sizes_need_img_size(tmp_path):
 
 def test_activations_keep_the_images_that_they_were_called_with(network):
     """JAX computes after the call returned, and takes aligned memory without a copy."""
-    shape = (7, 299, 299, 3)  # for which the network has been compiled above
+    shape = (3, 299, 299, 3)  # for which the network has been compiled above
     memory = np.zeros(np.prod(shape) + 16, np.float32)
     start = -memory.ctypes.data % 64 // 4
     images = memory[start : start + np.prod(shape)].reshape(shape)

@@ -18,6 +18,7 @@ PHOTOGRAPHS = (  # larger and smaller than 299, wide and tall, grey and colour
     "sklearn/datasets/images/china.jpg",
     "sklearn/datasets/images/flower.jpg",
 )
+FEW_PHOTOGRAPHS = [1, 5, 8, 11, 12]  # indices: grey, large, wide, smaller than the input, and tall
 CROPS = ((0, 0, 299, 299), (100, 50, 164, 98), (10, 20, 160, 420), (200, 100, 233, 133))  # of the first photograph
 
 

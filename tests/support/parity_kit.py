@@ -66,10 +66,10 @@ def list_compared_layers(preprocessing):
     return LAYERS if preprocessing in ("pytorch-fid", "tensorflow") else LAYERS[-1:]
 
 
-def assert_layers_close(ours, golden, preprocessing):
-    """Compare the statistics of all layers with the features that other tools give for the photographs."""
+def assert_layers_close(ours, golden, preprocessing, chosen=slice(None)):
+    """Compare the statistics of all layers with the features that other tools give for the (chosen) photographs."""
     keys = {layer: f"{PEERS[preprocessing]}_{layer}" for layer in list_compared_layers(preprocessing)}
     if preprocessing == "tensorflow":
         keys |= {"logits": "torch_fidelity_logits_unbiased", "spatial": "adm_spatial"}
     for layer, key in keys.items():
-        assert_close(ours[layer].rows, golden[key], key)
+        assert_close(ours[layer].rows, golden[key][chosen], key)
