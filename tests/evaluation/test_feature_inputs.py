@@ -6,11 +6,13 @@ import pickle
 import numpy as np
 import pytest
 from helpers import run
+from toy import TOY
 
 import frechet
 from frechet.distances.kernel import polynomial_mmd
 from frechet.errors import MismatchError, RequestError, SourceError, StatisticsError
 from frechet.evaluation.compute import compute_scores
+from frechet.evaluation.inputs import require_compatible
 from frechet.evaluation.layers import as_layers
 from frechet.evaluation.plan import MetricPlan, MetricRequest
 from frechet.evaluation.request import ScoreRequest
@@ -319,3 +321,15 @@ def test_features_of_every_image_are_kept_if_one_metric_of_several_needs_them(or
     plan = MetricPlan([MetricRequest(key=key, metric=METRICS[key], settings={}) for key in keys])
     assert plan.layers == {"features": True}
     assert MetricPlan(plan.requests[:1] if order < 0 else plan.requests[1:]).layers == {"features": False}
+
+
+@pytest.mark.parametrize(
+    ("name", "difference"),
+    [("generated", "clean (generated) and none (reference)"), ("reference", "none (generated) and clean (reference)")],
+)
+def test_a_mismatch_names_the_value_of_each_input(name, difference):
+    spec = FeatureSpec(extractor="toy", layer="6", preprocessing="clean")
+    statistics = FeatureStatistics.from_features(np.eye(6, dtype=np.float32), spec=spec)
+    with pytest.raises(MismatchError) as caught:
+        require_compatible(statistics, name, TOY)
+    assert f"preprocessing {difference}" in str(caught.value)
