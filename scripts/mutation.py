@@ -81,7 +81,7 @@ def main() -> None:
 def run_package(package: str, n_mutants: int, seed: int, core: int) -> list[Mutant]:
     """Test a sample of a package's mutants in a copy of the tree."""
     folder = FOLDER / package
-    for name in ("src", "tests"):
+    for name in ("src", "tests", "docs"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "CHANGELOG.md"):
         shutil.copy(ROOT / name, folder)
