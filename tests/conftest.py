@@ -45,8 +45,9 @@ if WORKER_COUNT > 1 and hasattr(os, "sched_setaffinity"):
 
 
 def pytest_configure(config):
-    """Let JAX keep what it compiled between workers and runs, in pytest's cache."""
+    """Let JAX keep what it compiled, and Matplotlib its list of fonts, between processes and runs, in pytest's cache."""
     if hasattr(config, "cache"):
+        os.environ.setdefault("MPLCONFIGDIR", str(config.cache.mkdir("matplotlib")))
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("jax")))
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")

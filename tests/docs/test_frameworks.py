@@ -1,6 +1,7 @@
 """The programs of docs/frameworks.md run in the frameworks that are installed, and log the value of frechet.score."""
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -46,6 +47,7 @@ def test_the_program_logs_the_value_of_the_score(package, tmp_path):
     value, images = LOGGED[package]
     code = program + CHECK.format(value=value, images=images)
     environment = {"KERAS_BACKEND": "jax", "HF_HUB_OFFLINE": "1", "PATH": "", "HOME": str(tmp_path)}
+    environment["MPLCONFIGDIR"] = os.environ.get("MPLCONFIGDIR", str(tmp_path))
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code],
         cwd=tmp_path,

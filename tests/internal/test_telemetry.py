@@ -72,7 +72,8 @@ def run_recorded(program, tmp_path):
     }  # CI: OpenVINO stays quiet
     environment = {name: value for name, value in os.environ.items() if name not in left_out}
     path = os.pathsep.join([str(site), *filter(None, sys.path)])
-    environment |= {"HOME": str(home), "PYTHONPATH": path, "CONTACTS": str(contacts), "MPLCONFIGDIR": str(tmp_path)}
+    environment |= {"HOME": str(home), "PYTHONPATH": path, "CONTACTS": str(contacts)}
+    environment.setdefault("MPLCONFIGDIR", str(tmp_path))
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr, done.stderr
     return contacts.read_text().splitlines(), sorted(str(each.relative_to(home)) for each in home.rglob("*"))
