@@ -49,9 +49,9 @@ def as_tensors(*images):
 
 
 @pytest.mark.slow
-def test_pairs_have_the_values_of_torchmetrics():
+def test_200_pairs_have_the_values_of_torchmetrics():
     torchmetrics = pytest.importorskip("torchmetrics.functional.image")
-    count = 40
+    count = 200
     original, reconstructed = make_pairs(count, (32, 40))
     one, other = as_tensors(reconstructed, original)
     psnr = torchmetrics.peak_signal_noise_ratio(one, other, 1.0, dim=(1, 2, 3), reduction="none").numpy()
