@@ -1,17 +1,13 @@
-"""Measure FDLoss: the time of its mathematics relative to the network, and the effect of keeping a transport map for k steps.
+"""Measure the time that the mathematics of FDLoss adds to the network.
 
     python benchmarks/fd_loss.py cost [--output results/fd_loss-cost.json]
-    python benchmarks/fd_loss.py training [--output results/fd_loss-training.json]
-    python benchmarks/fd_loss.py sizes [--output results/fd_loss-sizes.json]
+    python benchmarks/fd_loss.py steps [--output results/fd_loss-steps.json]
 
-`cost`: a step of FDLoss (EfficientNet-Lite0, d = 1,280, population of 50,000 in a queue) relative to the forward and backward pass of
-the network alone. A turn times the network on 32 images, and the distance of a whole batch with its gradient, with and without a
-new map; the ratio at k spreads the cost of the map over k steps. `training`: the generator of examples/train_on_fd.py is fine-tuned
-with FDLoss, and with FIDLoss on the same number of images. In each step of the first, the gradient with a map of up to k - 1 steps ago
-is compared with the exact one by the cosine between them. `--input-size` is that of the network; 64 takes a twelfth of the time of
-224, for images of 32 x 32 pixels. Both generators are evaluated by features that the loss does not use,
-with the 95 % interval of the bias-corrected distance. `sizes`: the same cosines for simulated features and populations of 1.25 to 40 rows
-per dimension, of which each batch replaces 2 %.
+Both use EfficientNet-Lite0 (d = 1,280) and a population of 50,000 images in a queue. `cost`: a turn times the forward and backward pass of the
+network on 32 images, and the distance of a whole batch with its gradient, with and without a new map; the ratio at k spreads the cost of the
+map over k steps. `steps`: whole steps at the default `refresh`, as a user runs them, relative to the passes of the network in the same step. A batch of
+up to 256 images runs as a whole, which needs 50 MB per image; a larger one in micro-batches of 16, for which the network has two forward passes and one
+backward pass. Times are of the processor if PyTorch has one thread, which other programs on the machine do not change.
 """
 
 import argparse
@@ -26,27 +22,25 @@ import torch
 from machine import CpuLoad, describe_machine, write_result
 
 from frechet.distances.gaussian import Gaussian
-from frechet.features.registry import EXTRACTORS, register_extractor
-from frechet.features.spec import FeatureSpec
 from frechet.losses.population_settings import PopulationSettings
-from frechet.losses.torch import FDLoss, FIDLoss, ImageFeatures
+from frechet.losses.torch import FDLoss, ImageFeatures
 from frechet.losses.torch_memory import make_memory
 from frechet.losses.torch_population import PopulationDistance
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-
-OFFLINE, NETWORK = "efficientnet-lite0", "efficientnet-lite0-resized"
+OFFLINE = "efficientnet-lite0"
 AGES = (1, 2, 4, 8, 16)
 D = 1280
+SLICE = 16  # images of a micro-batch
 
 
 def time_call(function):
-    start = time.perf_counter()
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    start = clock()
     function()
-    return time.perf_counter() - start
+    return clock() - start
 
 
-# The cost of a step
+# The cost of a step from its parts
 
 
 def draw_rows(n, seed, dims=D):
@@ -102,147 +96,65 @@ def measure_cost(args):
     }
 
 
-# The effect of an old map throughout a training
+# Whole steps
 
 
-class RecordingDistance(PopulationDistance):
-    """Computes a new map in each step, and records the cosine that gradients with older maps have with the exact one."""
+class TimedFDLoss(FDLoss):
+    """Records the time of the distance, with its gradient, and that of the features that need no gradient."""
 
-    def record(self):
-        """Start to record."""
-        self.steps = 0
-        self.maps, self.cosines = {}, {k: [] for k in AGES}
+    distance_seconds = forward_seconds = 0.0
 
-    def _compute_map(self, moments):
-        self.newest = super()._compute_map(moments)
-        return self.newest
+    def distance(self, features):
+        found = []
+        self.distance_seconds = time_call(lambda: found.append(FDLoss.distance(self, features)))
+        return found[0]
 
-    def _compute_staleness(self, features, moments, share, gradient):
-        for k in AGES:
-            if self.steps % k == 0:
-                self.maps[k] = self.newest
-            stale = self._compute_gradient(features, moments, share, self.maps[k])
-            self.cosines[k].append(float(torch.cosine_similarity(stale.flatten(), gradient.flatten(), dim=0)))
-        self.steps += 1
-        return 0.0
+    def training_features(self, images):
+        found = []
+        seconds = time_call(lambda: found.append(FDLoss.training_features(self, images)))
+        if not torch.is_grad_enabled():
+            self.forward_seconds += seconds
+        return found[0]
 
 
-def finetune(generator, loss, args):
-    """Train the generator, and return the loss of each step."""
-    torch.manual_seed(1)
-    adam, curve = torch.optim.Adam(generator.parameters(), lr=args.learning_rate), []
-    for step in range(args.steps):
-        latents = torch.randn(args.batch, 64)
-        adam.zero_grad()
-        value = loss(generator(latents))
-        value.backward()
-        adam.step()
-        curve.append(float(loss.distances[0]) if isinstance(loss, FDLoss) else float(value.detach()))
-        print(f"{type(loss).__name__} step {step:3}  {curve[-1]:.5g}", file=sys.stderr, flush=True)
-    return curve
+def measure_step(loss, leaf, *, is_split):
+    """Compare a step with the passes of the network in it."""
+    loss.forward_seconds = 0.0
+    if is_split:
+        make_images = lambda start, stop: leaf[start:stop]  # noqa: E731
+        step = time_call(lambda: loss.backward_in_microbatches(make_images, len(leaf), size=SLICE))
+    else:
+        step = time_call(lambda: loss(leaf).backward())
+    found = {"n": len(leaf), "is_split": is_split, "step": step, "distance": loss.distance_seconds}
+    found["first_of_two_forward_passes"] = loss.forward_seconds
+    return found | {"step_over_network": step / (step - loss.distance_seconds)}
 
 
-def fill_population(loss, generator, size):
-    with torch.no_grad():
-        for start in range(0, size, 128):
-            loss.observe(generator(torch.randn(min(128, size - start), 64)))
-
-
-def summarise_cosines(population, batch, size):
-    """Return the median and minimum cosine for each k; the first steps have maps from before the recording."""
-    return {
-        "replaced_per_step": batch / size,
-        "cosine": {
-            k: {"median": statistics.median(values), "min": min(values), "all": [round(each, 6) for each in values]}
-            for k, values in population.cosines.items()
-        },
-    }
-
-
-def measure_training(args):
-    import copy
-
-    import train_on_fd as example
-
-    import frechet
-
-    torch.manual_seed(0)
-    photographs = example.load_photographs(args.photographs, seed=0)
-    before = example.pretrain(photographs, epochs=args.epochs)
-    row = EXTRACTORS[OFFLINE]
-    register_extractor(NETWORK, replace(row, input_size=args.input_size))
-    reference = frechet.collect(example.to_uint8_arrays(photographs), extractor=NETWORK)
-    generators = {"before": before, "FDLoss": copy.deepcopy(before), "FIDLoss": copy.deepcopy(before)}
-    loss = FDLoss(reference, extractors=NETWORK, population=args.population, normalise=False, refresh=1)
-    loss.populations[0].__class__ = RecordingDistance
-    fill_population(loss, generators["FDLoss"], args.population)
-    loss.populations[0].record()
-    loss.populations[0].replaced_share = 1.0  # the first map is recorded as well
-    curves = {"FDLoss": finetune(generators["FDLoss"], loss, args)}
-    maps = summarise_cosines(loss.populations[0], args.batch, args.population)
-    print(json.dumps(maps), file=sys.stderr, flush=True)
-    curves["FIDLoss"] = finetune(generators["FIDLoss"], FIDLoss(reference, extractor=NETWORK), args)
-    return {"maps": maps, "curves": curves, "judges": judge(example, generators, photographs, args)}
-
-
-def judge(example, generators, photographs, args):
-    """Return the distances of 2,000 images of each generator to other photographs, by features that the loss does not use."""
-    judges = example.make_judges(photographs, epochs=args.epochs)
-    del judges["loss's network"]
-    test_images = example.load_photographs(2000, seed=1)
-    reference = {name: collect(test_images) for name, collect in judges.items()}
-    found = {}
-    for name, generator in generators.items():
-        scores = example.score_by_judges(example.generate_samples(generator, 2000, seed=1), reference, judges)
-        found[name] = {
-            key: {"plain": score.value, "corrected": score.corrected_value, "interval_95": score.interval_95}
-            for key, score in scores.items()
-        }
-    return found
-
-
-# The same without a network, for populations of several sizes
-
-
-def measure_sizes(args):
-    """Compare gradients with old maps with exact ones, for simulated features that do not change during the training."""
-    reference = Gaussian.from_features(draw_rows(100 * args.dims, 1, args.dims)).with_factor()
-    found = {}
-    for per_dimension in (1.25, 5, 20, 40):
-        size = int(per_dimension * args.dims)
-        batch = size // 50
-        settings = PopulationSettings(size=size)
-        population = RecordingDistance(reference, make_memory(settings, args.dims), FeatureSpec(extractor="simulated"))
-        population.observe(1.1 * draw_rows(size, 2, args.dims))
-        population.record()
-        population.replaced_share = 1.0
-        for step in range(2 * max(AGES)):
-            population(1.1 * draw_rows(batch, 3 + step, args.dims))
-        found[str(per_dimension)] = summarise_cosines(population, batch, size)
-        print(per_dimension, {k: (v["median"], v["min"]) for k, v in found[str(per_dimension)]["cosine"].items()})
-    return {"images_per_dimension": found}
+def measure_steps(args):
+    network = ImageFeatures(extractor=OFFLINE)
+    loss = TimedFDLoss(torch.rand(2, 3, 32, 32), extractors=network, population=args.population)
+    loss.populations[0] = make_population(network, args.population)
+    steps = []
+    for n in args.batches:
+        leaf = torch.rand(n, 3, 32, 32, generator=torch.Generator().manual_seed(n)).requires_grad_()
+        steps.append(measure_step(loss, leaf, is_split=n > args.largest))
+        print(json.dumps(steps[-1]), file=sys.stderr, flush=True)
+    return {"threads": torch.get_num_threads(), "steps": steps}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", choices=["cost", "training", "sizes"])
-    parser.add_argument("--population", type=int, help="50,000 for the cost and 1,920 for the training.")
+    parser.add_argument("part", choices=["cost", "steps"])
+    parser.add_argument("--population", type=int, default=50_000)
     parser.add_argument("--batches", type=int, nargs="+", default=[256, 1024])
     parser.add_argument("--images", type=int, default=32, help="Number of images in a timed pass of the network.")
+    parser.add_argument("--largest", type=int, default=256, help="Largest batch that is not split.")
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=64)
-    parser.add_argument("--photographs", type=int, default=2000)
-    parser.add_argument("--dims", type=int, default=64, help="Number of features in simulations of several sizes.")
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--input-size", type=int, default=224)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--output", type=Path)
     args = parser.parse_args()
-    args.population = args.population or {"cost": 50_000, "training": 1_920}.get(args.part)
     load = CpuLoad()
     result = {"machine": describe_machine("torch"), "settings": vars(args) | {"output": None}}
-    result |= {"cost": measure_cost, "training": measure_training, "sizes": measure_sizes}[args.part](args)
+    result |= {"cost": measure_cost, "steps": measure_steps}[args.part](args)
     result["busy_cores"] = load.busy_seconds() / (time.perf_counter() - load.wall)
     write_result(result, args.output)
 

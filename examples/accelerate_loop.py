@@ -10,6 +10,7 @@ import argparse
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import set_seed
 
 from frechet.integrations.torchmetrics import FID
 
@@ -20,11 +21,9 @@ def evaluate(accelerator, generator, fid, images):
     """Return FID of `images` generated images, distributed over the processes, as {name: number}."""
     generator.eval()
     fid.reset()
-    n_local = images // accelerator.num_processes + (accelerator.process_index < images % accelerator.num_processes)
-    for start in range(0, n_local, BATCH_SIZE):
-        latents = torch.randn(min(BATCH_SIZE, n_local - start), LATENT_DIM, device=accelerator.device)
-        with torch.no_grad():
-            fid.update(generator(latents))
+    with accelerator.split_between_processes(torch.randn(images, LATENT_DIM)) as latents, torch.no_grad():
+        for batch in latents.to(accelerator.device).split(BATCH_SIZE):
+            fid.update(generator(batch))
     generator.train()
     score = fid.score()  # on every process
     metrics = {"fid": score.value, "fid/corrected": score.corrected_value}
@@ -43,13 +42,15 @@ def main():
     args = parser.parse_args()
     accelerator = Accelerator(log_with=args.tracker, project_dir="logs")
     accelerator.init_trackers("fid")
+    set_seed(0)  # the same latents in every process, which takes its share of them
     generator = torch.nn.Sequential(
         torch.nn.Linear(LATENT_DIM, 3 * 32 * 32), torch.nn.Sigmoid(), torch.nn.Unflatten(1, (3, 32, 32))
     )
     generator, optimizer = accelerator.prepare(generator, torch.optim.Adam(generator.parameters()))
     fid = FID(args.reference, extractor=args.extractor).to(accelerator.device)
     for epoch in range(args.epochs):
-        loss = generator(torch.randn(BATCH_SIZE, LATENT_DIM, device=accelerator.device)).square().mean()  # your loss
+        with accelerator.split_between_processes(torch.randn(BATCH_SIZE, LATENT_DIM)) as latents:
+            loss = generator(latents.to(accelerator.device)).square().mean()  # your loss
         accelerator.backward(loss)
         optimizer.step()
         optimizer.zero_grad()

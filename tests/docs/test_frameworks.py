@@ -1,4 +1,4 @@
-"""The programs of docs/frameworks.md run in the frameworks that are installed, and log the value of frechet.score."""
+"""Programs of docs/frameworks.md and examples run in the frameworks that are installed, and log the value of frechet.score."""
 
 import importlib.util
 import os
@@ -35,25 +35,86 @@ LOGGED = {  # package -> the last value that its program logs, and the images (n
 }
 
 
-@pytest.mark.parametrize("package", LOGGED)
-def test_the_program_logs_the_value_of_the_score(package, tmp_path):
+IN_TWO_PROCESSES = {  # package -> (text of its program, what it becomes with two processes)
+    "lightning": ('accelerator="cpu"', 'accelerator="cpu", devices=2'),
+    "transformers": ("", ""),
+    "ignite": ("import torch\n", "import torch\ntorch.distributed.init_process_group('gloo')\n"),
+}
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+
+
+@pytest.fixture
+def desk(tmp_path):
+    """A folder with reference.npz."""
+    make_image_folder(tmp_path / "photos", 12, size=(32, 32))
+    frechet.collect(tmp_path / "photos", extractor="efficientnet-lite0").save(tmp_path / "reference.npz")
+    return tmp_path
+
+
+def read_program(package):
+    """Return the program of a framework, with a check of its value, or skip the test."""
     pytest.importorskip("torchmetrics" if package in ("lightning", "transformers", "ignite") else "numpy")
     needed = [package, "jax"] if package in ("keras", "clu") else [package]
     if any(importlib.util.find_spec(name) is None for name in needed):
         pytest.skip(f"{package} is not installed")
     (program,) = (program for program in PROGRAMS if re.search(rf"^(import|from) {package}\b", program, re.MULTILINE))
-    make_image_folder(tmp_path / "photos", 12, size=(32, 32))
-    frechet.collect(tmp_path / "photos", extractor="efficientnet-lite0").save(tmp_path / "reference.npz")
     value, images = LOGGED[package]
-    code = program + CHECK.format(value=value, images=images)
-    environment = {"KERAS_BACKEND": "jax", "HF_HUB_OFFLINE": "1", "PATH": "", "HOME": str(tmp_path)}
-    environment["MPLCONFIGDIR"] = os.environ.get("MPLCONFIGDIR", str(tmp_path))
+    return program + CHECK.format(value=value, images=images)
+
+
+def run_python(folder, *arguments):
+    environment = {
+        "KERAS_BACKEND": "jax",
+        "HF_HUB_OFFLINE": "1",
+        "PATH": "",
+        "HOME": str(folder),
+        "OMP_NUM_THREADS": "1",
+        "ACCELERATE_USE_CPU": "true",  # as `accelerate launch --cpu` sets it
+        "MPLCONFIGDIR": os.environ.get("MPLCONFIGDIR", str(folder)),
+    }
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
-        cwd=tmp_path,
-        env={**environment, "PYTHONPATH": str(ROOT / "src")},
+        [sys.executable, "-W", "ignore", *arguments],
+        cwd=folder,
+        env=environment,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.parametrize("package", LOGGED)
+def test_the_program_logs_the_value_of_the_score(package, desk):
+    run_python(desk, "-c", read_program(package))
+
+
+@pytest.mark.parametrize("package", IN_TWO_PROCESSES)
+def test_two_processes_log_the_value_of_the_score(package, desk):
+    given, used = IN_TWO_PROCESSES[package]
+    program = read_program(package)
+    assert given in program
+    (desk / "program.py").write_text(
+        program.replace(given, used, 1) + "\nassert torch.distributed.get_world_size() == 2\n"
+    )
+    run_python(desk, *TORCHRUN, "program.py")
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("plain_pytorch.py", ["--offline"]),
+        ("accelerate_loop.py", ["--extractor", "efficientnet-lite0", "--images", "11", "--epochs", "1"]),
+    ],
+)
+def test_examples_in_two_processes_print_the_value_of_one(name, arguments, desk):
+    if name.startswith("accelerate"):
+        pytest.importorskip("accelerate")
+    printed = [
+        run_python(desk, *launcher, str(ROOT / "examples" / name), "reference.npz", *arguments)
+        for launcher in ((), TORCHRUN)
+    ]
+    one, two = ([float(number) for number in re.findall(r"(?<![\w-])\d+\.\d+", text)] for text in printed)
+    assert one
+    assert two == pytest.approx(one, rel=1e-5)

@@ -8,8 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch.fx.experimental._config
 import torch_fd_ranks
 from population_distance import central_differences, population_distance
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 import frechet
@@ -318,6 +320,59 @@ def test_half_precision_of_the_caller_leaves_the_population_exact(toy_options):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside(draw_images(4))
     assert torch.equal(plain.populations[0].memory.covariance, inside.populations[0].memory.covariance)
+
+
+class ScalarsOfMeta(TorchDispatchMode):
+    """Answers what programs ask of tensors without data, which cannot be copied to the CPU, and records the types."""
+
+    def __init__(self, condition):
+        super().__init__()
+        self.condition, self.asked = condition, []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is not torch.ops.aten._local_scalar_dense.default:
+            return function(*args, **(kwargs or {}))
+        self.asked.append(args[0].dtype)
+        return self.condition if args[0].dtype == torch.bool else 1.0
+
+
+@pytest.mark.parametrize("memory", ["queue", "ema"])
+@pytest.mark.parametrize("condition", [True, False], ids=["from eigenvalues", "from singular values"])
+@torch.fx.experimental._config.patch(meta_nonzero_assume_all_nonzero=True)  # only the number of factors is asked
+def test_only_scalars_leave_the_device(memory, condition):
+    distance = make_distance(memory, size=48).to("meta")
+    with ScalarsOfMeta(condition) as scalars:
+        for _ in range(14):
+            features = torch.empty(4, DIMS, dtype=torch.float64, device="meta", requires_grad=True)
+            scalars.asked.clear()
+            value = distance(features)
+            value.backward()
+            assert value.device == features.grad.device == torch.device("meta")
+            assert len(scalars.asked) <= 6
+    assert all(buffer.is_meta for buffer in distance.buffers())
+
+
+def test_float32_features_have_the_gradient_of_float64():
+    """Central differences of an independent calculation in float64, at rows that float32 represents exactly."""
+
+    def seven_values(images):
+        return images.flatten(1)[:, :DIMS]
+
+    seven_values.input_size = 8
+    loss = FDLoss(draw_images(9, seed=1), extractors=seven_values, population=12, normalise=False)
+    reference, batches = draw_features(30, 50), [draw_features(4, seed) for seed in range(4)]
+    loss.populations[0] = make_distance("queue")
+    for batch in batches:
+        leaf = torch.from_numpy(batch).float().requires_grad_()
+        value = loss._compute_loss(leaf)
+    value.backward()
+
+    def compute(rows):
+        return population_distance(np.concatenate([*batches[1:3], rows]), np.full(12, 1 / 12), reference)
+
+    expected = central_differences(compute, batches[3])
+    assert leaf.grad.dtype == torch.float32
+    assert np.abs(leaf.grad.numpy() - expected).max() <= 1e-6 * np.abs(expected).max()
 
 
 def test_second_derivatives_and_torch_func(toy_options):

@@ -75,12 +75,12 @@ class QueueMemory(Memory):
 
     def prepare(self, n: int) -> Step:
         self.settings.validate_batch(n)
-        oldest = self._next_indices(n)
-        oldest = oldest[oldest < self.count]
-        kept = self.count - len(oldest)
+        n_replaced = max(0, self.count + n - self.settings.size)
+        kept = self.count - n_replaced
         rest = self.moments
-        if kept and len(oldest):
-            rest = remove(rest, compute_moments(self.rows[oldest].double()), len(oldest) / self.count)
+        if kept and n_replaced:
+            oldest = self._next_indices(n)[n - n_replaced :]
+            rest = remove(rest, compute_moments(self.rows[oldest].double()), n_replaced / self.count)
         return Step(rest, n / (kept + n))
 
     def add(self, rows: torch.Tensor, step: Step) -> None:
