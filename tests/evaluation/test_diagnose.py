@@ -357,7 +357,9 @@ def test_the_command_keeps_the_trailing_zeros_of_a_claim(tmp_path, monkeypatch):
     assert [Claim.parse(each).gives(2.0749) for each in asked] == [True, False]
 
 
-@pytest.mark.parametrize("claimed", [None, "", "2,07", "nan", float("nan"), "inf", True, "FID"])
+@pytest.mark.parametrize(
+    "claimed", [None, "", "2,07", "nan", float("nan"), "inf", "1e400", "0e400", "1e5000000000", True, "FID"]
+)
 def test_a_claim_that_is_no_number_is_rejected(claimed):
     with pytest.raises(RequestError, match=r"expected a finite number such as 2\.07|no claimed value"):
         frechet.diagnose(SQUARES, REFERENCE, claimed=claimed)

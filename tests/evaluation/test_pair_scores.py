@@ -258,10 +258,12 @@ def test_comparison_of_two_tokenizers_uses_that_they_share_their_images():
 def test_page_shows_the_worst_pairs_with_their_differences(folders, tmp_path):
     pytest.importorskip("jinja2")
     pytest.importorskip("matplotlib")
-    options = ["--extractor", "efficientnet-lite0", "--metrics", "fd,psnr,ssim"]
+    options = ["--extractor", "efficientnet-lite0", "--metrics", "psnr,fd,ssim"]
     code, _, err = run("score", *folders, *options, "--report", tmp_path / "page.html")
     assert code == 0, err
     page = (tmp_path / "page.html").read_text()
+    assert "efficientnet-lite0, layer 1280" in page.partition("Scores</h2>")[0]  # the extractor of the diagnostics
+    assert "scores only" not in page
     section = page.partition("Worst pairs</h2>")[2].partition("</section>")[0]
     assert section.count("<tr><td>") == 2 * 10
     assert section.count("data:image/png") == 2 * 10 * 3

@@ -519,6 +519,14 @@ def test_messages_do_not_contain_credentials(monkeypatch, no_delays):
     assert "SECRET" not in str(caught.value)
 
 
+@pytest.mark.parametrize("address", ["bad..name/x/*.png", "-bad-/c--d/data.zip"])
+def test_an_invalid_address_of_the_hub_is_not_tried_again(no_delays, address):
+    pytest.importorskip("huggingface_hub")
+    with pytest.raises(SourceError) as caught:
+        open_source(f"hf://datasets/{address}")
+    assert "attempts" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("error", "message"),
     [

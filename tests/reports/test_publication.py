@@ -28,6 +28,13 @@ def test_the_citation_names_values_numbers_software_and_papers(rows):
     assert f"```bibtex\n{entry}\n```" in (Path(__file__).parents[2] / "README.md").read_text()
 
 
+def test_a_citation_without_known_numbers_of_images_does_not_mention_images(rows, tmp_path):
+    for name, each in zip("ab", rows, strict=True):
+        np.savez(tmp_path / f"{name}.npz", mu=each.mean(0), sigma=np.cov(each, rowvar=False))
+    scores = frechet.score(tmp_path / "a.npz", tmp_path / "b.npz", features=True)
+    assert " from" not in format_citation(scores).splitlines()[0]
+
+
 def test_the_model_card_is_read_by_the_hub(rows):
     yaml = pytest.importorskip("yaml")
     scores = frechet.score(*rows, features=True, metrics="fd,kid")

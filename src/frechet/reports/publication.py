@@ -41,7 +41,8 @@ def format_citation(scores: Scores) -> str:
     features = "; ".join(dict.fromkeys(map(_describe_features, scores.values())))
     images = " and ".join(_iter_images(first))
     protocol = f", following protocol {scores.protocol.label}" if scores.protocol else ""
-    sentence = f"We computed {values} with frechet {__version__} ({features}) from {images}{protocol}."
+    source = f" from {images}" if images else ""
+    sentence = f"We computed {values} with frechet {__version__} ({features}){source}{protocol}."
     labels: dict[str, list[str]] = {}
     for score in scores.values():
         labels.setdefault(METRICS[score.metric.partition("@")[0]].paper, []).append(score.label)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -106,7 +106,7 @@ def _name_input(data: object, evaluation: Evaluation, name: str) -> str:
 
 def _list_facts(evaluation: Evaluation, names: Sequence[str]) -> list[tuple[str, str]]:
     """Return (name, text) of what was compared, and how."""
-    provenance, statistics = evaluation.scores.provenance, evaluation.statistics
+    provenance, statistics = _get_shown_provenance(evaluation.scores), evaluation.statistics
     sides = [
         (side.capitalize(), f"{name}, {format_count(statistics[side].n)} images")
         for side, name in zip(("generated", "reference"), names, strict=True)
@@ -129,10 +129,15 @@ def _list_facts(evaluation: Evaluation, names: Sequence[str]) -> list[tuple[str,
     return [*sides, *((name, str(text)) for name, text in facts.items() if text)]
 
 
+def _get_shown_provenance(scores: Scores) -> Mapping[str, Any]:
+    """Return the provenance of the first score of features, which the sections below the scores describe."""
+    return next((each.provenance for each in scores.values() if not is_pair_metric(each.metric)), scores.provenance)
+
+
 def _list_other_extractors(scores: Scores) -> list[str]:
-    """Return the extractors of the scores apart from that of the first one, which the sections below the scores describe."""
-    names = (str(each.provenance.get("extractor")) for each in scores.values() if not is_pair_metric(each.metric))
-    return [name for name in dict.fromkeys(names) if name != scores.provenance.get("extractor")]
+    """Return the extractors of features that only the scores use."""
+    names = [str(each.provenance.get("extractor")) for each in scores.values() if not is_pair_metric(each.metric)]
+    return [name for name in dict.fromkeys(names) if name != names[0]]
 
 
 def _explain_few_images(evaluation: Evaluation) -> str:

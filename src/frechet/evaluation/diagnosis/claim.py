@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
@@ -44,9 +45,15 @@ class Claim:
             number = Decimal(str(claimed).strip())
         except InvalidOperation:
             number = Decimal("NaN")
-        if isinstance(claimed, bool) or not number.is_finite():
+        last_digit = number.as_tuple().exponent
+        if (
+            isinstance(claimed, bool)
+            or not isinstance(last_digit, int)
+            or not math.isfinite(float(number))
+            or last_digit > 300
+        ):
             raise RequestError(f"claimed is {claimed!r}; expected a finite number such as 2.07")
-        half_unit = 0.5 * 10.0 ** int(number.as_tuple().exponent)
+        half_unit = 0.5 * 10.0**last_digit
         return cls(float(number), half_unit + _NUMERICS * abs(float(number)))
 
     def gives(self, value: float) -> bool:
