@@ -6,13 +6,15 @@ import threading
 import time
 
 import fsspec
+import numpy as np
 import pytest
 
+import frechet
 from frechet._internal import download as download_module
 from frechet._internal import http as policy
 from frechet._internal import remote_files
 from frechet._internal.download import download
-from frechet.errors import RequestError, SourceError, StatisticsError, WeightsError
+from frechet.errors import FrechetError, RequestError, SourceError, StatisticsError, WeightsError
 from frechet.images.sources.registry import open_source
 from frechet.statistics.download_cache import read_remote_statistics
 
@@ -133,3 +135,11 @@ def test_redirects_keep_the_scheme_or_add_encryption(source, target, is_allowed)
 def test_no_error_class_is_foreign(serve, no_weights):
     with pytest.raises(RequestError, match="another scheme"):
         read_remote_statistics(f"{serve('redirects')}/stats.npz", lambda _: None)
+
+
+@pytest.mark.parametrize("name", ["x.npz", "x.zip", "x.tar"])
+def test_an_invalid_host_name_is_an_error_of_the_address(name):
+    with pytest.raises(FrechetError) as caught:
+        frechet.score(f"http://a..b/{name}", np.eye(3), features=True)
+    assert "a..b" in str(caught.value)
+    assert "attempts" not in str(caught.value)

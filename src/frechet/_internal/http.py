@@ -31,14 +31,19 @@ def open_url(url: str, byte_range: str | None, authorization: str | None, timeou
     Raises:
         URLError: the server cannot be reached, or redirects to another scheme.
         TimeoutError: the headers are not complete in time.
+        InvalidURL: the name of the host is not valid.
     """
+    import http.client
     import urllib.request
 
     request = urllib.request.Request(url, headers={"Range": byte_range} if byte_range else {})  # noqa: S310, callers check the protocol
     if authorization:
         request.add_unredirected_header("Authorization", authorization)
     opener = urllib.request.build_opener(_make_redirect_handler())
-    return _open_within(_HEADER_SECONDS, lambda: opener.open(request, timeout=timeout))
+    try:
+        return _open_within(_HEADER_SECONDS, lambda: opener.open(request, timeout=timeout))
+    except UnicodeError as error:  # of the host's encoding for the DNS
+        raise http.client.InvalidURL(f"{request.host} is not a valid host name") from error
 
 
 def read_blocks(response: Any, block_size: int) -> Iterator[bytes]:

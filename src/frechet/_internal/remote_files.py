@@ -278,7 +278,8 @@ def _is_refused(error: Exception) -> bool:
     """Return whether another attempt cannot succeed."""
     return (
         isinstance(error, (PermissionError, ImportError, NotImplementedError))
-        or type(error) is ValueError  # an invalid address; truncated answers raise other subclasses than the Hub's
+        or type(error)
+        in (ValueError, UnicodeError)  # an invalid address; truncated answers raise other subclasses than the Hub's
         or type(error).__name__ in ("HFValidationError", "HfUriError")
         or getattr(error, "status", None) in _FORBIDDEN_STATUSES
         or "Credentials" in type(error).__name__
