@@ -65,12 +65,12 @@ def test_the_notebook_runs():
     for cell in code_cells():
         exec("".join(cell["source"]).replace("BUDGET = FULL_BUDGET", "BUDGET = SMALL_BUDGET"), names)
     assert names["BUDGET"] == names["SMALL_BUDGET"]
-    assert len(names["curve"]) == names["SMALL_BUDGET"].steps
+    assert {name: len(curve) for name, curve in names["curves"].items()} == {"FIDLoss": 2, "FDLoss": 2}
+    assert all(list(history) == [0, 1, 2] for history in names["histories"].values())
     for scores in names["scores_by_images"].values():
         assert all(np.isfinite(score.value) for score in scores.values())
-    assert (
-        len(names["format_table"](names["scores_by_images"]).splitlines()) == 13
-    )  # a header, four judges x three sets
+    table = names["format_table"](names["scores_by_images"])
+    assert len(table.splitlines()) == 1 + 4 * 4  # a header, four judges x four sets of images
 
 
 def test_the_notebook_is_committed_with_its_outputs():
@@ -80,8 +80,8 @@ def test_the_notebook_is_committed_with_its_outputs():
     assert "error" not in kinds
     assert "stderr" not in [output.get("name") for cell in cells for output in cell["outputs"]]
     assert not re.search(r"(?<![\w.])/(home|root|tmp|work|Users)/", NOTEBOOK.read_text())
-    for step in ("step   0", "corrected"):
-        assert step in read_printed_output()
+    for words in ("FDLoss  step  24", "corrected"):
+        assert words in read_printed_output()
     assert sum("image/png" in output.get("data", {}) for cell in cells for output in cell["outputs"]) >= 4
 
 
