@@ -43,6 +43,7 @@ DESIGNS = (
     "strata",
     "clusters unequal",
     "unequal",
+    "unequal generated",
     "pairs 0.08",
     "pairs 0.24",
     "clips of 16",
@@ -55,8 +56,10 @@ NUM_EXTRAPOLATED = 50  # evaluations in which FID∞ is computed as well, which 
 def list_cells(args):
     """Return (population, relation, design, images per dimension), those with the smallest sum of ranks first."""
     choices = (args.populations, args.relations, args.designs, args.ratios)
-    cells = [cell for cell in product(*choices) if not (cell[2].startswith("pairs") and cell[1] == "near")]
-    return sorted(cells, key=lambda cell: sum(each.index(value) for each, value in zip(choices, cell, strict=True)))
+    return sorted(
+        product(*choices),
+        key=lambda cell: sum(each.index(value) for each, value in zip(choices, cell, strict=True)),
+    )
 
 
 def get_key(row):
@@ -66,9 +69,8 @@ def get_key(row):
 
 def measure_coverage(args):
     """Evaluate all cells that the output file does not contain yet."""
-    result = {"machine": describe_machine("frechet", "numpy"), "rows": []}
-    if args.output.exists():
-        result["rows"] = json.loads(args.output.read_text())["rows"]
+    earlier = json.loads(args.output.read_text()) if args.output.exists() else {"rows": []}
+    result = {**earlier, "machine": describe_machine("frechet", "numpy")}
     done = set(map(get_key, result["rows"]))
     for population, relation, design, ratio in list_cells(args):
         cell = {
@@ -81,7 +83,7 @@ def measure_coverage(args):
             continue
         x, y = make_populations(population, relation)
         n = count_images(design, int(ratio * x.shape[1]))
-        result["rows"].append({**cell, "n": n, **evaluate(make_design(design, x, y), n, args.count, design)})
+        result["rows"].append({**cell, "n": n, **evaluate(make_design(design, relation, x, y), n, args.count, design)})
         with atomic_write(args.output, suffix=".json", force=True) as temporary:
             temporary.write_text(json.dumps(result, indent=1) + "\n")
         print(json.dumps(result["rows"][-1]), file=sys.stderr, flush=True)
@@ -135,6 +137,7 @@ def summarize_errors(plain, found, extrapolated, value):
         "plain_std": float(np.std(plain)),
         "rms_error": rms(corrected),
         "rms_error_to_plain": rms(corrected) / rms(plain),
+        "plain_std_to_rms_error": float(np.std(plain)) / rms(plain),
         "rms_error_to_fid_infinity": rms(corrected[: len(extrapolated)]) / rms(extrapolated) if extrapolated else None,
     }
 

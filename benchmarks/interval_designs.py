@@ -27,6 +27,8 @@ CLUSTERS = {  # sizes in turn, and the correlation of images of one cluster
     "clusters unequal": ([1, 2, 9], 1.0),
     "clips of 16": ([16], 0.95),
 }
+TIMES = {"unequal": (1, 3), "unequal generated": (3, 1)}  # numbers of generated and reference images, relative to n
+SHARES_OF_NOISE = {"different": 0.0, "near": 0.9, "equal": 1.0}  # of the reconstructions' noise, in their originals
 
 
 class Design(NamedTuple):
@@ -61,14 +63,14 @@ def make_populations(name, relation):
     return one, one if relation == "equal" else other.astype(np.float32)
 
 
-def make_design(name, x, y):
-    """Return the `Design` of a name for populations x and y."""
+def make_design(name, relation, x, y):
+    """Return the `Design` of a name for populations x and y of this relation."""
     kind, _, argument = name.partition(" ")
     if kind == "ignored":  # the same images, as if each were independent
-        design = make_design(argument, x, y)
+        design = make_design(argument, relation, x, y)
         return design._replace(draw=lambda n, random: [_forget_design(each) for each in design.draw(n, random)])
     if kind == "pairs":
-        return _make_pairs(argument, x, is_equal=x is y)
+        return _make_pairs(float(argument), SHARES_OF_NOISE[relation], x)
     if kind == "fixed":
         reference = FeatureStatistics.from_features(y)
         target = Gaussian(reference.mean, covariance=reference.covariance)
@@ -81,12 +83,11 @@ def make_design(name, x, y):
     if kind == "strata":
         strata = [[z[members] for members in _split_into_strata(z)] for z in (x, y)]
         return Design(lambda n, random: [_draw_strata(each, n, random) for each in strata], value)
-    find_m = {"independent": lambda n: n, "unequal": lambda n: 3 * n, "stored": lambda _: STORED_RATIO * x.shape[1]}[
-        kind
-    ]
+    times, times_reference = TIMES.get(name, (1, 1))
 
     def draw(n, random):
-        generated, reference = _draw_independent(x, n, random), _draw_independent(y, find_m(n), random)
+        m = STORED_RATIO * x.shape[1] if kind == "stored" else times_reference * n
+        generated, reference = _draw_independent(x, times * n, random), _draw_independent(y, m, random)
         return generated, save_and_read(reference) if kind == "stored" else reference
 
     return Design(draw, value)
@@ -161,14 +162,12 @@ def _draw_strata(strata, n, random):
     return FeatureStatistics.from_features(rows[order], units=units, grouped_by="stratum")
 
 
-def _make_pairs(argument, x, *, is_equal):
-    """Return pairs of an image and its reconstruction, image + noise; two such reconstructions have equal distributions."""
-    noise, std = float(argument), x.std(0)
-    value = 0.0 if is_equal else _distance(fit(x), fit(x, noise))
+def _make_pairs(noise, share, x):
+    """Return pairs of an image with a share of the noise, and its reconstruction, image + noise."""
+    noises, std = (noise * share, noise), x.std(0)
 
     def draw(n, random):
         rows = x[random.integers(len(x), size=n)]
-        noises = [noise * is_equal, noise]
         return [
             FeatureStatistics.from_features(
                 rows + std * np.float32(each) * random.standard_normal(rows.shape, np.float32) if each else rows,
@@ -177,7 +176,7 @@ def _make_pairs(argument, x, *, is_equal):
             for each in noises
         ]
 
-    return Design(draw, value)
+    return Design(draw, 0.0 if share == 1 else _distance(*(fit(x, each) for each in noises)))
 
 
 def save_and_read(statistics):
