@@ -3,12 +3,14 @@
     python benchmarks/interval.py features IMAGES.zip --extractor efficientnet-lite0 --output FEATURES.npy
     python benchmarks/interval.py coverage cifar=FEATURES.npy:64 [NAME=FEATURES.npy:DIMS ...] --output results/interval.json
     python benchmarks/interval.py summary results/interval.json
+    python benchmarks/interval.py errors results/interval.json
 
 `coverage` counts how often the 95 % interval contains the population value, which is known exactly (interval_designs.py), and
 how often equal populations are called different. It reports the width of the interval relative to that of 1.96 standard
 deviations over fresh samples, and the root-mean-square errors of the plain, corrected and extrapolated (FID∞) values. Cells
 that the output file already contains are skipped, and every cell is written when it is complete, so that a run can be stopped
-at any time. Cells that matter most come first. `summary` prints a Markdown table of the extremes of each design.
+at any time. Cells that matter most come first. `summary` prints a Markdown table of the extremes of each design, and `errors` one of
+the cells in which the corrected value has more than 0.3 times the error of the plain value.
 """
 
 import argparse
@@ -50,6 +52,7 @@ DESIGNS = (
 )
 RATIOS = (4, 10, 1.5, 25, 2, 50)  # images per dimension
 RELATIONS = ("different", "equal", "near")
+MAX_RATIO_OF_ERRORS = 5  # images per dimension up to which `errors` lists cells
 NUM_EXTRAPOLATED = 50  # evaluations in which FID∞ is computed as well, which takes longer than the interval
 
 
@@ -100,7 +103,7 @@ def evaluate(design, n, count, name):
         found.append(interval)
         p, q = (Gaussian(each.mean, covariance=each.covariance) for each in (generated, reference))
         plain.append(frechet_terms(p, q).total)
-        if trial < NUM_EXTRAPOLATED and name not in CLUSTERS:  # FID∞ is for independent images
+        if trial < NUM_EXTRAPOLATED and name not in (*CLUSTERS, "disjoint"):  # FID∞ is for independent images
             other = q if design.reference_is == "fixed" else reference.features
             if generated.features is not None and other is not None:
                 extrapolated.append(frechet_infinity(generated.features, other, seed=trial).total)
@@ -142,15 +145,21 @@ def summarize_errors(plain, found, extrapolated, value):
     }
 
 
+def read_rows(path):
+    """Return the rows of a result in which the design was declared and an interval was available."""
+    rows = json.loads(path.read_text())["rows"]
+    return [row for row in rows if "coverage" in row and not row["design"].startswith("ignored")]
+
+
 def print_summary(args):
     """Print the extremes over the cells of each design; widths are relative to 1.96 standard deviations over fresh samples."""
-    rows = [row for row in json.loads(args.result.read_text())["rows"] if "coverage" in row]
     print(
         "| design | cases | coverage, lowest | mean | width from 4 d | from 10 d | equal called different, mean | highest |"
     )
     print("|---|---|---|---|---|---|---|---|")
-    for design in dict.fromkeys(row["design"] for row in rows):
-        chosen = [row for row in rows if row["design"] == design]
+    rows = read_rows(args.result)
+    for design in dict.fromkeys(map(get_kind, rows)):
+        chosen = [row for row in rows if get_kind(row) == design]
         coverage = [row["coverage"] for row in chosen]
         widths = [
             max((row["width_to_oracle"] for row in chosen if low <= row["images_per_dimension"] < high), default=np.nan)
@@ -161,6 +170,27 @@ def print_summary(args):
             f"| {design} | {len(chosen)} | {min(coverage):.1%} | {np.mean(coverage):.1%} | {widths[0]:.2f} | {widths[1]:.2f} "
             f"| {np.mean(equal):.1%} | {max(equal):.1%} |"
         )
+
+
+def get_kind(row):
+    """Return the design of a row without the noise of pairs."""
+    return "pairs" if row["design"].startswith("pairs") else row["design"]
+
+
+def print_errors(args):
+    """Print the cells up to 5 images per dimension in which the error of the corrected value is the largest part of the plain one.
+
+    An unbiased estimator with the variance of the plain value has the error `plain_std_to_rms_error`.
+    """
+    print("| features | distributions | design | images per dimension | corrected | std of the plain value |")
+    print("|---|---|---|---|---|---|")
+    rows = [row for row in read_rows(args.result) if row["images_per_dimension"] <= MAX_RATIO_OF_ERRORS]
+    for row in sorted(rows, key=get_key):
+        if row["rms_error_to_plain"] > args.above:
+            print(
+                f"| {row['population']} | {row['relation']} | {row['design']} | {row['images_per_dimension']:g} "
+                f"| {row['rms_error_to_plain']:.2f} | {row['plain_std_to_rms_error']:.2f} |"
+            )
 
 
 def extract_features(args):
@@ -183,7 +213,10 @@ def main():
     features.set_defaults(run=extract_features)
     coverage = commands.add_parser("coverage")
     coverage.add_argument(
-        "populations", nargs="*", default=list(SIMULATED), help=f"NAME=FEATURES.npy:DIMS, or {SIMULATED}"
+        "populations",
+        nargs="*",
+        default=list(SIMULATED),
+        help=f"NAME=FEATURES.npy:DIMS, or NAME or NAME/SEED of {SIMULATED}",
     )
     coverage.add_argument("--relations", nargs="*", default=RELATIONS)
     coverage.add_argument("--designs", nargs="*", default=DESIGNS)
@@ -192,9 +225,11 @@ def main():
     coverage.set_defaults(run=measure_coverage)
     for command in (features, coverage):
         command.add_argument("--output", type=Path, required=True)
-    summary = commands.add_parser("summary")
-    summary.add_argument("result", type=Path)
-    summary.set_defaults(run=print_summary)
+    summary, errors = commands.add_parser("summary"), commands.add_parser("errors")
+    for command, run in ((summary, print_summary), (errors, print_errors)):
+        command.add_argument("result", type=Path)
+        command.set_defaults(run=run)
+    errors.add_argument("--above", type=float, default=0.3)
     args = parser.parse_args()
     args.run(args)
 

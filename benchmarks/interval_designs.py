@@ -1,7 +1,9 @@
 """Populations whose distance is known exactly, and samples of them in every sampling design.
 
 A population is finite: half of the rows of a file of features, projected to fewer dimensions, or 20,000 simulated rows.
-Samples are drawn with replacement, so that they can have any size.
+Samples are drawn with replacement, so that they can have any size. If they are about as large as the population, repeated
+rows matter. The design "disjoint" therefore draws two samples of all rows of a file, without replacement, of which the second one is
+scaled: the distance of P and 1.1 P is 0.01 tr Σ for any centred distribution P.
 """
 
 from functools import cache
@@ -19,7 +21,7 @@ from frechet.statistics.strata import number_stratified_images
 
 POPULATION_SIZE = 20_000
 SIMULATED_DIMS = 48
-SIMULATED = ("t4", "rectified", "mixture", "gaussian")
+SIMULATED = ("t4", "rectified", "mixture", "gaussian")  # and "t4 trimmed"
 NUM_STRATA = 10
 STORED_RATIO = 25  # images per dimension of a stored reference
 CLUSTERS = {  # sizes in turn, and the correlation of images of one cluster
@@ -27,6 +29,7 @@ CLUSTERS = {  # sizes in turn, and the correlation of images of one cluster
     "clusters unequal": ([1, 2, 9], 1.0),
     "clips of 16": ([16], 0.95),
 }
+SCALE = 1.1  # of the reference population, if it is different
 TIMES = {"unequal": (1, 3), "unequal generated": (3, 1)}  # numbers of generated and reference images, relative to n
 SHARES_OF_NOISE = {"different": 0.0, "near": 0.9, "equal": 1.0}  # of the reconstructions' noise, in their originals
 
@@ -40,7 +43,7 @@ class Design(NamedTuple):
 
 
 def describe_population(name):
-    """Return the name of a population for people: NAME=FILE.npy:DIMS is a file, others are simulated."""
+    """Return the name of a population for people: NAME=FILE.npy:DIMS is a file; NAME or NAME/SEED is simulated."""
     name, _, file = name.partition("=")
     return f"{name}, {file.rpartition(':')[2] or SIMULATED_DIMS} dims"
 
@@ -48,17 +51,18 @@ def describe_population(name):
 @cache
 def make_populations(name, relation):
     """Return the populations of generated and reference images, (n, d) float32: equal, near or different."""
-    random = np.random.default_rng(0)
     _, _, file = name.partition("=")
+    kind, _, seed = name.partition("/") if not file else ("", "", "")
+    random = np.random.default_rng(int(seed or 0))
     if file:
         one, other = np.array_split(_load_projected(*file.rsplit(":", 1), random), 2)
     else:
-        one = _simulate(name, random)
+        one = _simulate(kind, random)
         other = one @ (np.eye(SIMULATED_DIMS) + 0.05 * random.standard_normal((SIMULATED_DIMS, SIMULATED_DIMS)))
     if relation == "near":  # a tenth of the images comes from elsewhere
         other = np.concatenate([one[: len(one) * 9 // 10], other[: len(one) // 10]])
     elif relation == "different":
-        other = 1.1 * other
+        other = SCALE * other
     one = one.astype(np.float32)
     return one, one if relation == "equal" else other.astype(np.float32)
 
@@ -69,6 +73,8 @@ def make_design(name, relation, x, y):
     if kind == "ignored":  # the same images, as if each were independent
         design = make_design(argument, relation, x, y)
         return design._replace(draw=lambda n, random: [_forget_design(each) for each in design.draw(n, random)])
+    if kind == "disjoint":
+        return _make_disjoint(np.concatenate([x, y / np.float32(SCALE)]))
     if kind == "pairs":
         return _make_pairs(float(argument), SHARES_OF_NOISE[relation], x)
     if kind == "fixed":
@@ -118,11 +124,14 @@ def _load_projected(path, dims, random):
 
 
 def _simulate(name, random):
-    """Draw a population with a decaying spectrum."""
+    """Draw a population with a decaying spectrum; "t4 trimmed" is that of "t4" without the row with the largest value."""
     mixing = random.standard_normal((SIMULATED_DIMS, SIMULATED_DIMS)) * np.arange(1, SIMULATED_DIMS + 1) ** -0.5
     shape = (POPULATION_SIZE, SIMULATED_DIMS)
-    if name == "t4":
-        return random.standard_t(4, shape) @ mixing
+    if name.startswith("t4"):
+        rows = random.standard_t(4, shape)
+        if name == "t4 trimmed":
+            rows = np.delete(rows, np.abs(rows).max(axis=1).argmax(), axis=0)
+        return rows @ mixing
     if name == "mixture":
         centers = 2 * random.standard_normal((8, SIMULATED_DIMS))
         return (random.standard_normal(shape) + centers[random.integers(0, 8, POPULATION_SIZE)]) @ mixing
@@ -132,6 +141,15 @@ def _simulate(name, random):
 
 def _draw_independent(z, n, random):
     return FeatureStatistics.from_features(z[random.integers(len(z), size=n)])
+
+
+def _make_disjoint(rows):
+    def draw(n, random):
+        chosen = random.permutation(len(rows))[: 2 * n]
+        one, other = rows[chosen[:n]], np.float32(SCALE) * rows[chosen[n:]]
+        return FeatureStatistics.from_features(one), FeatureStatistics.from_features(other)
+
+    return Design(draw, (SCALE - 1) ** 2 * float(rows.var(0, np.float64, ddof=1).sum()))
 
 
 def _draw_clusters(z, n, sizes, correlation, random):
