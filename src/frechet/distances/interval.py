@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from frechet.distances.frechet import COARSE_TOLERANCE, frechet_terms
+from frechet.distances.image_weights import weight_skewness
 from frechet.distances.interval_input import NUM_DELETIONS, IntervalInput
 from frechet.distances.permutation_test import swap_test
 from frechet.distances.sampling_error import Z_95, SamplingError, sampling_error, sampling_error_of_pairs
@@ -25,8 +26,6 @@ from frechet.statistics.group_moments import MIN_IMAGES_PER_DIM
 
 MIN_UNITS = 50  # independent images, pairs or clusters; with fewer, a group may be empty
 NUM_SERIES_TERMS = 30  # of the hypergeometric series of the bias; at γ = 1, it is then accurate to 1e-4
-# of the higher orders of the bias: those of white Gaussians, which the corrected value is for, and the other extreme
-SHARES_OF_HIGHER_ORDERS = (1.0, 0.0)
 SIGNIFICANCE_LEVEL = 0.05  # largest p-value (adjusted, where several are tested) that counts as a difference
 _ROUNDING = 1e-10  # of the total variance: a distance that is not larger cannot be distinguished from 0
 
@@ -190,40 +189,54 @@ def estimate_distance(
     """
     coupling = optimal_coupling(p.gaussian, q.gaussian)
     plain_value = float(squared_frechet_distance(p.gaussian, q.gaussian, coupling))
-    corrected_value, *others = _jackknife_estimates(plain_value, p, q, on_step)
+    skewness = (1.0, 1.0) if paired else (weight_skewness(p), weight_skewness(q))
+    corrected_value, *others = _jackknife_estimates(plain_value, p, q, skewness, on_step)
     errors = (sampling_error_of_pairs if paired else sampling_error)(p, q, coupling)
     rounding = _ROUNDING * float(p.gaussian.trace + q.gaussian.trace)
     return DistanceEstimate(corrected_value, tuple(others), errors, rounding)
 
 
 def _jackknife_estimates(
-    plain_value: float, p: IntervalInput, q: IntervalInput, on_step: Callable[[int, int], None]
+    plain_value: float,
+    p: IntervalInput,
+    q: IntervalInput,
+    skewness: tuple[float, float],
+    on_step: Callable[[int, int], None],
 ) -> list[float]:
     """Compute F - h(n) Σ (1 - m/n) (F₋ₘ - F) / Σ (1 - m/n) (h(n - m) - h(n)) over parts of m images left out of both inputs.
 
     For a bias h(n) proportional to 1/n this is the jackknife for groups of unequal size: J F - Σ (1 - m/n) F₋ₘ.
 
     Returns:
-        The estimate for each of `SHARES_OF_HIGHER_ORDERS`; they are equal if the inputs have equally many dimensions per image.
+        The estimate for each shape h of `_bias_shapes`.
     """
-    distance_change, bias_changes = 0.0, np.zeros(len(SHARES_OF_HIGHER_ORDERS))
-    biases = _bias_shapes(p, q, 0.0, 0.0)
+    biases = _bias_shapes(p, q, skewness, 0.0, 0.0)
+    distance_change, bias_changes = 0.0, np.zeros_like(biases)
     for step in range(NUM_DELETIONS):
         one, other = p.leave_out(step), q.leave_out(step)
         weight = 1 - max(one[1], other[1])
         rest = frechet_terms(one[0], other[0], tolerance=COARSE_TOLERANCE).total
         distance_change += weight * (rest - plain_value)
-        bias_changes += weight * (_bias_shapes(p, q, one[1], other[1]) - biases)
+        bias_changes += weight * (_bias_shapes(p, q, skewness, one[1], other[1]) - biases)
         on_step(step + 1, NUM_DELETIONS)
     estimates: list[float] = (plain_value - biases * distance_change / bias_changes).tolist()
     return estimates
 
 
-def _bias_shapes(p: IntervalInput, q: IntervalInput, p_left_out: float, q_left_out: float) -> Float[np.ndarray, " s"]:
-    """Compute the shape of the bias without these shares of the images, for each of `SHARES_OF_HIGHER_ORDERS`."""
-    gamma_1, gamma_2 = p.dims_per_image / (1 - p_left_out), q.dims_per_image / (1 - q_left_out)
-    shapes = (bias_shape(gamma_1, gamma_2, p.unit_skewness, q.unit_skewness, share=s) for s in SHARES_OF_HIGHER_ORDERS)
-    return np.array(list(shapes))
+def _bias_shapes(
+    p: IntervalInput, q: IntervalInput, skewness: tuple[float, float], p_left_out: float, q_left_out: float
+) -> Float[np.ndarray, " s"]:
+    """Compute the shape of the bias without these shares of the images, under different assumptions on its higher orders.
+
+    The first is that of white Gaussian images, which the corrected value is for. The second one has no higher orders. The
+    third one is that of white images whose lengths vary as much as those of the inputs (`weight_skewness`).
+    """
+    gammas = p.dims_per_image / (1 - p_left_out), q.dims_per_image / (1 - q_left_out)
+    of_units = p.unit_skewness, q.unit_skewness
+    of_images = of_units[0] * skewness[0], of_units[1] * skewness[1]
+    return np.array(
+        [bias_shape(*gammas, *of_units), bias_shape(*gammas, *of_units, share=0.0), bias_shape(*gammas, *of_images)]
+    )
 
 
 def bias_shape(
@@ -233,12 +246,13 @@ def bias_shape(
 
     For a white Gaussian and γ = d/n, the expectation of tr √Σ̂ / d is ₂F₁(-½, ½; 2; γ) = 1 - γ/8 - γ²/64 - ..., the mean root of
     a Marchenko-Pastur variable. With two samples, the first order is (γ₁ + γ₂)/8, and the higher ones cancel for γ₁ = γ₂; they
-    are taken to depend on |γ₁ - γ₂|. They are smaller if the tails are heavy, or if the spectra of both inputs differ. Units of unequal size have a third free cumulant r γ² instead of γ², which adds
-    (r - 1) γ²/16 to the expectation.
+    are taken to depend on |γ₁ - γ₂|. They are smaller if the spectra of both inputs differ. Units of unequal size, or images of
+    unequal length, have a third free cumulant r γ² instead of γ², which adds (r - 1) γ²/16 to the expectation: γ/8 becomes
+    γ/8 - (r - 1) γ²/16, the first terms of γ / (8 + 4 (r - 1) γ), which increases with γ for every r.
 
     Args:
         gamma_1, gamma_2: number of dimensions per image, at most 1; 0 for a fixed distribution.
-        skewness_1, skewness_2: r, the `IntervalInput.unit_skewness` of both inputs.
+        skewness_1, skewness_2: r of both inputs, 1 or more (`IntervalInput.unit_skewness`, `weight_skewness`).
         share: factor of the higher orders, 0 to 1.
     """
     difference = min(abs(gamma_1 - gamma_2), 1.0)
@@ -246,8 +260,9 @@ def bias_shape(
     for k in range(1, NUM_SERIES_TERMS):
         term *= (k - 0.5) * (k + 0.5) / ((k + 2) * (k + 1)) * difference
         higher_orders -= term
-    unequal_units = ((skewness_1 - 1) * gamma_1**2 + (skewness_2 - 1) * gamma_2**2) / 16
-    return (gamma_1 + gamma_2) / 8 + share * higher_orders - unequal_units
+    first = gamma_1 / (8 + 4 * (skewness_1 - 1) * gamma_1)
+    second = gamma_2 / (8 + 4 * (skewness_2 - 1) * gamma_2)
+    return first + second + share * higher_orders
 
 
 def _round_up(n: float) -> int:

@@ -13,7 +13,7 @@ from jaxtyping import Float, Integer
 from frechet.distances.gaussian import Gaussian
 from frechet.distances.interval_input import NUM_DELETIONS, IntervalInput
 from frechet.distances.transport import Coupling, optimal_coupling
-from frechet.statistics.row_sample import MAX_SAMPLE_ROWS, priorities
+from frechet.statistics.row_sample import choose_rows, priorities
 
 NUM_INFLUENCE_GROUPS = 64  # groups of images for which ψ is averaged; its variance is then known to √(2/64)
 _MAX_NOISE = 0.05  # of a variance from sampled clusters; a kurtosis of 15 makes the error four times as large
@@ -95,7 +95,7 @@ def sampling_error_of_pairs(p: IntervalInput, q: IntervalInput, coupling: Coupli
     assert p.rows is not None
     assert q.rows is not None
     assert p.row_groups is not None
-    chosen = _choose_rows(len(p.rows))
+    chosen = choose_rows(len(p.rows))
     one, other, parts = p.rows[chosen], q.rows[chosen], p.row_groups[chosen] % NUM_DELETIONS
     fitted = _influence_of_pairs(one, other, p.gaussian, q.gaussian, coupling)
     left_out = np.empty_like(fitted)
@@ -122,7 +122,7 @@ def _influence_of_input(p: IntervalInput, q: IntervalInput, coupling: Coupling) 
     """Compute ψ of p's rows, or of a random sample if each image is a unit; return None if p is fixed."""
     if p.groups is None or p.rows is None:
         return None
-    chosen = _choose_rows(len(p.rows)) if p.units is None else slice(None)
+    chosen = choose_rows(len(p.rows)) if p.units is None else slice(None)
     psi = _influence(p.rows[chosen], p.gaussian, q.gaussian, coupling)
     return psi - psi.mean() if p.strata is None else _center_within_strata(psi, p.strata[chosen])
 
@@ -137,13 +137,6 @@ def _center_within_strata(psi: Float[np.ndarray, " r"], strata: Integer[np.ndarr
     sizes = np.bincount(numbers)
     means = np.bincount(numbers, weights=psi) / np.maximum(sizes, 1)
     return (psi - means[numbers]) * np.sqrt(sizes / np.maximum(sizes - 1, 1))[numbers]
-
-
-def _choose_rows(count: int) -> Integer[np.ndarray, " r"] | slice:
-    """Return the indices of a random sample of many rows."""
-    if count <= MAX_SAMPLE_ROWS:
-        return slice(None)
-    return np.sort(np.random.default_rng(0).permutation(count)[:MAX_SAMPLE_ROWS])
 
 
 def _influence(rows: Float[np.ndarray, "r d"], p: Gaussian, q: Gaussian, coupling: Coupling) -> Float[np.ndarray, " r"]:

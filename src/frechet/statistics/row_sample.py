@@ -18,6 +18,13 @@ def row_sample_size(n: int, dims: int) -> int:
     return n if n < 8 * dims else min(n, MAX_SAMPLE_ROWS)
 
 
+def choose_rows(count: int, limit: int = MAX_SAMPLE_ROWS) -> np.ndarray | slice:
+    """Return the indices of a random sample of `limit` of so many rows; a slice of all if there are no more."""
+    if count <= limit:
+        return slice(None)
+    return np.sort(np.random.default_rng(0).permutation(count)[:limit])
+
+
 @dataclass(frozen=True)
 class RowSample:
     """A sample of at most `limit` feature rows.
