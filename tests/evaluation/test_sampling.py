@@ -247,7 +247,7 @@ def test_names_of_both_folders_form_clusters(clustered, folders, toy_options):
     for path in sorted(folders[1].iterdir()):
         path.rename(path.with_name(f"{int(path.stem) // 30}-{path.name}"))
     score = frechet.score(clustered, folders[1], cluster_by="stem", **toy_options)["fd"]
-    assert score.interval_unavailable_reason.endswith("got 2")
+    assert score.interval_unavailable_reason.endswith("got 60 generated and 2 reference")
 
 
 def test_clusters_increase_the_standard_error():
