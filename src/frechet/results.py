@@ -295,7 +295,8 @@ class Scores(Mapping[str, Score]):
     def to_dict(self) -> dict[str, Any]:
         """Return {"schema": 2, "scores": {metric: ...}, "unavailable": {metric: reason}, "protocol": ..., "provenance": ...}.
 
-        A score of another extractor has a "provenance" of its own with the entries that differ from the common ones.
+        A score of another extractor has a "provenance" of its own with the entries that differ from the common ones, null for
+        those that it does not have.
         """
         return {
             "schema": JSON_SCHEMA,
@@ -306,7 +307,8 @@ class Scores(Mapping[str, Score]):
         }
 
     def _describe_differences(self, score: Score) -> dict[str, Any]:
-        own = {key: value for key, value in score.provenance.items() if value != self.provenance.get(key)}
+        keys = dict.fromkeys([*score.provenance, *self.provenance])
+        own = {key: score.provenance.get(key) for key in keys if score.provenance.get(key) != self.provenance.get(key)}
         return {"provenance": own} if own else {}
 
     def to_json(self) -> str:

@@ -5,6 +5,7 @@ import doctest
 import io
 import json
 import re
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from frechet.reports.comparison_formats import FORMATTERS, build_tables
 from frechet.reports.multiple_testing import compact_letter_display, holm_correction, two_sided_p_value
 from frechet.reports.run_comparison import compare_runs
 from frechet.reports.run_files import Run, read_runs
+from frechet.results import Score, Scores
 from frechet.statistics.feature_statistics import FeatureStatistics
 
 D, N = 24, 1500
@@ -190,6 +192,56 @@ def test_settings_are_those_of_the_metrics_that_both_runs_have(checkpoints):
         compare_runs([several, other])
 
 
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_settings_of_a_metric_are_compared_between_all_runs_that_have_it(checkpoints, order):
+    """The first run need not have the metric in which the others differ."""
+    fd, provenance = checkpoints[0].scores["fd"], checkpoints[0].provenance
+    own = [{**fd, "provenance": {"extractor": name}} for name in ("one", "another", "pixels")]
+    runs = [
+        Run(name="alone", scores={"psnr": own[2]}, provenance=provenance),
+        Run(name="first", scores={"fd": own[0], "psnr": own[2]}, provenance=provenance),
+        Run(name="second", scores={"psnr": own[2], "fd": own[1]}, provenance=provenance),
+    ]
+    with pytest.raises(MismatchError, match=r"ranked: extractor (one|another) \((first|second)\) and (one|another) "):
+        compare_runs([runs[i] for i in order])
+    compare_runs(runs[:2])
+
+
+def make_run_of_extractors(name, score, references):
+    """Return a run of several extractors, the first of which is that of the run; each sees the references differently."""
+    metrics, records = list(references), []
+    for metric, moments in references.items():
+        generated = {"moments": [len(name), len(metric)], "n": N, "seed": 0}
+        reference = {"moments": moments, "n": N, "label": f"reference of {metric}"}
+        records.append({"extractor": metric, "generated": generated, "reference": reference})
+    scores = {key: {**score, "provenance": record} for key, record in zip(metrics[1:], records[1:], strict=True)}
+    return Run(name=name, scores={metrics[0]: dict(score), **scores}, provenance=records[0])
+
+
+def test_references_and_images_are_those_of_the_metric(checkpoints):
+    fd, fid, same, other = checkpoints[0].scores["fd"], [3.0, 4.0], [5.0, 6.0], [50.0, 60.0]
+    one = make_run_of_extractors("a", fd, {"fid": fid, "fd-dinov2": same})
+    reordered = make_run_of_extractors("b", fd, {"fd-dinov2": same, "fid": fid})
+    for comparison in compare_runs([one, reordered]):
+        assert comparison.shared_reference
+        assert comparison.reference == f"reference of {comparison.metric}"
+        assert comparison.notes == ("a and b were scored on identical generated images; they may be the same run.",)
+    different = make_run_of_extractors("bb", fd, {"fid": fid, "fd-dinov2": other})
+    shared, apart = compare_runs([one, different])
+    assert (shared.shared_reference, apart.shared_reference, apart.reference) == (True, False, None)
+    assert shared.notes == ()
+    assert "The references differ" in apart.notes[0]
+
+
+def test_images_of_paired_runs_are_those_of_the_metric(checkpoints):
+    fd, fid = checkpoints[0].scores["fd"], [3.0, 4.0]
+    one, other = (make_run_of_extractors(name, fd, {"fid": fid, "fd-dinov2": fid}) for name in ("one", "other"))
+    assert compare_runs([one, other], paired_runs=True)
+    other.scores["fd-dinov2"]["provenance"]["generated"]["seed"] = 7
+    with pytest.raises(RequestError, match="one: 1500 images, seed 0, other: 1500 images, seed 7"):
+        compare_runs([one, other], paired_runs=True)
+
+
 def test_different_references_are_noted_and_widen_intervals(checkpoints):
     random = np.random.default_rng(3)
     (comparison,) = compare_runs(
@@ -290,6 +342,10 @@ def make_run_text(provenance="{}", **fields):
     return f'{{"schema": 2, "scores": {{"fd": {{{score}}}}}, "provenance": {provenance}}}'
 
 
+def make_scored_text(provenance):
+    return make_run_text().replace('"value": 1', f'"value": 1, "provenance": {provenance}')
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -310,6 +366,21 @@ def make_run_text(provenance="{}", **fields):
         (make_run_text('{"reference": {"moments": 1}}'), "provenance.reference.moments is 1; expected two"),
         (make_run_text('{"generated": {"n": [1]}}'), r"provenance.generated.n is \[1\]; expected a whole number"),
         (make_run_text('{"reference": {"n": "1"}}'), "provenance.reference.n is '1'; expected a whole number"),
+        (make_run_text('{"generated": 0}'), "json: provenance.generated is 0; expected an object"),
+        (
+            make_run_text('{"generated": {"seed": []}}'),
+            r"json: provenance.generated.seed is \[\]; expected a whole number",
+        ),
+        (make_run_text(n_generated="-1"), "fd.n_generated is -1; expected a whole number of at least 1"),
+        (make_scored_text('{"generated": 5}'), "fd.provenance.generated is 5; expected an object"),
+        (
+            make_scored_text('{"generated": {"n_source": "a"}}'),
+            "fd.provenance.generated.n_source is 'a'; expected a whole number",
+        ),
+        (
+            make_scored_text('{"reference": {"moments": "x"}}'),
+            "fd.provenance.reference.moments is 'x'; expected two",
+        ),
     ],
 )
 def test_invalid_run_files_are_rejected(tmp_path, text, message):
@@ -343,6 +414,17 @@ def test_written_scores_can_be_read(tmp_path):
     (tmp_path / "run.json").write_text(scores.to_json())
     (run,) = read_runs([tmp_path / "run.json"])
     assert run.scores["fd"]["value"] == scores["fd"].value
+
+
+def test_provenance_of_each_score_survives_the_file(tmp_path):
+    """A score of pixels has no "preprocess_on", and one of features no "colour"."""
+    records = {"fd": {"extractor": "a", "preprocess_on": "host"}, "psnr": {"extractor": "pixels", "colour": "RGB"}}
+    for order in (["fd", "psnr"], ["psnr", "fd"]):
+        scores = {key: Score(metric=key, label=key, value=1.0, provenance=records[key]) for key in order}
+        path = tmp_path / f"{order[0]}.json"
+        path.write_text(Scores(scores, records[order[0]]).to_json())
+        (found,) = read_runs([path])
+        assert {key: found.get_provenance(key) for key in order} == records
 
 
 def write_run(run, path):

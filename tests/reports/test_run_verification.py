@@ -110,6 +110,16 @@ def test_the_command_prints_the_claims_and_exits_with_2_if_one_is_inconsistent(c
     assert json.loads(out) == [asdict(check) for check in found]
 
 
+@pytest.mark.parametrize("generated", [None, {"n_source": None}])
+def test_a_run_that_does_not_record_its_images_is_verified(claim, reference, generated):
+    run_path, samples = claim(make_features(5))
+    content = json.loads(run_path.read_text())
+    content["scores"]["fd"]["provenance"] = {"generated": generated}
+    del content["scores"]["fd"]["n_generated"]
+    run_path.write_text(json.dumps(content))
+    assert verify((run_path, samples), reference, num_images=N)["value"].is_consistent
+
+
 def test_other_inputs_than_those_of_the_run_are_rejected(claim, reference, tmp_path):
     run_path, samples = claim(make_features(5))
     other = frechet.collect(make_features(6), features=True)

@@ -133,8 +133,6 @@ def compare_runs(
             "Pass two or more run files written by frechet score --output."
         )
     require_same_spec(runs)
-    if paired_runs:
-        require_pairs(runs)
     metrics = list(dict.fromkeys(name for run in runs for name in run.scores))
     if not any(sum(name in run.scores for run in runs) > 1 for name in metrics):
         metrics_by_run = "; ".join(f"{escape_line(run.name)} has {', '.join(run.scores)}" for run in runs)
@@ -167,12 +165,14 @@ def _add_missing_runs(comparison: RunComparison, runs: Sequence[Run]) -> RunComp
 
 
 def _compare_by_metric(metric: str, runs: Sequence[Run], paired_runs: bool) -> RunComparison:
+    if paired_runs:
+        require_pairs(runs, metric)
     scores = [run.scores[metric] for run in runs]
-    shared_reference = has_shared_reference(runs)
+    shared_reference = has_shared_reference(runs, metric)
     known = _collect_estimates(scores)
     lower_is_better = METRICS[metric.partition("@")[0]].lower_is_better
     sign = 1 if lower_is_better else -1
-    notes = list(_collect_notes(scores, runs, shared_reference, known))
+    notes = list(_collect_notes(metric, runs, shared_reference, known))
     values = [estimate.value for estimate in known] if len(known) == len(runs) else _comparable_values(scores)
     if lower_is_better is None:
         values, notes = (
@@ -197,7 +197,7 @@ def _compare_by_metric(metric: str, runs: Sequence[Run], paired_runs: bool) -> R
         rows=rows,
         shared_reference=shared_reference,
         notes=tuple(notes),
-        reference=get_reference_label(runs[0]) if shared_reference else None,
+        reference=get_reference_label(runs[0], metric) if shared_reference else None,
     )
 
 
@@ -292,8 +292,9 @@ def _comparable_values(scores: Sequence[Mapping[str, Any]]) -> list[float] | Non
 
 
 def _collect_notes(
-    scores: Sequence[Mapping[str, Any]], runs: Sequence[Run], shared_reference: bool, known: Sequence[Estimate]
+    metric: str, runs: Sequence[Run], shared_reference: bool, known: Sequence[Estimate]
 ) -> Iterator[str]:
+    scores = [run.scores[metric] for run in runs]
     if len(known) < len(runs):
         missing = [
             escape_line(run.name)
@@ -308,7 +309,7 @@ def _collect_notes(
     if not scores[0].get("uses_reference", True):
         return
     if shared_reference:
-        for names in find_duplicate_runs(runs):
+        for names in find_duplicate_runs(runs, metric):
             yield f"{join_words(names)} were scored on identical generated images; they may be the same run."
     else:
         yield "The references differ. Their sampling error is therefore added to the error of every difference."

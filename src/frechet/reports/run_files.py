@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from itertools import product
+from itertools import chain, starmap
 from pathlib import Path
 from reprlib import repr as short_repr
 from typing import Any, NoReturn
@@ -47,8 +47,14 @@ class Run:
 
     def get_provenance(self, metric: str | None) -> Mapping[str, Any]:
         """Return the provenance of one score, or that which most scores share."""
-        own = self.scores[metric].get("provenance") if metric else None
-        return {**self.provenance, **(own or {})}
+        own = (self.scores[metric].get("provenance") if metric else None) or {}
+        absent = {key for key, value in own.items() if value is None}
+        return {key: value for key, value in {**self.provenance, **own}.items() if key not in absent}
+
+    def select(self, metric: str) -> Run:
+        """Return a run of one metric alone, with the provenance of its score."""
+        score = {key: value for key, value in self.scores[metric].items() if key != "provenance"}
+        return Run(name=self.name, scores={metric: score}, provenance=self.get_provenance(metric))
 
 
 def read_runs(paths: Sequence[str | os.PathLike[str]]) -> list[Run]:
@@ -72,32 +78,38 @@ def read_runs(paths: Sequence[str | os.PathLike[str]]) -> list[Run]:
 def require_same_spec(runs: Sequence[Run]) -> None:
     """Reject runs that have metrics in common whose features were computed with different settings.
 
+    If no two runs have a metric in common, the settings of the runs as a whole are compared.
+
     Raises:
         MismatchError: names the settings that differ, with both values.
     """
-    first = runs[0]
-    for run in runs[1:]:
-        if differences := list(dict.fromkeys(_iter_differences(first, run))):
+    counts = Counter(metric for run in runs for metric in run.scores)
+    is_any_shared = any(count > 1 for count in counts.values())
+    first_with: dict[str | None, Run] = {}
+    for run in runs:
+        metrics: list[str | None] = [*run.scores] if is_any_shared else [None]
+        pairs = [(first_with.setdefault(metric, run), run, metric) for metric in metrics]
+        if differences := list(dict.fromkeys(chain.from_iterable(starmap(_iter_differences, pairs)))):
             raise MismatchError(
                 f"the runs were computed with different settings and are not ranked: {'; '.join(differences)}. "
                 "Score both with the same settings, or compare only runs with the same settings."
             )
 
 
-def _iter_differences(first: Run, other: Run) -> Iterator[str]:
-    """Yield each setting that differs, of the metrics that both runs have; of the runs as a whole if there is none."""
-    shared: list[str | None] = [metric for metric in first.scores if metric in other.scores]
-    for name, metric in product(_SPEC_FIELDS, shared or [None]):
-        one, another = (run.get_provenance(metric).get(name) for run in (first, other))
+def _iter_differences(first: Run, other: Run, metric: str | None) -> Iterator[str]:
+    """Yield each setting of a metric that differs; of the runs as a whole if it is None."""
+    settings, others = first.get_provenance(metric), other.get_provenance(metric)
+    for name in _SPEC_FIELDS:
+        one, another = settings.get(name), others.get(name)
         if one != another:
             yield (
                 f"{name} {_abbreviate(one)} ({escape_line(first.name)}) and {_abbreviate(another)} ({escape_line(other.name)})"
             )
 
 
-def has_shared_reference(runs: Sequence[Run]) -> bool:
-    """Return whether all runs were scored against the same reference images, up to the rounding of features."""
-    reference_moments = [_get_moments(run.provenance.get("reference")) for run in runs]
+def has_shared_reference(runs: Sequence[Run], metric: str | None) -> bool:
+    """Return whether all runs scored a metric against the same reference images, up to the rounding of features."""
+    reference_moments = [_get_moments(run.get_provenance(metric).get("reference")) for run in runs]
     first = reference_moments[0]
     return first is not None and all(
         moments is not None
@@ -106,19 +118,20 @@ def has_shared_reference(runs: Sequence[Run]) -> bool:
     )
 
 
-def get_reference_label(run: Run) -> str | None:
-    """Return the display name of the reference of a run, or None if it is unknown."""
-    label = (run.provenance.get("reference") or {}).get("label")
+def get_reference_label(run: Run, metric: str) -> str | None:
+    """Return the display name of the reference of a metric, or None if it is unknown."""
+    label = (run.get_provenance(metric).get("reference") or {}).get("label")
     return None if label is None else str(label)
 
 
-def require_pairs(runs: Sequence[Run]) -> None:
+def require_pairs(runs: Sequence[Run], metric: str) -> None:
     """Reject runs whose images cannot have been generated from the same latents or prompts.
 
     Raises:
         RequestError: the runs have different numbers of generated images, or samples of them by different seeds.
     """
-    sizes = {run.name: tuple((run.provenance.get("generated") or {}).get(key) for key in ("n", "seed")) for run in runs}
+    generated = {run.name: run.get_provenance(metric).get("generated") or {} for run in runs}
+    sizes = {name: (images.get("n"), images.get("seed")) for name, images in generated.items()}
     if len(set(sizes.values())) > 1:
         described = ", ".join(f"{escape_line(name)}: {n} images, seed {seed}" for name, (n, seed) in sizes.items())
         raise RequestError(
@@ -127,11 +140,12 @@ def require_pairs(runs: Sequence[Run]) -> None:
         )
 
 
-def find_duplicate_runs(runs: Sequence[Run]) -> list[list[str]]:
-    """Return the escaped names of runs whose generated images have exactly the same moments, grouped."""
+def find_duplicate_runs(runs: Sequence[Run], metric: str) -> list[list[str]]:
+    """Return the escaped names of runs whose generated images, as a metric sees them, have exactly the same moments, grouped."""
     names_by_moments: dict[Any, list[str]] = {}
     for run in runs:
-        names_by_moments.setdefault(_get_moments(run.provenance.get("generated")), []).append(escape_line(run.name))
+        moments = _get_moments(run.get_provenance(metric).get("generated"))
+        names_by_moments.setdefault(moments, []).append(escape_line(run.name))
     return [names for moments, names in names_by_moments.items() if moments and len(names) > 1]
 
 
@@ -169,8 +183,7 @@ def _read_run(path: Path, name: str) -> Run:
         )
     for metric, score in scores.items():
         _validate_score(path, metric, score)
-    for input_name in ("generated", "reference"):
-        _validate_input(path, input_name, provenance.get(input_name) or {})  # some metrics need no reference
+    _validate_inputs(path, "provenance", provenance)
     return Run(name=name, scores=scores, provenance=provenance)
 
 
@@ -200,12 +213,16 @@ def _require_schema(path: Path, content: Mapping[str, Any]) -> None:
         )
 
 
-def _validate_input(path: Path, name: str, value: Any) -> None:
-    if not isinstance(value, dict):
-        _reject(path, f"provenance.{name}", value, "an object")
-    for key, (is_valid, expected) in _INPUT_FIELDS.items():
-        if value.get(key) is not None and not is_valid(value[key]):
-            _reject(path, f"provenance.{name}.{key}", value[key], expected)
+def _validate_inputs(path: Path, field_name: str, provenance: Mapping[str, Any]) -> None:
+    for name in ("generated", "reference"):
+        value = provenance.get(name)
+        if value is None:  # some metrics need no reference
+            continue
+        if not isinstance(value, dict):
+            _reject(path, f"{field_name}.{name}", value, "an object")
+        for key, (is_valid, expected) in _INPUT_FIELDS.items():
+            if value.get(key) is not None and not is_valid(value[key]):
+                _reject(path, f"{field_name}.{name}.{key}", value[key], expected)
 
 
 def _validate_score(path: Path, metric: str, score: Any) -> None:
@@ -220,6 +237,7 @@ def _validate_score(path: Path, metric: str, score: Any) -> None:
         value = score.get(name)
         if not (is_valid(value) or (value is None and name not in _REQUIRED_FIELDS)):
             _reject(path, f"{metric}.{name}", value, expected)
+    _validate_inputs(path, f"{metric}.provenance", score.get("provenance") or {})
 
 
 def _reject(path: Path, field_name: str, value: Any, expected: str) -> NoReturn:
@@ -238,6 +256,10 @@ def _is_number(value: Any) -> bool:
 
 def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+
+
+def _is_count(value: Any) -> bool:
+    return _is_int(value) and value > 0
 
 
 def _is_number_list(value: Any) -> bool:
@@ -259,11 +281,13 @@ _SCORE_FIELDS: dict[str, _Check] = {
     "variance_components": (lambda value: _is_pair(value) and min(value) >= 0, "two finite numbers of at least 0"),
     "generated_groups": (_is_number_list, "two or more finite numbers"),
     "reference_groups": (_is_number_list, "two or more finite numbers"),
-    "n_generated": (_is_int, "a whole number"),
-    "n_reference": (_is_int, "a whole number"),
+    "n_generated": (_is_count, "a whole number of at least 1"),
+    "n_reference": (_is_count, "a whole number of at least 1"),
     "provenance": (lambda value: isinstance(value, dict), "an object"),
 }
 _INPUT_FIELDS: dict[str, _Check] = {
     "moments": (_is_pair, "two finite numbers (the squared norm of the mean, the trace of the covariance)"),
-    "n": (_is_int, "a whole number"),
+    "n": (_is_count, "a whole number of at least 1"),
+    "n_source": (_is_count, "a whole number of at least 1"),
+    "seed": (_is_int, "a whole number"),
 }

@@ -106,11 +106,11 @@ def verify_run(request: VerificationRequest) -> list[Check]:
         raise RequestError(
             f"{run.name} has the metrics {', '.join(run.scores)}; expected fid or fd. Score it with one of them."
         )
-    run = replace(run, provenance=run.get_provenance(metrics[0]))
-    request = _follow_run(request, run)
-    subset, n_samples = _collect_subset(request, run)
+    claims = [run.select(metric) for metric in metrics]
+    request = _follow_run(request, claims[0])
+    subset, n_samples = _collect_subset(request, claims[0])
     reference = _collect_reference(request)
-    return [check for metric in metrics for check in _check_metric(run, metric, subset, n_samples, reference)]
+    return [check for claim in claims for check in _check_metric(claim, subset, n_samples, reference)]
 
 
 def _follow_run(request: VerificationRequest, run: Run) -> VerificationRequest:
@@ -151,7 +151,7 @@ def _collect_subset(request: VerificationRequest, run: Run) -> tuple[FeatureStat
 
 
 def _require_count(count: int, run: Run, label: str) -> None:
-    claimed = run.provenance["generated"]
+    claimed = run.provenance.get("generated") or {}
     expected = claimed.get("n_source") or claimed.get("n")
     if expected not in (None, count):
         raise RequestError(
@@ -167,15 +167,14 @@ def _collect_reference(request: VerificationRequest) -> FeatureStatistics:
     return collect_statistics(opened, settings, settings.load(request.progress), request.progress, "reference")
 
 
-def _check_metric(
-    run: Run, metric: str, subset: FeatureStatistics, n_samples: int, reference: FeatureStatistics
-) -> list[Check]:
-    claimed = run.scores[metric]
+def _check_metric(run: Run, subset: FeatureStatistics, n_samples: int, reference: FeatureStatistics) -> list[Check]:
+    """Check the claims of a run with one metric."""
+    ((metric, claimed),) = run.scores.items()
     fixed = _score(subset, reference, metric, "fixed")
     found = Run.from_scores("the samples", fixed)
     require_same_spec([run, found])
     _require_same_inputs(run, found)
-    score, m, n = fixed[metric], subset.n or 0, claimed["n_generated"] or n_samples
+    score, m, n = fixed[metric], subset.n or 0, claimed.get("n_generated") or n_samples
     share = min(1.0, m / n)
     error = _difference_error(score, share if n == n_samples else -m / n)
     assert score.corrected_value is not None
@@ -210,7 +209,7 @@ def _score(subset: FeatureStatistics, reference: FeatureStatistics, metric: str,
 
 def _require_same_inputs(run: Run, found: Run) -> None:
     """Reject another reference or another crop than those of the run."""
-    if not has_shared_reference([run, found]):
+    if not has_shared_reference([run, found], None):
         raise MismatchError(
             f"the reference differs from that of {run.name}; pass the reference that the run was scored against"
         )
