@@ -129,7 +129,7 @@ def test_the_number_and_the_output_survive_a_report_that_cannot_be_written(array
 @pytest.mark.slow
 def test_both_failures_are_reported(arrays, value, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
-    for module, text in (("frechet.cli.score", "first failure"), ("frechet.reports.html", "second failure")):
+    for module, text in (("frechet.cli.output_files", "first failure"), ("frechet.reports.html", "second failure")):
 
         def fail(*_arguments, text=text, **_options):
             raise RunError(text)

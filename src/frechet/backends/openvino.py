@@ -22,6 +22,7 @@ with block_openvino_telemetry():
     import openvino as ov
     from openvino import opset13 as opset
 
+_MIN_ADDRESS_SPACE = 640 << 20  # bytes; the smallest network needs about 700 MB in all
 _PRECISION_HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
 
@@ -266,6 +267,7 @@ def _compile_model(model: ov.Model, precision: str) -> OpenVINORunner:
             f"precision is {precision!r}, but the openvino backend computes in {' or '.join(_PRECISION_HINTS)}; "
             "use backend torch"
         )
+    _require_address_space()
     core = ov.Core()
     if precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise RequestError(
@@ -285,3 +287,20 @@ def _compile_model(model: ov.Model, precision: str) -> OpenVINORunner:
             f"OpenVINO cannot compile the network: {reason}. If this process has limits (ulimit -a), allow it more memory and "
             "threads."
         ) from error
+
+
+def _require_address_space() -> None:
+    """Require enough memory for the plugin's libraries: with less, they may end the process instead of raising an error.
+
+    Raises:
+        RunError: the limit of this process is lower.
+    """
+    with suppress(ImportError):
+        import resource  # absent on Windows, which has no such limit
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit != resource.RLIM_INFINITY and limit < _MIN_ADDRESS_SPACE:
+            raise RunError(
+                f"this process may use {limit >> 20:,} MB of address space, and OpenVINO needs at least "
+                f"{_MIN_ADDRESS_SPACE >> 20:,} MB; allow more (ulimit -v)"
+            )
