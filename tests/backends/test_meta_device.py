@@ -87,6 +87,7 @@ def test_features_are_the_only_copy_to_the_host(copies_to_host, preprocessing):
     assert counter.waits == 0
 
 
+@pytest.mark.slow
 def test_a_batch_of_one_size_is_one_copy_to_the_device(copies_to_host):
     """Besides the matrices of its size, which are kept."""
     runner = make_runner()

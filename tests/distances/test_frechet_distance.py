@@ -151,6 +151,7 @@ def test_variances_whose_product_exceeds_float64_are_rejected(scale):
         frechet_terms(by_moments(x), by_moments(y))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("known", ["moments", "a factor", "two factors"])
 def test_blocks_of_triangular_factors_do_not_change_the_distance(known):
     """From 512 dimensions on, products with a triangular factor are computed in eight blocks; here the last is narrower."""

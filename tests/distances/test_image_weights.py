@@ -65,6 +65,7 @@ def test_weights_make_the_second_order_of_the_bias():
     )
 
 
+@pytest.mark.slow
 def test_the_interval_extends_to_the_estimate_for_these_weights():
     """The distance of P and 1.1 P is 0.01 tr Σ. Without the weights, the correction of the bias is too small."""
     random, d, n, value = np.random.default_rng(4), 100, 300, 1.0

@@ -59,6 +59,7 @@ SHAPES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_type_checks")
 @pytest.mark.parametrize("case", SHAPES)
 def test_the_gradient_agrees_with_central_differences(case):

@@ -49,6 +49,7 @@ def found():
 
 @pytest.fixture(scope="module")
 def image_options():
+    pytest.importorskip("torch")  # computes the features of `corner`
     return {"reference": frechet.collect(list(draw_images(500)), **OPTIONS), "features": False, **OPTIONS}
 
 
@@ -59,6 +60,7 @@ def test_the_ranking_is_that_of_the_exact_distances(found):
     assert [model.verdict for model in found.models] == ["best", *["worse than the best"] * 3]
 
 
+@pytest.mark.slow
 def test_worse_models_leave_earlier(found):
     sizes = [model.n_images for model in found.models]
     assert sizes == sorted(sizes, reverse=True)
@@ -80,6 +82,7 @@ def test_intervals_contain_the_exact_differences(found):
         assert all(low < exact[name] < high for name, (low, high) in look.intervals.items())
 
 
+@pytest.mark.slow
 def test_pairs_do_not_depend_on_the_order_of_the_models():
     models = {name: draw(shift, 400) for name, shift in (("near", 0.5), ("far", 2.0))}
     one, other = (race(dict(order)) for order in (models.items(), [*models.items()][::-1]))

@@ -85,6 +85,7 @@ def test_the_interval_is_wider_than_that_of_one_look_by_the_critical_value():
     assert (high - low) / 2 / found.standard_error == pytest.approx(2.74, rel=0.03)
 
 
+@pytest.mark.slow
 def test_images_are_those_of_a_run_with_as_many_images(images, reference_images):
     found = score(images, reference=reference_images, features=False, until=ABSOLUTE, seed=3, **OPTIONS)
     expected = frechet.fd(
@@ -95,6 +96,7 @@ def test_images_are_those_of_a_run_with_as_many_images(images, reference_images)
         assert getattr(found, name) == pytest.approx(getattr(expected, name), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_a_tolerance_that_is_not_reached_names_the_number_of_images_that_reaches_it():
     """The half width falls with the square root of n: a third of it needs nine times as many images."""
     with pytest.raises(ToleranceNotReachedError) as caught:
@@ -184,6 +186,7 @@ def test_the_command_prints_what_was_reached_and_fails(tmp_path):
     assert "--until-half-width" in error
 
 
+@pytest.mark.slow
 def test_looks_are_printed(tmp_path):
     np.save(tmp_path / "x.npy", SAMPLES)
     REFERENCE.save(tmp_path / "y.npz")

@@ -208,6 +208,7 @@ def test_a_work_dir_with_chunks_of_another_size_is_rejected(many, large, tmp_pat
         collect_statistics(open_source(many), Settings(work_dir=tmp_path / "small"), TOY)
 
 
+@pytest.mark.slow
 def test_the_plan_file_has_the_keys_of_format_2(many, large, tmp_path):
     collect_statistics(open_source(many), Settings(work_dir=tmp_path, num_images=1500), TOY)
     plan = json.loads((tmp_path / "images" / "plan.json").read_text())

@@ -195,6 +195,7 @@ def test_the_table_is_long_enough():
     assert len(MANIPULATIONS) >= 29
 
 
+@pytest.mark.slow
 def test_an_intact_work_dir_is_read_and_not_computed(tmp_path, images, extracted_counts):
     shutil.copytree(images / "own", tmp_path / "own")
     assert_same_statistics(collect(images / "own.npy", tmp_path / "own"), collect(images / "own.npy"))

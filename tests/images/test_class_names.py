@@ -238,6 +238,7 @@ def test_classes_are_read_from_a_url_with_a_user_name(tmp_path):
         assert "secret" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["npz", "zip"])
 def test_scores_per_class_are_the_same_from_a_url_with_a_user_name(tmp_path, monkeypatch, kind):
     """An .npz of images is read from any file system except HTTP, where .npz files are statistics."""

@@ -80,6 +80,7 @@ def test_value_and_gradient_equal_those_of_the_whole_population(memory, decay, s
     assert np.abs(last.grad.numpy() - expected).max() <= 1e-6 * np.abs(expected).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory", ["queue", "ema"])
 def test_an_earlier_map_gives_a_lower_bound_and_its_gradient(memory):
     exact, stale = make_distance(memory, size=96), make_distance(memory, size=96)
@@ -201,6 +202,7 @@ def test_normalised_gradients_are_divided_by_the_distance(toy_options):
     torch.testing.assert_close(leaves[1].grad, expected.float(), rtol=1e-5, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory", ["queue", "ema"])
 def test_a_restart_continues_identically(toy_options, tmp_path, memory):
     loss = make_toy_loss(toy_options, memory=memory, population=48)
@@ -336,6 +338,7 @@ class ScalarsOfMeta(TorchDispatchMode):
         return self.condition if args[0].dtype == torch.bool else 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory", ["queue", "ema"])
 @pytest.mark.parametrize("condition", [True, False], ids=["from eigenvalues", "from singular values"])
 def test_only_scalars_leave_the_device(memory, condition):

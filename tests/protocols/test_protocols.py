@@ -335,6 +335,7 @@ def test_published_values_acceptance_and_sentence_are_printed(small):
     assert "is@adm 215.837, fid 3.9426, sfid 6.1404, precision@adm 0.8265, recall@adm 0.5309" in out
 
 
+@pytest.mark.slow
 def test_the_citation_names_crops_extractors_and_the_protocol(small):
     scores = frechet.score(**small("coco-30k-gigagan"), protocol="coco-30k-gigagan", interval="none")
     sentence = format_citation(scores).splitlines()[0]

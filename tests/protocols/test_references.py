@@ -273,6 +273,7 @@ def test_a_damaged_lock_file_is_an_error_that_names_it(content, reason, server):
 # ref:NAME as an input
 
 
+@pytest.mark.slow
 def test_a_score_follows_the_preprocessing_of_a_named_reference(published, toy_options, tmp_path, monkeypatch):
     folders = [make_image_folder(tmp_path / name, 12, seed) for seed, name in enumerate(("generated", "reference"))]
     frechet.collect(folders[1], preprocessing="clean", **toy_options).save(tmp_path / "own.npz")

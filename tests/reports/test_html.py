@@ -226,6 +226,7 @@ def test_thumbnails_that_cannot_be_stored_are_rejected(folders, toy):
         frechet.collect(lambda n: np.zeros((n, 8, 8, 3), np.uint8), num_images=4, thumbnails=2, **toy)
 
 
+@pytest.mark.slow
 def test_markup_in_file_names_is_escaped(page):
     text = page.read_text()
     assert EVIL not in text
