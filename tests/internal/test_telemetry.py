@@ -91,7 +91,15 @@ def test_nothing_is_contacted_and_nothing_is_written_into_the_home(tmp_path, nam
 @pytest.mark.subprocess
 def test_the_recorder_sees_what_openvino_does_by_itself(tmp_path):
     pytest.importorskip("openvino_telemetry")
-    contacts, files = run_recorded(PROGRAMS["openvino"], tmp_path)
+    contacts: list[str] = []
+    files: list[str] = []
+    for attempt in range(5):  # it gives itself a second, which may be too short on a busy machine
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        found = run_recorded(PROGRAMS["openvino"], folder)
+        contacts, files = contacts + found[0], files + found[1]
+        if contacts and files:
+            break
     assert any("google-analytics" in contact for contact in contacts)
     assert files
 
