@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MODES = ("auto", "bar", "plain", "off")
 LINE_INTERVAL = 30.0  # seconds between lines
+_START_UP = 5.0  # seconds that the imports may have taken, by which the first line is earlier
 
 progress_option = click.option(
     "--progress",
@@ -93,8 +94,10 @@ def _print_lines() -> Iterator[ProgressCallback]:
     progress, stopped = LineProgress(), Event()
 
     def print_lines() -> None:
-        while not stopped.wait(LINE_INTERVAL):
+        interval = max(LINE_INTERVAL - _START_UP, LINE_INTERVAL / 2)
+        while not stopped.wait(interval):
             print_stderr(progress.describe())
+            interval = LINE_INTERVAL
 
     thread = Thread(target=print_lines, daemon=True, name="progress")
     thread.start()
