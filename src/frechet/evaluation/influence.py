@@ -34,7 +34,7 @@ def list_influential_images(
 
 
 def iter_influence_notes(generated: FeatureStatistics, reference: FeatureStatistics) -> Iterator[str]:
-    """Yield a note if an input has n <= d, so that the change by one image depends mostly on the other images at hand."""
+    """Yield a note that the influence of single images is unreliable if an input has n <= d."""
     if any(each.n is not None and each.n <= each.dims for each in (generated, reference)):
         yield (
             "the list of images that raise or lower the distance is unreliable, because an input has as many images as feature "

@@ -22,7 +22,7 @@ def read_address(address: str | os.PathLike[str], dims: int | None = None) -> Fe
         dims: number of feature dimensions, which selects the statistics in a file that contains several.
 
     Raises:
-        RequestError: there is no reference of this name, or the URL is not that of a statistics file.
+        RequestError: the reference is unknown, or the URL does not point to a statistics file.
         StatisticsError: the file cannot be downloaded or read, or is another one than was published or recorded.
     """
 

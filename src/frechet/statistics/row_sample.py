@@ -19,7 +19,7 @@ def row_sample_size(n: int, dims: int) -> int:
 
 
 def choose_rows(count: int, limit: int = MAX_SAMPLE_ROWS) -> np.ndarray | slice:
-    """Return the indices of a random sample of `limit` of so many rows; a slice of all if there are no more."""
+    """Return the sorted indices of a random sample of `limit` out of `count` rows, or a slice of all if `count` is not larger."""
     if count <= limit:
         return slice(None)
     return np.sort(np.random.default_rng(0).permutation(count)[:limit])
