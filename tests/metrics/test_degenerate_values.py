@@ -106,3 +106,9 @@ def test_fls_names_the_input_that_leaves_it_without_a_value(generated, train, he
     )
     with pytest.raises(StatisticsError, match=message):
         frechet.score(x, y, held_out=z, metrics=["fls"], features=True, interval="none")
+
+
+@pytest.mark.parametrize("exponent", [-55, 55])
+def test_features_too_small_or_large_for_an_interval_are_named(features, exponent):
+    (fd,) = frechet.score(*(x * np.float32(2.0**exponent) for x in features), features=True).values()
+    assert "the variances of the generated features are up to" in fd.interval_unavailable_reason

@@ -23,7 +23,7 @@ from frechet.distances.leave_one_out import LeaveOneOutChanges, leave_one_out_ch
 from frechet.errors import RequestError, StatisticsError
 from frechet.metrics.base import Metric, MetricInputs, MetricResult, StepCallback
 from frechet.statistics.feature_statistics import FeatureStatistics
-from frechet.statistics.group_moments import assign_groups
+from frechet.statistics.group_moments import assign_groups, fits_float32
 from frechet.statistics.strata import get_strata
 
 
@@ -136,6 +136,13 @@ def _to_interval_inputs(
 ) -> tuple[IntervalInput, IntervalInput] | str:
     """Return both inputs, or the reason why the sampling error of the reference is unknown."""
     p, q = _to_interval_input(generated), _to_interval_input(reference)
+    sampled = [("generated", generated), *([("reference", reference)] if reference_is != "fixed" else [])]
+    for name, each in sampled:
+        if each.n is not None and not fits_float32(each.n * float(np.abs(each.covariance).max())):
+            return (
+                f"the variances of the {name} features are up to {np.abs(each.covariance).max():.3g}, which is outside the range "
+                "of an interval; multiply the features of both inputs by the same constant"
+            )
     if reference_is == "fixed":
         return p, q.fix()
     if q.groups is None:

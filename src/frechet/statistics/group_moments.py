@@ -51,8 +51,7 @@ class GroupMoments:
 
     def fits_float32(self) -> bool:
         """Return whether the scatter, its inverse and products with it are within the range of float32."""
-        largest = float(max(self.scatter.max(initial=0.0), -self.scatter.min(initial=0.0)))
-        return largest == 0 or _SMALLEST_SCATTER < largest < 1 / _SMALLEST_SCATTER
+        return fits_float32(max(self.scatter.max(initial=0.0), -self.scatter.min(initial=0.0)))
 
     @classmethod
     def from_features(cls, rows: np.ndarray, units: np.ndarray, seed: int) -> GroupMoments | None:
@@ -98,6 +97,11 @@ class GroupMoments:
         scatter = unpack_symmetric(self.scatter[chosen].sum(axis=0, dtype=np.float64), self.dims)
         scatter += between.T @ between
         return RunningMoments(int(n.sum()), mean, scatter)
+
+
+def fits_float32(scatter: float) -> bool:
+    """Return whether group moments can be stored whose largest sum of squares or products is this one."""
+    return scatter == 0 or _SMALLEST_SCATTER < scatter < 1 / _SMALLEST_SCATTER
 
 
 def assign_groups(units: np.ndarray, seed: int) -> np.ndarray:
