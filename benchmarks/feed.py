@@ -30,7 +30,7 @@ from photographs import iter_bundled_photographs, iter_photographs, write_crops
 from PIL import Image
 
 from frechet.features.extractor import MAX_DEVICE_PIXELS
-from frechet.images import decode, fast_decoders
+from frechet.images import fast_decoders
 from frechet.images.loader import load_batches
 from frechet.images.sources.registry import open_source
 from frechet.preprocessing.registry import PREPROCESSINGS
@@ -65,10 +65,10 @@ def write_photograph(image, folder, index):
     resized.save(folder / f"{index:05}.{'png' if index % 4 == 0 else 'jpg'}")
 
 
-def read_with_frechet(path, threads, *, is_left_to_device=None, decode_pixels=fast_decoders.decode_pixels):
+def read_with_frechet(path, threads, *, is_left_to_device=None, load_decoder=fast_decoders.load_decoder):
     """Read, check and, unless a device does that, resize all images with the loader of frechet."""
     source = open_source(path)
-    with mock.patch.object(decode, "decode_pixels", decode_pixels):
+    with mock.patch.object(fast_decoders, "load_decoder", load_decoder):
         batches = load_batches(
             source.iter_images(range(len(source))),
             PREPROCESSINGS["pytorch-fid"].resize,
@@ -109,7 +109,7 @@ def read_with_pillow(file):
 
 def find_readers():
     """Return {name: reader}; a reader returns the number of images, or None if it does not read that kind."""
-    without_fast = {"decode_pixels": lambda _: None}
+    without_fast = {"load_decoder": lambda _: None}
     readers = {
         "pillow": make_group_reader(read_with_pillow),
         "frechet, host": partial(read_with_frechet, **without_fast),

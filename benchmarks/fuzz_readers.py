@@ -18,8 +18,7 @@ from PIL import Image
 from frechet.errors import ImageDecodeError
 from frechet.images.decode import decode
 from frechet.images.decode_budget import DecodeBudget
-from frechet.images.image import ImageRef
-from frechet.images.sources.files import open_image
+from frechet.images.image import EncodedImage, ImageRef
 from frechet.images.sources.registry import open_source
 
 RANDOM = np.random.default_rng(0)
@@ -62,7 +61,7 @@ def read_source(path):
 
 def read_image(path):
     data = path.read_bytes()
-    decode_within_limit(ImageRef(0, "image", lambda: open_image(io.BytesIO(data))))
+    decode_within_limit(ImageRef(0, "image", lambda: EncodedImage(data)))
 
 
 def read_state(path):

@@ -14,12 +14,12 @@ from PIL import Image, PngImagePlugin, features
 
 import frechet
 from frechet.errors import ImageDecodeError
-from frechet.images import decode as decode_module
 from frechet.images import fast_decoders
 from frechet.images.decode import decode
-from frechet.images.fast_decoders import decode_pixels, describe_decoders, load_crc32
-from frechet.images.image import ImageRef
-from frechet.images.sources.files import open_image
+from frechet.images.fast_decoders import decode_ordinary_file, decode_pixels, describe_decoders, load_crc32
+from frechet.images.image import EncodedImage, ImageRef
+from frechet.images.pillow_file import open_image
+from frechet.images.png_store import store_pixels
 
 pytestmark = pytest.mark.skipif(
     not all(map(importlib.util.find_spec, ("simplejpeg", "imagecodecs"))), reason="the extra fast is not installed"
@@ -78,6 +78,16 @@ FAST = {
     "interlaced PNG": to_interlaced,
     "animated PNG": lambda image: encode(image, "PNG", save_all=True, append_images=[image.rotate(90)]),
 }
+ORDINARY = {  # decoded without Pillow
+    "JPEG",
+    "JPEG of low quality",
+    "JPEG without subsampling",
+    "JPEG with 4:2:2",
+    "progressive JPEG",
+    "grey JPEG",
+    "JPEG with restarts",
+    "PNG",
+}
 SLOW = {
     "CMYK JPEG": lambda image: encode(image.convert("CMYK"), "JPEG"),
     "grey PNG": lambda image: encode(image.convert("L"), "PNG"),
@@ -97,6 +107,10 @@ SLOW = {
 }
 
 
+def remove_metadata(image):
+    return Image.fromarray(np.asarray(image))
+
+
 def with_alpha(image):
     image = image.convert("RGBA")
     image.putalpha(image.getchannel("R"))
@@ -111,7 +125,7 @@ def make_gamma():
 
 def decode_file(data):
     try:
-        return decode(ImageRef(0, "a", lambda: open_image(io.BytesIO(data))))
+        return decode(ImageRef(0, "a", lambda: EncodedImage(data)))
     except ImageDecodeError as error:
         return error
 
@@ -122,7 +136,7 @@ def pillow_decode(monkeypatch):
 
     def decode_with_pillow(data):
         with monkeypatch.context() as context:
-            context.setattr(decode_module, "decode_pixels", lambda image: None)
+            context.setattr(fast_decoders, "load_decoder", lambda file_format: None)
             return decode_file(data)
 
     return decode_with_pillow
@@ -138,9 +152,13 @@ def assert_equal(found, expected):
 
 @pytest.mark.parametrize("kind", [*FAST, *SLOW])
 def test_every_kind_of_file_has_the_bits_and_notes_of_pillow(kind, pillow_decode):
-    for photograph in (photographs()[0].crop((0, 0, 131, 77)), photographs()[-1].convert("RGB")):
+    for photograph in (
+        remove_metadata(photographs()[0].crop((0, 0, 131, 77))),
+        remove_metadata(photographs()[-1].convert("RGB")),
+    ):
         data = {**FAST, **SLOW}[kind](photograph)
-        assert (decode_pixels(open_image(io.BytesIO(data))) is not None) == (kind in FAST)
+        assert (decode_pixels(open_image(data)) is not None) == (kind in FAST)
+        assert (decode_ordinary_file(data) is not None) == (kind in ORDINARY)
         assert_equal(decode_file(data), pillow_decode(data))
 
 
@@ -155,11 +173,37 @@ def test_files_of_packages_have_the_bits_and_notes_of_pillow(pillow_decode):
         assert_equal(decode_file(data), pillow_decode(data))
 
 
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+@pytest.mark.parametrize("width", [1, 100, 700])
+def test_a_png_with_stored_pixels_has_the_same_pixels(mode, width):
+    """One or several stored blocks (700 x 41 pixels take more than 65,535 bytes), and several chunks (41 rows of noise)."""
+    import imagecodecs
+
+    pixels = np.random.default_rng(width).integers(0, 256, (41, width, len(mode)), np.uint8)
+    pixels[20:] = pixels[20, 0]  # rows whose filter and compression differ
+    data = encode(Image.fromarray(pixels, mode), "PNG")
+    stored = store_pixels(data, imagecodecs.deflate_decode, imagecodecs.deflate_crc32)
+    assert len(stored) > pixels.size
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(stored))), pixels)
+
+
+def test_a_png_with_a_wrong_checksum_is_not_stored():
+    import imagecodecs
+
+    data = bytearray(encode(Image.fromarray(np.zeros((9, 9, 3), np.uint8)), "PNG"))
+    arguments = imagecodecs.deflate_decode, imagecodecs.deflate_crc32
+    assert store_pixels(bytes(data), *arguments)
+    data[-13] ^= 1  # of the chunk of pixels, before IEND
+    assert store_pixels(bytes(data), *arguments) is None
+
+
 @pytest.mark.slow
-def test_damaged_files_have_the_result_of_pillow(pillow_decode):
+@pytest.mark.parametrize("min_bytes_to_store", [0, 1 << 20])
+def test_damaged_files_have_the_result_of_pillow(pillow_decode, monkeypatch, min_bytes_to_store):
     """Truncated files, and files with some bytes changed: an error, or the same pixels."""
+    monkeypatch.setattr(fast_decoders, "_MIN_BYTES_TO_STORE", min_bytes_to_store)
     generator = random.Random(0)
-    photograph = photographs()[0].crop((0, 0, 40, 30))
+    photograph = remove_metadata(photographs()[0].crop((0, 0, 40, 30)))
     errors = 0
     for kind in [FAST["JPEG"], FAST["progressive JPEG"], FAST["PNG"], FAST["PNG with alpha"]]:
         whole = kind(photograph)
@@ -197,7 +241,7 @@ def test_provenance_names_the_decoders(toy_options, folder):
 @pytest.fixture
 def uncached(monkeypatch):
     """Look again, during the test, for the libraries that work."""
-    for name in ("describe_decoders", "load_crc32", "_load_decoder"):
+    for name in ("describe_decoders", "load_crc32", "load_decoder"):
         monkeypatch.setattr(fast_decoders, name, getattr(fast_decoders, name).__wrapped__)
 
 
@@ -225,4 +269,4 @@ def test_parts_of_a_library_that_are_missing_are_not_recorded(uncached, monkeypa
         features, "check_feature", lambda name: name != "libjpeg_turbo"
     )  # Pillow has another JPEG library
     assert fast_decoders.describe_decoders() == f"pillow {Image.__version__}"
-    assert decode_pixels(open_image(io.BytesIO(FAST["JPEG"](photographs()[0])))) is None
+    assert decode_pixels(open_image(FAST["JPEG"](photographs()[0]))) is None

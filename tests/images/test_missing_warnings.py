@@ -11,8 +11,7 @@ from PIL import Image
 import frechet
 from frechet.errors import SourceError
 from frechet.images.decode import ORIENTATION_IGNORED, decode
-from frechet.images.image import ImageRef
-from frechet.images.sources.files import open_image
+from frechet.images.image import EncodedImage, ImageRef
 from frechet.images.sources.registry import open_source
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 16, 3), np.uint8)
@@ -21,8 +20,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (24, 16, 3), np.uint8)
 def decode_saved(file_format, **options):
     stream = BytesIO()
     Image.fromarray(PIXELS).save(stream, file_format, **options)
-    stream.seek(0)
-    return decode(ImageRef(0, "image", lambda: open_image(stream)))
+    return decode(ImageRef(0, "image", lambda: EncodedImage(stream.getvalue())))
 
 
 def make_exif(orientation):

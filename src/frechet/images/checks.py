@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 
 import numpy as np
 
@@ -36,6 +37,7 @@ _NEARLY_ALL_FRACTION = 0.95
 _SOME_FRACTION = 0.05
 _NUM_SIZES = 10  # that are listed
 _NUM_PROBES = 1000  # pixel values that are tested before all of them
+_EXTREMES = bytes((0, 1, 2, 253, 254, 255))
 
 
 def check_image(rgb: np.ndarray, file_format: str | None) -> ImageCheck:
@@ -45,16 +47,20 @@ def check_image(rgb: np.ndarray, file_format: str | None) -> ImageCheck:
         rgb: (h, w, 3) uint8.
         file_format: Pillow's name of the file format, or None.
     """
-    flat = np.ascontiguousarray(rgb).reshape(-1)
-    return compute_digest(rgb), file_format or "", _classify_value_range(flat), *rgb.shape[:2]
+    rgb = np.ascontiguousarray(rgb)
+    return compute_digest(rgb), file_format or "", _classify_value_range(rgb.reshape(-1)), *rgb.shape[:2]
 
 
 def compute_digest(rgb: np.ndarray) -> int:
     """Compute 64 bits that identify the pixels (h, w, 3): the CRC-32 of both halves, each started with the shape."""
-    flat = np.ascontiguousarray(rgb).reshape(-1)
-    crc32, half = load_crc32(), len(flat) // 2
-    start = zlib.crc32(repr(rgb.shape).encode())
-    return crc32(flat[:half].data, start) << 32 | crc32(flat[half:].data, start)
+    data = np.ascontiguousarray(rgb).reshape(-1).data
+    crc32, half, start = load_crc32(), len(data) // 2, _compute_shape_crc(rgb.shape)
+    return crc32(data[:half], start) << 32 | crc32(data[half:], start)
+
+
+@lru_cache(maxsize=1024)
+def _compute_shape_crc(shape: tuple[int, ...]) -> int:
+    return zlib.crc32(repr(shape).encode())
 
 
 def quality_notes(image_checks: np.ndarray, get_labels: Callable[[list[int]], list[str]]) -> Iterator[str]:
@@ -149,5 +155,5 @@ def _classify_value_range(flat: np.ndarray) -> int:
 
 
 def _is_extreme(values: np.ndarray) -> bool:
-    """Return whether all values are within 2 of 0 or 255 (uint8 wraps around)."""
-    return bool((values + np.uint8(3) < 6).all())
+    """Return whether all values are within 2 of 0 or 255."""
+    return not values.tobytes().translate(None, delete=_EXTREMES)

@@ -6,15 +6,18 @@ One intended difference: 16-bit grey is scaled to 8 bits, whereas other tools cl
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from frechet.errors import ArchiveError, FrechetError, ImageDecodeError, RunError
-from frechet.images.fast_decoders import decode_pixels
-from frechet.images.image import ImageLike, ImageRef
+from frechet.images.decode_budget import Reserve
+from frechet.images.fast_decoders import decode_ordinary_file, decode_pixels
+from frechet.images.image import EncodedImage, ImageLike, ImageRef
+from frechet.images.pillow_file import open_image
+from frechet.images.pixel_memory import Allocate, allocate_new
 from frechet.images.pixels import find_pixel_error
 
 ALPHA_DROPPED = "alpha channel dropped, not blended"
@@ -41,12 +44,13 @@ class DecodedImage(NamedTuple):
     format: str | None
 
 
-def decode(image_ref: ImageRef, reserve: Callable[[ImageLike], None] = lambda _: None) -> DecodedImage:
+def decode(image_ref: ImageRef, reserve: Reserve = lambda _: None, allocate: Allocate = allocate_new) -> DecodedImage:
     """Load an image and convert it to RGB.
 
     Args:
         image_ref: the image.
         reserve: called with the image before it is decoded; it may wait, or reject the image (see `DecodeBudget`).
+        allocate: return memory for the pixels of an encoded image (see `GroupMemory`).
 
     Raises:
         ImageDecodeError: the image cannot be decoded; the message starts with its label.
@@ -54,13 +58,10 @@ def decode(image_ref: ImageRef, reserve: Callable[[ImageLike], None] = lambda _:
         FrechetError: whatever else the source raises about more than this image.
     """
     try:
-        pixels = image_ref.load()
-        reserve(pixels)
-        if isinstance(pixels, np.ndarray):
-            return DecodedImage(*_array_to_rgb(pixels), None)
-        note = FIRST_FRAME_ONLY if _is_multi_frame(pixels) else ORIENTATION_IGNORED if _is_rotated(pixels) else None
-        rgb, conversion_note = _image_to_rgb(pixels)
-        return DecodedImage(rgb, note or conversion_note, _get_format(pixels))
+        image = image_ref.load()
+        if isinstance(image, EncodedImage):
+            return _decode_file(image.data, reserve, allocate)
+        return _decode_image(image, reserve, allocate)
     except Exception as error:  # decoders of damaged data fail in many ways: OSError, struct.error, zlib.error ...
         if isinstance(error, FrechetError) and not isinstance(error, (ImageDecodeError, ArchiveError)):
             raise
@@ -74,7 +75,23 @@ def decode(image_ref: ImageRef, reserve: Callable[[ImageLike], None] = lambda _:
         raise ImageDecodeError(f"{image_ref.label} cannot be decoded: {_describe_error(error)}") from error
 
 
-def _image_to_rgb(image: ImageLike) -> tuple[np.ndarray, str | None]:
+def _decode_file(data: bytes, reserve: Reserve, allocate: Allocate) -> DecodedImage:
+    if (decoded := decode_ordinary_file(data, reserve, allocate)) is not None:
+        rgb, file_format = decoded
+        return DecodedImage(rgb, None, file_format)
+    return _decode_image(open_image(data), reserve, allocate)
+
+
+def _decode_image(image: Image.Image | np.ndarray, reserve: Reserve, allocate: Allocate) -> DecodedImage:
+    reserve(image)
+    if isinstance(image, np.ndarray):
+        return DecodedImage(*_array_to_rgb(image), None)
+    note = FIRST_FRAME_ONLY if _is_multi_frame(image) else ORIENTATION_IGNORED if _is_rotated(image) else None
+    rgb, conversion_note = _image_to_rgb(image, allocate)
+    return DecodedImage(rgb, note or conversion_note, _get_format(image))
+
+
+def _image_to_rgb(image: ImageLike, allocate: Allocate) -> tuple[np.ndarray, str | None]:
     if not isinstance(image, Image.Image):
         raise ImageDecodeError(f"is a {type(image).__name__}; expected a PIL image or a uint8 array (h, w, 3)")
     if image.mode == "F":
@@ -84,11 +101,13 @@ def _image_to_rgb(image: ImageLike) -> tuple[np.ndarray, str | None]:
     if image.mode.startswith("I"):
         return np.asarray(_scale_to_uint8(image).convert("RGB")), SIXTEEN_BIT_SCALED
     note = ALPHA_DROPPED if image.mode in _ALPHA_MODES or "transparency" in image.info else None
-    if (rgb := decode_pixels(image)) is not None:
+    if (rgb := decode_pixels(image, allocate)) is not None:
         return rgb, note
     if image.mode == "P" and note:
         image = image.convert("RGBA")  # gives the same pixels and avoids Pillow's warning
-    return np.asarray(image.convert("RGB")), note
+    rgb = allocate((image.height, image.width, 3))
+    rgb[...] = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    return rgb, note
 
 
 def _is_multi_frame(image: ImageLike) -> bool:

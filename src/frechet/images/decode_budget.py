@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Condition
 
+import numpy as np
 from PIL import Image
 
 from frechet._internal.memory import return_free_memory
 from frechet.errors import ImageDecodeError
-from frechet.images.image import ImageLike
+from frechet.images.file_header import FileHeader
 
 MAX_PIXELS = 100_000_000  # of one image, by default
 LARGEST_MAX_PIXELS = 2 * 89_478_485  # Pillow reads no larger images
@@ -18,11 +19,16 @@ _MAX_BYTES = 1 << 31  # of images that are being decoded
 _LARGE_BYTES = 1 << 26  # of an image whose memory is given back before another one is admitted
 _BYTES_PER_PIXEL, _WEBP_BYTES_PER_PIXEL = 16, 24  # at the peak of decoding and resizing; measured: 15, and 22 for WebP
 
-Reserve = Callable[[ImageLike], None]
+_SMALL_SHARE = 1 / 2048  # of a budget: images that take less are not counted; 1 MB
+
+AnyImage = Image.Image | np.ndarray | FileHeader
+Reserve = Callable[[AnyImage], None]
 
 
 class DecodeBudget:
     """Admits images to be decoded while they fit into a number of bytes together; a larger one is admitted alone.
+
+    Small images, of which a thread decodes thousands per second, are not counted.
 
     Args:
         max_bytes: largest number of bytes of the images that are decoded at the same time.
@@ -37,26 +43,36 @@ class DecodeBudget:
     def admit(self, max_pixels: int) -> Iterator[Reserve]:
         """Give a function that waits until an image may be decoded; what it reserved is released at the end of the block.
 
+        It may be called again for the same image.
+
         Raises:
             ImageDecodeError: by that function, if the image has more than `max_pixels` pixels.
         """
         reserved = 0
 
-        def reserve(image: ImageLike) -> None:
+        def reserve(image: AnyImage) -> None:
             nonlocal reserved
             n_bytes = _estimate_bytes(image, max_pixels)
+            if n_bytes < _SMALL_SHARE * self.max_bytes or n_bytes <= reserved:
+                return
+            self._release(reserved)
+            reserved = 0
             with self._changed:
                 self._changed.wait_for(lambda: not self.used or self.used + n_bytes <= self.max_bytes)
                 self.used += n_bytes
-            reserved += n_bytes
+            reserved = n_bytes
 
         try:
             yield reserve
         finally:
             if reserved > _LARGE_BYTES:
                 return_free_memory()
+            self._release(reserved)
+
+    def _release(self, n_bytes: int) -> None:
+        if n_bytes:
             with self._changed:
-                self.used -= reserved
+                self.used -= n_bytes
                 self._changed.notify_all()
 
 
@@ -92,9 +108,9 @@ class ReadAhead:
             self._changed.notify_all()
 
 
-def _estimate_bytes(image: ImageLike, max_pixels: int) -> int:
+def _estimate_bytes(image: AnyImage, max_pixels: int) -> int:
     """Return how many bytes decoding takes; an array is decoded already."""
-    is_encoded = isinstance(image, Image.Image)
+    is_encoded = isinstance(image, (FileHeader, Image.Image))
     width, height = image.size if is_encoded else image.shape[1::-1] if image.ndim > 1 else (0, 0)  # type: ignore[misc, union-attr]
     if width * height > max_pixels:
         raise ImageDecodeError(

@@ -6,13 +6,17 @@ import importlib
 import importlib.metadata
 import zlib
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 import PIL
 from PIL import Image, features
+
+from frechet.images.file_header import FileHeader, parse_header
+from frechet.images.pixel_memory import Allocate, allocate_new
+from frechet.images.png_store import store_pixels
 
 _DECODERS = {"JPEG": "simplejpeg", "PNG": "imagecodecs"}  # by Pillow's name of the format
 _EQUAL_MODES: dict[
@@ -22,36 +26,73 @@ _EQUAL_MODES: dict[
     "PNG": {("RGB", "RGB"), ("RGBA", "RGBA")},
 }
 _END_OF_PNG = b"\0\0\0\0IEND\xaeB`\x82"  # Pillow accepts no file that ends within its pixels
+_COLOUR_TYPE_OF_PNG, _RGB = 25, 2  # its position in the file, and the value
+_MIN_BYTES_TO_STORE = 1 << 14  # of a PNG; smaller ones are not decoded faster with `store_pixels`
+
+Decoder = Callable[[bytes, np.ndarray], None]
+"""Decodes a file into an array (h, w, 3) uint8; raises any error if it cannot."""
 
 
-def decode_pixels(image: Image.Image) -> np.ndarray | None:
+def decode_ordinary_file(
+    data: bytes, reserve: Callable[[FileHeader], None] = lambda _: None, allocate: Allocate = allocate_new
+) -> tuple[np.ndarray, str] | None:
+    """Decode a file that `parse_header` finds ordinary, without Pillow.
+
+    Args:
+        data: the file.
+        reserve: called with its header before it is decoded; it may wait, or reject the image.
+        allocate: return memory for its pixels.
+
+    Returns:
+        (h, w, 3) uint8, equal to Pillow's `convert("RGB")`, and the format of the file; None if Pillow is to decode it.
+    """
+    header = parse_header(data)
+    if header is None or not _is_allowed_by_pillow(header.size) or (decoder := load_decoder(header.format)) is None:
+        return None
+    reserve(header)
+    rgb = _decode(decoder, data, header.size, allocate)
+    return None if rgb is None else (rgb, header.format)
+
+
+def decode_pixels(image: Image.Image, allocate: Allocate = allocate_new) -> np.ndarray | None:
     """Decode an opened file with a faster library than Pillow.
 
     Args:
         image: an image in a `BytesIO`, of which only the header has been read.
+        allocate: return memory for its pixels.
 
     Returns:
         (h, w, 3) uint8, equal to Pillow's `convert("RGB")`. None if no faster library is installed, if its pixels may
         differ (CMYK, palettes, 16 bits, ...), or if it rejects the file, so that Pillow decides what is wrong with it.
     """
-    decoder = _load_decoder(image.format)
+    decoder = load_decoder(image.format)
     data, tiles = getattr(image, "fp", None), list(getattr(image, "tile", []))
     if decoder is None or not isinstance(data, BytesIO) or len(tiles) != 1:
         return None
     if (image.mode, tiles[0][3]) not in _EQUAL_MODES[str(image.format)]:
         return None
+    return _decode(decoder, data.getvalue(), image.size, allocate)
+
+
+def _is_allowed_by_pillow(size: tuple[int, int]) -> bool:
+    """Return whether Pillow opens images of this size without a warning."""
+    return Image.MAX_IMAGE_PIXELS is None or size[0] * size[1] <= Image.MAX_IMAGE_PIXELS
+
+
+def _decode(decoder: Decoder, data: bytes, size: tuple[int, int], allocate: Allocate) -> np.ndarray | None:
+    """Return the pixels (h, w, 3) of a file whose header declares a size (width, height); None if the decoder rejects the file."""
+    rgb = allocate((*size[::-1], 3))
     try:
-        pixels = np.asarray(decoder(data.getvalue()))
+        decoder(data, rgb)
     except Exception:  # each library has errors of its own
         return None
-    is_expected = pixels.dtype == np.uint8 and pixels.shape[:2] == image.size[::-1] and pixels.ndim == 3
-    return pixels[:, :, :3] if is_expected and pixels.shape[2] in (3, 4) else None
+    return rgb
 
 
 @cache
 def describe_decoders() -> str:
     """Return the libraries that decode images, with their versions; those of the extra `fast` if they are installed and work."""
-    names = [name for image_format, name in _DECODERS.items() if _load_decoder(image_format)]
+    names = [name for image_format, name in _DECODERS.items() if load_decoder(image_format)]
     return ", ".join([f"pillow {PIL.__version__}", *(f"{name} {importlib.metadata.version(name)}" for name in names)])
 
 
@@ -66,7 +107,7 @@ def load_crc32() -> Callable[[Any, int], int]:
 
 
 @cache
-def _load_decoder(image_format: str | None) -> Callable[[bytes], Any] | None:
+def load_decoder(image_format: str | None) -> Decoder | None:
     """Return the faster decoder of a format, or None."""
     library = _import_library(_DECODERS.get(str(image_format)))
     if library is None:
@@ -74,10 +115,26 @@ def _load_decoder(image_format: str | None) -> Callable[[bytes], Any] | None:
     if image_format == "JPEG":
         if not features.check_feature("libjpeg_turbo"):  # other libraries round the pixels differently
             return None
-        return lambda data: library.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False)
-    if not library.SPNG.available:
-        return None
-    return lambda data: library.spng_decode(data) if data.endswith(_END_OF_PNG) else None
+        return partial(_decode_jpeg, library)
+    return partial(_decode_png, library) if library.SPNG.available and library.DEFLATE.available else None
+
+
+def _decode_jpeg(library: Any, data: bytes, rgb: np.ndarray) -> None:
+    pixels = library.decode_jpeg(data, "RGB", fastdct=False, fastupsample=False, buffer=rgb)
+    if pixels.shape != rgb.shape:
+        raise ValueError("its size is not that of its header")
+
+
+def _decode_png(library: Any, data: bytes, rgb: np.ndarray) -> None:
+    if not data.endswith(_END_OF_PNG):
+        raise ValueError("it has no end")
+    stored = (
+        store_pixels(data, library.deflate_decode, library.deflate_crc32) if len(data) >= _MIN_BYTES_TO_STORE else None
+    )
+    if data[_COLOUR_TYPE_OF_PNG] == _RGB and (stored or b"tRNS" not in data):
+        library.spng_decode(stored or data, out=rgb)
+    else:
+        rgb[...] = library.spng_decode(stored or data)[:, :, :3]
 
 
 def _import_library(name: str | None) -> Any:

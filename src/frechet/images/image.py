@@ -16,7 +16,19 @@ from PIL import Image
 
 from frechet.errors import RequestError
 
-ImageLike: TypeAlias = Image.Image | np.ndarray
+
+@dataclass(frozen=True, slots=True)
+class EncodedImage:
+    """An image file in memory that is not decoded yet.
+
+    Attributes:
+        data: the file.
+    """
+
+    data: bytes
+
+
+ImageLike: TypeAlias = Image.Image | np.ndarray | EncodedImage
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,14 @@ from frechet.images.checks import IMAGE_CHECK, ImageCheck, check_image
 from frechet.images.decode import DecodedImage, decode
 from frechet.images.decode_budget import MAX_PIXELS, DecodeBudget, ReadAhead
 from frechet.images.image import ImageRef
+from frechet.images.pixel_memory import Allocate, BlockPool, GroupMemory, allocate_new
 
 CHUNK_SIZE = 256  # consecutive images whose statistics are merged as one; fixed, so that no setting changes the result
 _MIN_PREFETCH, _MAX_PREFETCH, _PREFETCH_IMAGES = 2, 4, 256  # batches that are decoded ahead, and their images together
 _MAX_GROUP_SIZE = 32  # images that a thread decodes at a time
 _MAX_WAITING_BYTES = 1 << 30  # of images that are left to a device; also of those in one batch
-_budget = DecodeBudget()  # of all runs in this process
+_HOLD_SHARE = 1 / 2048  # of these bytes: smaller images are counted together; 512 KB
+_budget, _pool = DecodeBudget(), BlockPool()  # of all runs in this process
 
 
 @dataclass(frozen=True)
@@ -168,16 +170,28 @@ class _GroupLoader:
     ) -> list[_Loaded | ImageDecodeError]:
         """Load the images of the group at a position, into these arrays where they are given."""
         results: list[_Loaded | ImageDecodeError] = []
+        is_kept = self.is_left_to_device is not None and self.crop is None
+        allocate = GroupMemory(_pool, len(group)).allocate if is_kept else allocate_new
+        n_bytes = 0
         for image_ref, out in zip(group, outs, strict=False):
-            try:
-                with _budget.admit(self.max_pixels) as reserve:
-                    results.append(loaded := self._prepare(decode(image_ref, reserve), out))
-                self.ahead.hold(position, loaded.pixels.nbytes if out is None else 0)
-            except ImageDecodeError as error:
-                if not self.skip_bad_images:
-                    raise _advise(error) from error
-                results.append(error)
+            results.append(loaded := self._load_image(image_ref, out, allocate))
+            n_bytes += loaded.pixels.nbytes if out is None and isinstance(loaded, _Loaded) else 0
+            if n_bytes >= _HOLD_SHARE * self.ahead.max_bytes:
+                self.ahead.hold(position, n_bytes)
+                n_bytes = 0
+        self.ahead.hold(position, n_bytes)
         return results
+
+    def _load_image(
+        self, image_ref: ImageRef, out: np.ndarray | None, allocate: Allocate
+    ) -> _Loaded | ImageDecodeError:
+        try:
+            with _budget.admit(self.max_pixels) as reserve:
+                return self._prepare(decode(image_ref, reserve, allocate), out)
+        except ImageDecodeError as error:
+            if not self.skip_bad_images:
+                raise _advise(error) from error
+            return error
 
     def _prepare(self, decoded: DecodedImage, out: np.ndarray | None) -> _Loaded:
         rgb, crop_note = self.crop(decoded.rgb) if self.crop else (decoded.rgb, None)

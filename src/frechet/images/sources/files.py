@@ -1,21 +1,19 @@
-"""Open image files and archives, with limits on their size and on the decoders that may read them."""
+"""Read image files and open archives, with limits on their size."""
 
 from __future__ import annotations
 
+import os
 import stat
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
-
-from PIL import Image
 
 from frechet._internal.missing_path import describe_missing_path
 from frechet._internal.remote_files import RemoteFile
 from frechet.errors import ImageDecodeError, SourceError, UnreachableError
-from frechet.images.image import ImageSource
+from frechet.images.image import EncodedImage, ImageSource
 from frechet.images.pixels import MAX_IMAGE_BYTES
 
 File = Path | RemoteFile
@@ -27,9 +25,9 @@ UNSUPPORTED_EXTENSIONS = frozenset(  # image formats that cameras, browsers and 
 CONTAINER_EXTENSIONS = frozenset(  # files that may contain images and are read if they are passed themselves
     {".arrow", ".h5", ".hdf5", ".lmdb", ".npy", ".npz", ".parquet", ".tar", ".zip"}
 )
-_PIECE_BYTES = 1 << 20  # read at a time
+_PIECE_BYTES = 1 << 20  # read at a time; as many are allocated before any are read
+_READ_ONLY = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _METADATA_FOLDERS = frozenset({"@eaDir", "__MACOSX"})  # previews made by Synology's server, and macOS's metadata
-PILLOW_FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # excludes decoders that start another program (EPS)
 
 
 class FileSource(ImageSource):
@@ -49,66 +47,55 @@ class FileSource(ImageSource):
         yield from (f"{name} {version} {source_index}" for source_index in source_indices)
 
 
-def open_image_file(path: Path) -> Image.Image:
-    """Open an image file without decoding it.
+def read_image_file(path: str | Path) -> EncodedImage:
+    """Read an image file.
 
     Raises:
-        ImageDecodeError: it is not a regular file, is too large, or its format is not supported.
+        ImageDecodeError: it is not a regular file, or is too large.
     """
     try:
-        state = path.stat()  # is_file() takes a file that must not be read for one that is missing
+        state = os.stat(path)  # noqa: PTH116, a Path takes longer than the call
     except FileNotFoundError:
         raise ImageDecodeError("is missing, or is a broken link") from None
-    if not stat.S_ISREG(state.st_mode):
+    if not stat.S_ISREG(state.st_mode):  # opening a pipe or a device may never return
         raise ImageDecodeError("is not a regular file")
-    with open(path, "rb") as file:
-        return open_image(file, state.st_size + 1)
+    return to_encoded_image(_read_from(path, 0, min(state.st_size, MAX_IMAGE_BYTES) + 1))
 
 
-def open_image(stream: BinaryIO, piece_bytes: int = _PIECE_BYTES) -> Image.Image:
-    """Open an image in a stream of at most `MAX_IMAGE_BYTES` bytes without decoding it.
-
-    Args:
-        stream: the image.
-        piece_bytes: number of bytes to read at a time; as many are allocated before any are read.
+def read_image(stream: BinaryIO) -> EncodedImage:
+    """Read an image from a stream.
 
     Raises:
-        ImageDecodeError: it is too large.
+        ImageDecodeError: it has more than `MAX_IMAGE_BYTES` bytes.
     """
-    pieces = list(_iter_pieces(stream, piece_bytes))
-    data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    pieces = list(_iter_pieces(stream))
+    return to_encoded_image(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+
+
+def to_encoded_image(data: bytes) -> EncodedImage:
+    """Return the content of an image file as an image.
+
+    Raises:
+        ImageDecodeError: it has more than `MAX_IMAGE_BYTES` bytes.
+    """
     if len(data) > MAX_IMAGE_BYTES:
         raise ImageDecodeError(f"has more than {MAX_IMAGE_BYTES} bytes; larger images are not read")
-    image = Image.open(BytesIO(data), formats=PILLOW_FORMATS)
-    if image.format == "WEBP":  # TIFF's plugin sets this entry too
-        image.info["compression"] = "webp_lossless" if _is_lossless_webp(data) else "webp_lossy"
-    return image
+    return EncodedImage(data)
 
 
-def _iter_pieces(stream: BinaryIO, piece_bytes: int) -> Iterator[bytes]:
+def _iter_pieces(stream: BinaryIO) -> Iterator[bytes]:
     """Yield what is in a stream, up to a byte more than is allowed.
 
     A damaged archive may claim that a file is larger than the archive, so that the file is not read at once.
     """
     left = MAX_IMAGE_BYTES + 1
     while left:
-        wanted = min(left, piece_bytes)
+        wanted = min(left, _PIECE_BYTES)
         piece = stream.read(wanted)
         yield piece
         left -= len(piece)
         if len(piece) < wanted:
             return
-
-
-def _is_lossless_webp(data: bytes) -> bool:
-    """Return whether the first image of a WebP file is lossless (RFC 9649, section 2: chunks of a name, a size and data)."""
-    position = 12
-    while position + 8 <= len(data):
-        name, size = data[position : position + 4], int.from_bytes(data[position + 4 : position + 8], "little")
-        if name in (b"VP8 ", b"VP8L"):
-            return name == b"VP8L"
-        position += 24 if name == b"ANMF" else 8 + size + size % 2  # a frame starts with 16 bytes, then chunks
-    return False
 
 
 def open_zip(path: File) -> zipfile.ZipFile:
@@ -153,12 +140,24 @@ def read_range(file: File, start: int, count: int) -> bytes:
     """
     if isinstance(file, RemoteFile):
         return file.read(start, count)
-    with open(file, "rb") as stream:
-        stream.seek(start)
-        data = stream.read(count)
+    data = _read_from(file, start, count)
     if len(data) != count:
         raise ImageDecodeError(f"is truncated: {file} has become shorter since the run started")
     return data
+
+
+def _read_from(path: str | Path, start: int, count: int) -> bytes:
+    """Read up to `count` bytes of a file from `start`, without the buffer and the objects of `open`."""
+    descriptor = os.open(path, _READ_ONLY)
+    try:
+        if start:
+            os.lseek(descriptor, start, os.SEEK_SET)
+        data = os.read(descriptor, count)
+        while len(data) < count and (piece := os.read(descriptor, count - len(data))):
+            data += piece
+        return data
+    finally:
+        os.close(descriptor)
 
 
 def is_hidden(name: str) -> bool:

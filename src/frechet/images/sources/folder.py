@@ -6,10 +6,8 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from PIL import Image
-
 from frechet.errors import SourceError
-from frechet.images.image import ImageSource
+from frechet.images.image import EncodedImage, ImageSource
 from frechet.images.sources.files import (
     count_unsupported,
     describe_contents,
@@ -17,7 +15,7 @@ from frechet.images.sources.files import (
     is_hidden,
     is_image,
     list_containers,
-    open_image_file,
+    read_image_file,
 )
 
 
@@ -43,8 +41,8 @@ class FolderSource(ImageSource):
     def __len__(self) -> int:
         return len(self.files)
 
-    def load(self, source_index: int) -> Image.Image:
-        return open_image_file(self.files[source_index])
+    def load(self, source_index: int) -> EncodedImage:
+        return read_image_file(self.files[source_index])
 
     def get_label(self, source_index: int) -> str:
         return str(self.files[source_index])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from io import BytesIO
 from threading import Lock
 from typing import Any
 
@@ -15,7 +14,7 @@ from PIL import Image
 from frechet.errors import ArchiveError, ImageDecodeError, SourceError
 from frechet.images.image import ImageDataset, ImageLike, ImageSource
 from frechet.images.pixels import find_pixel_error
-from frechet.images.sources.files import open_image
+from frechet.images.sources.files import to_encoded_image
 
 _IMAGE_KEYS = ("image", "img", "images", "pixel_values")  # of items that are dicts, in the order of preference
 
@@ -132,7 +131,7 @@ def item_to_image(item: Any) -> ImageLike:
         )
     image = _select_image(item)
     if isinstance(image, dict) and isinstance(image.get("bytes"), bytes):  # a datasets.Image that is not decoded
-        return open_image(BytesIO(image["bytes"]))
+        return to_encoded_image(image["bytes"])
     if hasattr(image, "detach"):  # a PyTorch tensor
         if error := find_pixel_error(image.dtype, image.shape, "chw", image):
             raise ImageDecodeError(error)

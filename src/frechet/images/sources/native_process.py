@@ -11,7 +11,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
-from io import BytesIO
 from itertools import count
 from pathlib import Path
 from threading import Lock
@@ -23,7 +22,7 @@ import frechet.errors
 from frechet._internal.remote_files import RemoteFile
 from frechet.errors import ArchiveError, ImageDecodeError, SourceError
 from frechet.images.image import ImageLike
-from frechet.images.sources.files import File, FileSource, get_file_size, get_file_version, open_image
+from frechet.images.sources.files import File, FileSource, get_file_size, get_file_version, to_encoded_image
 from frechet.images.sources.native_reader import (
     ENCODED,
     END,
@@ -204,6 +203,6 @@ def _load(kind: int, data: bytes) -> ImageLike:
     if kind == MISSING:
         raise ImageDecodeError("contains no image data; paths in a table are not read")
     if kind == ENCODED:
-        return open_image(BytesIO(data))
+        return to_encoded_image(data)
     shape = struct.unpack_from("<3Q", data)
     return np.frombuffer(data, np.uint8, offset=24).reshape(shape)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from io import BytesIO
 from pathlib import PurePosixPath
-
-from PIL import Image
 
 from frechet._internal.remote_files import (
     call_with_retries,
@@ -18,7 +15,7 @@ from frechet._internal.remote_files import (
     redact_url,
 )
 from frechet.errors import ImageDecodeError, SourceError
-from frechet.images.image import ImageSource
+from frechet.images.image import EncodedImage, ImageSource
 from frechet.images.pixels import MAX_IMAGE_BYTES
 from frechet.images.sources.files import (
     count_unsupported,
@@ -26,7 +23,7 @@ from frechet.images.sources.files import (
     is_hidden,
     is_image,
     list_containers,
-    open_image,
+    to_encoded_image,
 )
 
 
@@ -56,7 +53,7 @@ class RemoteFolderSource(ImageSource):
     def get_member_name(self, source_index: int) -> str:
         return self._relative(self.files[source_index])
 
-    def iter_loaders(self, source_indices: Sequence[int]) -> Iterator[Callable[[], Image.Image]]:
+    def iter_loaders(self, source_indices: Sequence[int]) -> Iterator[Callable[[], EncodedImage]]:
         requests = ((partial(self._read, source_index), [slice(None)]) for source_index in source_indices)
         return (partial(_load, read) for read in prefetch(requests))
 
@@ -72,7 +69,7 @@ class RemoteFolderSource(ImageSource):
         def attempt() -> bytes:
             if size is None:  # not stated, so it may be without end
                 with self.filesystem.open(self.files[source_index], "rb", size=None) as file:
-                    return bytes(file.read(MAX_IMAGE_BYTES + 1))  # which `open_image` rejects
+                    return bytes(file.read(MAX_IMAGE_BYTES + 1))  # which `to_encoded_image` rejects
             data: bytes = self.filesystem.cat_file(self.files[source_index])
             if size is not None and len(data) != size:
                 raise OSError(f"returned {len(data)} of {size} bytes")
@@ -84,5 +81,5 @@ class RemoteFolderSource(ImageSource):
         return str(PurePosixPath(path.removeprefix(self.root).lstrip("/")))
 
 
-def _load(read: Callable[[], bytes]) -> Image.Image:
-    return open_image(BytesIO(read()))
+def _load(read: Callable[[], bytes]) -> EncodedImage:
+    return to_encoded_image(read())

@@ -6,14 +6,12 @@ import posixpath
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
-from PIL import Image
-
 from frechet._internal.remote_files import RemoteFile, merge_ranges, prefetch
 from frechet.errors import ImageDecodeError, SourceError
+from frechet.images.image import EncodedImage
 from frechet.images.pixels import MAX_IMAGE_BYTES
 from frechet.images.sources.files import (
     File,
@@ -25,7 +23,6 @@ from frechet.images.sources.files import (
     is_hidden,
     is_image,
     list_containers,
-    open_image,
     read_range,
 )
 
@@ -60,7 +57,7 @@ class TarSource(FileSource):
     def get_member_name(self, source_index: int) -> str:
         return self.members[source_index].name
 
-    def iter_loaders(self, source_indices: Sequence[int]) -> Iterator[Callable[[], Image.Image]]:
+    def iter_loaders(self, source_indices: Sequence[int]) -> Iterator[Callable[[], EncodedImage]]:
         members = [self.members[source_index] for source_index in source_indices]
         if isinstance(self.file, RemoteFile):
             ranges = ((member.start, 0 if member.problem else member.size) for member in members)
@@ -140,7 +137,7 @@ def _has_end_marker(file: File, end: int, size: int) -> bool:
     return size >= end + _END_MARKER_BYTES and not any(read_range(file, end, _END_MARKER_BYTES))
 
 
-def _load(member: _Member, read: Callable[[], bytes]) -> Image.Image:
+def _load(member: _Member, read: Callable[[], bytes]) -> EncodedImage:
     if member.problem:
         raise ImageDecodeError(member.problem)
-    return open_image(BytesIO(read()))
+    return EncodedImage(read())

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from PIL import Image
-
 from frechet.errors import SourceError
+from frechet.images.image import EncodedImage
 from frechet.images.sources.files import (
     File,
     FileSource,
@@ -15,8 +14,8 @@ from frechet.images.sources.files import (
     is_hidden,
     is_image,
     list_containers,
-    open_image,
     open_zip,
+    read_image,
 )
 
 
@@ -37,9 +36,9 @@ class ZipSource(FileSource):
     def __len__(self) -> int:
         return len(self.members)
 
-    def load(self, source_index: int) -> Image.Image:
+    def load(self, source_index: int) -> EncodedImage:
         with self.archive.open(self.members[source_index]) as member:
-            return open_image(member)  # type: ignore[arg-type]
+            return read_image(member)  # type: ignore[arg-type]
 
     def get_label(self, source_index: int) -> str:
         return f"{self.label}:{self.get_member_name(source_index)}"

@@ -1,0 +1,93 @@
+"""Headers of ordinary JPEG and PNG files, read without Pillow; whatever is unusual about a file is left to Pillow."""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+_MAX_PIXELS = 1 << 24  # reading the header of a larger image with Pillow takes no time compared with its pixels
+
+_PNG_START = struct.Struct(
+    ">16s2I5s4x4x4s"
+)  # signature and IHDR: size, bit depth to interlace, checksum; the next chunk's name
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+_PNG_OF_RGB = b"\x08\x02\0\0\0"  # 8 bits, RGB, the only compression and filter method, not interlaced
+
+_SEGMENT = struct.Struct(">HH")  # marker and length of a segment of a JPEG
+_SOI, _SOS, _APP0, _DQT, _DHT, _DRI = 0xFFD8, 0xFFDA, 0xFFE0, 0xFFDB, 0xFFC4, 0xFFDD
+_FRAMES = (0xFFC0, 0xFFC2)  # baseline and progressive
+_JFIF_BYTES, _TABLE_BYTES = 14, 65  # of APP0 without a thumbnail; of a quantization table of 8 bits
+
+
+class FileHeader(NamedTuple):
+    """What the header of an image file says.
+
+    Attributes:
+        format: Pillow's name of the file format.
+        size: width and height in pixels.
+    """
+
+    format: str
+    size: tuple[int, int]
+
+
+def parse_header(data: bytes) -> FileHeader | None:
+    """Read the header of an image file that is an ordinary JPEG (grey or YCbCr) or PNG (RGB), both of 8 bits.
+
+    Such a file has no metadata besides JFIF's: no orientation, transparency, colour profile, palette, second frame or comment.
+    Of a JPEG, everything before its first scan is checked, of a PNG everything before its pixels.
+
+    Returns:
+        The header, or None if anything is unusual: the file is to be read with Pillow, which decides what is wrong with it, if anything.
+    """
+    if data.startswith(_PNG_SIGNATURE):
+        return _parse_png(data)
+    return _parse_jpeg(data) if data.startswith(b"\xff\xd8\xff") else None
+
+
+def _parse_png(data: bytes) -> FileHeader | None:
+    if len(data) < _PNG_START.size:
+        return None
+    _, width, height, kind, next_chunk = _PNG_START.unpack_from(data)
+    if kind != _PNG_OF_RGB or next_chunk != b"IDAT":
+        return None
+    return _make_header("PNG", width, height)
+
+
+def _parse_jpeg(data: bytes) -> FileHeader | None:
+    position, header = 2, None
+    while position + _SEGMENT.size <= len(data):
+        marker, length = _SEGMENT.unpack_from(data, position)
+        segment = data[position + 4 : position + 2 + length]
+        if marker == _SOS:
+            return header
+        if marker in _FRAMES and header is None:
+            header = _parse_frame(segment)
+            if header is None:
+                return None
+        elif not _is_ordinary_segment(marker, segment):
+            return None
+        position += 2 + length
+    return None
+
+
+def _parse_frame(segment: bytes) -> FileHeader | None:
+    """Read a frame header (ISO 10918-1, B.2.2): bits, height, width, number of components, and three bytes for each."""
+    if len(segment) < 6:
+        return None
+    bits, height, width, components = struct.unpack_from(">BHHB", segment)
+    if bits != 8 or components not in (1, 3) or len(segment) != 6 + 3 * components:
+        return None
+    return _make_header("JPEG", width, height)
+
+
+def _is_ordinary_segment(marker: int, segment: bytes) -> bool:
+    if marker == _APP0:
+        return len(segment) == _JFIF_BYTES and segment.startswith(b"JFIF\0")
+    if marker == _DQT:
+        return bool(segment) and len(segment) % _TABLE_BYTES == 0 and max(segment[::_TABLE_BYTES]) < 16
+    return marker in (_DHT, _DRI)
+
+
+def _make_header(file_format: str, width: int, height: int) -> FileHeader | None:
+    return FileHeader(file_format, (width, height)) if 0 < width * height <= _MAX_PIXELS else None

@@ -1,0 +1,81 @@
+"""Memory for the pixels of decoded images that is used again, since new memory takes the system longer than a fast decoder needs."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Callable
+from threading import RLock
+
+import numpy as np
+
+_MAX_KEPT_BYTES = 1 << 26  # of blocks that are not in use
+_MIN_IMAGE_BYTES, _MAX_BLOCK_BYTES = (
+    1 << 14,
+    1 << 23,
+)  # smaller images need few pages; a larger block is not for several images
+
+Allocate = Callable[[tuple[int, ...]], np.ndarray]
+
+
+def allocate_new(shape: tuple[int, ...]) -> np.ndarray:
+    """Return new memory for an image (h, w, 3) uint8."""
+    return np.empty(shape, np.uint8)
+
+
+class BlockPool:
+    """Blocks of memory, each of which is used again when no array refers to it any more.
+
+    Args:
+        max_kept_bytes: largest number of bytes that are kept while they are not in use.
+
+    Attributes:
+        last_shape: shape of the image that memory was requested for last.
+    """
+
+    def __init__(self, max_kept_bytes: int = _MAX_KEPT_BYTES) -> None:
+        self.max_kept_bytes = max_kept_bytes
+        self.last_shape: tuple[int, ...] | None = None
+        self._free: list[memoryview] = []
+        self._lock = RLock()  # an array may be deleted, which frees its block, while this thread holds the lock
+
+    def take(self, n_bytes: int) -> np.ndarray:
+        """Return (n_bytes,) uint8 with any content."""
+        with self._lock:
+            fitting = (at for at, block in enumerate(self._free) if n_bytes <= len(block) <= 2 * n_bytes)
+            at = next(fitting, None)
+            block = np.empty(n_bytes, np.uint8).data if at is None else self._free.pop(at)
+        taken = np.frombuffer(block, np.uint8, n_bytes)  # the base of all arrays that are made of it
+        weakref.finalize(taken, self._give_back, block).atexit = False
+        return taken
+
+    def _give_back(self, block: memoryview) -> None:
+        with self._lock:
+            self._free.append(block)
+            while sum(map(len, self._free)) > self.max_kept_bytes:
+                del self._free[0]
+
+
+class GroupMemory:
+    """Memory for a group of images, in one block if they have the same shape as the image before them.
+
+    Args:
+        pool: where the blocks come from.
+        n_images: number of images in the group.
+    """
+
+    def __init__(self, pool: BlockPool, n_images: int) -> None:
+        self.pool, self.n_left = pool, n_images
+        self._rest = np.empty(0, np.uint8)
+
+    def allocate(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Return memory for the next image, (h, w, 3) uint8."""
+        n_bytes, count = math.prod(shape), self.n_left
+        is_repeated, self.pool.last_shape = shape == self.pool.last_shape, shape
+        self.n_left -= 1
+        if not is_repeated or not _MIN_IMAGE_BYTES <= n_bytes <= _MAX_BLOCK_BYTES // 2:
+            return allocate_new(shape)
+        if len(self._rest) < n_bytes:
+            self._rest = self.pool.take(n_bytes * max(1, min(count, _MAX_BLOCK_BYTES // n_bytes)))
+        taken, self._rest = self._rest[:n_bytes], self._rest[n_bytes:]
+        return taken.reshape(shape)

@@ -1,0 +1,98 @@
+"""Memory of pixels is used again, never while an image is in it, and not kept without bound."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from frechet.images import loader
+from frechet.images.pixel_memory import BlockPool, GroupMemory
+from frechet.images.sources.registry import open_source
+
+SHAPE = (100, 200, 3)  # 60,000 bytes
+
+
+def address(array):
+    return array.__array_interface__["data"][0]
+
+
+def allocate_group(pool, count=4, shape=SHAPE):
+    memory = GroupMemory(pool, count)
+    return [memory.allocate(shape) for _ in range(count)]
+
+
+@pytest.fixture
+def pool():
+    pool = BlockPool()
+    pool.last_shape = SHAPE
+    return pool
+
+
+def test_images_of_a_group_lie_one_after_another(pool):
+    images = allocate_group(pool)
+    assert [address(image) - address(images[0]) for image in images] == [0, 60_000, 120_000, 180_000]
+    assert all(image.shape == SHAPE and image.dtype == np.uint8 and image.flags.writeable for image in images)
+
+
+def test_a_block_is_used_again_after_its_last_image(pool):
+    first = allocate_group(pool)
+    kept, start = first[2], address(first[0])
+    del first
+    second = allocate_group(pool)
+    assert not any(np.shares_memory(kept, image) for image in second)
+    del kept
+    assert address(allocate_group(pool)[0]) == start
+
+
+def test_an_image_derived_from_another_keeps_its_block(pool):
+    derived = allocate_group(pool)[3][::2, 10:, :1].T
+    assert not any(np.shares_memory(derived, image) for image in allocate_group(pool))
+
+
+def test_unused_blocks_are_kept_within_a_bound():
+    pool = BlockPool(max_kept_bytes=250_000)
+    pool.last_shape = SHAPE
+    groups = [allocate_group(pool) for _ in range(5)]
+    del groups
+    assert sum(map(len, pool._free)) == 240_000  # one of five
+
+
+def test_images_of_different_sizes_take_no_more_than_their_own_memory(pool):
+    memory = GroupMemory(pool, 3)
+    images = [memory.allocate((100, 200 + number, 3)) for number in range(1, 4)]
+    assert [image.base for image in images] == [None] * 3
+
+
+def test_decoded_images_are_not_overwritten_while_they_are_in_use(tmp_path):
+    """Images of 96 x 96 pixels, each of one colour: what the first batches hold stays as it is while later ones are decoded."""
+    count = 200
+    for number in range(count):
+        Image.new("RGB", (96, 96), (number, 7, 9)).save(tmp_path / f"{number:03}.png")
+    source = open_source(tmp_path)
+    batches = loader.load_batches(
+        source.iter_images(range(count)),
+        None,
+        size=8,
+        batch_size=16,
+        workers=2,
+        skip_bad_images=False,
+        is_left_to_device=lambda *_: True,
+    )
+    pixels = [image for batch in batches for image in batch.pixels]
+    assert [np.unique(image[:, :, 0]).tolist() for image in pixels] == [[number] for number in range(count)]
+
+
+def test_the_images_of_an_array_file_are_not_copied(tmp_path):
+    """Each image of a batch is a part of the 32 rows that were read together."""
+    np.savez(tmp_path / "a.npz", arr_0=np.random.default_rng(0).integers(0, 256, (96, 20, 20, 3), np.uint8))
+    source = open_source(tmp_path / "a.npz")
+    (batch,) = loader.load_batches(
+        source.iter_images(range(96)),
+        None,
+        size=8,
+        batch_size=96,
+        workers=2,
+        skip_bad_images=False,
+        is_left_to_device=lambda *_: True,
+    )
+    steps = np.diff([address(image) for image in batch.pixels])
+    assert (steps == 20 * 20 * 3).sum() >= 93
