@@ -69,6 +69,8 @@ FAST = {
     "grey JPEG": lambda image: encode(image.convert("L"), "JPEG"),
     "JPEG of RGB": lambda image: encode(image, "JPEG", keep_rgb=True),
     "JPEG with restarts": lambda image: encode(image, "JPEG", restart_marker_blocks=3),
+    "JPEG with a comment": lambda image: encode(image, "JPEG", comment=b"a comment"),
+    "JPEG with a colour profile": lambda image: encode(image, "JPEG", icc_profile=bytes(100_000)),  # in two segments
     "rotated JPEG": lambda image: encode(image, "JPEG", exif=make_exif(6)),
     "PNG": lambda image: encode(image, "PNG"),
     "PNG with alpha": lambda image: encode(with_alpha(image), "PNG"),
@@ -86,6 +88,8 @@ ORDINARY = {  # decoded without Pillow
     "progressive JPEG",
     "grey JPEG",
     "JPEG with restarts",
+    "JPEG with a comment",
+    "JPEG with a colour profile",
     "PNG",
 }
 SLOW = {

@@ -19,7 +19,7 @@ _MAX_BYTES = 1 << 31  # of images that are being decoded
 _LARGE_BYTES = 1 << 26  # of an image whose memory is given back before another one is admitted
 _BYTES_PER_PIXEL, _WEBP_BYTES_PER_PIXEL = 16, 24  # at the peak of decoding and resizing; measured: 15, and 22 for WebP
 
-_SMALL_SHARE = 1 / 2048  # of a budget: images that take less are not counted; 1 MB
+_SMALL_SHARE = 1 / 2048  # of a budget: smaller images are not counted; 1 MB, 256 x 256 pixels
 
 AnyImage = Image.Image | np.ndarray | FileHeader
 Reserve = Callable[[AnyImage], None]
@@ -53,7 +53,7 @@ class DecodeBudget:
         def reserve(image: AnyImage) -> None:
             nonlocal reserved
             n_bytes = _estimate_bytes(image, max_pixels)
-            if n_bytes < _SMALL_SHARE * self.max_bytes or n_bytes <= reserved:
+            if n_bytes <= _SMALL_SHARE * self.max_bytes or n_bytes <= reserved:
                 return
             self._release(reserved)
             reserved = 0

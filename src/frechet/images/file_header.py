@@ -14,9 +14,13 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 _PNG_OF_RGB = b"\x08\x02\0\0\0"  # 8 bits, RGB, the only compression and filter method, not interlaced
 
 _SEGMENT = struct.Struct(">HH")  # marker and length of a segment of a JPEG
-_SOI, _SOS, _APP0, _DQT, _DHT, _DRI = 0xFFD8, 0xFFDA, 0xFFE0, 0xFFDB, 0xFFC4, 0xFFDD
+_SOS, _DQT, _DHT, _DRI, _APP0, _APP2, _COM = 0xFFDA, 0xFFDB, 0xFFC4, 0xFFDD, 0xFFE0, 0xFFE2, 0xFFFE
 _FRAMES = (0xFFC0, 0xFFC2)  # baseline and progressive
-_JFIF_BYTES, _TABLE_BYTES = 14, 65  # of APP0 without a thumbnail; of a quantization table of 8 bits
+_JFIF_BYTES, _ICC_HEADER_BYTES, _TABLE_BYTES = (
+    14,
+    14,
+    65,
+)  # of APP0 without a thumbnail; before a profile; of a table of 8 bits
 
 
 class FileHeader(NamedTuple):
@@ -34,7 +38,8 @@ class FileHeader(NamedTuple):
 def parse_header(data: bytes) -> FileHeader | None:
     """Read the header of an image file that is an ordinary JPEG (grey or YCbCr) or PNG (RGB), both of 8 bits.
 
-    Such a file has no metadata besides JFIF's: no orientation, transparency, colour profile, palette, second frame or comment.
+    Such a file has no orientation, transparency, palette or second frame, nor other metadata than a JPEG's resolution, comment and colour
+    profile, which other tools ignore too.
     Of a JPEG, everything before its first scan is checked, of a PNG everything before its pixels.
 
     Returns:
@@ -86,7 +91,9 @@ def _is_ordinary_segment(marker: int, segment: bytes) -> bool:
         return len(segment) == _JFIF_BYTES and segment.startswith(b"JFIF\0")
     if marker == _DQT:
         return bool(segment) and len(segment) % _TABLE_BYTES == 0 and max(segment[::_TABLE_BYTES]) < 16
-    return marker in (_DHT, _DRI)
+    if marker == _APP2:
+        return segment.startswith(b"ICC_PROFILE\0") and len(segment) > _ICC_HEADER_BYTES
+    return marker in (_DHT, _DRI, _COM)
 
 
 def _make_header(file_format: str, width: int, height: int) -> FileHeader | None:

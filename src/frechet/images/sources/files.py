@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import stat
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
 from frechet._internal.missing_path import describe_missing_path
@@ -45,6 +47,21 @@ class FileSource(ImageSource):
         version = get_file_version(self.file)
         name = self.file.name if isinstance(self.file, Path) else self.label
         yield from (f"{name} {version} {source_index}" for source_index in source_indices)
+
+
+@dataclass(frozen=True, slots=True)
+class FileLoader:
+    """Reads an image file when it is called: the `load` of an `ImageRef` that another process can call too.
+
+    Attributes:
+        path: the file.
+    """
+
+    path: str
+
+    def __call__(self) -> EncodedImage:
+        """Return the content of the file."""
+        return read_image_file(self.path)
 
 
 def read_image_file(path: str | Path) -> EncodedImage:
@@ -163,24 +180,28 @@ def _read_from(path: str | Path, start: int, count: int) -> bytes:
 def is_hidden(name: str) -> bool:
     """Return whether a file name is hidden, or belongs to the metadata that macOS and Synology's servers add."""
     return any(
-        (part.startswith(".") and part != "..") or part in _METADATA_FOLDERS for part in PurePosixPath(name).parts
+        (part.startswith(".") and part not in (".", "..")) or part in _METADATA_FOLDERS for part in name.split("/")
     )
 
 
 def is_image(name: str) -> bool:
     """Return whether a file name has the extension of a supported image format."""
-    return PurePosixPath(name).suffix.lower() in EXTENSIONS
+    return _get_extension(name) in EXTENSIONS
+
+
+def _get_extension(name: str) -> str:
+    return posixpath.splitext(name)[1].lower()
 
 
 def count_unsupported(names: Iterable[str]) -> Counter[str]:
     """Return the number of image files in unsupported formats, by extension."""
-    extensions = (PurePosixPath(name).suffix.lower() for name in names)
+    extensions = map(_get_extension, names)
     return Counter(extension for extension in extensions if extension in UNSUPPORTED_EXTENSIONS)
 
 
 def list_containers(names: Iterable[str]) -> tuple[str, ...]:
     """Return the names of archives, array files and tables, which are not opened when they lie among images."""
-    return tuple(name for name in names if PurePosixPath(name).suffix.lower() in CONTAINER_EXTENSIONS)
+    return tuple(name for name in names if _get_extension(name) in CONTAINER_EXTENSIONS)
 
 
 def describe_contents(names: Sequence[str]) -> str:
@@ -191,7 +212,7 @@ def describe_contents(names: Sequence[str]) -> str:
     if len(names) == 1:
         found = f"1 file, {names[0]}"
     else:
-        counts = Counter(PurePosixPath(name).suffix.lower() or "without extension" for name in names)
+        counts = Counter(_get_extension(name) or "without extension" for name in names)
         listed = ", ".join(f"{count:,} {extension}" for extension, count in counts.most_common(5))
         found = f"{len(names):,} files ({listed}; the first is {names[0]})"
     containers = list_containers(names)

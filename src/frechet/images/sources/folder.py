@@ -7,15 +7,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from frechet.errors import SourceError
-from frechet.images.image import EncodedImage, ImageSource
+from frechet.images.image import ImageSource
 from frechet.images.sources.files import (
+    FileLoader,
     count_unsupported,
     describe_contents,
     get_file_version,
     is_hidden,
     is_image,
     list_containers,
-    read_image_file,
 )
 
 
@@ -41,8 +41,8 @@ class FolderSource(ImageSource):
     def __len__(self) -> int:
         return len(self.files)
 
-    def load(self, source_index: int) -> EncodedImage:
-        return read_image_file(self.files[source_index])
+    def iter_loaders(self, source_indices: Sequence[int]) -> Iterator[FileLoader]:
+        return (FileLoader(str(self.files[source_index])) for source_index in source_indices)
 
     def get_label(self, source_index: int) -> str:
         return str(self.files[source_index])
@@ -69,8 +69,9 @@ def _walk_files(folder: Path) -> Iterator[str]:
             continue
         visited.add(real)
         folders[:] = sorted(name for name in folders if not is_hidden(name))
-        relative = Path(parent).relative_to(folder)
-        yield from ((relative / name).as_posix() for name in files if not is_hidden(name))
+        relative = Path(parent).relative_to(folder).as_posix()
+        prefix = "" if relative == "." else f"{relative}/"
+        yield from (f"{prefix}{name}" for name in files if not is_hidden(name))
 
 
 def _raise_unreadable(error: OSError) -> None:
