@@ -41,7 +41,8 @@ def race(request: RaceRequest) -> Race:
         features: whether inputs other than statistics are (n, d) feature arrays instead of images.
         progress: called with (name of the model, images done, images in all).
         extractor, dims, preprocessing, crop, size, weights, backend, device, precision: see `frechet.execution.settings.Settings`.
-        batch_size, workers, cache, seed, on_bad_image, work_dir, engine, ray_address: see `frechet.execution.settings.Settings`.
+        batch_size, workers, workers_kind, cache, seed, on_bad_image, work_dir, engine, ray_address: see
+            `frechet.execution.settings.Settings`.
 
     Returns:
         The ranking, with the differences, and how many images they took.

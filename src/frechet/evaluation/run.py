@@ -87,7 +87,7 @@ def score(request: ScoreRequest) -> Scores:
             with `features`, `feats` or `arr_0`.
         progress: called with (stage, images done, images in all).
         extractor, dims, preprocessing, crop, size, weights, backend, device, precision: see `frechet.execution.settings.Settings`.
-        batch_size, workers, num_images, cache, seed, on_bad_image, work_dir, engine, ray_address: see
+        batch_size, workers, workers_kind, num_images, cache, seed, on_bad_image, work_dir, engine, ray_address: see
             `frechet.execution.settings.Settings`.
 
     Returns:

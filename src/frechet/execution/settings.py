@@ -19,6 +19,7 @@ from frechet.features.loading import load_extractor
 from frechet.features.registry import EXTRACTORS, PRECISIONS, find_extractor, is_custom_extractor, resolve_layer
 from frechet.features.spec import FeatureSpec, get_qualified_name
 from frechet.images.decode_budget import LARGEST_MAX_PIXELS, MAX_PIXELS
+from frechet.images.decode_processes import WORKERS_KINDS
 from frechet.preprocessing.aliases import resolve_alias
 from frechet.preprocessing.crop import CROPS, Crop
 from frechet.preprocessing.registry import PREPROCESSINGS
@@ -54,6 +55,8 @@ class Settings:
         preprocess_on: where images are resized: "host", "device", or "auto" for accelerators and images up to 1024 x 1024.
         batch_size: images that pass through the network together; None for a size that suits the backend.
         workers: number of decoding threads; None for one per core.
+        workers_kind: "threads"; "processes", in which each thread decodes image files of at most 256 x 256 pixels; or "auto" for processes
+            after 4,096 images of at most 64 x 64 pixels. Processes only decode images that a device resizes.
         num_images: size of the random subset of each input that is used, chosen by `seed`; None for all images.
         cache: whether features are cached, so that later metrics on the same images skip the network. Ignored with `work_dir`.
         seed: random seed of subsets, of the sample of features that statistics keep, and of metrics that draw at random.
@@ -116,6 +119,11 @@ class Settings:
     )
     batch_size: int | None = option(None, "Batch size for the feature extractor.", metavar="N")
     workers: int | None = option(None, "Number of decoding threads (default: one per core).", metavar="N")
+    workers_kind: str = option(
+        "auto",
+        "Where small image files are decoded if a device resizes them: threads or processes (auto: processes for thousands of small images).",
+        metavar="auto|threads|processes",
+    )
     num_images: int | None = option(None, "Use a random subset of N images from each input (see --seed).", metavar="N")
     cache: bool = option(False, "Cache extracted features so that later metrics on the same images skip the network.")
     seed: int = option(
@@ -174,6 +182,7 @@ class Settings:
         validate_choice(self.precision, PRECISIONS, "precision")
         validate_choice(self.engine, ENGINES, "engine")
         validate_choice(self.preprocess_on, PREPROCESS_ON, "preprocess_on")
+        validate_choice(self.workers_kind, WORKERS_KINDS, "workers_kind")
         self._validate_crops()
 
     def _resolve_names(self) -> None:

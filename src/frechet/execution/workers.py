@@ -71,6 +71,7 @@ def extract_chunks(
         extractor,
         batch_size=settings.batch_size or extractor.runner.batch_size,
         workers=settings.workers or process_cpu_count(),
+        workers_kind=settings.workers_kind,
         skip_bad_images=settings.on_bad_image == "skip",
         crop=settings.image_crop,
         max_pixels=settings.max_pixels,

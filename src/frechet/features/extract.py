@@ -45,6 +45,7 @@ def extract(
     *,
     batch_size: int,
     workers: int,
+    workers_kind: str = "threads",
     skip_bad_images: bool,
     crop: Crop | None = None,
     max_pixels: int = MAX_PIXELS,
@@ -56,6 +57,7 @@ def extract(
         extractor: network and preprocessing.
         batch_size: maximum number of images per batch.
         workers: number of decoding threads.
+        workers_kind: "threads", "processes" or "auto" (see `load_batches`).
         skip_bad_images: skip images that cannot be decoded instead of raising.
         crop: applied to each image before it is resized.
         max_pixels: largest number of pixels of an image that can be decoded.
@@ -70,6 +72,7 @@ def extract(
         size=extractor.input_size,
         batch_size=batch_size,
         workers=workers,
+        workers_kind=workers_kind,
         skip_bad_images=skip_bad_images,
         crop=crop.apply_with_note if crop else None,
         max_pixels=max_pixels,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,6 +28,22 @@ IMAGE_CHECK = np.dtype(
     ]
 )
 ImageCheck = tuple[int, str, int, int, int]
+
+
+class CheckedImage(NamedTuple):
+    """An image that was decoded and checked.
+
+    Attributes:
+        pixels: (h, w, 3) uint8, or (size, size, 3) float32 if it was resized.
+        check: what `check_image` found.
+        notes: what was changed in decoding.
+    """
+
+    pixels: np.ndarray
+    check: ImageCheck
+    notes: tuple[str, ...]
+
+
 ORDINARY, BINARY, BLACK, FLOAT_CAST = range(4)
 
 LOSSY = frozenset({"JPEG", "MPO", "VP8", "JTIF"})  # see frechet.images.decode.DecodedImage

@@ -52,7 +52,7 @@ class DecodeBudget:
 
         def reserve(image: AnyImage) -> None:
             nonlocal reserved
-            n_bytes = _estimate_bytes(image, max_pixels)
+            n_bytes = estimate_bytes(image, max_pixels)
             if n_bytes <= _SMALL_SHARE * self.max_bytes or n_bytes <= reserved:
                 return
             self._release(reserved)
@@ -108,7 +108,7 @@ class ReadAhead:
             self._changed.notify_all()
 
 
-def _estimate_bytes(image: AnyImage, max_pixels: int) -> int:
+def estimate_bytes(image: AnyImage, max_pixels: int) -> int:
     """Return how many bytes decoding takes; an array is decoded already."""
     is_encoded = isinstance(image, (FileHeader, Image.Image))
     width, height = image.size if is_encoded else image.shape[1::-1] if image.ndim > 1 else (0, 0)  # type: ignore[misc, union-attr]

@@ -8,14 +8,14 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count, islice, repeat
-from typing import NamedTuple
 
 import numpy as np
 
 from frechet.errors import ImageDecodeError
-from frechet.images.checks import IMAGE_CHECK, ImageCheck, check_image
+from frechet.images.checks import IMAGE_CHECK, CheckedImage, check_image
 from frechet.images.decode import DecodedImage, decode
 from frechet.images.decode_budget import MAX_PIXELS, DecodeBudget, ReadAhead
+from frechet.images.decode_processes import DecodeProcesses, Result
 from frechet.images.image import ImageRef
 from frechet.images.pixel_memory import Allocate, BlockPool, GroupMemory, allocate_new
 
@@ -54,20 +54,6 @@ IsLeftToDevice = Callable[[int, int], bool]
 CropWithNote = Callable[[np.ndarray], tuple[np.ndarray, str | None]]
 
 
-class _Loaded(NamedTuple):
-    """An image that was decoded.
-
-    Attributes:
-        pixels: (h, w, 3) uint8, or (size, size, 3) float32 if it was resized.
-        check: what `check_image` found.
-        notes: what was changed in decoding.
-    """
-
-    pixels: np.ndarray
-    check: ImageCheck
-    notes: tuple[str, ...]
-
-
 @dataclass(frozen=True)
 class _PendingBatch:
     """A batch whose groups of images are being decoded.
@@ -82,7 +68,7 @@ class _PendingBatch:
     chunk_index: int
     image_refs: list[ImageRef]
     pixels: np.ndarray | None
-    groups: list[tuple[int, Future[list[_Loaded | ImageDecodeError]]]]
+    groups: list[tuple[int, Future[list[Result]]]]
 
 
 def load_batches(
@@ -92,6 +78,7 @@ def load_batches(
     size: int,
     batch_size: int,
     workers: int,
+    workers_kind: str = "threads",
     skip_bad_images: bool,
     crop: CropWithNote | None = None,
     max_pixels: int = MAX_PIXELS,
@@ -109,6 +96,8 @@ def load_batches(
         batch_size: largest number of images per batch; a batch never crosses the end of a chunk, and it ends early if the
             images that are left to the device reach 1 GB.
         workers: number of decoding threads.
+        workers_kind: whether they decode small files in processes: "threads", "processes" or "auto" (see `DecodeProcesses`); only images
+            that are left to a device, and are not cropped, are decoded there.
         skip_bad_images: list an image that cannot be decoded in `Batch.skipped_images` instead of raising an error.
         crop: applied to each image before it is checked and resized: from an image (h, w, 3) uint8 to another one, and a
             note on the change or None.
@@ -130,6 +119,7 @@ def load_batches(
         max_pixels=max_pixels,
         is_left_to_device=is_left_to_device,
         ahead=ReadAhead(_MAX_WAITING_BYTES),
+        processes=DecodeProcesses(workers_kind, workers, max_pixels),
     )
     positions = count()
     try:
@@ -147,6 +137,7 @@ def load_batches(
     finally:
         loader.ahead.require(math.inf)  # no thread waits for room any more
         pool.shutdown(wait=True, cancel_futures=True)
+        loader.processes.close()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +146,7 @@ class _GroupLoader:
 
     Attributes:
         ahead: bounds the memory of images that wait for the device.
+        processes: decode small files.
     """
 
     resize: Resize
@@ -164,44 +156,51 @@ class _GroupLoader:
     max_pixels: int
     is_left_to_device: IsLeftToDevice | None
     ahead: ReadAhead
+    processes: DecodeProcesses
 
-    def load(
-        self, position: int, group: Sequence[ImageRef], outs: Iterable[np.ndarray | None]
-    ) -> list[_Loaded | ImageDecodeError]:
+    def load(self, position: int, group: Sequence[ImageRef], outs: Iterable[np.ndarray | None]) -> list[Result]:
         """Load the images of the group at a position, into these arrays where they are given."""
-        results: list[_Loaded | ImageDecodeError] = []
+        results: list[Result] = []
         is_kept = self.is_left_to_device is not None and self.crop is None
         allocate = GroupMemory(_pool, len(group)).allocate if is_kept else allocate_new
+        found = self.processes.decode(group) if is_kept else [None] * len(group)
         n_bytes = 0
-        for image_ref, out in zip(group, outs, strict=False):
-            results.append(loaded := self._load_image(image_ref, out, allocate))
-            n_bytes += loaded.pixels.nbytes if out is None and isinstance(loaded, _Loaded) else 0
+        for image_ref, out, result in zip(group, outs, found, strict=False):
+            results.append(loaded := self._load_image(image_ref, out, allocate, result))
+            n_bytes += loaded.pixels.nbytes if out is None and isinstance(loaded, CheckedImage) else 0
             if n_bytes >= _HOLD_SHARE * self.ahead.max_bytes:
                 self.ahead.hold(position, n_bytes)
                 n_bytes = 0
         self.ahead.hold(position, n_bytes)
+        self.processes.count(results)
         return results
 
     def _load_image(
-        self, image_ref: ImageRef, out: np.ndarray | None, allocate: Allocate
-    ) -> _Loaded | ImageDecodeError:
+        self, image_ref: ImageRef, out: np.ndarray | None, allocate: Allocate, found: Result | None
+    ) -> Result:
+        """Load an image, unless a process has `found` it, or an error."""
         try:
+            if isinstance(found, ImageDecodeError):
+                raise found
+            if found is not None:
+                return self._resize_unless_left(found, out)
             with _budget.admit(self.max_pixels) as reserve:
-                return self._prepare(decode(image_ref, reserve, allocate), out)
+                return self._resize_unless_left(self._check(decode(image_ref, reserve, allocate)), out)
         except ImageDecodeError as error:
             if not self.skip_bad_images:
                 raise _advise(error) from error
             return error
 
-    def _prepare(self, decoded: DecodedImage, out: np.ndarray | None) -> _Loaded:
+    def _check(self, decoded: DecodedImage) -> CheckedImage:
         rgb, crop_note = self.crop(decoded.rgb) if self.crop else (decoded.rgb, None)
-        check = check_image(rgb, decoded.format)
-        notes = tuple(filter(None, (decoded.note, crop_note)))
-        if self.is_left_to_device and self.is_left_to_device(*rgb.shape[:2]):
-            return _Loaded(rgb, check, notes)
+        return CheckedImage(rgb, check_image(rgb, decoded.format), tuple(filter(None, (decoded.note, crop_note))))
+
+    def _resize_unless_left(self, image: CheckedImage, out: np.ndarray | None) -> CheckedImage:
+        if self.is_left_to_device and self.is_left_to_device(*image.pixels.shape[:2]):
+            return image
         resized = np.empty((self.size, self.size, 3), np.float32) if out is None else out
-        self.resize(rgb, resized)
-        return _Loaded(resized, check, notes)
+        self.resize(image.pixels, resized)
+        return image._replace(pixels=resized)
 
 
 def _advise(error: ImageDecodeError) -> ImageDecodeError:
@@ -225,13 +224,13 @@ def _iter_groups(count: int, size: int) -> Iterator[slice]:
 
 def _collect_batches(pending: _PendingBatch, ahead: ReadAhead) -> Iterator[Batch]:
     """Yield the images of a batch, in several batches if they take too much memory together."""
-    results: list[_Loaded | ImageDecodeError] = []
+    results: list[Result] = []
     start = n_bytes = 0
     for position, group in pending.groups:
         ahead.require(position)
         for result in group.result():
             results.append(result)
-            if pending.pixels is None and isinstance(result, _Loaded):
+            if pending.pixels is None and isinstance(result, CheckedImage):
                 n_bytes += result.pixels.nbytes
             if n_bytes >= ahead.max_bytes:
                 ahead.release(n_bytes)
@@ -242,9 +241,9 @@ def _collect_batches(pending: _PendingBatch, ahead: ReadAhead) -> Iterator[Batch
         yield _make_batch(pending, start, results)
 
 
-def _make_batch(pending: _PendingBatch, start: int, results: Sequence[_Loaded | ImageDecodeError]) -> Batch:
-    kept = [index for index, result in enumerate(results) if isinstance(result, _Loaded)]
-    loaded = [result for result in results if isinstance(result, _Loaded)]
+def _make_batch(pending: _PendingBatch, start: int, results: Sequence[Result]) -> Batch:
+    kept = [index for index, result in enumerate(results) if isinstance(result, CheckedImage)]
+    loaded = [result for result in results if isinstance(result, CheckedImage)]
     image_refs = [pending.image_refs[start + index] for index in kept]
     pixels: np.ndarray | list[np.ndarray] = [each.pixels for each in loaded]
     if pending.pixels is not None:

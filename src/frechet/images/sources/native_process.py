@@ -8,7 +8,6 @@ import os
 import signal
 import struct
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from itertools import count
@@ -19,9 +18,11 @@ from typing import Any
 import numpy as np
 
 import frechet.errors
+from frechet._internal.child_process import Pipe, start_child
 from frechet._internal.remote_files import RemoteFile
 from frechet.errors import ArchiveError, ImageDecodeError, SourceError
 from frechet.images.image import ImageLike
+from frechet.images.sources import native_reader
 from frechet.images.sources.files import File, FileSource, get_file_size, get_file_version, to_encoded_image
 from frechet.images.sources.native_reader import (
     ENCODED,
@@ -30,11 +31,9 @@ from frechet.images.sources.native_reader import (
     MISSING,
     READ,
     REPLY,
-    Pipe,
 )
 
 Message = tuple[int, bytes]
-_START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from frechet.images.sources import native_reader; native_reader.main()"
 _ENVIRONMENT = {"ARROW_DEFAULT_MEMORY_POOL": "system", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 _iteration_numbers = count()
 
@@ -123,7 +122,7 @@ class _ReaderProcess:
                 self.process and self.process.poll() is not None
             ):  # it was ended from outside, which says nothing about files
                 self.stop()
-            process = self.process = self.process or _start()
+            process = self.process = self.process or start_child(native_reader.__name__, _ENVIRONMENT)
             assert process.stdin
             assert process.stdout
             pipe = Pipe(process.stdout, process.stdin)
@@ -185,13 +184,6 @@ def _receive(pipe: Pipe, file: File) -> Iterator[Message]:
 @cache  # one for each process: a fork must not share the pipes
 def _get_process(_process_id: int) -> _ReaderProcess:
     return _ReaderProcess()
-
-
-def _start() -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", _START, json.dumps([entry for entry in sys.path if isinstance(entry, str)])]
-    return subprocess.Popen(  # noqa: S603, this package
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**_ENVIRONMENT, **os.environ}
-    )
 
 
 def _data_file(file: File) -> File:

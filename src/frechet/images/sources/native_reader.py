@@ -13,19 +13,18 @@ import json
 import os
 import signal
 import struct
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
+from frechet._internal.child_process import Pipe, open_pipe_to_parent
 from frechet._internal.remote_files import BLOCK_SIZE, RemoteFile
 from frechet.errors import ArchiveError, FrechetError
 
-HEADER = struct.Struct("<BQ")  # kind and size of a message
 REPLY, ERROR, ENCODED, PIXELS, MISSING, END, READ = range(7)  # kinds of messages
 SECONDS_PER_REQUEST = 3  # of processor time; up to a second more, since limits are whole seconds
 _BYTES_PER_SECOND = 10_000_000  # a large file may take longer
@@ -50,33 +49,6 @@ class NativeReader(Protocol):
 
     def iter_data(self, source_indices: Sequence[int]) -> Iterator[ImageData]:
         """Yield these images (in ascending order)."""
-
-
-class Pipe:
-    """Messages over two byte streams."""
-
-    def __init__(self, incoming: IO[bytes], outgoing: IO[bytes]) -> None:
-        self.incoming, self.outgoing = incoming, outgoing
-
-    def send(self, kind: int, data: bytes = b"") -> None:
-        self.outgoing.write(HEADER.pack(kind, len(data)))
-        self.outgoing.write(data)
-        self.outgoing.flush()
-
-    def receive(self) -> tuple[int, bytes]:
-        """Return kind and content of the next message.
-
-        Raises:
-            EOFError: the other process has ended.
-        """
-        kind, size = HEADER.unpack(self._read(HEADER.size))
-        return kind, self._read(size)
-
-    def _read(self, count: int) -> bytes:
-        data = self.incoming.read(count)
-        if len(data) != count:
-            raise EOFError
-        return data
 
 
 class _ProxyFile(RemoteFile):
@@ -168,8 +140,7 @@ def _open_reader(kind: str, file: str | dict[str, Any], pipe: Pipe) -> NativeRea
 def main() -> None:
     """Answer the requests of the process that started this one, until it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other process is interrupted too, and ends this one
-    pipe = Pipe(sys.stdin.buffer, os.fdopen(os.dup(1), "wb"))
-    os.dup2(2, 1)  # what libraries print must not get between the messages
+    pipe = open_pipe_to_parent()
     limit_memory()
     server = _Server(pipe)
     with suppress(EOFError, BrokenPipeError):

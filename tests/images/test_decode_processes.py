@@ -1,0 +1,201 @@
+"""Images that processes decode are those of threads: pixels, order, notes, errors, limits; and no process is left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from frechet.errors import ImageDecodeError, RequestError
+from frechet.execution.settings import Settings
+from frechet.images import decode_processes, decode_worker
+from frechet.images.loader import load_batches
+from frechet.images.sources.registry import open_source
+
+COUNT = 300
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Small images of several kinds; every 50th is damaged, and one is too large for the processes."""
+    folder = tmp_path_factory.mktemp("images")
+    random = np.random.default_rng(0)
+    for number in range(COUNT):
+        pixels = random.integers(0, 256, (8 + number % 3, 9, 3 + (number % 7 == 0)), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:03}.png")
+        if number % 50 == 49:
+            (folder / f"{number:03}.png").write_bytes(b"no image")
+    Image.fromarray(random.integers(0, 256, (300, 300, 3), np.uint8)).save(folder / "010.png")
+    return folder
+
+
+def load(folder, kind="processes", **options):
+    source = open_source(folder)
+    options = {
+        "workers": 2,
+        "skip_bad_images": True,
+        "max_pixels": 10**6,
+        "is_left_to_device": lambda *_: True,
+        **options,
+    }
+    return load_batches(
+        source.iter_images(range(len(source))), None, size=8, batch_size=32, workers_kind=kind, **options
+    )
+
+
+def describe(batch):
+    return (
+        batch.chunk_index,
+        [ref.label for ref in batch.image_refs],
+        [(image.shape, image.tobytes()) for image in batch.pixels],
+        batch.image_checks.tolist(),
+        batch.notes,
+        batch.skipped_images,
+    )
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """The processes that are started."""
+    processes, start = [], decode_processes.start_child
+
+    def start_and_note(*arguments):
+        processes.append(start(*arguments))
+        return processes[-1]
+
+    monkeypatch.setattr(decode_processes, "start_child", start_and_note)
+    return processes
+
+
+@pytest.mark.subprocess
+def test_processes_return_what_threads_return(folder, started):
+    expected = [describe(batch) for batch in load(folder, "threads")]
+    assert not started
+    assert [describe(batch) for batch in load(folder)] == expected
+    assert 1 <= len(started) <= 2
+    assert all(process.returncode is not None for process in started)
+
+
+@pytest.mark.subprocess
+def test_an_error_ends_the_run_and_the_processes(folder, started):
+    messages = []
+    for kind in ("threads", "processes"):
+        with pytest.raises(ImageDecodeError) as caught:
+            list(load(folder, kind, skip_bad_images=False, workers=1))
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+    assert "049.png" in messages[0]
+    assert [process.returncode is None for process in started] == [False]
+
+
+@pytest.mark.subprocess
+def test_a_run_that_is_given_up_leaves_no_process(folder, started):
+    batches = load(folder)
+    next(batches)
+    batches.close()
+    assert started
+    assert all(process.returncode is not None for process in started)
+
+
+@pytest.mark.subprocess
+def test_a_process_that_is_killed_is_replaced_by_its_thread(folder, started):
+    expected = [describe(batch) for batch in load(folder, "threads")]
+    batches = load(folder, workers=1)
+    found = [describe(next(batches))]
+    started[0].kill()
+    found += [describe(batch) for batch in batches]
+    assert found == expected
+    assert len(started) == 1
+
+
+def test_processes_start_after_many_small_images_in_a_row(folder, monkeypatch):
+    """The groups of the image of 300 x 300 pixels, and of those that cannot be decoded, end a row."""
+    groups = []
+    monkeypatch.setattr(decode_processes, "_IMAGES_BEFORE_PROCESSES", 20)
+    monkeypatch.setattr(decode_processes, "start_child", lambda *_: groups.append(1) or (_ for _ in ()).throw(OSError))
+    list(load(folder, "auto", workers=1))
+    assert not groups  # a single thread does not wait for another one
+    list(load(folder, "auto"))
+    assert groups
+    monkeypatch.setattr(decode_processes, "_IMAGES_BEFORE_PROCESSES", COUNT)
+    groups.clear()
+    list(load(folder, "auto"))
+    assert not groups
+
+
+def test_a_machine_that_allows_no_processes_uses_threads(folder, monkeypatch):
+    def refuse(*_):
+        raise OSError("no more processes")
+
+    expected = [describe(batch) for batch in load(folder, "threads")]
+    monkeypatch.setattr(decode_processes, "start_child", refuse)
+    assert [describe(batch) for batch in load(folder)] == expected
+
+
+def test_images_that_take_too_much_memory_are_left_to_the_threads(folder):
+    """The limit of the memory of all images holds for those of a process too: 300 x 300 pixels take 1.4 MB at 16 bytes per pixel."""
+    answers, images = decode_worker.decode_files(
+        [("a", str(folder / "010.png")), ("b", str(folder / "011.png"))], 10**6
+    )
+    assert answers[0] is None
+    assert [image.shape for image in images] == [(10, 9, 3)]
+
+
+def test_images_that_the_host_resizes_or_that_are_not_files_are_not_sent(folder, monkeypatch, tmp_path):
+    monkeypatch.setattr(decode_processes, "start_child", None)
+    np.save(tmp_path / "a.npy", np.zeros((4, 5, 5, 3), np.uint8))
+    assert sum(len(batch.image_refs) for batch in load(tmp_path / "a.npy")) == 4
+    crop = lambda rgb: (rgb[:4, :4], None)  # noqa: E731
+    assert all(image.shape == (4, 4, 3) for batch in load(folder, crop=crop) for image in batch.pixels)
+
+
+def test_an_unknown_kind_is_rejected():
+    with pytest.raises(RequestError, match="workers_kind"):
+        Settings(workers_kind="fibers")
+
+
+INTERRUPTED = """
+import sys, time
+from frechet.images import decode_processes
+from frechet.images.loader import load_batches
+from frechet.images.sources.registry import open_source
+source = open_source(sys.argv[1])
+start = decode_processes.start_child
+def start_and_print(*arguments):
+    process = start(*arguments)
+    print(process.pid, flush=True)
+    return process
+decode_processes.start_child = start_and_print
+batches = load_batches(source.iter_images(range(len(source))), None, size=8, batch_size=32, workers=1,
+    workers_kind="processes", skip_bad_images=True, is_left_to_device=lambda *_: True)
+next(batches)
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+def is_running(process_id):
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.subprocess
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_no_process_outlives_the_program(folder, number):
+    command = [sys.executable, "-c", INTERRUPTED, folder]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as program:
+        child = int(program.stdout.readline())
+        assert program.stdout.readline() == "ready\n"
+        assert is_running(child)
+        program.send_signal(number)
+    deadline = time.monotonic() + 20
+    while is_running(child) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not is_running(child)
