@@ -175,6 +175,25 @@ def test_a_url_gets_a_name_with_the_sha256_that_it_states(server):
 
 
 @pytest.mark.parametrize(
+    ("facts", "difference"), [({"preprocessing": "tensorflow"}, "and now has tensorflow"), ({}, "and now has none")]
+)
+def test_recorded_facts_are_only_replaced_with_force(facts, difference, tmp_path, server):
+    (tmp_path / "a.npz").write_bytes(npz())
+
+    def add(facts, **options):
+        reference = Reference(title="", url=str(tmp_path / "a.npz"), extractor=None, **facts)
+        return add_reference("mine", reference, **options)
+
+    add({"preprocessing": "clean"})
+    with pytest.raises(StatisticsError, match=f"recorded with the preprocessing clean, {difference}.*--force"):
+        add(facts)
+    assert find_reference("mine").preprocessing == "clean"
+    add({"preprocessing": "clean"})
+    add(facts, force=True)
+    assert find_reference("mine").preprocessing == facts.get("preprocessing")
+
+
+@pytest.mark.parametrize(
     ("name", "url", "facts", "parts"),
     [
         ("jit-imagenet-256", "own.npz", {}, ("published reference", "another name")),

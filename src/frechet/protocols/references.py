@@ -10,7 +10,7 @@ import numpy as np
 
 from frechet._internal.choices import validate_choice
 from frechet._internal.download import ProgressCallback
-from frechet.errors import MismatchError, RequestError
+from frechet.errors import MismatchError, RequestError, StatisticsError
 from frechet.features.spec import FeatureSpec
 from frechet.networks.weights import hash_tensors
 from frechet.protocols.references_files import (
@@ -142,7 +142,8 @@ def add_reference(
 
     Raises:
         RequestError: the name is invalid or belongs to a published reference, or the URL contains a password.
-        StatisticsError: the file cannot be downloaded or read, has another sha256, or the name has been recorded with one.
+        StatisticsError: the file cannot be downloaded or read or has another sha256, or the name was recorded with another
+            sha256, size, extractor or preprocessing.
         MismatchError: the file contradicts what is stated about it.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
@@ -152,8 +153,20 @@ def add_reference(
     reference = normalise_address(reference)
     statistics, path = read_new_file(name, reference, progress)
     completed = _complete_from_file(reference, statistics)
+    if not force and (earlier := read_lock().get(name)):
+        _require_same_facts(name, earlier, completed)
     record_reference(name, completed, force=force)
     return FetchedReference(name=name, reference=completed, path=path, notes=statistics.notes)
+
+
+def _require_same_facts(name: str, earlier: Reference, reference: Reference) -> None:
+    for fact, description in {"n": "size", "extractor": "extractor", "preprocessing": "preprocessing"}.items():
+        old, new = getattr(earlier, fact), getattr(reference, fact)
+        if old is not None and old != new:
+            raise StatisticsError(
+                f"{name} was recorded with the {description} {old}, and now has {'none' if new is None else new}. If that is "
+                "intended, replace it with --force."
+            )
 
 
 def verify(name: str) -> Path | None:
