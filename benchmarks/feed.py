@@ -3,16 +3,20 @@
     python benchmarks/feed.py [--images 512] [--from PHOTOGRAPHS] [--rounds 5] [--output FILE]
 
 Each kind of input (JPEG and PNG of 256 x 256, PNG of 32 x 32, an .npz, photographs of mixed sizes) goes through every reader with one
-and with two threads, in turn: on the host, and up to where a device takes over, each with and without the extra `fast`. `pillow` is the work that cannot be avoided with Pillow: `Image.open(file).convert("RGB")` as an array.
-The readers of pytorch-fid, torch-fidelity and torchvision take part if they are installed.
+and with two threads, in turn: on the host, and up to where a device takes over, each with and without the extra `fast`. `pillow` is the work that cannot be avoided with Pillow:
+`Image.open(file).convert("RGB")` as an array. `decoder alone` reads the file and calls the library that `fast` uses, without any check. The readers of pytorch-fid, torch-fidelity and torchvision take part if they are installed.
 
 The result has images per second, processor milliseconds per image, the ratio to `pillow` within a round, the speed of two threads
 relative to one, and the share of time during which the interpreter lock is held (with one thread), which bounds the images per second
 of one process whatever its number of cores. From these follows how many cores a device needs that processes R images per second.
+
+Many small files are decoded in processes (`--workers-kind auto`): two workers are compared with one on 32,768 PNG files of 32 x 32, with and
+without the images up to the start of the processes.
 """
 
 import argparse
 import importlib.util
+import os
 import statistics
 import sys
 import tempfile
@@ -36,6 +40,7 @@ from frechet.images.sources.registry import open_source
 from frechet.preprocessing.registry import PREPROCESSINGS
 
 GROUP, BATCH, INPUT_SIZE = 32, 128, 299
+NUM_SMALL_FILES = 1 << 15
 THREADS = (1, 2)
 CARDS = {"RTX 3090": 2400, "RTX 5090, compiled": 9500}  # images per second of Inception-v3 (timm's benchmarks, 2026-08)
 SAMPLING_INTERVAL = 0.0005  # seconds between two looks at the interpreter lock
@@ -107,11 +112,20 @@ def read_with_pillow(file):
     return np.asarray(Image.open(file).convert("RGB"))
 
 
+def read_with_decoder_alone(file):
+    import imagecodecs
+    import simplejpeg
+
+    data = file.read_bytes()
+    return imagecodecs.spng_decode(data) if file.suffix == ".png" else simplejpeg.decode_jpeg(data, "RGB")
+
+
 def find_readers():
     """Return {name: reader}; a reader returns the number of images, or None if it does not read that kind."""
     without_fast = {"load_decoder": lambda _: None}
     readers = {
         "pillow": make_group_reader(read_with_pillow),
+        "decoder alone": make_group_reader(read_with_decoder_alone),
         "frechet, host": partial(read_with_frechet, **without_fast),
         "frechet, device": partial(read_with_frechet, is_left_to_device=is_ordinary, **without_fast),
         "frechet, host, fast": read_with_frechet,
@@ -204,6 +218,45 @@ def summarize(runs, pillow, path, read):
     return summary
 
 
+def measure_many_small_files(path, rounds):
+    """Compare two workers with one on many links to the files of a folder."""
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        files = sorted(path.iterdir())
+        for index in range(NUM_SMALL_FILES):
+            os.link(files[index % len(files)], Path(folder, f"{index:06}.png"))
+        source = open_source(folder)
+        runs = [[read_small_files(source, workers) for workers in THREADS] for _ in range(rounds)]
+    speedups = {
+        name: [two[name] / one[name] for one, two in runs] for name in ("images_per_second", "images_per_second_later")
+    }
+    summary = {f"two_workers_over_one, {name}": round(statistics.median(each), 2) for name, each in speedups.items()}
+    for at, workers in enumerate(THREADS):
+        for name in speedups:
+            summary[f"{name}_{workers}"] = round(statistics.median(run[at][name] for run in runs))
+    return summary
+
+
+def read_small_files(source, workers):
+    """Return images per second of a whole run, and of what follows the first quarter, within which processes are started."""
+    batches = load_batches(
+        source.iter_images(range(len(source))),
+        PREPROCESSINGS["pytorch-fid"].resize,
+        size=INPUT_SIZE,
+        batch_size=BATCH,
+        workers=workers,
+        workers_kind="auto",
+        skip_bad_images=False,
+        is_left_to_device=is_ordinary,
+    )
+    start, count = time.perf_counter(), 0
+    for batch in batches:
+        count += len(batch.image_refs)
+        if count == NUM_SMALL_FILES // 4:
+            later = time.perf_counter()
+    end = time.perf_counter()
+    return {"images_per_second": count / (end - start), "images_per_second_later": 0.75 * count / (end - later)}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=512, help="Number of images of each kind.")
@@ -220,12 +273,14 @@ def main():
             if not args.kinds or kind in args.kinds.split(","):
                 kinds[kind] = measure_kind(path, readers, args.rounds)
                 print(kind, kinds[kind], file=sys.stderr)
+        small_files = measure_many_small_files(Path(folder, "png_32"), args.rounds) if not args.kinds else None
     other = load.busy_seconds()
     result = {
         "machine": describe_machine("frechet", "imagecodecs", "numpy", "pillow", "simplejpeg"),
         "images": args.images,
         "other_load": None if other is None else round(max(0.0, other - (time.process_time() - started)), 1),
         "kinds": kinds,
+        "many_small_files": small_files,
     }
     write_result(result, args.output)
 

@@ -152,7 +152,15 @@ def image_seeds():
     seeds = [encode_image(kind, mode) for kind, mode in kinds[:2] + kinds[3:]]
     seeds.append(encode_image("TIFF", compression="tiff_lzw"))
     seeds.append(encode_image("TIFF", compression="jpeg"))
-    return [*seeds, encode_image("WEBP"), encode_image("WEBP", lossless=True), encode_image("JPEG", progressive=True)]
+    seeds += [encode_image("WEBP"), encode_image("WEBP", lossless=True), encode_image("JPEG", progressive=True)]
+    return [*seeds, encode_large_png()]
+
+
+def encode_large_png():
+    """Return a PNG that is large enough to be inflated before it is decoded (19 KB)."""
+    stream = io.BytesIO()
+    Image.fromarray(RANDOM.integers(0, 256, (80, 80, 3), np.uint8)).save(stream, "PNG")
+    return stream.getvalue()
 
 
 def zip_seeds():

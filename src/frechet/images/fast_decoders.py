@@ -14,7 +14,7 @@ import numpy as np
 import PIL
 from PIL import Image, features
 
-from frechet.images.file_header import FileHeader, parse_header
+from frechet.images.file_header import FileHeader, guess_format, parse_header
 from frechet.images.pixel_memory import Allocate, allocate_new
 from frechet.images.png_store import store_pixels
 
@@ -46,8 +46,9 @@ def decode_ordinary_file(
     Returns:
         (h, w, 3) uint8, equal to Pillow's `convert("RGB")`, and the format of the file; None if Pillow is to decode it.
     """
-    header = parse_header(data)
-    if header is None or not _is_allowed_by_pillow(header.size) or (decoder := load_decoder(header.format)) is None:
+    decoder = load_decoder(guess_format(data))
+    header = parse_header(data) if decoder else None
+    if decoder is None or header is None or not _is_allowed_by_pillow(header.size):
         return None
     reserve(header)
     rgb = _decode(decoder, data, header.size, allocate)

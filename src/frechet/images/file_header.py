@@ -45,9 +45,15 @@ def parse_header(data: bytes) -> FileHeader | None:
     Returns:
         The header, or None if anything is unusual: the file is to be read with Pillow, which decides what is wrong with it, if anything.
     """
+    parse = {"PNG": _parse_png, "JPEG": _parse_jpeg}.get(guess_format(data) or "")
+    return parse(data) if parse else None
+
+
+def guess_format(data: bytes) -> str | None:
+    """Return "JPEG" or "PNG" if a file starts like one, otherwise None."""
     if data.startswith(_PNG_SIGNATURE):
-        return _parse_png(data)
-    return _parse_jpeg(data) if data.startswith(b"\xff\xd8\xff") else None
+        return "PNG"
+    return "JPEG" if data.startswith(b"\xff\xd8\xff") else None
 
 
 def _parse_png(data: bytes) -> FileHeader | None:
