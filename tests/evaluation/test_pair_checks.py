@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from frechet.evaluation.pair_checks import iter_pair_notes
+from frechet.evaluation.pair_checks import iter_pair_notes, iter_sample_size_notes
 from frechet.statistics.feature_statistics import FeatureStatistics
 
 
@@ -37,16 +37,22 @@ def test_the_codec_of_most_lossy_images_is_named(formats, codec):
 
 def test_the_smaller_input_limits_the_accuracy():
     few, many = make_statistics(20), make_statistics(100, seed=1)
-    (note,) = list_notes(few, many)
+    (note,) = iter_sample_size_notes(few, many)
     assert note.startswith(
         "20 generated images are compared with 100 reference images: the generated sample size limits"
     )
     assert note.endswith("Add generated images; more reference images do not help.")
-    (note,) = list_notes(many, few)
+    (note,) = iter_sample_size_notes(many, few)
     assert note.startswith(
         "20 reference images are compared with 100 generated images: the reference sample size limits"
     )
-    assert list_notes(few, make_statistics(99, seed=1)) == []
+    assert list(iter_sample_size_notes(few, make_statistics(99, seed=1))) == []
+
+
+def test_images_that_were_added_until_the_question_was_answered_are_enough():
+    few, many = make_statistics(20), make_statistics(100, seed=1)
+    assert list(iter_sample_size_notes(few, many, is_sequential=True)) == []
+    assert len(list(iter_sample_size_notes(many, few, is_sequential=True))) == 1  # no step adds reference images
 
 
 def test_one_set_compared_with_itself():

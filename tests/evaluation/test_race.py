@@ -73,6 +73,14 @@ def test_worse_models_leave_earlier(found):
         assert [look.n_images for look in found.looks if model.name in look.values][-1] == model.n_images
 
 
+def test_no_model_is_said_to_need_more_images_than_the_race_took(found):
+    """Each has less than a fifth of the 50,000 reference images, which a score with a fixed number of images warns about."""
+    assert max(model.n_images for model in found.models) < 10_000
+    assert not any("sample size" in note for note in found.notes)
+    rows = MODELS["worst"][:100]
+    assert any("sample size" in note for note in frechet.score(rows, REFERENCE, features=True)["fd"].warnings)
+
+
 def test_intervals_contain_the_exact_differences(found):
     exact = {name: 4 * shift**2 for name, shift in SHIFTS.items()}
     assert len(found.pairs) == 6

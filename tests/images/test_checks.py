@@ -6,7 +6,7 @@ from helpers import make_image_folder
 from PIL import Image
 
 import frechet
-from frechet.evaluation.pair_checks import iter_pair_notes
+from frechet.evaluation.pair_checks import iter_pair_notes, iter_sample_size_notes
 from frechet.features.spec import FeatureSpec
 from frechet.images.checks import (
     IMAGE_CHECK,
@@ -192,7 +192,7 @@ def test_jpeg_compared_with_png_is_reported_in_both_directions():
     ],
 )
 def test_the_input_with_far_fewer_images_is_named(generated, reference, limited):
-    notes = list(iter_pair_notes(make_statistics(generated), make_statistics(reference)))
+    notes = list(iter_sample_size_notes(make_statistics(generated), make_statistics(reference)))
     assert [f"the {limited} sample size limits" in note for note in notes] == ([True] if limited else [])
 
 

@@ -11,6 +11,7 @@ from frechet.errors import RequestError, StatisticsError
 from frechet.evaluation.influence import iter_influence_notes, list_influential_images
 from frechet.evaluation.layers import LayerStatistics, as_layers
 from frechet.evaluation.metric_layers import SharedMetricInputs
+from frechet.evaluation.pair_checks import iter_sample_size_notes
 from frechet.evaluation.plan import MetricPlan, MetricRequest, plan_request
 from frechet.evaluation.provenance import build_provenance, iter_size_warnings, iter_warnings, resolve_spec
 from frechet.evaluation.request import ScoreRequest
@@ -91,6 +92,7 @@ def compute_scores(
     device: str | None = None,
     image_processing: Mapping[str, str] | None = None,
     seed: int | None = None,
+    is_sequential: bool = False,
 ) -> Scores:
     """Compute the scores of a plan. A metric that fails is reported as unavailable, unless all of them fail.
 
@@ -101,6 +103,7 @@ def compute_scores(
         backend, device: what computed the features; None if they were read.
         image_processing: see `describe_image_processing`; None if no images were read.
         seed: seed of what metrics draw; None for that of the generated images.
+        is_sequential: whether generated images were added until the question was answered.
 
     Raises:
         MismatchError: the statistics were computed with different extractors, layers, weights, preprocessing or precision.
@@ -135,6 +138,8 @@ def compute_scores(
         raise next(iter(failed.values()))
     unavailable = {key: str(error) for key, error in failed.items()}
     result = Scores(scores, provenance, unavailable, renamed=plan.renamed)
+    if reference is not None:
+        result = result.with_warnings(iter_sample_size_notes(generated, reference, is_sequential=is_sequential))
     return result if shared_inputs.has_drawn else result.with_warnings(_iter_seed_notes(statistics, seed))
 
 

@@ -74,6 +74,7 @@ class GrowingSamples:
             device=extractor.device if extractor else None,
             image_processing=describe_image_processing(extractor) if extractor else None,
             seed=request.seed,
+            is_sequential=True,
         )
 
 

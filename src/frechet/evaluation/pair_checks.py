@@ -15,7 +15,7 @@ _SMALL_SAMPLE_SIZE = 10_000
 
 
 def iter_pair_notes(generated: FeatureStatistics, reference: FeatureStatistics) -> Iterator[str]:
-    """Yield notes about compression, sizes of images, identical inputs and unequal sample sizes."""
+    """Yield notes about compression, sizes of images and identical inputs."""
     compressions = [classify_compression(statistics.formats, statistics.n) for statistics in (generated, reference)]
     if set(compressions) == {"lossy", "lossless"}:
         names = ("generated", "reference")
@@ -33,7 +33,22 @@ def iter_pair_notes(generated: FeatureStatistics, reference: FeatureStatistics) 
             "the generated and reference features have bit-identical means, as if one set of images were compared with itself. "
             "Confidence intervals and standard errors assume independent sets and do not apply."
         )
+
+
+def iter_sample_size_notes(
+    generated: FeatureStatistics, reference: FeatureStatistics, *, is_sequential: bool = False
+) -> Iterator[str]:
+    """Yield a note if one input has so many fewer images than the other that it limits the accuracy.
+
+    Args:
+        generated, reference: the inputs.
+        is_sequential: whether generated images were added until the question was answered, so that no more are needed.
+    """
+    if generated.n is None or reference.n is None:
+        return
     fewer, more = sorted((("generated", generated.n), ("reference", reference.n)), key=lambda statistics: statistics[1])
+    if is_sequential and fewer[0] == "generated":
+        return
     if more[1] >= _MAX_SIZE_RATIO * fewer[1] and fewer[1] < _SMALL_SAMPLE_SIZE:
         yield (
             f"{fewer[1]:,} {fewer[0]} images are compared with {more[1]:,} {more[0]} images: the {fewer[0]} sample size limits the "
