@@ -51,6 +51,19 @@ def standard_error_of_difference(
     return math.sqrt(generated + reference)
 
 
+def relative_error_of_difference(
+    one: Estimate, other: Estimate, *, shared_reference: bool, paired_runs: bool = False
+) -> float:
+    """Compute the standard error of the difference, divided by that of independent estimates; 1 if both are exact.
+
+    Args:
+        one, other, shared_reference, paired_runs: as in `standard_error_of_difference`.
+    """
+    independent = math.hypot(*(math.sqrt(sum(each.variance_components)) for each in (one, other)))
+    error = standard_error_of_difference(one, other, shared_reference=shared_reference, paired_runs=paired_runs)
+    return error / independent if independent else 1.0
+
+
 def _variance_of_difference(
     one: float, other: float, groups: tuple[Sequence[float] | None, Sequence[float] | None] | None
 ) -> float:

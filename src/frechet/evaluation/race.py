@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 
 from frechet._internal.fields import takes_fields_of
-from frechet.distances.difference import Estimate, standard_error_of_difference
+from frechet.distances.difference import Estimate, relative_error_of_difference
 from frechet.distances.elimination import SuccessiveElimination, count_pairs, independent
 from frechet.distances.interval import Interval
 from frechet.distances.sampling_error import NUM_INFLUENCE_GROUPS
@@ -99,8 +98,6 @@ def _make_scale(intervals: Mapping[str, Interval], request: RaceRequest) -> Call
 
     def scale(one: str, other: str) -> float:
         pair = estimates[one], estimates[other]
-        independent_error = math.hypot(intervals[one].standard_error, intervals[other].standard_error)
-        error = standard_error_of_difference(*pair, shared_reference=True, paired_runs=request.paired_runs)
-        return error / independent_error if independent_error else 1.0
+        return relative_error_of_difference(*pair, shared_reference=True, paired_runs=request.paired_runs)
 
     return scale

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from frechet.distances.difference import Estimate, standard_error_of_difference
+from frechet.distances.difference import Estimate, relative_error_of_difference
 from frechet.distances.interval import MIN_UNITS, DistanceEstimate
 from frechet.distances.sampling_error import NUM_INFLUENCE_GROUPS
 from frechet.distances.sequential import (
@@ -93,8 +93,7 @@ class EarlyDecision:
         assert other.variance_components is not None
         one = Estimate(found.corrected_value, found.variance_components, None, found.reference_groups)
         two = Estimate(other.corrected_value, other.variance_components, None, other.reference_groups)
-        error = math.hypot(found.standard_error, other.standard_error)
-        scale = standard_error_of_difference(one, two, shared_reference=True) / error if error else 1.0
+        scale = relative_error_of_difference(one, two, shared_reference=True)
         bounds = EstimateWithBounds(found.corrected_value, found.low, found.high)
         difference = difference_interval(bounds, _add_bounds(two.value, other.standard_error, self.z), scale)
         return not difference.low <= 0 <= difference.high
