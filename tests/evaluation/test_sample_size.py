@@ -29,9 +29,31 @@ def test_numbers_are_those_of_the_textbook(pilot):
     known = replace(pilot, variance_components=(0.04, 0.5), n_generated=100, corrected_value=1e9)  # σ² = 4
     sizes = frechet.plan_sample_size(known, 0.5)
     assert sizes.n_by_power == {0.8: 252, 0.95: 416}  # 2 * 4 * (1.95996 + 0.84162)² / 0.25, and with 1.64485
-    larger = frechet.plan_sample_size(replace(known, corrected_value=1.0), 0.5)  # 4 * (1 + 1.5)
+    larger = frechet.plan_sample_size(replace(known, value=1.0, corrected_value=1.0), 0.5)  # 4 * (1 + 1.5)
     assert larger.n_by_power == {0.8: 314, 0.95: 520}
     assert (sizes.n_pilot, sizes.standard_error, sizes.difference) == (100, 0.2, 0.5)
+
+
+def test_the_bias_enlarges_the_standard_error_of_a_few_images(pilot):
+    """κ = 400 · 0.01 / 2 = 2, b = 400: n is the root of 0.5 = 1.95996 √(2 (2.5 + 800/n)/n) + 0.84162 √(2 (2.5 + 400/n)/n), by bisection."""
+    known = replace(pilot, variance_components=(0.01, 0.5), n_generated=400, value=2.0, corrected_value=1.0)
+    known = replace(known, reference_is="fixed")
+    assert frechet.plan_sample_size(known, 0.5).n_by_power[0.8] == 299
+    sampled = replace(known, reference_is="sample", n_reference=400)  # b = 200, of which 0.5 remains with many images
+    assert frechet.plan_sample_size(sampled, 0.5).n_by_power[0.8] == 285
+
+
+@pytest.mark.slow
+def test_predictions_do_not_depend_on_the_size_of_the_pilot():
+    """With 60 images in 16 dimensions, the plain value is about twice the population value of 1, and n times the squared standard error too."""
+    reference = frechet.Statistics.from_features(RANDOM.standard_normal((20_000, 16)).astype(np.float32))
+    numbers = {}
+    for n in (60, 6000):
+        scores = (
+            frechet.score(RANDOM.standard_normal((n, 16)) + 0.25, reference, features=True)["fd"] for _ in range(10)
+        )
+        numbers[n] = np.median([frechet.plan_sample_size(each, 0.1).n_by_power[0.8] for each in scores])
+    assert numbers[60] == pytest.approx(numbers[6000], rel=0.3)
 
 
 def test_half_the_difference_needs_four_times_as_many_images(pilot):

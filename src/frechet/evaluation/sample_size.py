@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import NamedTuple
 
 from frechet.errors import RequestError
 from frechet.results import Score
 
 POWERS = (0.8, 0.95)
+_LARGEST_NUMBER = 2**60  # of images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +40,12 @@ def plan_sample_size(score: Score, difference: float | str, *, alpha: float = 0.
     """Compute how many images per model `frechet compare` needs to detect a difference between two models.
 
     Both models are scored against the same reference, whose sampling error largely cancels in the difference, with n images
-    each. Let σ²/n₀ be the contribution of the n₀ generated images to the squared standard error of the pilot score c. The
-    other model is taken to be worse by δ, and its variance larger in proportion, σ² (c + δ)/c, as it is to first order for a
-    Fréchet distance. A two-sided test of level α then detects the difference with probability p if
-    n = σ² (2 + δ/c) (z_(1 - α/2) + z_p)² / δ² (for equal variances: Lehr 1992, Statistics in Medicine 11).
+    each. The squared standard error of a Fréchet distance from n images is taken to be κ F/n with the plain value F, as it is to first
+    order for equal covariances. κ follows from the pilot. The bias of F is b (1/n + 1/m) with m reference images, and the other model is worse by δ,
+    so that with the bias-corrected pilot score c, the squared standard error of the difference is κ (2 c + δ + 2 b (1/n + 1/m))/n. In the
+    variance itself, the bias counts half (Efron & Stein 1981, Annals of Statistics 9). A two-sided test of level α detects the difference with probability p
+    if δ is z_(1 - α/2) standard errors and z_p standard deviations. Without bias, n = κ (2 c + δ) (z_(1 - α/2) + z_p)² / δ²
+    (for equal variances: Lehr 1992, Statistics in Medicine 11).
 
     Args:
         score: a score of one model with a standard error, such as that of a few thousand images.
@@ -72,14 +77,10 @@ def plan_sample_size(score: Score, difference: float | str, *, alpha: float = 0.
         raise RequestError(
             f"{score.label} is a score of {score.sampling_design}; planning needs images that are independent of the reference"
         )
-    value = _get_estimate(score)
-    growth = delta / value if value > 0 else 0.0
-    variance = score.variance_components[0] * score.n_generated * (2 + growth)
+    model = _fit_variances(score, delta)
     quantile = NormalDist().inv_cdf
-    counts = {
-        power: max(2, math.ceil(variance * ((quantile(1 - alpha / 2) + quantile(power)) / delta) ** 2))
-        for power in POWERS
-    }
+    z = quantile(1 - alpha / 2)
+    counts = {power: model.count_images(delta, z, quantile(power)) for power in POWERS}
     return SampleSizes(
         metric=score.label,
         difference=delta,
@@ -87,6 +88,45 @@ def plan_sample_size(score: Score, difference: float | str, *, alpha: float = 0.
         n_by_power=counts,
         n_pilot=score.n_generated,
         standard_error=math.sqrt(score.variance_components[0]),
+    )
+
+
+class _Variances(NamedTuple):
+    """n times the squared standard error, and the variance, of the difference between two scores of n images each.
+
+    Attributes:
+        of_images: what does not depend on the number of images.
+        of_bias: what is multiplied by 2 (1/n + 1/m) in the squared standard error, and by half of that in the variance.
+        reference_term: 1/m for m images of a sampled reference, otherwise 0.
+    """
+
+    of_images: float
+    of_bias: float
+    reference_term: float
+
+    def count_images(self, delta: float, z_alpha: float, z_power: float) -> int:
+        """Return the smallest n of which the difference is so many standard errors and standard deviations."""
+
+        def is_detected(n: int) -> bool:
+            bias = self.of_bias * (1 / n + self.reference_term)
+            standard_error, deviation = (math.sqrt((self.of_images + factor * bias) / n) for factor in (2, 1))
+            return delta >= z_alpha * standard_error + z_power * deviation
+
+        return 2 + bisect_left(range(2, _LARGEST_NUMBER), True, key=is_detected)
+
+
+def _fit_variances(score: Score, delta: float) -> _Variances:
+    """Fit the variances of a pilot score and of one that is larger by delta."""
+    assert score.variance_components is not None
+    assert score.n_generated is not None
+    value, variance = _get_estimate(score), score.variance_components[0] * score.n_generated
+    if value <= 0:
+        return _Variances(2 * variance, 0.0, 0.0)
+    bias = max(0.0, score.value - value)
+    kappa = variance / (value + bias)
+    reference_term = 1 / score.n_reference if score.n_reference and score.reference_is == "sample" else 0.0
+    return _Variances(
+        kappa * (2 * value + delta), kappa * bias / (1 / score.n_generated + reference_term), reference_term
     )
 
 
