@@ -4,54 +4,62 @@
     python benchmarks/anytime.py evaluate FOLDER [--output results/anytime.json]
     python benchmarks/anytime.py summary results/anytime.json
 
-`sample` grows --count samples of each model (anytime_samples.py) and writes to FOLDER what is measured at each look; those that are
-already there are skipped. `evaluate` computes intervals from these measurements, and races between models. A run of `evaluate` takes seconds.
+`sample` grows --count samples of each model (anytime_samples.py) and writes to FOLDER what is measured at each look. It also runs --count races
+of each kind between models with common latents or a sampled reference (anytime_races.py). What is already there is skipped. `evaluate` computes intervals
+from these measurements, and races between models that have nothing in common. A run of `evaluate` takes a minute.
 
 Coverage is the share of samples whose intervals contain the exact distance at all looks. Naive peeking uses the 95 % interval for one look
-at every look, or, in a race, the test that `frechet compare` uses. The asymptotic confidence sequence is that of Waudby-Smith et al.
-(arXiv 2103.06476, theorem 2.2), narrowest at a tenth of the largest sample. A race is wrong if it eliminates a model that is not worse than all others, or ends with
-another one than the best; with equal models, every elimination is wrong. The fixed number of images that a race is compared with is that which
-detects a difference of 5 %, or of the true size, with 95 % power (`frechet power`).
+at every look. The asymptotic confidence sequence is that of Waudby-Smith et al.
+(arXiv 2103.06476, theorem 2.2), narrowest at a tenth of the largest sample. The fixed numbers of images that a race is compared with are the largest sample, and those which
+detect a difference of 5 %, or of the true size, with 95 % power.
 """
 
 import argparse
+import glob
 import json
 import os
 from pathlib import Path
-from statistics import NormalDist
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # for many small matrices, threads only cost time
 
 import numpy as np
+from anytime_coverage import Pool, evaluate_coverage
+from anytime_races import (
+    SAMPLED_REFERENCE,
+    SIMULATED_RACES,
+    add_savings,
+    evaluate_race,
+    largest_mean_saving,
+    run_race_with_common_errors,
+    simulate_competitors,
+    summarise_races,
+)
 from anytime_samples import CLASS_MODELS, measure_growing_sample, resample_classes, simulate
+from anytime_tables import format_coverage, format_race
 from machine import describe_machine
 
-from frechet.distances.elimination import SuccessiveElimination, count_pairs
-from frechet.distances.interval import MIN_UNITS, DistanceEstimate
-from frechet.distances.sampling_error import Z_95, SamplingError
-from frechet.distances.sequential import EstimateWithBounds, critical_value, plan_looks
+from frechet.distances.interval import MIN_UNITS
+from frechet.distances.sequential import plan_looks
 from frechet.evaluation.growing import MIN_IMAGES_PER_DIM
 
-ALPHA = 0.05
-POWER = 0.95
-SMALLEST_GAP = 0.05  # that a fixed number of images is planned for, if the true one is unknown
-# distribution, dimensions, distance, number of runs relative to --count
+# distribution, dimensions, distance
 POOLS = [
-    ("Gaussian", 32, 8.0, 2),
-    ("Gaussian", 32, 8.8, 1),
-    ("Gaussian", 32, 10.0, 0.5),
-    ("rectified", 32, 8.0, 1),
-    ("rectified", 32, 8.8, 1),
-    ("rectified", 32, 10.0, 0.5),
-    ("t(5)", 32, 8.0, 1),
-    ("t(5)", 32, 8.8, 0.5),
-    ("t(5)", 32, 10.0, 0.2),
-    ("Gaussian", 32, 0.0, 1),
-    ("rectified", 128, 8.0, 1),
-    ("rectified", 128, 8.8, 1),
-    ("t(5)", 64, 0.5, 1),
+    ("Gaussian", 32, 8.0),
+    ("Gaussian", 32, 8.8),
+    ("Gaussian", 32, 10.0),
+    ("rectified", 32, 8.0),
+    ("rectified", 32, 8.8),
+    ("rectified", 32, 10.0),
+    ("t(5)", 32, 8.0),
+    ("t(5)", 32, 8.8),
+    ("t(5)", 32, 10.0),
+    ("Gaussian", 32, 0.0),
+    ("rectified", 128, 8.0),
+    ("rectified", 128, 8.8),
+    ("t(5)", 64, 0.5),
 ]
 LARGEST = {32: 5333, 64: 2000, 128: 2667}  # images of one sample
+LARGEST_WITH_COMMON_ERRORS = 4000
 PART_SIZE = 50  # samples per file
 CLASS_DIMS, LARGEST_CLASS_SAMPLE = 64, 8000
 NAMES = ("corrected", "other", "error", "third_cumulant", "rounding")
@@ -63,35 +71,63 @@ def first_look(d):
 
 
 def sample(args):
-    """Grow samples of all models that the folder does not contain yet."""
+    """Grow the samples and run the races that the folder does not contain yet."""
     args.folder.mkdir(exist_ok=True)
-    for index, (name, d, distance, factor) in enumerate(POOLS):
-        model = f"{name} {d} {distance:g}"
-        _write_pool(args, model, simulate(name, d, distance), plan_looks(first_look(d), LARGEST[d]), (index, factor))
+    for index, (name, d, distance) in enumerate(POOLS):
+        _write_pool(
+            args, f"{name} {d} {distance:g}", simulate(name, d, distance), plan_looks(first_look(d), LARGEST[d]), index
+        )
+    for index, (design, name, d, distances) in enumerate(SIMULATED_RACES):
+        models = [f"{name} {d} {distance:g}" for distance in distances]
+        looks = plan_looks(first_look(d), LARGEST_WITH_COMMON_ERRORS)
+        _write_races(args, (design, models, simulate_competitors(name, d, distances)), looks, 200 + index)
     if args.cifar:
-        looks = plan_looks(first_look(CLASS_DIMS), LARGEST_CLASS_SAMPLE)
-        classes = sorted(resample_classes(args.cifar, CLASS_DIMS).items(), key=lambda each: each[1].distance)
-        for index, (name, population) in enumerate(classes[:CLASS_MODELS]):
-            _write_pool(args, f"CIFAR {name}", population, looks, (100 + index, 0.3))
+        _sample_classes(args)
 
 
-def _write_pool(args, model, population, looks, seed_and_factor):
+def _sample_classes(args):
+    classes = sorted(resample_classes(args.cifar, CLASS_DIMS).items(), key=lambda each: each[1].distance)
+    looks = plan_looks(first_look(CLASS_DIMS), LARGEST_CLASS_SAMPLE)
+    for index, (name, population) in enumerate(classes[:CLASS_MODELS]):
+        _write_pool(args, f"CIFAR {name}", population, looks, 100 + index)
+    looks = plan_looks(first_look(CLASS_DIMS), LARGEST_WITH_COMMON_ERRORS)
+    for index, pair in enumerate(((classes[0], classes[0]), classes[:2])):
+        models, populations = zip(*pair, strict=True)
+        _write_races(args, (SAMPLED_REFERENCE, [f"CIFAR {name}" for name in models], populations), looks, 300 + index)
+
+
+def _write_pool(args, model, population, looks, seed):
     """Write the samples of a model that are missing, in parts, so that an interrupted run continues."""
-    seed, factor = seed_and_factor
-    count = round(args.count * factor)
-    for start in range(_count_samples(args.folder, model), count if model.startswith(args.only) else 0, PART_SIZE):
+    for runs in _list_missing_runs(args, model):
         rows = []
-        for run in range(start, min(start + PART_SIZE, count)):
+        for run in runs:
             estimates = measure_growing_sample(population, looks, np.random.default_rng([seed, run]))
             rows.append([_as_row(each) for each in estimates])
-        np.savez(
-            args.folder / f"{model}@{start:06d}.npz", rows=np.array(rows), looks=looks, distance=population.distance
-        )
-        print(model, start + len(rows), flush=True)
+        fields = {"rows": np.array(rows), "looks": looks, "distance": population.distance}
+        np.savez(args.folder / f"{model}@{runs[0]:06d}.npz", **fields)
+        print(model, runs[-1] + 1, flush=True)
 
 
-def _count_samples(folder, model):
-    return sum(len(np.load(path)["rows"]) for path in folder.glob(f"{model}@*.npz"))
+def _write_races(args, competitors, looks, seed):
+    """Write the outcomes of races between models with common errors that are missing."""
+    design, models, populations = competitors
+    key = f"{design}, {', '.join(models)}"
+    for runs in _list_missing_runs(args, key):
+        outcomes = [run_race_with_common_errors(design, populations, looks, [seed, run]) for run in runs]
+        rows = [
+            {name: (sorted(lost), used, decided) for name, (lost, used, decided) in each.items()} for each in outcomes
+        ]
+        distances = [each.distance for each in populations]
+        fields = {"design": design, "models": models, "distances": distances, "looks": looks, "rows": rows}
+        (args.folder / f"{key}@{runs[0]:06d}.json").write_text(json.dumps(fields))
+        print(key, runs[-1] + 1, flush=True)
+
+
+def _list_missing_runs(args, name):
+    """Yield the runs of each part that the folder does not contain, if the name is asked for."""
+    for start in range(0, args.count if name.startswith(args.only) else 0, PART_SIZE):
+        if not any(args.folder.glob(f"{glob.escape(name)}@{start:06d}.*")):
+            yield range(start, min(start + PART_SIZE, args.count))
 
 
 def _as_row(estimate):
@@ -101,193 +137,23 @@ def _as_row(estimate):
     return estimate.corrected_value, furthest, errors.standard_error, errors.third_cumulant, estimate.rounding
 
 
-class Pool:
-    """Measurements of growing samples of one model, read from the files of its parts."""
-
-    def __init__(self, paths):
-        parts = [np.load(path) for path in paths]
-        self.rows = np.concatenate([part["rows"] for part in parts])
-        self.looks, self.distance = parts[0]["looks"].tolist(), float(parts[0]["distance"])
-
-    def intervals(self, z):
-        """Return (runs, looks, 3): corrected value, low and high of the intervals of ± z standard errors."""
-        return np.array([[_interval(row, z) for row in run] for run in self.rows])
-
-
-def _interval(row, z):
-    corrected, other, error, third_cumulant, rounding = row
-    errors = SamplingError((error**2, 0.0), third_cumulant, None, None)
-    found = DistanceEstimate(corrected, (other,), errors, rounding).interval(z)
-    return found.corrected_value, found.low, found.high
-
-
-def confidence_sequence(rows, looks):
-    """Return half widths (runs, looks) of an asymptotic confidence sequence, narrowest at a tenth of the largest sample."""
-    best = looks[-1] / 10
-    # equation (15) of arXiv 2103.06476: the ρ that minimises the width at `best`
-    rho2 = (-2 * np.log(ALPHA) + np.log(-2 * np.log(ALPHA)) + 1) / best
-    n = np.array(looks, float)
-    return rows[:, :, 2] * np.sqrt((n * rho2 + 1) / (n * rho2) * np.log((n * rho2 + 1) / ALPHA**2))
-
-
-def evaluate_coverage(pool):
-    """Return coverage at all looks together, and the width relative to the interval for one look."""
-    bound = critical_value(pool.looks, ALPHA)
-    anytime, fixed = pool.intervals(bound), pool.intervals(Z_95)
-    half = confidence_sequence(pool.rows, pool.looks)
-    contains = {
-        "anytime": (anytime[..., 1] <= pool.distance) & (pool.distance <= anytime[..., 2]),
-        "naive peeking": (fixed[..., 1] <= pool.distance) & (pool.distance <= fixed[..., 2]),
-        "asymptotic confidence sequence": np.abs(pool.rows[..., 0] - pool.distance) <= half,
-    }
-    widths = anytime[..., 2] - anytime[..., 1], fixed[..., 2] - fixed[..., 1]
-    tolerance = {f"{share:g}": _evaluate_stopping(anytime, fixed, pool, share) for share in (0.2, 0.1)}
-    return {
-        "runs": len(pool.rows),
-        "distance": pool.distance,
-        "looks": pool.looks,
-        "critical_value": bound,
-        "coverage": {name: float(each.all(axis=1).mean()) for name, each in contains.items()},
-        "first_misses_by_look": _count_first_misses(contains["anytime"]),
-        "standard_deviation_of_standardised_error": np.std(
-            (pool.rows[..., 0] - pool.distance) / pool.rows[..., 2], axis=0
-        ).tolist(),
-        "coverage_at_one_look": float(contains["naive peeking"].mean()),
-        "width_relative_to_one_look": float(np.median(widths[0] / widths[1])),
-        "largest_width_relative_to_one_look": float(np.quantile(widths[0] / widths[1], 0.99)),
-        "confidence_sequence_width_relative_to_one_look": float(np.median(2 * half / widths[1])),
-        "stopping": tolerance if pool.distance else {},
-    }
-
-
-def _count_first_misses(contains):
-    """Return for each look how many samples miss there for the first time."""
-    missing = ~contains
-    return np.bincount(missing[missing.any(axis=1)].argmax(axis=1), minlength=missing.shape[1]).tolist()
-
-
-def _evaluate_stopping(anytime, fixed, pool, share):
-    """Return what happens if sampling stops when half the width is at most a share of the corrected value."""
-
-    def stop(intervals):
-        reached = (intervals[..., 2] - intervals[..., 1]) / 2 <= share * np.maximum(intervals[..., 0], 0)
-        reached[:, -1] = True
-        return reached.argmax(axis=1)
-
-    runs = np.arange(len(anytime))
-    result = {}
-    for name, intervals in (("anytime", anytime), ("naive peeking", fixed)):
-        chosen = intervals[runs, stop(intervals)]
-        inside = (chosen[:, 1] <= pool.distance) & (pool.distance <= chosen[:, 2])
-        result[name] = {
-            "median_images": float(np.median(np.array(pool.looks)[stop(intervals)])),
-            "coverage": float(inside.mean()),
-        }
-    last = stop(anytime)
-    ratio = (anytime[runs, last, 2] - anytime[runs, last, 1]) / (fixed[runs, last, 2] - fixed[runs, last, 1])
-    result["anytime"]["width_relative_to_one_look"] = float(np.quantile(ratio, 0.99))
-    return result
-
-
-def evaluate_race(pools, names, count, find="best"):
-    """Run races between models, of which the first one is the best.
-
-    Args:
-        pools: by name.
-        names: the model of each competitor; the same name several times stands for models with equal distances.
-        count: number of races.
-        find: as in `frechet.race`.
-    """
-    rng = np.random.default_rng(0)
-    members = _choose_samples(pools, names, count, rng)
-    looks, num_pairs = pools[names[0]].looks, count_pairs(len(names))
-    bound = critical_value(looks, ALPHA / num_pairs)
-    distances = [pools[name].distance for name in names]
-    best = [index for index, distance in enumerate(distances) if distance == min(distances)]
-    methods = {"race": bound, "naive peeking": NormalDist().inv_cdf(1 - ALPHA / num_pairs / 2)}
-    result = {"models": names, "races": count, "looks": looks}
-    cache = {}
-    for method, z in methods.items():
-        for name in set(names):
-            cache[name, method] = pools[name].intervals(z)
-        outcomes = [
-            _run_race(
-                [cache[name, method][index] for name, index in zip(names, chosen, strict=True)], looks, best, find
-            )
-            for chosen in members
-        ]
-        result[method] = {
-            "wrong": float(np.mean([wrong for wrong, _, _ in outcomes])),
-            "decided": float(np.mean([decided for _, decided, _ in outcomes])),
-            "median_images": float(np.median([used for _, _, used in outcomes])),
-        }
-    return result | _compare_with_fixed(pools, names, result["race"]["median_images"])
-
-
-def _choose_samples(pools, names, count, rng):
-    """Return (count, models): the sample of each competitor in each race; a sample appears once per race."""
-    columns, used = [], {}
-    for name in names:
-        size = len(pools[name].rows)
-        repeats = -(-count // size)
-        column = np.concatenate([rng.permutation(size) for _ in range(repeats)])[:count]
-        for earlier in used.get(name, []):
-            clash = column == earlier
-            while clash.any():
-                column[clash] = rng.integers(size, size=int(clash.sum()))
-                clash = np.any([column == each for each in used[name]], axis=0)
-        used.setdefault(name, []).append(column)
-        columns.append(column)
-    return np.stack(columns, axis=1)
-
-
-def _run_race(samples, looks, best, find):
-    """Return whether a race made a mistake, whether it found the best model, and the number of images it used."""
-    names = list(range(len(samples)))
-    elimination = SuccessiveElimination(names, find)
-    used = 0
-    for look, n in enumerate(looks):
-        used += len(elimination.active) * (n - (looks[look - 1] if look else 0))
-        elimination.update({name: EstimateWithBounds(*samples[name][look]) for name in elimination.active})
-        if elimination.is_decided:
-            break
-    eliminated = set(elimination.eliminated_by)
-    wrong = bool(eliminated & set(best))
-    return wrong, len(elimination.active) == 1 and not wrong, used
-
-
-def _compare_with_fixed(pools, names, images):
-    """Return the share of images that a race saves, compared with fixed numbers for all models."""
-    first, second, *_ = sorted(pools[name].distance for name in names)
-    if first == second:
-        return {}
-    gap = second / first - 1
-    saved = {}
-    for label, relative in (("5 %", SMALLEST_GAP), ("the true gap", gap)):
-        n = _plan_fixed(pools[names[0]], relative, len(names))
-        saved[label] = {"images_per_model": n, "saving": 1 - images / (n * len(names))}
-    return {"gap": gap, "fixed": saved}
-
-
-def _plan_fixed(pool, relative, num_models):
-    """Return how many images per model detect a relative difference, as `frechet power` computes it, at α / number of pairs."""
-    quantile = NormalDist().inv_cdf
-    variance = float(np.mean(pool.rows[:, -1, 2] ** 2)) * pool.looks[-1] * (2 + relative)
-    z = quantile(1 - ALPHA / count_pairs(num_models) / 2) + quantile(POWER)
-    return int(np.ceil(variance * (z / (relative * pool.distance)) ** 2))
-
-
 def evaluate(args):
-    """Evaluate all pools in the folder, and races between them."""
+    """Evaluate all pools and races in the folder, and races between the pools."""
     names = dict.fromkeys(path.stem.partition("@")[0] for path in sorted(args.folder.glob("*.npz")))
-    pools = {name: Pool(sorted(args.folder.glob(f"{name}@*.npz"))) for name in names}
-    result = {"machine": describe_machine("frechet", "numpy"), "coverage": {}, "races": []}
+    pools = {name: Pool(sorted(args.folder.glob(f"{glob.escape(name)}@*.npz"))) for name in names}
+    bounds = {"power of 95 %": largest_mean_saving(0.05), "power of 100 %": largest_mean_saving(0.0)}
+    result = {
+        "machine": describe_machine("frechet", "numpy"),
+        "coverage": {},
+        "races": [],
+        "largest_mean_saving_for_a_known_gap": bounds,
+    }
     for name, pool in pools.items():
         result["coverage"][name] = evaluate_coverage(pool)
         print(name, json.dumps(result["coverage"][name]), flush=True)
-    for names in _list_races(pools):
-        result["races"].append(evaluate_race(pools, names, args.races))
-        print(json.dumps(result["races"][-1]), flush=True)
+    for row in (*(evaluate_race(pools, each, args.races) for each in _list_races(pools)), *_read_races(args.folder)):
+        result["races"].append(row)
+        print(json.dumps(row), flush=True)
     if args.output:
         args.output.write_text(json.dumps(result, indent=1) + "\n")
 
@@ -307,30 +173,34 @@ def _list_races(pools):
             yield [same, same, *[far] * 6]
     classes = sorted((name for name in pools if name.startswith("CIFAR")), key=lambda name: pools[name].distance)
     if classes:
+        yield [classes[0]] * 2
         yield classes[:2]
         yield [classes[0], classes[3]]
         yield classes[:CLASS_MODELS]
 
 
+def _read_races(folder):
+    """Yield the results of the races between models with common errors."""
+    for key in dict.fromkeys(path.stem.partition("@")[0] for path in sorted(folder.glob("*.json"))):
+        parts = [json.loads(path.read_text()) for path in sorted(folder.glob(f"{glob.escape(key)}@*.json"))]
+        rows = [row for part in parts for row in part["rows"]]
+        outcomes = {
+            method: [(set(lost), used, decided) for lost, used, decided in (row[method] for row in rows)]
+            for method in rows[0]
+        }
+        fields = [parts[0][name] for name in ("design", "models", "distances", "looks")]
+        result = summarise_races(*fields, outcomes)
+        if len(set(parts[0]["distances"])) > 1:
+            add_savings(result, {"the largest sample": parts[0]["looks"][-1]})
+        yield result
+
+
 def summarise(args):
     """Print the tables of docs/stop-sampling.md."""
     result = json.loads(args.result.read_text())
-    for name, row in result["coverage"].items():
-        cells = [
-            f"{100 * row['coverage'][key]:.1f} %"
-            for key in ("anytime", "naive peeking", "asymptotic confidence sequence")
-        ]
-        widths = [
-            f"{row[key]:.2f}"
-            for key in ("width_relative_to_one_look", "confidence_sequence_width_relative_to_one_look")
-        ]
-        print(f"| {name} | {row['runs']:,} | {len(row['looks'])} | {' | '.join(cells)} | {' | '.join(widths)} |")
-    for row in result["races"]:
-        wrong = [f"{100 * row[key]['wrong']:.1f} %" for key in ("race", "naive peeking")]
-        saved = [f"{100 * each['saving']:.0f} %" for each in row["fixed"].values()] if "fixed" in row else ["", ""]
-        print(
-            f"| {', '.join(row['models'])} | {' | '.join(wrong)} | {row['race']['median_images']:,.0f} | {' | '.join(saved)} |"
-        )
+    distances = {name: row["distance"] for name, row in result["coverage"].items()}
+    print("\n".join(format_coverage(name, row) for name, row in result["coverage"].items()), end="\n\n")
+    print("\n".join(format_race(row, distances) for row in result["races"]))
 
 
 def main():

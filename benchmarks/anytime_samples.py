@@ -2,6 +2,9 @@
 
 A simulated model is the reference distribution moved by a vector, so that its distance is the vector's squared length for every
 distribution. A model of real features is a finite population of them, drawn with replacement.
+
+Models whose errors are correlated share latents or a sampled reference. Models with common latents draw with the same random numbers, and are moved in different
+directions.
 """
 
 from dataclasses import dataclass
@@ -19,6 +22,7 @@ from frechet.statistics.moments import RunningMoments
 from frechet.statistics.row_sample import MAX_SAMPLE_ROWS
 
 CLASS_MODELS = 8  # classes of which a race consists, those with the smallest distances
+COMMON_DIRECTION = 0.8  # of the squared length of the vectors that move models along different axes
 
 
 def draw_gaussian(rng, n, d):
@@ -49,19 +53,27 @@ class Population:
         draw: function of (rng, n) that returns (n, d) rows.
         reference: the reference, as a fixed distribution.
         distance: the exact distance between both.
+        draw_reference: function of (rng, n) that returns (n, d) rows of the reference.
     """
 
     draw: object
     reference: IntervalInput
     distance: float
+    draw_reference: object
 
 
-def simulate(name, d, distance):
-    """Return the model of a distribution that is moved along the first axis."""
+def simulate(name, d, distance, axis=0):
+    """Return the model of a distribution that is moved along the first axis, and along another one unless this is 0."""
     shift = np.zeros(d)
-    shift[0] = distance**0.5
+    shift[0] = (distance * (COMMON_DIRECTION if axis else 1)) ** 0.5
+    shift[axis] = (distance - shift[0] ** 2) ** 0.5 if axis else shift[0]
     draw = DISTRIBUTIONS[name]
-    return Population(lambda rng, n: draw(rng, n, d) + shift, _simulated_reference(name, d), distance)
+    return Population(
+        lambda rng, n: draw(rng, n, d) + shift,
+        _simulated_reference(name, d),
+        distance,
+        lambda rng, n: draw(rng, n, d),
+    )
 
 
 @cache
@@ -97,7 +109,31 @@ def resample_classes(files, d):
 def _resample(rows, reference_rows):
     one, other = (Gaussian(each.mean(axis=0), covariance=np.cov(each.T, bias=True)) for each in (rows, reference_rows))
     distance = float(squared_frechet_distance(one, other, optimal_coupling(one, other)))
-    return Population(lambda rng, n: rows[rng.integers(len(rows), size=n)], IntervalInput(other), distance)
+    return Population(
+        lambda rng, n: rows[rng.integers(len(rows), size=n)],
+        IntervalInput(other),
+        distance,
+        lambda rng, n: reference_rows[rng.integers(len(reference_rows), size=n)],
+    )
+
+
+class GrowingRows:
+    """Rows of which more and more are used."""
+
+    def __init__(self, rows):
+        self._rows = rows.astype(np.float32)
+        self._groups = [RunningMoments.empty(rows.shape[1])] * NUM_GROUPS
+        self._done = 0
+
+    def grow(self, n):
+        """Return the first n rows; n must increase from call to call."""
+        new = [self._rows[self._done + group : n : NUM_GROUPS] for group in range(NUM_GROUPS)]
+        self._groups = [each.update(more) for each, more in zip(self._groups, new, strict=True)]
+        self._done = n
+        moments = GroupMoments.from_moments(self._groups)
+        total = moments.merge_groups(range(NUM_GROUPS))
+        gaussian = Gaussian(total.mean, covariance=total.covariance)
+        return IntervalInput(gaussian, n, moments, n, rows=self._rows[: min(n, MAX_SAMPLE_ROWS)])
 
 
 def measure_growing_sample(population, looks, rng):
@@ -108,15 +144,5 @@ def measure_growing_sample(population, looks, rng):
         looks: numbers of images.
         rng: random numbers.
     """
-    rows = population.draw(rng, looks[-1]).astype(np.float32)
-    groups = [RunningMoments.empty(rows.shape[1])] * NUM_GROUPS
-    estimates, done = [], 0
-    for n in looks:
-        new = [rows[done + group : n : NUM_GROUPS] for group in range(NUM_GROUPS)]
-        groups, done = [each.update(more) for each, more in zip(groups, new, strict=True)], n
-        moments = GroupMoments.from_moments(groups)
-        total = moments.merge_groups(range(NUM_GROUPS))
-        gaussian = Gaussian(total.mean, covariance=total.covariance)
-        sample = IntervalInput(gaussian, n, moments, n, rows=rows[: min(n, MAX_SAMPLE_ROWS)])
-        estimates.append(estimate_distance(sample, population.reference))
-    return estimates
+    sample = GrowingRows(population.draw(rng, looks[-1]))
+    return [estimate_distance(sample.grow(n), population.reference) for n in looks]
