@@ -1,6 +1,8 @@
 """Measure the gradients of FDLoss with a transport map that is kept for k steps, or tracked, against the exact ones.
 
     python benchmarks/fd_loss_maps.py training [--output results/fd_loss-training.json]
+    python benchmarks/fd_loss_maps.py training --steps 48 --photographs 1500 --epochs 2 --input-size 32 --learning-rate 1e-4 \
+        [--output results/fd_loss-training-20.json]
     python benchmarks/fd_loss_maps.py training --network classifier --population 3840 --batch 76 --steps 96 --photographs 1000 --epochs 4 \
         [--learning-rate 1e-4] [--output results/fd_loss-training-classifier.json]
     python benchmarks/fd_loss_maps.py sizes [--output results/fd_loss-sizes.json]
