@@ -86,6 +86,32 @@ def test_images_are_decoded_together_only_within_the_budget():
     assert budget.used == 0
 
 
+def test_a_second_attempt_to_decode_an_image_does_not_wait_for_the_first():
+    """A fast decoder and Pillow take turns; both reserve the memory of the image."""
+    budget, image = DecodeBudget(max_bytes=200_000), Image.new("RGB", (100, 100))
+
+    def decode():
+        with budget.admit(10**6) as reserve:
+            reserve(image)
+            reserve(image)
+
+    thread = threading.Thread(target=decode, daemon=True)
+    thread.start()
+    thread.join(timeout=10)
+    assert not thread.is_alive()
+    assert budget.used == 0
+
+
+def test_small_images_are_not_counted():
+    """At 16 bytes per pixel, 256 x 256 pixels take a 2,048th of the budget."""
+    budget = DecodeBudget()
+    with budget.admit(10**6) as reserve:
+        reserve(Image.new("RGB", (256, 256)))
+        assert budget.used == 0
+        reserve(Image.new("RGB", (256, 257)))
+        assert budget.used == 256 * 257 * 16
+
+
 def test_an_image_larger_than_the_budget_is_decoded_alone():
     budget = DecodeBudget(max_bytes=10)
     with budget.admit(10**6) as reserve:

@@ -177,6 +177,13 @@ def test_files_of_packages_have_the_bits_and_notes_of_pillow(pillow_decode):
         assert_equal(decode_file(data), pillow_decode(data))
 
 
+def test_pillows_limit_on_the_size_of_images_is_kept(monkeypatch):
+    data = FAST["PNG"](remove_metadata(photographs()[0].crop((0, 0, 40, 30))))
+    assert decode_ordinary_file(data)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    assert "exceeds limit" in str(decode_file(data))
+
+
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
 @pytest.mark.parametrize("width", [1, 100, 700])
 def test_a_png_with_stored_pixels_has_the_same_pixels(mode, width):
