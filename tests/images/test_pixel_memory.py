@@ -56,10 +56,11 @@ def test_unused_blocks_are_kept_within_a_bound():
     assert sum(map(len, pool._free)) == 240_000  # one of five
 
 
-def test_images_of_different_sizes_take_no_more_than_their_own_memory(pool):
-    memory = GroupMemory(pool, 3)
-    images = [memory.allocate((100, 200 + number, 3)) for number in range(1, 4)]
-    assert [image.base for image in images] == [None] * 3
+@pytest.mark.parametrize("shapes", [[(100, 201, 3), SHAPE, (100, 202, 3)], [(32, 32, 3)] * 2, [(2000, 2000, 3)] * 2])
+def test_other_images_take_memory_of_their_own(pool, shapes):
+    """Images of different, of small and of large sizes."""
+    memory = GroupMemory(pool, len(shapes))
+    assert [memory.allocate(shape) for shape in shapes] == [None] * len(shapes)
 
 
 def test_decoded_images_are_not_overwritten_while_they_are_in_use(tmp_path):

@@ -17,7 +17,7 @@ from frechet.images.decode_budget import Reserve
 from frechet.images.fast_decoders import decode_ordinary_file, decode_pixels
 from frechet.images.image import EncodedImage, ImageLike, ImageRef
 from frechet.images.pillow_file import open_image
-from frechet.images.pixel_memory import Allocate, allocate_new
+from frechet.images.pixel_memory import Allocate, allocate_nothing
 from frechet.images.pixels import find_pixel_error
 
 ALPHA_DROPPED = "alpha channel dropped, not blended"
@@ -44,7 +44,9 @@ class DecodedImage(NamedTuple):
     format: str | None
 
 
-def decode(image_ref: ImageRef, reserve: Reserve = lambda _: None, allocate: Allocate = allocate_new) -> DecodedImage:
+def decode(
+    image_ref: ImageRef, reserve: Reserve = lambda _: None, allocate: Allocate = allocate_nothing
+) -> DecodedImage:
     """Load an image and convert it to RGB.
 
     Args:
@@ -105,8 +107,10 @@ def _image_to_rgb(image: ImageLike, allocate: Allocate) -> tuple[np.ndarray, str
         return rgb, note
     if image.mode == "P" and note:
         image = image.convert("RGBA")  # gives the same pixels and avoids Pillow's warning
-    rgb = allocate((image.height, image.width, 3))
-    rgb[...] = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    rgb = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    if (memory := allocate(rgb.shape)) is not None:
+        memory[...] = rgb
+        rgb = memory
     return rgb, note
 
 

@@ -15,7 +15,7 @@ import PIL
 from PIL import Image, features
 
 from frechet.images.file_header import FileHeader, guess_format, parse_header
-from frechet.images.pixel_memory import Allocate, allocate_new
+from frechet.images.pixel_memory import Allocate, allocate_nothing
 from frechet.images.png_store import store_pixels
 
 _DECODERS = {"JPEG": "simplejpeg", "PNG": "imagecodecs"}  # by Pillow's name of the format
@@ -34,7 +34,7 @@ Decoder = Callable[[bytes, np.ndarray], None]
 
 
 def decode_ordinary_file(
-    data: bytes, reserve: Callable[[FileHeader], None] = lambda _: None, allocate: Allocate = allocate_new
+    data: bytes, reserve: Callable[[FileHeader], None] = lambda _: None, allocate: Allocate = allocate_nothing
 ) -> tuple[np.ndarray, str] | None:
     """Decode a file that `parse_header` finds ordinary, without Pillow.
 
@@ -55,7 +55,7 @@ def decode_ordinary_file(
     return None if rgb is None else (rgb, header.format)
 
 
-def decode_pixels(image: Image.Image, allocate: Allocate = allocate_new) -> np.ndarray | None:
+def decode_pixels(image: Image.Image, allocate: Allocate = allocate_nothing) -> np.ndarray | None:
     """Decode an opened file with a faster library than Pillow.
 
     Args:
@@ -82,7 +82,10 @@ def _is_allowed_by_pillow(size: tuple[int, int]) -> bool:
 
 def _decode(decoder: Decoder, data: bytes, size: tuple[int, int], allocate: Allocate) -> np.ndarray | None:
     """Return the pixels (h, w, 3) of a file whose header declares a size (width, height); None if the decoder rejects the file."""
-    rgb = allocate((*size[::-1], 3))
+    shape = (*size[::-1], 3)
+    rgb = allocate(shape)
+    if rgb is None:
+        rgb = np.empty(shape, np.uint8)
     try:
         decoder(data, rgb)
     except Exception:  # each library has errors of its own

@@ -17,7 +17,7 @@ from frechet.images.decode import DecodedImage, decode
 from frechet.images.decode_budget import MAX_PIXELS, DecodeBudget, ReadAhead
 from frechet.images.decode_processes import DecodeProcesses, Result
 from frechet.images.image import ImageRef
-from frechet.images.pixel_memory import Allocate, BlockPool, GroupMemory, allocate_new
+from frechet.images.pixel_memory import Allocate, BlockPool, GroupMemory, allocate_nothing
 
 CHUNK_SIZE = 256  # consecutive images whose statistics are merged as one; fixed, so that no setting changes the result
 _MIN_PREFETCH, _MAX_PREFETCH, _PREFETCH_IMAGES = 2, 4, 256  # batches that are decoded ahead, and their images together
@@ -162,7 +162,7 @@ class _GroupLoader:
         """Load the images of the group at a position, into these arrays where they are given."""
         results: list[Result] = []
         is_kept = self.is_left_to_device is not None and self.crop is None
-        allocate = GroupMemory(_pool, len(group)).allocate if is_kept else allocate_new
+        allocate = GroupMemory(_pool, len(group)).allocate if is_kept else allocate_nothing
         found = self.processes.decode(group) if is_kept else [None] * len(group)
         n_bytes = 0
         for image_ref, out, result in zip(group, outs, found, strict=False):

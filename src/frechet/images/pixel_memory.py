@@ -15,12 +15,12 @@ _MIN_IMAGE_BYTES, _MAX_BLOCK_BYTES = (
     1 << 23,
 )  # smaller images need few pages; a larger block is not for several images
 
-Allocate = Callable[[tuple[int, ...]], np.ndarray]
+Allocate = Callable[[tuple[int, ...]], np.ndarray | None]
+"""Returns memory for an image (h, w, 3) uint8, or None if new memory is as good."""
 
 
-def allocate_new(shape: tuple[int, ...]) -> np.ndarray:
-    """Return new memory for an image (h, w, 3) uint8."""
-    return np.empty(shape, np.uint8)
+def allocate_nothing(_shape: tuple[int, ...]) -> None:
+    """Leave it to the caller to allocate new memory."""
 
 
 class BlockPool:
@@ -42,8 +42,8 @@ class BlockPool:
     def take(self, n_bytes: int) -> np.ndarray:
         """Return (n_bytes,) uint8 with any content."""
         with self._lock:
-            fitting = (at for at, block in enumerate(self._free) if n_bytes <= len(block) <= 2 * n_bytes)
-            at = next(fitting, None)
+            latest_first = reversed(range(len(self._free)))  # some of it may still be in the processor's cache
+            at = next((at for at in latest_first if n_bytes <= len(self._free[at]) <= 2 * n_bytes), None)
             block = np.empty(n_bytes, np.uint8).data if at is None else self._free.pop(at)
         taken = np.frombuffer(block, np.uint8, n_bytes)  # the base of all arrays that are made of it
         weakref.finalize(taken, self._give_back, block).atexit = False
@@ -57,7 +57,7 @@ class BlockPool:
 
 
 class GroupMemory:
-    """Memory for a group of images, in one block if they have the same shape as the image before them.
+    """Memory for those images of a group that have the same shape as the image before them, in one block.
 
     Args:
         pool: where the blocks come from.
@@ -68,13 +68,13 @@ class GroupMemory:
         self.pool, self.n_left = pool, n_images
         self._rest = np.empty(0, np.uint8)
 
-    def allocate(self, shape: tuple[int, ...]) -> np.ndarray:
-        """Return memory for the next image, (h, w, 3) uint8."""
+    def allocate(self, shape: tuple[int, ...]) -> np.ndarray | None:
+        """Return memory for the next image, (h, w, 3) uint8; None if it is small, large, or of another shape than the one before."""
         n_bytes, count = math.prod(shape), self.n_left
         is_repeated, self.pool.last_shape = shape == self.pool.last_shape, shape
         self.n_left -= 1
         if not is_repeated or not _MIN_IMAGE_BYTES <= n_bytes <= _MAX_BLOCK_BYTES // 2:
-            return allocate_new(shape)
+            return None
         if len(self._rest) < n_bytes:
             self._rest = self.pool.take(n_bytes * max(1, min(count, _MAX_BLOCK_BYTES // n_bytes)))
         taken, self._rest = self._rest[:n_bytes], self._rest[n_bytes:]
