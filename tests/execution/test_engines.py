@@ -267,9 +267,7 @@ def test_ranks_of_a_training_leave_the_accelerators_of_the_others_alone(monkeypa
 
 def test_each_device_has_one_worker_whatever_the_number_of_chunks(monkeypatch):
     started = []
-    monkeypatch.setattr(
-        subprocess_workers.subprocess, "Popen", lambda command, **_: started.append(command[-1]) or Mock()
-    )
+    monkeypatch.setattr(subprocess_workers, "start_child", lambda _, arguments: started.append(*arguments) or Mock())
     monkeypatch.setattr(subprocess_workers.atexit, "register", lambda *_: None)
     few = subprocess_workers.start_workers(("fake:1",))
     many = subprocess_workers.start_workers(("fake:1", "fake:2"))

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import os
 import struct
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import IO
 
-_HEADER = struct.Struct("<BQ")  # kind and size of a message
-_START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); import {0}; {0}.main()"
+from frechet.errors import RunError
+
+_HEADER = struct.Struct("<8sBQ")  # mark, kind and size of a message
+_MARK = b"frechet\n"
+_PROGRAM = """
+import sys
+sys.path[:] = {path!r}  # before any import: the interpreter puts the working directory first
+import signal
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted too, and ends this process
+import {module}
+{module}.main(*{arguments!r})
+"""
 
 
 class Pipe:
@@ -21,7 +31,7 @@ class Pipe:
         self.incoming, self.outgoing = incoming, outgoing
 
     def send(self, kind: int, data: bytes = b"") -> None:
-        self.outgoing.write(_HEADER.pack(kind, len(data)))
+        self.outgoing.write(_HEADER.pack(_MARK, kind, len(data)))
         self.outgoing.write(data)
         self.outgoing.flush()
 
@@ -30,8 +40,14 @@ class Pipe:
 
         Raises:
             EOFError: the other process has ended.
+            RunError: something else than messages comes from it.
         """
-        kind, size = _HEADER.unpack(self._read(_HEADER.size))
+        mark, kind, size = _HEADER.unpack(self._read(_HEADER.size))
+        if mark != _MARK:
+            raise RunError(
+                f"a process of frechet printed {mark!r} when it started; expected no output. Let Python's start-up files "
+                "(sitecustomize, .pth) print to stderr."
+            )
         return kind, self._read(size)
 
     def _read(self, count: int) -> bytes:
@@ -41,19 +57,32 @@ class Pipe:
         return data
 
 
-def start_child(module: str, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def start_child(
+    module: str, environment: Mapping[str, str] = MappingProxyType({}), arguments: Sequence[str] = ()
+) -> subprocess.Popen[bytes]:
     """Start a process that runs `main` of a module of this package; it does not import the caller's main module.
 
     Args:
         module: name of the module.
         environment: variables that the process gets unless they are set.
+        arguments: arguments of `main`.
+
+    Raises:
+        RunError: this program is embedded or frozen, so that no interpreter is known.
+        OSError: the process cannot be started.
     """
-    command = [
-        *(sys.executable, "-c", _START.format(module)),
-        json.dumps([entry for entry in sys.path if isinstance(entry, str)]),
-    ]
+    if not sys.executable or getattr(sys, "frozen", False):
+        raise RunError(
+            f"sys.executable is {sys.executable!r}; expected a Python interpreter, which frechet starts as a second process. "
+            "Run it outside of the embedded or frozen program."
+        )
+    path = [entry for entry in sys.path if isinstance(entry, str)]
+    program = _PROGRAM.format(path=path, module=module, arguments=tuple(arguments))
     return subprocess.Popen(  # noqa: S603, this package
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**environment, **os.environ}
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**environment, **os.environ},
     )
 
 

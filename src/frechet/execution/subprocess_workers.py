@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import cache
 from typing import IO
 
+from frechet._internal.child_process import start_child
 from frechet.errors import FrechetError
 from frechet.execution.workers import END, Channel, serve
 
@@ -84,8 +85,7 @@ def stop_workers() -> None:
 
 @cache  # workers live until this process ends, or until a run is given up
 def _start_worker(device: str) -> PipeChannel:
-    command = [sys.executable, "-m", "frechet.execution.subprocess_workers", device]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603, this package
+    process = start_child(__name__, arguments=[device])
     assert process.stdin
     assert process.stdout
     channel = PipeChannel(f"the worker on {device}", process.stdout, process.stdin)
@@ -106,16 +106,12 @@ def _stop_worker(process: subprocess.Popen[bytes], channel: PipeChannel) -> None
         process.wait()
 
 
-def _main(device: str) -> None:
+def main(device: str) -> None:
     """Serve the coordinator at the other end of stdin and stdout; redirect all other output to stderr."""
     outgoing = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    with suppress(FrechetError, KeyboardInterrupt):  # the coordinator reports it
+    with suppress(FrechetError):  # the coordinator reports it
         serve(
             PipeChannel("the coordinator", sys.stdin.buffer, outgoing),
             lambda settings: replace(settings, device=device),
         )
-
-
-if __name__ == "__main__":
-    _main(sys.argv[1])

@@ -17,7 +17,7 @@ import numpy as np
 
 import frechet.errors
 from frechet._internal.child_process import Pipe, start_child
-from frechet.errors import FrechetError, ImageDecodeError
+from frechet.errors import FrechetError, ImageDecodeError, RunError
 from frechet.images import decode_worker
 from frechet.images.checks import CheckedImage
 from frechet.images.image import ImageRef
@@ -66,7 +66,7 @@ class DecodeProcesses:
             pipe = self._get_pipe()
             pipe.send(decode_worker.REQUEST, json.dumps({"files": files, "max_pixels": self.max_pixels}).encode())
             decoded = pipe.receive()[1]
-        except (OSError, EOFError):  # it cannot be started, or was ended
+        except (OSError, EOFError, RunError):  # it cannot be started, or was ended
             self.kind = "threads"
             return [None] * len(group)
         return list(_iter_results(decoded))

@@ -6,7 +6,6 @@ It ends when that process does, since nothing comes from its stdin then.
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
@@ -31,7 +30,6 @@ class _TooLargeError(FrechetError):
 
 def main() -> None:
     """Answer the requests of the process that started this one, until it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other process is interrupted too, and ends this one
     pipe = open_pipe_to_parent()
     with suppress(EOFError, BrokenPipeError):
         while True:

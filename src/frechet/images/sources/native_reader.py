@@ -11,7 +11,6 @@ import importlib
 import io
 import json
 import os
-import signal
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -139,7 +138,6 @@ def _open_reader(kind: str, file: str | dict[str, Any], pipe: Pipe) -> NativeRea
 
 def main() -> None:
     """Answer the requests of the process that started this one, until it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other process is interrupted too, and ends this one
     pipe = open_pipe_to_parent()
     limit_memory()
     server = _Server(pipe)
