@@ -3,10 +3,9 @@
 import importlib.util
 import os
 import re
-import subprocess
-import sys
 
 import pytest
+from forks import ForkedProgram
 from helpers import ROOT, make_image_folder
 
 import frechet
@@ -40,7 +39,18 @@ IN_TWO_PROCESSES = {  # package -> (text of its program, what it becomes with tw
     "transformers": ("", ""),
     "ignite": ("import torch\n", "import torch\ntorch.distributed.init_process_group('gloo')\n"),
 }
-TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+TORCHRUN = """
+import runpy, sys
+from torch.distributed import run
+from torch.distributed.launcher.api import elastic_launch
+program, *arguments = sys.argv[1:]
+def run_rank():
+    sys.argv = [program, *arguments]
+    runpy.run_path(program, run_name="__main__")
+options = ["--nproc-per-node", "2", "--start-method", "fork", "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", program]
+config, _, _ = run.config_from_args(run.parse_args(options))
+elastic_launch(config, run_rank)()
+"""
 
 
 @pytest.fixture
@@ -62,7 +72,8 @@ def read_program(package):
     return program + CHECK.format(value=value, images=images)
 
 
-def run_python(folder, *arguments):
+def run_python(folder, program, *arguments):
+    """Run a program, which is a path or text, and return what it prints."""
     environment = {
         "KERAS_BACKEND": "jax",
         "HF_HUB_OFFLINE": "1",
@@ -72,22 +83,12 @@ def run_python(folder, *arguments):
         "ACCELERATE_USE_CPU": "true",  # as `accelerate launch --cpu` sets it
         "MPLCONFIGDIR": os.environ.get("MPLCONFIGDIR", str(folder)),
     }
-    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", *arguments],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    return done.stdout
+    return ForkedProgram(folder / "output.txt", program, *arguments, cwd=folder, environment=environment).finish()
 
 
 @pytest.mark.parametrize("package", LOGGED)
 def test_the_program_logs_the_value_of_the_score(package, desk):
-    run_python(desk, "-c", read_program(package))
+    run_python(desk, read_program(package))
 
 
 @pytest.mark.parametrize("package", IN_TWO_PROCESSES)
@@ -98,7 +99,7 @@ def test_two_processes_log_the_value_of_the_score(package, desk):
     (desk / "program.py").write_text(
         program.replace(given, used, 1) + "\nassert torch.distributed.get_world_size() == 2\n"
     )
-    run_python(desk, *TORCHRUN, "program.py")
+    run_python(desk, TORCHRUN, "program.py")
 
 
 @pytest.mark.parametrize(
@@ -111,10 +112,8 @@ def test_two_processes_log_the_value_of_the_score(package, desk):
 def test_examples_in_two_processes_print_the_value_of_one(name, arguments, desk):
     if name.startswith("accelerate"):
         pytest.importorskip("accelerate")
-    printed = [
-        run_python(desk, *launcher, str(ROOT / "examples" / name), "reference.npz", *arguments)
-        for launcher in ((), TORCHRUN)
-    ]
+    example = ROOT / "examples" / name
+    printed = [run_python(desk, *words, "reference.npz", *arguments) for words in ([example], [TORCHRUN, example])]
     one, two = ([float(number) for number in re.findall(r"(?<![\w-])\d+\.\d+", text)] for text in printed)
     assert one
     assert two == pytest.approx(one, rel=1e-5)

@@ -1,13 +1,11 @@
 """Evaluations in training loops that stop when the difference to an earlier score is certain."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
 import torch
-from helpers import ROOT
+from forks import run_ranks
 
 import frechet
 from frechet.errors import MismatchError, RequestError, TooFewImagesError
@@ -121,8 +119,7 @@ RANKS = """
 import json, sys, torch
 import torch.distributed as dist
 import frechet
-store, rank, weights, support = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
-sys.path.insert(0, support)
+rank, store, weights = int(sys.argv[1]), *sys.argv[2:]
 from toy_extractor import TOY_EXTRACTOR
 from frechet.features.registry import register_extractor
 from frechet.integrations.torchmetrics import FID
@@ -148,25 +145,6 @@ dist.destroy_process_group()
 def test_all_ranks_count_together_and_agree(fid, toy_options, tmp_path):
     """25 images per step on both ranks: the first look, after 50, is due at the second step."""
     fid.reference.save(tmp_path / "store.npz")
-    processes = [
-        subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                RANKS,
-                tmp_path / "store",
-                str(rank),
-                toy_options["weights"],
-                ROOT / "tests" / "support",
-            ],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        answers = [json.loads(process.communicate(timeout=60)[0].splitlines()[-1]) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
+    with run_ranks(tmp_path, RANKS, tmp_path / "store", toy_options["weights"]) as ranks:
+        answers = [json.loads(rank.finish().splitlines()[-1]) for rank in ranks]
     assert answers[0] == answers[1] == [False] * 7 + [True] * 5

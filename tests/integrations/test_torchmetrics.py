@@ -3,8 +3,6 @@
 import copy
 import json
 import pickle
-import subprocess
-import sys
 import warnings
 from dataclasses import replace
 
@@ -12,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from example_scripts import needs_examples
+from forks import run_ranks
 from golden_images import make_tiles
-from helpers import ROOT
 from population_distance import population_distance
 
 import frechet
@@ -333,8 +331,7 @@ from frechet.integrations.torchmetrics import (
     PrecisionRecall,
     padding_mask,
 )
-store, rank, cases, weights, support = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3]), sys.argv[4], sys.argv[5]
-sys.path.insert(0, support)
+rank, store, cases, weights = int(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3]), sys.argv[4]
 from toy_extractor import TOY_EXTRACTOR
 register_extractor("toy-name", TOY_EXTRACTOR)
 dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
@@ -379,21 +376,11 @@ def test_two_processes_give_the_value_of_one(images, toy_options, tmp_path):
         population_distance(np.tile(rows[0], (n, 1)), np.full(n * 13, 1 / (n * 13)), np.tile(rows[1], (n, 1)))
         for n in (1, 2)
     )
-    support = ROOT / "tests" / "support"
-    arguments = [json.dumps(SHARES), toy_options["weights"], support]
     for name, image_set in zip(("generated", "real"), images, strict=True):
         np.save(tmp_path / f"store.{name}.npy", image_set)
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", RANKS, tmp_path / "store", str(rank), *arguments],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    outputs = [process.communicate(timeout=300)[0] for process in processes]
-    for rank, (process, out) in enumerate(zip(processes, outputs, strict=True)):
-        assert process.returncode == 0
+    with run_ranks(tmp_path, RANKS, tmp_path / "store", json.dumps(SHARES), toy_options["weights"]) as ranks:
+        outputs = [rank.finish() for rank in ranks]
+    for rank, out in enumerate(outputs):
         for shares, line in zip(SHARES, out.splitlines()[-len(SHARES) :], strict=True):
             *values, doubled, n_local = json.loads(line)
             assert values == [approx(expected)] * 3  # each call synchronises the original states

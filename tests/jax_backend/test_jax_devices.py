@@ -3,13 +3,14 @@
 import json
 import os
 import socket
-import subprocess
-import sys
+import uuid
+from pathlib import Path
 
 import jax
 import jax_devices
 import numpy as np
 import pytest
+from forks import ForkedProgram
 from jax_toy import noise, toy_features, x64
 
 import frechet
@@ -17,30 +18,18 @@ import frechet
 pytestmark = [pytest.mark.slow, pytest.mark.subprocess]
 
 
-def start(devices, *arguments):
-    environment = {
-        **os.environ,
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        "JAX_PLATFORMS": "cpu",
-        "JAX_ENABLE_X64": "0",
-    }
-    return subprocess.Popen(
-        [sys.executable, jax_devices.__file__, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
+def start(folder, devices, *arguments):
+    environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    output = folder / f"output-{uuid.uuid4()}.txt"
+    return ForkedProgram(output, Path(jax_devices.__file__), *arguments, environment=environment)
 
 
-def result(process):
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    return json.loads(out.splitlines()[-1])
+def result(program):
+    return json.loads(program.finish().splitlines()[-1])
 
 
-def test_eight_devices_compute_the_value_of_one(thin_weights):
-    eight = result(start(8, thin_weights))
+def test_eight_devices_compute_the_value_of_one(tmp_path, thin_weights):
+    eight = result(start(tmp_path, 8, thin_weights))
     with x64(False):
         one = jax_devices.compute_on_local_devices(thin_weights)
     assert (one["devices"], eight["devices"]) == (1, 8)
@@ -51,8 +40,8 @@ def test_eight_devices_compute_the_value_of_one(thin_weights):
 
 
 @pytest.mark.skipif(not hasattr(jax, "shard_map"), reason="older versions of JAX do not track what shard_map splits")
-def test_shard_map_counts_every_image_once_or_raises():
-    split, replicated, error = result(start(2, "shard_map"))
+def test_shard_map_counts_every_image_once_or_raises(tmp_path):
+    split, replicated, error = result(start(tmp_path, 2, "shard_map"))
     features = toy_features(np.concatenate([noise(5, seed=1), noise(24)]))
     for n, mean, covariance in (split, replicated):
         assert n == 29
@@ -62,11 +51,11 @@ def test_shard_map_counts_every_image_once_or_raises():
     assert "Use check_vma=True" in error
 
 
-def test_two_processes_compute_the_value_of_one(thin_weights):
+def test_two_processes_compute_the_value_of_one(tmp_path, thin_weights):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    found = [result(process) for process in [start(2, thin_weights, rank, port) for rank in range(2)]]
+    found = [result(process) for process in [start(tmp_path, 2, thin_weights, rank, port) for rank in range(2)]]
     assert found[0] == found[1]
     assert found[0]["n where one process has no images"] == 5
     one, other = jax_devices.load_tiles()

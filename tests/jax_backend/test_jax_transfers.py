@@ -5,13 +5,14 @@ As a program: print the features of batches on all devices of this process.
 
 import json
 import os
-import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from forks import ForkedProgram
 
 from frechet.backends.jax_runner import DeviceImages, JaxRunner
 from frechet.preprocessing.registry import PREPROCESSINGS
@@ -67,14 +68,15 @@ def make_noise():
 
 @pytest.mark.slow
 @pytest.mark.subprocess
-def test_several_devices_resize_as_one(runner):
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=3", "JAX_PLATFORMS": "cpu"}
-    run = subprocess.run([sys.executable, __file__], capture_output=True, text=True, env=environment, check=True)
-    count, features = json.loads(run.stdout.splitlines()[-1])
+def test_several_devices_resize_as_one(tmp_path, runner):
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=3"}
+    program = ForkedProgram(tmp_path / "output.txt", Path(__file__), environment=environment)
+    count, features = json.loads(program.finish().splitlines()[-1])
     assert count == 3
     np.testing.assert_allclose(features, np.concatenate(list(runner.map(make_noise()))), rtol=1e-6)
 
 
 if __name__ == "__main__":
+    jax.config.update("jax_platforms", "cpu")
     devices = jax.local_devices()
     json.dump([len(devices), np.concatenate(list(make_runner(devices).map(make_noise()))).tolist()], sys.stdout)

@@ -1,15 +1,15 @@
 """The Fréchet distance of a population as a loss: gradients against finite differences of an independent calculation."""
 
 import copy
-import subprocess
-import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.fx.experimental._config
 import torch_fd_ranks
+from forks import run_ranks
 from population_distance import central_differences, population_distance
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
@@ -408,19 +408,12 @@ def test_the_distance_approaches_that_of_frechet_score(toy_options):
 @pytest.mark.subprocess
 def test_two_processes_train_as_one(tmp_path, toy_options):
     weights, out = toy_options["weights"], tmp_path / "rank"
-    ranks = [
-        subprocess.Popen([sys.executable, torch_fd_ranks.__file__, *map(str, (rank, tmp_path / "store", out, weights))])
-        for rank in range(2)
-    ]
     torch.set_default_dtype(torch.float64)
     try:
-        one = torch_fd_ranks.train(weights)
-        assert [process.wait(timeout=120) for process in ranks] == [0, 0]
+        with run_ranks(tmp_path, Path(torch_fd_ranks.__file__), tmp_path / "store", out, weights):
+            one = torch_fd_ranks.train(weights)
     finally:
         torch.set_default_dtype(torch.float32)
-        for process in ranks:
-            process.kill()
-            process.wait()
     for rank in range(2):
         two = torch.load(f"{out}{rank}", weights_only=True)
         for found, expected in zip(two, one, strict=True):

@@ -1,13 +1,13 @@
 """Losses in PyTorch: values against the scores, gradients against finite differences, and error messages."""
 
-import subprocess
-import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch_ranks
+from forks import run_ranks
 from golden_images import make_tiles
 
 import frechet
@@ -359,16 +359,8 @@ def test_two_processes_give_the_loss_and_gradient_of_one(
     """DistributedDataParallel communicates in each pass, so ranks must make equally many; both ranks must agree."""
     weights, out = toy_options["weights"], tmp_path / "rank"
     arguments = [tmp_path / "store", out, weights, ",".join(map(str, counts)), shares_reference]
-    ranks = [
-        subprocess.Popen([sys.executable, torch_ranks.__file__, *map(str, (rank, *arguments))]) for rank in range(2)
-    ]
-    one = torch_ranks.compute_loss_and_gradients(weights, counts)
-    try:
-        assert [process.wait(timeout=120) for process in ranks] == [0, 0]
-    finally:
-        for process in ranks:  # without equally many passes, the ranks wait for each other
-            process.kill()
-            process.wait()
+    with run_ranks(tmp_path, Path(torch_ranks.__file__), *arguments):
+        one = torch_ranks.compute_loss_and_gradients(weights, counts)
     for rank in range(2):
         two = torch.load(f"{out}{rank}", weights_only=True)
         assert float(two["value"]) == pytest.approx(float(one["value"]), rel=1e-6)

@@ -90,6 +90,8 @@ def compute_in_two_processes(weights, rank, port):
 
 if __name__ == "__main__":
     weights, *rank_and_port = sys.argv[1:]
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_enable_x64", False)
     EXTRACTORS._entries.update(make_thin_rows())
     if weights == "shard_map":
         found = count_in_shard_map()

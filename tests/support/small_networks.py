@@ -11,7 +11,7 @@ from seeded_weights import make_seeded_state_dict, write_pth
 from frechet.features.registry import EXTRACTORS
 
 THINNING = 16
-SIZES = {"inception": 107, "efficientnet-lite0": 64}
+SIZES = {"inception": 107, "efficientnet-lite0": 32}
 
 
 def make_small_rows():

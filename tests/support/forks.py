@@ -1,0 +1,78 @@
+"""Programs in forks of one process that has loaded PyTorch, JAX and OpenVINO, which takes a new process seconds.
+
+For tests that need another process, but not a new one.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import runpy
+import sys
+import warnings
+from pathlib import Path
+
+CONTEXT = multiprocessing.get_context("forkserver")
+# Only modules that start no threads: a fork would not have them. Those that are not installed are left out.
+CONTEXT.set_forkserver_preload(
+    ["frechet.integrations.torchmetrics", "torch._dynamo", "lightning", "jax", "frechet.backends.openvino"]
+)
+
+
+class ForkedProgram:
+    """A Python program in another process, which writes its output to a file."""
+
+    def __init__(self, output, source, *arguments, cwd=None, environment=None):
+        """Start the program.
+
+        Args:
+            output: path of the file for stdout and stderr.
+            source: the program, as a Path or as text.
+            arguments: its command line.
+            cwd, environment: by default those of this process.
+        """
+        self.output = output
+        words = (source, list(map(str, arguments)))
+        self.process = CONTEXT.Process(
+            target=_run, args=(output, cwd or Path.cwd(), dict(environment or os.environ), *words)
+        )
+        self.process.start()
+
+    def finish(self, timeout=300):
+        """Wait until the program has ended successfully, and return what it wrote."""
+        self.process.join(timeout)
+        written = self.output.read_text()
+        assert self.process.exitcode == 0, f"exit code {self.process.exitcode}\n{written}"
+        return written
+
+    def kill(self):
+        """End the program if it has not."""
+        self.process.kill()
+        self.process.join()
+
+
+@contextlib.contextmanager
+def run_ranks(folder, source, *arguments, **options):
+    """Run a program as two processes, whose first argument is their rank, while the body runs; both must succeed."""
+    ranks = [ForkedProgram(folder / f"output-{rank}.txt", source, rank, *arguments, **options) for rank in range(2)]
+    try:
+        yield ranks
+        for rank in ranks:
+            rank.finish(timeout=120)
+    finally:
+        for rank in ranks:  # the other one waits forever if one has failed
+            rank.kill()
+
+
+def _run(output, cwd, environment, source, arguments):
+    with open(output, "wb") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environment)
+    warnings.simplefilter("ignore")
+    sys.argv = [str(source) if isinstance(source, Path) else "-c", *arguments]
+    if isinstance(source, Path):
+        runpy.run_path(str(source), run_name="__main__")
+    else:
+        exec(compile(source, "<program>", "exec"), {"__name__": "__main__"})
