@@ -1,7 +1,9 @@
 # ruff: noqa: E402
 """Fixtures of all tests, and the share of the machine that each pytest-xdist worker uses."""
 
+import importlib.util
 import os
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -44,8 +46,19 @@ if WORKER_COUNT > 1 and hasattr(os, "sched_setaffinity"):
     pin_to_cores(int(WORKER.removeprefix("gw")), WORKER_COUNT)
 
 
+def choose_xla_flags():
+    """Return flags that save time of compilation; the second one is an error in some older version."""
+    yield "--xla_backend_optimization_level=0"
+    if importlib.util.find_spec("jaxlib") and int(metadata.version("jaxlib").split(".")[1]) >= 10:
+        yield "--xla_cpu_use_fusion_emitters=false"
+
+
 def pytest_configure(config):
-    """Let JAX keep what it compiled, and Matplotlib its list of fonts, between processes and runs, in pytest's cache."""
+    """Let JAX keep what it compiled, and Matplotlib its list of fonts, between processes and runs, in pytest's cache.
+
+    XLA compiles small programs in half the time without optimisation; XLA_FLAGS= before the command turns it on.
+    """
+    os.environ.setdefault("XLA_FLAGS", " ".join(choose_xla_flags()))
     if hasattr(config, "cache"):
         os.environ.setdefault("MPLCONFIGDIR", str(config.cache.mkdir("matplotlib")))
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("jax")))

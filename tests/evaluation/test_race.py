@@ -1,15 +1,14 @@
 """Races: the best of several models with as few images as that takes."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
+import uuid
 
 import numpy as np
 import pytest
-from helpers import ROOT, run
+from forks import ForkedProgram
+from helpers import run
 from toy_network import corner
 
 import frechet
@@ -221,38 +220,36 @@ def test_a_race_resumes_with_the_same_bits(image_options, tmp_path, extracted_co
     assert 0 < sum(extracted_counts) - before < undisturbed.images_used
 
 
+QUIET_COMMAND = """
+import os, sys
+from frechet.cli.main import main
+sys.stderr = open(os.devnull, "w")
+main(sys.argv[1:])
+"""
+
+
 @pytest.mark.subprocess
 @pytest.mark.slow
 def test_a_killed_race_resumes_with_the_same_bits(tmp_path):
     for seed, (name, brightest) in enumerate((("a", 256), ("b", 235), ("c", 120))):
         np.save(tmp_path / f"{name}.npy", np.random.default_rng(seed).integers(0, brightest, (2000, 4, 4, 3), np.uint8))
     np.save(tmp_path / "reference.npy", np.random.default_rng(9).integers(0, 256, (500, 4, 4, 3), np.uint8))
-    command = [
-        sys.executable,
-        "-m",
-        "frechet",
-        "race",
-        "a.npy",
-        "b.npy",
-        "c.npy",
-        "--reference",
-        "reference.npy",
-        "--json",
-    ]
-    command += ["--extractor", "toy_network:slow_corner", "--preprocessing", "pytorch-fid", "--find", "all-pairs"]
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests' / 'support'}"}
-    options = {"cwd": tmp_path, "env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    undisturbed = subprocess.run(command, check=True, timeout=100, **options).stdout
+    arguments = ["race", "a.npy", "b.npy", "c.npy", "--reference", "reference.npy", "--json", "--find", "all-pairs"]
+    arguments += ["--extractor", "toy_network:slow_corner", "--preprocessing", "pytorch-fid"]
+
+    def start(*options):
+        return ForkedProgram(tmp_path / f"output-{uuid.uuid4()}.txt", QUIET_COMMAND, *arguments, *options, cwd=tmp_path)
+
+    undisturbed = start().finish()
     work_dir = tmp_path / "work"
     for count in (3, 8):  # kill when so many chunks are finished
-        process = subprocess.Popen([*command, "--work-dir", "work"], **options)
+        program = start("--work-dir", "work")
         deadline = time.monotonic() + 60
         while len(list(work_dir.rglob("chunk-*.npz"))) < count and time.monotonic() < deadline:
             time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=60)
-        assert process.returncode == -signal.SIGKILL
-    resumed = subprocess.run([*command, "--work-dir", "work"], check=True, timeout=100, **options).stdout
+        program.kill()
+        assert program.wait() == -signal.SIGKILL
+    resumed = start("--work-dir", "work").finish()
     assert resumed == undisturbed
 
 

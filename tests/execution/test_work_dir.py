@@ -7,11 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import toy
+from forks import ForkedProgram
 from helpers import assert_same_statistics, list_chunk_files, make_image_folder, restore_sigint, run
 from PIL import Image
 from toy import PIXELS, TOY, first_six_values
@@ -70,30 +73,30 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bits(tmp_path, kind, 
     np.save(tmp_path / "toy.npy", images)
 
     def start(work_dir, out):
-        command = [sys.executable, toy.__file__, tmp_path / "toy.npy", work_dir, out, kind]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE)
-        assert process.stdout.readline() == b"started\n"
-        return process
+        arguments = (tmp_path / "toy.npy", work_dir, out, kind)
+        program = ForkedProgram(tmp_path / f"output-{uuid.uuid4()}.txt", Path(toy.__file__), *arguments)
+        while "started" not in program.output.read_text():
+            assert program.process.is_alive()
+            time.sleep(0.005)
+        return program
 
     rng, kept, n_kills = random.Random(7), {}, 0
     while True:
-        process = start(tmp_path / "work", tmp_path / "killed.npz")
+        program = start(tmp_path / "work", tmp_path / "killed.npz")
         if n_kills < 20:
             time.sleep(rng.uniform(0, 0.12))
-            process.kill()
+            program.kill()
             n_kills += 1
-        process.communicate()
+        code = program.wait()
         now = list_chunk_files(tmp_path / "work")
         assert kept.items() <= now.items()
         kept = now
-        if process.returncode == 0:
+        if code == 0:
             break
-        assert process.returncode == -signal.SIGKILL
+        assert code == -signal.SIGKILL
     assert n_kills == 20
     assert len(kept) == files
-    undisturbed = start(tmp_path / "other", tmp_path / "undisturbed.npz")
-    undisturbed.communicate()
-    assert undisturbed.returncode == 0
+    start(tmp_path / "other", tmp_path / "undisturbed.npz").finish()
     with np.load(tmp_path / "killed.npz") as found, np.load(tmp_path / "undisturbed.npz") as expected:
         np.testing.assert_array_equal(found["rows"], first_six_values(images)[found["indices"]])
         np.testing.assert_allclose(found["mean"], first_six_values(images).mean(0, dtype=float), rtol=1e-12)

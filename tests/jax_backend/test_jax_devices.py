@@ -19,7 +19,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.subprocess]
 
 
 def start(folder, devices, *arguments):
-    environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}",
+    }
     output = folder / f"output-{uuid.uuid4()}.txt"
     return ForkedProgram(output, Path(jax_devices.__file__), *arguments, environment=environment)
 

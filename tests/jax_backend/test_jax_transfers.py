@@ -69,7 +69,7 @@ def make_noise():
 @pytest.mark.slow
 @pytest.mark.subprocess
 def test_several_devices_resize_as_one(tmp_path, runner):
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=3"}
+    environment = {**os.environ, "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=3"}
     program = ForkedProgram(tmp_path / "output.txt", Path(__file__), environment=environment)
     count, features = json.loads(program.finish().splitlines()[-1])
     assert count == 3

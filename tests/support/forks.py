@@ -30,7 +30,8 @@ class ForkedProgram:
             arguments: its command line.
             cwd, environment: by default those of this process.
         """
-        self.output = output
+        self.output = Path(output)
+        self.output.touch()
         words = (source, list(map(str, arguments)))
         self.process = CONTEXT.Process(
             target=_run, args=(output, cwd or Path.cwd(), dict(environment or os.environ), *words)
@@ -44,8 +45,13 @@ class ForkedProgram:
         assert self.process.exitcode == 0, f"exit code {self.process.exitcode}\n{written}"
         return written
 
+    def wait(self):
+        """Wait until the program has ended, and return its exit code, which is negative for a signal."""
+        self.process.join()
+        return self.process.exitcode
+
     def kill(self):
-        """End the program if it has not."""
+        """End the program, if it has not ended, by SIGKILL."""
         self.process.kill()
         self.process.join()
 
