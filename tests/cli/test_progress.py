@@ -79,6 +79,7 @@ def test_score_reports_metrics_and_can_be_silent(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("small_inputs")
 def test_images_and_the_demo_are_counted(tmp_path, monkeypatch):
     monkeypatch.setattr(progress, "LINE_INTERVAL", 0.02)
     monkeypatch.setattr("frechet.cli.demo.N_REFERENCE", 24)

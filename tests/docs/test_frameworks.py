@@ -5,7 +5,7 @@ import os
 import re
 
 import pytest
-from forks import ForkedProgram
+from forks import TORCHRUN, ForkedProgram
 from helpers import ROOT, make_image_folder
 
 import frechet
@@ -39,25 +39,18 @@ IN_TWO_PROCESSES = {  # package -> (text of its program, what it becomes with tw
     "transformers": ("", ""),
     "ignite": ("import torch\n", "import torch\ntorch.distributed.init_process_group('gloo')\n"),
 }
-TORCHRUN = """
-import runpy, sys
-from torch.distributed import run
-from torch.distributed.launcher.api import elastic_launch
-program, *arguments = sys.argv[1:]
-def run_rank():
-    sys.argv = [program, *arguments]
-    runpy.run_path(program, run_name="__main__")
-options = ["--nproc-per-node", "2", "--start-method", "fork", "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", program]
-config, _, _ = run.config_from_args(run.parse_args(options))
-elastic_launch(config, run_rank)()
-"""
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    photos = make_image_folder(tmp_path_factory.mktemp("photos") / "photos", 12, size=(32, 32))
+    return frechet.collect(photos, extractor="efficientnet-lite0")
 
 
 @pytest.fixture
-def desk(tmp_path):
+def desk(tmp_path, reference):
     """A folder with reference.npz."""
-    make_image_folder(tmp_path / "photos", 12, size=(32, 32))
-    frechet.collect(tmp_path / "photos", extractor="efficientnet-lite0").save(tmp_path / "reference.npz")
+    reference.save(tmp_path / "reference.npz")
     return tmp_path
 
 

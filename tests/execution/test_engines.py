@@ -19,6 +19,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 import toy
+from forks import TORCHRUN, ForkedProgram
 from helpers import assert_same_statistics, make_image_folder, run
 from PIL import Image
 from toy import TOY, first_six_values
@@ -346,18 +347,10 @@ def test_a_killed_rank_ends_the_run_with_a_message(tmp_path, importable):
 def test_ranks_merge_large_chunks(tmp_path, importable, large):
     pytest.importorskip("torch")
     np.save(tmp_path / "a.npy", np.random.default_rng(0).integers(0, 256, (4 * CHUNK_SIZE + 30, 4, 4, 3), np.uint8))
-    process = torchrun(
-        2,
-        "stats",
-        tmp_path / "a.npy",
-        tmp_path / "s.npz",
-        *FLAGS,
-        "toy_large_chunks:corner",
-        "--work-dir",
-        tmp_path / "work",
-    )
-    _, err = process.communicate(timeout=200)
-    assert process.returncode == 0, err
+    arguments = ["stats", tmp_path / "a.npy", tmp_path / "s.npz", *FLAGS, "toy_large_chunks:corner"]
+    arguments += ["--work-dir", tmp_path / "work"]
+    program = Path(frechet.__file__).with_name("__main__.py")
+    ForkedProgram(tmp_path / "output.txt", TORCHRUN, program, *arguments).finish()
     assert len(list(tmp_path.glob("work/images/chunk-*"))) == 3
     assert_same_statistics(read_statistics(tmp_path / "s.npz"), frechet.collect(tmp_path / "a.npy", **CORNER))
 

@@ -38,19 +38,18 @@ assert frechet.score(*images, extractor="efficientnet-lite0")["fd"].value > 0
     "doctor": "import sys; sys.argv[1:] = ['doctor']; from frechet.cli.main import main; main()",
     "torch": """
 import numpy as np, frechet, frechet.losses.torch
+import frechet.compat.pytorch_fid, frechet.compat.fastfid, frechet.compat.is_fid
 images = np.random.default_rng(0).integers(0, 256, (2, 4, 32, 32, 3), np.uint8)
 assert frechet.score(*images, extractor="efficientnet-lite0", backend="torch")["fd"].value > 0
 """,
     "jax": "import frechet.jax, frechet.losses.jax, frechet.backends.jax",
     "torchmetrics": "import lightning, frechet.integrations.torchmetrics",
-    "compat": "import frechet.compat.pytorch_fid, frechet.compat.fastfid, frechet.compat.is_fid",
     "hub": "import huggingface_hub; from frechet.networks.hub_weights import find_hub_weights as find\ntry: find('a/b')\nexcept ValueError: pass",
 }
 REQUIRED = {
     "torch": ("torch",),
     "jax": ("jax",),
     "torchmetrics": ("torchmetrics", "lightning"),
-    "compat": ("torch",),
     "hub": ("huggingface_hub",),
     "openvino": ("openvino_telemetry",),
 }
@@ -81,7 +80,7 @@ def run_recorded(program, tmp_path):
 
 @pytest.mark.subprocess
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["score", "doctor", "torch", "jax", "torchmetrics", "compat", "hub"])
+@pytest.mark.parametrize("name", ["score", "doctor", "torch", "jax", "torchmetrics", "hub"])
 def test_nothing_is_contacted_and_nothing_is_written_into_the_home(tmp_path, name):
     for package in REQUIRED.get(name, ()):
         pytest.importorskip(package)

@@ -17,6 +17,22 @@ CONTEXT.set_forkserver_preload(
     ["frechet.integrations.torchmetrics", "torch._dynamo", "lightning", "jax", "frechet.backends.openvino"]
 )
 
+# `torchrun --nproc-per-node 2` of the program that the first argument names, with ranks that are forks
+TORCHRUN = """
+import runpy, sys
+from torch.distributed import run
+from torch.distributed.launcher.api import elastic_launch
+
+del sys.argv[0]
+
+def run_rank():
+    runpy.run_path(sys.argv[0], run_name="__main__")
+
+options = ["--nproc-per-node", "2", "--start-method", "fork", "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
+config, _, _ = run.config_from_args(run.parse_args([*options, sys.argv[0]]))
+elastic_launch(config, run_rank)()
+"""
+
 
 class ForkedProgram:
     """A Python program in another process, which writes its output to a file."""
