@@ -107,7 +107,10 @@ def _image_to_rgb(image: ImageLike, allocate: Allocate) -> tuple[np.ndarray, str
         return rgb, note
     if image.mode == "P" and note:
         image = image.convert("RGBA")  # gives the same pixels and avoids Pillow's warning
-    rgb = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    converted = image if image.mode == "RGB" else image.convert("RGB")
+    rgb = np.frombuffer(converted.tobytes(), np.uint8).reshape(
+        converted.height, converted.width, 3
+    )  # tobytes may rotate it
     if (memory := allocate(rgb.shape)) is not None:
         memory[...] = rgb
         rgb = memory

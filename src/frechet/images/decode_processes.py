@@ -58,9 +58,9 @@ class DecodeProcesses:
         Raises:
             FrechetError: an error that is not about an image.
         """
-        files = [(ref.label, ref.load.path) for ref in group if isinstance(ref.load, FileLoader)]
         is_used = self.kind == "processes" or (self.kind == "auto" and self.n_small >= _IMAGES_BEFORE_PROCESSES)
-        if not is_used or len(files) < len(group):
+        files = [(ref.label, ref.load.path) for ref in group if isinstance(ref.load, FileLoader)] if is_used else []
+        if len(files) < len(group):
             return [None] * len(group)
         try:
             pipe = self._get_pipe()

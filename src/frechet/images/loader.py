@@ -193,7 +193,11 @@ class _GroupLoader:
 
     def _check(self, decoded: DecodedImage) -> CheckedImage:
         rgb, crop_note = self.crop(decoded.rgb) if self.crop else (decoded.rgb, None)
-        return CheckedImage(rgb, check_image(rgb, decoded.format), tuple(filter(None, (decoded.note, crop_note))))
+        return CheckedImage(
+            rgb,
+            check_image(rgb, decoded.format),
+            tuple(filter(None, (decoded.note, crop_note))) if decoded.note or crop_note else (),
+        )
 
     def _resize_unless_left(self, image: CheckedImage, out: np.ndarray | None) -> CheckedImage:
         if self.is_left_to_device and self.is_left_to_device(*image.pixels.shape[:2]):

@@ -27,6 +27,7 @@ UNSUPPORTED_EXTENSIONS = frozenset(  # image formats that cameras, browsers and 
 CONTAINER_EXTENSIONS = frozenset(  # files that may contain images and are read if they are passed themselves
     {".arrow", ".h5", ".hdf5", ".lmdb", ".npy", ".npz", ".parquet", ".tar", ".zip"}
 )
+_TOO_LARGE = "has more than {} bytes; larger images are not read"
 _PIECE_BYTES = 1 << 20  # read at a time; as many are allocated before any are read
 _READ_ONLY = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _METADATA_FOLDERS = frozenset({"@eaDir", "__MACOSX"})  # previews made by Synology's server, and macOS's metadata
@@ -76,7 +77,9 @@ def read_image_file(path: str | Path) -> EncodedImage:
         raise ImageDecodeError("is missing, or is a broken link") from None
     if not stat.S_ISREG(state.st_mode):  # opening a pipe or a device may never return
         raise ImageDecodeError("is not a regular file")
-    return to_encoded_image(_read_from(path, 0, min(state.st_size, MAX_IMAGE_BYTES) + 1))
+    if state.st_size > MAX_IMAGE_BYTES:
+        raise ImageDecodeError(_TOO_LARGE.format(MAX_IMAGE_BYTES))
+    return EncodedImage(_read_from(path, 0, state.st_size))
 
 
 def read_image(stream: BinaryIO) -> EncodedImage:
@@ -96,7 +99,7 @@ def to_encoded_image(data: bytes) -> EncodedImage:
         ImageDecodeError: it has more than `MAX_IMAGE_BYTES` bytes.
     """
     if len(data) > MAX_IMAGE_BYTES:
-        raise ImageDecodeError(f"has more than {MAX_IMAGE_BYTES} bytes; larger images are not read")
+        raise ImageDecodeError(_TOO_LARGE.format(MAX_IMAGE_BYTES))
     return EncodedImage(data)
 
 
