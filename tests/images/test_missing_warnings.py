@@ -39,6 +39,15 @@ def test_an_ignored_orientation_is_noted(file_format, orientation, noted):
     assert decoded.rgb.shape == PIXELS.shape  # as in other tools, the pixels are not rotated
 
 
+def test_a_tiff_is_rotated_as_pillow_does():
+    stream = BytesIO()
+    Image.fromarray(PIXELS).save(stream, "TIFF", exif=make_exif(6))
+    expected = np.asarray(Image.open(BytesIO(stream.getvalue())).convert("RGB"))
+    decoded = decode(ImageRef(0, "image", lambda: EncodedImage(stream.getvalue())))
+    assert decoded.rgb.shape == (16, 24, 3)
+    np.testing.assert_array_equal(decoded.rgb, expected)
+
+
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow's, when it opens the file
 def test_damaged_exif_is_not_an_error():
     assert decode_saved("JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff").note is None
