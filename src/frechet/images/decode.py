@@ -108,9 +108,7 @@ def _image_to_rgb(image: ImageLike, allocate: Allocate) -> tuple[np.ndarray, str
     if image.mode == "P" and note:
         image = image.convert("RGBA")  # gives the same pixels and avoids Pillow's warning
     converted = image if image.mode == "RGB" else image.convert("RGB")
-    rgb = np.frombuffer(converted.tobytes(), np.uint8).reshape(
-        converted.height, converted.width, 3
-    )  # tobytes may rotate it
+    rgb = np.frombuffer(converted.tobytes(), np.uint8).reshape(converted.height, converted.width, 3)
     if (memory := allocate(rgb.shape)) is not None:
         memory[...] = rgb
         rgb = memory
