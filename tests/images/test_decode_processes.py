@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from frechet.errors import ImageDecodeError, RequestError
 from frechet.execution.settings import Settings
@@ -81,6 +81,27 @@ def test_processes_return_what_threads_return(folder, started):
 
 
 @pytest.mark.subprocess
+def test_files_that_only_a_configured_pillow_accepts(folder, tmp_path, monkeypatch):
+    """The processes do not know that a training script has set this."""
+    whole = (folder / "010.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(whole)
+    Image.open(folder / "011.png").convert("RGB").resize((90, 80)).save(tmp_path / "b.jpg")
+    (tmp_path / "b.jpg").write_bytes((tmp_path / "b.jpg").read_bytes()[:-300])
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    batches = [[describe(batch) for batch in load(tmp_path, kind)] for kind in ("threads", "processes")]
+    assert batches[0] == batches[1]
+    assert batches[0][0][1] == [str(tmp_path / "a.png"), str(tmp_path / "b.jpg")]
+
+
+@pytest.mark.subprocess
+def test_there_are_at_most_as_many_processes_as_the_limit(folder, monkeypatch, started):
+    monkeypatch.setattr(decode_processes, "_MAX_PROCESSES", 1)
+    expected = [describe(batch) for batch in load(folder, "threads", workers=3)]
+    assert [describe(batch) for batch in load(folder, workers=3)] == expected
+    assert len(started) == 1
+
+
+@pytest.mark.subprocess
 def test_an_error_ends_the_run_and_the_processes(folder, started):
     messages = []
     for kind in ("threads", "processes"):
@@ -115,7 +136,7 @@ def test_a_process_that_is_killed_is_replaced_by_its_thread(folder, started):
 def test_processes_start_after_many_small_images_in_a_row(folder, monkeypatch):
     """The groups of the image of 300 x 300 pixels, and of those that cannot be decoded, end a row."""
     groups = []
-    monkeypatch.setattr(decode_processes, "_IMAGES_BEFORE_PROCESSES", 20)
+    monkeypatch.setattr(decode_processes, "_IMAGES_BEFORE_PROCESSES", 10)
     monkeypatch.setattr(decode_processes, "start_child", lambda *_: groups.append(1) or (_ for _ in ()).throw(OSError))
     list(load(folder, "auto", workers=1))
     assert not groups  # a single thread does not wait for another one

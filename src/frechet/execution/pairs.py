@@ -81,6 +81,7 @@ class _Input:
             size=0,
             batch_size=_BATCH_SIZE,
             workers=settings.workers or process_cpu_count(),
+            workers_kind=settings.workers_kind,
             skip_bad_images=settings.on_bad_image == "skip",
             crop=settings.image_crop.apply_with_note if settings.image_crop else None,
             max_pixels=settings.max_pixels,

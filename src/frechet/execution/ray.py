@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections import Counter, deque
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
@@ -26,7 +26,9 @@ class Worker:
     """A Ray actor that keeps its network loaded and its source open."""
 
     def __init__(self, job: dict[str, Any]) -> None:
-        self.settings = Settings(**job["settings"])
+        self.settings = replace(
+            Settings(**job["settings"]), workers_kind="threads"
+        )  # processes would start for each chunk
         self.extractor = load_job_extractor(job, self.settings)
         self.partition = open_job(job, self.extractor)
 

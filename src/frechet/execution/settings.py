@@ -55,8 +55,8 @@ class Settings:
         preprocess_on: where images are resized: "host", "device", or "auto" for accelerators and images up to 1024 x 1024.
         batch_size: images that pass through the network together; None for a size that suits the backend.
         workers: number of decoding threads; None for one per core.
-        workers_kind: "threads"; "processes", in which each thread decodes image files of at most 256 x 256 pixels; or "auto" for processes
-            after 4,096 images of at most 64 x 64 pixels. Processes only decode images that a device resizes.
+        workers_kind: "threads"; "processes", of which up to 8 decode image files of at most 256 x 256 pixels; or "auto" for processes after
+            2,048 images of at most 64 x 64 pixels for each. Processes only decode images that a device resizes.
         num_images: size of the random subset of each input that is used, chosen by `seed`; None for all images.
         cache: whether features are cached, so that later metrics on the same images skip the network. Ignored with `work_dir`.
         seed: random seed of subsets, of the sample of features that statistics keep, and of metrics that draw at random.

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from frechet._internal.child_process import open_pipe_to_parent
-from frechet.errors import FrechetError
+from frechet.errors import FrechetError, ImageDecodeError
 from frechet.images.checks import check_image
 from frechet.images.decode import decode
 from frechet.images.decode_budget import AnyImage, estimate_bytes
@@ -21,11 +21,7 @@ from frechet.images.image import ImageRef
 from frechet.images.sources.files import FileLoader
 
 REQUEST, DECODED = range(2)  # kinds of messages; the latter is JSON, a line feed, and the pixels of all images
-_MAX_BYTES = 1 << 20  # that decoding an image may take: 256 x 256 pixels
-
-
-class _TooLargeError(FrechetError):
-    """An image is to be decoded by the other process, which bounds the memory that all images take."""
+_MAX_BYTES = 1 << 20  # that decoding an image may take: 256 x 256 pixels (WebP: 209 x 209)
 
 
 def main() -> None:
@@ -45,24 +41,22 @@ def decode_files(files: Iterable[tuple[str, str]], max_pixels: int) -> tuple[lis
         max_pixels: largest number of pixels of an image that can be decoded.
 
     Returns:
-        What was found, and the pixels of the images that were decoded. Of an image, [result of `check_image`, note or None] was found;
-        of an error, [name of its class, message]; None of an image that is too large for this process.
+        The result of `check_image` and the note of each image, and the pixels of the images. None for an image that takes too much
+        memory for this process, or that cannot be decoded: the other process decides, whose Pillow may accept damaged files.
     """
 
     def reserve(image: AnyImage) -> None:
         if estimate_bytes(image, max_pixels) > _MAX_BYTES:
-            raise _TooLargeError
+            raise ImageDecodeError
 
     answers: list[Any] = []
     images: list[np.ndarray] = []
     for label, path in files:
         try:
             decoded = decode(ImageRef(0, label, FileLoader(path)), reserve)
-        except _TooLargeError:
+        except FrechetError:
             answers.append(None)
-        except FrechetError as error:
-            answers.append([type(error).__name__, str(error)])
         else:
-            answers.append([check_image(decoded.rgb, decoded.format), decoded.note])
+            answers.append((check_image(decoded.rgb, decoded.format), decoded.note))
             images.append(np.ascontiguousarray(decoded.rgb))
     return answers, images

@@ -24,7 +24,7 @@ _JFIF_BYTES, _ICC_HEADER_BYTES, _TABLE_BYTES = (
 
 
 class FileHeader(NamedTuple):
-    """What the header of an image file says.
+    """The header of an image file.
 
     Attributes:
         format: Pillow's name of the file format.
@@ -38,9 +38,9 @@ class FileHeader(NamedTuple):
 def parse_header(data: bytes) -> FileHeader | None:
     """Read the header of an image file that is an ordinary JPEG (grey or YCbCr) or PNG (RGB), both of 8 bits.
 
-    Such a file has no orientation, transparency, palette or second frame, nor other metadata than a JPEG's resolution, comment and colour
-    profile, which other tools ignore too.
-    Of a JPEG, everything before its first scan is checked, of a PNG everything before its pixels.
+    Before its pixels, such a file has no orientation, transparency, palette or second frame, and no metadata except a JPEG's resolution,
+    comment and colour profile, which other tools ignore too. What comes after the pixels of a PNG, or after the first scan of a JPEG, is
+    not read, as by Pillow.
 
     Returns:
         The header, or None if anything is unusual: the file is to be read with Pillow, which decides what is wrong with it, if anything.

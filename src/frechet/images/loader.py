@@ -15,7 +15,7 @@ from frechet.errors import ImageDecodeError
 from frechet.images.checks import IMAGE_CHECK, CheckedImage, check_image
 from frechet.images.decode import DecodedImage, decode
 from frechet.images.decode_budget import MAX_PIXELS, DecodeBudget, ReadAhead
-from frechet.images.decode_processes import DecodeProcesses, Result
+from frechet.images.decode_processes import DecodeProcesses
 from frechet.images.image import ImageRef
 from frechet.images.pixel_memory import Allocate, BlockPool, GroupMemory, allocate_nothing
 
@@ -25,6 +25,8 @@ _MAX_GROUP_SIZE = 32  # images that a thread decodes at a time
 _MAX_WAITING_BYTES = 1 << 30  # of images that are left to a device; also of those in one batch
 _HOLD_SHARE = 1 / 2048  # of these bytes: smaller images are counted together; 512 KB
 _budget, _pool = DecodeBudget(), BlockPool()  # of all runs in this process
+
+Result = CheckedImage | ImageDecodeError
 
 
 @dataclass(frozen=True)
@@ -163,10 +165,10 @@ class _GroupLoader:
         results: list[Result] = []
         is_kept = self.is_left_to_device is not None and self.crop is None
         allocate = GroupMemory(_pool, len(group)).allocate if is_kept else allocate_nothing
-        found = self.processes.decode(group) if is_kept else [None] * len(group)
+        decoded = self.processes.decode(group) if is_kept else [None] * len(group)
         n_bytes = 0
-        for image_ref, out, result in zip(group, outs, found, strict=False):
-            results.append(loaded := self._load_image(image_ref, out, allocate, result))
+        for image_ref, out, image in zip(group, outs, decoded, strict=False):
+            results.append(loaded := self._load_image(image_ref, out, allocate, image))
             n_bytes += loaded.pixels.nbytes if out is None and isinstance(loaded, CheckedImage) else 0
             if n_bytes >= _HOLD_SHARE * self.ahead.max_bytes:
                 self.ahead.hold(position, n_bytes)
@@ -176,14 +178,12 @@ class _GroupLoader:
         return results
 
     def _load_image(
-        self, image_ref: ImageRef, out: np.ndarray | None, allocate: Allocate, found: Result | None
+        self, image_ref: ImageRef, out: np.ndarray | None, allocate: Allocate, decoded: CheckedImage | None
     ) -> Result:
-        """Load an image, unless a process has `found` it, or an error."""
+        """Load an image, unless a process has decoded it."""
         try:
-            if isinstance(found, ImageDecodeError):
-                raise found
-            if found is not None:
-                return self._resize_unless_left(found, out)
+            if decoded is not None:
+                return self._resize_unless_left(decoded, out)
             with _budget.admit(self.max_pixels) as reserve:
                 return self._resize_unless_left(self._check(decode(image_ref, reserve, allocate)), out)
         except ImageDecodeError as error:
