@@ -11,7 +11,7 @@ from seeded_weights import make_seeded_state_dict, write_pth
 from frechet.features.registry import EXTRACTORS
 
 THINNING = 16
-SIZES = {"inception": 107, "efficientnet-lite0": 32}
+SIZES = {"inception": 107, "efficientnet-lite0": 64}
 
 
 def make_small_rows():
@@ -27,9 +27,10 @@ def make_thin(row):
 
 
 def make_thin_rows():
-    """Return the small rows, of which Inception is thin."""
+    """Return rows of which Inception is thin, and EfficientNet has the smallest input."""
     rows = make_small_rows()
-    return rows | {"inception": make_thin(rows["inception"])}
+    efficientnet = replace(rows["efficientnet-lite0"], input_size=32)
+    return {"inception": make_thin(rows["inception"]), "efficientnet-lite0": efficientnet}
 
 
 def write_thin_weights(path, **options):
