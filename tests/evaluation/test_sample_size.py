@@ -74,6 +74,7 @@ def test_a_percentage_is_a_part_of_the_corrected_value(pilot):
         ({"difference": "much"}, ("'much'", "such as 0.5")),
         ({"difference": float("nan")}, ("nan", "positive number")),
         ({"difference": 1, "alpha": 1.5}, ("1.5", "between 0 and 1")),
+        ({"difference": 1e-12}, ("1e-12", "1e+18 images")),
     ],
 )
 def test_bad_input_is_rejected(pilot, options, words):

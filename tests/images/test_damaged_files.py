@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tracemalloc
 import zipfile
+from pathlib import Path
 
 import h5py
 import lmdb
@@ -18,6 +19,7 @@ from PIL import Image
 from frechet.errors import ArchiveError, ImageDecodeError, RequestError, SourceError, StatisticsError
 from frechet.images.decode import decode
 from frechet.images.sources import native_process
+from frechet.images.sources.files import read_image_file
 from frechet.images.sources.hdf5 import Hdf5Reader
 from frechet.images.sources.npy import NpyReader
 from frechet.images.sources.registry import open_source
@@ -180,6 +182,11 @@ def truncated_lmdb(tmp_path):
     data = (tmp_path / "a.lmdb").read_bytes().rstrip(b"\0")
     (tmp_path / "a.lmdb").write_bytes(data[: len(data) // 2 // 4096 * 4096])
     return tmp_path / "a.lmdb"
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
+def test_files_of_unknown_size_are_read_to_their_end():
+    assert read_image_file("/proc/self/status").data.startswith(b"Name:")
 
 
 @pytest.mark.subprocess

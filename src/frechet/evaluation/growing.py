@@ -62,8 +62,8 @@ class GrowingSamples:
         layer = self.collector.plan.requests[0].metric.layer
         return estimate_frechet(layers[layer], self.reference[layer], self.reference_is)
 
-    def score(self, layers: LayerStatistics) -> Scores:
-        """Compute the score of a sample, without an interval."""
+    def score(self, layers: LayerStatistics, *, is_decided: bool) -> Scores:
+        """Compute the score of a sample, without an interval, and with advice to add images unless the question is decided."""
         extractor, request = self.collector.extractor, self.collector.request
         return compute_scores(
             self.collector.plan,
@@ -74,7 +74,7 @@ class GrowingSamples:
             device=extractor.device if extractor else None,
             image_processing=describe_image_processing(extractor) if extractor else None,
             seed=request.seed,
-            is_sequential=True,
+            is_sequential=is_decided,
         )
 
 

@@ -85,7 +85,7 @@ def run_race(request: RaceRequest) -> Race:
             break
     if reason:
         raise TooFewImagesError(f"{reason}. More images than {samples.looks[-1]:,} are needed.")
-    course.score(elimination.active)
+    course.score(elimination.active, is_decided=elimination.is_decided)
     return build_race(request, course, elimination)
 
 

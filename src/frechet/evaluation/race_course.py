@@ -59,11 +59,11 @@ class RaceCourse:
         )
         self.score(left)
 
-    def score(self, names: Iterable[str]) -> None:
-        """Compute the scores of models whose samples are complete, and discard their statistics."""
+    def score(self, names: Iterable[str], *, is_decided: bool = True) -> None:
+        """Compute the scores of models whose samples are complete, and discard their statistics (see `GrowingSamples.score`)."""
         for name in names:
             if name in self._layers:
-                self.scores[name] = self.samples.score(self._layers.pop(name))
+                self.scores[name] = self.samples.score(self._layers.pop(name), is_decided=is_decided)
 
     def count_images(self, name: str) -> int:
         """Return the number of images of a model that were used."""

@@ -56,7 +56,8 @@ def plan_sample_size(score: Score, difference: float | str, *, alpha: float = 0.
         The numbers of images per model for a power of 80 and 95 %.
 
     Raises:
-        RequestError: the score has no standard error, its images are paired, or the difference or level is not positive.
+        RequestError: the score has no standard error, its images are paired, or the difference or level is not positive, or so
+            small that more than 10^18 images are needed.
 
     Examples:
         >>> import numpy as np, frechet
@@ -112,7 +113,12 @@ class _Variances(NamedTuple):
             standard_error, deviation = (math.sqrt((self.of_images + factor * bias) / n) for factor in (2, 1))
             return delta >= z_alpha * standard_error + z_power * deviation
 
-        return 2 + bisect_left(range(2, _LARGEST_NUMBER), True, key=is_detected)
+        n = 2 + bisect_left(range(2, _LARGEST_NUMBER), True, key=is_detected)
+        if n == _LARGEST_NUMBER:
+            raise RequestError(
+                f"a difference of {delta:.3g} is too small: it needs more than {_LARGEST_NUMBER:.0e} images; pass a larger one"
+            )
+        return n
 
 
 def _fit_variances(score: Score, delta: float) -> _Variances:

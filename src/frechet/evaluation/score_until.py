@@ -72,7 +72,7 @@ def _make_scores(
     samples: GrowingSamples, layers: LayerStatistics, interval: Interval, looks: list[dict[str, Any]]
 ) -> Scores:
     """Compute the score of the sample, and give it the interval that holds at every look."""
-    scores = samples.score(layers)
+    scores = samples.score(layers, is_decided=True)
     fields: Mapping[str, Any] = describe_interval(
         interval, layers["features"], samples.reference["features"], samples.reference_is
     )

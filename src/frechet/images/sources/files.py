@@ -79,6 +79,9 @@ def read_image_file(path: str | Path) -> EncodedImage:
         raise ImageDecodeError("is not a regular file")
     if state.st_size > MAX_IMAGE_BYTES:
         raise ImageDecodeError(_TOO_LARGE.format(MAX_IMAGE_BYTES))
+    if not state.st_size:  # empty, or of a file system that does not know the size of its files
+        with open(path, "rb") as file:
+            return read_image(file)
     return EncodedImage(_read_from(path, 0, state.st_size))
 
 
