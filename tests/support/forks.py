@@ -56,15 +56,16 @@ class ForkedProgram:
 
     def finish(self, timeout=300):
         """Wait until the program has ended successfully, and return what it wrote."""
-        self.process.join(timeout)
-        written = self.output.read_text()
-        assert self.process.exitcode == 0, f"exit code {self.process.exitcode}\n{written}"
+        code, written = self.wait(timeout), self.output.read_text()
+        assert code == 0, f"exit code {code}\n{written}"
         return written
 
-    def wait(self):
-        """Wait until the program has ended, and return its exit code, which is negative for a signal."""
-        self.process.join()
-        return self.process.exitcode
+    def wait(self, timeout=60):
+        """Return the exit code of the program, which is negative for a signal; None if it was killed because it did not end."""
+        self.process.join(timeout)
+        code = self.process.exitcode
+        self.kill()
+        return code
 
     def kill(self):
         """End the program, if it has not ended, by SIGKILL."""
