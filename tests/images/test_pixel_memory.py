@@ -56,6 +56,30 @@ def test_unused_blocks_are_kept_within_a_bound():
     assert sum(map(len, pool._free)) == 240_000  # one of five
 
 
+def test_sizes_that_are_no_longer_needed_make_room():
+    pool = BlockPool(max_kept_bytes=1000)
+    for n_bytes in [1000] * 2 + [10] * 2:
+        block = pool.take(n_bytes)
+        del block
+    assert [len(each) for each in pool._free] == [10]
+
+
+def test_an_array_may_be_freed_while_a_block_is_searched():
+    """By a garbage collection, in the thread that holds the lock."""
+    freed = [np.empty(8, np.uint8).data]
+
+    class Blocks(list):
+        def __getitem__(self, at):
+            block = super().__getitem__(at)
+            if freed:
+                pool._give_back(freed.pop())
+            return block
+
+    pool = BlockPool(max_kept_bytes=20)
+    pool._free = Blocks(np.empty(10, np.uint8).data for _ in range(2))
+    assert pool.take(10).shape == (10,)
+
+
 @pytest.mark.parametrize("shapes", [[(100, 201, 3), SHAPE, (100, 202, 3)], [(32, 32, 3)] * 2, [(2000, 2000, 3)] * 2])
 def test_other_images_take_memory_of_their_own(pool, shapes):
     """Images of different, of small and of large sizes."""

@@ -10,10 +10,8 @@ from threading import RLock
 import numpy as np
 
 _MAX_KEPT_BYTES = 1 << 26  # of blocks that are not in use
-_MIN_IMAGE_BYTES, _MAX_BLOCK_BYTES = (
-    1 << 14,
-    1 << 23,
-)  # smaller images need few pages; a larger block is not for several images
+_MIN_IMAGE_BYTES = 1 << 14  # smaller images need few pages
+_MAX_BLOCK_BYTES = 1 << 23  # a larger block is not for several images
 
 Allocate = Callable[[tuple[int, ...]], np.ndarray | None]
 """Returns memory for an image (h, w, 3) uint8, or None if new memory is as good."""
@@ -44,16 +42,17 @@ class BlockPool:
         with self._lock:
             latest_first = reversed(range(len(self._free)))  # some of it may still be in the processor's cache
             at = next((at for at in latest_first if n_bytes <= len(self._free[at]) <= 2 * n_bytes), None)
+            if at is None:
+                del self._free[:1]  # the oldest one, so that sizes that are no longer needed make room
             block = np.empty(n_bytes, np.uint8).data if at is None else self._free.pop(at)
         taken = np.frombuffer(block, np.uint8, n_bytes)  # the base of all arrays that are made of it
         weakref.finalize(taken, self._give_back, block).atexit = False
         return taken
 
     def _give_back(self, block: memoryview) -> None:
-        with self._lock:
-            self._free.append(block)
-            while sum(map(len, self._free)) > self.max_kept_bytes:
-                del self._free[0]
+        with self._lock:  # removes none: `take` has an index if a garbage collection within it frees an array
+            if sum(map(len, self._free)) + len(block) <= self.max_kept_bytes:
+                self._free.append(block)
 
 
 class GroupMemory:
