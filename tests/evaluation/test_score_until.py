@@ -170,8 +170,8 @@ def test_the_command_prints_what_was_reached_and_fails(tmp_path):
     np.save(tmp_path / "x.npy", SAMPLES)
     REFERENCE.save(tmp_path / "y.npz")
     command = ["score", tmp_path / "x.npy", tmp_path / "y.npz", "--features", "--json"]
-    code, out, _ = run(*command, "--until-half-width", "10%", "--max-images", "4525")
-    assert code == 0
+    code, out, error = run(*command, "--until-half-width", "10%", "--max-images", "4525")
+    assert code == 0, error
     assert (
         json.loads(out)["scores"]["fd"]["n_generated"]
         == score(until=Until(half_width=0.1, max_images=4525)).n_generated

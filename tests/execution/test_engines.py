@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 import tracemalloc
 import zipfile
 from dataclasses import replace
@@ -101,6 +102,7 @@ def start_worker_threads(monkeypatch):
         try:
             workers.serve(channel)
         except Exception:
+            traceback.print_exc()
             channel.outgoing.put(None)
 
     yield start

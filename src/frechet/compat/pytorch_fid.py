@@ -226,8 +226,8 @@ def compute_statistics_of_path(
     path = Path(path)
     if path.suffix == ".npz":
         with translate_read_errors(path, "statistics"), open_npz_safely(path) as arrays:
-            if not {"mu", "sigma"} <= set(arrays.files):
-                raise StatisticsError(f"{path} has the arrays {', '.join(arrays.files)}; expected mu and sigma")
+            if not {"mu", "sigma"} <= set(arrays):
+                raise StatisticsError(f"{path} has the arrays {', '.join(arrays)}; expected mu and sigma")
             return arrays["mu"], arrays["sigma"]
     return calculate_activation_statistics(_list_images(path), model, batch_size, dims, device, num_workers)
 

@@ -13,6 +13,7 @@ from zipfile import ZipFile
 import numpy as np
 from numpy.lib import format as npy_format
 
+from frechet._internal.array_headers import retry_parsing
 from frechet.execution.settings import Settings
 from frechet.execution.subset import select_indices
 from frechet.features.extractor import LoadedExtractor
@@ -264,8 +265,11 @@ def read_chunk(stream: IO[bytes], identity: str = "") -> Chunk:
 
 
 def _read_array(archive: ZipFile, name: str) -> np.ndarray:
-    with archive.open(name) as member:
-        return npy_format.read_array(member, allow_pickle=False)
+    def read() -> np.ndarray:
+        with archive.open(name) as member:
+            return npy_format.read_array(member, allow_pickle=False)
+
+    return retry_parsing(read)
 
 
 def _read_layer(arrays: Mapping[str, np.ndarray], position: int) -> LayerSummary:

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from frechet._internal.array_headers import retry_parsing
 from frechet._internal.choices import validate_choice
 from frechet._internal.restricted_pickle import RestrictedUnpickler, resolve_stubs
 from frechet._internal.words import count_of
@@ -184,12 +185,12 @@ def read_feature_array(path: Path) -> np.ndarray:
     if path.suffix.lower() == ".npy":
         with open(path, "rb") as file:
             read_npy_header(file)  # NumPy would allocate as many bytes as the header declares to have
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        return retry_parsing(lambda: np.load(path, mmap_mode="r", allow_pickle=False))
     with open_npz_safely(path) as archive:
-        keys = [key for key in FEATURE_KEYS if key in archive.files]
+        keys = [key for key in FEATURE_KEYS if key in archive]
         if len(keys) != 1:
             raise StatisticsError(
-                f"{path} contains {', '.join(archive.files) or 'no arrays'}; expected features under exactly one of the keys "
+                f"{path} contains {', '.join(archive) or 'no arrays'}; expected features under exactly one of the keys "
                 f"{', '.join(FEATURE_KEYS)}, or statistics mu and sigma. Save them with numpy.savez(path, features=x)."
             )
         return archive[keys[0]]

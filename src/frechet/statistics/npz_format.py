@@ -56,7 +56,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -94,7 +93,7 @@ from frechet.statistics.npz_metadata import (
     parse_metadata,
     parse_spec,
 )
-from frechet.statistics.safe_npz import open_npz_safely
+from frechet.statistics.safe_npz import NpzArrays, open_npz_safely
 from frechet.version import __version__
 
 _FORMAT_1_ARRAYS = {"mu": "mu", "sigma": "sigma", "rows": "rows", "places": "indices"}  # stored name: name in format 2
@@ -169,7 +168,7 @@ def read_statistics(path: str | Path, dims: int | None = None, *, keep_all: bool
     with translate_read_errors(path, "statistics"):
         if path.suffix.lower() == ".npz":
             with open_npz_safely(path) as archive:
-                if METADATA_KEY in archive.files:
+                if METADATA_KEY in archive:
                     _reject_entry(path, entry)
                     return _read_own_format(archive, path)
         arrays = read_foreign_arrays(path, dims, entry)
@@ -288,12 +287,12 @@ def _collect_arrays(statistics: FeatureStatistics) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _read_own_format(archive: Any, path: Path) -> FeatureStatistics:
+def _read_own_format(archive: NpzArrays, path: Path) -> FeatureStatistics:
     metadata = parse_metadata(str(archive[METADATA_KEY]), path)
     names = _FORMAT_1_ARRAYS if metadata["format"] == 1 else _FORMAT_2_ARRAYS
-    arrays = {name: archive[key] for key, name in names.items() if key in archive.files}
+    arrays = {name: archive[key] for key, name in names.items() if key in archive}
     if metadata["format"] != 1:
-        verify_checksums(arrays, metadata.get("checksums"), archive.files, path)
+        verify_checksums(arrays, metadata.get("checksums"), list(archive), path)
     n = metadata["n"]
     mean, covariance = validate_moments(arrays, path)
     covariance_eps = max(metadata["covariance_eps"], _machine_epsilon(arrays["sigma"]))

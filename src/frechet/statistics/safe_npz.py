@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 
+from frechet._internal.array_headers import retry_parsing
 from frechet.errors import UnsafeFileError
 from frechet.images.sources.npy import read_npy_header
 
@@ -18,15 +19,38 @@ _MAX_UNCHECKED_BYTES = 1 << 28  # arrays of up to this size together may be comp
 _MAX_COMPRESSION = 100  # measured values compress far less
 
 
+class NpzArrays(Mapping[str, np.ndarray]):
+    """The arrays of an open .npz file by name, each of which is read when it is used.
+
+    Args:
+        archive: the file as `numpy.load` opens it.
+    """
+
+    def __init__(self, archive: Any) -> None:
+        self._archive = archive
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return retry_parsing(lambda: self._archive[name])
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._archive.files
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._archive.files)
+
+    def __len__(self) -> int:
+        return len(self._archive.files)
+
+
 @contextmanager
-def open_npz_safely(path: Path) -> Iterator[Any]:
+def open_npz_safely(path: Path) -> Iterator[NpzArrays]:
     """Open an .npz file for reading, without pickles and without arrays that would unpack to an absurd size.
 
     Args:
         path: the file.
 
     Yields:
-        The archive, as `numpy.load` returns it.
+        Its arrays.
 
     Raises:
         UnsafeFileError: arrays are compressed more than a hundredfold, as in a decompression bomb, or an array is declared
@@ -43,7 +67,7 @@ def open_npz_safely(path: Path) -> Iterator[Any]:
             )
         for member in members:
             _validate_declared_size(archive.zip, member)
-        yield archive
+        yield NpzArrays(archive)
 
 
 def _validate_declared_size(archive: ZipFile, member: ZipInfo) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from frechet._internal.array_headers import retry_parsing
 from frechet.errors import ImageDecodeError, SourceError, TooFewImagesError
 from frechet.images.image import ImageSource
 from frechet.preprocessing.quantize import to_uint8
@@ -80,7 +81,7 @@ def open_float_images(data: Any, value_range: ValueRange | None) -> FloatImages 
     if not isinstance(data, (str, os.PathLike)) or Path(data).suffix.lower() != ".npy":
         return None
     try:
-        array = np.load(data, mmap_mode="r", allow_pickle=False)
+        array = retry_parsing(lambda: np.load(data, mmap_mode="r", allow_pickle=False))
     except (OSError, ValueError):
         return None  # opening it as images reports what is wrong
     return FloatImages(array, str(data), value_range) if array.dtype.kind == "f" else None

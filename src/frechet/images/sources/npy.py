@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from frechet._internal.array_headers import retry_parsing
 from frechet._internal.words import join_words
 from frechet.errors import ArchiveError, RequestError, SourceError, UnreachableError
 from frechet.images.pixels import find_pixel_error
@@ -218,7 +219,8 @@ def read_npy_header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[A
     if size > _MAX_HEADER_BYTES:
         raise ValueError(f"its header declares {size} bytes; expected at most {_MAX_HEADER_BYTES}")
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    return read(BytesIO(length + stream.read(size)))
+    header = length + stream.read(size)
+    return retry_parsing(lambda: read(BytesIO(header)))
 
 
 def _read_header(stream: BinaryIO, label: str) -> tuple[int, ...]:
