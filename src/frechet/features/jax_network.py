@@ -10,9 +10,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
+from frechet._internal.masked_arrays import is_masked
 from frechet.backends.jax import HALF_DTYPES, JaxOps, Params, to_jax_params
 from frechet.errors import RequestError
 from frechet.features.loading import load_network
@@ -156,7 +156,7 @@ def validate_images(images: Any) -> None:
         elif images.ndim == 4 and images.shape[-1] == 1:
             hint = ": repeat the grey channel, images.repeat(3, axis=-1)"
         raise RequestError(f"images have shape {images.shape}; expected (n, h, w, 3){hint}")
-    if np.ma.is_masked(images):
+    if is_masked(images):
         raise RequestError("images have masked pixels; expected none. Pass x.filled(value), or leave out the images.")
     if images.dtype != jnp.uint8 and not jnp.issubdtype(images.dtype, jnp.floating):
         raise RequestError(

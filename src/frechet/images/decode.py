@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from frechet._internal.masked_arrays import is_masked
 from frechet.errors import ArchiveError, FrechetError, ImageDecodeError, RunError
 from frechet.images.decode_budget import Reserve
 from frechet.images.fast_decoders import decode_ordinary_file, decode_pixels
@@ -158,7 +159,7 @@ def _scale_to_uint8(image: Image.Image) -> Image.Image:
 def _array_to_rgb(array: np.ndarray) -> tuple[np.ndarray, str | None]:
     if error := find_pixel_error(array.dtype, array.shape, "hwc", array):
         raise ImageDecodeError(error)
-    if np.ma.is_masked(array):
+    if is_masked(array):
         raise ImageDecodeError("has masked pixels; expected none. Pass x.filled(value), or leave out the image.")
     if array.ndim == 2:
         array = array[:, :, None]

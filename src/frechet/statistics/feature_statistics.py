@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from frechet._internal.home import expand_home
+from frechet._internal.masked_arrays import is_masked
 from frechet.errors import StatisticsError
 from frechet.features.spec import FeatureSpec
 from frechet.statistics.accumulator import Accumulator
@@ -225,7 +226,7 @@ class FeatureStatistics:
 
 def require_unmasked(array: Any, label: str) -> None:
     """Raise StatisticsError if values of an array are masked, since they would be used as if they were not."""
-    if np.ma.is_masked(array):
+    if is_masked(array):
         raise StatisticsError(
             f"{label} has {int(np.ma.getmaskarray(array).sum()):,} masked values; expected an array without any. Leave out the rows that "
             "contain one: np.ma.compress_rows(x)"

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from frechet._internal.masked_arrays import is_masked
 from frechet.errors import ArchiveError, ImageDecodeError, SourceError
 from frechet.images.image import ImageDataset, ImageLike, ImageSource
 from frechet.images.pixels import find_pixel_error
@@ -227,7 +228,7 @@ def _open_collection(images: Any) -> MemorySource:
     objects: Any = images if indexable else [copy_item(image) for image in images]
     if not len(objects):
         raise SourceError("got an empty collection of images")
-    if np.ma.is_masked(images):
+    if is_masked(images):
         raise SourceError(
             "the array of images has masked values; expected none. Pass x.filled(value), or leave out images."
         )
