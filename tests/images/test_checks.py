@@ -10,6 +10,7 @@ from frechet.evaluation.pair_checks import iter_pair_notes, iter_sample_size_not
 from frechet.features.spec import FeatureSpec
 from frechet.images.checks import (
     IMAGE_CHECK,
+    ORDINARY,
     check_image,
     classify_compression,
     count_formats,
@@ -30,6 +31,15 @@ RANDOM = np.random.default_rng(0)
 
 def image_checks(images, kind=None):
     return np.array([check_image(image, kind) for image in images], IMAGE_CHECK)
+
+
+@pytest.mark.parametrize("position", [0, 1, 777, 12_345, 256 * 256 * 3 - 1])
+def test_a_single_ordinary_value_makes_an_image_ordinary(position):
+    """Wherever it is, although few values are tested first."""
+    image = np.full((256, 256, 3), 255, np.uint8)
+    assert check_image(image, None)[2] != ORDINARY
+    image.reshape(-1)[position] = 128
+    assert check_image(image, None)[2] == ORDINARY
 
 
 def photographs(n=40, size=24):

@@ -102,6 +102,15 @@ def test_a_second_attempt_to_decode_an_image_does_not_wait_for_the_first():
     assert budget.used == 0
 
 
+def test_a_larger_reservation_replaces_the_first():
+    budget = DecodeBudget(max_bytes=10**6)
+    with budget.admit(10**6) as reserve:
+        reserve(Image.new("RGB", (100, 100)))
+        reserve(Image.new("RGB", (100, 110)))
+        assert budget.used == 100 * 110 * 16
+    assert budget.used == 0
+
+
 def test_small_images_are_not_counted():
     """At 16 bytes per pixel, 256 x 256 pixels take a 2,048th of the budget."""
     budget = DecodeBudget()

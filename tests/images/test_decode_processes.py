@@ -1,9 +1,11 @@
 """Images that processes decode are those of threads: pixels, order, notes, errors, limits; and no process is left behind."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -13,7 +15,10 @@ from PIL import Image, ImageFile
 from frechet.errors import ImageDecodeError, RequestError
 from frechet.execution.settings import Settings
 from frechet.images import decode_processes, decode_worker
+from frechet.images.decode_processes import DecodeProcesses
+from frechet.images.image import ImageRef
 from frechet.images.loader import load_batches
+from frechet.images.sources.files import FileLoader
 from frechet.images.sources.registry import open_source
 
 COUNT = 300
@@ -159,9 +164,7 @@ def test_a_machine_that_allows_no_processes_uses_threads(folder, monkeypatch):
 
 def test_images_that_take_too_much_memory_are_left_to_the_threads(folder):
     """The limit of the memory of all images holds for those of a process too: 300 x 300 pixels take 1.4 MB at 16 bytes per pixel."""
-    answers, images = decode_worker.decode_files(
-        [("a", str(folder / "010.png")), ("b", str(folder / "011.png"))], 10**6
-    )
+    answers, images = decode_worker.decode_files([str(folder / "010.png"), str(folder / "011.png")], 10**6)
     assert answers[0] is None
     assert [image.shape for image in images] == [(10, 9, 3)]
 
@@ -172,6 +175,81 @@ def test_images_that_the_host_resizes_or_that_are_not_files_are_not_sent(folder,
     assert sum(len(batch.image_refs) for batch in load(tmp_path / "a.npy")) == 4
     crop = lambda rgb: (rgb[:4, :4], None)  # noqa: E731
     assert all(image.shape == (4, 4, 3) for batch in load(folder, crop=crop) for image in batch.pixels)
+
+
+class RecordedPipe:
+    """A process that decodes no image, as messages in order: what it receives, and when it is waited for."""
+
+    def __init__(self, messages, is_ready):
+        self.messages, self.is_ready, self.answers = messages, is_ready, []
+
+    def send(self, kind, data):
+        paths = json.loads(data)["paths"]
+        self.messages.append(f"send {paths[0]}")
+        self.answers.append((decode_worker.DECODED, json.dumps([None] * len(paths)).encode() + b"\n"))
+
+    def receive(self):
+        if not self.answers:
+            self.is_ready.wait(20)
+            return decode_worker.READY, b""
+        self.messages.append("receive")
+        return self.answers.pop()
+
+
+class EndedChild:
+    def kill(self):
+        pass
+
+    communicate = kill
+
+
+@pytest.fixture
+def is_ready():
+    return threading.Event()
+
+
+@pytest.fixture
+def messages(monkeypatch, is_ready):
+    """The messages between this process and those that it starts."""
+    found = []
+    monkeypatch.setattr(decode_processes, "start_child", lambda *_: EndedChild())
+    monkeypatch.setattr(decode_processes, "_connect", lambda _: RecordedPipe(found, is_ready))
+    return found
+
+
+def make_group(*names, load=FileLoader):
+    return [ImageRef(0, name, load(name)) for name in names]
+
+
+def test_a_process_receives_its_next_group_before_a_thread_handles_the_last_one(messages, is_ready):
+    is_ready.set()
+    processes = DecodeProcesses("processes", 1, 100)
+    groups = [make_group("a", "b"), make_group("c", load=lambda name: lambda: name), make_group("d"), make_group("e")]
+    for position, group in enumerate(groups):
+        processes.announce(position, group)
+    sent_by_then = []
+    for position, group in enumerate(groups):
+        assert processes.decode(position, group) == [None] * len(group)
+        sent_by_then.append(messages.copy())
+    processes.close()
+    assert sent_by_then == [
+        ["send a", "receive"],  # the next one are no files
+        ["send a", "receive"],
+        ["send a", "receive", "send d", "receive", "send e"],
+        ["send a", "receive", "send d", "receive", "send e", "receive"],
+    ]
+
+
+def test_threads_decode_until_the_processes_have_started(messages, is_ready, monkeypatch):
+    monkeypatch.setattr(decode_processes, "_IMAGES_BEFORE_PROCESSES", 0)
+    processes = DecodeProcesses("auto", 2, 100)
+    assert processes.decode(0, make_group("a")) == [None]
+    assert not messages
+    is_ready.set()
+    processes._starter.join()
+    processes.decode(1, make_group("b"))
+    assert messages == ["send b", "receive"]
+    processes.close()
 
 
 def test_an_unknown_kind_is_rejected():

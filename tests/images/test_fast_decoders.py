@@ -17,6 +17,7 @@ from frechet.errors import ImageDecodeError
 from frechet.images import fast_decoders
 from frechet.images.decode import decode
 from frechet.images.fast_decoders import decode_ordinary_file, decode_pixels, describe_decoders, load_crc32
+from frechet.images.file_header import _LatestJpeg
 from frechet.images.image import EncodedImage, ImageRef
 from frechet.images.pillow_file import open_image
 from frechet.images.png_store import store_pixels
@@ -175,6 +176,22 @@ def test_files_of_packages_have_the_bits_and_notes_of_pillow(pillow_decode):
     for file in files:
         data = file.read_bytes()
         assert_equal(decode_file(data), pillow_decode(data))
+
+
+def test_a_header_that_was_read_before_is_recognised_only_as_a_whole():
+    """Every changed byte of the header of a JPEG has the result of a file that is read first."""
+    whole = FAST["JPEG with a comment"](remove_metadata(photographs()[0].crop((0, 0, 40, 30))))
+    end = whole.index(b"\xff\xda") + 4
+    results = set()
+    for position in range(2, end):
+        data = whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :]
+        known = _LatestJpeg()
+        assert known.parse(whole) == known.parse(whole + b"x") == ("JPEG", (40, 30))
+        results.add(known.parse(data))
+        assert known.parse(data) == _LatestJpeg().parse(data)
+        assert known.parse(whole) == ("JPEG", (40, 30))
+    assert {None, ("JPEG", (41, 30)), ("JPEG", (40, 31))} <= results
+    assert all(_LatestJpeg().parse(whole[:length]) is None for length in range(end))
 
 
 def test_pillows_limit_on_the_size_of_images_is_kept(monkeypatch):

@@ -12,6 +12,7 @@ import frechet
 from frechet.errors import SourceError
 from frechet.images.decode import ORIENTATION_IGNORED, decode
 from frechet.images.image import EncodedImage, ImageRef
+from frechet.images.sources.files import is_hidden
 from frechet.images.sources.registry import open_source
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 16, 3), np.uint8)
@@ -145,6 +146,34 @@ def test_previews_of_synologys_server_are_not_scored(tmp_path):
             if file.is_file():
                 archive.write(file, file.relative_to(folder))
     assert len(open_source(folder)) == len(open_source(tmp_path / "images.zip")) == 3
+
+
+def test_hidden_names():
+    hidden = [
+        ".a.png",
+        "a/.b.png",
+        ".a/b.png",
+        "...",
+        "..a/b.png",
+        "a/@eaDir/b.png",
+        "__MACOSX/a.png",
+        "@eaDir",
+        ".\n",
+        "a/.\nb",
+    ]
+    shown = [
+        "a.png",
+        "./a.png",
+        "../a/b.png",
+        "a/../b.png",
+        "a.b/c.d",
+        "x@eaDir/a.png",
+        "@eaDirs/a.png",
+        "__MACOSX\n",
+        "",
+        "a.",
+    ]
+    assert [name for name in hidden + shown if is_hidden(name)] == hidden
 
 
 def test_a_saved_dataset_is_explained(tmp_path):

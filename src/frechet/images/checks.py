@@ -53,7 +53,7 @@ _DUPLICATE_FRACTION = 0.01  # of the images; fewer duplicates are not reported
 _NEARLY_ALL_FRACTION = 0.95
 _SOME_FRACTION = 0.05
 _NUM_SIZES = 10  # that are listed
-_NUM_PROBES = 1000  # pixel values that are tested before all of them
+_NUM_PROBES = (50, 1000)  # pixel values that are tested before all of them
 _EXTREMES = bytes((0, 1, 2, 253, 254, 255))
 
 
@@ -64,14 +64,18 @@ def check_image(rgb: np.ndarray, file_format: str | None) -> ImageCheck:
         rgb: (h, w, 3) uint8.
         file_format: Pillow's name of the file format, or None.
     """
-    rgb = np.ascontiguousarray(rgb)
-    return compute_digest(rgb), file_format or "", _classify_value_range(rgb.reshape(-1)), *rgb.shape[:2]
+    height, width, _ = rgb.shape
+    flat = np.ascontiguousarray(rgb).reshape(-1)
+    return _compute_digest(flat.data, rgb.shape), file_format or "", _classify_value_range(flat), height, width
 
 
 def compute_digest(rgb: np.ndarray) -> int:
     """Compute 64 bits that identify the pixels (h, w, 3): the CRC-32 of both halves, each started with the shape."""
-    data = np.ascontiguousarray(rgb).reshape(-1).data
-    crc32, half, start = load_crc32(), len(data) // 2, _compute_shape_crc(rgb.shape)
+    return _compute_digest(np.ascontiguousarray(rgb).reshape(-1).data, rgb.shape)
+
+
+def _compute_digest(data: memoryview, shape: tuple[int, ...]) -> int:
+    crc32, half, start = load_crc32(), len(data) // 2, _compute_shape_crc(shape)
     return crc32(data[:half], start) << 32 | crc32(data[half:], start)
 
 
@@ -164,7 +168,8 @@ def _first_duplicate_pair(image_checks: np.ndarray, duplicates: np.ndarray) -> l
 
 
 def _classify_value_range(flat: np.ndarray) -> int:
-    if not _is_extreme(flat[:: len(flat) // _NUM_PROBES + 1]) or not _is_extreme(flat):
+    steps = (*(len(flat) // count + 1 for count in _NUM_PROBES), 1)
+    if not all(_is_extreme(flat[::step]) for step in steps):
         return ORDINARY
     if (flat + np.uint8(1) > 1).any():
         return FLOAT_CAST

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from threading import Condition
 
 import numpy as np
@@ -39,41 +38,58 @@ class DecodeBudget:
         self.used = 0
         self._changed = Condition()
 
-    @contextmanager
-    def admit(self, max_pixels: int) -> Iterator[Reserve]:
-        """Give a function that waits until an image may be decoded; what it reserved is released at the end of the block.
+    def admit(self, max_pixels: int) -> Admission:
+        """Return a context whose value waits until an image may be decoded; what it reserved is released at the end of the block.
 
         It may be called again for the same image.
 
         Raises:
             ImageDecodeError: by that function, if the image has more than `max_pixels` pixels.
         """
-        reserved = 0
+        return Admission(self, max_pixels)
 
-        def reserve(image: AnyImage) -> None:
-            nonlocal reserved
-            n_bytes = estimate_bytes(image, max_pixels)
-            if n_bytes <= _SMALL_SHARE * self.max_bytes or n_bytes <= reserved:
-                return
-            self._release(reserved)
-            reserved = 0
-            with self._changed:
-                self._changed.wait_for(lambda: not self.used or self.used + n_bytes <= self.max_bytes)
-                self.used += n_bytes
-            reserved = n_bytes
+    def take(self, n_bytes: int) -> None:
+        """Wait until an image of this size fits."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self.used or self.used + n_bytes <= self.max_bytes)
+            self.used += n_bytes
 
-        try:
-            yield reserve
-        finally:
-            if reserved > _LARGE_BYTES:
+    def give_back(self, n_bytes: int) -> None:
+        """Make room for other images."""
+        with self._changed:
+            self.used -= n_bytes
+            self._changed.notify_all()
+
+
+class Admission:
+    """What one image has reserved of a budget; a class, since a generator takes longer than the decision about a small image."""
+
+    __slots__ = ("_budget", "_max_pixels", "_reserved")
+
+    def __init__(self, budget: DecodeBudget, max_pixels: int) -> None:
+        self._budget, self._max_pixels, self._reserved = budget, max_pixels, 0
+
+    def __enter__(self) -> Reserve:
+        return self._reserve
+
+    def __exit__(self, *_: object) -> None:
+        if self._reserved:
+            if self._reserved > _LARGE_BYTES:
                 return_free_memory()
-            self._release(reserved)
+            self._release()
 
-    def _release(self, n_bytes: int) -> None:
-        if n_bytes:
-            with self._changed:
-                self.used -= n_bytes
-                self._changed.notify_all()
+    def _reserve(self, image: AnyImage) -> None:
+        n_bytes = estimate_bytes(image, self._max_pixels)
+        if n_bytes <= _SMALL_SHARE * self._budget.max_bytes or n_bytes <= self._reserved:
+            return
+        self._release()
+        self._budget.take(n_bytes)
+        self._reserved = n_bytes
+
+    def _release(self) -> None:
+        if self._reserved:
+            self._budget.give_back(self._reserved)
+            self._reserved = 0
 
 
 class ReadAhead:

@@ -20,7 +20,7 @@ from frechet.images.decode_budget import AnyImage, estimate_bytes
 from frechet.images.image import ImageRef
 from frechet.images.sources.files import FileLoader
 
-REQUEST, DECODED = range(2)  # kinds of messages; the latter is JSON, a line feed, and the pixels of all images
+READY, REQUEST, DECODED = range(3)  # kinds of messages; the last is JSON, a line feed, and the pixels of all images
 _MAX_BYTES = 1 << 20  # that decoding an image may take: 256 x 256 pixels (WebP: 209 x 209)
 
 
@@ -28,16 +28,17 @@ def main() -> None:
     """Answer the requests of the process that started this one, until it ends."""
     pipe = open_pipe_to_parent()
     with suppress(EOFError, BrokenPipeError):
+        pipe.send(READY)
         while True:
             answers, images = decode_files(**json.loads(pipe.receive()[1]))
             pipe.send(DECODED, b"".join((json.dumps(answers).encode(), b"\n", *(image.data for image in images))))
 
 
-def decode_files(files: Iterable[tuple[str, str]], max_pixels: int) -> tuple[list[Any], list[np.ndarray]]:
+def decode_files(paths: Iterable[str], max_pixels: int) -> tuple[list[Any], list[np.ndarray]]:
     """Decode image files.
 
     Args:
-        files: label and path of each.
+        paths: the files.
         max_pixels: largest number of pixels of an image that can be decoded.
 
     Returns:
@@ -51,9 +52,9 @@ def decode_files(files: Iterable[tuple[str, str]], max_pixels: int) -> tuple[lis
 
     answers: list[Any] = []
     images: list[np.ndarray] = []
-    for label, path in files:
+    for path in paths:
         try:
-            decoded = decode(ImageRef(0, label, FileLoader(path)), reserve)
+            decoded = decode(ImageRef(0, path, FileLoader(path)), reserve)
         except FrechetError:
             answers.append(None)
         else:

@@ -47,8 +47,7 @@ def decode_ordinary_file(
         (h, w, 3) uint8, equal to Pillow's `convert("RGB")`, and the format of the file; None if Pillow is to decode it.
     """
     decoder = load_decoder(guess_format(data))
-    header = parse_header(data) if decoder else None
-    if decoder is None or header is None or not _is_allowed_by_pillow(header.size):
+    if decoder is None or (header := parse_header(data)) is None or not _is_allowed_by_pillow(header.size):
         return None
     reserve(header)
     rgb = _decode(decoder, data, header.size, allocate)

@@ -13,9 +13,11 @@ _PNG_START = struct.Struct(
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 _PNG_OF_RGB = b"\x08\x02\0\0\0"  # 8 bits, RGB, the only compression and filter method, not interlaced
 
+_JPEG_START = b"\xff\xd8\xff"
 _SEGMENT = struct.Struct(">HH")  # marker and length of a segment of a JPEG
 _SOS, _DQT, _DHT, _DRI, _APP0, _APP2, _COM = 0xFFDA, 0xFFDB, 0xFFC4, 0xFFDD, 0xFFE0, 0xFFE2, 0xFFFE
 _FRAMES = (0xFFC0, 0xFFC2)  # baseline and progressive
+_MAX_KNOWN_BYTES = 4096  # of a header that is compared with the next file; a longer one contains a colour profile
 _JFIF_BYTES, _ICC_HEADER_BYTES, _TABLE_BYTES = (
     14,
     14,
@@ -45,15 +47,16 @@ def parse_header(data: bytes) -> FileHeader | None:
     Returns:
         The header, or None if anything is unusual: the file is to be read with Pillow, which decides what is wrong with it, if anything.
     """
-    parse = {"PNG": _parse_png, "JPEG": _parse_jpeg}.get(guess_format(data) or "")
-    return parse(data) if parse else None
+    if data.startswith(_PNG_SIGNATURE):
+        return _parse_png(data)
+    return _latest_jpeg.parse(data) if data.startswith(_JPEG_START) else None
 
 
 def guess_format(data: bytes) -> str | None:
     """Return "JPEG" or "PNG" if a file starts like one, otherwise None."""
     if data.startswith(_PNG_SIGNATURE):
         return "PNG"
-    return "JPEG" if data.startswith(b"\xff\xd8\xff") else None
+    return "JPEG" if data.startswith(_JPEG_START) else None
 
 
 def _parse_png(data: bytes) -> FileHeader | None:
@@ -65,13 +68,14 @@ def _parse_png(data: bytes) -> FileHeader | None:
     return _make_header("PNG", width, height)
 
 
-def _parse_jpeg(data: bytes) -> FileHeader | None:
+def _parse_jpeg(data: bytes) -> tuple[FileHeader, int] | None:
+    """Return the header, and the number of bytes that it was read from."""
     position, header = 2, None
     while position + _SEGMENT.size <= len(data):
         marker, length = _SEGMENT.unpack_from(data, position)
         segment = data[position + 4 : position + 2 + length]
         if marker == _SOS:
-            return header
+            return (header, position + _SEGMENT.size) if header else None
         if marker in _FRAMES and header is None:
             header = _parse_frame(segment)
             if header is None:
@@ -104,3 +108,24 @@ def _is_ordinary_segment(marker: int, segment: bytes) -> bool:
 
 def _make_header(file_format: str, width: int, height: int) -> FileHeader | None:
     return FileHeader(file_format, (width, height)) if 0 < width * height <= _MAX_PIXELS else None
+
+
+class _LatestJpeg:
+    """The JPEG header that was read last: the files of a data set often start with the same bytes, up to their pixels."""
+
+    def __init__(self) -> None:
+        self._known: tuple[bytes, FileHeader] | None = None  # one attribute, since several threads read and replace it
+
+    def parse(self, data: bytes) -> FileHeader | None:
+        known = self._known
+        if known is not None and data.startswith(known[0]):
+            return known[1]
+        if (found := _parse_jpeg(data)) is None:
+            return None
+        header, n_bytes = found
+        if n_bytes <= _MAX_KNOWN_BYTES:
+            self._known = data[:n_bytes], header
+        return header
+
+
+_latest_jpeg = _LatestJpeg()

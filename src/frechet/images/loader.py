@@ -127,10 +127,11 @@ def load_batches(
     try:
         for chunk_index, batch_refs in _split_batches(image_refs, batch_size):
             pixels = None if is_left_to_device else np.empty((len(batch_refs), size, size, 3), np.float32)
-            groups = [
-                (at, pool.submit(loader.load, at, batch_refs[group], repeat(None) if pixels is None else pixels[group]))
-                for at, group in zip(positions, _iter_groups(len(batch_refs), group_size), strict=False)
-            ]
+            groups = []
+            for at, group in zip(positions, _iter_groups(len(batch_refs), group_size), strict=False):
+                loader.announce(at, batch_refs[group])
+                outs = repeat(None) if pixels is None else pixels[group]
+                groups.append((at, pool.submit(loader.load, at, batch_refs[group], outs)))
             in_progress.append(_PendingBatch(chunk_index, batch_refs, pixels, groups))
             if len(in_progress) > prefetch:
                 yield from _collect_batches(in_progress.popleft(), loader.ahead)
@@ -160,12 +161,21 @@ class _GroupLoader:
     ahead: ReadAhead
     processes: DecodeProcesses
 
+    @property
+    def _is_kept(self) -> bool:
+        """Whether images are kept as they are decoded."""
+        return self.is_left_to_device is not None and self.crop is None
+
+    def announce(self, position: int, group: Sequence[ImageRef]) -> None:
+        """Announce a group that is loaded later, in the order in which groups are loaded."""
+        if self._is_kept:
+            self.processes.announce(position, group)
+
     def load(self, position: int, group: Sequence[ImageRef], outs: Iterable[np.ndarray | None]) -> list[Result]:
         """Load the images of the group at a position, into these arrays where they are given."""
         results: list[Result] = []
-        is_kept = self.is_left_to_device is not None and self.crop is None
-        allocate = GroupMemory(_pool, len(group)).allocate if is_kept else allocate_nothing
-        decoded = self.processes.decode(group) if is_kept else [None] * len(group)
+        allocate = GroupMemory(_pool, len(group)).allocate if self._is_kept else allocate_nothing
+        decoded = self.processes.decode(position, group) if self._is_kept else [None] * len(group)
         n_bytes = 0
         for image_ref, out, image in zip(group, outs, decoded, strict=False):
             results.append(loaded := self._load_image(image_ref, out, allocate, image))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 import stat
 import zipfile
 from collections import Counter
@@ -30,7 +31,9 @@ CONTAINER_EXTENSIONS = frozenset(  # files that may contain images and are read 
 _TOO_LARGE = "has more than {} bytes; larger images are not read"
 _PIECE_BYTES = 1 << 20  # read at a time; as many are allocated before any are read
 _READ_ONLY = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-_METADATA_FOLDERS = frozenset({"@eaDir", "__MACOSX"})  # previews made by Synology's server, and macOS's metadata
+_HIDDEN = re.compile(  # a part of a path, except "." and ".."; previews made by Synology's server, and macOS's metadata
+    r"(?:\A|/)(?:\.(?!\.?(?:/|\Z))|(?:@eaDir|__MACOSX)(?:/|\Z))"
+)
 
 
 class FileSource(ImageSource):
@@ -185,9 +188,7 @@ def _read_from(path: str | Path, start: int, count: int) -> bytes:
 
 def is_hidden(name: str) -> bool:
     """Return whether a file name is hidden, or belongs to the metadata that macOS and Synology's servers add."""
-    return any(
-        (part.startswith(".") and part not in (".", "..")) or part in _METADATA_FOLDERS for part in name.split("/")
-    )
+    return _HIDDEN.search(name) is not None
 
 
 def is_image(name: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from frechet.errors import SourceError
@@ -24,11 +24,11 @@ class FolderSource(ImageSource):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(str(folder), path=folder)
-        names = sorted(_walk_files(folder))
-        self.files = [folder / name for name in names if is_image(name)]
+        images, others = _split_images(sorted(_walk_files(folder)))
+        self.files = [folder / name for name in images]
         if not self.files:
-            raise SourceError(f"{folder} contains no images{describe_contents(names)}")
-        self.unsupported, self.containers = count_unsupported(names), list_containers(names)
+            raise SourceError(f"{folder} contains no images{describe_contents(others)}")
+        self.unsupported, self.containers = count_unsupported(others), list_containers(others)
 
     @classmethod
     def from_files(cls, files: Sequence[Path], label: str = "files") -> FolderSource:
@@ -57,6 +57,15 @@ class FolderSource(ImageSource):
     def fingerprints(self, source_indices: Sequence[int]) -> Iterator[str]:
         for source_index in source_indices:
             yield f"{self.get_member_name(source_index)} {get_file_version(self.files[source_index])}"
+
+
+def _split_images(names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Return the names of image files, and those of all others."""
+    images: list[str] = []
+    others: list[str] = []
+    for name in names:
+        (images if is_image(name) else others).append(name)
+    return images, others
 
 
 def _walk_files(folder: Path) -> Iterator[str]:
