@@ -126,7 +126,9 @@ def _choose_samples(pools, names, count, rng):
     for name in names:
         size = len(pools[name].rows)
         if size < names.count(name):
-            raise ValueError(f"there are {size} samples of {name}; expected at least {names.count(name)}, one per competitor")
+            raise ValueError(
+                f"there are {size} samples of {name}; expected at least {names.count(name)}, one per competitor"
+            )
         repeats = -(-count // size)
         column = np.concatenate([rng.permutation(size) for _ in range(repeats)])[:count]
         for earlier in used.get(name, []):
