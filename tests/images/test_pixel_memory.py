@@ -82,9 +82,24 @@ def test_an_array_may_be_freed_while_a_block_is_searched():
 
 @pytest.mark.parametrize("shapes", [[(100, 201, 3), SHAPE, (100, 202, 3)], [(32, 32, 3)] * 2, [(2000, 2000, 3)] * 2])
 def test_other_images_take_memory_of_their_own(pool, shapes):
-    """Images of different, of small and of large sizes."""
+    """Images of different sizes that are not large, small images, and very large ones."""
     memory = GroupMemory(pool, len(shapes))
     assert [memory.allocate(shape) for shape in shapes] == [None] * len(shapes)
+
+
+def test_large_images_of_different_sizes_use_blocks_of_similar_sizes_again(pool):
+    def allocate(*shapes):
+        memory = GroupMemory(pool, len(shapes))
+        return [memory.allocate(shape) for shape in shapes]
+
+    images = allocate((300, 400, 3), (500, 400, 3), (1500, 1500, 3), (1500, 1500, 3))
+    assert [image.shape for image in images] == [(300, 400, 3), (500, 400, 3), (1500, 1500, 3), (1500, 1500, 3)]
+    starts = [address(image) for image in images]
+    del images
+    small, larger = allocate((300, 390, 3), (300, 401, 3))  # the latter fits only into blocks that are much larger
+    assert address(small) == starts[0]
+    assert address(larger) not in starts
+    assert not np.shares_memory(small, larger)
 
 
 def test_decoded_images_are_not_overwritten_while_they_are_in_use(tmp_path):

@@ -168,8 +168,10 @@ def _first_duplicate_pair(image_checks: np.ndarray, duplicates: np.ndarray) -> l
 
 
 def _classify_value_range(flat: np.ndarray) -> int:
-    steps = (*(len(flat) // count + 1 for count in _NUM_PROBES), 1)
-    if not all(_is_extreme(flat[::step]) for step in steps):
+    for count in _NUM_PROBES:
+        if not _is_extreme(flat[:: len(flat) // count + 1]):
+            return ORDINARY
+    if not _is_extreme(flat):
         return ORDINARY
     if (flat + np.uint8(1) > 1).any():
         return FLOAT_CAST

@@ -11,7 +11,9 @@ import numpy as np
 
 _MAX_KEPT_BYTES = 1 << 26  # of blocks that are not in use
 _MIN_IMAGE_BYTES = 1 << 14  # smaller images need few pages
-_MAX_BLOCK_BYTES = 1 << 23  # a larger block is not for several images
+_MIN_BLOCK_BYTES = 1 << 18  # of a block for one image; finding smaller ones takes as long as new memory
+_MAX_BLOCK_BYTES = 1 << 23
+_MAX_BLOCK_OVER_NEED = 1.25
 
 Allocate = Callable[[tuple[int, ...]], np.ndarray | None]
 """Returns memory for an image (h, w, 3) uint8, or None if new memory is as good."""
@@ -40,8 +42,9 @@ class BlockPool:
     def take(self, n_bytes: int) -> np.ndarray:
         """Return (n_bytes,) uint8 with any content."""
         with self._lock:
+            largest = _MAX_BLOCK_OVER_NEED * n_bytes
             latest_first = reversed(range(len(self._free)))  # some of it may still be in the processor's cache
-            at = next((at for at in latest_first if n_bytes <= len(self._free[at]) <= 2 * n_bytes), None)
+            at = next((at for at in latest_first if n_bytes <= len(self._free[at]) <= largest), None)
             if at is None:
                 del self._free[:1]  # the oldest one, so that sizes that are no longer needed make room
             block = np.empty(n_bytes, np.uint8).data if at is None else self._free.pop(at)
@@ -56,7 +59,7 @@ class BlockPool:
 
 
 class GroupMemory:
-    """Memory for those images of a group that have the same shape as the image before them, in one block.
+    """Memory for the images of a group: one block for those of the shape of the image before them, and one for each other image.
 
     Args:
         pool: where the blocks come from.
@@ -68,11 +71,14 @@ class GroupMemory:
         self._rest = np.empty(0, np.uint8)
 
     def allocate(self, shape: tuple[int, ...]) -> np.ndarray | None:
-        """Return memory for the next image, (h, w, 3) uint8; None if it is small, large, or of another shape than the one before."""
+        """Return memory for the next image, (h, w, 3) uint8; None if it is small or very large."""
         n_bytes, count = math.prod(shape), self.n_left
         is_repeated, self.pool.last_shape = shape == self.pool.last_shape, shape
         self.n_left -= 1
-        if not is_repeated or not _MIN_IMAGE_BYTES <= n_bytes <= _MAX_BLOCK_BYTES // 2:
+        if not is_repeated or n_bytes > _MAX_BLOCK_BYTES // 2:
+            is_single = _MIN_BLOCK_BYTES <= n_bytes <= _MAX_BLOCK_BYTES
+            return self.pool.take(n_bytes).reshape(shape) if is_single else None
+        if n_bytes < _MIN_IMAGE_BYTES:
             return None
         if len(self._rest) < n_bytes:
             self._rest = self.pool.take(n_bytes * max(1, min(count, _MAX_BLOCK_BYTES // n_bytes)))
