@@ -4,7 +4,9 @@
 
 Each kind of input (JPEG and PNG of 256 x 256, PNG of 32 x 32, an .npz, photographs of mixed sizes) goes through every reader with one
 and with two threads, in turn: on the host, and up to where a device takes over, each with and without the extra `fast`. `pillow` is the work that cannot be avoided with Pillow:
-`Image.open(file).convert("RGB")` as an array. `decoder alone` reads the file and calls the library that `fast` uses, without any check. The readers of pytorch-fid, torch-fidelity and torchvision take part if they are installed.
+`Image.open(file).convert("RGB")` as an array. `decoder alone` reads the file and calls the library that `fast` uses, without any check, into memory that is used
+again, so that it is the least that `fast` can take. The readers of pytorch-fid, torch-fidelity, clean-fid (without a resize) and torchvision take part if they are
+installed (peers_environment.sh).
 
 The result has images per second, processor milliseconds per image, the ratio to `pillow` within a round, the speed of two threads
 relative to one, and the share of time during which the interpreter lock is held (with one thread), which bounds the images per second
@@ -15,6 +17,7 @@ without the images up to the start of the processes.
 """
 
 import argparse
+import importlib.metadata
 import importlib.util
 import os
 import statistics
@@ -23,26 +26,22 @@ import tempfile
 import threading
 import time
 import zlib
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
+from feed_readers import BATCH, GROUP, INPUT_SIZE, find_readers, is_ordinary
 from machine import CpuLoad, describe_machine, write_result
 from photographs import iter_bundled_photographs, iter_photographs, write_crops
 from PIL import Image
 
-from frechet.features.extractor import MAX_DEVICE_PIXELS
-from frechet.images import fast_decoders
 from frechet.images.loader import load_batches
 from frechet.images.sources.registry import open_source
 from frechet.preprocessing.registry import PREPROCESSINGS
 
-GROUP, BATCH, INPUT_SIZE = 32, 128, 299
 NUM_SMALL_FILES = 1 << 15
 THREADS = (1, 2)
 CARDS = {"RTX 3090": 2400, "RTX 5090, compiled": 9500}  # images per second of Inception-v3 (timm's benchmarks, 2026-08)
+PEERS = ("torch", "torchvision", "pytorch-fid", "torch-fidelity", "clean-fid")
 SAMPLING_INTERVAL = 0.0005  # seconds between two looks at the interpreter lock
 
 
@@ -68,84 +67,6 @@ def write_photograph(image, folder, index):
     scale = np.random.default_rng(index).uniform(0.3, 1.5)
     resized = image.resize(tuple(max(16, round(side * scale)) for side in image.size), Image.Resampling.BICUBIC)
     resized.save(folder / f"{index:05}.{'png' if index % 4 == 0 else 'jpg'}")
-
-
-def read_with_frechet(path, threads, *, is_left_to_device=None, load_decoder=fast_decoders.load_decoder):
-    """Read, check and, unless a device does that, resize all images with the loader of frechet."""
-    source = open_source(path)
-    with mock.patch.object(fast_decoders, "load_decoder", load_decoder):
-        batches = load_batches(
-            source.iter_images(range(len(source))),
-            PREPROCESSINGS["pytorch-fid"].resize,
-            size=INPUT_SIZE,
-            batch_size=BATCH,
-            workers=threads,
-            skip_bad_images=False,
-            is_left_to_device=is_left_to_device,
-        )
-        return sum(len(batch.image_refs) for batch in batches)
-
-
-def is_ordinary(height, width):
-    """Return whether a device resizes images of this size."""
-    return height * width <= MAX_DEVICE_PIXELS
-
-
-def make_group_reader(read_file):
-    """Return a reader of all files of a folder, whose threads take groups of files."""
-
-    def read_group(files):
-        return sum(read_file(file) is not None for file in files)
-
-    def read(path, threads):
-        if not path.is_dir():
-            return None
-        files = sorted(path.iterdir())
-        groups = [files[start : start + GROUP] for start in range(0, len(files), GROUP)]
-        with ThreadPoolExecutor(threads) as pool:
-            return sum(pool.map(read_group, groups))
-
-    return read
-
-
-def read_with_pillow(file):
-    return np.asarray(Image.open(file).convert("RGB"))
-
-
-def read_with_decoder_alone(file):
-    import imagecodecs
-    import simplejpeg
-
-    data = file.read_bytes()
-    return imagecodecs.spng_decode(data) if file.suffix == ".png" else simplejpeg.decode_jpeg(data, "RGB")
-
-
-def find_readers():
-    """Return {name: reader}; a reader returns the number of images, or None if it does not read that kind."""
-    without_fast = {"load_decoder": lambda _: None}
-    readers = {
-        "pillow": make_group_reader(read_with_pillow),
-        "decoder alone": make_group_reader(read_with_decoder_alone),
-        "frechet, host": partial(read_with_frechet, **without_fast),
-        "frechet, device": partial(read_with_frechet, is_left_to_device=is_ordinary, **without_fast),
-        "frechet, host, fast": read_with_frechet,
-        "frechet, device, fast": partial(read_with_frechet, is_left_to_device=is_ordinary),
-    }
-    if importlib.util.find_spec("torchvision"):
-        import torchvision
-        from torchvision.io import ImageReadMode, decode_image
-
-        readers["torchvision"] = make_group_reader(lambda file: decode_image(str(file), ImageReadMode.RGB))
-        to_tensor = torchvision.transforms.ToTensor()
-        if importlib.util.find_spec("pytorch_fid"):
-            from pytorch_fid.fid_score import ImagePathDataset
-
-            readers["pytorch-fid"] = make_group_reader(lambda file: ImagePathDataset([file], transforms=to_tensor)[0])
-        if importlib.util.find_spec("torch_fidelity"):
-            from torch_fidelity.datasets import ImagesPathDataset
-
-            readers["torch-fidelity"] = make_group_reader(lambda file: ImagesPathDataset([file])[0])
-    return readers
 
 
 def measure(call):
@@ -257,6 +178,11 @@ def read_small_files(source, workers):
     return {"images_per_second": count / (end - start), "images_per_second_later": 0.75 * count / (end - later)}
 
 
+def find_peers():
+    """Return the names of the packages of PEERS that are installed."""
+    return [name for name in PEERS if list(importlib.metadata.distributions(name=name))]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=512, help="Number of images of each kind.")
@@ -276,7 +202,7 @@ def main():
         small_files = measure_many_small_files(Path(folder, "png_32"), args.rounds) if not args.kinds else None
     other = load.busy_seconds()
     result = {
-        "machine": describe_machine("frechet", "imagecodecs", "numpy", "pillow", "simplejpeg"),
+        "machine": describe_machine("frechet", "imagecodecs", "numpy", "pillow", "simplejpeg", *find_peers()),
         "images": args.images,
         "other_load": None if other is None else round(max(0.0, other - (time.process_time() - started)), 1),
         "kinds": kinds,
