@@ -279,13 +279,18 @@ class Scores(Mapping[str, Score]):
     def __len__(self) -> int:
         return len(self._scores)
 
+    def with_scores(self, scores: Mapping[str, Score]) -> Scores:
+        """Return other scores of the same run: provenance, protocol and what is unavailable stay."""
+        return Scores(scores, self.provenance, self.unavailable, self.protocol, renamed=self.renamed)
+
     def with_warnings(self, warnings: Iterable[str]) -> Scores:
         """Return the same scores with warnings that apply to all of them."""
         added = tuple(warnings)
         if not added:
             return self
-        scores = {key: replace(score, warnings=(*score.warnings, *added)) for key, score in self.items()}
-        return Scores(scores, self.provenance, self.unavailable, self.protocol, renamed=self.renamed)
+        return self.with_scores(
+            {key: replace(score, warnings=(*score.warnings, *added)) for key, score in self.items()}
+        )
 
     def with_protocol(self, protocol: ProtocolRecord) -> Scores:
         """Return the same scores, marked with the protocol that they follow."""

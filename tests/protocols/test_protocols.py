@@ -25,6 +25,7 @@ from frechet.protocols import references
 from frechet.protocols.references_table import REFERENCES
 from frechet.protocols.registry import PROTOCOLS, find_protocol
 from frechet.reports.publication import format_citation
+from frechet.reports.text import format_scores
 
 N = 24
 
@@ -166,6 +167,10 @@ def test_a_relaxed_score_is_marked(small):
     content = json.loads(scores.to_json())
     assert content["protocol"]["deviations"] == list(found)
     assert content["scores"]["fid"]["protocol"] == "adm-imagenet-256 (relaxed)"
+    qualified = scores.with_scores({key: replace(each, label=f"{each.label} (toy)") for key, each in scores.items()})
+    for shown in (scores, qualified):
+        text = format_scores(shown)
+        assert all(part in text for part in ("adm-imagenet-256 (relaxed)", *found))
 
 
 def test_values_are_those_of_single_runs(small):

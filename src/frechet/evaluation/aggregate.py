@@ -36,8 +36,7 @@ def average_runs(runs: Sequence[Scores]) -> Scores:
     if len(runs) == 1:
         return runs[0]
     first = runs[0]
-    averaged = {key: _average([run[key] for run in runs if key in run]) for key in first}
-    return Scores(averaged, first.provenance, first.unavailable, renamed=first.renamed)
+    return first.with_scores({key: _average([run[key] for run in runs if key in run]) for key in first})
 
 
 def _average(scores: Sequence[Score]) -> Score:

@@ -76,7 +76,7 @@ def add_class_scores(
         key: replace(score, per_class=values[key], warnings=(*score.warnings, *warnings_for(key)))
         for key, score in scores.items()
     }
-    return Scores(combined, scores.provenance, scores.unavailable, renamed=scores.renamed)
+    return scores.with_scores(combined)
 
 
 def _compute_class_values(

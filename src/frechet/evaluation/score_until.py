@@ -78,5 +78,4 @@ def _make_scores(
     )
     method = f"{interval.method}; holds at all {len(samples.looks)} looks at up to {samples.looks[-1]:,} images"
     changes = {**fields, "interval_method": method, "interval_unavailable_reason": None, "looks": tuple(looks)}
-    updated = {key: replace(score, **changes) for key, score in scores.items()}
-    return Scores(updated, scores.provenance, scores.unavailable, renamed=scores.renamed)
+    return scores.with_scores({key: replace(score, **changes) for key, score in scores.items()})

@@ -35,7 +35,7 @@ def _shorten_labels(scores: Scores) -> tuple[Scores, str]:
     if len(endings) != 1 or not (ending := endings.pop()).endswith(")"):
         return scores, ""
     shortened = {key: replace(score, label=score.label.removesuffix(f" ({ending}")) for key, score in scores.items()}
-    return Scores(shortened, scores.provenance, scores.unavailable), ending.removesuffix(")")
+    return scores.with_scores(shortened), ending.removesuffix(")")
 
 
 def collect_warnings(scores: Scores) -> list[str]:
