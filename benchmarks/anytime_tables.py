@@ -29,7 +29,10 @@ def format_race(row, distances):
         distances: of the models by name.
     """
     wrong = [_percent(row[key]["wrong"]) for key in ("race", "naive peeking")]
-    saved = [f"{100 * row['fixed'][key]['saving']:.0f} %" if key in row.get("fixed", {}) else "" for key in FIXED]
+    fixed = row.get("fixed", {})
+    saved = [
+        f"{100 * fixed[key]['saving']:.0f} %".replace("-", "\N{MINUS SIGN}") if key in fixed else "" for key in FIXED
+    ]
     return _format_row(
         [_describe_race(row, distances), f"{row['races']:,}", *wrong, f"{row['race']['median_images']:,.0f}", *saved]
     )

@@ -30,6 +30,10 @@ from frechet.metrics import METRICS
 ROOT = Path(__file__).parents[2]
 RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
 METRIC_PAGES = sorted((ROOT / "docs" / "metrics").glob("*.md"))
+PAGES_WITH_TABLES = [
+    *sorted(ROOT.glob("*.md")),
+    *(path for name in ("docs", "benchmarks", "examples") for path in sorted((ROOT / name).rglob("*.md"))),
+]
 SCRIPTS = sorted(path for path in (ROOT / "benchmarks").glob("*.*") if path.suffix in (".py", ".sh"))
 
 
@@ -69,6 +73,15 @@ def test_benchmarks_page_quotes_the_sensitivity_of_metrics(section: str, result:
     for key, row in measured.items():
         for cell in row.values():
             assert f"{', '.join(f'{value:.3g}' for value in cell['values'][1:])}: {cell['trend']}" in lines[key]
+
+
+@pytest.mark.parametrize("path", PAGES_WITH_TABLES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_rows_of_tables_have_as_many_cells_as_the_header(path):
+    text = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for table in re.findall(r"(?:^[ ]*\|.*\n?)+", text, re.MULTILINE):
+        header, *rows = [re.split(r"(?<!\\)\|", line.strip()) for line in table.splitlines()]
+        assert len(rows) > 1, f"no table: {table}"
+        assert not [row for row in rows if len(row) != len(header)]
 
 
 def test_metrics_page_lists_all_metrics():
@@ -350,7 +363,7 @@ def test_the_messages_that_troubleshooting_quotes_exist():
 
 @pytest.mark.skipif(not RESULTS, reason="a source distribution has no benchmarks")
 def test_page_on_stopping_quotes_its_result():
-    page = (ROOT / "docs" / "stop-sampling.md").read_text()
+    page = (ROOT / "docs" / "stop-sampling.md").read_text().replace("\N{MINUS SIGN}", "-")
     result = json.loads((ROOT / "benchmarks" / "results" / "anytime.json").read_text())
     for row in result["coverage"].values():
         coverage = row["coverage"]
