@@ -257,7 +257,7 @@ def test_clusters_increase_the_standard_error():
     clusters = np.repeat(np.arange(80), 4)
     once = frechet.score(x, y, features=True)["fd"]
     clustered = frechet.score(copies, y, features=True, clusters=clusters)["fd"]
-    ignored = frechet.score(copies, y, features=True)["fd"]
+    ignored = frechet.score(copies, y, features=True, design="independent")["fd"]
     assert clustered.variance_components[0] == pytest.approx(once.variance_components[0], rel=0.1)
     assert ignored.variance_components[0] == pytest.approx(once.variance_components[0] / 4, rel=0.1)
     assert clustered.sampling_design == "clusters: 320 generated images, as informative as 80 independent ones"
@@ -589,3 +589,27 @@ def test_a_resumed_run_has_the_interval_of_an_undisturbed_one(tmp_path, toy_opti
         "generated_groups",
     ):
         assert getattr(found, name) == getattr(expected, name), name
+
+
+@pytest.mark.parametrize("kind", ["array", "npy", "statistics"])
+def test_equal_rows_of_features_count_as_one_image(kind, tmp_path):
+    random = np.random.default_rng(0)
+    x, y = (
+        random.standard_normal((200, 4)).astype(np.float32) + 0.3,
+        random.standard_normal((800, 4)).astype(np.float32),
+    )
+    copies, members = np.repeat(x, 4, axis=0), np.repeat(np.arange(200), 4)
+    expected = frechet.fd(copies, y, features=True, clusters=members)
+    given = copies
+    if kind == "npy":
+        given = tmp_path / "x.npy"
+        np.save(given, copies)
+    if kind == "statistics":
+        given = frechet.collect(copies, features=True)
+    found = frechet.fd(given, y, features=True)
+    assert found.value == pytest.approx(expected.value, rel=1e-12)
+    assert found.sampling_design == "duplicates: 800 generated images, as informative as 200 independent ones"
+    independent = frechet.fd(copies, y, features=True, design="independent")
+    widths = [high - low for low, high in (each.interval_95 for each in (found, expected, independent))]
+    assert widths[0] == pytest.approx(widths[1], rel=0.1)  # other groups of the jackknife
+    assert widths[2] < 0.75 * widths[0]

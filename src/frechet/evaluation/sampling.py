@@ -114,7 +114,9 @@ def get_feature_units(request: SamplingRequest, name: str) -> Units | None:
     strata = _get_strata(request, name)
     if strata is not None:
         return Units("stratum", number_stratified_images(strata, request.seed))
-    return Units("pair") if uses_pairs(request) and name != "held-out" else None
+    if uses_pairs(request):
+        return Units("pair") if name != "held-out" else None
+    return Units("image") if request.design == "independent" else None
 
 
 def require_pairs(inputs: Mapping[str, ImageSource | FeatureStatistics]) -> None:
