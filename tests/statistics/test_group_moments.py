@@ -10,7 +10,13 @@ from frechet.statistics import group_accumulator
 from frechet.statistics.accumulator import Accumulator
 from frechet.statistics.feature_statistics import FeatureStatistics
 from frechet.statistics.group_accumulator import GroupAccumulator
-from frechet.statistics.group_moments import GroupMoments, assign_groups, pack_symmetric, unpack_symmetric
+from frechet.statistics.group_moments import (
+    GroupMoments,
+    assign_groups,
+    pack_symmetric,
+    unpack_rows,
+    unpack_symmetric,
+)
 from frechet.statistics.npz_format import read_statistics
 
 D = 6
@@ -100,6 +106,15 @@ def test_triangles_are_in_the_order_of_numpy(d):
     np.testing.assert_array_equal(packed, matrix[np.triu_indices(d)])
     np.testing.assert_array_equal(unpack_symmetric(packed, d), matrix)
     assert pack_symmetric(matrix).dtype == np.float32
+
+
+@pytest.mark.parametrize("d", [1, 64, 200])
+def test_rows_of_triangles_are_those_of_the_matrices(d):
+    matrices = np.random.default_rng(0).standard_normal((3, d, d))
+    found = np.zeros_like(matrices)
+    for rows, block in unpack_rows(np.stack([pack_symmetric(each, np.float64) for each in matrices]), d):
+        found[:, rows, rows.start :] = block
+    np.testing.assert_array_equal(found, np.triu(matrices))
 
 
 def test_an_empty_group_has_no_effect():

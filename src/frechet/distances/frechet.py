@@ -17,9 +17,9 @@ from frechet.distances.gaussian import (
     Array,
     Gaussian,
     get_namespace,
-    matmul_factor_transpose,
     require_semidefinite,
 )
+from frechet.distances.triangular import matmul_factor_transpose
 from frechet.errors import MismatchError, StatisticsError
 
 DEFAULT_TOLERANCE = 1e-10  # largest rounding error of the fast route, relative to tr Σ₁ + tr Σ₂

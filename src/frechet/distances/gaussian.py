@@ -167,24 +167,6 @@ def machine_epsilon(array: Array) -> float:
     return float(get_namespace(array).finfo(array.dtype).eps)
 
 
-def matmul_factor_transpose(
-    left: Float[Array, "b d"], factor: Float[Array, "r d"], *, blocks: int = 8
-) -> Float[Array, "b r"]:
-    """Compute `left @ factor.T`, at about half the cost if the factor is triangular.
-
-    Args:
-        left: (b, d) matrix.
-        factor: (r, d) factor of a `Gaussian`; upper triangular if r = d.
-        blocks: number of blocks of columns, each of which skips the zeros below the diagonal of the factor.
-    """
-    d = factor.shape[1]
-    if factor.shape[0] < d or d < 64 * blocks:
-        return left @ factor.T
-    size = -(-d // blocks)
-    columns = [left[:, j:] @ factor[j : j + size, j:].T for j in range(0, d, size)]
-    return get_namespace(left).concat(columns, axis=1)
-
-
 def _drop_null_row(centered: Float[Array, "n d"]) -> Float[Array, "n-1 d"]:
     """Compute n - 1 rows with the same scatter, by a Householder reflection of (1, ..., 1), a null vector of centred rows.
 

@@ -12,6 +12,7 @@ from frechet.statistics.group_moments import GroupMoments
 from frechet.statistics.moments import RunningMoments
 
 NUM_DELETIONS = 5  # parts of the images that are left out in turn; each consists of two groups
+_BLOCK_ROWS = 64  # rows of a covariance that the processor's cache holds
 _FLOAT32_EPS = float(np.finfo(np.float32).eps)
 
 
@@ -78,10 +79,14 @@ def remove_moments(gaussian: Gaussian, n: int, removed: RunningMoments) -> Gauss
     assert gaussian.covariance is not None
     rest = n - removed.n
     shift = (removed.mean - gaussian.mean) * (removed.n / rest)
-    scatter = gaussian.covariance * (n - 1)
-    scatter -= removed.scatter
-    scatter -= np.outer(shift, shift * (n * rest / removed.n)) if removed.n else 0.0
-    left = Gaussian(gaussian.mean - shift, covariance=scatter / (rest - 1))
+    covariance = np.empty_like(gaussian.covariance)
+    for start in range(0, len(shift), _BLOCK_ROWS):
+        rows = slice(start, start + _BLOCK_ROWS)
+        scatter = gaussian.covariance[rows] * (n - 1)
+        scatter -= removed.scatter[rows]
+        scatter -= np.outer(shift[rows], shift * (n * rest / removed.n)) if removed.n else 0.0
+        np.divide(scatter, rest - 1, out=covariance[rows])
+    left = Gaussian(gaussian.mean - shift, covariance=covariance)
     error = FLOAT64_EPS * float(gaussian.trace) * (n - 1) + _FLOAT32_EPS * float(np.trace(removed.scatter))
     lost = error / max(float(left.trace) * (rest - 1), error) if error else 0.0
     return replace(left, covariance_eps=max(gaussian.covariance_eps, lost))

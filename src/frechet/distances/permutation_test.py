@@ -19,7 +19,7 @@ from jaxtyping import Float, Float32
 
 from frechet.distances.gaussian import Gaussian
 from frechet.distances.transport import inverse_sums
-from frechet.statistics.group_moments import GroupMoments, pack_symmetric, unpack_symmetric
+from frechet.statistics.group_moments import GroupMoments, pack_symmetric, unpack_rows
 
 NUM_AXES = 256  # leading principal axes of the pooled set in which covariances are compared
 _MIN_EIGENVALUE = 1e-6  # of the largest; covariances of groups are compared in float32
@@ -61,20 +61,15 @@ def compute_gram_matrix(
     mean, difference = share * p.mean + (1 - share) * q.mean, p.mean - q.mean
     pooled = share * p.covariance + (1 - share) * q.covariance + share * (1 - share) * np.outer(difference, difference)
     eigenvalues, axes = principal_axes(pooled, NUM_AXES)
-    weights = np.sqrt(inverse_sums(eigenvalues) / 2)
-    shifts, spreads = [], []
-    for group in range(len(p_groups or q_groups or ())):
-        one, other = _describe_group(p, p_groups, group), _describe_group(q, q_groups, group)
-        if one is None or other is None:  # an empty group
-            continue
-        one_shift, other_shift = one[0] - mean, other[0] - mean
-        shifts.append(one_shift - other_shift)
-        covariance_difference = unpack_symmetric(one[1] - other[1], len(p.mean), np.float32)
-        spread = (axes.T @ (covariance_difference @ axes)).astype(np.float64)
-        for shift, sign in ((axes.T @ one_shift, 1), (axes.T @ other_shift, -1)):
-            spread += sign * np.outer(shift, shift)
-        spreads.append((weights * spread).ravel())
-    return np.stack(shifts) @ np.stack(shifts).T + np.stack(spreads) @ np.stack(spreads).T
+    one, other = _as_groups(p, p_groups), _as_groups(q, q_groups)
+    spreads = _project_differences(one, other, axes)
+    for groups, sign in ((one, 1), (other, -1)):
+        shifts = (groups.mean - mean) @ axes
+        spreads += sign * shifts[:, :, None] * shifts[:, None, :]
+    spreads *= np.sqrt(inverse_sums(eigenvalues) / 2)
+    filled = (one.n > 0) & (other.n > 0)
+    shifts, spreads = (one.mean - other.mean)[filled], spreads[filled].reshape(filled.sum(), -1)
+    return shifts @ shifts.T + spreads @ spreads.T
 
 
 def _pooling_share(p_groups: GroupMoments | None, q_groups: GroupMoments | None) -> float:
@@ -86,16 +81,27 @@ def _pooling_share(p_groups: GroupMoments | None, q_groups: GroupMoments | None)
     return float(p_groups.n.sum() / (p_groups.n.sum() + q_groups.n.sum()))
 
 
-def _describe_group(
-    gaussian: Gaussian, groups: GroupMoments | None, group: int
-) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, " u"]] | None:
-    """Return mean and covariance (its upper triangle, float32) of a group, or of a fixed distribution; None if it is empty."""
-    if groups is None:
-        assert gaussian.covariance is not None
-        return gaussian.mean, pack_symmetric(gaussian.covariance)
-    if not groups.n[group]:
-        return None
-    return groups.mean[group], groups.scatter[group] / np.float32(groups.n[group])
+def _as_groups(gaussian: Gaussian, groups: GroupMoments | None) -> GroupMoments:
+    """Return the groups; a fixed distribution is one group, which every group of the other set is compared with."""
+    if groups is not None:
+        return groups
+    assert gaussian.covariance is not None
+    return GroupMoments(np.ones(1, np.int64), gaussian.mean[None], pack_symmetric(gaussian.covariance)[None])
+
+
+def _project_differences(
+    one: GroupMoments, other: GroupMoments, axes: Float32[np.ndarray, "d k"]
+) -> Float[np.ndarray, "g k k"]:
+    """Compute VᵀΔV for the difference Δ of the covariances of each pair of groups, from the upper half of Δ."""
+    sizes = [np.maximum(groups.n, 1).astype(np.float32)[:, None, None] for groups in (one, other)]
+    blocks = zip(*(unpack_rows(groups.scatter, len(axes)) for groups in (one, other)), strict=True)
+    product = np.empty((max(len(one), len(other)), *axes.shape), np.float32)
+    for (rows, first), (_, second) in blocks:
+        difference = first / sizes[0] - second / sizes[1]
+        np.einsum("gbb->gb", difference[:, :, : rows.stop - rows.start])[:] /= 2
+        product[:, rows] = difference @ axes[rows.start :]
+    half = (axes.T @ product).astype(np.float64)
+    return half + half.swapaxes(1, 2)
 
 
 def principal_axes(

@@ -13,6 +13,7 @@ from jaxtyping import Float, Integer
 from frechet.distances.gaussian import Gaussian
 from frechet.distances.interval_input import NUM_DELETIONS, IntervalInput
 from frechet.distances.transport import Coupling, optimal_coupling
+from frechet.distances.triangular import quadratic_form
 from frechet.statistics.row_sample import choose_rows, priorities
 
 NUM_INFLUENCE_GROUPS = 64  # groups of images for which ψ is averaged; its variance is then known to √(2/64)
@@ -142,11 +143,18 @@ def _center_within_strata(psi: Float[np.ndarray, " r"], strata: Integer[np.ndarr
 def _influence(rows: Float[np.ndarray, "r d"], p: Gaussian, q: Gaussian, coupling: Coupling) -> Float[np.ndarray, " r"]:
     """Compute 2 (μ₁-μ₂)·(x-μ₁) + (x-μ₁)ᵀ(I-T₁)(x-μ₁) - tr((I-T₁)Σ₁), as `influence_function` does in float64."""
     assert p.covariance is not None
-    a = np.eye(len(p.mean)) - coupling.onto_q.T @ coupling.onto_q
-    centered = (rows - p.mean).astype(np.float32)
-    spread = np.einsum("rd,rd->r", centered @ a.astype(np.float32), centered)
+    a = _gradient(coupling)
+    centered = np.subtract(rows, p.mean, out=np.empty(rows.shape, np.float32), casting="same_kind")
     linear = centered @ (2 * (p.mean - q.mean)).astype(np.float32)
-    return spread.astype(np.float64) + linear - float(np.vdot(a, p.covariance))
+    return quadratic_form(centered, a.astype(np.float32)) + linear - float(np.vdot(a, p.covariance))
+
+
+def _gradient(coupling: Coupling) -> Float[np.ndarray, "d d"]:
+    """Compute I - T₁, the derivative of the squared distance with respect to the covariance of p."""
+    a = coupling.onto_q.T @ coupling.onto_q
+    np.negative(a, out=a)
+    np.einsum("dd->d", a)[:] += 1
+    return a
 
 
 def _sampling_variance(
@@ -208,7 +216,7 @@ def _variance_over_groups(p: IntervalInput, q: Gaussian, coupling: Coupling) -> 
     """
     assert p.groups is not None
     assert p.gaussian.covariance is not None
-    a = np.eye(len(p.gaussian.mean)) - coupling.onto_q.T @ coupling.onto_q
+    a = _gradient(coupling)
     center = float(np.vdot(a, p.gaussian.covariance))
     totals = []
     for group in np.flatnonzero(p.groups.n):

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 from jaxtyping import Float
 
 from frechet.distances.frechet import require_same_dims
-from frechet.distances.gaussian import Array, Gaussian, get_namespace, machine_epsilon, matmul_factor_transpose
+from frechet.distances.gaussian import Array, Gaussian, get_namespace, machine_epsilon
+from frechet.distances.triangular import matmul_factor, matmul_factor_transpose, symmetric_matmul_factor_transpose
 
 _MIN_RELATIVE_ROOT = 1e-4  # of the largest root; the square of a smaller one has a relative error above 1e-8
 
@@ -203,19 +204,15 @@ def leading_directions(p: Gaussian, q: Gaussian, coupling: Coupling, count: int)
 def _coupling_from_eigenvalues(factor: Float[Array, "r d"], covariance: Float[Array, "d d"]) -> Coupling:
     """Compute the coupling from p's factor and q's covariance: C₁Σ₂C₁ᵀ = U S² Uᵀ and Vᵀ C₂ = S⁻¹ Uᵀ C₁Σ₂."""
     xp = get_namespace(factor)
-    if factor.shape[0] < factor.shape[1]:
-        carried = factor @ covariance
-        gram = carried @ factor.T
-    else:
-        carried = matmul_factor_transpose(covariance, factor).T
-        gram = matmul_factor_transpose(carried, factor)
-    squares, vectors = xp.linalg.eigh((gram + gram.T) / 2)
+    carried = matmul_factor_transpose(covariance, factor).T
+    gram = symmetric_matmul_factor_transpose(carried, factor)
+    squares, vectors = xp.linalg.eigh(gram.T)  # LAPACK copies the transpose of a symmetric matrix fastest
     roots, inverse = _roots_and_inverses(squares, factor.shape[0] * machine_epsilon(factor), xp)
     half = xp.sqrt(inverse)[:, None]
     return Coupling(
         roots,
         onto_q=half * inverse[:, None] * (vectors.T @ carried),
-        onto_p=half * (vectors.T @ factor),
+        onto_p=half * matmul_factor(vectors.T, factor),
     )
 
 

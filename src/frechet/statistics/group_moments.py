@@ -6,7 +6,7 @@ pair that it belongs to. Images of one unit are therefore always in the same gro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from frechet.statistics.row_sample import priorities
 
 NUM_GROUPS = 10
 _SMALLEST_SCATTER = 1e-25
-_MIRRORED_ROWS = 64  # rows that are transposed at a time, which the processor's cache holds
+_BLOCK_ROWS = 64  # rows of a scatter matrix that the processor's cache holds
 MIN_IMAGES_PER_DIM = 1.5  # with fewer images (or other sampling units) per feature dimension, no jackknife is reliable
 
 
@@ -82,7 +82,7 @@ class GroupMoments:
 
     def get(self, group: int) -> RunningMoments:
         """Return the moments of one group."""
-        scatter = unpack_symmetric(self.scatter[group], self.dims)
+        scatter = unpack_symmetric(self.scatter[group].astype(np.float64), self.dims)
         return RunningMoments(int(self.n[group]), self.mean[group].copy(), scatter)
 
     def merge_groups(self, groups: Sequence[int]) -> RunningMoments:
@@ -95,7 +95,9 @@ class GroupMoments:
         mean = n @ self.mean[chosen] / max(1, n.sum())
         between = np.sqrt(n)[:, None] * (self.mean[chosen] - mean)
         scatter = unpack_symmetric(self.scatter[chosen].sum(axis=0, dtype=np.float64), self.dims)
-        scatter += between.T @ between
+        for start in range(0, self.dims, _BLOCK_ROWS):
+            rows = slice(start, start + _BLOCK_ROWS)
+            scatter[rows] += between[:, rows].T @ between
         return RunningMoments(int(n.sum()), mean, scatter)
 
 
@@ -136,14 +138,31 @@ def add_triangle(upper: np.ndarray, matrix: np.ndarray) -> None:
         start += d - i
 
 
-def unpack_symmetric(upper: np.ndarray, d: int, dtype: type[np.floating] = np.float64) -> np.ndarray:
+def unpack_symmetric(upper: np.ndarray, d: int) -> np.ndarray:
     """Return the symmetric (d, d) matrix with this upper triangle, given row by row."""
-    matrix, start = np.empty((d, d), dtype), 0
-    for begin in range(0, d, _MIRRORED_ROWS):
-        end = min(begin + _MIRRORED_ROWS, d)
+    matrix, start = np.empty((d, d), upper.dtype), 0
+    for begin in range(0, d, _BLOCK_ROWS):
+        end = min(begin + _BLOCK_ROWS, d)
         for i in range(begin, end):
             matrix[i, i:] = upper[start : start + d - i]
             matrix[i:end, i] = matrix[i, i:end]
             start += d - i
         matrix[end:, begin:end] = matrix[begin:end, end:].T
     return matrix
+
+
+def unpack_rows(upper: np.ndarray, d: int) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield blocks of rows of (g, d, d) matrices whose upper triangles (g, u) are given row by row.
+
+    Each is a slice of b rows and an array (g, b, w) of their last w columns, with the diagonal in the first b of these and zeros
+    below it.
+    """
+    start = 0
+    for begin in range(0, d, _BLOCK_ROWS):
+        rows = slice(begin, min(begin + _BLOCK_ROWS, d))
+        block = np.zeros((len(upper), rows.stop - begin, d - begin), upper.dtype)
+        for i in range(rows.stop - begin):
+            end = start + d - begin - i
+            block[:, i, i:] = upper[:, start:end]
+            start = end
+        yield rows, block
