@@ -6,7 +6,6 @@ import pytest
 from frechet.distances.triangular import (
     matmul_factor,
     matmul_factor_transpose,
-    quadratic_form,
     symmetric_matmul_factor_transpose,
 )
 
@@ -37,13 +36,3 @@ def test_the_symmetric_product_is_that_of_full_matrices(rows, d):
     expected = factor @ symmetric @ factor.T
     found = symmetric_matmul_factor_transpose(factor @ symmetric, factor)
     np.testing.assert_allclose(found, expected, atol=1e-12 * np.abs(expected).max())
-
-
-@pytest.mark.parametrize("d", [517, 12])
-def test_a_quadratic_form_is_that_of_the_full_matrix(d):
-    rows, matrix = np.random.default_rng(3).standard_normal((30, d)), draw_symmetric(d)
-    expected = np.einsum("rd,de,re->r", rows, matrix, rows, optimize=True)
-    np.testing.assert_allclose(quadratic_form(rows, matrix), expected, atol=1e-10)
-    found = quadratic_form(rows.astype(np.float32), matrix.astype(np.float32))
-    assert found.dtype == np.float64
-    np.testing.assert_allclose(found, expected, atol=3e-7 * np.abs(rows).sum(axis=1).max() ** 2)

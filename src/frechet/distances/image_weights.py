@@ -39,7 +39,7 @@ def weight_skewness(p: IntervalInput) -> float:
     if upper is None:
         return 1.0
     centered = (p.rows[choose_rows(len(p.rows), MAX_ROWS)] - p.gaussian.mean).astype(np.float32)
-    whitened = _divide_by_triangular(centered, upper.astype(np.float32))
+    whitened = centered @ _invert_triangular(upper.astype(np.float32))
     leverage = np.einsum("rd,rd->r", whitened, whitened).astype(np.float64) / (p.n - 1)
     weights = leverage / np.maximum(1 - leverage, 1 / p.n)
     weights /= weights.mean()
@@ -48,16 +48,16 @@ def weight_skewness(p: IntervalInput) -> float:
     return max(1.0, 1 + float((weights**3).mean()) / squares - squares - of_gaussian_images)
 
 
-def _divide_by_triangular(
-    rows: Float32[np.ndarray, "r d"], upper: Float32[np.ndarray, "d d"]
-) -> Float32[np.ndarray, "r d"]:
-    """Compute rows U⁻¹ by forward substitution in blocks; NumPy has a solver for general matrices only."""
-    solved = np.empty_like(rows)
-    for start in range(0, len(upper), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        right = rows[:, block] - solved[:, :start] @ upper[:start, block]
-        solved[:, block] = right @ np.linalg.inv(upper[block, block])
-    return solved
+def _invert_triangular(upper: Float32[np.ndarray, "d d"]) -> Float32[np.ndarray, "d d"]:
+    """Invert an upper triangular matrix by blocks, several times as fast as NumPy's inverse, which is that of a general matrix."""
+    d, half = len(upper), len(upper) // 2
+    if d <= _BLOCK:
+        return np.linalg.inv(upper)
+    inverse = np.zeros_like(upper)
+    inverse[:half, :half] = first = _invert_triangular(upper[:half, :half])
+    inverse[half:, half:] = last = _invert_triangular(upper[half:, half:])
+    inverse[:half, half:] = -first @ (upper[:half, half:] @ last)
+    return inverse
 
 
 def _regularize(gaussian: Gaussian) -> Gaussian:

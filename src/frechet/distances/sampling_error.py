@@ -13,7 +13,6 @@ from jaxtyping import Float, Integer
 from frechet.distances.gaussian import Gaussian
 from frechet.distances.interval_input import NUM_DELETIONS, IntervalInput
 from frechet.distances.transport import Coupling, optimal_coupling
-from frechet.distances.triangular import quadratic_form
 from frechet.statistics.row_sample import choose_rows, priorities
 
 NUM_INFLUENCE_GROUPS = 64  # groups of images for which ψ is averaged; its variance is then known to √(2/64)
@@ -145,8 +144,9 @@ def _influence(rows: Float[np.ndarray, "r d"], p: Gaussian, q: Gaussian, couplin
     assert p.covariance is not None
     a = _gradient(coupling)
     centered = np.subtract(rows, p.mean, out=np.empty(rows.shape, np.float32), casting="same_kind")
+    spread = np.einsum("rd,rd->r", centered @ a.astype(np.float32), centered)
     linear = centered @ (2 * (p.mean - q.mean)).astype(np.float32)
-    return quadratic_form(centered, a.astype(np.float32)) + linear - float(np.vdot(a, p.covariance))
+    return spread.astype(np.float64) + linear - float(np.vdot(a, p.covariance))
 
 
 def _gradient(coupling: Coupling) -> Float[np.ndarray, "d d"]:

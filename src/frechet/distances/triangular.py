@@ -1,12 +1,11 @@
-"""Products with triangular or symmetric matrices that skip half of the numbers, block by block.
+"""Products with triangular factors that skip half of the numbers, block by block.
 
 Array libraries only have products of full matrices. Blocks are as large as possible, because small products are slow.
 """
 
 from __future__ import annotations
 
-import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Float
 
 from frechet.distances.gaussian import Array, get_namespace
 
@@ -56,21 +55,6 @@ def symmetric_matmul_factor_transpose(left: Float[Array, "r d"], factor: Float[A
         for i, (each, block) in enumerate(zip(split, upper, strict=True))
     ]
     return xp.concat(rows)
-
-
-def quadratic_form(rows: Float[np.ndarray, "r d"], matrix: Float[np.ndarray, "d d"]) -> Float64[np.ndarray, " r"]:
-    """Compute xᵀAx for each row x, at about half the cost of the product of the rows with A.
-
-    Args:
-        rows: (r, d) rows.
-        matrix: (d, d) symmetric matrix A of the same dtype, in which blocks are computed before they are added in float64.
-    """
-    d, total = len(matrix), np.zeros(len(rows))
-    for block in _split(d) if d >= _MIN_DIMS else [slice(0, d)]:
-        below = matrix[block.start :, block].copy()
-        below[: block.stop - block.start] /= 2  # each other block also stands for its mirror image
-        total += 2 * np.einsum("rd,rd->r", rows[:, block.start :] @ below, rows[:, block])
-    return total
 
 
 def _is_split(factor: Float[Array, "r d"]) -> bool:
