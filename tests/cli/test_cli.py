@@ -264,7 +264,7 @@ def test_doctor_lists_extractors_and_reports_unusable_weights(tmp_path, weights)
     code, out, err = run("doctor", **home, FRECHET_WEIGHTS="")
     assert (code, err) == (2, "")  # the default score needs a download
     verdict = out.splitlines()[0]
-    assert verdict.startswith("`frechet score A B` will fail unless it can download the weights of inception")
+    assert verdict.startswith("`frechet score A B` needs the Inception weights, which were not found")
     assert "frechet weights fetch inception" in verdict
     assert "--extractor efficientnet-lite0" in verdict
     assert re.search(r"^ *ok .*efficientnet-lite0", out, re.MULTILINE)
@@ -296,6 +296,26 @@ def test_help_lists_every_option_once_under_a_heading(name):
     assert sorted(listed) == sorted(option.opts[0] for option in options)
     assert "--seed" in out.partition("Features and execution:")[2].partition("\n\n")[0]
     assert "--progress" in out.partition("Output:")[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("race", ["--num-images", "20"]),
+        ("power", ["--per-class"]),
+        ("power", ["--repeat", "2"]),
+        ("power", ["--explain", "5"]),
+        ("power", ["--splits", "5"]),
+        ("power", ["--held-out", "x"]),
+        ("power", ["--interval", "none"]),
+    ],
+)
+def test_options_that_make_no_sense_for_a_command_are_not_offered(name, options):
+    assert f"  {options[0]} " not in run(name, "--help")[1]
+    arguments = {"race": ("a", "b", "--reference", "c"), "power": ("a", "b", "--detect", "1")}[name]
+    code, _, err = run(name, *arguments, *options)
+    assert code == 2
+    assert f"No such option '{options[0]}'" in err
 
 
 def test_docs_name_every_command_and_flag():

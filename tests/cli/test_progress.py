@@ -36,6 +36,8 @@ def test_a_line_has_counts_rate_and_remaining_time():
     lines.update("metrics", 3, 6)
     clock.seconds += 7_200
     assert lines.describe() == "metrics: 3 of 6, 2.0 h elapsed"
+    lines.update("metrics", 4, 6)  # 0.00014/s
+    assert lines.describe() == "metrics: 4 of 6, about 4.0 h remaining"
 
 
 def test_lines_are_printed_while_nothing_is_reported(monkeypatch, capsys):

@@ -168,7 +168,7 @@ def test_per_class_is_rejected_without_classes(folders, tmp_path):
     with pytest.raises(RequestError, match=r"000\.png.*folder"):
         frechet.score(flat, folders[1], per_class=True, **TOY)
     known = frechet.collect(folders[0], **TOY)
-    with pytest.raises(RequestError, match="statistics, which have no classes; pass images"):
+    with pytest.raises(RequestError, match="features or statistics, which have no classes; pass images"):
         frechet.score(known, folders[1], per_class=True, **TOY)
 
 

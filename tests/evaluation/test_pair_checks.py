@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from frechet.evaluation.pair_checks import iter_pair_notes, iter_sample_size_notes
+from frechet.images.checks import IMAGE_CHECK, count_sizes
 from frechet.statistics.feature_statistics import FeatureStatistics
 
 
@@ -33,6 +34,15 @@ def test_the_codec_of_most_lossy_images_is_named(formats, codec):
     assert note.startswith(f"the generated images are {codec} and the reference ones use a lossless format")
     (note,) = list_notes(lossless, lossy)
     assert note.startswith(f"the reference images are {codec} and the generated ones use a lossless format")
+
+
+@pytest.mark.parametrize(("n_sizes", "count"), [(3, "3 sizes"), (10, "10 sizes"), (14, "more than 10 sizes")])
+def test_the_number_of_sizes_is_exact_or_a_lower_bound(n_sizes, count):
+    checks = np.zeros(n_sizes, IMAGE_CHECK)
+    checks["height"] = checks["width"] = np.arange(n_sizes) + 20
+    square, various = make_statistics(sizes={"32 x 32": 20}), make_statistics(seed=1, sizes=count_sizes(checks))
+    (note,) = list_notes(square, various)
+    assert f"the reference images have {count}, so" in note
 
 
 def test_the_smaller_input_limits_the_accuracy():

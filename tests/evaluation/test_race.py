@@ -257,7 +257,7 @@ def test_a_killed_race_resumes_with_the_same_bits(tmp_path):
 @pytest.mark.parametrize(
     ("error", "parts", "options"),
     [
-        (RequestError, ("1 model", "at least 2", "until"), {"models": {"a": MODELS["good"]}}),
+        (RequestError, ("1 model", "at least 2", "--until-half-width"), {"models": {"a": MODELS["good"]}}),
         (RequestError, ("list", "mapping"), {"models": [MODELS["good"], MODELS["bad"]]}),
         (RequestError, ("find", "worst"), {"find": "worst"}),
         (RequestError, ("alpha", "1.5", "between 0 and 1"), {"alpha": 1.5}),
@@ -356,6 +356,11 @@ def test_notes_and_provenance_name_the_model(image_options, tmp_path):
     common = [note for note in race(same).notes if "network" in note]
     assert len(common) == 1
     assert not common[0].startswith(("a: ", "b: "))
+    for name, rows in same.items():
+        np.save(tmp_path / f"{name}.npy", rows)
+    notes = race({name: tmp_path / f"{name}.npy" for name in same}, reference=draw(0)).notes
+    expected = "the models and features in memory do not record which network computed the features"
+    assert [note.partition(";")[0] for note in notes if "network" in note] == [expected]
 
 
 @pytest.mark.slow

@@ -19,6 +19,12 @@ def test_the_first_missing_part_of_a_path_is_named(tmp_path):
     assert f"The folder {tmp_path / 'run'} does not contain samples" in message
 
 
+def test_the_missing_name_is_not_repeated(tmp_path, monkeypatch):
+    assert describe_missing_path(tmp_path / "zebra", "file") == f"no such file: {tmp_path / 'zebra'}. Correct the path."
+    monkeypatch.chdir(tmp_path)
+    assert describe_missing_path(Path("zebra")).count("zebra") == 1
+
+
 def test_a_relative_path_is_looked_up_in_the_current_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert str(tmp_path) in describe_missing_path(Path("photos"))

@@ -459,7 +459,9 @@ def test_fdr6_names_the_encoders_that_are_missing_before_it_computes_anything(sm
         return load(settings, *rest)
 
     monkeypatch.setattr(Settings, "load", load_or_fail)
-    with pytest.raises(RequestError, match=r"deviates .*: fd-mae cannot be computed \(no weights of MAE\)\. Correct"):
+    with pytest.raises(
+        RequestError, match=r"deviates .*: fd-mae cannot be computed \(no weights of MAE\)\. Fix this deviation"
+    ):
         frechet.score(**arguments, protocol="fdr6-imagenet-256", interval="none")
     assert (len(checked), loaded) == (5, [])
     scores = frechet.score(**arguments, protocol="fdr6-imagenet-256", interval="none", relax=True)

@@ -61,7 +61,7 @@ def test_text_names_matches_close_ones_and_effects():
     assert rows["baseline"] == ["0.17", "-1.9", "tensorflow", "adm(256)"]
     assert rows["match"] == ["2.068", "-0.002", "tensorflow", "torchvision(256)"]
     assert rows["close"] == ["2.11", "+0.04", "clean", "torchvision(256)"]
-    assert "same inputs as the best combination: generated crop adm(256)" in text
+    assert "settings do not change the pixels: generated crop adm(256)" in text
     assert "reference crop torchvision(256) instead of adm(256): +1.9 (estimated on a subset)" in text
     assert "preprocessing clean instead of tensorflow: +0.05" in text
     assert "beyond their sum: -0.01" in text

@@ -136,6 +136,22 @@ def test_page_about_few_images_interprets_no_noise(folders, tmp_path):
         assert part in explanation
 
 
+def test_influential_images_that_were_requested_are_shown_with_the_warning(tmp_path):
+    random = np.random.default_rng(0)
+    generated, reference = (random.standard_normal((n, 30)).astype(np.float32) for n in (20, 40))
+    request = ScoreRequest(generated, reference, features=True, metrics="fd", explain=6)
+    scores = write_report(request, tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    section = text.partition('aria-labelledby="influential"')[2].partition("</section>")[0]
+    listed = re.findall(r'class="name" data-value="([^"]+)"', section)
+    named = [row["image"] for row in scores["fd"].influence["raise"]]
+    assert named
+    assert listed[: len(named)] == named
+    assert "These lists are unreliable" in section
+    assert "is unreliable, because an input has as many images" in text.partition('aria-labelledby="warnings"')[2]
+    assert "Only the images are shown, as requested." in text
+
+
 @pytest.mark.slow
 def test_page_about_few_images_has_no_distances_per_class(folders, tmp_path):
     for name, folder in zip(("one", "other"), folders, strict=True):
@@ -590,6 +606,8 @@ def test_in_a_browser(page, tmp_path, size):
         assert len(loaded) > 50
         assert all(loaded)
         assert driver.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+        frame = driver.find_element("css selector", ".wide:has(.scores)")
+        assert driver.execute_script("return arguments[0].scrollWidth <= arguments[0].clientWidth", frame)
         _require_sorting(driver)
         _require_zoom(driver)
         assert driver.execute_script("return document.querySelectorAll('img[src=x]').length") == 0

@@ -21,11 +21,12 @@ def describe_missing_path(path: Path, kind: str = "file or folder") -> str:
     parent = next((each for each in absolute.parents if each.is_dir()), Path(absolute.anchor))
     missing = absolute.relative_to(parent).parts[0]
     nearest = find_nearest(missing, _list_names(parent))
-    fix = (
-        f"Did you mean {parent / nearest}?"
-        if nearest
-        else f"The folder {parent} does not contain {missing}; correct the path."
-    )
+    if nearest:
+        fix = f"Did you mean {parent / nearest}?"
+    elif parent != absolute.parent:
+        fix = f"The folder {parent} does not contain {missing}; correct the path."
+    else:
+        fix = "Correct the path." if path.is_absolute() else f"The current folder is {Path.cwd()}; correct the path."
     return f"no such {kind}: {path}. {fix}"
 
 

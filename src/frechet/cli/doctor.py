@@ -33,7 +33,7 @@ def command() -> None:
     """
     extractors = {name: _check_extractor(extractor) for name, extractor in iter_extractors()}
     problem = _find_problem(extractors)
-    click.echo(f"{_SCORE} will fail {problem}" if problem else f"{_SCORE} will work.")
+    click.echo(f"{_SCORE} {problem or 'will work.'}")
     for title, checks in {
         "Installation": list(_check_environment()),
         "Devices": list(_check_devices()),
@@ -47,9 +47,9 @@ def command() -> None:
 
 
 def _find_problem(extractors: Mapping[str, Check]) -> str | None:
-    """Return why the default score cannot run and how to fix it, or None."""
+    """Return why the default score cannot run and how to fix it, as the end of a sentence about it, or None."""
     if importlib.util.find_spec("openvino") is None and not _has_accelerator():
-        return "because OpenVINO is not installed. Run: pip install openvino"
+        return "will fail because OpenVINO is not installed. Run: pip install openvino"
     is_ready, reason = extractors[_DEFAULT_EXTRACTOR]
     if is_ready:
         return None
@@ -57,10 +57,10 @@ def _find_problem(extractors: Mapping[str, Check]) -> str | None:
     alternative = f", or pass --extractor {others[0]}" if others else ""
     if reason == _MISSING:
         return (
-            f"unless it can download the weights of {_DEFAULT_EXTRACTOR}, because they are missing. "
+            "needs the Inception weights, which were not found. "
             f"Run: frechet weights fetch {_DEFAULT_EXTRACTOR}{alternative}"
         )
-    return f"because {escape_line(reason)}{alternative}"
+    return f"will fail because {escape_line(reason)}{alternative}"
 
 
 def _has_accelerator() -> bool:

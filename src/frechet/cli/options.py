@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import Field
 from pathlib import Path
@@ -26,13 +26,18 @@ _HEADINGS: dict[type, str] = {
 }  # of the options that they define
 
 
-def options_of(request_type: type[Settings]) -> Callable[[Command], Command]:
+def options_of(request_type: type[Settings], *, without: Collection[str] = ()) -> Callable[[Command], Command]:
     """Add an option for every field of a request that `option` defined; they arrive as keywords of the same names.
 
     The fields of the request come before those that it inherits.
+
+    Args:
+        request_type: the request.
+        without: names of fields that make no sense for the command.
     """
     hints = get_type_hints(request_type)
-    ordered = sorted(option_fields(request_type), key=lambda each: _inheritance_depth(request_type, each.name))
+    used = [each for each in option_fields(request_type) if each.name not in without]
+    ordered = sorted(used, key=lambda each: _inheritance_depth(request_type, each.name))
 
     def decorate(command: Command) -> Command:
         for each in reversed(ordered):

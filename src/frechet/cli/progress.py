@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MODES = ("auto", "bar", "plain", "off")
 LINE_INTERVAL = 30.0  # seconds between lines
+_SMALLEST_RATE = 0.1  # that is shown, per second
 _START_UP = 5.0  # seconds that the imports may have taken, by which the first line is earlier
 
 progress_option = click.option(
@@ -86,7 +87,8 @@ class LineProgress:
         if done <= first or done >= total or elapsed <= 0:
             return f"{text}, {_format_duration(elapsed)} elapsed"
         rate = (done - first) / elapsed
-        return f"{text}, {_format_rate(stage, rate)}, about {_format_duration((total - done) / rate)} remaining"
+        shown = [text, _format_rate(stage, rate), f"about {_format_duration((total - done) / rate)} remaining"]
+        return ", ".join(filter(None, shown))
 
 
 @contextmanager
@@ -150,7 +152,9 @@ def _format_count(stage: str, count: float) -> str:
 
 
 def _format_rate(stage: str, rate: float) -> str:
-    return f"{rate / 1e6:.1f} MB/s" if stage.startswith(DOWNLOAD) else f"{rate:,.1f}/s"
+    """Return the rate, or nothing if it is too small to be shown."""
+    shown, unit = (rate / 1e6, " MB/s") if stage.startswith(DOWNLOAD) else (rate, "/s")
+    return f"{shown:,.1f}{unit}" if shown >= _SMALLEST_RATE else ""
 
 
 def _format_duration(seconds: float) -> str:

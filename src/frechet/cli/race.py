@@ -24,7 +24,7 @@ from frechet.reports.race_formats import format_race, render_race_page
 @click.command(cls=GroupedCommand)
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=Source())
 @click.option("--reference", required=True, metavar="REFERENCE", type=Source(), help="Reference of all models.")
-@options_of(RaceRequest)
+@options_of(RaceRequest, without=("num_images",))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the table.")
 @click.option("--output", type=HomePath(), metavar="FILE", help="Also write the result as JSON to FILE.")
 @click.option("--report", type=HomePath(), metavar="FILE.html", help="Write an HTML page to FILE.html.")

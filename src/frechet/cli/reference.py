@@ -24,7 +24,7 @@ from frechet.protocols.references_table import REFERENCES, Fingerprint, Referenc
 
 @click.group()
 def command() -> None:
-    """List, download, verify, recognise or name reference statistics, which ref:NAME stands for.
+    """Manage named reference statistics (ref:NAME).
 
     \b
     frechet score samples/ ref:adm-imagenet-256

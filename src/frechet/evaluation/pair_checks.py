@@ -22,8 +22,8 @@ def iter_pair_notes(generated: FeatureStatistics, reference: FeatureStatistics) 
         lossy, lossless = names[compressions.index("lossy")], names[compressions.index("lossless")]
         codec = _name_codec(generated if lossy == "generated" else reference)
         yield (
-            f"the {lossy} images are {codec} and the {lossless} ones use a lossless format, which affects FID by itself "
-            "(Parmar et al. 2022, arXiv:2104.11222). If possible, score images stored in the same format."
+            f"the {lossy} images are {codec} and the {lossless} ones use a lossless format, which changes FID even if "
+            "the images are otherwise equal (Parmar et al. 2022, arXiv:2104.11222). If possible, score images stored in the same format."
         )
     yield from _iter_size_notes(generated, reference)
     if generated.n is None or reference.n is None:
@@ -69,9 +69,11 @@ def _iter_size_notes(generated: FeatureStatistics, reference: FeatureStatistics)
     square = {name: _get_square_size(sizes) for name, sizes in inputs.items()}
     for name, other in (("generated", "reference"), ("reference", "generated")):
         if square[name] and len(inputs[other]) > 1:
+            n_listed = len(inputs[other].keys() - {"other"})
+            count = f"more than {n_listed}" if "other" in inputs[other] else n_listed
             yield (
-                f"all {name} images are {square[name]} x {square[name]} pixels, and the {other} images have {len(inputs[other])} or "
-                f"more sizes, so the two differ in crop and scale. If the {name} images were cropped, crop the {other} images in "
+                f"all {name} images are {square[name]} x {square[name]} pixels, and the {other} images have {count} "
+                f"sizes, so the two differ in crop and scale. If the {name} images were cropped, crop the {other} images in "
                 f"the same way, e.g. --{other}-crop adm --size {square[name]} ({other}_crop=)."
             )
             return

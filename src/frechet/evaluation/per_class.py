@@ -108,7 +108,7 @@ def _get_class_names(
     statistics = inputs[name]["features"]
     if name not in sources or statistics.indices is None:
         raise RequestError(
-            f"{statistics.label} contains statistics, which have no classes; pass images in one folder per class, or an .npz with "
+            f"{statistics.label} contains features or statistics, which have no classes; pass images in one folder per class, or an .npz with "
             "labels in arr_1"
         )
     source = sources[name]

@@ -226,7 +226,8 @@ def _reject(name: str, deviations: list[str] | tuple[str, ...], relax: bool) -> 
     """Raise RequestError if there are deviations and they are not relaxed."""
     found = list(dict.fromkeys(deviations))
     if found and not relax:
+        these = "this deviation" if len(found) == 1 else f"these {len(found)} deviations"
         raise RequestError(
-            f"the run deviates from protocol {name}: {'; '.join(found)}. Correct this, or pass --relax (relax=True) for a score "
-            "that is marked as relaxed."
+            f"the run deviates from protocol {name}: {'; '.join(found)}. Fix {these}, or pass --relax (relax=True) for a score that is "
+            "marked as relaxed."
         )

@@ -32,7 +32,7 @@ def race(request: RaceRequest) -> Race:
         reference: the reference of all models, as in `frechet.score`.
         metrics: name of a Fréchet distance; None for that of the extractor's features.
         find: "best" for the best model, or "all-pairs" for the order of all of them.
-        alpha: probability that any of the reported differences is wrong, between 0 and 1.
+        alpha: probability of at least one wrong interval of a difference over all looks and pairs, between 0 and 1.
         max_images: largest number of images per model; functions need it. None for the number of images of the smallest source.
         paired_runs: whether image i of all models was generated from the same latent or prompt.
         reference_is: "fixed" for the distances to this reference as it is, "sample" for those to the distribution that it was

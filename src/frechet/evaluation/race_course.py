@@ -115,13 +115,23 @@ def build_race(request: RaceRequest, course: RaceCourse, elimination: Successive
 
 def _collect_notes(scores: Mapping[str, Score]) -> tuple[str, ...]:
     """Return the warnings of all models; one that does not hold for each of them starts with the name of its model."""
-    common = set.intersection(*(set(score.warnings) for score in scores.values()))
+    general = {name: {each: _generalise(each, score) for each in score.warnings} for name, score in scores.items()}
+    common = set.intersection(*(set(each.values()) for each in general.values()))
     notes = [
-        warning if warning in common else f"{name}: {warning}"
-        for name, score in scores.items()
-        for warning in score.warnings
+        text if text in common else f"{name}: {warning}"
+        for name, texts in general.items()
+        for warning, text in texts.items()
     ]
     return tuple(dict.fromkeys(notes))
+
+
+def _generalise(warning: str, score: Score) -> str:
+    """Replace the label of a model by "the models" where a warning starts with it."""
+    label = f"{score.provenance['generated']['label']} "
+    if not warning.startswith(label):
+        return warning
+    rest = warning.removeprefix(label).replace("does not record how it was", "do not record how they were", 1)
+    return f"the models {rest.replace('does not record', 'do not record', 1)}"
 
 
 def _collect_provenance(scores: Mapping[str, Score], request: RaceRequest) -> dict[str, Any]:

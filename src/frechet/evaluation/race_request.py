@@ -29,7 +29,7 @@ class RaceRequest(Settings):
         reference: the reference of all models.
         metrics: name of a Fréchet distance; None for that of the extractor's features.
         find: "best" for the best model, or "all-pairs" for the order of all of them.
-        alpha: probability that any of the reported differences is wrong, between 0 and 1.
+        alpha: probability of at least one wrong interval of a difference over all looks and pairs, between 0 and 1.
         max_images: largest number of images per model; None for the number of images of the smallest source.
         paired_runs: whether image i of all models was generated from the same latent or prompt.
         reference_is: "fixed" for the distances to this reference as it is, "sample" for those to the distribution that it was
@@ -44,9 +44,9 @@ class RaceRequest(Settings):
         None, "Fréchet distance to compare: fid, fd, fd-dinov2, fd-clip or sfid (default: fid or fd).", metavar="NAME"
     )
     find: str = option(
-        "best", "Question: best (the best model) or all-pairs (the order of all models).", metavar="NAME"
+        "best", "What to determine: the best model (best) or the order of all models (all-pairs).", metavar="NAME"
     )
-    alpha: float = option(0.05, "Probability that any reported difference is wrong.", metavar="A")
+    alpha: float = option(0.05, "Probability of at least one wrong interval over all looks and pairs.", metavar="A")
     max_images: int | None = option(
         None, "Largest number of images per model (default: that of the smallest model).", metavar="N"
     )
@@ -69,8 +69,8 @@ class RaceRequest(Settings):
             )
         if len(self.models) < 2:
             raise RequestError(
-                f"got {count_of(len(self.models), 'model')}; a race needs at least 2. For one model, "
-                "use frechet.score(..., until=...)."
+                f"got {count_of(len(self.models), 'model')}; a race needs at least 2. For one model, use frechet score with "
+                "--until-half-width (frechet.score with until=)."
             )
         validate_choice(self.find, FIND, "find")
         if not isinstance(self.alpha, Real) or not 0 < self.alpha < 1:

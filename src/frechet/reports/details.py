@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from frechet._internal.terminal import escape_line
+from frechet._internal.words import count_of
 from frechet.distances.interval import SIGNIFICANCE_LEVEL
 from frechet.results import Score, Scores
 
@@ -53,7 +54,7 @@ def _format_parts(score: Score) -> Iterator[tuple[str, str]]:
     for name, value in score.terms.items():
         yield name, f"{value:.6g}"
     for row in score.splits if len(score.splits) > 1 else ():  # a single entry equals the value
-        yield f"mean of {row['n']} splits", f"{row['mean']:.6g} (std {row['std']:.6g})"
+        yield f"mean of {count_of(int(row['n']), 'split')}", f"{row['mean']:.6g} (std {row['std']:.6g})"
     if score.std is not None:
         yield "std", f"{score.std:.6g} between {f'{len(score.repeats)} runs' if score.repeats else 'splits or subsets'}"
     settings = [f"{name} {_format_setting(value)}" for name, value in score.settings.items() if value is not None]

@@ -42,7 +42,7 @@ def format_diagnosis(diagnosis: Diagnosis) -> str:
     if diagnosis.verdict == "none":
         lines += ["", _OTHER_CAUSES]
     elif equal := describe_equivalent(diagnosis.combinations[0]):
-        lines += ["", f"These settings have the same inputs as the best combination: {equal}."]
+        lines += ["", f"Compared with the best combination, these settings do not change the pixels: {equal}."]
     if effects := list(describe_effects(diagnosis)):
         lines += ["", "Differences from the baseline, and the change that each of them causes alone:"]
         lines += [f"  {text}" for text in effects]

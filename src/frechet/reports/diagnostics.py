@@ -1,7 +1,8 @@
 """Compute what a report shows besides the scores: sample-size curve, leading directions, influential images, neighbours.
 
 With no more images than feature dimensions, a covariance is singular, and the distance, its parts and the influence of single
-images are dominated by small-sample bias. They are not computed then; nearest neighbours are.
+images are dominated by small-sample bias. They are not computed then, except for influential images that were requested; nearest
+neighbours are.
 """
 
 from __future__ import annotations
@@ -95,8 +96,8 @@ class Diagnostics:
         directions: the directions that contribute most to the distance.
         raising, lowering: the images that raise and that lower the distance most.
         neighbours: the nearest generated and reference images.
-        has_enough_images: whether both inputs have more images than feature dimensions; otherwise, `curve`, `directions`,
-            `raising` and `lowering` are empty.
+        has_enough_images: whether both inputs have more images than feature dimensions; otherwise, `curve` and `directions`
+            are empty, and `raising` and `lowering` are empty unless they were requested.
         notes: caveats, and why a part is missing.
     """
 
@@ -118,6 +119,7 @@ def compute_diagnostics(
     reference_is: str | None = None,
     full_point: CurvePoint | None = None,
     shown_reference_rows: np.ndarray | None = None,
+    influence_is_requested: bool = False,
     progress: ProgressCallback = lambda *_: None,
 ) -> Diagnostics:
     """Compute all diagnostics that the statistics allow.
@@ -131,6 +133,7 @@ def compute_diagnostics(
         full_point: the point for all generated images, if it is already known.
         shown_reference_rows: (r,) the rows of the reference whose images can be shown, to which all lists of reference images
             are limited; None for all rows.
+        influence_is_requested: whether influential images are listed even if the inputs have too few images for a reliable list.
         progress: called with ("curve", points done, total number of points).
 
     Returns:
@@ -151,6 +154,7 @@ def compute_diagnostics(
         diagnostics.curve = list(
             _compute_curve(generated, reference, seed, intervals_for if use_intervals else None, full_point, progress)
         )
+    if generated.features is not None and (diagnostics.has_enough_images or influence_is_requested):
         _find_influential_images(diagnostics, generated, reference)
     if reference.rows is None:
         diagnostics.notes.append(

@@ -47,7 +47,7 @@ def render_report_page(evaluation: Evaluation, request: ScoreRequest, command: s
     prdc = [(score, row) for score in scores if (row := NEIGHBOURHOOD_METRICS.get(score.metric.partition("@")[0]))]
     classes = _tabulate_classes(scores, diagnostics)
     worst_pairs = show_worst_pairs(scores, sources, request)
-    few_images = None if diagnostics.has_enough_images else _explain_few_images(evaluation)
+    few_images = None if diagnostics.has_enough_images else _explain_few_images(evaluation, diagnostics)
     warnings = [*collect_warnings(evaluation.scores), *diagnostics.notes]
     show_curve = bool(diagnostics.curve and distance)
     sections = {
@@ -140,14 +140,15 @@ def _list_other_extractors(scores: Scores) -> list[str]:
     return [name for name in dict.fromkeys(names) if name != names[0]]
 
 
-def _explain_few_images(evaluation: Evaluation) -> str:
+def _explain_few_images(evaluation: Evaluation, diagnostics: Diagnostics) -> str:
     statistics = evaluation.statistics
     dims = statistics["generated"].dims
     counts = " and ".join(f"{format_count(statistics[side].n)} {side}" for side in ("generated", "reference"))
+    shown = "Only the images are shown, as requested." if diagnostics.raising else "They are omitted."
     return (
         f"This run has {counts} images for {dims:,} feature dimensions. With {dims:,} or fewer images, a covariance is "
-        "singular, and small-sample bias dominates the Fréchet distance. Three sections are unreliable then and are omitted: the plot "
-        "of the distance against the sample size, the decomposition into mean and covariance terms, and the influential images. "
+        "singular, and small-sample bias dominates the Fréchet distance. The plot of the distance against the sample size, the "
+        f"decomposition into mean and covariance terms, and the influential images are unreliable then. {shown} "
         f"A confidence interval of the Fréchet distance requires at least {int(MIN_IMAGES_PER_DIM * dims):,} images per input."
     )
 
@@ -176,6 +177,7 @@ def _diagnose(
         reference_is=request.reference_is,
         full_point=full_point,
         shown_reference_rows=shown_rows,
+        influence_is_requested=request.explain > 0,
         progress=request.progress or (lambda *_: None),
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from frechet._internal.terminal import escape_line
+from frechet._internal.words import count_of
 from frechet.distances.interval import SIGNIFICANCE_LEVEL
 from frechet.metrics import METRICS
 from frechet.reports.protocol_facts import iter_protocol_facts
@@ -76,7 +77,7 @@ def _format_table(scores: Scores) -> list[str]:
         "better": [_DIRECTIONS[score.lower_is_better] for score in scores.values()],
     }
     for split in sorted({row["n"] for score in scores.values() if len(score.splits) > 1 for row in score.splits}):
-        columns[f"{split} splits"] = [_format_split(score, split) for score in scores.values()]
+        columns[count_of(int(split), "split")] = [_format_split(score, split) for score in scores.values()]
     filled = {name: cells for name, cells in columns.items() if any(cells)}
     return align_columns([tuple(filled), *zip(*filled.values(), strict=True)])
 
