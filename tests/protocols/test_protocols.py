@@ -21,7 +21,7 @@ from frechet.features.timm_model import TimmModel
 from frechet.metrics import METRICS
 from frechet.preprocessing.crop import CROPS, Crop
 from frechet.preprocessing.registry import PREPROCESSINGS
-from frechet.protocols import references
+from frechet.protocols import references, registry
 from frechet.protocols.references_table import REFERENCES
 from frechet.protocols.registry import PROTOCOLS, find_protocol
 from frechet.reports.publication import format_citation
@@ -559,7 +559,16 @@ def test_users_define_protocols_in_toml(tmp_path, fake_inception):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("n_generated = 24", ("does not define a protocol", "Add the missing keys")),
+        (
+            "n_generated = 24",
+            ("the keys title, source, reference_title, metrics, preprocessing are missing", "base = NAME"),
+        ),
+        (TOML.replace('preprocessing = "clean"', ""), ("the key preprocessing is missing; expected title, source",)),
+        (TOML + "[[published]]\nmodel = 'ours'", ("published has {'model': 'ours'}", "keys model, values, source")),
+        (TOML + "published = [3]", ("published has 3", "expected tables")),
+        (TOML + "[[published]]\nmodel = 'a'\nsource = 'b'\nvalues = {fid = '3'}", ("published has '3' for fid",)),
+        (TOML + "[accepted]\nfid = [8.0]", ("accepted.fid is [8.0]", "lowest and the highest")),
+        (TOML.replace('["fid", "kid"]', "[1]"), ("metrics is [1]", "a list of texts")),
         (TOML + "generated_sise = 3", ("key 'generated_sise' is not available in", "(did you mean generated_size?)")),
         (TOML.replace("24", '"24"'), ("n_generated is '24'", "whole number")),
         (TOML.replace("24", "0"), ("n_generated is 0", "at least 1")),
@@ -582,6 +591,12 @@ def test_wrong_toml_files_are_rejected(tmp_path, text, words):
     with pytest.raises(RequestError) as caught:
         find_protocol(path)
     assert all(word in str(caught.value) for word in (*words, str(path))), caught.value
+    assert not any(word in str(caught.value) for word in ("Measurement", "Protocol", "Published", "__init__"))
+
+
+def test_the_page_lists_the_required_keys():
+    required = re.search(r"The keys (.*) are required", (ROOT / "docs" / "protocols.md").read_text())[1]
+    assert set(re.findall(r"`(\w+)`", required)) == set(registry._REQUIRED)
 
 
 def test_the_page_shows_the_table():
