@@ -613,3 +613,18 @@ def test_equal_rows_of_features_count_as_one_image(kind, tmp_path):
     widths = [high - low for low, high in (each.interval_95 for each in (found, expected, independent))]
     assert widths[0] == pytest.approx(widths[1], rel=0.1)  # other groups of the jackknife
     assert widths[2] < 0.75 * widths[0]
+
+
+def test_a_reference_without_names_is_independent_next_to_clustered_images(clustered, toy_options):
+    pixels = np.random.default_rng(3).integers(0, 256, (100, 8, 8, 3), np.uint8)
+    scores = frechet.score(clustered, pixels, cluster_by="stem", **toy_options)
+    expected = frechet.score(clustered, pixels, clusters=np.repeat(np.arange(60), 2), **toy_options)["fd"]
+    assert scores["fd"].sampling_design == "clusters: 120 generated images, as informative as 60 independent ones"
+    assert scores["fd"].variance_components == pytest.approx(expected.variance_components, rel=1e-6)
+    notes = [each for each in scores["fd"].warnings if "no file names" in each]
+    assert len(notes) == 1
+    assert "treated as independent" in notes[0]
+    fixed = frechet.score(clustered, pixels, cluster_by="stem", reference_is="fixed", **toy_options)["fd"]
+    assert not any("no file names" in each for each in fixed.warnings)
+    assert_rejected(("has no file names", "pass clusters="), pixels, clustered, cluster_by="stem", **toy_options)
+    assert_rejected(("has no file names", "pass clusters="), pixels, pixels, cluster_by="stem", **toy_options)

@@ -11,6 +11,11 @@ from frechet.images.image import ImageSource
 FIX_CLUSTERS = "Pass --cluster-by folder, stem or a CSV file with the columns name,cluster (cluster_by=, or clusters=)"
 
 
+def has_names(source: ImageSource) -> bool:
+    """Return whether all images have names, from which clusters can be read."""
+    return all(source.get_member_name(source_index) is not None for source_index in range(len(source)))
+
+
 def find_clusters(cluster_by: str | Path, source: ImageSource) -> list[str] | None:
     """Return the cluster of each image: its folder, its name up to the last _ or -, or what a CSV file says.
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from frechet.errors import RequestError
-from frechet.evaluation.cluster_names import FIX_CLUSTERS, find_clusters
+from frechet.evaluation.cluster_names import FIX_CLUSTERS, find_clusters, has_names
 from frechet.evaluation.request import ScoreRequest
 from frechet.evaluation.sampling_request import SamplingRequest
 from frechet.execution.chunks import Units
@@ -52,12 +52,18 @@ def resolve_units(
 
 
 def iter_design_notes(request: ScoreRequest, inputs: Mapping[str, ImageSource | FeatureStatistics]) -> Iterator[str]:
-    """Yield a note if both inputs have equal names, as pairs have, and an interval for independent images is requested."""
+    """Yield notes on images that an interval treats as independent although their names are equal, or unknown."""
     sources = {name: each for name, each in inputs.items() if isinstance(each, ImageSource)}
     if request.design == "independent" and request.interval != "none" and have_equal_names(sources):
         yield (
             "the generated and the reference images have equal names in the same order, as reconstructions have, but the interval "
             "is for independent images. If image i of one input belongs to image i of the other, pass --design paired (design=)."
+        )
+    has_interval = request.interval != "none" and request.reference_is != "fixed"
+    if has_interval and request.cluster_by is not None and "reference" in set(sources) - set(_find_named(sources)):
+        yield (
+            f"{sources['reference'].label} has no file names, from which clusters are read; its images are treated as independent. If "
+            "they are not, pass clusters= for both inputs in Python."
         )
 
 
@@ -266,11 +272,21 @@ def _number(clusters: Sequence[str] | np.ndarray, owner: str) -> np.ndarray:
     return numbers
 
 
+def _find_named(sources: Mapping[str, ImageSource]) -> list[str]:
+    """Return the inputs whose clusters are read from names: both, but not a reference without names next to generated images."""
+    return [
+        name
+        for name, source in sources.items()
+        if name != "held-out" and not (name == "reference" and "generated" in sources and not has_names(source))
+    ]
+
+
 def _resolve_clusters(request: SamplingRequest, sources: Mapping[str, ImageSource]) -> dict[str, Units | None]:
     units: dict[str, Units | None] = dict.fromkeys(sources)
+    named = _find_named(sources) if request.cluster_by is not None else []
     for name, source in sources.items():
         numbers = _get_clusters(request, name)
-        if numbers is None and request.cluster_by is not None and name != "held-out":
+        if numbers is None and request.cluster_by is not None and name in named:
             names = find_clusters(request.cluster_by, source)
             numbers = _number(names, source.label) if names and len(set(names)) < len(names) else None
         if numbers is not None and len(numbers) != len(source):
