@@ -1,6 +1,7 @@
 """`frechet verify`: honest runs are consistent at the nominal rate, and forged claims are not."""
 
 import json
+import re
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -161,3 +162,18 @@ def test_images_are_scored_with_the_settings_of_the_run(toy_options, tmp_path):
     ):
         with pytest.raises(MismatchError, match=message):
             verify_run(run_path, folders[0], statistics, **options, **other)
+
+
+def test_the_subset_is_large_enough_by_default_and_its_sensitivity_is_stated(claim, reference):
+    value = verify(claim(make_features(7)), reference, num_images=None)["value"]
+    assert value.n_images == 1000
+    assert value.detectable_difference == pytest.approx(
+        (2.5758 + 0.8416) * value.standard_error, rel=1e-4
+    )  # of a table
+
+
+def test_the_command_states_the_size_of_the_subset(claim, reference, tmp_path):
+    reference.save(tmp_path / "reference.npz")
+    code, out, _ = run("verify", *claim(make_features(7)), tmp_path / "reference.npz", "--features")
+    assert code == 0
+    assert re.search(r"subset of 1,000 images, an error of [0-9.]+ in fd is detected with a probability of 80 %", out)

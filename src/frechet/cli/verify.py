@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,8 @@ from frechet.reports.run_verification import Check, VerificationRequest, verify_
 def command(run: Path, samples: str, reference: str, progress_mode: str, as_json: bool, **options: Any) -> None:
     """Check that the Fréchet distance in RUN.json is consistent with SAMPLES and REFERENCE, without scoring all samples.
 
-    RUN.json is a file written by frechet score --output. A random subset of SAMPLES is scored (--num-images; five images per
-    feature dimension by default), and the recorded value and interval are compared with the values expected from the
+    RUN.json is a file written by frechet score --output. A random subset of SAMPLES is scored (--num-images; by default five
+    images per feature dimension, and at least 1,000), and the recorded value and interval are compared with the values expected from the
     subset. Exits with status 2 if one of them is inconsistent.
 
     \b
@@ -43,6 +44,7 @@ def command(run: Path, samples: str, reference: str, progress_mode: str, as_json
     else:
         for check in checks:
             click.echo(_format_check(check))
+        click.echo(_format_sensitivity(checks))
     if not all(check.is_consistent for check in checks):
         sys.exit(2)
 
@@ -54,4 +56,17 @@ def _format_check(check: Check) -> str:
     claim = check.claim.replace("_", " ")
     return (
         f"{check.metric} {claim}: claimed {check.claimed:.6g}, expected {check.expected:.6g}{error}{p_value}: {verdict}"
+    )
+
+
+def _format_sensitivity(checks: Sequence[Check]) -> str:
+    """Return the size of the subset, and which errors it detects."""
+    errors = [
+        f"an error of {check.detectable_difference:.3g} in {check.metric}"
+        for check in checks
+        if check.claim == "value" and check.detectable_difference is not None
+    ]
+    return (
+        f"With this subset of {checks[0].n_images:,} images, {' and '.join(errors)} is detected with a probability of 80 %. A larger "
+        "subset (--num-images) detects smaller errors."
     )

@@ -12,6 +12,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import erfc, isclose, sqrt
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,8 @@ from frechet.statistics.feature_statistics import FeatureStatistics
 SIGNIFICANCE_LEVEL = 0.01  # a claim with a smaller p-value is inconsistent
 METRICS = ("fid", "fd")
 _IMAGES_PER_DIM = 5  # of the subset, by default; an interval needs 1.5
+_MIN_IMAGES = 1000  # of the subset, by default
+_Z_DETECTION = NormalDist().inv_cdf(1 - SIGNIFICANCE_LEVEL / 2) + NormalDist().inv_cdf(0.8)
 _ROUNDING = 1e-4  # relative difference of a value between two backends
 _MAX_WIDTH_RATIO = 2.0
 
@@ -45,7 +48,7 @@ class VerificationRequest(Settings):
         samples: the generated images of the run.
         reference: the reference of the run, as `frechet.score` takes it.
         features: whether inputs other than statistics are (n, d) feature arrays.
-        num_images: size of the subset; None for five images per feature dimension.
+        num_images: size of the subset; None for five images per feature dimension, and at least 1,000.
         progress: called with (stage, images done, images in all).
     """
 
@@ -66,6 +69,8 @@ class Check:
         claimed, expected: the number in the run, and the one expected from the subset.
         standard_error: of the difference of both; None for the half-width.
         p_value: probability of a larger difference if the claim is true; None for the half-width.
+        n_images: number of images of the subset.
+        detectable_difference: error of the claim that is found inconsistent with a probability of 80 %; None for the half-width.
         is_consistent: whether p > 0.01; whether the half-widths differ by a factor of less than 2.
     """
 
@@ -75,6 +80,8 @@ class Check:
     expected: float
     standard_error: float | None
     p_value: float | None
+    n_images: int
+    detectable_difference: float | None
     is_consistent: bool
 
 
@@ -87,7 +94,8 @@ def verify_run(request: VerificationRequest) -> list[Check]:
         samples: the generated images of the run.
         reference: the reference of the run, as `frechet.score` takes it.
         features: whether inputs other than statistics are (n, d) feature arrays.
-        num_images: size of the random subset of the samples; None for five images per feature dimension.
+        num_images: size of the random subset of the samples; None for five images per feature dimension, and at
+            least 1,000.
         progress: called with (stage, images done, images in all).
         extractor, dims, preprocessing, precision: taken from the run unless they are passed.
         **settings: the other settings of `frechet.score`; the crop of a run has to be passed again.
@@ -138,16 +146,21 @@ def _collect_subset(request: VerificationRequest, run: Run) -> tuple[FeatureStat
         if opened.features is None:
             raise RequestError(f"{opened.label} contains statistics; expected the images that {run.name} scored")
         _require_count(len(opened.features), run, opened.label)
-        count = request.num_images or _IMAGES_PER_DIM * opened.dims
+        count = _choose_size(request, opened.dims)
         rows = np.random.default_rng(request.seed).permutation(len(opened.features))[:count]
         features = opened.features[np.sort(rows)]
         label = f"{len(features):,} of {opened.label}"
         return FeatureStatistics.from_features(features, spec=opened.spec, label=label), len(opened.features)
     _require_count(len(opened), run, opened.label)
     extractor = settings.load(request.progress)
-    count = min(len(opened), request.num_images or _IMAGES_PER_DIM * extractor.dims)
+    count = min(len(opened), _choose_size(request, extractor.dims))
     subset = collect_statistics(opened, replace(settings, num_images=count), extractor, request.progress, "generated")
     return subset, len(opened)
+
+
+def _choose_size(request: VerificationRequest, dims: int) -> int:
+    """Return the number of images of the subset, which may be more than there are."""
+    return request.num_images or max(_MIN_IMAGES, _IMAGES_PER_DIM * dims)
 
 
 def _require_count(count: int, run: Run, label: str) -> None:
@@ -179,16 +192,16 @@ def _check_metric(run: Run, subset: FeatureStatistics, n_samples: int, reference
     error = _difference_error(score, share if n == n_samples else -m / n)
     assert score.corrected_value is not None
     expected = score.corrected_value + (score.value - score.corrected_value) * share
-    checks = [_check_number(metric, "value", claimed["value"], expected, error)]
+    checks = [_check_number(metric, "value", claimed["value"], expected, error, m)]
     if claimed.get("interval_95") is None or claimed.get("corrected_value") is None:
         return checks
     same = _score(subset, reference, metric, claimed.get("reference_is") or "fixed")[metric]
     assert same.corrected_value is not None
-    checks.append(_check_number(metric, "corrected_value", claimed["corrected_value"], same.corrected_value, error))
+    checks.append(_check_number(metric, "corrected_value", claimed["corrected_value"], same.corrected_value, error, m))
     if claimed.get("sampling_design") == "independent" and same.variance_components is not None:
         generated, of_reference = same.variance_components
         width = Z_95 * sqrt(generated * m / n + of_reference)
-        checks.append(_check_width(metric, claimed["interval_95"][1] - claimed["corrected_value"], width))
+        checks.append(_check_width(metric, claimed["interval_95"][1] - claimed["corrected_value"], width, m))
     return checks
 
 
@@ -227,7 +240,7 @@ def _difference_error(score: Score, share: float) -> float:
     return sqrt(variances[0] * (1 - share) + (_ROUNDING * score.value) ** 2)
 
 
-def _check_number(metric: str, claim: str, claimed: float, expected: float, error: float) -> Check:
+def _check_number(metric: str, claim: str, claimed: float, expected: float, error: float, n_images: int) -> Check:
     p_value = erfc(abs(claimed - expected) / error / sqrt(2)) if error else float(isclose(claimed, expected))
     return Check(
         metric=metric,
@@ -236,11 +249,13 @@ def _check_number(metric: str, claim: str, claimed: float, expected: float, erro
         expected=expected,
         standard_error=error,
         p_value=p_value,
+        n_images=n_images,
+        detectable_difference=_Z_DETECTION * error,
         is_consistent=p_value > SIGNIFICANCE_LEVEL,
     )
 
 
-def _check_width(metric: str, claimed: float, expected: float) -> Check:
+def _check_width(metric: str, claimed: float, expected: float, n_images: int) -> Check:
     return Check(
         metric=metric,
         claim="interval_half_width",
@@ -248,5 +263,7 @@ def _check_width(metric: str, claimed: float, expected: float) -> Check:
         expected=expected,
         standard_error=None,
         p_value=None,
+        n_images=n_images,
+        detectable_difference=None,
         is_consistent=expected / _MAX_WIDTH_RATIO < claimed < expected * _MAX_WIDTH_RATIO,
     )
