@@ -306,3 +306,28 @@ def test_options_are_validated_before_any_file_is_read():
 def test_infinity_has_its_own_label():
     scores = frechet.score(draw(0, 60), draw(1, 70), features=True, metrics=["fd", "fd-infinity"])
     assert len({score.label for score in scores.values()}) == 2
+
+
+@pytest.mark.parametrize("reference_is", [None, "sample"])
+def test_too_few_images_are_the_reason_whatever_the_reference_is(tmp_path, reference_is):
+    """An input without group moments, since it has fewer than 1.5 images per dimension, is not statistics without rows."""
+    frechet.Statistics.from_features(draw(1, 15)).save(tmp_path / "few.npz")
+    for reference in (draw(1, 15), tmp_path / "few.npz"):
+        score = frechet.score(draw(0, 16), reference, features=True, reference_is=reference_is)["fd"]
+        reason = score.interval_unavailable_reason
+        assert reason.startswith("at least 50 images per input are required"), reason
+        assert reason.endswith("got 16 generated" + (" and 15 reference" if reference_is else "")), reason
+
+
+def test_influential_images_are_suggested_only_if_a_metric_has_them(tmp_path, toy_options):
+    x, y = (make_image_folder(tmp_path / name, 60, seed, size=(8, 8)) for seed, name in enumerate("xy"))
+
+    def suggest(metrics, **options):
+        return suggest_next_step(frechet.score(x, y, metrics=metrics, interval="none", **toy_options, **options))
+
+    assert "--explain 20" in suggest(["precision", "fd"])
+    assert suggest(["precision"]) is None
+    assert suggest(["fd"], explain=20) is None
+    assert suggest_next_step(frechet.score(draw(0, 60), draw(1, 70), features=True, interval="none")) is None
+    with pytest.raises(RequestError, match="none of the metrics is a Fréchet distance"):
+        suggest(["precision"], explain=20)

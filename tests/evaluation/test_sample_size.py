@@ -108,3 +108,14 @@ def test_the_command_prints_the_numbers(features, pilot, tmp_path):
     assert all(f"{n:,} images per model" in out for n in expected.values())
     assert json.loads(run(*command, "--json")[1])["n_by_power"] == {str(power): n for power, n in expected.items()}
     assert run(*command[:-1], "zero")[0] == 2
+
+
+def test_a_metric_that_cannot_be_planned_is_rejected_before_it_is_computed(features, tmp_path):
+    kid = frechet.score(*features, features=True, metrics=["kid"])["kid"]
+    with pytest.raises(RequestError, match="cannot be planned for kid; expected a Fréchet distance, such as fid"):
+        frechet.plan_sample_size(kid, 0.1)
+    missing = tmp_path / "missing.npy"  # not looked for
+    code, _, err = run("power", missing, missing, "--features", "--detect", "0.1", "--metrics", "kid")
+    assert code == 2
+    assert "the number of images cannot be planned for kid" in err
+    assert "kid" not in run("power", "--help")[1]

@@ -12,8 +12,8 @@ from frechet.cli.options import GroupedCommand, options_of, resolve_engine
 from frechet.cli.parameter_types import Source
 from frechet.cli.progress import progress_bars, progress_option
 from frechet.evaluation.request import ScoreRequest
-from frechet.evaluation.run import score
-from frechet.evaluation.sample_size import SampleSizes, plan_sample_size
+from frechet.evaluation.run import run
+from frechet.evaluation.sample_size import SampleSizes, plan_sample_size, require_frechet_distance
 
 
 @click.command(cls=GroupedCommand)
@@ -31,16 +31,19 @@ def command(
 
     SAMPLES is a pilot sample from one model, with at least 1.5 images per feature dimension. REFERENCE is the reference
     of both models. The result is the number of images per model with which frechet compare detects a difference of
-    --detect with 80 % and with 95 % power.
+    --detect with 80 % and with 95 % power. The metric is a Fréchet distance (FID, or FD of other extractors).
 
     \b
     frechet power samples/ reference.npz --detect 0.5
-    frechet power samples/ reference.npz --detect 5% --metrics kid
+    frechet power samples/ reference.npz --detect 5% --extractor dinov2-vitl14
     """
     with resolve_engine(options) as resolved, progress_bars(progress_mode) as progress:
         if resolved is None:
             return
-        (pilot, *_) = score(generated, reference, progress=progress, **resolved).values()
+        request = ScoreRequest(generated, reference, progress=progress, **resolved)
+        for metric in request.metric_names or ():
+            require_frechet_distance(metric)
+        (pilot, *_) = run(request).values()
     sizes = plan_sample_size(pilot, detect, alpha=alpha)
     click.echo(json.dumps(asdict(sizes), indent=2) if as_json else _format_sizes(sizes))
 

@@ -144,5 +144,5 @@ def _print_notes(scores: Scores, *, as_json: bool) -> None:
     for name, reason in scores.unavailable.items():
         text = f"it {reason.removeprefix(f'{name} ')}" if reason.startswith(f"{name} ") else reason
         print_stderr(f"{name} was not computed: {escape_line(text)}")
-    if not as_json:
-        print_stderr(escape_line(suggest_next_step(scores)))
+    if not as_json and (hint := suggest_next_step(scores)):
+        print_stderr(escape_line(hint))

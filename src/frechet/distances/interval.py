@@ -10,7 +10,7 @@ for independent images. As for every jackknife, it is a little too large rather 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -123,17 +123,9 @@ def explain_unavailable_interval(p: IntervalInput, q: IntervalInput) -> str | No
     Args:
         p, q: the two inputs.
     """
-    d = p.gaussian.mean.shape[0]
-    fewest = max(MIN_UNITS, int(-(-MIN_IMAGES_PER_DIM * d // 1)))
-    sampled = [("generated", p), *([("reference", q)] if q.groups is not None else [])]
-    units = {name: each.n if each.n_units is None else each.n_units for name, each in sampled}
-    if any(n is not None and n < fewest for n in units.values()):
-        independent = "" if all(units[name] == each.n for name, each in sampled) else "independent "
-        facts = [f"{MIN_IMAGES_PER_DIM} per feature dimension"] if fewest > MIN_UNITS else []
-        facts += ["clusters and duplicates count as fewer"] if independent else []
-        note = f" ({'; '.join(facts)})" if facts else ""
-        given = " and ".join(f"{n:,} {name}" for name, n in units.items() if n is not None)
-        return f"at least {fewest:,} {independent}images per input are required{note}; got {given}"
+    sampled = {"generated": p, **({"reference": q} if q.groups is not None else {})}
+    if problem := explain_too_few_images(sampled):
+        return problem
     if p.groups is None or p.rows is None:
         return (
             "the generated statistics contain neither the features of every image nor moments of groups of images, from "
@@ -145,6 +137,25 @@ def explain_unavailable_interval(p: IntervalInput, q: IntervalInput) -> str | No
                 f"the features of at least {MIN_UNITS} images per input are required; the {name} statistics contain "
                 f"{len(each.rows)}; write them again with frechet stats"
             )
+    return None
+
+
+def explain_too_few_images(sampled: Mapping[str, IntervalInput]) -> str | None:
+    """Return the required number of images if an input has fewer, or None.
+
+    Args:
+        sampled: inputs with a sampling error, by name.
+    """
+    d = next(iter(sampled.values())).gaussian.mean.shape[0]
+    fewest = max(MIN_UNITS, int(-(-MIN_IMAGES_PER_DIM * d // 1)))
+    units = {name: each.n if each.n_units is None else each.n_units for name, each in sampled.items()}
+    if any(n is not None and n < fewest for n in units.values()):
+        independent = "" if all(units[name] == each.n for name, each in sampled.items()) else "independent "
+        facts = [f"{MIN_IMAGES_PER_DIM} per feature dimension"] if fewest > MIN_UNITS else []
+        facts += ["clusters and duplicates count as fewer"] if independent else []
+        note = f" ({'; '.join(facts)})" if facts else ""
+        given = " and ".join(f"{n:,} {name}" for name, n in units.items() if n is not None)
+        return f"at least {fewest:,} {independent}images per input are required{note}; got {given}"
     return None
 
 

@@ -9,6 +9,7 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 from frechet.errors import RequestError
+from frechet.metrics import METRICS, is_frechet_distance
 from frechet.results import Score
 
 POWERS = (0.8, 0.95)
@@ -56,7 +57,7 @@ def plan_sample_size(score: Score, difference: float | str, *, alpha: float = 0.
         The numbers of images per model for a power of 80 and 95 %.
 
     Raises:
-        RequestError: the score has no standard error, its images are paired, or the difference or level is not positive, or so
+        RequestError: the score is not a Fréchet distance or has no standard error, its images are paired, or the difference or level is not positive, or so
             small that more than 10^18 images are needed.
 
     Examples:
@@ -66,13 +67,14 @@ def plan_sample_size(score: Score, difference: float | str, *, alpha: float = 0.
         >>> sorted(frechet.plan_sample_size(pilot, "5%").n_by_power)
         [0.8, 0.95]
     """
+    require_frechet_distance(score.metric)
     delta = _parse_difference(score, difference)
     if not 0 < alpha < 1:
         raise RequestError(f"alpha is {alpha!r}; expected a significance level between 0 and 1, such as 0.05")
     if score.variance_components is None or not score.n_generated:
-        reason = score.interval_unavailable_reason or "its images are not independent of those of the reference"
         raise RequestError(
-            f"cannot estimate the required sample size: {score.label} has no standard error, because {reason}"
+            f"cannot estimate the required sample size: {score.label} has no standard error, because "
+            f"{score.interval_unavailable_reason or 'its number of generated images is unknown'}"
         )
     if score.sampling_design is not None and "pairs" in score.sampling_design:
         raise RequestError(
@@ -90,6 +92,19 @@ def plan_sample_size(score: Score, difference: float | str, *, alpha: float = 0.
         n_pilot=score.n_generated,
         standard_error=math.sqrt(score.variance_components[0]),
     )
+
+
+def require_frechet_distance(metric: str) -> None:
+    """Require a metric for which the number of images can be planned.
+
+    Raises:
+        RequestError: it is not a Fréchet distance of independent samples.
+    """
+    if metric.partition("@")[0] in METRICS and not is_frechet_distance(metric):
+        raise RequestError(
+            f"the number of images cannot be planned for {metric}; expected a Fréchet distance, such as fid, or fd for features of "
+            "other extractors"
+        )
 
 
 class _Variances(NamedTuple):

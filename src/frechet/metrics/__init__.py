@@ -31,6 +31,7 @@ __all__ = [
     "get_default_metric",
     "get_reference_kind",
     "has_small_sample_bias",
+    "is_frechet_distance",
     "make_label",
     "register_metric",
     "require_all_features",
@@ -104,3 +105,9 @@ def make_label(metric: str, spec: FeatureSpec, dims: int) -> str:
         if spec.is_official is False and spec.weights:
             name += f" (weights {spec.weights[:8]}, not the official ones)"
     return name + (f", settings of {preset}" if preset else "")
+
+
+def is_frechet_distance(name: str) -> bool:
+    """Return whether a metric is the Fréchet distance of two independent samples, such as "fid" or "fd-dinov2"."""
+    metric = METRICS.get(name.partition("@")[0])
+    return metric is not None and metric.compute is compute_frechet

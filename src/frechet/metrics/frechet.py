@@ -16,6 +16,7 @@ from frechet.distances.interval import (
     Interval,
     confidence_interval,
     estimate_distance,
+    explain_too_few_images,
     explain_unavailable_interval,
 )
 from frechet.distances.interval_input import IntervalInput
@@ -146,7 +147,7 @@ def _to_interval_inputs(
     if reference_is == "fixed":
         return p, q.fix()
     if q.groups is None:
-        return (
+        return explain_too_few_images({"generated": p, "reference": q}) or (
             "the reference statistics contain neither the features of every image nor moments of groups of images, so the "
             "sampling error of the reference is unknown; pass its images, write its statistics again with frechet stats, or "
             "accept this reference as it is (--reference-is fixed, reference_is=)"

@@ -8,7 +8,7 @@ from dataclasses import replace
 from frechet._internal.terminal import escape_line
 from frechet._internal.words import count_of
 from frechet.distances.interval import SIGNIFICANCE_LEVEL
-from frechet.metrics import METRICS
+from frechet.metrics import METRICS, is_frechet_distance
 from frechet.reports.protocol_facts import iter_protocol_facts
 from frechet.reports.tables import align_columns
 from frechet.results import INTERVAL_NOT_REQUESTED, Score, Scores
@@ -44,8 +44,8 @@ def collect_warnings(scores: Scores) -> list[str]:
     return list(dict.fromkeys(warning for score in scores.values() for warning in score.warnings))
 
 
-def suggest_next_step(scores: Scores) -> str:
-    """Return a line that explains how to get an interval, how to halve it, or how to find the images to blame."""
+def suggest_next_step(scores: Scores) -> str | None:
+    """Return a line that explains how to get an interval, how to halve it, or how to find the images to blame, if any applies."""
     if all(score.worst_pairs for score in scores.values()):
         return (
             "hint: list the worst pairs with --json, or add rfid to the metrics and show them with --report page.html"
@@ -59,7 +59,15 @@ def suggest_next_step(scores: Scores) -> str:
         if score.n_to_halve_interval:
             counts = _format_counts(*score.n_to_halve_interval, separator=" and ")
             return f"hint: to halve the confidence interval of {score.label}, use about {counts} images"
-    return "hint: list the images that hurt the score most with --explain 20, or show them with --report page.html"
+    if any(map(_can_list_images, scores.values())):
+        return "hint: list the images that hurt the score most with --explain 20, or show them with --report page.html"
+    return None
+
+
+def _can_list_images(score: Score) -> bool:
+    """Return whether --explain would list influential images that are not listed yet: of a Fréchet distance of images."""
+    read_images = score.provenance.get("backend") is not None  # rather than statistics or features
+    return read_images and is_frechet_distance(score.metric) and not score.influence
 
 
 def format_number(value: float) -> str:
