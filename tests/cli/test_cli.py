@@ -333,3 +333,22 @@ def test_output_and_report_must_be_different_files(image_folders, tmp_path):
     assert (code, page.exists()) == (2, False)
     assert "--output" in err
     assert "--report" in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("compare", "{}", "b.json"),
+        ("verify", "{}", "a", "b"),
+        ("reference", "identify", "{}"),
+        ("reference", "add", "mine", "{}"),
+        ("score", "a", "b", "--protocol", "{}"),
+    ],
+)
+def test_the_nearest_name_of_a_missing_file_is_suggested(tmp_path, arguments):
+    suffix = {"compare": ".json", "verify": ".json", "score": ".toml"}.get(arguments[0], ".npz")
+    (tmp_path / f"run-one{suffix}").write_text("")
+    path = tmp_path / f"run-ome{suffix}"
+    code, _, err = run(*(each.format(path) for each in arguments), XDG_DATA_HOME=str(tmp_path))
+    assert code == 2
+    assert f"no such file: {path}. Did you mean {tmp_path / 'run-one'}{suffix}?" in err

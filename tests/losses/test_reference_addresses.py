@@ -78,3 +78,12 @@ def test_invalid_addresses_are_rejected_before_the_network_is_loaded(address, to
 def test_urls_of_another_form_are_rejected_by_their_form(address, toy_options):
     with pytest.raises(RequestError, match=r"is not a URL of statistics; expected https:// or hf://"):
         FIDLoss(address, **toy_options)
+
+
+@pytest.mark.parametrize("create", [FIDLoss, FDLoss, FID, make_reference])
+@pytest.mark.parametrize("name", ["own.npz", "own", "own.npz/b.npz"])
+def test_a_path_that_does_not_exist_is_not_called_damaged(tmp_path, create, name):
+    (tmp_path / "owl.npz").write_bytes(npz())
+    with pytest.raises(RequestError) as caught:
+        create(f"{tmp_path}/{name}")
+    assert str(caught.value) == f"no such file: {tmp_path}/{name}. Did you mean {tmp_path}/owl.npz?"

@@ -174,6 +174,14 @@ def test_a_url_gets_a_name_with_the_sha256_that_it_states(server):
     assert add_reference("mine", again, force=True).reference.sha256 == sha256(server.content)
 
 
+def test_a_recorded_number_of_images_is_only_replaced_with_force(tmp_path, server):
+    (tmp_path / "a.npz").write_bytes(npz())
+    assert run("reference", "add", "mine", tmp_path / "a.npz", "--size", 4000)[0] == 0
+    code, _, err = run("reference", "add", "mine", tmp_path / "a.npz", "--size", 256)
+    assert code == 2
+    assert "mine was recorded with 4,000 images, and now has 256. If" in err
+
+
 @pytest.mark.parametrize(
     ("facts", "difference"), [({"preprocessing": "tensorflow"}, "and now has tensorflow"), ({}, "and now has none")]
 )

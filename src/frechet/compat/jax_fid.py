@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from frechet._internal.missing_path import describe_missing_path
 from frechet.compat.pytorch_fid import calculate_frechet_distance
 from frechet.errors import RequestError, SourceError
 from frechet.images.decode import decode
@@ -148,6 +149,8 @@ def compute_statistics(
     if str(path).endswith(".npz"):
         stored = read_statistics(Path(path))
         return stored.mean, stored.covariance
+    if not Path(path).exists():
+        raise SourceError(describe_missing_path(Path(path)))
     source = FolderSource(Path(path))
     image_refs = list(source.iter_images(range(len(source))))
     moments: RunningMoments | None = None

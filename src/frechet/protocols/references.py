@@ -160,12 +160,17 @@ def add_reference(
 
 
 def _require_same_facts(name: str, earlier: Reference, reference: Reference) -> None:
-    for fact, description in {"n": "size", "extractor": "extractor", "preprocessing": "preprocessing"}.items():
+    for fact, description in {
+        "n": "{:,} images",
+        "extractor": "the extractor {}",
+        "preprocessing": "the preprocessing {}",
+    }.items():
         old, new = getattr(earlier, fact), getattr(reference, fact)
         if old is not None and old != new:
+            now = "none" if new is None else f"{new:,}" if fact == "n" else new
             raise StatisticsError(
-                f"{name} was recorded with the {description} {old}, and now has {'none' if new is None else new}. If that is "
-                "intended, replace it with --force."
+                f"{name} was recorded with {description.format(old)}, and now has {now}. If that is intended, replace it with "
+                "--force."
             )
 
 

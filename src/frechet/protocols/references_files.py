@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from frechet._internal.download import ProgressCallback, compute_sha256
+from frechet._internal.missing_path import describe_missing_path
 from frechet._internal.remote_files import is_url, redact_url
 from frechet.errors import RequestError, StatisticsError
 from frechet.protocols.references_table import REFERENCES, Reference
@@ -57,6 +58,8 @@ def find_downloaded_file(name: str, reference: Reference) -> Path | None:
 def read_new_file(name: str, reference: Reference, progress: ProgressCallback | None) -> tuple[FeatureStatistics, Path]:
     """Return the statistics of a file that was not read before, and its address on this machine."""
     if not is_url(reference.url):
+        if not (file := split_entry(reference.url)[0]).exists():
+            raise StatisticsError(describe_missing_path(file, "file"))
         path = find_verified_file(name, reference, progress)[0]
         return replace(read_statistics(path), sha256=compute_sha256(split_entry(path)[0])), path
     try:

@@ -9,6 +9,7 @@ from math import isclose
 from pathlib import Path
 
 from frechet._internal.download import compute_sha256
+from frechet._internal.missing_path import describe_missing_path
 from frechet.errors import SourceError, StatisticsError
 from frechet.images.sources.npy import ArraySource
 from frechet.protocols.references import compute_fingerprint, list_references
@@ -64,6 +65,8 @@ def identify(path: Path) -> IdentifiedFile:
     Raises:
         RequestError: it is neither statistics nor an array of images, or cannot be read.
     """
+    if not path.exists():
+        raise StatisticsError(describe_missing_path(path, "file"))
     if not path.is_file():
         raise StatisticsError(f"{path} is not a file; expected statistics or an array of images")
     sha256, references = compute_sha256(path), list_references()

@@ -14,6 +14,7 @@ from pathlib import Path
 from reprlib import repr as short_repr
 from typing import Any, NoReturn
 
+from frechet._internal.missing_path import describe_missing_path
 from frechet._internal.special_files import describe_special_file
 from frechet._internal.terminal import escape_line
 from frechet.errors import MismatchError, RequestError
@@ -193,7 +194,7 @@ def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RequestError(f"no such file: {path}") from None
+        raise RequestError(describe_missing_path(Path(path), "file")) from None
     except OSError as error:
         raise RequestError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or an integer of thousands of digits

@@ -258,6 +258,8 @@ def translate_read_errors(path: Path, content: str) -> Iterator[None]:
         raise StatisticsError(f"{path}: {error}") from None
     except RequestError:
         raise
+    except (FileNotFoundError, NotADirectoryError):
+        raise StatisticsError(describe_missing_path(path, "file")) from None
     except IsADirectoryError:
         raise StatisticsError(
             f"{path} is a folder; expected a statistics file. Create one with: frechet stats {path} FILE.npz"
