@@ -274,11 +274,8 @@ def _number(clusters: Sequence[str] | np.ndarray, owner: str) -> np.ndarray:
 
 def _find_named(sources: Mapping[str, ImageSource]) -> list[str]:
     """Return the inputs whose clusters are read from names: both, but not a reference without names next to generated images."""
-    return [
-        name
-        for name, source in sources.items()
-        if name != "held-out" and not (name == "reference" and "generated" in sources and not has_names(source))
-    ]
+    named = [name for name in sources if name != "held-out"]
+    return named if len(named) == 1 else [name for name in named if name == "generated" or has_names(sources[name])]
 
 
 def _resolve_clusters(request: SamplingRequest, sources: Mapping[str, ImageSource]) -> dict[str, Units | None]:

@@ -168,9 +168,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RequestError(
-            f"{describe_missing_path(path, 'file')} Names of built-in protocols are listed by `frechet protocols`."
-        ) from None
+        raise RequestError(describe_missing_path(path, "file")) from None
     except RecursionError:
         raise RequestError(f"{path} nests its values too deeply; expected a protocol in TOML") from None
     except (OSError, ValueError) as error:  # also a number of thousands of digits
