@@ -119,15 +119,13 @@ def open_input(
         settings: how images become features; their seed, layer and number of images matter here.
         features: whether an input other than statistics is (n, d) features.
         keep_all: whether all rows are kept of an input that is features.
-        units: sampling units of an input that is features; None if each row is one by itself, and equal rows are one.
+        units: sampling units of an input that is features; None if each row is one by itself.
         progress: called while a file is downloaded.
 
     Raises:
         RequestError: the input cannot be read, is neither images nor statistics, or holds fewer than two images.
     """
-    unit_options: dict[str, Any] = (
-        {"units": units.numbers, "grouped_by": units.kind} if units else {"merge_copies": True}
-    )
+    unit_options: dict[str, Any] = {"units": units.numbers, "grouped_by": units.kind} if units else {}
 
     def read(path: Path) -> FeatureStatistics:
         if features and not is_statistics_file(path):

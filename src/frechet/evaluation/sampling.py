@@ -52,7 +52,7 @@ def resolve_units(
 
 
 def iter_design_notes(request: ScoreRequest, inputs: Mapping[str, ImageSource | FeatureStatistics]) -> Iterator[str]:
-    """Yield notes on images that an interval treats as independent although their names are equal, or unknown."""
+    """Yield notes on images that an interval treats as independent although names or features are equal, or names are unknown."""
     sources = {name: each for name, each in inputs.items() if isinstance(each, ImageSource)}
     if request.design == "independent" and request.interval != "none" and have_equal_names(sources):
         yield (
@@ -65,6 +65,23 @@ def iter_design_notes(request: ScoreRequest, inputs: Mapping[str, ImageSource | 
             f"{sources['reference'].label} has no file names, from which clusters are read; its images are treated as independent. If "
             "they are not, pass clusters= for both inputs in Python."
         )
+    if request.interval != "none" and request.design == "auto":
+        yield from _iter_notes_on_equal_rows(inputs)
+
+
+def _iter_notes_on_equal_rows(inputs: Mapping[str, ImageSource | FeatureStatistics]) -> Iterator[str]:
+    """Yield a note for each input of features in which more than 1 % of the rows equal an earlier one, as far as rows are kept."""
+    for name in ("generated", "reference"):
+        each = inputs.get(name)
+        if not isinstance(each, FeatureStatistics) or each.rows is None or each.n_units not in (None, each.n):
+            continue
+        n_different = len({hash(row.tobytes()) for row in each.rows})
+        if each.grouped_by == "image" and n_different < 0.99 * len(each.rows):
+            yield (
+                f"{n_different:,} of {len(each.rows):,} rows are different in {each.label}, and the interval treats all of them as "
+                "independent images. If equal rows are copies of one image, leave the copies out, or pass equal numbers for them as "
+                "clusters= in Python; if they are not, pass --design independent (design=)."
+            )
 
 
 def require_consistent_design(request: SamplingRequest, inputs: Mapping[str, ImageSource | FeatureStatistics]) -> None:
@@ -120,9 +137,7 @@ def get_feature_units(request: SamplingRequest, name: str) -> Units | None:
     strata = _get_strata(request, name)
     if strata is not None:
         return Units("stratum", number_stratified_images(strata, request.seed))
-    if uses_pairs(request):
-        return Units("pair") if name != "held-out" else None
-    return Units("image") if request.design == "independent" else None
+    return Units("pair") if uses_pairs(request) and name != "held-out" else None
 
 
 def require_pairs(inputs: Mapping[str, ImageSource | FeatureStatistics]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +139,6 @@ class FeatureStatistics:
         keep_all: bool = False,
         units: np.ndarray | None = None,
         grouped_by: str = "image",
-        merge_copies: bool = False,
     ) -> FeatureStatistics:
         """Compute statistics from precomputed features.
 
@@ -156,7 +154,6 @@ class FeatureStatistics:
             units: (n,) integers, sampling unit of each row; by default, each row is one.
             grouped_by: what a unit is, "image", "pair" or "cluster", or "stratum" for images that are numbered by
                 `number_stratified_images`.
-            merge_copies: whether equal rows are one sampling unit, as exact copies of an image are. Not used with `units`.
 
         Returns:
             The statistics, with all rows if n < 8 d or `keep_all` is true.
@@ -173,9 +170,7 @@ class FeatureStatistics:
         _require_features(features, label)
         n, d = features.shape
         accumulator = Accumulator(d, n, seed, keep_all=keep_all)
-        if units is None:
-            units = find_first_copies(features) if merge_copies else np.arange(n)
-        units = np.asarray(units)
+        units = np.arange(n) if units is None else np.asarray(units)
         if len(units) != n:
             raise StatisticsError(f"{label} has {n} rows, and {len(units)} clusters are given; expected one per row")
         for start in range(0, n, _BLOCK_ROWS):
@@ -227,20 +222,6 @@ class FeatureStatistics:
         from frechet.statistics.npz_format import write_statistics  # that module imports this one
 
         write_statistics(self, Path(expand_home(path)), force=force)
-
-
-def find_first_copies(features: np.ndarray) -> np.ndarray:
-    """Return (n,) the index of the first row of (n, d) features that equals each row after both are rounded to float32."""
-
-    def digest(row: np.ndarray) -> int:
-        return int.from_bytes(blake2b(row.data, digest_size=8).digest(), "little")
-
-    with np.errstate(over="ignore"):  # a value beyond float32 is reported when it is used
-        starts = range(0, len(features), _BLOCK_ROWS)
-        blocks = (features[start : start + _BLOCK_ROWS].astype(np.float32, order="C") for start in starts)
-        digests = np.fromiter((digest(row) for block in blocks for row in block), np.uint64, len(features))
-    _, first, inverse = np.unique(digests, return_index=True, return_inverse=True)
-    return first[inverse]
 
 
 def require_unmasked(array: Any, label: str) -> None:

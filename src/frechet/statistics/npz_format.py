@@ -56,7 +56,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -208,14 +207,16 @@ def list_statistics(path: Path) -> tuple[str, list[str]]:
             return file.format, list(file.entries)
 
 
-def read_features(path: Path, seed: int = 0, *, keep_all: bool = False, **units: Any) -> FeatureStatistics:
+def read_features(
+    path: Path, seed: int = 0, *, keep_all: bool = False, units: np.ndarray | None = None, grouped_by: str = "image"
+) -> FeatureStatistics:
     """Compute statistics from a file of features.
 
     Args:
         path: an .npy file with features (n, d), or an .npz file that contains such an array.
         seed: seed of the row sample.
         keep_all: keep all rows even if n ≥ 8 d.
-        **units: which rows depend on each other: `units`, `grouped_by` and `merge_copies` of `FeatureStatistics.from_features`.
+        units, grouped_by: see `FeatureStatistics.from_features`.
 
     Returns:
         The statistics, with `path` set and the path as their label.
@@ -236,7 +237,9 @@ def read_features(path: Path, seed: int = 0, *, keep_all: bool = False, **units:
                 f"{path} is a file of type {path.suffix or '(none)'}; expected features in an .npy or .npz, or statistics"
             )
         features = read_feature_array(path)
-        statistics = FeatureStatistics.from_features(features, label=str(path), seed=seed, keep_all=keep_all, **units)
+        statistics = FeatureStatistics.from_features(
+            features, label=str(path), seed=seed, keep_all=keep_all, units=units, grouped_by=grouped_by
+        )
         return replace(statistics, path=path)
 
 
