@@ -10,11 +10,15 @@ from itertools import permutations
 import numpy as np
 import pytest
 from helpers import run
+from toy import PIXELS, TOY
 
 import frechet
 from frechet.distances.difference import Estimate, standard_error_of_difference
 from frechet.errors import MismatchError, RequestError
+from frechet.execution.collect import collect_statistics
+from frechet.execution.settings import Settings
 from frechet.features.spec import FeatureSpec
+from frechet.images.sources.registry import open_source
 from frechet.reports import run_comparison
 from frechet.reports.comparison_formats import FORMATTERS, build_tables
 from frechet.reports.multiple_testing import compact_letter_display, holm_correction, two_sided_p_value
@@ -621,3 +625,21 @@ def test_example_in_the_docstring_runs():
     failed, attempted = doctest.testmod(run_comparison)
     assert attempted
     assert not failed
+
+
+def test_a_copy_of_an_image_does_not_undo_the_pairing_of_runs():
+    random = np.random.default_rng(0)
+    reference, one = random.integers(60, 200, (2, 1500, PIXELS, PIXELS, 3), np.uint8)
+    other = (one.astype(int) + random.integers(-2, 5, one.shape)).clip(0, 255).astype(np.uint8)
+    collected = collect_statistics(open_source(reference), Settings(), TOY)
+
+    def compute_width(*models):
+        statistics = [collect_statistics(open_source(each), Settings(), TOY) for each in models]
+        scores = {str(name): frechet.score(each, collected, metrics="fd") for name, each in enumerate(statistics)}
+        (interval,) = (row.difference_95 for row in compare_runs(scores, paired_runs=True)[0].rows if row.difference_95)
+        return interval[1] - interval[0]
+
+    width = compute_width(one, other)
+    with_copy = np.concatenate([other[:1], other[:1], other[2:]])
+    assert compute_width(one, with_copy) == pytest.approx(width, rel=0.2)
+    assert compute_width(np.concatenate([one[:1], one[:1], one[2:]]), with_copy) == pytest.approx(width, rel=0.2)

@@ -242,13 +242,19 @@ def student_quantile_95(degrees_of_freedom: int) -> float:
     return z + x * (z**3 + z) / 4 + x**2 * (5 * z**5 + 16 * z**3 + 3 * z) / 96 + x**3 * third
 
 
+def _find_first_members(units: Integer[np.ndarray, " r"]) -> Integer[np.ndarray, " r"]:
+    """Return the first row of each row's unit, which is the row itself if it has no copies: groups of another run are the same then."""
+    _, first, inverse = np.unique(units, return_index=True, return_inverse=True)
+    return first[inverse]
+
+
 def _average_over_groups(
     p: IntervalInput, psi: Float[np.ndarray, " r"] | None, variance: float
 ) -> tuple[float, ...] | None:
     """Average ψ over random groups of p's sampling units, which are the same for every comparison, scaled to the variance."""
     if psi is None or p.n is None or len(psi) < 2 * NUM_INFLUENCE_GROUPS:
         return None
-    units = np.arange(len(psi)) if p.units is None else p.units
+    units = np.arange(len(psi)) if p.units is None else _find_first_members(p.units)
     groups = (priorities(units, seed=1) % np.uint64(NUM_INFLUENCE_GROUPS)).astype(np.int64)
     totals = np.bincount(groups, weights=psi, minlength=NUM_INFLUENCE_GROUPS)
     unscaled = _variance_of_mean(psi, p.units, p.n)
