@@ -255,7 +255,8 @@ def mutate_text(data, rng):
 
 
 def protocol_seeds():
-    based = 'base = "adm-imagenet-64"\ntitle = "a"\nn_generated = 10_000\n[accepted]\npreprocessing = ["tensorflow"]\n'
+    based = 'base = "adm-imagenet-64"\ntitle = "a"\nn_generated = 10_000\n'
+    based += '[alternatives]\npreprocessing = ["pytorch-fid"]\n[accepted]\nfid = [8.0, 9.0]\n'
     whole = """title = "b"
 source = "our paper"
 metrics = ["fid", "kid"]

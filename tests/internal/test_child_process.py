@@ -14,10 +14,11 @@ pytestmark = pytest.mark.subprocess
 
 
 def ask(process):
-    """Ask the decoding process for no files, and return its answer."""
+    """Ask the decoding process for no files when it is ready, and return its answer."""
     pipe = Pipe(process.stdout, process.stdin)
     try:
-        pipe.send(decode_worker.REQUEST, json.dumps({"files": [], "max_pixels": 100}).encode())
+        assert pipe.receive() == (decode_worker.READY, b"")
+        pipe.send(decode_worker.REQUEST, json.dumps({"paths": [], "max_pixels": 100}).encode())
         return pipe.receive()
     finally:
         process.kill()
