@@ -1,6 +1,7 @@
 """Headers of arrays that NumPy fails to parse because another thread parses too (python/cpython#106905)."""
 
 import ast
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -73,8 +74,8 @@ def test_statistics(tmp_path, disturbed):
     np.testing.assert_array_equal(frechet.read_statistics(tmp_path / "theirs.npz").mean, statistics.mean)
 
 
+@pytest.mark.skipif(find_spec("torch") is None, reason="requires PyTorch")
 def test_statistics_of_pytorch_fid(tmp_path, disturbed):
-    pytest.importorskip("torch")
     from frechet.compat.pytorch_fid import compute_statistics_of_path
 
     np.savez(tmp_path / "x.npz", mu=np.ones(4), sigma=np.eye(4))
