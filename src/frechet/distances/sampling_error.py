@@ -243,7 +243,7 @@ def student_quantile_95(degrees_of_freedom: int) -> float:
 
 
 def _find_first_members(units: Integer[np.ndarray, " r"]) -> Integer[np.ndarray, " r"]:
-    """Return the first row of each row's unit, which is the row itself if it has no copies: groups of another run are the same then."""
+    """Return the first row of each row's unit, so that rows without copies have the same groups in every run."""
     _, first, inverse = np.unique(units, return_index=True, return_inverse=True)
     return first[inverse]
 

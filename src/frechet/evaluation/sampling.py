@@ -52,7 +52,7 @@ def resolve_units(
 
 
 def iter_design_notes(request: ScoreRequest, inputs: Mapping[str, ImageSource | FeatureStatistics]) -> Iterator[str]:
-    """Yield notes on images that an interval treats as independent although names or features are equal, or names are unknown."""
+    """Yield notes if an interval treats images as independent although their names or features suggest otherwise."""
     sources = {name: each for name, each in inputs.items() if isinstance(each, ImageSource)}
     if request.design == "independent" and request.interval != "none" and have_equal_names(sources):
         yield (
@@ -70,7 +70,7 @@ def iter_design_notes(request: ScoreRequest, inputs: Mapping[str, ImageSource | 
 
 
 def _iter_notes_on_equal_rows(inputs: Mapping[str, ImageSource | FeatureStatistics]) -> Iterator[str]:
-    """Yield a note for each input of features in which more than 1 % of the rows equal an earlier one, as far as rows are kept."""
+    """Yield a note for each input of features if more than 1 % of the stored rows are copies of earlier ones."""
     for name in ("generated", "reference"):
         each = inputs.get(name)
         if not isinstance(each, FeatureStatistics) or each.rows is None or each.n_units not in (None, each.n):
@@ -78,9 +78,9 @@ def _iter_notes_on_equal_rows(inputs: Mapping[str, ImageSource | FeatureStatisti
         n_different = len({hash(row.tobytes()) for row in each.rows})
         if each.grouped_by == "image" and n_different < 0.99 * len(each.rows):
             yield (
-                f"{n_different:,} of {len(each.rows):,} rows are different in {each.label}, and the interval treats all of them as "
-                "independent images. If equal rows are copies of one image, leave the copies out, or pass equal numbers for them as "
-                "clusters= in Python; if they are not, pass --design independent (design=)."
+                f"only {n_different:,} of {len(each.rows):,} rows are different in {each.label}, but the interval treats each row as an "
+                "independent image. If equal rows are copies of one image, remove the copies, or pass the number of the image for each "
+                "row as clusters= in Python. Otherwise, pass --design independent (design=)."
             )
 
 

@@ -46,7 +46,7 @@ class BlockPool:
             latest_first = reversed(range(len(self._free)))  # some of it may still be in the processor's cache
             at = next((at for at in latest_first if n_bytes <= len(self._free[at]) <= largest), None)
             if at is None:
-                del self._free[:1]  # the oldest one, so that sizes that are no longer needed make room
+                del self._free[:1]  # free the oldest block, whose size may no longer be needed
             block = np.empty(n_bytes, np.uint8).data if at is None else self._free.pop(at)
         taken = np.frombuffer(block, np.uint8, n_bytes)  # the base of all arrays that are made of it
         weakref.finalize(taken, self._give_back, block).atexit = False
