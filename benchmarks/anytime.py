@@ -62,7 +62,6 @@ LARGEST = {32: 5333, 64: 2000, 128: 2667}  # images of one sample
 LARGEST_WITH_COMMON_ERRORS = 4000
 PART_SIZE = 50  # samples per file
 CLASS_DIMS, LARGEST_CLASS_SAMPLE = 64, 8000
-NAMES = ("corrected", "other", "error", "third_cumulant", "rounding")
 
 
 def first_look(d):
@@ -134,7 +133,7 @@ def _as_row(estimate):
     others = [*estimate.other_values, estimate.corrected_value]
     furthest = max(others, key=lambda each: abs(each - estimate.corrected_value))
     errors = estimate.errors
-    return estimate.corrected_value, furthest, errors.standard_error, errors.third_cumulant, estimate.rounding
+    return estimate.corrected_value, furthest, errors.standard_error, errors.third_cumulant, errors.curvature, estimate.rounding
 
 
 def evaluate(args):

@@ -24,8 +24,8 @@ class Pool:
 
 
 def _interval(row, z):
-    corrected, other, error, third_cumulant, rounding = row
-    errors = SamplingError((error**2, 0.0), third_cumulant, None, None)
+    corrected, other, error, third_cumulant, curvature, rounding = row
+    errors = SamplingError((error**2, 0.0), third_cumulant, curvature, None, None)
     found = DistanceEstimate(corrected, (other,), errors, rounding).interval(z)
     return found.corrected_value, found.low, found.high
 

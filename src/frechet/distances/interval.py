@@ -100,11 +100,12 @@ class DistanceEstimate(NamedTuple):
         """
         values, error = (self.corrected_value, *self.other_values), self.errors.standard_error
         below, above = self.errors.quantiles(z)
+        high = max(0.0, *values) + above * error + _upper_end_correction(self.corrected_value, error, z)
         return Interval(
             self.corrected_value,
             error,
             max(0.0, min(values) - below * error - self.rounding),
-            max(0.0, *values) + above * error + _upper_end_correction(self.corrected_value, error, z),
+            max(high, self.corrected_value + self.errors.upper_quantile_with_curvature(z) * error),
             f"jackknife with {NUM_DELETIONS} groups",
             self.errors.variance_components,
             generated_groups=self.errors.generated_groups,
@@ -113,7 +114,7 @@ class DistanceEstimate(NamedTuple):
 
 
 def _upper_end_correction(corrected_value: float, error: float, z: float) -> float:
-    """Compute by how much the upper end is further away: Var ψ grows with d², so that the error of √d² is symmetric."""
+    """Compute by how much the upper end is further away if the error of √d² is symmetric, as if only the means differed."""
     return (z * error) ** 2 / (4 * max(corrected_value, error)) if error else 0.0
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Integer
 
+from frechet.distances.error_curvature import WeightedRows, curvature_along_error
 from frechet.distances.gaussian import Gaussian
 from frechet.distances.interval_input import NUM_DELETIONS, IntervalInput
 from frechet.distances.transport import Coupling, optimal_coupling
@@ -30,11 +31,13 @@ class SamplingError(NamedTuple):
     Attributes:
         variance_components: contributions of p's and q's images to the squared standard error; 0 for a fixed distribution.
         third_cumulant: third cumulant of the error; 0 if it is symmetric.
+        curvature: κ, in inverse squared feature units: how the standard error changes with the estimate (see `error_curvature`).
         generated_groups, reference_groups: means of ψ over random groups of p's and q's images (see `Interval`).
     """
 
     variance_components: tuple[float, float]
     third_cumulant: float
+    curvature: float
     generated_groups: tuple[float, ...] | None
     reference_groups: tuple[float, ...] | None
 
@@ -53,9 +56,23 @@ class SamplingError(NamedTuple):
         Args:
             z: the quantile of the standard normal distribution that belongs to the confidence level.
         """
-        error = self.standard_error
-        shift = (2 * z**2 + 1) / 6 * self.third_cumulant / error**3 if error else 0.0
+        shift = self._shift_by_skewness(z)
         return z + max(0.0, -shift), z + max(0.0, shift)
+
+    def upper_quantile_with_curvature(self, z: float = Z_95) -> float:
+        """Return the number of standard errors above the estimate at which an ABC interval ends (DiCiccio & Efron 1992).
+
+        The standard error grows with the estimate, so that estimates below the population value seem too certain. With the curvature κ
+        of the distance along its error, the quantile grows by κσ (z² + 1) in the second order, and with the skewness as in `quantiles`.
+
+        Args:
+            z: as in `quantiles`.
+        """
+        return z + self._shift_by_skewness(z) + self.curvature * self.standard_error * (z**2 + 1)
+
+    def _shift_by_skewness(self, z: float) -> float:
+        error = self.standard_error
+        return (2 * z**2 + 1) / 6 * self.third_cumulant / error**3 if error else 0.0
 
 
 def sampling_error(p: IntervalInput, q: IntervalInput, coupling: Coupling) -> SamplingError:
@@ -67,9 +84,11 @@ def sampling_error(p: IntervalInput, q: IntervalInput, coupling: Coupling) -> Sa
     """
     one, other = _influence_of_input(p, q, coupling), _influence_of_input(q, p, coupling.swap())
     variances = _sampling_variance(p, q, coupling, one), _sampling_variance(q, p, coupling.swap(), other)
+    changed = _weight_rows(p, one), _weight_rows(q, other)
     return SamplingError(
         variances,
         _third_cumulant(p, one) + _third_cumulant(q, other),
+        curvature_along_error(p.gaussian, q.gaussian, coupling, *changed),
         _average_over_groups(p, one, variances[0]),
         _average_over_groups(q, other, variances[1]),
     )
@@ -109,7 +128,14 @@ def sampling_error_of_pairs(p: IntervalInput, q: IntervalInput, coupling: Coupli
     of_psi, of_fit, of_rest = (_variance_of_mean(each, None, p.n) for each in (psi, fitted, left_out))
     variance = min(of_psi, of_fit**_FITTED_SHARE * of_rest ** (1 - _FITTED_SHARE))
     psi *= (variance / of_psi) ** 0.5 if of_psi else 0.0
-    return SamplingError((0.0, variance), _third_cumulant(q, psi), None, _average_over_groups(q, psi, variance))
+    changed = WeightedRows(one, psi, p.n), WeightedRows(other, psi, p.n)
+    return SamplingError(
+        (0.0, variance),
+        _third_cumulant(q, psi),
+        curvature_along_error(p.gaussian, q.gaussian, coupling, *changed),
+        None,
+        _average_over_groups(q, psi, variance),
+    )
 
 
 def _influence_of_pairs(
@@ -125,6 +151,16 @@ def _influence_of_input(p: IntervalInput, q: IntervalInput, coupling: Coupling) 
     chosen = choose_rows(len(p.rows)) if p.units is None else slice(None)
     psi = _influence(p.rows[chosen], p.gaussian, q.gaussian, coupling)
     return psi - psi.mean() if p.strata is None else _center_within_strata(psi, p.strata[chosen])
+
+
+def _weight_rows(p: IntervalInput, psi: Float[np.ndarray, " r"] | None) -> WeightedRows | None:
+    """Return the rows of which ψ is known, each with ψ of its sampling unit; None if p is fixed."""
+    if psi is None or p.rows is None or p.n is None:
+        return None
+    if p.units is None:
+        return WeightedRows(p.rows[choose_rows(len(p.rows))], psi, p.n)
+    members = np.unique(p.units, return_inverse=True)[1]
+    return WeightedRows(p.rows, np.bincount(members, weights=psi)[members], p.n)
 
 
 def _center_within_strata(psi: Float[np.ndarray, " r"], strata: Integer[np.ndarray, " r"]) -> Float[np.ndarray, " r"]:
