@@ -133,7 +133,14 @@ def _as_row(estimate):
     others = [*estimate.other_values, estimate.corrected_value]
     furthest = max(others, key=lambda each: abs(each - estimate.corrected_value))
     errors = estimate.errors
-    return estimate.corrected_value, furthest, errors.standard_error, errors.third_cumulant, errors.curvature, estimate.rounding
+    return (
+        estimate.corrected_value,
+        furthest,
+        errors.standard_error,
+        errors.third_cumulant,
+        errors.curvature,
+        estimate.rounding,
+    )
 
 
 def evaluate(args):

@@ -380,7 +380,9 @@ def test_the_interval_covers_both_extremes_of_the_bias_against_a_fixed_distribut
     assert found.corrected_value > linear + 0.02 * below
     assert found.low == pytest.approx(linear - below, abs=1e-4)
     symmetric = (1.959964 * found.standard_error) ** 2 / (4 * found.corrected_value)
-    assert found.high == pytest.approx(found.corrected_value + above + symmetric, abs=1e-4)
+    curved = found.standard_error * expected_abc_quantile(x, p, q, found.standard_error)
+    assert curved > above + symmetric + 1e-2
+    assert found.high == pytest.approx(found.corrected_value + curved, rel=1e-4)
 
 
 def expected_quantiles(x, p, q, error):
@@ -390,6 +392,26 @@ def expected_quantiles(x, p, q, error):
         scipy.stats.skew(psi) * (psi.std() / len(psi) ** 0.5 / error) ** 3 * (2 * 1.959964**2 + 1) / 6 / len(psi) ** 0.5
     )
     return 1.959964 + max(0, -shift), 1.959964 + max(0, shift)
+
+
+def expected_abc_quantile(x, p, q, error):
+    """Return z + γ (2 z² + 1) / (6 √n) + κσ (z² + 1), of which κσ is half a second difference, for weights along ψ."""
+    z, n = 1.959964, len(x)
+    psi = influence_function(x, p.gaussian, q.gaussian, optimal_coupling(p.gaussian, q.gaussian)).total
+    psi, centered = psi - psi.mean(), x - x.mean(0)
+    shift = (psi**3).mean() / n**2 / error**3 * (2 * z**2 + 1) / 6
+    slope = (psi**2).mean() / n
+
+    def distance(step):
+        weights = step * psi / n**2
+        change = weights @ centered
+        covariance = p.gaussian.covariance + (centered * weights[:, None]).T @ centered - np.outer(change, change)
+        root = np.trace(scipy.linalg.sqrtm(covariance @ q.gaussian.covariance).real)
+        mean = p.gaussian.mean + change
+        return ((mean - q.gaussian.mean) ** 2).sum() + np.trace(covariance) + q.gaussian.trace - 2 * root
+
+    curvature = (distance(0.01) + distance(-0.01) - 2 * distance(0)) / (2 * 0.01**2) / slope**2
+    return z + shift + curvature * error * (z**2 + 1)
 
 
 @pytest.mark.parametrize("scale", [0.5, 2.0])

@@ -28,12 +28,14 @@ class WeightedRows(NamedTuple):
 
     Attributes:
         rows: (r, d) features of all n images, or of a random sample.
-        influence: (r,) ψ of each image; of the whole sampling unit where images are not independent.
+        influence: (r,) ψ of each image.
+        unit_influence: (r,) sum of ψ over the sampling unit of each image, its pair or cluster; equal to `influence` if images are independent.
         n: number of images.
     """
 
     rows: Float[np.ndarray, "r d"]
     influence: Float[np.ndarray, " r"]
+    unit_influence: Float[np.ndarray, " r"]
     n: int
 
 
@@ -89,7 +91,7 @@ def _change_moments(sample: WeightedRows | None, gaussian: Gaussian, onto_other:
         return _Change(0.0, np.zeros(d), 0.0, np.zeros((0, k), np.float32), np.zeros((0, k), np.float32))
     chosen = choose_rows(len(sample.rows), MAX_ROWS)
     influence = sample.influence[chosen]
-    weights = influence / (sample.n * len(influence))
+    weights = sample.unit_influence[chosen] / (sample.n * len(influence))
     centered = (sample.rows[chosen] - gaussian.mean).astype(np.float32)
     mean = centered.T @ weights
     moved = centered @ onto_other.T.astype(np.float32)

@@ -128,7 +128,10 @@ def sampling_error_of_pairs(p: IntervalInput, q: IntervalInput, coupling: Coupli
     of_psi, of_fit, of_rest = (_variance_of_mean(each, None, p.n) for each in (psi, fitted, left_out))
     variance = min(of_psi, of_fit**_FITTED_SHARE * of_rest ** (1 - _FITTED_SHARE))
     psi *= (variance / of_psi) ** 0.5 if of_psi else 0.0
-    changed = WeightedRows(one, psi, p.n), WeightedRows(other, psi, p.n)
+    changed = (
+        WeightedRows(one, psi / 2, psi, p.n),
+        WeightedRows(other, psi / 2, psi, p.n),
+    )  # only the sum of both matters
     return SamplingError(
         (0.0, variance),
         _third_cumulant(q, psi),
@@ -158,9 +161,9 @@ def _weight_rows(p: IntervalInput, psi: Float[np.ndarray, " r"] | None) -> Weigh
     if psi is None or p.rows is None or p.n is None:
         return None
     if p.units is None:
-        return WeightedRows(p.rows[choose_rows(len(p.rows))], psi, p.n)
+        return WeightedRows(p.rows[choose_rows(len(p.rows))], psi, psi, p.n)
     members = np.unique(p.units, return_inverse=True)[1]
-    return WeightedRows(p.rows, np.bincount(members, weights=psi)[members], p.n)
+    return WeightedRows(p.rows, psi, np.bincount(members, weights=psi)[members], p.n)
 
 
 def _center_within_strata(psi: Float[np.ndarray, " r"], strata: Integer[np.ndarray, " r"]) -> Float[np.ndarray, " r"]:
