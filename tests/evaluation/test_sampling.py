@@ -371,6 +371,25 @@ def test_kid_has_an_interval_for_independent_images():
     assert score.interval_95 is not None
 
 
+@pytest.mark.parametrize("metric", ["kid", "precision"])
+def test_a_few_duplicates_do_not_remove_the_interval_of_metrics_for_independent_images(metric):
+    """n_units = n² / Σ m²: one image that occurs twice leaves 199 of 201, three more copies of it 185 of 204."""
+    x, y = draw(0, 200), draw(1, 200)
+    options = {"features": True, "metrics": [metric]}
+    without = frechet.score(x, y, **options)[metric]
+    units = np.append(np.arange(200), 0)
+    few = frechet.Statistics.from_features(x[units], units=units)
+    found = frechet.score(few, y, **options)[metric]
+    assert found.sampling_design == "independent"
+    assert found.interval_95 == pytest.approx(without.interval_95, abs=0.1 * np.ptp(without.interval_95))
+    units = np.append(units, [0, 0, 0])
+    many = frechet.Statistics.from_features(x[units], units=units)
+    refused = frechet.score(many, y, **options)[metric]
+    assert refused.interval_95 is None
+    for part in ("204 generated images, as informative as 185", "Fewer than 1% duplicates", "remove them"):
+        assert part in refused.interval_unavailable_reason
+
+
 def test_stored_statistics_keep_their_clusters(tmp_path):
     clusters = np.repeat(np.arange(60), 2)
     x, y = draw(0, 120), draw(1, 100)

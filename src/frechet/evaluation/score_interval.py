@@ -14,6 +14,10 @@ from frechet.metrics.frechet import get_reference_kind
 from frechet.results import INTERVAL_NOT_REQUESTED
 from frechet.statistics.feature_statistics import FeatureStatistics
 
+_MIN_SHARE_OF_UNITS = (
+    0.99  # of the images; with fewer duplicates, no interval for independent images changes noticeably
+)
+
 
 def compute_interval_fields(
     metric: Metric,
@@ -72,11 +76,8 @@ def _describe_standard_error(
     reference_is: str | None,
 ) -> dict[str, Any]:
     """Compute the interval of an unbiased value from the standard error that its metric computed."""
-    design = describe_design(generated, reference)
-    if design != "independent":
-        return {
-            "interval_unavailable_reason": f"the standard error of this metric assumes independent images; got {design}"
-        }
+    if reason := _explain_dependence(generated, reference):
+        return {"interval_unavailable_reason": reason}
     if reference_is == "fixed":
         return {
             "interval_unavailable_reason": "the standard error of this metric assumes a reference with its own sampling "
@@ -85,7 +86,7 @@ def _describe_standard_error(
     half = Z_95 * standard_error
     return {
         "reference_is": "sample",
-        "sampling_design": design,
+        "sampling_design": "independent",
         "corrected_value": value,
         "standard_error": standard_error,
         "interval_95": (value - half, value + half),
@@ -102,21 +103,37 @@ def _describe_sampling_error(
 ) -> dict[str, Any]:
     """Compute the interval of a value whose expectation depends on the sample sizes, for samples of these sizes."""
     reference_is = reference_is or "sample"
-    design = describe_design(generated, reference if reference_is == "sample" else None)
-    if design != "independent":
-        return {
-            "interval_unavailable_reason": f"the standard error of this metric assumes independent images; got {design}"
-        }
+    if reason := _explain_dependence(generated, reference if reference_is == "sample" else None):
+        return {"interval_unavailable_reason": reason}
     components = (variance.generated, variance.reference if reference_is == "sample" else 0.0)
     error = math.sqrt(sum(components))
     return {
         "reference_is": reference_is,
-        "sampling_design": design,
+        "sampling_design": "independent",
         "standard_error": error,
         "interval_95": (max(0.0, value - Z_95 * error), min(variance.largest_value, value + Z_95 * error)),
         "interval_method": "delete-one jackknife",
         "variance_components": components,
     }
+
+
+def _explain_dependence(generated: FeatureStatistics, reference: FeatureStatistics | None) -> str | None:
+    """Return why the images may not be treated as independent, or None if they may; the reference is None if it is fixed."""
+    design = describe_design(generated, reference)
+    if design == "independent" or all(_has_few_duplicates(each) for each in (generated, reference) if each is not None):
+        return None
+    few = (
+        f" Fewer than {1 - _MIN_SHARE_OF_UNITS:.0%} duplicates are allowed; remove them."
+        if "duplicates" in design
+        else ""
+    )
+    return f"the standard error of this metric assumes independent images; got {design}.{few}"
+
+
+def _has_few_duplicates(statistics: FeatureStatistics) -> bool:
+    """Return whether each image is a unit by itself, except for a few exact duplicates."""
+    n, n_units = statistics.n, statistics.n_units
+    return statistics.grouped_by == "image" and (n is None or n_units is None or n_units >= _MIN_SHARE_OF_UNITS * n)
 
 
 def describe_design(generated: FeatureStatistics, reference: FeatureStatistics | None) -> str:
