@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from frechet.distances.error_curvature import MAX_ROWS, WeightedRows, curvature_along_error
+from frechet.distances import error_curvature
+from frechet.distances.error_curvature import WeightedRows, curvature_along_error
 from frechet.distances.gaussian import Gaussian
 from frechet.distances.transport import influence_function, optimal_coupling
 
@@ -94,18 +95,85 @@ def test_copies_as_one_cluster_have_the_curvature_of_the_originals():
     assert found == pytest.approx(originals, rel=1e-4)
 
 
-def test_it_does_not_depend_on_the_number_of_images_nor_much_on_the_rows_that_are_used():
-    rows, _, gaussians, coupling, psi = prepare(3 * MAX_ROWS, 200)
-    sample = WeightedRows(rows[0], psi[0], psi[0], len(rows[0]))
+def test_clusters_of_different_sizes_change_the_number_of_images():
+    """The weights are divided by their sum. Large clusters are nearer to the other distribution here, small ones further away."""
+    rows, weights, gaussians, coupling, psi = prepare(300, 200)
+    members = np.repeat(np.arange(75), [1, 2, 9] * 25)
+    order = np.argsort(-psi[0])  # the first images have the largest influence
+    sizes = np.bincount(members)
+    by_size = np.argsort(sizes[members], kind="stable")
+    units = np.empty(300, int)
+    units[order] = members[by_size]
+    totals = np.bincount(units, weights=psi[0])[units]
+    direction = totals / 300**2
+    assert abs(direction.sum()) > 0.1 * direction.std() * 300
+
+    def at(step):
+        moved = weights[0] + step * direction
+        return distance(fit(rows[0], moved / moved.sum()), fit(rows[1], weights[1]))
+
+    step, slope = 1e-3, psi[0] @ direction
+    assert (at(step) - at(-step)) / (2 * step) == pytest.approx(slope, rel=1e-4)
+    expected = (at(step) + at(-step) - 2 * at(0.0)) / (2 * step**2) / slope**2
+    found = curvature_along_error(*gaussians, coupling, WeightedRows(rows[0], psi[0], totals, 300), None)
+    assert found == pytest.approx(max(0.0, expected), rel=1e-3)
+
+
+def test_it_does_not_depend_on_the_number_of_images():
+    rows, _, gaussians, coupling, psi = prepare(300, 200)
+    sample = WeightedRows(rows[0], psi[0], psi[0], 300)
     found = curvature_along_error(*gaussians, coupling, sample, None)
-    assert curvature_along_error(*gaussians, coupling, sample._replace(n=10**6), None) == pytest.approx(found)
-    parts = [slice(start, start + MAX_ROWS) for start in range(0, 3 * MAX_ROWS, MAX_ROWS)]
-    each = [
-        curvature_along_error(*gaussians, coupling, WeightedRows(rows[0][part], psi[0][part], psi[0][part], 300), None)
-        for part in parts
+    copies = WeightedRows(*(np.concatenate([each, each]) for each in sample[:3]), n=600)
+    assert curvature_along_error(*gaussians, coupling, copies, None) == pytest.approx(found)
+
+
+def test_few_rows_per_dimension_do_not_make_it_larger(monkeypatch):
+    """The squares of the changes of two rows per dimension alone are three times as large as everything else."""
+    rows, _, gaussians, coupling, psi = prepare(3000, 2000)
+    expected = curvature_along_error(
+        *gaussians, coupling, *(WeightedRows(x, each, each, len(x)) for x, each in zip(rows, psi, strict=True))
+    )
+    monkeypatch.setattr(error_curvature, "MAX_ROWS", 2 * D)
+    random, found, of_all = np.random.default_rng(0), [], []
+    for _ in range(200):
+        samples = [draw_rows(random, x, each, 2 * D) for x, each in zip(rows, psi, strict=True)]
+        found.append(curvature_along_error(*gaussians, coupling, *samples))
+        as_if_all = [each._replace(n=2 * D) for each in samples]
+        of_all.append(curvature_along_error(*gaussians, coupling, *as_if_all))
+    assert np.mean(found) == pytest.approx(expected, rel=0.2)
+    assert np.mean(of_all) > 3 * expected
+    assert min(found) == 0  # not less
+
+
+def draw_rows(random, rows, psi, count):
+    chosen = random.permutation(len(rows))[:count]
+    return WeightedRows(rows[chosen], psi[chosen], psi[chosen], len(rows))
+
+
+def test_only_one_input_may_be_represented_by_a_sample_of_its_rows(monkeypatch):
+    rows, _, gaussians, coupling, psi = prepare(900, 200)
+    monkeypatch.setattr(error_curvature, "MAX_ROWS", 1000)
+    reference = WeightedRows(rows[1], psi[1], psi[1], 200)
+    expected = curvature_along_error(*gaussians, coupling, WeightedRows(rows[0], psi[0], psi[0], 900), reference)
+    random = np.random.default_rng(0)
+    found = [
+        curvature_along_error(*gaussians, coupling, draw_rows(random, rows[0], psi[0], 300), reference)
+        for _ in range(50)
     ]
-    assert np.allclose(each, found, rtol=0.3)
-    assert len({round(value, 12) for value in each}) == 3
+    assert np.mean(found) == pytest.approx(expected, rel=0.03)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e-5, 1e5, 1e11])
+def test_the_units_of_the_features_do_not_matter(scale):
+    rows, _, (p, q), coupling, psi = prepare(300, 200)
+    samples = [WeightedRows(x, each, each, len(x)) for x, each in zip(rows, psi, strict=True)]
+    expected = curvature_along_error(p, q, coupling, *samples)
+    p, q = (Gaussian(each.mean * scale, covariance=each.covariance * scale**2) for each in (p, q))
+    samples = [
+        WeightedRows(x * scale, each * scale**2, each * scale**2, len(x)) for x, each in zip(rows, psi, strict=True)
+    ]
+    found = curvature_along_error(p, q, optimal_coupling(p, q), *samples)
+    assert found * scale**2 == pytest.approx(expected, rel=1e-5)
 
 
 def test_it_is_that_of_a_parabola_if_only_the_mean_changes():
@@ -125,11 +193,3 @@ def test_identical_distributions_have_none():
     zeros = np.zeros(100)
     assert curvature_along_error(p, p, optimal_coupling(p, p), WeightedRows(x, zeros, zeros, 100), None) == 0.0
     assert curvature_along_error(p, p, optimal_coupling(p, p), None, None) == 0.0
-
-
-def test_rows_may_be_a_sample_of_one_input_only():
-    rows, _, gaussians, coupling, psi = prepare(300, 200)
-    one, other = (WeightedRows(x, each, each, len(x)) for x, each in zip(rows, psi, strict=True))
-    expected = curvature_along_error(*gaussians, coupling, one, other)
-    twice = WeightedRows(*(np.concatenate([each, each]) for each in one[:3]), n=300)
-    assert curvature_along_error(*gaussians, coupling, twice, other) == pytest.approx(expected, rel=1e-6)

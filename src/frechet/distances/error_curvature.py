@@ -1,12 +1,16 @@
 """Curvature of a squared Fréchet distance along its own sampling error.
 
-The influence function ψ is the change of the distance d² with the weights of the images. If the weight of image i changes by ε ψᵢ/n²,
-d² changes by ε σ² + ε² κ σ⁴ + ..., where σ² = Σ ψᵢ²/n² is its squared standard error. κ does not depend on n. An error of x standard
-errors is therefore one of x + κσ (x² - 1) in a distance without bias, which makes small estimates seem too certain: their σ is smaller.
+The influence function ψ is the derivative of the distance d² with respect to the weights of the images. If the weight of image i changes
+by ε ψᵢ/n², d² changes by ε σ² + ε² κ σ⁴ + ..., where σ² = Σ ψᵢ²/n² is its squared standard error. To second order, the bias-corrected
+distance of a sample is therefore off by σ (x + κσ (x² - 1)), where x has a standard normal distribution. A sample with a small distance
+also has a small standard error.
 
-Both maps of a coupling have factors W₁ and W₂ in whose coordinates both covariances are diag(s). With changes G of the first and
-H of the second one there, the second order of -2 tr √(Σ₁Σ₂) is Σ (Gᵢⱼ - Hᵢⱼ)² / (2 (sᵢ + sⱼ)), which is 0 for G = H: then
-tr √(Σ₁Σ₂) = tr (diag(s) + G).
+Both maps of a coupling have factors W₁ and W₂ in whose coordinates both covariances are diag(s). Let G and H be the changes of the two
+covariances in these coordinates, and Δ₁ and Δ₂ those of the means. The second order of d² is then
+
+    Σ (Gᵢⱼ - Hᵢⱼ)² / (2 (sᵢ + sⱼ)) + |W₁Δ₁ - W₂Δ₂|²
+
+which is 0 if both distributions change in the same way.
 """
 
 from __future__ import annotations
@@ -20,7 +24,9 @@ from frechet.distances.gaussian import Gaussian
 from frechet.distances.transport import Coupling, inverse_sums
 from frechet.statistics.row_sample import choose_rows
 
-MAX_ROWS = 1024  # of an input: κ is too large by its share of noise, about 20 % for 3 rows per dimension
+MAX_ROWS = (
+    1024  # of an input; the squares of the changes of single images, which fewer rows make too large, are removed
+)
 
 
 class WeightedRows(NamedTuple):
@@ -38,6 +44,11 @@ class WeightedRows(NamedTuple):
     unit_influence: Float[np.ndarray, " r"]
     n: int
 
+    def choose(self, limit: int) -> WeightedRows:
+        """Return a random sample of at most `limit` of these images."""
+        chosen = choose_rows(len(self.rows), limit)
+        return WeightedRows(self.rows[chosen], self.influence[chosen], self.unit_influence[chosen], self.n)
+
 
 def curvature_along_error(
     p: Gaussian, q: Gaussian, coupling: Coupling, generated: WeightedRows | None, reference: WeightedRows | None
@@ -52,49 +63,85 @@ def curvature_along_error(
         generated, reference: images of p and q; None for a fixed distribution.
 
     Returns:
-        κ, in inverse squared feature units; 0 if the influence of every image is 0. It is 1 / (4 d²) if only the means differ, in one
-        direction, and the covariances are equal and constant.
+        κ, in inverse squared feature units, 0 or more; 0 if the influence of every image is 0. It is 1 / (4 d²) if only the means differ,
+        in one direction, and the covariances are known.
     """
-    one = _change_moments(generated, p, coupling.onto_q)
-    other = _change_moments(reference, q, coupling.onto_p)
-    slope = one.slope + other.slope
-    if not slope:
+    given = [
+        (sign, sample.choose(MAX_ROWS), gaussian.mean, onto_other)
+        for sign, sample, gaussian, onto_other in (
+            (1, generated, p, coupling.onto_q),
+            (-1, reference, q, coupling.onto_p),
+        )
+        if sample is not None
+    ]
+    largest = max((float(np.abs(sample.unit_influence).max()) for _, sample, _, _ in given), default=0.0)
+    if not largest:
         return 0.0
-    positive = np.concatenate([one.increased, other.decreased])
-    negative = np.concatenate([one.decreased, other.increased])
-    difference = (positive.T @ positive - negative.T @ negative).astype(np.float64)
-    spread = float(np.vdot(difference, difference * inverse_sums(coupling.roots))) / 2
-    shift = one.mean - other.mean
-    return (spread + float(shift @ shift) - one.spread_of_mean - other.spread_of_mean) / slope**2
+    scale = float(p.trace + q.trace) ** 0.5  # in its units, all numbers are within the range of float32
+    roots = np.asarray(coupling.roots) / scale**2
+    inverse = inverse_sums(roots)
+    covariance, mean, slope, rest = np.zeros((len(roots), len(roots))), np.zeros(len(roots)), 0.0, 0.0
+    for sign, sample, center, onto_other in given:
+        change = _change_moments(sample, center, onto_other, scale, largest)
+        covariance += sign * (change.covariance - np.diag(change.total * roots))
+        mean += sign * change.mean
+        slope += change.slope
+        noise = change.squares_of_images(roots, inverse) * (1 - len(sample.rows) / sample.n)
+        rest -= change.total * change.slope / scale**2 + noise
+    curvature = float(np.vdot(covariance, covariance * inverse)) / 2 + float(mean @ mean) + rest
+    return max(0.0, curvature) * (scale / slope) ** 2
 
 
 class _Change(NamedTuple):
-    """How the moments of one input change along the error.
+    """How one input changes along the error, in the coordinates of the map to the other one.
 
     Attributes:
-        slope: change of the squared distance.
-        mean: (d,) change of the mean Δ.
-        spread_of_mean: Δᵀ (I - T) Δ, by which the change of the covariance is smaller in the second order.
-        increased, decreased: (_, k) rows y, in the coordinates of the map, whose y yᵀ are added to and subtracted from the covariance.
+        weights: (r,) changes w of the weights of its images.
+        scaled_rows: (r, k) y √|w| of each image y.
+        slope: change of the squared distance, in squared feature units.
     """
 
+    weights: Float[np.ndarray, " r"]
+    scaled_rows: Float[np.ndarray, "r k"]
     slope: float
-    mean: Float[np.ndarray, " d"]
-    spread_of_mean: float
-    increased: Float[np.ndarray, "r k"]
-    decreased: Float[np.ndarray, "s k"]
+
+    @property
+    def total(self) -> float:
+        """Change of the sum of the weights, by which they are divided; 0 unless clusters have different sizes."""
+        return float(self.weights.sum())
+
+    @property
+    def mean(self) -> Float[np.ndarray, " k"]:
+        """(k,) change of the mean."""
+        weights = np.sqrt(np.abs(self.weights)) * np.sign(self.weights)
+        return self.scaled_rows.T.astype(np.float64) @ weights
+
+    @property
+    def covariance(self) -> Float[np.ndarray, "k k"]:
+        """(k, k) change of the covariance."""
+        added, removed = self.scaled_rows[self.weights > 0], self.scaled_rows[self.weights < 0]
+        return (added.T @ added - removed.T @ removed).astype(np.float64)
+
+    def squares_of_images(self, roots: Float[np.ndarray, " k"], inverse: Float[np.ndarray, "k k"]) -> float:
+        """Return the sum of what each image alone contributes to the second order."""
+        squares = self.scaled_rows**2
+        of_covariance = float(np.vdot(squares @ inverse.astype(np.float32), squares)) / 2
+        of_mean = float(np.abs(self.weights) @ squares.sum(axis=1))
+        return of_covariance + of_mean / 2 + float(self.weights @ self.weights) * float(roots.sum()) / 4
 
 
-def _change_moments(sample: WeightedRows | None, gaussian: Gaussian, onto_other: Float[np.ndarray, "k d"]) -> _Change:
-    k, d = onto_other.shape
-    if sample is None:
-        return _Change(0.0, np.zeros(d), 0.0, np.zeros((0, k), np.float32), np.zeros((0, k), np.float32))
-    chosen = choose_rows(len(sample.rows), MAX_ROWS)
-    influence = sample.influence[chosen]
-    weights = sample.unit_influence[chosen] / (sample.n * len(influence))
-    centered = (sample.rows[chosen] - gaussian.mean).astype(np.float32)
-    mean = centered.T @ weights
+def _change_moments(
+    sample: WeightedRows,
+    center: Float[np.ndarray, " d"],
+    onto_other: Float[np.ndarray, "k d"],
+    scale: float,
+    largest: float,
+) -> _Change:
+    """Change the weights of images by ψ / (n r largest), and divide the images by the scale."""
+    r = len(sample.rows)
+    weights = sample.unit_influence / largest / (sample.n * r)
+    slope = float(sample.influence @ weights)
+    centered = ((sample.rows - center) / scale).astype(np.float32)
     moved = centered @ onto_other.T.astype(np.float32)
     moved *= np.sqrt(np.abs(weights))[:, None].astype(np.float32)
-    spread_of_mean = float(mean @ mean) - float(((onto_other @ mean) ** 2).sum())
-    return _Change(float(influence @ weights), mean, spread_of_mean, moved[weights > 0], moved[weights < 0])
+    return _Change(weights, moved, slope)

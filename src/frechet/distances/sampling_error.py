@@ -162,8 +162,16 @@ def _weight_rows(p: IntervalInput, psi: Float[np.ndarray, " r"] | None) -> Weigh
         return None
     if p.units is None:
         return WeightedRows(p.rows[choose_rows(len(p.rows))], psi, psi, p.n)
-    members = np.unique(p.units, return_inverse=True)[1]
-    return WeightedRows(p.rows, psi, np.bincount(members, weights=psi)[members], p.n)
+    totals, members = _sum_over_units(psi, p.units)
+    return WeightedRows(p.rows, psi, totals[members], p.n)
+
+
+def _sum_over_units(
+    psi: Float[np.ndarray, " r"], units: Integer[np.ndarray, " r"]
+) -> tuple[Float[np.ndarray, " u"], Integer[np.ndarray, " r"]]:
+    """Return the sum of ψ over each sampling unit, and the number of each row's unit."""
+    members = np.unique(units, return_inverse=True)[1]
+    return np.bincount(members, weights=psi), members
 
 
 def _center_within_strata(psi: Float[np.ndarray, " r"], strata: Integer[np.ndarray, " r"]) -> Float[np.ndarray, " r"]:
@@ -214,7 +222,7 @@ def _variance_of_mean(psi: Float[np.ndarray, " r"], units: Integer[np.ndarray, "
 
     The values of one sampling unit are added before they are squared.
     """
-    totals = psi if units is None else np.bincount(np.unique(units, return_inverse=True)[1], weights=psi)
+    totals = psi if units is None else _sum_over_units(psi, units)[0]
     return float(totals @ totals) * len(totals) / (len(totals) - 1) / (n * len(psi))
 
 
@@ -222,7 +230,7 @@ def _third_cumulant(p: IntervalInput, psi: Float[np.ndarray, " r"] | None) -> fl
     """Compute the third cumulant of the mean of ψ over p's images; 0 if p is fixed."""
     if psi is None or p.n is None:
         return 0.0
-    totals = psi if p.units is None else np.bincount(np.unique(p.units, return_inverse=True)[1], weights=psi)
+    totals = psi if p.units is None else _sum_over_units(psi, p.units)[0]
     return float((totals**3).sum()) / (p.n**2 * len(psi))
 
 
@@ -241,9 +249,9 @@ def _variance_from_sampled_clusters(psi: Float[np.ndarray, " r"], units: Integer
     The square of the sum of ψ over a cluster consists of squares and of products of two images. A sample contains the former
     with probability r/n and the latter with probability r (r-1) / (n (n-1)); see Horvitz & Thompson (1952).
     """
-    r, members = len(psi), np.unique(units, return_inverse=True)[1]
+    r, totals = len(psi), _sum_over_units(psi, units)[0]
     squares = float(psi @ psi)
-    products = float((np.bincount(members, weights=psi) ** 2).sum()) - squares
+    products = float(totals @ totals) - squares
     return max(squares, squares + products * (n - 1) / (r - 1)) / (n * r)
 
 

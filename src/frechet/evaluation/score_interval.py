@@ -127,11 +127,11 @@ def _explain_dependence(generated: FeatureStatistics, reference: FeatureStatisti
         if "duplicates" in design
         else ""
     )
-    return f"the standard error of this metric assumes independent images; got {design}.{few}"
+    return f"the standard error of this metric assumes independent images; got {design}{few}"
 
 
 def _has_few_duplicates(statistics: FeatureStatistics) -> bool:
-    """Return whether each image is a unit by itself, except for a few exact duplicates."""
+    """Return whether each image is a unit by itself, except for few exact duplicates."""
     n, n_units = statistics.n, statistics.n_units
     return statistics.grouped_by == "image" and (n is None or n_units is None or n_units >= _MIN_SHARE_OF_UNITS * n)
 
