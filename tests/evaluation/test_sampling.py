@@ -386,7 +386,7 @@ def test_a_few_duplicates_do_not_remove_the_interval_of_metrics_for_independent_
     many = frechet.Statistics.from_features(x[units], units=units)
     refused = frechet.score(many, y, **options)[metric]
     assert refused.interval_95 is None
-    for part in ("204 generated images, as informative as 185", "expected at least 99%", "remove the duplicates"):
+    for part in ("204 generated images, as informative as 185", "expected at least 99%", "Remove the duplicates"):
         assert part in refused.interval_unavailable_reason
 
 

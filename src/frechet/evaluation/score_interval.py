@@ -122,12 +122,8 @@ def _explain_dependence(generated: FeatureStatistics, reference: FeatureStatisti
     design = describe_design(generated, reference)
     if design == "independent" or all(_has_few_duplicates(each) for each in (generated, reference) if each is not None):
         return None
-    few = (
-        f" Fewer than {1 - _MIN_SHARE_OF_UNITS:.0%} duplicates are allowed; remove them."
-        if "duplicates" in design
-        else ""
-    )
-    return f"the standard error of this metric assumes independent images; got {design}{few}"
+    fix = f"; expected at least {_MIN_SHARE_OF_UNITS:.0%}. Remove the duplicates." if "duplicates" in design else ""
+    return f"the standard error of this metric assumes independent images; got {design}{fix}"
 
 
 def _has_few_duplicates(statistics: FeatureStatistics) -> bool:
