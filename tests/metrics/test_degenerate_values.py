@@ -112,3 +112,20 @@ def test_fls_names_the_input_that_leaves_it_without_a_value(generated, train, he
 def test_features_too_small_or_large_for_an_interval_are_named(features, exponent):
     (fd,) = frechet.score(*(x * np.float32(2.0**exponent) for x in features), features=True).values()
     assert "the variances of the generated features are up to" in fd.interval_unavailable_reason
+
+
+@pytest.mark.parametrize("design", ["paired", "independent"])
+def test_identical_features_have_no_interval(design):
+    """Leaving out images changes the distance by rounding errors only, which are not a sampling error."""
+    x = np.random.default_rng(0).standard_normal((200, 16)).astype(np.float32)
+    score = frechet.score(x, x, features=True, design=design)["fd"]
+    assert score.value == 0
+    assert score.interval_95 is score.corrected_value is None
+    assert "the two inputs are identical" in score.interval_unavailable_reason
+
+
+def test_an_interval_of_rounding_errors_contains_zero():
+    x = np.random.default_rng(0).standard_normal((200, 16)).astype(np.float32)
+    score = frechet.score(x, x * (1 + 1e-7), features=True, design="paired")["fd"]
+    assert score.value < 1e-6
+    assert score.interval_95 is None or score.interval_95[0] == 0

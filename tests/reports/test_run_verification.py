@@ -77,9 +77,25 @@ def test_all_images_give_the_claimed_numbers(claim, reference):
     assert not forged["value"].is_consistent
 
 
+def test_an_interval_of_few_images_may_be_longer_than_its_standard_error(tmp_path):
+    """The corrected value is negative, so that the upper end is further away; the subset is the whole sample."""
+    one, other = np.random.default_rng(6).standard_normal((2, 80, 48)).astype(np.float32)
+    samples, reference, run_path = tmp_path / "a.npy", tmp_path / "b.npy", tmp_path / "run.json"
+    np.save(samples, one)
+    np.save(reference, other)
+    scores = frechet.score(samples, reference, features=True)
+    run_path.write_text(scores.to_json())
+    (score,) = scores.values()
+    assert score.interval_95[1] - score.corrected_value > 2.2 * 1.96 * score.standard_error
+    check = verify((run_path, samples), reference, num_images=80)["interval_half_width"]
+    assert check.expected == pytest.approx(check.claimed, rel=1e-4)
+    assert check.is_consistent
+
+
 @pytest.mark.parametrize(
     ("forged", "inconsistent"),
     [
+        ({"interval_95": lambda interval: [0.0, 10 * interval[1]]}, {"interval_half_width"}),
         ({"value": lambda value: 0.7 * value}, {"value"}),
         ({"value": lambda value: 1.4 * value}, {"value"}),
         ({"corrected_value": lambda value: 0.7 * value}, {"corrected_value", "interval_half_width"}),

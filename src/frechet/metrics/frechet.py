@@ -112,6 +112,8 @@ def compute_frechet_interval(
     inputs = _to_interval_inputs(generated, reference, reference_is)
     if isinstance(inputs, str):
         return inputs
+    if _are_identical(inputs[0].gaussian, inputs[1].gaussian):
+        return "the two inputs are identical, so there is no sampling error to estimate; expected two different samples"
     paired = inputs[1].groups is not None and (generated.grouped_by, reference.grouped_by) == ("pair", "pair")
     if paired:
         _require_same_pairs(generated, reference)
@@ -130,6 +132,10 @@ def estimate_frechet(
     if isinstance(inputs, str):
         return inputs
     return explain_unavailable_interval(*inputs) or estimate_distance(*inputs)
+
+
+def _are_identical(p: Gaussian, q: Gaussian) -> bool:
+    return bool(np.array_equal(p.mean, q.mean) and np.array_equal(p.covariance, q.covariance))
 
 
 def _to_interval_inputs(

@@ -9,7 +9,7 @@ that of c times 1 − m/n (Cochran 1977, Sampling Techniques, section 2.6).
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import erfc, isclose, sqrt
 from statistics import NormalDist
@@ -199,9 +199,7 @@ def _check_metric(run: Run, subset: FeatureStatistics, n_samples: int, reference
     assert same.corrected_value is not None
     checks.append(_check_number(metric, "corrected_value", claimed["corrected_value"], same.corrected_value, error, m))
     if claimed.get("sampling_design") == "independent" and same.variance_components is not None:
-        generated, of_reference = same.variance_components
-        width = Z_95 * sqrt(generated * m / n + of_reference)
-        checks.append(_check_width(metric, claimed["interval_95"][1] - claimed["corrected_value"], width, m))
+        checks.append(_check_width(metric, claimed, same, m, n))
     return checks
 
 
@@ -255,15 +253,22 @@ def _check_number(metric: str, claim: str, claimed: float, expected: float, erro
     )
 
 
-def _check_width(metric: str, claimed: float, expected: float, n_images: int) -> Check:
+def _check_width(metric: str, claimed: Mapping[str, Any], subset: Score, m: int, n: int) -> Check:
+    """Compare the upper half of the interval with that of a subset, whose share that is not sampling error is larger."""
+    assert subset.variance_components is not None
+    assert subset.interval_95 is not None
+    generated, of_reference = subset.variance_components
+    error = sqrt(generated * m / n + of_reference)
+    expected = (subset.interval_95[1] - subset.corrected_value) * error / sqrt(generated + of_reference)
+    width = claimed["interval_95"][1] - claimed["corrected_value"]
     return Check(
         metric=metric,
         claim="interval_half_width",
-        claimed=claimed,
+        claimed=width,
         expected=expected,
         standard_error=None,
         p_value=None,
-        n_images=n_images,
+        n_images=m,
         detectable_difference=None,
-        is_consistent=expected / _MAX_WIDTH_RATIO < claimed < expected * _MAX_WIDTH_RATIO,
+        is_consistent=Z_95 * error / _MAX_WIDTH_RATIO < width < expected * _MAX_WIDTH_RATIO,
     )
