@@ -112,7 +112,7 @@ def compute_frechet_interval(
     inputs = _to_interval_inputs(generated, reference, reference_is)
     if isinstance(inputs, str):
         return inputs
-    if _are_identical(inputs[0].gaussian, inputs[1].gaussian):
+    if _are_identical(generated, reference):
         return "the two inputs are identical, so there is no sampling error to estimate; expected two different samples"
     paired = inputs[1].groups is not None and (generated.grouped_by, reference.grouped_by) == ("pair", "pair")
     if paired:
@@ -134,8 +134,8 @@ def estimate_frechet(
     return explain_unavailable_interval(*inputs) or estimate_distance(*inputs)
 
 
-def _are_identical(p: Gaussian, q: Gaussian) -> bool:
-    return bool(np.array_equal(p.mean, q.mean) and np.array_equal(p.covariance, q.covariance))
+def _are_identical(one: FeatureStatistics, other: FeatureStatistics) -> bool:
+    return np.array_equal(one.mean, other.mean) and np.array_equal(one.covariance, other.covariance)
 
 
 def _to_interval_inputs(

@@ -257,6 +257,7 @@ def _check_width(metric: str, claimed: Mapping[str, Any], subset: Score, m: int,
     """Compare the upper half of the interval with that of a subset, whose share that is not sampling error is larger."""
     assert subset.variance_components is not None
     assert subset.interval_95 is not None
+    assert subset.corrected_value is not None
     generated, of_reference = subset.variance_components
     error = sqrt(generated * m / n + of_reference)
     expected = (subset.interval_95[1] - subset.corrected_value) * error / sqrt(generated + of_reference)
