@@ -46,7 +46,7 @@ def simulate_family(random, n, heavy_tailed):
             make_shifted_statistics(random, n, heavy_tailed, direction, length), reference
         ).to_dict()
         runs.append(Run(name=f"{i}", scores=found["scores"], provenance=found["provenance"]))
-    rows = compare_runs(runs)[0].rows
+    rows = sorted(compare_runs(runs)[0].rows, key=lambda row: int(row.run))
     alike = [[bool(set(a.compact_letters) & set(b.compact_letters)) for b in rows] for a in rows]
     equal = [(i, j) for half in (range(5), range(5, 10)) for i in half for j in half if i < j]
     different = [(i, j) for i in range(5) for j in range(5, 10)]

@@ -5,6 +5,7 @@ import doctest
 import io
 import json
 import re
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
@@ -55,11 +56,12 @@ def checkpoints():
 def test_only_true_differences_are_significant(checkpoints):
     (comparison,) = compare_runs(checkpoints)
     assert comparison.shared_reference
+    assert [row.corrected_value for row in comparison.rows] == sorted(row.corrected_value for row in comparison.rows)
+    assert {row.run for row in comparison.rows[:5]} == {f"step-{i}" for i in range(0, 10, 2)}
     for i, row in enumerate(comparison.rows):
-        expected = ("worse than the best",) if i % 2 else ("within noise of the best", "best")
-        assert row.verdict in expected
-        assert row.compact_letters == ("b" if i % 2 else "a")
-        if i % 2:
+        assert row.verdict == ("best" if i == 0 else "within noise of the best" if i < 5 else "worse than the best")
+        assert row.compact_letters == ("a" if i < 5 else "b")
+        if i >= 5:
             assert row.difference_95[0] < 0.49 - 0.25 < row.difference_95[1]
 
 
@@ -268,8 +270,24 @@ def test_values_without_intervals_are_ranked_only_at_equal_sample_sizes():
     shown = FORMATTERS["text"]([comparison]).splitlines()[2].split()[2]
     assert shown == f"{comparison.rows[0].value:.4g}"  # as frechet score prints it
     (comparison,) = compare_runs(runs)
-    assert [row.verdict for row in comparison.rows] == [None] * 3
+    assert [(row.run, row.verdict) for row in comparison.rows] == [
+        (run.name, None) for run in runs
+    ]  # in the order given
     assert any("not ranked" in note for note in comparison.notes)
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_best_run_comes_first_also_if_higher_is_better(checkpoints, order):
+    """The order of the arguments changes nothing, with and without intervals; equal values keep it."""
+    bare = {"standard_error": None, "corrected_value": None, "interval_95": None, "label": "Precision"}
+    score = {key: value for key, value in checkpoints[0].scores["fd"].items() if not key.endswith("_groups")}
+    runs = [
+        with_scores(replace(checkpoints[0], name=name), precision=score | bare | {"value": value}, fd=score | lower)
+        for name, value, lower in [("a", 0.9, {"value": 3.0, "corrected_value": 2.0}), ("b", 0.7, {}), ("c", 0.8, {})]
+    ]
+    precision, fd = compare_runs([runs[i] for i in order])
+    assert [row.run for row in precision.rows] == ["a", "c", "b"]
+    assert [row.run for row in fd.rows] == [*(runs[i].name for i in order if i), "a"]
 
 
 def test_single_run_and_runs_without_a_common_metric_are_rejected(checkpoints):
@@ -314,7 +332,7 @@ def test_json_has_a_schema_and_every_field(checkpoints):
     comparison = content["metrics"]["fd"]
     assert comparison["shared_reference"] is True
     assert len(comparison["rows"]) == 10
-    assert comparison["rows"][1]["adjusted_p_value"] < 0.05
+    assert comparison["rows"][-1]["adjusted_p_value"] < 0.05
     keys = {*content, *comparison, *comparison["rows"][0], *csv_header(compare_runs(checkpoints))}
     assert all(re.fullmatch("[a-z][a-z0-9_]*", key) for key in keys)
 
@@ -336,7 +354,7 @@ def test_scores_can_be_compared_without_files():
         for name, shift in (("far", 0.7), ("near", 0.5))
     }
     (comparison,) = compare_runs(scores)
-    assert [(row.run, row.verdict) for row in comparison.rows] == [("far", "worse than the best"), ("near", "best")]
+    assert [(row.run, row.verdict) for row in comparison.rows] == [("near", "best"), ("far", "worse than the best")]
     assert compare_runs([Run.from_scores(name, one) for name, one in scores.items()]) == [comparison]
 
 
@@ -441,7 +459,8 @@ def test_command_line(checkpoints, tmp_path):
     code, out, _ = run("compare", *paths)
     assert code == 0
     assert (out.count("95 % CI"), out.count("95 % CI of difference")) == (2, 1)
-    assert "worse than the best" in out.splitlines()[3]
+    assert [line.split()[0] for line in out.splitlines()[2:5]][2] == "step-1"  # the worst one
+    assert "worse than the best" in out.splitlines()[4]
     assert run("compare", *paths, "--format", "latex", "--output", tmp_path / "t.tex")[:2] == (0, "")
     assert "\\toprule" in (tmp_path / "t.tex").read_text()
     assert run("compare", *paths, "--output", tmp_path / "t.tex")[0] == 2
@@ -478,20 +497,18 @@ def test_missing_metrics_are_shown_as_dashes(checkpoints):
     ]
     comparisons = compare_runs(runs)
     assert [(one.metric, len(one.rows)) for one in comparisons] == [("fd", 3), ("vendi", 3), ("mmd", 3)]
-    assert [row.value for row in comparisons[0].rows] == [fd[0]["value"], None, fd[2]["value"]]
-    assert (
-        comparisons[0].rows[0].difference_95 or comparisons[0].rows[2].difference_95
-    )  # the other two runs are compared
+    assert [row.value for row in comparisons[0].rows] == [fd[0]["value"], fd[2]["value"], None]
+    assert comparisons[0].rows[1].difference_95  # the other two runs are compared
     assert comparisons[0].notes[-1] == "without this metric: step-1"
     assert comparisons[2].rows[1].verdict is None  # a single run is not ranked
     lines = FORMATTERS["text"](comparisons).splitlines()
-    assert lines[3].split() == ["step-1", *["-"] * 9]
+    assert lines[4].split() == ["step-1", *["-"] * 9]
     assert "| step\\-1 | - |" in FORMATTERS["markdown"](comparisons) or "| step-1 | - |" in FORMATTERS["markdown"](
         comparisons
     )
     rows = list(csv.DictReader(io.StringIO(FORMATTERS["csv"](comparisons))))
-    assert (rows[1]["run"], rows[1]["value"]) == ("step-1", "")
-    assert json.loads(FORMATTERS["json"](comparisons))["metrics"]["fd"]["rows"][1]["value"] is None
+    assert (rows[2]["run"], rows[2]["value"]) == ("step-1", "")
+    assert json.loads(FORMATTERS["json"](comparisons))["metrics"]["fd"]["rows"][2]["value"] is None
 
 
 @pytest.mark.slow

@@ -68,7 +68,7 @@ class RunComparison:
     Attributes:
         metric: key of the metric, for example "fid".
         label: display name of the metric.
-        rows: one per run, in the order given.
+        rows: one per run, best first; in the order given if the runs are not ranked. Runs without the metric come last.
         shared_reference: whether all runs were scored against the same reference images. The sampling error of the
             reference then largely cancels in the differences.
         notes: caveats for the reader.
@@ -108,7 +108,8 @@ def compare_runs(
         paired_runs: whether image i of each run was generated from the same latent or prompt.
 
     Returns:
-        One `RunComparison` for each metric that any run has. A run without the metric has an empty row.
+        One `RunComparison` for each metric that any run has, with the best run first. A run without the metric has an empty
+        row, after the others.
 
     Raises:
         RequestError: fewer than two runs, no metric in common, a file that is missing or not a result of
@@ -124,7 +125,7 @@ def compare_runs(
         >>> runs = {name: frechet.score(x, reference, features=True) for name, x in samples.items()}
         >>> (comparison,) = frechet.compare_runs(runs)
         >>> [(row.run, row.verdict) for row in comparison.rows]
-        [('old', 'worse than the best'), ('new', 'best')]
+        [('new', 'best'), ('old', 'worse than the best')]
     """
     runs = _open_runs(runs)
     if len(runs) < 2:
@@ -153,14 +154,13 @@ def _open_runs(runs: Mapping[str, Scores] | Sequence[str | os.PathLike[str] | Ru
 
 
 def _add_missing_runs(comparison: RunComparison, runs: Sequence[Run]) -> RunComparison:
-    """Insert an empty row for each run without the metric of the comparison."""
-    present_rows = iter(comparison.rows)
-    rows = tuple(next(present_rows) if comparison.metric in run.scores else ComparisonRow(run=run.name) for run in runs)
-    missing_names = ", ".join(escape_line(run.name) for run in runs if comparison.metric not in run.scores)
+    """Append an empty row for each run without the metric of the comparison."""
+    missing = [run.name for run in runs if comparison.metric not in run.scores]
+    notes = [f"without this metric: {', '.join(map(escape_line, missing))}"] if missing else []
     return replace(
         comparison,
-        rows=rows,
-        notes=(*comparison.notes, *([f"without this metric: {missing_names}"] if missing_names else [])),
+        rows=(*comparison.rows, *(ComparisonRow(run=name) for name in missing)),
+        notes=(*comparison.notes, *notes),
     )
 
 
@@ -181,16 +181,14 @@ def _compare_by_metric(metric: str, runs: Sequence[Run], paired_runs: bool) -> R
         )
     if len(runs) == 1:
         values, notes = None, ["only one run has this metric: there is nothing to rank"]
-    best = None if values is None else min(range(len(runs)), key=lambda i: sign * values[i])
+    order = list(range(len(runs))) if values is None else sorted(range(len(runs)), key=lambda i: sign * values[i])
+    best = None if values is None else order[0]
     tests = (
-        _test_pairs(values, known, shared_reference, paired_runs, sign)
+        _test_pairs(values, known, shared_reference, paired_runs, order)
         if values is not None and len(known) == len(runs)
         else None
     )
-    rows = tuple(
-        _build_row(run.name, score, i, best, values, tests)
-        for i, (run, score) in enumerate(zip(runs, scores, strict=True))
-    )
+    rows = tuple(_build_row(runs[i].name, scores[i], i, best, values, tests) for i in order)
     return RunComparison(
         metric=metric,
         label=scores[0]["label"],
@@ -211,7 +209,11 @@ class _PairwiseTests:
 
 
 def _test_pairs(
-    values: Sequence[float], estimates: Sequence[Estimate], shared_reference: bool, paired_runs: bool, sign: int
+    values: Sequence[float],
+    estimates: Sequence[Estimate],
+    shared_reference: bool,
+    paired_runs: bool,
+    order: Sequence[int],
 ) -> _PairwiseTests:
     pairs = list(combinations(range(len(values)), 2))
     errors = [
@@ -225,7 +227,6 @@ def _test_pairs(
     significant_pairs = [
         pair for pair, p_value in zip(pairs, adjusted_p_values, strict=True) if p_value <= SIGNIFICANCE_LEVEL
     ]
-    order = sorted(range(len(values)), key=lambda i: sign * values[i])
     keys = [frozenset(pair) for pair in pairs]
     return _PairwiseTests(
         dict(zip(keys, errors, strict=True)),
