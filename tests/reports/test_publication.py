@@ -7,7 +7,10 @@ import pytest
 from helpers import run
 
 import frechet
+from frechet.evaluation.request import ScoreRequest
+from frechet.evaluation.run import evaluate
 from frechet.reports.publication import format_citation, format_model_card
+from frechet.results import ProtocolRecord, Score, Scores
 
 
 @pytest.fixture
@@ -35,19 +38,93 @@ def test_a_citation_without_known_numbers_of_images_does_not_mention_images(rows
     assert " from" not in format_citation(scores).splitlines()[0]
 
 
-def test_the_model_card_is_read_by_the_hub(rows):
+def read_card(text):
+    """Return the model, its only result, and the Markdown below the metadata."""
     yaml = pytest.importorskip("yaml")
-    scores = frechet.score(*rows, features=True, metrics="fd,kid")
-    text = format_model_card(scores, 'my "model": a', "data/reference: b")
-    (model,) = yaml.safe_load(text.strip("-\n"))["model-index"]
+    _, metadata, below = text.split("---\n", 2)
+    (model,) = yaml.safe_load(metadata)["model-index"]
     (result,) = model["results"]
-    assert (model["name"], result["dataset"]["name"]) == ('my "model": a', "data/reference: b")
+    return model, result, below
+
+
+def test_the_model_card_is_read_by_the_hub(rows, tmp_path):
+    for name, features in zip(('my "model": a', "reference: b"), rows, strict=True):
+        np.save(tmp_path / f"{name}.npy", features)
+    request = ScoreRequest(*sorted(tmp_path.iterdir()), features=True, metrics="fd,kid")
+    scores = evaluate(request).scores
+    text = format_model_card(scores, request)
+    model, result, _ = read_card(text)
+    assert (model["name"], result["dataset"]) == ('my "model": a.npy', {"name": "reference: b.npy", "type": "custom"})
     assert {metric["type"]: metric["value"] for metric in result["metrics"]} == {
         name: score.value for name, score in scores.items()
     }
+    fd = result["metrics"][0]["args"]
+    assert (fd["n_generated"], fd["n_reference"]) == (100, 100)
+    assert (fd["corrected_value"], tuple(fd["interval_95"])) == (scores["fd"].corrected_value, scores["fd"].interval_95)
     cards = pytest.importorskip("huggingface_hub")
     (found, *_) = cards.ModelCard(text).data.eval_results
     assert (found.metric_type, found.metric_value) == ("fd", scores["fd"].value)
+    assert found.metric_args["interval_95"] == list(scores["fd"].interval_95)
+
+
+def test_the_model_card_states_what_the_scores_depend_on():
+    provenance = {
+        "extractor": "inception",
+        "layer": "64",
+        "preprocessing": "clean",
+        "backend": "torch",
+        "generated": {"label": "samples"},
+        "reference": {"label": "ref|1.npz", "sha256": "c0ffee"},
+    }
+    common = {
+        "n_generated": 9000,
+        "n_reference": 50000,
+        "lower_is_better": True,
+        "warnings": ("few *images*",),
+        "provenance": provenance,
+    }
+    interval = {"corrected_value": 1.25, "interval_95": (1.0, 1.5), "standard_error": 0.1, "reference_is": "fixed"}
+    fid = Score(metric="fid", label="FID", value=1.75, **interval, **common)
+    kid = Score(metric="kid", label="KID", value=1e-05, **common)
+    protocol = ProtocolRecord(
+        name="my-protocol",
+        title="A title",
+        source="",
+        deviations=("too few images",),
+        not_computed=(),
+        unverified=(),
+        note="",
+        published=(),
+        accepted={},
+        fdr={},
+        mean_fdr=None,
+        sentence="",
+    )
+    scores = Scores({"fid": fid, "kid": kid}, provenance).with_protocol(protocol)
+    request = ScoreRequest("samples", "hf://datasets/me/images/ref|1.npz", metrics="fid,kid")
+    _, result, below = read_card(format_model_card(scores, request))
+    assert result["dataset"]["type"] == "me/images"
+    names, values = zip(*((each["name"], each["value"]) for each in result["metrics"]), strict=True)
+    assert names == ("FID, preprocessing clean", "KID, preprocessing clean")
+    assert values == (1.75, 1e-05)  # YAML reads 1e-05 as text
+    assert result["metrics"][1]["args"].keys().isdisjoint({"corrected_value", "interval_95"})
+    lines = below.splitlines()
+    assert "| FID | 1.75 | 1.25 | 1 to 1.5 | ↓ | 9,000 generated, 50,000 reference |" in lines
+    assert "- reference: ref\\|1.npz, sha256 c0ffee" in lines
+    assert "- features: inception, layer 64, preprocessing clean" in lines
+    assert "- deviation: too few images" in lines
+    assert "- warning: few \\*images\\*" in lines
+    assert any(line.startswith("- protocol: my-protocol") for line in lines)
+    assert lines[-1] == "      frechet score samples 'hf://datasets/me/images/ref|1.npz' --metrics fid,kid"
+
+
+def test_the_model_card_of_a_score_without_reference_names_none(rows):
+    provenance = {"generated": {"label": "samples"}, "reference": None}
+    scores = Scores({"is": Score(metric="is", label="IS", value=2.0, n_generated=9, provenance=provenance)}, provenance)
+    _, result, below = read_card(format_model_card(scores, ScoreRequest("samples", metrics="is")))
+    assert result["dataset"]["name"] == "no reference"
+    assert "n_reference" not in result["metrics"][0]["args"]
+    assert "- reference" not in below
 
 
 def test_both_are_available_on_the_command_line(rows, tmp_path):
@@ -59,6 +136,7 @@ def test_both_are_available_on_the_command_line(rows, tmp_path):
     assert code == 0
     assert "@software{frechet," in out
     assert card.read_text().startswith("---\nmodel-index:")
+    assert card.read_text().endswith(f"frechet score {' '.join(inputs)}\n")
     code, _, err = run("score", *inputs, "--output", str(card), "--model-card", str(card), "--force")
     assert code == 2
     assert "--output and --model-card both name" in err

@@ -52,7 +52,7 @@ from frechet.results import Scores
     "--model-card",
     type=HomePath(),
     metavar="FILE.md",
-    help="Write the scores as metadata of a Hugging Face model card to FILE.md.",
+    help="Write a Hugging Face model card with the scores, and what they depend on, to FILE.md.",
 )
 @click.option("--cite", is_flag=True, help="Also print a sentence and a BibTeX entry for a paper.")
 @click.option("--verbose", is_flag=True, help="Also print the terms, settings and interval method of every score.")
@@ -104,7 +104,7 @@ def command(
     if cite:
         steps.append(lambda: print(f"\n{format_citation(scores)}", flush=True))
     if model_card:
-        steps.append(lambda: write_text(format_model_card(scores, generated, str(reference)), model_card, force=force))
+        steps.append(lambda: write_text(format_model_card(scores, request), model_card, force=force))
     if output:
         steps.append(lambda: write_text(scores.to_json() + "\n", output, force=force))
     if report:

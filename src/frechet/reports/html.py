@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from frechet._internal.atomic_write import atomic_write, check_output_path
-from frechet._internal.fields import option_fields
-from frechet._internal.remote_files import is_url, redact_url
 from frechet.errors import RequestError
 from frechet.evaluation.aggregate import merge_extractors, split_by_extractor, split_pair_metrics
 from frechet.evaluation.inputs import buffer_iterators, cache_generated_images
 from frechet.evaluation.protocol_run import prepare_protocol
 from frechet.evaluation.request import ScoreRequest
 from frechet.evaluation.run import Evaluation, evaluate, score_or_error
+from frechet.reports.command_line import format_command
 from frechet.reports.page_template import require_packages
 from frechet.reports.report_page import render_report_page
 
@@ -89,25 +86,6 @@ def write_report(evaluation: Evaluation, request: ScoreRequest, path: Path, *, f
     Raises:
         OutputError, RunError: the page cannot be written to `path`.
     """
-    page = render_report_page(evaluation, request, _format_command(request, path))
+    page = render_report_page(evaluation, request, format_command(request, evaluation.scores))
     with atomic_write(path, suffix=".html", force=force) as temporary_path:
         temporary_path.write_text(page, encoding="utf-8", errors="backslashreplace")  # file names need not be Unicode
-
-
-def _format_command(request: ScoreRequest, path: Path) -> str:
-    """Return the command line that computes the same; an input that is not a path or URL is shown by its type."""
-    words = ["frechet", "score", _format_argument(request.generated)]
-    words += [] if request.reference is None else [_format_argument(request.reference)]
-    for each in option_fields(type(request)):
-        value, flag = getattr(request, each.name), f"--{each.name.replace('_', '-')}"
-        if value is True:
-            words.append(flag)
-        elif value not in (None, False, each.default) and (flag, value) != ("--engine", "local"):  # "auto", resolved
-            words += [flag, ",".join(map(str, value)) if isinstance(value, (list, tuple)) else _format_argument(value)]
-    return shlex.join([*words, "--report", path.name])
-
-
-def _format_argument(value: object) -> str:
-    if is_url(value):
-        return redact_url(str(value))
-    return str(value) if isinstance(value, (str, os.PathLike, int)) else f"<{type(value).__name__}>"

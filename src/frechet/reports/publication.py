@@ -1,13 +1,21 @@
-"""Scores for publication: the sentence and BibTeX entry for a paper, and the metadata of a Hugging Face model card."""
+"""Scores for publication: the sentence and BibTeX entry for a paper, and a Hugging Face model card."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import PurePath
+from typing import Any
 
+from frechet._internal.terminal import escape_line
+from frechet.evaluation.plan import is_pair_metric
+from frechet.evaluation.request import ScoreRequest
 from frechet.metrics import METRICS
-from frechet.reports.text import format_number
+from frechet.reports.command_line import format_command
+from frechet.reports.protocol_facts import iter_protocol_facts
+from frechet.reports.tables import Table, escape_markdown, format_markdown
+from frechet.reports.text import collect_warnings, format_images, format_number, iter_facts, tabulate_scores
 from frechet.results import Score, Scores
 from frechet.version import __version__
 
@@ -50,37 +58,101 @@ def format_citation(scores: Scores) -> str:
     return "\n".join([sentence, *papers, "", _BIBTEX])
 
 
-def format_model_card(scores: Scores, name: str, dataset: str) -> str:
-    """Return the front matter of a model card on the Hugging Face Hub, with the scores as `model-index`.
+def format_model_card(scores: Scores, request: ScoreRequest) -> str:
+    """Return a model card for the Hugging Face Hub: the scores as `model-index`, and a table of what they depend on.
 
     Args:
         scores: the scores of one run.
-        name: name of the model.
-        dataset: name of the reference images.
+        request: what was scored.
 
     Returns:
-        YAML between two lines of `---`; strings are quoted as in JSON, which is a subset of YAML.
+        YAML between two lines of `---` (strings are quoted as in JSON, a subset of YAML), followed by Markdown.
     """
+    (first, *_) = scores.values()
     lines = [
         "---",
         "model-index:",
-        f"- name: {json.dumps(name)}",
+        f"- name: {_format_yaml(_get_name(first, 'generated'))}",
         "  results:",
         "  - task:",
         "      type: unconditional-image-generation",
         "    dataset:",
-        f"      name: {json.dumps(dataset)}",
-        f"      type: {json.dumps(PurePath(dataset).name)}",
+        f"      name: {_format_yaml(_get_name(first, 'reference') or 'no reference')}",
+        *_format_dataset_type(request.reference),
         "    metrics:",
     ]
     for score in scores.values():
+        preprocessing = score.provenance.get("preprocessing")
+        name = (
+            score.label
+            if is_pair_metric(score.metric) or not preprocessing
+            else f"{score.label}, preprocessing {preprocessing}"
+        )
         lines += [
-            f"    - type: {json.dumps(score.metric)}",
-            f"      name: {json.dumps(score.label)}",
-            f"      value: {score.value!r}",
+            f"    - type: {_format_yaml(score.metric)}",
+            f"      name: {_format_yaml(name)}",
+            f"      value: {_format_yaml(score.value)}",
+            "      args:",
+            *(f"        {key}: {_format_yaml(value)}" for key, value in _iter_arguments(score)),
         ]
-    lines += ["    source:", f"      name: {json.dumps(f'frechet {__version__}')}", f"      url: {_URL}", "---", ""]
-    return "\n".join(lines)
+    lines += ["    source:", f"      name: {_format_yaml(f'frechet {__version__}')}", f"      url: {_URL}", "---", ""]
+    return "\n".join([*lines, *_format_evaluation(scores, request), ""])
+
+
+def _get_name(score: Score, side: str) -> str:
+    """Return the name of an input without its folder; empty if there is no such input."""
+    label = (score.provenance.get(side) or {}).get("label")
+    return PurePath(label).name if label else ""
+
+
+def _format_dataset_type(reference: object) -> list[str]:
+    """Return the line with the identifier of the data set on the Hub."""
+    found = re.match(r"(?:hf://|https://huggingface\.co/)datasets/([\w.-]+/[\w.-]+)", str(reference))
+    if found:
+        return [f"      type: {_format_yaml(found[1])}"]
+    return ["      type: custom  # replace it by the identifier of the data set on the Hub, if there is one"]
+
+
+def _iter_arguments(score: Score) -> Iterator[tuple[str, Any]]:
+    """Yield the fields of a score, and of its provenance, without which its value cannot be judged."""
+    values = {
+        name: getattr(score, name) for name in ("corrected_value", "interval_95", "reference_is", "std", "n_generated")
+    }
+    values["n_reference"] = score.n_reference if score.uses_reference else None
+    values |= {
+        name: score.provenance.get(name) for name in ("extractor", "layer", "weights", "preprocessing", "precision")
+    }
+    yield from ((name, value) for name, value in values.items() if value is not None)
+
+
+def _format_yaml(value: Any) -> str:
+    """Format a value as JSON that YAML 1.1 reads as the same value, with control characters in text escaped."""
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_format_yaml, value))}]"
+    if isinstance(value, float):
+        mantissa, e, exponent = repr(float(value)).partition("e")
+        return f"{mantissa}{'' if '.' in mantissa else '.0'}{e}{exponent}"  # YAML 1.1 reads 1e-05 as text
+    return json.dumps(escape_line(value) if isinstance(value, str) else value, ensure_ascii=False)
+
+
+def _format_evaluation(scores: Scores, request: ScoreRequest) -> Iterator[str]:
+    """Yield lines of Markdown: the table of scores, what they depend on, warnings and the command."""
+    columns = tabulate_scores(scores)
+    columns["images"] = [format_images(score) for score in scores.values()]
+    rows = list(zip(*columns.values(), strict=True))
+    yield format_markdown([Table(title="Evaluation", header=list(columns), rows=rows)])
+    yield ""
+    facts = [(name, text) for name, text in iter_facts(scores) if name != "images"]
+    facts += [(name, text) for name, text in iter_protocol_facts(scores) if name in ("protocol", "deviation")]
+    facts += [("warning", warning) for warning in collect_warnings(scores)]
+    compared = next((score for score in scores.values() if _get_name(score, "reference")), None)
+    if compared is not None:
+        sha256 = compared.provenance["reference"].get("sha256")
+        facts.insert(0, ("reference", f"{_get_name(compared, 'reference')}{f', sha256 {sha256}' if sha256 else ''}"))
+    yield from (f"- {escape_markdown(name)}: {escape_markdown(text)}" for name, text in facts)
+    yield f"- computed with [frechet]({_URL}) {__version__}:"
+    yield ""
+    yield f"      {escape_line(format_command(request, scores))}"
 
 
 def _describe_value(score: Score) -> str:

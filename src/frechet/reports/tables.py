@@ -53,13 +53,13 @@ def format_markdown(tables: Sequence[Table]) -> str:
     """Format tables as GitHub-flavoured Markdown."""
 
     def row(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(map(_escape_markdown, cells)) + " |"
+        return "| " + " | ".join(map(escape_markdown, cells)) + " |"
 
     def format_table(table: Table) -> str:
         rule = "|---|" + "---:|" * (len(table.header) - 1)
-        notes = "".join(f"\n\n{_escape_markdown(note)}" for note in table.notes)
+        notes = "".join(f"\n\n{escape_markdown(note)}" for note in table.notes)
         return (
-            "\n".join([f"**{_escape_markdown(table.title)}**", "", row(table.header), rule, *map(row, table.rows)])
+            "\n".join([f"**{escape_markdown(table.title)}**", "", row(table.header), rule, *map(row, table.rows)])
             + notes
         )
 
@@ -134,7 +134,8 @@ def _format_text_table(table: Table) -> list[str]:
     ]
 
 
-def _escape_markdown(text: str) -> str:
+def escape_markdown(text: str) -> str:
+    """Escape the markup of GitHub-flavoured Markdown, control characters and line breaks."""
     return re.sub(r"([\\`*_{}\[\]#!|<>~&$@])", r"\\\1", escape_line(text))
 
 

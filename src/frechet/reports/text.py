@@ -22,9 +22,11 @@ def format_scores(scores: Scores) -> str:
     Control characters (in names of files and classes, and in the metadata of statistics files) are escaped.
     """
     scores, qualification = _shorten_labels(scores)
-    facts = [*_iter_facts(scores, qualification), *iter_protocol_facts(scores)]
+    facts = [*iter_facts(scores, qualification), *iter_protocol_facts(scores)]
     width = max((len(name) for name, _ in facts), default=0)
-    lines = [*_format_table(scores), "", *(f"{name:<{width}}  {text}" for name, text in facts)]
+    columns = tabulate_scores(scores)
+    table = align_columns([tuple(columns), *zip(*columns.values(), strict=True)])
+    lines = [*table, "", *(f"{name:<{width}}  {text}" for name, text in facts)]
     for score in scores.values():
         lines += [*_format_classes(score), *_format_influential_images(score)]
     return "\n".join(map(escape_line, lines))
@@ -75,8 +77,8 @@ def format_number(value: float) -> str:
     return f"{value:.0f}" if 1e3 <= abs(value) < 1e15 else f"{value:.4g}"
 
 
-def _format_table(scores: Scores) -> list[str]:
-    """Return the header and a line per score; columns that would be empty are left out."""
+def tabulate_scores(scores: Scores) -> dict[str, list[str]]:
+    """Return the cells of each column, one per score; columns that would be empty are left out."""
     columns = {
         "metric": [score.label for score in scores.values()],
         "value": [_format_value(score) for score in scores.values()],
@@ -86,8 +88,7 @@ def _format_table(scores: Scores) -> list[str]:
     }
     for split in sorted({row["n"] for score in scores.values() if len(score.splits) > 1 for row in score.splits}):
         columns[count_of(int(split), "split")] = [_format_split(score, split) for score in scores.values()]
-    filled = {name: cells for name, cells in columns.items() if any(cells)}
-    return align_columns([tuple(filled), *zip(*filled.values(), strict=True)])
+    return {name: cells for name, cells in columns.items() if any(cells)}
 
 
 def _format_value(score: Score) -> str:
@@ -109,11 +110,16 @@ def _format_split(score: Score, n: float) -> str:
     return f"{format_number(found[0]['mean'])} ± {format_number(found[0]['std'])}" if found else ""
 
 
-def _iter_facts(scores: Scores, qualification: str) -> Iterator[tuple[str, str]]:
-    """Yield (name, text) of what the scores have in common; several lines of a name if they differ in it."""
+def iter_facts(scores: Scores, qualification: str = "") -> Iterator[tuple[str, str]]:
+    """Yield (name, text) of what the scores have in common; several lines of a name if they differ in it.
+
+    Args:
+        scores: the scores.
+        qualification: what was removed from all labels.
+    """
     compared = [score for score in scores.values() if score.uses_reference] or list(scores.values())
     with_interval = [score for score in scores.values() if score.interval_95 is not None]
-    yield from _group("images", {score.label: _format_images(score) for score in compared})
+    yield from _group("images", {score.label: format_images(score) for score in compared})
     yield from _group("features", {score.label: _format_features(score, qualification) for score in scores.values()})
     yield from _group("crop", {score.label: crop for score in compared if (crop := _format_crops(score))})
     yield from _group(
@@ -149,7 +155,8 @@ def _group(name: str, texts: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         yield name, text if len(labels) == 1 else f"{', '.join(of)}: {text}"
 
 
-def _format_images(score: Score) -> str:
+def format_images(score: Score) -> str:
+    """Return the numbers of images, or that they are unknown."""
     return _format_counts(score.n_generated, score.n_reference if score.uses_reference else 0)
 
 
