@@ -66,6 +66,17 @@ def test_a_percentage_is_a_part_of_the_corrected_value(pilot):
     assert frechet.plan_sample_size(pilot, "10%").difference == pytest.approx(0.1 * pilot.corrected_value)
 
 
+@pytest.mark.parametrize(("corrected", "interval"), [(-0.0033, (0.0, 0.0099)), (0.0033, (0.0, 0.012))])
+def test_a_percentage_of_a_score_that_may_be_0_is_rejected(pilot, corrected, interval):
+    """5 % of it would be 5 % of noise, and the number of images meaningless."""
+    close = replace(pilot, corrected_value=corrected, interval_95=interval)
+    with pytest.raises(RequestError) as caught:
+        frechet.plan_sample_size(close, "5%")
+    words = (f"{corrected:.4g}", f"{interval[0]:.4g} to {interval[1]:.4g}", "--detect 0.5 (difference=0.5)")
+    assert all(word in str(caught.value) for word in words), caught.value
+    assert frechet.plan_sample_size(close, 0.5).difference == 0.5
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -119,3 +130,12 @@ def test_a_metric_that_cannot_be_planned_is_rejected_before_it_is_computed(featu
     assert code == 2
     assert "the number of images cannot be planned for kid" in err
     assert "kid" not in run("power", "--help")[1]
+
+
+@pytest.mark.parametrize(("option", "value"), [("--detect", "much"), ("--alpha", "5")])
+def test_an_invalid_test_is_rejected_before_anything_is_computed(tmp_path, option, value):
+    missing = tmp_path / "missing.npy"  # not looked for
+    code, _, err = run("power", missing, missing, "--features", "--detect", "0.1", option, value)
+    assert code == 2
+    assert value in err
+    assert "missing" not in err

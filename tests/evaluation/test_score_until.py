@@ -106,6 +106,12 @@ def test_a_tolerance_that_is_not_reached_names_the_number_of_images_that_reaches
         score(SAMPLES[:600], until=Until(half_width=(high - low) / 6, relative=False))
 
 
+def test_a_percentage_of_a_value_that_is_not_positive_is_never_reached():
+    """The distance of samples to their own moments is 0, and its bias-corrected value negative."""
+    with pytest.raises(ToleranceNotReachedError, match=r"requires a value above 0; pass .* \(half_width=.*relative=False"):
+        score(SAMPLES[:300], reference=SAMPLES[:300], until=Until(half_width=0.05))
+
+
 @pytest.mark.slow
 def test_a_sample_that_grew_is_one_sample(images, reference_images):
     until = Until(half_width=1e-9, relative=False)

@@ -13,13 +13,13 @@ from frechet.cli.parameter_types import Source
 from frechet.cli.progress import progress_bars, progress_option
 from frechet.evaluation.request import ScoreRequest
 from frechet.evaluation.run import run
-from frechet.evaluation.sample_size import SampleSizes, plan_sample_size, require_frechet_distance
+from frechet.evaluation.sample_size import SampleSizes, plan_sample_size, require_frechet_distance, require_valid_test
 
 
 @click.command(cls=GroupedCommand)
 @click.argument("generated", metavar="SAMPLES", type=Source())
 @click.argument("reference", type=Source())
-@click.option("--detect", required=True, metavar="D|P%", help="Difference to detect, such as 0.5, or 5% of the score.")
+@click.option("--detect", required=True, metavar="D|P%", help="Difference to detect, such as 0.5, or 5% of the bias-corrected score.")
 @click.option("--alpha", type=float, default=0.05, show_default=True, metavar="A", help="Significance level.")
 @options_of(ScoreRequest, without=("per_class", "repeat", "explain", "splits", "held_out", "interval"))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the text.")
@@ -43,6 +43,7 @@ def command(
         request = ScoreRequest(generated, reference, progress=progress, **resolved)
         for metric in request.metric_names or ():
             require_frechet_distance(metric)
+        require_valid_test(detect, alpha)
         (pilot, *_) = run(request).values()
     sizes = plan_sample_size(pilot, detect, alpha=alpha)
     click.echo(json.dumps(asdict(sizes), indent=2) if as_json else _format_sizes(sizes))

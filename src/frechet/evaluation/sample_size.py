@@ -50,15 +50,16 @@ def plan_sample_size(score: Score, difference: float | str, *, alpha: float = 0.
 
     Args:
         score: a score of one model with a standard error, such as that of a few thousand images.
-        difference: the difference to detect, a number in units of the metric, or a text such as "5%" of the score.
+        difference: the difference to detect, a number in units of the metric, or a text such as "5%" of the bias-corrected score, whose
+            interval then has to exclude 0.
         alpha: significance level, between 0 and 1.
 
     Returns:
         The numbers of images per model for a power of 80 and 95 %.
 
     Raises:
-        RequestError: the score is not a Fréchet distance or has no standard error, its images are paired, or the difference or level is not positive, or so
-            small that more than 10^18 images are needed.
+        RequestError: the score is not a Fréchet distance or has no standard error, its images are paired, the difference or level is not positive, or the
+            difference is so small that more than 10^18 images are needed, or a part of a score that may be 0.
 
     Examples:
         >>> import numpy as np, frechet
@@ -68,9 +69,7 @@ def plan_sample_size(score: Score, difference: float | str, *, alpha: float = 0.
         [0.8, 0.95]
     """
     require_frechet_distance(score.metric)
-    delta = _parse_difference(score, difference)
-    if not 0 < alpha < 1:
-        raise RequestError(f"alpha is {alpha!r}; expected a significance level between 0 and 1, such as 0.05")
+    require_valid_test(difference, alpha)
     if score.variance_components is None or not score.n_generated:
         raise RequestError(
             f"cannot estimate the required sample size: {score.label} has no standard error, because "
@@ -80,6 +79,7 @@ def plan_sample_size(score: Score, difference: float | str, *, alpha: float = 0.
         raise RequestError(
             f"{score.label} is a score of {score.sampling_design}; planning needs images that are independent of the reference"
         )
+    delta = _scale_difference(score, difference)
     model = _fit_variances(score, delta)
     quantile = NormalDist().inv_cdf
     z = quantile(1 - alpha / 2)
@@ -155,17 +155,46 @@ def _get_estimate(score: Score) -> float:
     return score.value if score.corrected_value is None else score.corrected_value
 
 
-def _parse_difference(score: Score, difference: float | str) -> float:
-    """Return the difference as a positive number in units of the metric."""
-    text = str(difference).strip()
-    try:
-        number = float(text.removesuffix("%"))
-    except ValueError:
-        number = math.nan
-    delta = number / 100 * abs(_get_estimate(score)) if text.endswith("%") else number
-    if not (math.isfinite(delta) and delta > 0):
+def _scale_difference(score: Score, difference: float | str) -> float:
+    """Return the difference in units of the metric.
+
+    Raises:
+        RequestError: it is a part of a score that may be 0.
+    """
+    number, is_relative = _parse_difference(difference)
+    if not is_relative:
+        return number
+    value, interval = _get_estimate(score), score.interval_95
+    if value <= 0 or (interval is not None and interval[0] <= 0):
+        shown = f", with the 95 % interval {interval[0]:.4g} to {interval[1]:.4g}" if interval else ""
+        raise RequestError(
+            f"the difference to detect is {difference} of the bias-corrected {score.label}, which is {value:.4g}{shown}. A "
+            "percentage requires a score that is certainly above 0; pass a difference in units of the metric, such as --detect 0.5 "
+            "(difference=0.5)."
+        )
+    return number / 100 * value
+
+
+def require_valid_test(difference: float | str, alpha: float) -> None:
+    """Require a positive difference and a significance level.
+
+    Raises:
+        RequestError: one of them is invalid.
+    """
+    number, _ = _parse_difference(difference)
+    if not (math.isfinite(number) and number > 0):
         raise RequestError(
             f"the difference to detect is {difference!r}; expected a positive number, such as 0.5, or a part of the score, such "
             "as 5%"
         )
-    return delta
+    if not 0 < alpha < 1:
+        raise RequestError(f"alpha is {alpha!r}; expected a significance level between 0 and 1, such as 0.05")
+
+
+def _parse_difference(difference: float | str) -> tuple[float, bool]:
+    """Return the number in a difference (NaN if there is none), and whether it is a percentage of the score."""
+    text = str(difference).strip()
+    try:
+        return float(text.removesuffix("%")), text.endswith("%")
+    except ValueError:
+        return math.nan, False

@@ -51,10 +51,15 @@ def _describe_failure(samples: GrowingSamples, interval: Interval, until: Until)
     """Describe what was reached, and how many images would be enough."""
     n, half_width = samples.looks[-1], (interval.high - interval.low) / 2
     target = until.target(interval.corrected_value)
-    needed = f"about {float(f'{n * (half_width / target) ** 2:.2g}'):,.0f}" if target else "more"
+    fix = (
+        f"Allow about {float(f'{n * (half_width / target) ** 2:.2g}'):,.0f} images, or a wider interval."
+        if target
+        else f"A percentage requires a value above 0; pass a half width in units of the metric, such as --until-half-width "
+        f"{half_width:.2g} (half_width={half_width:.2g}, relative=False)."
+    )
     return (
         f"half the width of the interval is {half_width:.4g} after all {n:,} images ({interval.low:.4g} to {interval.high:.4g}, "
-        f"bias-corrected value {interval.corrected_value:.4g}); expected at most {until}. Allow {needed} images, or a wider interval."
+        f"bias-corrected value {interval.corrected_value:.4g}); expected at most {until}. {fix}"
     )
 
 
