@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_inception import SIZE, project
+from fake_inception import LAYERS, SIZE, project
 from helpers import run
 
 import frechet
-from frechet.errors import RequestError
+from frechet.errors import MismatchError, RequestError
 from frechet.metrics import METRICS
 from frechet.statistics.npz_metadata import METADATA_KEY
 
@@ -300,6 +300,33 @@ def test_a_pickle_with_statistics_of_two_networks_serves_both(tmp_path, fake_inc
     assert set(scores) == {"fid", "fd-dinov2"}, scores.unavailable
     for name in expected:
         assert scores[name].value == pytest.approx(expected[name].value, rel=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["own", "of another tool"])
+def test_images_are_scored_at_the_layer_of_a_statistics_file(kind, tmp_path, fake_inception):
+    path = tmp_path / "logits.npz"
+    if kind == "own":
+        frechet.collect(REFERENCE, dims=LAYERS["logits"]).save(path)
+    else:
+        np.savez(path, **moments(REFERENCE, "logits"))
+    expected = frechet.fid(GENERATED, REFERENCE, dims=LAYERS["logits"], interval="none")
+    for extractor in ({}, {"extractor": "inception"}):
+        found = frechet.fid(GENERATED, path, interval="none", **extractor)
+        assert found.value == pytest.approx(expected.value, rel=1e-6)
+        assert (found.label, found.provenance["layer"]) == (expected.label, "logits")
+    diagnosis = frechet.diagnose(GENERATED, path, claimed=f"{found.value:.6g}")
+    assert diagnosis.baseline.verdict == "match"
+    with pytest.raises(MismatchError, match=r"have 5 dimensions; .* Pass --dims 5 \(dims=\)"):
+        frechet.fid(GENERATED, path, dims=LAYERS["2048"])
+
+
+def test_a_layer_that_the_extractor_of_a_statistics_file_lacks_names_the_file(tmp_path, fake_inception):
+    frechet.collect(REFERENCE, extractor="efficientnet-lite0").save(tmp_path / "other.npz")
+    with pytest.raises(MismatchError) as caught:
+        frechet.fid(GENERATED, tmp_path / "other.npz", dims=64)
+    words = ("--dims is 64", "efficientnet-lite0, which is that of", "other.npz", "expected 9", "--extractor")
+    assert all(word in str(caught.value) for word in words), caught.value
 
 
 def half_precision_distances(a, b):

@@ -108,7 +108,9 @@ def test_a_tolerance_that_is_not_reached_names_the_number_of_images_that_reaches
 
 def test_a_percentage_of_a_value_that_is_not_positive_is_never_reached():
     """The distance of samples to their own moments is 0, and its bias-corrected value negative."""
-    with pytest.raises(ToleranceNotReachedError, match=r"requires a value above 0; pass .* \(half_width=.*relative=False"):
+    with pytest.raises(
+        ToleranceNotReachedError, match=r"requires a value above 0; pass .* \(half_width=.*relative=False"
+    ):
         score(SAMPLES[:300], reference=SAMPLES[:300], until=Until(half_width=0.05))
 
 

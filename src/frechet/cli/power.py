@@ -19,7 +19,12 @@ from frechet.evaluation.sample_size import SampleSizes, plan_sample_size, requir
 @click.command(cls=GroupedCommand)
 @click.argument("generated", metavar="SAMPLES", type=Source())
 @click.argument("reference", type=Source())
-@click.option("--detect", required=True, metavar="D|P%", help="Difference to detect, such as 0.5, or 5% of the bias-corrected score.")
+@click.option(
+    "--detect",
+    required=True,
+    metavar="D|P%",
+    help="Difference to detect, such as 0.5, or 5% of the bias-corrected score.",
+)
 @click.option("--alpha", type=float, default=0.05, show_default=True, metavar="A", help="Significance level.")
 @options_of(ScoreRequest, without=("per_class", "repeat", "explain", "splits", "held_out", "interval"))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the text.")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, TypeVar
 
+from frechet._internal.choices import list_choices
 from frechet.errors import MismatchError, RequestError
 from frechet.evaluation.addresses import Input, open_address, open_images
 from frechet.evaluation.layers import find_embedded_images
@@ -28,6 +29,8 @@ from frechet.images.sources.memory import open_objects
 from frechet.statistics.feature_statistics import FeatureStatistics
 from frechet.statistics.foreign_formats import is_statistics_file
 from frechet.statistics.npz_format import read_features, read_statistics
+
+_Settings = TypeVar("_Settings", bound=Settings)
 
 
 def open_inputs(request: ScoreRequest, *, keep_all: bool = False) -> dict[str, Input]:
@@ -191,18 +194,42 @@ def open_reference_images(request: ScoreRequest, reference: Input | None, *, kee
     return found
 
 
-def follow_statistics(request: ScoreRequest, inputs: Mapping[str, Input]) -> ScoreRequest:
-    """Take the extractor and the preprocessing from inputs that are statistics, as far as the request names none."""
-    recorded = [each.spec for each in inputs.values() if isinstance(each, FeatureStatistics)]
-    if not recorded or len(recorded) == len(inputs):
-        return request
-    spec = reduce(FeatureSpec.fill_missing, recorded)
-    if isinstance(request.extractor, DefaultName) and spec.extractor is not None and spec.extractor in EXTRACTORS:
-        request = replace(request, extractor=spec.extractor)
-    is_same_extractor = spec.extractor in (None, get_qualified_name(request.extractor))
-    if request.preprocessing is None and is_same_extractor:
-        request = replace(request, preprocessing=spec.preprocessing)
-    return request
+def follow_statistics(settings: _Settings, inputs: Mapping[str, Input | None]) -> _Settings:
+    """Take the extractor, the layer and the preprocessing from inputs that are statistics, as far as the settings name none.
+
+    Raises:
+        MismatchError: the layer that the settings name is not one of the extractor that is taken from statistics.
+    """
+    statistics = [each for each in inputs.values() if isinstance(each, FeatureStatistics)]
+    if not statistics or len(statistics) == len(inputs):
+        return settings
+    recorded = reduce(FeatureSpec.fill_missing, (each.spec for each in statistics))
+    spec = reduce(FeatureSpec.fill_missing, map(infer_spec, statistics), recorded)
+    if isinstance(settings.extractor, DefaultName) and spec.extractor is not None and spec.extractor in EXTRACTORS:
+        _require_layer(settings.dims, spec.extractor, statistics)
+        settings = replace(settings, extractor=spec.extractor)
+    name = get_qualified_name(settings.extractor)
+    row = find_extractor(settings.extractor)
+    if settings.dims is None and spec.extractor == name and row and spec.layer in row.layers:
+        settings = replace(settings, dims=None if spec.layer == row.default_layer else row.layers[spec.layer])
+    if settings.preprocessing is None and recorded.extractor in (None, name):
+        settings = replace(settings, preprocessing=recorded.preprocessing)
+    return settings
+
+
+def _require_layer(dims: int | None, extractor: str, statistics: Sequence[FeatureStatistics]) -> None:
+    """Require that the extractor that was taken from statistics has a layer with so many features.
+
+    Raises:
+        MismatchError: names the statistics.
+    """
+    layers = EXTRACTORS[extractor].layers
+    if dims is not None and dims not in layers.values():
+        source = next(each for each in statistics if infer_spec(each).extractor == extractor)
+        raise MismatchError(
+            f"--dims is {dims} (dims=), but the extractor {extractor}, which is that of {source.label}, does not have such a layer; "
+            f"{list_choices([*map(str, layers.values())])}. Leave out --dims, or pass --extractor (extractor=) and other statistics."
+        )
 
 
 def is_bare_features(data: FeatureStatistics) -> bool:
@@ -327,10 +354,16 @@ def require_same_extractor(precomputed: Mapping[str, FeatureStatistics], setting
 def require_compatible(data: FeatureStatistics, name: str, extractor: LoadedExtractor) -> None:
     """Reject statistics that cannot be compared with the features of this extractor, before any image is read."""
     if data.dims != extractor.dims:
+        is_same = infer_spec(data).extractor == extractor.spec.extractor
         raise MismatchError(
             f"the {name} statistics {data.label} have {data.dims:,} dimensions; {extractor.spec.extractor} "
-            f"at layer {extractor.spec.layer} has {extractor.dims:,} features. Pass the extractor and layer of the statistics "
-            "(--extractor, --dims; extractor=, dims=), or use other statistics."
+            f"at layer {extractor.spec.layer} has {extractor.dims:,} features. Pass "
+            + (
+                f"--dims {data.dims} (dims=)"
+                if is_same
+                else "the extractor and layer of the statistics (--extractor, --dims; extractor=, dims=)"
+            )
+            + ", or use other statistics."
         )
     inputs = (data.spec, extractor.spec)
     validate_same_spec(*(inputs if name == "generated" else inputs[::-1]))

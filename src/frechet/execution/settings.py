@@ -44,7 +44,8 @@ class Settings:
     Attributes:
         extractor: name in the table of extractors, ``onnx:FILE``, ``module:attribute``, or a function or
             torch.nn.Module: (n, 3, h, w) -> (n, d). The default is that of a statistics file among the inputs, otherwise inception.
-        dims: the layer, by its number of features; None for the extractor's default.
+        dims: the layer, by its number of features; None for that of a statistics file of the same extractor among the inputs, otherwise the
+            extractor's default.
         preprocessing: crop, resize and normalisation by name; None for the extractor's default.
         crop: crop of each image before it is resized: "adm", "torchvision", "long-edge" or "stretch"; None for no crop.
         size: height and width of the crop in pixels.
@@ -84,12 +85,13 @@ class Settings:
     extractor: ExtractorLike = option(
         _DEFAULT_EXTRACTOR,
         "Feature extractor: inception, efficientnet-lite0, another name listed by `frechet extractors`, onnx:FILE or module:attribute. "
-        "If an input is a statistics file, its extractor is the default.",
+        "If an input is a statistics file, its extractor and layer are the default.",
         metavar="NAME",
     )
     dims: int | None = option(
         None,
-        "Layer of inception by its number of features: 64, 192, 768, 2048 (the default), 2023 (sFID) or 1008 (class scores).",
+        "Layer of inception by its number of features: 64, 192, 768, 2048, 2023 (sFID) or 1008 (class scores). The default is that of a "
+        "statistics file among the inputs, otherwise 2048.",
         metavar="N",
     )
     preprocessing: str | None = option(

@@ -10,9 +10,9 @@ from frechet.errors import ImageDecodeError, RequestError
 from frechet.evaluation.diagnosis.axes import Axes, Combination, list_crops, list_subsets
 from frechet.evaluation.diagnosis.float_images import ROUNDING_RULES, FloatImages, open_float_images
 from frechet.evaluation.diagnosis.request import DiagnoseRequest
-from frechet.evaluation.inputs import open_input, require_same_extractor
+from frechet.evaluation.inputs import follow_statistics, open_input, require_same_extractor
 from frechet.evaluation.layers import find_embedded_images, read_layers
-from frechet.evaluation.plan import MetricPlan, MetricRequest, group_by_extractor, plan_metrics
+from frechet.evaluation.plan import MetricPlan, MetricRequest, group_by_extractor, plan_metrics, uses_input
 from frechet.execution.settings import Settings
 from frechet.features.registry import find_extractor
 from frechet.images.decode import decode
@@ -60,7 +60,7 @@ def open_task(request: DiagnoseRequest) -> Task:
     Raises:
         RequestError: the generated images are statistics, or the metric cannot be computed.
     """
-    settings = _resolve_settings(request)
+    settings, opened = _open_reference(request, _resolve_settings(request))
     plan = plan_metrics(
         [request.metric] if request.metric else None, settings.spec, has_reference=request.reference is not None
     )
@@ -70,7 +70,7 @@ def open_task(request: DiagnoseRequest) -> Task:
             f"quick applies to Fréchet distances, whose bias on a subset is known, but the metric is {metric.key}; leave it out"
         )
     generated = _open_generated(request)
-    reference = _open_reference(request, settings, plan)
+    reference = _select_reference(opened, settings, plan)
     axes = _list_axes(request, settings, metric, generated, reference)
     return Task(
         settings=settings,
@@ -139,20 +139,26 @@ def _open_generated(request: DiagnoseRequest) -> ImageSource:
     return opened
 
 
-def _open_reference(request: DiagnoseRequest, settings: Settings, plan: MetricPlan) -> Reference:
-    """Return reference images, or the statistics that the metric uses."""
-    metric = plan.requests[0].metric
-    if not metric.uses_reference or request.reference is None:
-        return None
+def _open_reference(request: DiagnoseRequest, settings: Settings) -> tuple[Settings, Reference]:
+    """Open the reference if the metric uses it, and take the extractor and its layer from statistics unless others are requested."""
+    if request.reference is None or not uses_input([request.metric] if request.metric else None, "reference"):
+        return settings, None
     opened = open_input(request.reference, settings, progress=request.progress)
+    followed = follow_statistics(settings, {"generated": None, "reference": opened})
+    return replace(settings, extractor=followed.extractor, dims=followed.dims), opened
+
+
+def _select_reference(opened: Reference, settings: Settings, plan: MetricPlan) -> Reference:
+    """Return reference images, or the statistics that the metric uses."""
     if not isinstance(opened, FeatureStatistics):
         return opened
     require_same_extractor({"reference": opened}, settings)
-    layers = read_layers(opened, {metric.layer})
+    layer = plan.requests[0].metric.layer
+    layers = read_layers(opened, {layer})
     if plan.needs_images_of("reference", layers) and (images := find_embedded_images(opened)):
         return images
     plan.restrict_to({"reference": layers})
-    return layers[metric.layer]
+    return layers[layer]
 
 
 def _list_preprocessings(settings: Settings, reference: Reference) -> list[str]:
