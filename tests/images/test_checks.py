@@ -1,12 +1,19 @@
 """Data-quality checks made while images are decoded: duplicates, floats cast to uint8, file formats."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from helpers import make_image_folder
 from PIL import Image
+from toy import TOY
 
 import frechet
+from frechet.errors import RequestError
 from frechet.evaluation.pair_checks import iter_pair_notes, iter_sample_size_notes
+from frechet.execution.collect import collect_statistics
+from frechet.execution.settings import Settings
 from frechet.features.spec import FeatureSpec
 from frechet.images.checks import (
     IMAGE_CHECK,
@@ -274,3 +281,74 @@ def test_a_set_compared_with_itself_is_reported(flawed_folders):
     same = data_warnings(frechet.score(flawed_folders[1], flawed_folders[1], **OFFLINE)["fd"])
     different = data_warnings(frechet.score(*flawed_folders, **OFFLINE)["fd"])
     assert [sum("compared with itself" in warning for warning in warnings) for warnings in (same, different)] == [1, 0]
+
+
+def write_16_bit(folder, largest, mode="grey", count=3):
+    """Write PNG files with 16 bits per channel whose values are at most `largest`, which some have."""
+    for number in range(count):
+        values = np.random.default_rng(number).integers(0, largest + 1, (9, 8), np.uint16)
+        values[0, 0] = largest
+        if mode == "grey":
+            Image.fromarray(values).save(folder / f"{number}.png")
+        else:
+            (folder / f"{number}.png").write_bytes(encode_16_bit_png(np.stack([values] * 3, axis=2)))
+
+
+def encode_16_bit_png(rgb):
+    """Encode (h, w, 3) uint16 as PNG, which Pillow cannot write."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width, _ = rgb.shape
+    lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in rgb)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    parts = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(lines)), chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def collect_notes(folder):
+    return collect_statistics(open_source(folder), Settings(), TOY).notes
+
+
+@pytest.mark.parametrize("mode", ["grey", "colour"])
+@pytest.mark.parametrize(
+    ("largest", "bits"), [(4095, 12), (3007, 12), (1023, 10), (255, 8), (4351, None), (65535, None)]
+)
+def test_values_that_do_not_use_16_bits_are_reported(tmp_path, mode, largest, bits):
+    write_16_bit(tmp_path, largest, mode)
+    notes, first = collect_notes(tmp_path), tmp_path / "0.png"
+    assert sum(f"16-bit values scaled to 8 bits in 3 images (the first: {first})" in note for note in notes) == 1
+    found = [note for note in notes if "16 bits per channel" in note]
+    assert len(found) == (bits is not None)
+    if bits:
+        shown = f"{largest:,}" if mode == "grey" else f"{largest | 255:,}"  # of colours, Pillow keeps the high byte
+        assert f"the 3 images with 16 bits per channel (the first: {first}) exceeds {shown} of 65,535" in found[0]
+        assert f"{bits}-bit values. Multiply the values by 65535 / {2**bits - 1}" in found[0]
+        assert not any("floats" in note for note in notes)  # although few values are left of 8 bits
+
+
+def test_images_among_which_one_uses_16_bits_are_not_reported(tmp_path):
+    write_16_bit(tmp_path, 4095)
+    Image.fromarray(np.full((9, 8), 5000, np.uint16)).save(tmp_path / "bright.png")
+    assert not any("16 bits per channel" in note for note in collect_notes(tmp_path))
+    (tmp_path / "bright.png").unlink()
+    make_image_folder(tmp_path / "8-bit", count=2)
+    assert any("the 3 images with 16 bits per channel" in note for note in collect_notes(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("largest", "fix"),
+    [
+        (4095, "at most 4,095, as in 12-bit images: (x * (255 / 4095)).round().astype('uint8')"),
+        (1000, "at most 1,000, as in 10-bit images: (x * (255 / 1023)).round().astype('uint8')"),
+        (255, "at most 255, as in 8-bit images: x.astype('uint8')"),
+        (65535, "For 16-bit images: (x // 257).astype('uint8')"),
+    ],
+)
+def test_arrays_of_16_bits_are_rejected_with_the_fix_for_their_range(largest, fix):
+    images = np.full((4, 8, 8, 3), largest, np.uint16)
+    with pytest.raises(RequestError) as caught:
+        open_source(images)
+    assert fix in str(caught.value)
+    assert eval(fix.rpartition(": ")[2], {"x": images}).max() == (249 if largest == 1000 else 255)

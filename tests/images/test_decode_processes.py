@@ -31,6 +31,8 @@ def folder(tmp_path_factory):
     random = np.random.default_rng(0)
     for number in range(COUNT):
         pixels = random.integers(0, 256, (8 + number % 3, 9, 3 + (number % 7 == 0)), np.uint8)
+        if number % 11 == 5:
+            pixels = random.integers(1, 4096, (8, 9), np.uint16)
         Image.fromarray(pixels).save(folder / f"{number:03}.png")
         if number % 50 == 49:
             (folder / f"{number:03}.png").write_bytes(b"no image")

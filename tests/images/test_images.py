@@ -163,14 +163,14 @@ def test_modes_are_converted_to_rgb_as_pillow_does():
         colour.convert("HSV"),
         colour.convert("YCbCr"),
     ):
-        rgb, note, _ = decode(image_ref(image))
+        rgb, note, *_ = decode(image_ref(image))
         np.testing.assert_array_equal(rgb, np.asarray(image.convert("RGB")))
         assert note is None
 
 
 def test_alpha_is_dropped_not_blended_and_reported():
     pixels = np.random.default_rng(0).integers(0, 256, (6, 5, 4), np.uint8)
-    rgb, note, _ = decode(image_ref(save_and_open(Image.fromarray(pixels), "PNG")))
+    rgb, note, *_ = decode(image_ref(save_and_open(Image.fromarray(pixels), "PNG")))
     np.testing.assert_array_equal(rgb, pixels[:, :, :3])
     assert note == ALPHA_DROPPED
     assert decode(image_ref(pixels))[1] == ALPHA_DROPPED
@@ -182,7 +182,7 @@ def test_alpha_is_dropped_not_blended_and_reported():
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_16_bit_values_are_scaled_not_clipped_and_reported(kind):
     deep = np.array([[0, 257, 32896], [65535, 1000, 128]], np.uint16)
-    rgb, note, _ = decode(image_ref(save_and_open(Image.fromarray(deep), kind)))
+    rgb, note, *_ = decode(image_ref(save_and_open(Image.fromarray(deep), kind)))
     np.testing.assert_array_equal(rgb[:, :, 0], [[0, 1, 128], [255, 4, 0]])
     assert note == SIXTEEN_BIT_SCALED
 
@@ -320,7 +320,7 @@ def test_bad_images_can_be_skipped(folder):
 def test_only_the_first_frame_is_scored_and_this_is_reported(kind):
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("white", "black", "red")]
     several = save_and_open(frames[0], kind, save_all=True, append_images=frames[1:])
-    rgb, note, _ = decode(image_ref(several))
+    rgb, note, *_ = decode(image_ref(several))
     assert note == FIRST_FRAME_ONLY
     assert (rgb == 255).all()
     assert decode(image_ref(save_and_open(frames[0], kind)))[1] is None

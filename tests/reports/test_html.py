@@ -303,7 +303,7 @@ def test_command_on_the_page_has_every_option_of_the_run(folders, monkeypatch, t
         "--extractor efficientnet-lite0 --workers 1 --held-out other --per-class --until-half-width 7% --max-images 30"
     )
     words = [*map(str, folders), *flags.split()]
-    others = "--report page.html --output run.json --json --verbose --work-dir run --model-card card.md --force --cache"
+    others = "--report page.html --output run.json --json --verbose --work-dir run --force --cache"
     with pytest.raises(RenderedError) as rendered:
         score.command.main([*words, *others.split(), "--progress", "off"], standalone_mode=False)
     shown = shlex.split(str(rendered.value))[2:]

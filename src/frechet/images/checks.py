@@ -14,20 +14,21 @@ from typing import NamedTuple
 import numpy as np
 
 from frechet.images.fast_decoders import load_crc32
-from frechet.images.pixels import FLOAT_TO_UINT8
+from frechet.images.pixels import FLOAT_TO_UINT8, MAX_12_BIT, guess_bit_depth
 
 # digest: of the decoded pixels; format: of the file, "" if there was none; value_range_class: one of the four below;
-# height, width: in pixels, after a crop
+# largest_16_bit: see `DecodedImage`; height, width: in pixels, after a crop
 IMAGE_CHECK = np.dtype(
     [
         ("digest", np.uint64),
         ("format", "U4"),
         ("value_range_class", np.uint8),
+        ("largest_16_bit", np.uint16),
         ("height", np.int32),
         ("width", np.int32),
     ]
 )
-ImageCheck = tuple[int, str, int, int, int]
+ImageCheck = tuple[int, str, int, int, int, int]
 
 
 class CheckedImage(NamedTuple):
@@ -57,16 +58,18 @@ _NUM_PROBES = (50, 1000)  # pixel values that are tested before all of them
 _EXTREMES = bytes((0, 1, 2, 253, 254, 255))
 
 
-def check_image(rgb: np.ndarray, file_format: str | None) -> ImageCheck:
+def check_image(rgb: np.ndarray, file_format: str | None, largest_16_bit: int = 0) -> ImageCheck:
     """Compute one row of `IMAGE_CHECK`.
 
     Args:
         rgb: (h, w, 3) uint8.
         file_format: Pillow's name of the file format, or None.
+        largest_16_bit: see `frechet.images.decode.DecodedImage`.
     """
     height, width, _ = rgb.shape
     flat = np.ascontiguousarray(rgb).reshape(-1)
-    return _compute_digest(flat.data, rgb.shape), file_format or "", _classify_value_range(flat), height, width
+    digest = _compute_digest(flat.data, rgb.shape)
+    return digest, file_format or "", _classify_value_range(flat), largest_16_bit, height, width
 
 
 def compute_digest(rgb: np.ndarray) -> int:
@@ -95,7 +98,15 @@ def quality_notes(image_checks: np.ndarray, get_labels: Callable[[list[int]], li
     if len(duplicates):
         first, second = get_labels(_first_duplicate_pair(image_checks, duplicates))
         yield f"{len(duplicates):,} of {n:,} images are identical to another image, the first: {second} == {first}"
-    if len(float_casts):
+    if largest := find_unused_bits(image_checks):
+        dark = np.flatnonzero(image_checks["largest_16_bit"])
+        (first,) = get_labels([int(dark[0])])
+        bits = guess_bit_depth(largest)
+        yield (
+            f"no value of the {len(dark):,} images with 16 bits per channel (the first: {first}) exceeds {largest:,} of 65,535, so they are "
+            f"nearly black; they probably contain {bits}-bit values. Multiply the values by 65535 / {2**bits - 1} and save the images again."
+        )
+    elif len(float_casts):
         (first,) = get_labels([int(float_casts[0])])
         yield (
             f"{len(float_casts):,} of {n:,} images contain no values except 0, 1, 2 and 253, 254, 255 (the first: {first}); "
@@ -126,6 +137,12 @@ def find_float_casts(image_checks: np.ndarray) -> np.ndarray:
     ):
         return np.empty(0, np.int64)
     return np.flatnonzero(classes != ORDINARY)
+
+
+def find_unused_bits(image_checks: np.ndarray) -> int | None:
+    """Return the largest value of all images with 16 bits per channel if none uses more than a sixteenth of the range, or None."""
+    largest = int(image_checks["largest_16_bit"].max(initial=0))
+    return largest if 0 < largest <= MAX_12_BIT else None
 
 
 def count_formats(image_checks: np.ndarray) -> dict[str, int]:

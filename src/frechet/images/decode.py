@@ -6,6 +6,7 @@ One intended difference: 16-bit grey is scaled to 8 bits, whereas other tools cl
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -38,11 +39,14 @@ class DecodedImage(NamedTuple):
         format: Pillow's name of the file format, of at most four letters; None for arrays and images made in memory. WebP is
             "VP8" (lossy) or "VP8L" (lossless), the names of its codecs; TIFF compressed as JPEG is "JTIF", lossless
             TIFF is "TIFL".
+        largest_16_bit: largest value of an image with 16 bits per channel, without its alpha channel (of a colour image: the
+            largest value with the same high byte); 0 for other images.
     """
 
     rgb: np.ndarray
     note: str | None
     format: str | None
+    largest_16_bit: int = 0
 
 
 def decode(
@@ -90,11 +94,12 @@ def _decode_image(image: Image.Image | np.ndarray, reserve: Reserve, allocate: A
     if isinstance(image, np.ndarray):
         return DecodedImage(*_array_to_rgb(image), None)
     note = FIRST_FRAME_ONLY if _is_multi_frame(image) else ORIENTATION_IGNORED if _is_rotated(image) else None
-    rgb, conversion_note = _image_to_rgb(image, allocate)
-    return DecodedImage(rgb, note or conversion_note, _get_format(image))
+    rgb, conversion_note, largest_16_bit = _image_to_rgb(image, allocate)
+    return DecodedImage(rgb, note or conversion_note, _get_format(image), largest_16_bit)
 
 
-def _image_to_rgb(image: ImageLike, allocate: Allocate) -> tuple[np.ndarray, str | None]:
+def _image_to_rgb(image: ImageLike, allocate: Allocate) -> tuple[np.ndarray, str | None, int]:
+    """Return the pixels, a note on the conversion, and `DecodedImage.largest_16_bit`."""
     if not isinstance(image, Image.Image):
         raise ImageDecodeError(f"is a {type(image).__name__}; expected a PIL image or a uint8 array (h, w, 3)")
     if image.mode == "F":
@@ -102,10 +107,12 @@ def _image_to_rgb(image: ImageLike, allocate: Allocate) -> tuple[np.ndarray, str
     if image.mode == "I" and image.format not in ("PNG", "PPM"):  # in those two, Pillow's I means 16 bits
         raise ImageDecodeError("has 32-bit pixels of unknown range; save it as 8- or 16-bit")
     if image.mode.startswith("I"):
-        return np.asarray(_scale_to_uint8(image).convert("RGB")), SIXTEEN_BIT_SCALED
+        values = np.asarray(image)
+        return np.asarray(_scale_to_uint8(values).convert("RGB")), SIXTEEN_BIT_SCALED, int(values.max(initial=0))
     note = ALPHA_DROPPED if image.mode in _ALPHA_MODES or "transparency" in image.info else None
     if (rgb := decode_pixels(image, allocate)) is not None:
-        return rgb, note
+        return rgb, note, 0
+    has_16_bits = _has_16_bits(image)  # known until it is decoded
     if image.mode == "P" and note:
         image = image.convert("RGBA")  # gives the same pixels and avoids Pillow's warning
     converted = image if image.mode == "RGB" else image.convert("RGB")
@@ -113,7 +120,14 @@ def _image_to_rgb(image: ImageLike, allocate: Allocate) -> tuple[np.ndarray, str
     if (memory := allocate(rgb.shape)) is not None:
         memory[...] = rgb
         rgb = memory
-    return rgb, note
+    if has_16_bits:
+        return rgb, note or SIXTEEN_BIT_SCALED, int(rgb.max(initial=0)) << 8 | 255
+    return rgb, note, 0
+
+
+def _has_16_bits(image: Image.Image) -> bool:
+    """Return whether a colour image has 16 bits per channel, of which Pillow keeps the high byte; only known before it is decoded."""
+    return any(re.search(r";16[BLN]", str(tile[3])) for tile in getattr(image, "tile", ()))
 
 
 def _is_multi_frame(image: ImageLike) -> bool:
@@ -151,8 +165,7 @@ _FORMATS_BY_COMPRESSION: dict[tuple[str | None, Any], str] = {
 _ALPHA_MODES = ("RGBA", "LA", "PA", "La", "RGBa")
 
 
-def _scale_to_uint8(image: Image.Image) -> Image.Image:
-    values = np.asarray(image)
+def _scale_to_uint8(values: np.ndarray) -> Image.Image:
     return Image.fromarray(((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
 
 

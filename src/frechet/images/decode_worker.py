@@ -58,6 +58,7 @@ def decode_files(paths: Iterable[str], max_pixels: int) -> tuple[list[Any], list
         except FrechetError:
             answers.append(None)
         else:
-            answers.append((check_image(decoded.rgb, decoded.format), decoded.note))
+            check = check_image(decoded.rgb, decoded.format, decoded.largest_16_bit)
+            answers.append((check, decoded.note))
             images.append(np.ascontiguousarray(decoded.rgb))
     return answers, images

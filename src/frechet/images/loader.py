@@ -205,7 +205,7 @@ class _GroupLoader:
         rgb, crop_note = self.crop(decoded.rgb) if self.crop else (decoded.rgb, None)
         return CheckedImage(
             rgb,
-            check_image(rgb, decoded.format),
+            check_image(rgb, decoded.format, decoded.largest_16_bit),
             tuple(filter(None, (decoded.note, crop_note))) if decoded.note or crop_note else (),
         )
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
+import numpy as np
+
 Layout = Literal["hwc", "chw", "nhwc"]
 
 FLOAT_TO_UINT8 = (
     "For floats in [0, 1]: (x * 255).round().astype('uint8'); for [-1, 1]: ((x + 1) * 127.5).round().astype('uint8')"
 )
+MAX_12_BIT = (1 << 12) - 1
 MAX_IMAGE_BYTES = 1 << 29  # of one image, uncompressed: 512 MiB
 
 _WITHOUT_FLOATS = "Remove ToTensor and Normalize from the transform, or use PILToTensor"
@@ -47,13 +50,28 @@ def _find_dtype_fix(kind: str, layout: Layout, values: Any) -> str:
     if kind == "bool":
         return f"For masks: x{cast} * 255"
     if kind == "uint16":
-        return f"For 16-bit images: (x // 257){cast}"
+        return _find_16_bit_fix(values, cast)
     if kind.startswith(("int", "uint")):
         return f"If all values are in 0..255: x{cast}"
     if "float" not in kind:
         return "Pass pixels, which are numbers from 0 to 255"
     fix = _find_float_fix(values, cast) or FLOAT_TO_UINT8.replace(".astype('uint8')", cast)
     return f"{_WITHOUT_FLOATS}. {fix}" if layout == "chw" else fix
+
+
+def guess_bit_depth(largest: int) -> int:
+    """Return for how many bits values were probably recorded, given the largest of many: 8, 10, 12 or 16."""
+    return next(bits for bits in (8, 10, 12, 16) if largest < 1 << bits)
+
+
+def _find_16_bit_fix(values: Any, cast: str) -> str:
+    """Return how to convert uint16; if the values do not use all bits, how to convert as many bits as they use."""
+    largest = int(values.max(initial=0)) if isinstance(values, np.ndarray) else 0
+    bits = guess_bit_depth(largest) if largest else 16
+    if bits == 16:
+        return f"For 16-bit images: (x // 257){cast}"
+    convert = f"x{cast}" if bits == 8 else f"(x * (255 / {2**bits - 1})).round(){cast}"
+    return f"The values are at most {largest:,}, as in {bits}-bit images: {convert}"
 
 
 def _find_float_fix(values: Any, cast: str) -> str | None:
