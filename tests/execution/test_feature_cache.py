@@ -32,8 +32,8 @@ def home(monkeypatch, tmp_path):
 
 
 def count_extracted():
-    """Return the number of images extracted since the last call, without the one that determines the dimension."""
-    count = sum(CALLS) - 1
+    """Return the number of images extracted since the last call, without the two from which the network is identified."""
+    count = sum(CALLS) - 2
     CALLS.clear()
     return count
 
@@ -138,3 +138,22 @@ def test_entries_of_format_1_are_listed_as_unreadable_and_pruned(home):
     assert (code, "format 1" in out, "frechet cache prune" in out) == (0, True, True)
     assert run("cache", "prune", "--all", **variables)[1].startswith("deleted 1 entries")
     assert not folder.exists()
+
+
+def scaled(factor):
+    """Return an extractor with a number in its closure."""
+
+    def extract(images):
+        return factor * torch.cat([images.mean((2, 3)), images.std((2, 3))], dim=1)
+
+    extract.input_size = 8
+    return extract
+
+
+def test_features_of_a_function_with_another_closure_are_not_used_again(home):
+    a, b = make_image_folder(home / "a", 12, size=(9, 9)), make_image_folder(home / "b", 12, seed=1, size=(9, 9))
+    one, five = (frechet.fd(a, b, extractor=scaled(factor), cache=True) for factor in (1.0, 5.0))
+    assert float(five) == pytest.approx(25 * float(one), rel=1e-5)
+    assert len(list(list_cache_entries())) == 4
+    assert float(frechet.fd(a, b, extractor=scaled(5.0), cache=True)) == float(five)
+    assert len(list(list_cache_entries())) == 4

@@ -1,10 +1,16 @@
 """What identifies a network that brings its own code or files: everything that it computes with, and nothing else."""
 
+import enum
+import functools
 import hashlib
 import importlib
 import json
+import linecache
+import shutil
 import sys
 from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +18,8 @@ from helpers import make_image_folder
 
 import frechet
 from frechet.errors import MismatchError, RequestError
-from frechet.features.code_identity import hash_code
+from frechet.features import identity_parts
+from frechet.features.code_identity import _is_file_of_library, hash_code
 from frechet.features.file_identity import hash_model_folder, hash_onnx
 from frechet.features.loading import load_extractor
 
@@ -137,6 +144,11 @@ def loading(images):
 def of_other_file(images):
     return {helper}.net(images)
 
+def of_local_import(images):
+    from {helper} import net
+
+    return net(images)
+
 of_closure = make_closure(net)
 of_partial = functools.partial(lambda model, images: model(images), net)
 plain = Plain()
@@ -195,12 +207,54 @@ def test_settings_of_a_module_are_part_of_its_identity(code, change):
     assert hash_code(code.net) != first
 
 
-@pytest.mark.parametrize(("name", "file"), [("net", ""), ("of_global", ""), ("of_other_file", "_helper")])
-def test_edited_source_code_is_another_network(code, tmp_path, name, file):
+def reload(code, text, file=""):
+    """Import the module, or the one that it uses, with another source code."""
+    name = f"{code.__name__}{file}"
+    path = Path(sys.modules[name].__file__)
+    path.write_text(text)
+    path.touch()
+    importlib.invalidate_caches()
+    for each in (name, code.__name__):
+        sys.modules.pop(each, None)
+    shutil.rmtree(path.parent / "__pycache__", ignore_errors=True)
+    return importlib.import_module(code.__name__)
+
+
+def read_source(code, file=""):
+    return Path(sys.modules[f"{code.__name__}{file}"].__file__).read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "file"), [("net", ""), ("of_global", ""), ("of_other_file", "_helper"), ("of_local_import", "_helper")]
+)
+def test_edited_source_code_is_another_network(code, name, file):
     first = hash_code(getattr(code, name))
-    path = tmp_path / f"{code.__name__}{file}.py"
-    path.write_text(path.read_text().replace("mean((2, 3))", "amax((2, 3))"))
-    assert hash_code(getattr(code, name)) != first
+    changed = reload(code, read_source(code, file).replace("mean((2, 3))", "amax((2, 3))"), file)
+    assert hash_code(getattr(changed, name)) != first
+
+
+@pytest.mark.parametrize("name", ["net", "of_global", "of_other_file", "of_closure", "plain", "method"])
+def test_comments_docstrings_and_unrelated_code_are_no_part_of_the_identity(code, name):
+    first = hash_code(getattr(code, name))
+    text = read_source(code).replace(
+        "    def forward(self, images):\n", '    def forward(self, images: "annotated"):\n        """Doc."""\n'
+    )
+    changed = reload(code, f"# a comment\n\n{text}\n\ndef unrelated():\n    pass  # at the end\n")
+    assert hash_code(getattr(changed, name)) == first
+
+
+def test_a_file_that_is_edited_after_its_import_does_not_change_the_identity(code):
+    path, text = Path(code.__file__), read_source(code)
+    first = hash_code(code.of_dictionary)
+    path.write_text(f"# a comment\n{text}")
+    linecache.checkcache(str(path))
+    assert hash_code(code.of_dictionary) == first
+    path.write_text(text.replace("TENSORS[", "OTHERS["))
+    linecache.checkcache(str(path))
+    edited = hash_code(code.helper_of_dictionary)  # of the instructions that run, not of the file
+    path.unlink()
+    linecache.checkcache(str(path))
+    assert hash_code(code.helper_of_dictionary) == edited
 
 
 def test_code_of_libraries_and_unused_values_are_no_part_of_the_identity(code):
@@ -212,10 +266,214 @@ def test_code_of_libraries_and_unused_values_are_no_part_of_the_identity(code):
 
 
 def test_functions_of_an_interactive_session_are_identified_by_their_instructions():
-    def define(text):
-        names = {"__name__": "__console__"}
-        exec(text, names)
-        return names["net"]
-
     one, two = (define(f"def net(x): return x.mean((2, 3)) * {scale}") for scale in (1.0, 2.0))
     assert hash_code(one) != hash_code(two)
+
+
+def scaled(scale):
+    """Return an extractor with a value in its closure."""
+
+    def extract(images):
+        return (images, scale)
+
+    return extract
+
+
+class Mode(enum.Enum):
+    MEAN = 1
+    STD = 2
+
+
+VALUES = [1.0, 1, True, None, "a", b"a", 5.0, (1, 2), (2, 1), [1, 2], {"a": 1}, {"a": 2}, {1, 2}, frozenset({1, 2})]
+VALUES += [
+    Mode.MEAN,
+    Mode.STD,
+    torch.float32,
+    torch.float64,
+    np.float32(1),
+    np.arange(2),
+    torch.ones(2),
+    torch.relu,
+    torch.tanh,
+]
+VALUES += [
+    abs,
+    np.abs,
+    {"a": [torch.zeros(2), 1]},
+    {"a": [torch.zeros(2), 2]},
+    SimpleNamespace(a=1),
+    SimpleNamespace(a=2),
+    Mode,
+]
+PLACES = {
+    "closure": scaled,
+    "default": lambda value: _with_default(value, None),
+    "keyword default": lambda value: _with_default(None, value),
+    "attribute": lambda value: _with_attributes(value),
+    "partial": lambda value: functools.partial(scaled, value),
+    "attribute of an object": lambda value: _Extractor(value),
+    "nested function": lambda value: _nest(value),
+    "decorated function": lambda value: torch.no_grad()(scaled(value)),
+    "wrapped function": lambda value: functools.wraps(scaled(value))(lambda images: images),
+    "cached function": lambda value: functools.lru_cache(scaled(value)),
+}
+
+
+def _with_default(one, two):
+    def extract(images, scale=one, *, shift=two):
+        return images, scale, shift
+
+    return extract
+
+
+def _with_attributes(value):
+    def extract(images):
+        return images
+
+    extract.scale = value
+    return extract
+
+
+def _nest(value):
+    def extract(images):
+        def inner():
+            return images, value
+
+        return inner()
+
+    return extract
+
+
+class _Extractor:
+    def __init__(self, scale):
+        self._scale = scale
+
+    def __call__(self, images):
+        return images, self._scale
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_plain_values_are_part_of_the_identity(place):
+    found = [hash_code(PLACES[place](value)) for value in VALUES]
+    assert len(set(found)) == len(VALUES)
+    assert [hash_code(PLACES[place](value)) for value in VALUES] == found
+
+
+def define(text, **values):
+    names = {"__name__": "__console__", "torch": torch, **values}
+    exec(text, names)
+    return names["net"]
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("def net(x): return x.mean() * SCALE", {}),
+        ("def net(x): return [x.mean() * SCALE for _ in range(3)]", {}),
+        ("def net(x):\n    class Inner:\n        scale = SCALE\n    return x.mean() * Inner.scale", {}),
+        ("def net(x): return lambda: x.mean() * SCALE", {}),
+    ],
+)
+def test_only_globals_that_the_code_loads_are_part_of_the_identity(text, values):
+    first = hash_code(define(text, SCALE=1.0, **values))
+    assert hash_code(define(text, SCALE=2.0, **values)) != first
+    unrelated = {"mean": torch.tensor(0.123), "x": 3, "scale": 2, "Inner": 1, "_": 0}
+    assert hash_code(define(text, SCALE=1.0, **unrelated, **values)) == first
+
+
+@pytest.mark.parametrize("expression", ["config.scale", "config['scale']", "config.inner.scale", "config['inner'][0]"])
+def test_only_the_settings_that_the_code_loads_are_part_of_the_identity(expression):
+    def make(scale, rate):
+        if "[" in expression:
+            return {"scale": scale, "rate": rate, "inner": [scale, rate]}
+        return SimpleNamespace(scale=scale, rate=rate, inner=_Extractor(scale))
+
+    text = f"def net(x): return x * {expression}".replace("inner.scale", "inner._scale")
+    first = hash_code(define(text, config=make(1, 2)))
+    assert hash_code(define(text, config=make(1, 3))) == first
+    assert hash_code(define(text, config=make(2, 2))) != first
+    assert hash_code(define("def net(x): return f(config)", config=make(1, 2))) != hash_code(
+        define("def net(x): return f(config)", config=make(1, 3))
+    )
+
+
+def test_values_that_each_call_changes_are_no_part_of_the_identity():
+    seen, state = [], {"number": 0, "scale": 2.0, "last": torch.zeros(3)}
+
+    def extract(images):
+        seen.append(len(images))
+        state["number"] += 1
+        state["last"] = images.mean((2, 3))
+        return state["last"] * state["scale"]
+
+    extract.input_size = 8
+    first = load_extractor(extract).spec.weights
+    extract(torch.rand(2, 3, 8, 8))
+    assert load_extractor(extract).spec.weights == first
+    state["scale"] = 3.0
+    assert load_extractor(extract).spec.weights != first
+
+
+def test_devices_are_no_part_of_the_identity():
+    assert hash_code(scaled(torch.device("cpu"))) == hash_code(scaled(torch.device("meta")))
+    assert hash_code(scaled("cuda:1")) == hash_code(scaled("cpu"))
+
+
+def test_a_hook_of_a_module_is_part_of_its_identity():
+    net = torch.nn.Linear(3, 3)
+    first = hash_code(net)
+    net.register_forward_hook(lambda module, args, output: 2 * output)
+    assert hash_code(net) != first
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*jit.*:DeprecationWarning")
+def test_the_instructions_of_traced_code_are_part_of_its_identity():
+    relu, tanh = (torch.jit.trace(each, torch.ones(2)) for each in (torch.nn.ReLU(), torch.nn.Tanh()))
+    assert hash_code(relu) != hash_code(tanh)
+    one, two = (torch.fx.symbolic_trace(torch.nn.Sequential(each())) for each in (torch.nn.ReLU, torch.nn.Tanh))
+    assert hash_code(one) != hash_code(two)
+
+
+def test_packages_in_the_folder_of_a_user_are_libraries():
+    assert _is_file_of_library("/home/me/.local/lib/python3.11/site-packages/net/__init__.py")
+    assert not _is_file_of_library("/home/me/project/net.py")
+
+
+def make_colours(factor):
+    def colours(images):
+        return factor * images.mean((2, 3))
+
+    colours.input_size = 8
+    return colours
+
+
+@pytest.mark.parametrize("use", ["score", "loss", "metric"])
+def test_statistics_of_another_function_are_rejected_by_the_name_of_what_differs(tmp_path, monkeypatch, use):
+    images = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), np.uint8)
+    frechet.collect(images, extractor=make_colours(1.0)).save(tmp_path / "one.npz")
+    monkeypatch.setattr(identity_parts, "_PARTS", {})  # as in another process
+
+    def run(factor):
+        if use == "score":
+            return frechet.score(images, tmp_path / "one.npz", extractor=make_colours(factor))
+        if use == "loss":
+            return pytest.importorskip("frechet.losses.torch").FIDLoss(
+                tmp_path / "one.npz", extractor=make_colours(factor)
+            )
+        pytest.importorskip("torchmetrics")
+        metrics = importlib.import_module("frechet.integrations.torchmetrics")
+        return metrics.FID(tmp_path / "one.npz", extractor=make_colours(factor))
+
+    run(1.0)
+    with pytest.raises(MismatchError, match=r"\(the closure variable factor of .* is 5\.0 and 1\.0\)"):
+        run(5.0)
+
+
+def test_long_strings_are_not_stored_with_statistics():
+    assert "secret" not in str(_parts_of(scaled("secret of more than twenty characters")))
+    assert "'layer3'" in str(_parts_of(scaled("layer3")))
+
+
+def _parts_of(function):
+    return identity_parts.get_parts(hash_code(function))

@@ -148,3 +148,34 @@ def test_all_ranks_count_together_and_agree(fid, toy_options, tmp_path):
     with run_ranks(tmp_path, RANKS, tmp_path / "store", toy_options["weights"]) as ranks:
         answers = [json.loads(rank.finish().splitlines()[-1]) for rank in ranks]
     assert answers[0] == answers[1] == [False] * 7 + [True] * 5
+
+
+def test_an_unrelated_name_of_the_script_does_not_change_the_comparison(monkeypatch):
+    def colours(images):
+        return images.mean((2, 3))
+
+    colours.input_size = 8
+    reference = frechet.collect(draw(60, 256).permute(0, 2, 3, 1).numpy(), extractor=colours)
+    previous = score(FID(reference, extractor=colours), 200)
+    monkeypatch.setitem(globals(), "mean", torch.tensor(0.123))
+    metric = FID(reference, extractor=colours)
+    metric.update(draw(60, 120))
+    assert metric.is_decided(against=previous, max_images=2000)
+
+
+def test_the_message_about_another_function_names_what_differs():
+    def make(factor):
+        def colours(images):
+            return factor * images.mean((2, 3))
+
+        colours.input_size = 8
+        return colours
+
+    reference = [
+        frechet.collect(draw(60, 256).permute(0, 2, 3, 1).numpy(), extractor=make(each)) for each in (1.0, 5.0)
+    ]
+    previous = score(FID(reference[0], extractor=make(1.0)), 200)
+    metric = FID(reference[1], extractor=make(5.0))
+    metric.update(draw(60, 120))
+    with pytest.raises(MismatchError, match=r"factor of .*colours is 1\.0 and 5\.0"):
+        metric.is_decided(against=previous, max_images=2000)

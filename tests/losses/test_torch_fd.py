@@ -1,6 +1,7 @@
 """The Fréchet distance of a population as a loss: gradients against finite differences of an independent calculation."""
 
 import copy
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 import frechet
 from frechet.distances.gaussian import Gaussian
 from frechet.errors import MismatchError, RequestError
+from frechet.features import identity_parts
 from frechet.features.spec import FeatureSpec
 from frechet.losses.population_settings import PopulationSettings
 from frechet.losses.torch import FDLoss, FIDLoss, ImageFeatures
@@ -418,3 +420,34 @@ def test_two_processes_train_as_one(tmp_path, toy_options):
         two = torch.load(f"{out}{rank}", weights_only=True)
         for found, expected in zip(two, one, strict=True):
             assert (found - expected).norm() <= 1e-6 * expected.norm()
+
+
+def make_scaled(factor):
+    def scaled(images):
+        return factor * images.mean((2, 3))
+
+    scaled.input_size = 8
+    return scaled
+
+
+def make_scaled_loss(factor):
+    return FDLoss(draw_images(8), extractors=make_scaled(factor), population=12)
+
+
+def test_a_state_of_another_function_is_rejected_and_may_be_adopted(monkeypatch):
+    state = make_scaled_loss(1.0).state_dict()
+    make_scaled_loss(1.0).load_state_dict(state)
+    monkeypatch.setattr(identity_parts, "_PARTS", {})  # as in another process
+    loss = make_scaled_loss(5.0)
+    with pytest.raises(MismatchError) as caught:
+        loss.load_state_dict(state)
+    assert "variable factor of make_scaled.<locals>.scaled is 1.0 and 5.0" in str(caught.value)
+    (advice,) = re.findall(r"set (state\[.*) before load_state_dict\(state\)", str(caught.value))
+    exec(advice, {"state": state})
+    loss.load_state_dict(state)
+
+
+def test_a_state_of_a_function_is_loaded_after_unrelated_names_changed(monkeypatch):
+    state = make_scaled_loss(1.0).state_dict()
+    monkeypatch.setitem(make_scaled.__globals__, "mean", torch.tensor(0.123))
+    make_scaled_loss(1.0).load_state_dict(state)

@@ -17,6 +17,7 @@ from frechet._internal.array_headers import retry_parsing
 from frechet.execution.settings import Settings
 from frechet.execution.subset import select_indices
 from frechet.features.extractor import LoadedExtractor
+from frechet.features.identity_parts import describe_difference
 from frechet.images.checks import IMAGE_CHECK
 from frechet.images.decode_budget import MAX_PIXELS
 from frechet.images.image import ImageRef, ImageSource
@@ -194,6 +195,7 @@ def describe_differences(recorded: dict[str, Any], current: dict[str, Any], part
     """Describe how two plans differ, one message per key."""
     differences = [
         f"{key} was {recorded.get(key)} and is {current.get(key)}"
+        + (describe_difference(recorded.get(key), current.get(key)) if key == "weights" else "")
         for key in {**current, **recorded}
         if key != "image_fingerprints" and recorded.get(key) != current.get(key)
     ]

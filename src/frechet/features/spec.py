@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from frechet.errors import MismatchError
+from frechet.features.identity_parts import describe_difference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,10 @@ def validate_same_spec(generated: FeatureSpec, reference: FeatureSpec) -> None:
     for field in fields(FeatureSpec):
         first, second = getattr(generated, field.name), getattr(reference, field.name)
         if field.name != "is_official" and None not in (first, second) and first != second:
-            differences.append(f"{field.name} {_abbreviate(first)} (generated) and {_abbreviate(second)} (reference)")
+            parts = describe_difference(first, second)
+            differences.append(
+                f"{field.name} {_abbreviate(first)} (generated) and {_abbreviate(second)} (reference){parts}"
+            )
     if differences:
         raise MismatchError(
             "the generated and reference features were computed differently and cannot be compared: "

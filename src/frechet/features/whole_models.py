@@ -131,10 +131,10 @@ class FunctionModel(Model):
         images = DeviceImages(device, request.preprocessing, input_size)
         runner = ModuleRunner(function, images, str(request.spec.precision))
         try:
-            dims = measure_dims(runner, input_size)
+            dims = measure_dims(runner, input_size)  # the first call, which may load the weights
+            digest = hash_code(function, call=lambda: measure_dims(runner, input_size))
         except RunError as error:
             raise RequestError(str(error)) from error
-        digest = hash_code(function)  # after the first call, which may load the weights
         return make_extractor(request, LoadedModel(runner, dims, input_size, digest, "torch", str(device)))
 
     def _import(self) -> Callable[..., Any]:

@@ -21,6 +21,7 @@ from frechet.distances.sequential import (
 from frechet.errors import MismatchError, RequestError, TooFewImagesError
 from frechet.evaluation.growing import MIN_IMAGES_PER_DIM
 from frechet.evaluation.provenance import describe_moments
+from frechet.features.identity_parts import describe_difference
 from frechet.features.spec import FeatureSpec
 from frechet.results import Score
 from frechet.statistics.feature_statistics import FeatureStatistics
@@ -112,10 +113,11 @@ def require_same_comparison(against: Score, spec: FeatureSpec, reference: Featur
         MismatchError: names the setting that differs, or both references.
     """
     for name, value in asdict(spec).items():
-        if against.provenance.get(name) != value:
+        other = against.provenance.get(name)
+        if other != value:
             raise MismatchError(
-                f"against was computed with {name} {against.provenance.get(name)}, but this metric has {name} {value}; pass a score "
-                "of the same features"
+                f"against was computed with {name} {other}, but this metric has {name} {value}{describe_difference(other, value)}; "
+                "pass a score of the same features"
             )
     recorded = against.provenance.get("reference") or {}
     moments = recorded.get("moments") or [math.nan, math.nan]

@@ -20,12 +20,15 @@ from frechet.distances.population import (
     population_gradient,
 )
 from frechet.errors import MismatchError, RequestError
+from frechet.features.identity_parts import describe_difference, get_parts, record_parts
 from frechet.features.spec import FeatureSpec
 from frechet.losses.torch_closed_form import evaluate
 from frechet.losses.torch_digest import hash_tensors
 from frechet.losses.torch_distance import compute_coupling
 from frechet.losses.torch_exact import ExactModule
 from frechet.losses.torch_memory import Memory
+
+_NOT_COMPARED = {"reference", "replaced_share", "exact_distance", "staleness", "weights_parts"}
 
 
 class PopulationDistance(ExactModule):
@@ -87,6 +90,7 @@ class PopulationDistance(ExactModule):
         """Return what the state dict holds next to the tensors."""
         return {
             **asdict(self.spec),
+            "weights_parts": get_parts(self.spec.weights),
             "memory": self.settings.memory,
             "size": self.settings.size,
             "decay": self.settings.decay,
@@ -110,15 +114,21 @@ class PopulationDistance(ExactModule):
             MismatchError: it does not.
         """
         stored, own = state_dict.get(f"{prefix}_extra_state", {}), self.get_extra_state()
-        differences = [
-            f"{key} {stored[key]} instead of {own[key]}"
-            for key in sorted(stored.keys() - {"reference", "replaced_share", "exact_distance", "staleness"})
-            if stored[key] != own.get(key)
-        ]
-        if differences:
+        record_parts(stored.get("weights"), stored.get("weights_parts"))
+        keys = [key for key in sorted(stored.keys() - _NOT_COMPARED) if stored[key] != own.get(key)]
+        if keys:
+            advice = "Create the loss with the extractors, memory and population of the one that was saved."
+            if keys == ["weights"]:
+                advice += (
+                    " If you are certain that its features are the same, set "
+                    f"state[{f'{prefix}_extra_state'!r}]['weights'] = {own['weights']!r} before load_state_dict(state)."
+                )
+            differences = [
+                f"{key} {stored[key]} instead of {own.get(key)}{describe_difference(stored[key], own.get(key)) if key == 'weights' else ''}"
+                for key in keys
+            ]
             raise MismatchError(
-                f"the state is that of another population, with {', '.join(differences)}; expected one of the same features. "
-                "Create the loss with the extractors, memory and population of the one that was saved."
+                f"the state is that of another population, with {', '.join(differences)}; expected one of the same features. {advice}"
             )
         super()._load_from_state_dict(state_dict, prefix, *args)
 

@@ -30,6 +30,8 @@ Format 2:
     seed               seed of the subset and of the sample of rows
     spec               how the features were computed: extractor, layer, weights (sha256), is_official, preprocessing,
                        precision; null if unknown
+    extractor_parts    what spec.weights is computed from, if the extractor is a function: names with values or digests, for
+                       messages only; absent otherwise
     skipped_images     images that were left out, each with the reason
     notes              what users should know about how the images were read
     formats            number of images per file format
@@ -64,6 +66,7 @@ from frechet._internal.home import expand_home
 from frechet._internal.missing_path import describe_missing_path
 from frechet._internal.special_files import describe_special_file
 from frechet.errors import RequestError, StatisticsError, UnsafeFileError
+from frechet.features.identity_parts import get_parts, record_parts
 from frechet.features.spec import FeatureSpec
 from frechet.images.sources.npy import npz_keys
 from frechet.statistics.array_checks import (
@@ -135,6 +138,8 @@ def write_statistics(statistics: FeatureStatistics, path: Path, *, force: bool =
         "assumed_extractor": statistics.assumed_extractor,
         "checksums": {name: compute_array_sha256(array) for name, array in arrays.items()},
     }
+    if (parts := get_parts(statistics.spec.weights)) is not None:
+        metadata["extractor_parts"] = parts
     arrays[METADATA_KEY] = np.array(json.dumps({**metadata, "checksum": compute_metadata_sha256(metadata)}))
     with atomic_write(path, suffix=".npz", force=force) as temporary_path, open(temporary_path, "wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]  # its stub takes the arrays for allow_pickle
@@ -295,6 +300,8 @@ def _read_own_format(archive: NpzArrays, path: Path) -> FeatureStatistics:
     arrays = {name: archive[key] for key, name in names.items() if key in archive}
     if metadata["format"] != 1:
         verify_checksums(arrays, metadata.get("checksums"), list(archive), path)
+    spec = parse_spec(metadata, path)
+    record_parts(spec.weights, metadata.get("extractor_parts"))
     n = metadata["n"]
     mean, covariance = validate_moments(arrays, path)
     covariance_eps = max(metadata["covariance_eps"], _machine_epsilon(arrays["sigma"]))
@@ -309,7 +316,7 @@ def _read_own_format(archive: NpzArrays, path: Path) -> FeatureStatistics:
         mean=mean,
         covariance=covariance,
         n=n,
-        spec=parse_spec(metadata, path),
+        spec=spec,
         label=str(path),
         path=path,
         rows=rows,
