@@ -5,10 +5,12 @@ import os
 import numpy as np
 import pytest
 from filelock import FileLock
-from helpers import make_image_folder, run
+from helpers import assert_same_statistics, make_image_folder, run
+from PIL import Image
 
 import frechet
 from frechet.execution.feature_cache import get_feature_cache_dir, list_cache_entries, prune_cache
+from frechet.reports.run_verification import verify_run
 
 torch = pytest.importorskip("torch")
 CALLS = []
@@ -61,6 +63,67 @@ def test_changed_images_or_settings_are_extracted_again(home):
     os.utime(a / "000.png", ns=(1, 1))
     frechet.collect(a, **CACHED)
     assert count_extracted() == 12
+
+
+def make_mixed_folder(path):
+    """Images of three chunks; every 50th is damaged, and every 70th has an alpha channel."""
+    folder = make_image_folder(path, 600, size=(9, 9))
+    for number in range(0, 600, 50):
+        (folder / f"{number:03}.png").write_bytes(b"no image")
+    for number in range(1, 600, 70):
+        Image.new("RGBA", (9, 9), (number % 256, 1, 2, 3)).save(folder / f"{number:03}.png")
+    return folder
+
+
+@pytest.mark.slow
+def test_subsets_of_cached_images_do_not_run_the_network(home):
+    """They have the same statistics, notes and skipped images as without the cache."""
+    folder = make_mixed_folder(home / "a")
+    options = {"extractor": colours, "on_bad_image": "skip", "num_images": 400, "seed": 1}
+    expected = frechet.collect(folder, **options)
+    frechet.collect(folder, **(options | {"num_images": None, "cache": True}))
+    CALLS.clear()
+    progress = []
+    found = frechet.collect(folder, cache=True, progress=lambda *args: progress.append(args), **options)
+    assert count_extracted() == 0
+    assert_same_statistics(found, expected)
+    assert (found.notes, found.skipped_images, found.n) == (expected.notes, expected.skipped_images, expected.n)
+    assert 0 < len(found.skipped_images) < 12
+    assert (progress[0], progress[-1]) == (("images", 0, 400), ("images", 400, 400))
+    assert len(list(list_cache_entries())) == 1  # features are not stored again
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", ["settings", "image", "incomplete", "in use"])
+def test_subsets_of_images_that_are_not_all_cached_run_the_network(home, change):
+    folder = make_image_folder(home / "a", 300, size=(9, 9))
+    frechet.collect(folder, **CACHED)
+    (entry,) = list_cache_entries()
+    options = {"preprocessing": "pytorch-fid"} if change == "settings" else {}
+    lock = FileLock(entry.folder / ".lock")
+    if change == "image":
+        os.utime(folder / "000.png", ns=(1, 1))
+    elif change == "incomplete":
+        next(iter(entry.folder.glob("chunk-*1.npz"))).unlink()
+    elif change == "in use":
+        lock.acquire()
+    CALLS.clear()
+    frechet.collect(folder, num_images=100, **CACHED, **options)
+    assert count_extracted() == 100
+    frechet.collect(folder, num_images=100, **CACHED, **options)
+    assert count_extracted() == 0  # the subset itself is cached
+    lock.release()
+
+
+def test_a_verification_uses_the_features_of_the_run_that_it_verifies(home):
+    a, b = (make_image_folder(home / name, 70, seed=seed, size=(9, 9)) for seed, name in enumerate("ab"))
+    frechet.collect(b, **CACHED).save(home / "b.npz")
+    (home / "run.json").write_text(frechet.score(a, home / "b.npz", **CACHED).to_json())
+    CALLS.clear()
+    checks = verify_run(home / "run.json", a, home / "b.npz", num_images=55, **CACHED)
+    assert count_extracted() == 0
+    assert all(check.is_consistent for check in checks)
+    assert checks[0].n_images == 55
 
 
 def test_two_runs_at_once_do_not_wait_for_each_other(home):

@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Lock
 
 from frechet.errors import RequestError
+from frechet.execution.cached_subset import enter_cached_source, iter_subset
 from frechet.execution.chunks import Chunk, Partition, make_plan
 from frechet.execution.feature_cache import open_cache_entry
 from frechet.execution.settings import Settings
@@ -29,6 +30,9 @@ def open_chunks(
     input_name: str,
 ) -> Iterator[Iterator[Chunk]]:
     """Give all chunks in order; finished ones come from the work directory or the cache, if the settings name one.
+
+    The cache is searched for the features of all images of the source, if the partition scores some of them, and then for
+    those of the partition.
 
     Args:
         partition: the images.
@@ -55,11 +59,27 @@ def open_chunks(
 
     on_batch(0)
     with ExitStack() as stack:
+        if source_entry := _enter_cached_source(stack, partition, settings, extractor):
+            with closing(iter_subset(source_entry, partition, on_batch)) as chunks:
+                yield chunks
+            return
         work_dir = _enter_work_dir(stack, partition, settings, extractor, input_name)
         if work_dir:
             on_batch(sum(len(partition.chunk_range(chunk_index)) for chunk_index in work_dir.finished))
         with closing(work_dir.iter_chunks(compute) if work_dir else compute(range(len(partition)))) as chunks:
             yield chunks
+
+
+def _enter_cached_source(
+    stack: ExitStack, partition: Partition, settings: Settings, extractor: LoadedExtractor
+) -> WorkDir | None:
+    """Open the cache entry of all images of the source, if the partition scores some of them and it has such an entry."""
+    if settings.work_dir is not None or not settings.cache:
+        return None
+    try:
+        return enter_cached_source(stack, partition, settings, extractor)
+    except RequestError:  # the source cannot identify its images
+        return None
 
 
 def _enter_work_dir(

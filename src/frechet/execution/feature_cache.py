@@ -38,9 +38,18 @@ def get_feature_cache_dir() -> Path:
     return user_cache_dir("features")
 
 
+def _get_folder(plan: dict[str, Any]) -> Path:
+    return get_feature_cache_dir() / compute_plan_digest(plan)[:32]
+
+
+def find_cache_entry(plan: dict[str, Any]) -> Path | None:
+    """Return the folder of the run with this plan and mark it as used now; None if there is none."""
+    return open_cache_entry(plan) if (_get_folder(plan) / PLAN_FILE).exists() else None
+
+
 def open_cache_entry(plan: dict[str, Any]) -> Path:
     """Return the folder of the run with this plan and mark it as used now; clear it if its own plan is damaged."""
-    folder = get_feature_cache_dir() / compute_plan_digest(plan)[:32]
+    folder = _get_folder(plan)
     try:
         json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))
         (folder / PLAN_FILE).touch()

@@ -59,7 +59,8 @@ class Settings:
         workers_kind: "threads"; "processes", of which up to 8 decode image files of at most 256 x 256 pixels; or "auto" for processes after
             2,048 images of at most 64 x 64 pixels for each. Processes only decode images that a device resizes.
         num_images: size of the random subset of each input that is used, chosen by `seed`; None for all images.
-        cache: whether features are cached, so that later metrics on the same images skip the network. Ignored with `work_dir`.
+        cache: whether features are cached, so that later runs on the same images or on subsets of them skip the network. Ignored
+            with `work_dir`.
         seed: random seed of subsets, of the sample of features that statistics keep, and of metrics that draw at random.
         on_bad_image: "stop" or "skip".
         max_pixels: largest number of pixels of an image; a larger one counts as an image that cannot be decoded.
@@ -127,7 +128,10 @@ class Settings:
         metavar="auto|threads|processes",
     )
     num_images: int | None = option(None, "Use a random subset of N images from each input (see --seed).", metavar="N")
-    cache: bool = option(False, "Cache extracted features so that later metrics on the same images skip the network.")
+    cache: bool = option(
+        False,
+        "Cache extracted features so that later runs on the same images, or on a subset of them, skip the network.",
+    )
     seed: int = option(
         0,
         "Random seed for image subsets, the stored feature sample, and metrics that draw at random.",

@@ -60,7 +60,7 @@ class WorkDir:
         with closing(compute(missing)) as computed:
             for chunk_index in range(len(self.partition)):
                 if chunk_index in self.finished:
-                    yield self._reread_chunk(chunk_index)
+                    yield self.read_finished(chunk_index)
                 else:
                     chunk = next(computed)
                     self._write_chunk(chunk_index, chunk)
@@ -89,7 +89,12 @@ class WorkDir:
         except Exception:  # damaged files raise errors of many types; the chunk is computed again in each case
             return None
 
-    def _reread_chunk(self, chunk_index: int) -> Chunk:
+    def read_finished(self, chunk_index: int) -> Chunk:
+        """Read a finished chunk.
+
+        Raises:
+            RunError: it was damaged or deleted during the run.
+        """
         chunk = self._read_chunk(chunk_index)
         if chunk is None:
             raise RunError(
