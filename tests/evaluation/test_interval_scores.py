@@ -14,9 +14,11 @@ from frechet.distances import extrapolation
 from frechet.distances.frechet import FrechetTerms, frechet_terms
 from frechet.distances.gaussian import Gaussian
 from frechet.errors import RequestError
+from frechet.reports.details import format_details
 from frechet.reports.diagnostics import compute_diagnostics
 from frechet.reports.score_table import describe_scores
 from frechet.reports.text import format_scores, suggest_next_step
+from frechet.results import Score, Scores
 
 pytestmark = pytest.mark.usefixtures("small_inputs")
 
@@ -142,6 +144,20 @@ def test_equal_sets_do_not_differ_significantly():
     assert score.permutation_p_value > 0.05
     assert score.interval_95[0] == 0
     assert "no significant difference" in format_scores(frechet.score(draw(2, 60), draw(3, 70), features=True))
+
+
+def test_a_significant_difference_next_to_an_interval_that_starts_at_zero_is_explained():
+    score = Score(
+        metric="fd", label="FD", value=0.3, corrected_value=0.1, interval_95=(0.0, 0.4), permutation_p_value=0.041
+    )
+    scores = Scores({"fd": score}, {})
+    expected = "significant difference (p = 0.041); the CI reaches 0, near which this test has more power"
+    assert f"permutation test  {expected}" in format_scores(scores)
+    assert expected in format_details(scores)
+    assert (
+        "FD shows a significant difference between the two inputs (permutation test, p = 0.041)"
+        in describe_scores([score])[-1]
+    )
 
 
 def test_influential_images_are_those_whose_removal_changes_most():

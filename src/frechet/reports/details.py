@@ -7,7 +7,7 @@ from typing import Any
 
 from frechet._internal.terminal import escape_line
 from frechet._internal.words import count_of
-from frechet.distances.interval import SIGNIFICANCE_LEVEL
+from frechet.reports.text import format_test
 from frechet.results import Score, Scores
 
 
@@ -42,9 +42,7 @@ def _format_interval(score: Score) -> Iterator[tuple[str, str]]:
     if score.sampling_design not in (None, "independent"):
         yield "sampling", str(score.sampling_design)
     if score.permutation_p_value is not None:
-        significant = score.permutation_p_value <= SIGNIFICANCE_LEVEL
-        verdict = "significant difference" if significant else "no significant difference"
-        yield "permutation test", f"p = {score.permutation_p_value:.3f}: {verdict}"
+        yield "permutation test", format_test(score.permutation_p_value)
     if score.n_to_halve_interval:
         generated, reference = score.n_to_halve_interval
         yield "to halve CI", f"about {_format_count(generated, 'generated')}, {_format_count(reference, 'reference')}"

@@ -82,12 +82,23 @@ def describe_scores(scores: Sequence[Score]) -> list[str]:
         ),
         *(f"No confidence interval for {join_words(labels)}: {text}." for text, labels in reasons),
         *(
-            f"With these sample sizes, {_short_label(score)} shows no significant difference between the two inputs "
-            f"(permutation test, p = {score.permutation_p_value:.3f})."
+            _describe_test(score, score.permutation_p_value)
             for score in scores
-            if score.permutation_p_value is not None and score.permutation_p_value > SIGNIFICANCE_LEVEL
+            if score.permutation_p_value is not None
         ),
     ]
+
+
+def _describe_test(score: Score, p_value: float) -> str:
+    if p_value > SIGNIFICANCE_LEVEL:
+        return (
+            f"With these sample sizes, {_short_label(score)} shows no significant difference between the two inputs "
+            f"(permutation test, p = {p_value:.3f})."
+        )
+    return (
+        f"{_short_label(score)} shows a significant difference between the two inputs (permutation test, p = {p_value:.3f}). The interval "
+        "reaches 0, near which this test has more power."
+    )
 
 
 def _get_reason(score: Score) -> str | None:

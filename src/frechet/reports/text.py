@@ -134,7 +134,7 @@ def iter_facts(scores: Scores, qualification: str = "") -> Iterator[tuple[str, s
     yield from _group(
         "permutation test",
         {
-            score.label: _format_test(score.permutation_p_value)
+            score.label: format_test(score.permutation_p_value)
             for score in with_interval
             if score.permutation_p_value is not None
         },
@@ -183,9 +183,11 @@ def _format_looks(score: Score) -> str:
     return f"{len(score.looks)}, after {score.looks[0]['n']:,} to {score.looks[-1]['n']:,} images; the CI holds at all of them together"
 
 
-def _format_test(p_value: float) -> str:
-    verdict = "significant difference" if p_value <= SIGNIFICANCE_LEVEL else "no significant difference"
-    return f"{verdict} (p = {p_value:.3f})"
+def format_test(p_value: float) -> str:
+    """Return the result of the permutation test, which is only made if the interval reaches 0."""
+    if p_value > SIGNIFICANCE_LEVEL:
+        return f"no significant difference (p = {p_value:.3f})"
+    return f"significant difference (p = {p_value:.3f}); the CI reaches 0, near which this test has more power"
 
 
 def _format_spread(score: Score) -> str:
