@@ -225,6 +225,8 @@ def to_statistics(stats: Moments, label: str = "images on devices") -> FeatureSt
             f"{stats.network.value_range}, or use precision='float32' if half precision overflowed"
         )
     covariance = (scatter + scatter.T) / (2 * (n - 1))
+    if n <= len(mean) and stats.scatter[0].dtype != np.float64:
+        covariance = _truncate_rank(covariance, n - 1)
     return FeatureStatistics(mean=mean, covariance=covariance, n=n, spec=stats.network.spec, label=label)
 
 
@@ -365,6 +367,18 @@ def _as_single_array(images: Batch, apply: Network) -> Any:
             )
         apply.preprocessing.resize(image, resized)
     return out * ((high - low) / 255) + low
+
+
+def _truncate_rank(covariance: np.ndarray, rank: int) -> np.ndarray:
+    """Remove the rounding errors of float32 from a covariance (d, d) of at most this rank, less than d.
+
+    They would be eigenvalues of about 1e-8 of the largest one. Their square roots, 1e-4 each, add up in the distance. The
+    lowest eigenvalue is one of them and shows their size; a repeated image lowers the rank further.
+    """
+    values, vectors = np.linalg.eigh(covariance)
+    kept = np.where(values > 2 * abs(values[0]), values, 0)[-rank:]
+    factor = vectors[:, -rank:] * np.sqrt(kept)
+    return factor @ factor.T
 
 
 def _to_state_dict(stats: Moments) -> dict[str, Any]:

@@ -205,6 +205,23 @@ def test_in_loop_distance_equals_that_of_all_features_in_float64(either):
     assert float(fj.fid(*stats)) == pytest.approx(expected, rel=1e-5 if either else 1e-3)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", [10, 40])
+def test_in_loop_distance_is_accurate_for_fewer_images_than_features(either, batch):
+    """n = 40 images of which 5 are repeated, d = 256; the zero eigenvalues must stay zero in float32."""
+    random = np.random.default_rng(0)
+    mix = random.standard_normal((256, 256)) * np.arange(1, 257)[:, None] ** -0.7
+    rows, other = (np.maximum(random.standard_normal((n, 256)) @ mix + 0.3, 0).astype(np.float32) for n in (40, 600))
+    rows[:5] = rows[5:10]
+    network = replace(TOY, dims=256)
+    stats = fj.empty(network)
+    for start in range(0, 40, batch):
+        stats = fj.merge(stats, fj._compute_moments(jnp.asarray(rows[start : start + batch]), None, network, ()))
+    reference = replace(frechet.Statistics.from_features(other), spec=network.spec)
+    expected = frechet_terms(*(Gaussian.from_features(x.astype(np.float64)) for x in (rows, other))).total
+    assert float(fj.fid(stats, reference)) == pytest.approx(expected, rel=1e-7)
+
+
 def align(shape, dtype):
     """Return an array in memory that JAX uses without a copy: it starts at a multiple of 64 bytes."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
