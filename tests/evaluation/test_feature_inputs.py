@@ -333,3 +333,28 @@ def test_a_mismatch_names_the_value_of_each_input(name, difference):
     with pytest.raises(MismatchError) as caught:
         require_compatible(statistics, name, TOY)
     assert f"preprocessing {difference}" in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_function_returns_features(sides):
+    generated, reference = sides
+    remaining = iter(generated)
+
+    def take(n):
+        return torch.from_numpy(np.stack([next(remaining) for _ in range(n)]))
+
+    found = frechet.score(take, reference, metrics=["fd", "kid"], features=True, num_images=300)
+    expected = frechet.score(generated, reference, metrics=["fd", "kid"], features=True)
+    assert {name: score.value for name, score in found.items()} == {
+        name: score.value for name, score in expected.items()
+    }
+    remaining = iter(generated)
+    np.testing.assert_array_equal(frechet.collect(take, features=True, num_images=300).rows, generated)
+    remaining = iter(generated)
+    until = frechet.Until(half_width=1e9, max_images=300)
+    assert frechet.score(take, reference, features=True, until=until)["fd"].n_generated == 128
+
+
+def test_a_function_of_features_needs_a_number():
+    with pytest.raises(RequestError, match="num_images="):
+        frechet.score(lambda n: np.ones((n, 4)), np.ones((9, 4)), features=True)

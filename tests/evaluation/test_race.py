@@ -440,3 +440,49 @@ def test_the_page_shows_the_plot_and_escapes_names(tmp_path):
     assert "\x1b" not in page
     assert page.count("<svg") >= 1
     assert "images were used" in page
+
+
+# Functions that generate features ------------------------------------------------------------------------------------
+
+
+def make_features(shift):
+    random = np.random.default_rng(int(100 * shift))
+    calls = []
+
+    def generate(n):
+        calls.append(n)
+        return random.standard_normal((n, 4)) + shift
+
+    return generate, calls
+
+
+@pytest.mark.slow
+def test_functions_of_features_are_called_for_no_more_rows_than_needed():
+    (good, good_calls), (bad, bad_calls) = make_features(0.5), make_features(0.8)
+    found = race({"good": good, "bad": bad}, max_images=8000)
+    assert found.winner == "good"
+    assert sum(good_calls) + sum(bad_calls) < found.images_used + 2 * 64 < 8000
+    random = np.random.default_rng(50)
+    rows = np.concatenate([random.standard_normal((n, 4)) for n in good_calls]) + 0.5
+    assert found.models[0].value == pytest.approx(
+        frechet.fd(rows[: found.models[0].n_images], REFERENCE, features=True, interval="none").value, rel=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "problem"),
+    [
+        (lambda n: np.full((n, 4), np.nan), "row 0 .* contains NaN"),
+        (lambda n: np.ones((n, 4)), "repeats them: 49 of 50 rows"),
+        (lambda n: np.zeros((n, 2, 2, 3), np.uint8), "expected floating-point features"),
+        (lambda n: np.ones((n + 1, 4)), "returned 65 rows when called with 64"),
+        (lambda n: 1 / 0, "failed when called with 64: ZeroDivisionError"),
+        (MODELS["bad"][:20], r"the first interval requires 50 images .* has 20"),
+        (MODELS["bad"][:200], "has 200 images; max_images is 2,000, expected from 50 to 200"),
+        (np.where(np.arange(300)[:, None] == 19, np.nan, MODELS["bad"][:300]), "row 19"),
+    ],
+)
+def test_errors_name_the_model(model, problem):
+    with pytest.raises((RequestError, GeneratorError), match=problem) as caught:
+        race({"good": make_features(0.5)[0], "broken": model}, max_images=2000)
+    assert "model 'broken'" in str(caught.value)

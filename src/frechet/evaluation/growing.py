@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from frechet.distances.interval import MIN_UNITS, DistanceEstimate
 from frechet.distances.sequential import plan_looks
-from frechet.errors import RequestError, TooFewImagesError
+from frechet.errors import FrechetError, RequestError, TooFewImagesError
 from frechet.evaluation.addresses import Input
 from frechet.evaluation.aggregate import split_by_extractor
 from frechet.evaluation.collect_layers import Collector, plan_collection
@@ -20,6 +21,7 @@ from frechet.evaluation.layers import LayerStatistics, as_layers
 from frechet.evaluation.provenance import describe_image_processing, resolve_spec
 from frechet.evaluation.request import ReferenceLike, ScoreRequest
 from frechet.evaluation.sampling import get_feature_units, resolve_units
+from frechet.execution.feature_function import FeatureFunction
 from frechet.execution.growing_sample import GrowingFeatures, GrowingImages, GrowingSample
 from frechet.images.image import ImageSource
 from frechet.images.sources.generator import GeneratorSource
@@ -94,84 +96,117 @@ def open_growing_samples(
     """
     require_supported_options(request)
     (request,) = split_by_extractor(request)  # that of the metric
-    first, *others = (_make_generator(each, max_images) for each in models.values())
-    request = replace(request, generated=first, num_images=None)
+    functions: dict[str, FeatureFunction] = {}
+    opened: dict[str, Input] = {}
+    for name, data in models.items():
+        with name_model(name, models):
+            given = _make_generator(data, request, max_images)
+            if isinstance(given, FeatureFunction):
+                functions[name] = given
+                given = given.peek()
+            opened[name] = _open_model(given, request, has_units=name not in functions)
+    request = replace(request, generated=next(iter(opened.values())), num_images=None)
     inputs = open_inputs(request, keep_all=True)
     request = follow_statistics(request, inputs)
-    opened = [inputs["generated"], *(_open_model(each, request) for each in others)]
-    require_supported_designs(request, opened, inputs["reference"])
+    require_supported_designs(request, list(opened.values()), inputs["reference"])
     collector = plan_collection(request, inputs, 0)
-    looks = _plan_looks(collector, opened, max_images)
+    sizes = {name: _count_images(each, collector, functions.get(name)) for name, each in opened.items()}
+    looks = _plan_looks(sizes, _count_dims(collector, inputs["generated"]), max_images)
     reference = collector.collect("reference", inputs["reference"])
-    for each in opened:
+    for name, each in opened.items():
         if isinstance(each, FeatureStatistics):
-            resolve_spec(each, reference["features"])
+            with name_model(name, models):
+                resolve_spec(each, reference["features"])
     samples = {
-        name: _make_sample(collector, each, looks, name, "generated" if len(models) == 1 else _name_folder(name))
-        for name, each in zip(models, opened, strict=True)
+        name: _make_sample(
+            collector,
+            each,
+            looks,
+            name,
+            "generated" if len(models) == 1 else _name_folder(name),
+            functions.get(name),
+        )
+        for name, each in opened.items()
     }
-    sizes = {name: _count_images(each, collector)[0] for name, each in zip(models, opened, strict=True)}
     return GrowingSamples(collector, samples, looks, reference, request.reference_is or "fixed", sizes)
 
 
-def _make_generator(data: ReferenceLike, max_images: int | None) -> ReferenceLike:
-    """Return a function as a source of at most `max_images` images, and other data unchanged."""
+@contextmanager
+def name_model(name: str, models: Collection[str]) -> Iterator[None]:
+    """Put the name of a model before the message of an error, if there are several models."""
+    try:
+        yield
+    except FrechetError as error:
+        if len(models) > 1:
+            error.args = (f"model {name!r}: {error}", *error.args[1:])
+        raise
+
+
+def _make_generator(
+    data: ReferenceLike, request: ScoreRequest, max_images: int | None
+) -> ReferenceLike | FeatureFunction:
+    """Return a function as a source of at most `max_images` images or features, and other data unchanged."""
     if not is_image_generator(data):
         return data
     if max_images is None:
         raise RequestError(
             "the generated images are a function, and the largest number of images to generate is not set; pass max_images="
         )
-    return GeneratorSource(data, max_images)
+    return FeatureFunction(data, max_images) if request.features else GeneratorSource(data, max_images)
 
 
-def _open_model(data: ReferenceLike, request: ScoreRequest) -> Input:
+def _open_model(data: ReferenceLike, request: ScoreRequest, *, has_units: bool) -> Input:
     return open_input(
         data,
         request.settings,
         features=request.features,
         keep_all=True,
-        units=get_feature_units(request, "generated"),
+        units=get_feature_units(request, "generated") if has_units else None,
         progress=request.progress,
     )
 
 
-def _plan_looks(collector: Collector, opened: Sequence[Input], max_images: int | None) -> tuple[int, ...]:
+def _plan_looks(sizes: Mapping[str, int], dims: int, max_images: int | None) -> tuple[int, ...]:
     """Return the numbers of images at which the samples are looked at.
 
     Raises:
-        RequestError: a model consists of statistics, which cannot give more images.
         TooFewImagesError: there are fewer than `max_images` images, or too few for a first interval.
     """
-    available = min((_count_images(each, collector) for each in opened), key=lambda each: each[0])
-    largest = available[0] if max_images is None else max_images
-    if largest > available[0]:
+    smallest = min(sizes, key=lambda name: sizes[name])
+    available = sizes[smallest]
+    subject = f"model {smallest!r}" if len(sizes) > 1 else "the generated input"
+    first = max(MIN_UNITS, MIN_IMAGES_PER_DIM * dims)
+    required = f"the first interval requires {first:,} images ({MIN_IMAGES_PER_DIM} per feature dimension, and at least {MIN_UNITS})"
+    if available < first and (max_images is None or available < max_images):
         raise TooFewImagesError(
-            f"{available[1]} has {available[0]:,} images; max_images is {largest:,}, expected at most {available[0]:,}. "
+            f"{required}; {subject} has {available:,}. Add images, or choose a layer with fewer features."
+        )
+    if max_images is None:
+        max_images = available
+    if max_images < first:
+        raise TooFewImagesError(
+            f"{required}; max_images is {max_images:,}. Raise --max-images (max_images=), or choose a layer with fewer features."
+        )
+    if max_images > available:
+        raise TooFewImagesError(
+            f"{subject} has {available:,} images; max_images is {max_images:,}, expected from {first:,} to {available:,}. "
             f"{_FIX_MAX_IMAGES} with a smaller number, or add images."
         )
-    first = max(MIN_UNITS, MIN_IMAGES_PER_DIM * _count_dims(collector, opened[0]))
-    if largest < first:
-        raise TooFewImagesError(
-            f"the first interval requires {first:,} images ({MIN_IMAGES_PER_DIM} per feature dimension, and at least {MIN_UNITS}); "
-            + (
-                f"got {largest:,}. Add images"
-                if largest == available[0]
-                else f"max_images is {largest:,}. Raise --max-images (max_images=)"
-            )
-            + ", or choose a layer with fewer features."
-        )
-    return plan_looks(first, largest)
+    return plan_looks(first, max_images)
 
 
-def _count_images(data: Input, collector: Collector) -> tuple[int, str]:
-    """Return the number of images of a model, and its label."""
+def _count_images(data: Input, collector: Collector, function: FeatureFunction | None) -> int:
+    """Return the number of images of a model.
+
+    Raises:
+        RequestError: the model consists of statistics, which cannot give more images, or of another kind of data than the first.
+    """
     if isinstance(data, ImageSource):
         if collector.extractor is None or collector.known.get("generated"):
             raise RequestError(
                 f"{data.label} consists of images, and another model of features; pass the same kind for all models"
             )
-        return len(data), data.label
+        return len(data)
     if data.features is None:
         raise RequestError(
             f"{data.label} contains statistics without the features of every image, and a sample of these cannot grow; pass the "
@@ -181,7 +216,7 @@ def _count_images(data: Input, collector: Collector) -> tuple[int, str]:
         raise RequestError(
             f"{data.label} consists of features, and another model of images; pass the same kind for all models"
         )
-    return len(data.features), data.label
+    return function.count if function else len(data.features)
 
 
 def _count_dims(collector: Collector, model: Input) -> int:
@@ -199,10 +234,23 @@ def _name_folder(name: str) -> str:
     return f"model-{re.sub(r'[^A-Za-z0-9-]+', '-', name)[:40]}-{digest[:8]}"
 
 
-def _make_sample(collector: Collector, data: Input, looks: Sequence[int], name: str, folder: str) -> GrowingSample:
+def _make_sample(
+    collector: Collector,
+    data: Input,
+    looks: Sequence[int],
+    name: str,
+    folder: str,
+    function: FeatureFunction | None,
+) -> GrowingSample:
     request = collector.request
     if isinstance(data, FeatureStatistics):
-        return GrowingFeatures(data, looks, request.seed)
+        units = get_feature_units(request, "generated") if function else None
+        if function and units and units.numbers is not None and len(units.numbers) != function.count:
+            raise RequestError(
+                f"clusters has {len(units.numbers):,} entries, and the function generates up to {function.count:,} images "
+                "(max_images); expected one entry per image"
+            )
+        return GrowingFeatures(data, looks, request.seed, function, units)
     assert collector.extractor is not None  # loaded if there are images
     report = request.progress
     return GrowingImages(

@@ -116,6 +116,8 @@ def require_paired_samples(samples: Mapping[str, GrowingSample], sizes: Mapping[
 
 
 def _is_generated(sample: GrowingSample) -> bool:
+    if isinstance(sample, GrowingFeatures):
+        return sample.function is not None
     return isinstance(sample, GrowingImages) and isinstance(sample.source, GeneratorSource)
 
 

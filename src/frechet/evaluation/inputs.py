@@ -19,6 +19,7 @@ from frechet.evaluation.request import ReferenceLike, ScoreRequest
 from frechet.evaluation.sampling import get_feature_units
 from frechet.execution.chunks import Units
 from frechet.execution.collect import ProgressCallback
+from frechet.execution.feature_function import FeatureFunction
 from frechet.execution.settings import DefaultName, Settings
 from frechet.features.extractor import LoadedExtractor
 from frechet.features.registry import EXTRACTORS, find_extractor, resolve_layer
@@ -91,6 +92,22 @@ def cache_generated_images(request: ScoreRequest) -> ScoreRequest:
     return _map_inputs(request, cache)
 
 
+def generate_features(request: ScoreRequest) -> ScoreRequest:
+    """Replace functions that return features by all the features that are requested of them."""
+    if not request.features or request.num_images is None or request.until is not None:
+        return request
+    count = request.num_images
+    given = (request.generated, request.reference, request.reference_images, request.held_out)
+    if not any(map(is_image_generator, given)):
+        return request
+    return replace(_map_inputs(request, lambda data: call_feature_function(data, count)), num_images=None)
+
+
+def call_feature_function(data: Any, count: int) -> Any:
+    """Return the features of a function, (count, d), and other data unchanged."""
+    return FeatureFunction(data, count).take(count) if is_image_generator(data) else data
+
+
 def _map_inputs(request: ScoreRequest, change: Callable[[Any], Any]) -> ScoreRequest:
     return replace(
         request,
@@ -135,7 +152,7 @@ def open_input(
             return read_features(path, settings.seed, keep_all=keep_all, **unit_options)
         return read_statistics(path, _resolve_dims(settings), keep_all=keep_all)
 
-    if isinstance(data, (FeatureStatistics, GeneratorSource)):
+    if isinstance(data, (FeatureStatistics, ImageSource)):
         return data
     if isinstance(data, (str, os.PathLike)):
         opened = open_address(data, read, features=features, progress=progress)

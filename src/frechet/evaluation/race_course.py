@@ -9,7 +9,7 @@ from typing import Any
 
 from frechet.distances.elimination import SuccessiveElimination
 from frechet.distances.interval import Interval
-from frechet.evaluation.growing import GrowingSamples
+from frechet.evaluation.growing import GrowingSamples, name_model
 from frechet.evaluation.layers import LayerStatistics
 from frechet.evaluation.race_request import RaceRequest
 from frechet.evaluation.race_result import Race, RacedModel, RaceLook, RacePair
@@ -39,7 +39,8 @@ class RaceCourse:
         """Measure models after n images; return the reason why one of them has no interval yet, or an empty text."""
         reason = ""
         for name in names:
-            self._layers[name] = self.samples.grow(name, n)
+            with name_model(name, self.samples.samples):
+                self._layers[name] = self.samples.grow(name, n)
             found = self.samples.estimate(self._layers[name])
             if isinstance(found, str):
                 reason = f"{name}: {found}"

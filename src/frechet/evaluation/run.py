@@ -21,8 +21,11 @@ from frechet.evaluation.influence import compute_image_influence
 from frechet.evaluation.inputs import (
     buffer_iterators,
     cache_generated_images,
+    call_feature_function,
     follow_statistics,
+    generate_features,
     is_bare_features,
+    is_image_generator,
     open_input,
     open_inputs,
     require_consistent_options,
@@ -57,7 +60,7 @@ def score(request: ScoreRequest) -> Scores:
     Args:
         generated, reference: each a folder, .zip, .npz with `arr_0` or .npy of images, a statistics .npz or its URL,
             `frechet.Statistics`, an iterable of PIL images or uint8 arrays (h, w, 3), or a function that returns as many
-            images as it is asked for (`num_images` in total). `reference` may be None if no metric uses it.
+            images (or rows of features) as it is asked for (`num_images` in total). `reference` may be None if no metric uses it.
         metrics: metric names as a sequence or one comma-separated text, each optionally with "@" and a preset; "all" for
             every metric that applies; by default the Fréchet distance of the extractor's features.
         protocol: name of a protocol (`frechet protocols`) or path of a TOML file that defines one. It sets metrics, extractor,
@@ -156,6 +159,7 @@ def _score_one(request: ScoreRequest, metric: str) -> Score:
 
 def run(request: ScoreRequest) -> Scores:
     """Compute the scores that a request asks for; `frechet.score` documents what may be asked."""
+    request = generate_features(request)
     if request.protocol is not None and request.until is None:
         protocol_run = prepare_protocol(request)
         results = [(each, _run_or_error(each)) for each in protocol_run.requests]
@@ -223,6 +227,7 @@ def evaluate(request: ScoreRequest, *, keep_features: bool = False) -> Evaluatio
             "a sample that grows until its interval is narrow enough has no report; leave out --report, or --until-half-width "
             "(until=)"
         )
+    request = generate_features(request)
     keep_all = keep_features or request.explain > 0 or needs_all_features(request.metric_names)
     inputs = open_inputs(request, keep_all=keep_all)
     request = follow_statistics(request, inputs)
@@ -275,6 +280,7 @@ def influence(request: ScoreRequest) -> ImageInfluence:
         >>> int(frechet.influence(x, y, features=True).change.argmin())
         7
     """
+    request = generate_features(request)
     inputs = open_inputs(request, keep_all=True)
     request = follow_statistics(request, inputs)
     _, layers, _ = collect_layers(replace(request, metrics=None), inputs, n_explained=1)
@@ -343,6 +349,9 @@ def collect(request: CollectRequest) -> FeatureStatistics:
         >>> frechet.collect(np.ones((10, 4), "float32"), features=True).n
         10
     """
+    if request.features and request.num_images is not None and is_image_generator(request.images):
+        rows = call_feature_function(request.images, request.num_images)
+        request = replace(request, images=rows, num_images=None)
     settings = request.settings
     units = get_feature_units(request, COLLECTED) if request.features else None
     source = open_input(request.images, settings, features=request.features, units=units, progress=request.progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -12,6 +13,7 @@ from frechet.errors import GeneratorError
 from frechet.execution.chunks import Partition, Units
 from frechet.execution.collect import ProgressCallback, build_statistics
 from frechet.execution.dispatch import open_chunks
+from frechet.execution.feature_function import FeatureFunction
 from frechet.execution.reduce import MergedChunks
 from frechet.execution.settings import Settings
 from frechet.execution.subset import random_order
@@ -34,42 +36,69 @@ class GrowingSample(Protocol):
 
 @dataclass
 class GrowingFeatures:
-    """Rows of an array of features, in a seeded random order.
+    """Rows of an array of features in a seeded random order, or those of a function in the order in which it returns them.
 
     Attributes:
-        data: statistics with the features of every image.
+        data: statistics with the features of every image or, of a function, of the first ones.
         looks: numbers of images that `grow` is called with.
         seed: seed of the order, of the groups and of the row sample.
+        function: the function that returns the features, or None.
+        units: sampling units of the features of a function; None if each is one by itself.
     """
 
     data: FeatureStatistics
     looks: Sequence[int]
     seed: int
+    function: FeatureFunction | None = None
+    units: Units | None = None
 
     def __post_init__(self) -> None:
         assert self.data.features is not None
-        self._rows = self.data.features
-        self._order = random_order(len(self._rows), self.seed)
+        self._order = random_order(len(self.data.features), self.seed)
         self._accumulator = Accumulator(self.data.dims, self.looks[-1], self.seed, keep_all=False)
         self._units: list[np.ndarray] = []
+        self._seen: set[bytes] = set()
 
     def grow(self, n: int) -> Mapping[str, FeatureStatistics]:
-        """Return statistics of n rows."""
+        """Return statistics of n rows.
+
+        Raises:
+            GeneratorError: the function that makes the features returns the same ones again.
+        """
         done = self._accumulator.n
-        rows = np.sort(self._order[done:n])
-        units = rows if self.data.units is None else self.data.units[rows]
-        self._accumulator.update(np.arange(done, n), self._rows[rows], units)
+        rows, units = self._select(done, n) if self.function is None else self._generate(done, n)
+        self._accumulator.update(np.arange(done, n), rows, units)
         self._units.append(units)
         statistics = FeatureStatistics.from_accumulator(
             self._accumulator,
             np.arange(n),
             np.concatenate(self._units),
-            grouped_by=self.data.grouped_by,
+            grouped_by=self.units.kind if self.units else self.data.grouped_by,
             spec=self.data.spec,
             label=self.data.label,
-            n_source=self.data.n,
+            n_source=self.data.n if self.function is None else None,
         )
         return {"features": statistics}
+
+    def _select(self, done: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the features and units from position `done` to n of the random order."""
+        assert self.data.features is not None
+        indices = np.sort(self._order[done:n])
+        return self.data.features[indices], indices if self.data.units is None else self.data.units[indices]
+
+    def _generate(self, done: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return n - done further features of the function, and their units."""
+        assert self.function is not None
+        rows = self.function.take(n - done)
+        self._seen.update(hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in rows)
+        n_repeated = n - len(self._seen)
+        if n_repeated > _MAX_REPEATED_FRACTION * n:
+            raise GeneratorError(
+                f"the function that generates features repeats them: {n_repeated:,} of {n:,} rows are identical to earlier ones. "
+                "A sample can only grow by new images; draw new random numbers at every call."
+            )
+        numbers = None if self.units is None else self.units.numbers
+        return rows, np.arange(done, n) if numbers is None else numbers[done:n]
 
 
 @dataclass

@@ -17,7 +17,7 @@ from frechet.errors import GeneratorError
 from frechet.images.image import ImageLike, ImageSource
 from frechet.images.sources.memory import copy_item, item_to_image
 
-_BATCH_SIZE = 64  # images that are requested in one call
+GENERATED_PER_CALL = 64  # images that are requested in one call
 
 
 class GeneratorSource(ImageSource):
@@ -50,27 +50,40 @@ class GeneratorSource(ImageSource):
             if self.cache is not None and source_index in self.cache:
                 return self.cache[source_index]
             while self.num_generated <= source_index:
-                self._generate_batch(min(_BATCH_SIZE, self.count - self.num_generated))
+                self._generate_batch(min(GENERATED_PER_CALL, self.count - self.num_generated))
             pixels = item_to_image(self.pending.pop(source_index))
             if self.cache is not None:
                 self.cache[source_index] = pixels
             return pixels
 
     def _generate_batch(self, count: int) -> None:
-        try:
-            images = self.generate(count)
-        except Exception as error:
-            raise GeneratorError(
-                f"the function that generates images failed when called with {count}: {type(error).__name__}: {error}"
-            ) from error
-        if not hasattr(images, "__len__") or len(images) != count:
-            given = f"{len(images)} images" if hasattr(images, "__len__") else f"a {type(images).__name__}"
-            raise GeneratorError(
-                f"the function that generates images returned {given} when called with {count}; expected {count} images"
-            )
+        images = call_generator(self.generate, count, "images")
         images = copy_item(images)  # the function may reuse the memory
         self.pending.update(zip(range(self.num_generated, self.num_generated + count), images, strict=True))
         self.num_generated += count
+
+
+def call_generator(generate: Callable[[int], Any], count: int, kind: str) -> Any:
+    """Call a function that generates images or features, and check their number.
+
+    Args:
+        generate: the function.
+        count: number of images.
+        kind: "images" or "features", for messages.
+
+    Raises:
+        GeneratorError: the function raised an error or returned another number of them.
+    """
+    function = f"the function that generates {kind}"
+    try:
+        returned = generate(count)
+    except Exception as error:
+        raise GeneratorError(f"{function} failed when called with {count}: {type(error).__name__}: {error}") from error
+    unit = "images" if kind == "images" else "rows"
+    if not hasattr(returned, "__len__") or len(returned) != count:
+        given = f"{len(returned)} {unit}" if hasattr(returned, "__len__") else f"a {type(returned).__name__}"
+        raise GeneratorError(f"{function} returned {given} when called with {count}; expected {count} {unit}")
+    return returned
 
 
 class ImageCache:
