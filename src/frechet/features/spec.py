@@ -52,7 +52,7 @@ def validate_same_spec(generated: FeatureSpec, reference: FeatureSpec) -> None:
         if field.name != "is_official" and None not in (first, second) and first != second:
             parts = describe_difference(first, second)
             differences.append(
-                f"{field.name} {_abbreviate(first)} (generated) and {_abbreviate(second)} (reference){parts}"
+                f"{field.name} {abbreviate(first)} (generated) and {abbreviate(second)} (reference){parts}"
             )
     if differences:
         raise MismatchError(
@@ -71,5 +71,6 @@ def get_qualified_name(extractor: Any) -> str:
     return f"{owner.__module__}:{owner.__qualname__}"
 
 
-def _abbreviate(value: str) -> str:
+def abbreviate(value: str) -> str:
+    """Return a sha256 by its first digits, and anything else unchanged."""
     return f"{value[:12]}..." if len(value) == 64 else value

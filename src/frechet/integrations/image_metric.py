@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +19,8 @@ from frechet.evaluation.layers import LayerStatistics, as_layers
 from frechet.evaluation.plan import MetricPlan, plan_metrics
 from frechet.features.registry import build_spec, find_extractor
 from frechet.integrations.foreign_arguments import reject_foreign_arguments
-from frechet.integrations.layer_states import LayerStates
+from frechet.integrations.layer_states import LayerStates, get_rank
+from frechet.integrations.saved_state import encode_identity, validate_identity, validate_rank
 from frechet.integrations.shared_network import SharedNetwork, load_shared_network
 from frechet.losses.reference import load_reference, validate_reference
 from frechet.losses.torch_features import validate_finite_features, validate_image_tensor
@@ -30,6 +30,7 @@ from frechet.results import Scores
 from frechet.statistics.feature_statistics import FeatureStatistics
 
 T = TypeVar("T")
+_RANK = "rank"  # in state dicts: the rank that saved them and the number of ranks
 
 
 class ImageMetric(Metric):
@@ -190,6 +191,17 @@ class ImageMetric(Metric):
         )
         return gathered
 
+    def merge_state(self, incoming_state: dict[str, Any] | Metric) -> None:
+        """Add the images of another metric, or of its states.
+
+        Raises:
+            MismatchError: they are those of a metric with other features or settings.
+        """
+        states: Any = incoming_state.metric_state if isinstance(incoming_state, Metric) else incoming_state
+        if isinstance(states, dict) and "identity" in states:
+            validate_identity(bytes(states["identity"].tolist()), self._identity)
+        super().merge_state(incoming_state)
+
     def reset(self) -> None:
         """Discard the images; the real ones only if `reset_real_features` is set."""
         names = () if self.reset_real_features else [name for name in self._defaults if name.startswith("real_")]
@@ -264,9 +276,9 @@ class ImageMetric(Metric):
         A `MetricCollection` merges metrics whose states are equal after the first batch and then updates only one of them.
         After an empty batch, or before rows are subsampled, the other states of different metrics can be equal.
         """
-        layers = tuple(self._layers.values())
-        identity = repr((self.spec, layers, self.value_range, self.rounding, self.reset_real_features))
-        self.add_state("identity", torch.tensor(list(sha256(identity.encode()).digest()), dtype=torch.uint8), "max")
+        settings = {name: getattr(self, name) for name in ("value_range", "rounding", "reset_real_features")}
+        self._identity = encode_identity(self.spec, self._layers.values(), **settings)
+        self.add_state("identity", torch.tensor(list(self._identity), dtype=torch.uint8), "max")
 
     def _quantize(self, images: torch.Tensor) -> torch.Tensor:
         """Validate images and convert them to float32 whole numbers in 0..255."""
@@ -324,10 +336,33 @@ class ImageMetric(Metric):
         return super()._apply(move, exclude_state)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        """Load states; the network that torchmetrics' metrics store in checkpoints is ignored."""
+        """Load states; the network that torchmetrics' metrics store in checkpoints is ignored.
+
+        Raises:
+            MismatchError: they are those of another metric, or of another rank.
+        """
         for name in [name for name in state_dict if name.startswith(f"{prefix}inception.")]:
             del state_dict[name]
+        rank = state_dict.pop(f"{prefix}{_RANK}", None)
+        if (identity := state_dict.get(f"{prefix}identity")) is not None:
+            validate_identity(bytes(identity.tolist()), self._identity)
+        if rank is not None and any(int(state_dict.get(f"{prefix}{name}", 0)) for name in self._count_names):
+            validate_rank(rank.tolist(), get_rank())
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        self._computed = None  # of the earlier state
+
+    @property
+    def _count_names(self) -> list[str]:
+        """Names of the states that are numbers of images."""
+        return [states.sum_names[0] for states in self._layers.values()]
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]  # as torchmetrics'
+        """Return the states if they are persistent, as in torchmetrics, and which rank's they are."""
+        content = super().state_dict(*args, **kwargs)
+        if self._persistent["identity"]:
+            prefix = kwargs.get("prefix", args[1] if len(args) > 1 else "")
+            content[f"{prefix}{_RANK}"] = torch.tensor((0, 1) if self._is_synced else get_rank())
+        return content
 
 
 def _find_extra_layers(metrics: Sequence[str] | None, feature_options: dict[str, Any]) -> list[str]:

@@ -95,7 +95,7 @@ class LayerStates:
         wide = features.to(total.device).double()
         total += wide.sum(dim=0)
         outer.addmm_(wide.T, wide)
-        rank, world_size = _get_rank()
+        rank, world_size = get_rank()
         first = int(n)
         n += len(features)
         indices = (first + torch.arange(len(features), device=features.device)) * world_size + rank
@@ -155,7 +155,7 @@ class LayerStates:
         return {"rows": sample.rows, "indices": sample.indices, "group_moments": group_moments}
 
 
-def _get_rank() -> tuple[int, int]:
+def get_rank() -> tuple[int, int]:
     """Return the rank of this process and the number of ranks."""
     is_distributed = dist.is_available() and dist.is_initialized()
     return (dist.get_rank(), dist.get_world_size()) if is_distributed else (0, 1)
