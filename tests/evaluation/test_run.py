@@ -1,6 +1,7 @@
 """The one sentence, from images to scores, by the library's own names."""
 
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from frechet.errors import (
     StatisticsError,
     TooFewImagesError,
 )
+from frechet.evaluation.provenance import describe_skipped
 from frechet.features import extract
 from frechet.features.spec import FeatureSpec
 from frechet.images.loader import CHUNK_SIZE
@@ -420,3 +422,26 @@ def test_a_mistyped_keyword_gets_a_suggestion(name):
             getattr(frechet, name)(*sides, **{wrong: 1})
     with pytest.raises(TypeError, match="did you mean 'metrics'"):
         frechet.score("nowhere", "nowhere", metric="fid")
+
+
+def test_a_warning_names_the_first_skipped_images_and_where_all_of_them_are_listed():
+    skipped = [f"{number}.png cannot be decoded" for number in range(5)]
+    assert describe_skipped(skipped[:1]) == "skipped 1 image that could not be decoded: 0.png cannot be decoded"
+    assert describe_skipped(skipped[:3]).endswith("decoded: " + "; ".join(skipped[:3]))
+    shown = describe_skipped(skipped)
+    assert shown.startswith("skipped 5 images")
+    assert shown.endswith("2.png cannot be decoded; and 2 more (see skipped_images in the JSON: --json, --output)")
+
+
+def test_a_score_warns_of_skipped_images(tmp_path):
+    spec = FeatureSpec()
+    one, other = (
+        FeatureStatistics.from_features(
+            np.random.default_rng(seed).standard_normal((60, 4)).astype(np.float32), spec=spec
+        )
+        for seed in range(2)
+    )
+    scores = frechet.score(replace(one, skipped_images=("a.png: damaged", "b.png: empty")), other, metrics="fd")
+    assert (
+        "generated: skipped 2 images that could not be decoded: a.png: damaged; b.png: empty" in scores["fd"].warnings
+    )

@@ -4,6 +4,7 @@ import html
 import json
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,13 +13,17 @@ from helpers import ROOT, run
 from PIL import Image
 
 import frechet
+from frechet._internal.download import compute_sha256
 from frechet.errors import RequestError, WeightsError
-from frechet.evaluation.protocol_checks import select_measurements
+from frechet.evaluation.protocol_checks import iter_option_deviations, select_measurements
 from frechet.evaluation.protocol_run import _select_metrics
+from frechet.evaluation.request import ScoreRequest
 from frechet.execution.settings import Settings
 from frechet.features.registry import EXTRACTORS
+from frechet.features.spec import FeatureSpec
 from frechet.features.timm_model import TimmModel
 from frechet.metrics import METRICS
+from frechet.networks import inception
 from frechet.preprocessing.crop import CROPS, Crop
 from frechet.preprocessing.registry import PREPROCESSINGS
 from frechet.protocols import references, registry
@@ -281,6 +286,55 @@ def test_other_weights_are_a_deviation(small, monkeypatch):
         match=r"weights of inception with the sha256 333333333333\.\.\. .* \(expected the published ones\)",
     ):
         frechet.score(**small("mlperf-sdxl"), protocol="mlperf-sdxl", interval="none")
+
+
+@pytest.mark.parametrize("source", ["environment", "option"])
+def test_other_weights_are_named_with_all_other_deviations(small, monkeypatch, tmp_path, source):
+    """They are known before anything is computed, and named once."""
+    path = tmp_path / "w.pth"
+    path.write_bytes(b"other weights")
+    arguments = {**small("mlperf-sdxl"), "protocol": "mlperf-sdxl", "interval": "none", "preprocessing": "clean"}
+    if source == "environment":
+        monkeypatch.setenv("FRECHET_WEIGHTS", str(path))
+    else:
+        arguments["weights"] = path
+    load = Settings.load
+
+    def load_other(*given):
+        loaded = load(*given)
+        return replace(loaded, spec=replace(loaded.spec, is_official=False, weights="3" * 64))
+
+    monkeypatch.setattr(Settings, "load", load_other)
+    described = f"weights of inception in {path} (expected the published ones)"
+    with pytest.raises(RequestError, match="Fix these 2 deviations") as caught:
+        frechet.score(**arguments)
+    assert described in str(caught.value)
+    assert "preprocessing clean" in str(caught.value)
+    found = frechet.score(**arguments, relax=True).protocol.deviations
+    assert len(found) == 2
+    assert described in found
+
+
+def test_the_published_weights_are_no_deviation_if_they_are_passed(small, monkeypatch, tmp_path):
+    path = tmp_path / "w.pth"
+    path.write_bytes(b"the published weights")
+    file = replace(inception.WEIGHTS, size=path.stat().st_size, sha256=compute_sha256(path))
+    row = EXTRACTORS["inception"]
+    monkeypatch.setitem(EXTRACTORS._entries, "inception", replace(row, model=replace(row.model, weights_file=file)))
+    scores = frechet.score(**small("mlperf-sdxl"), protocol="mlperf-sdxl", interval="none", weights=path)
+    assert scores.protocol.deviations == ()
+
+
+def test_other_weights_of_lpips_are_a_deviation(monkeypatch):
+    """They are loaded before images are read."""
+    spec = FeatureSpec(extractor="lpips-alexnet", weights="3" * 64, is_official=False)
+    measure = SimpleNamespace(spec=spec)
+    row = replace(METRICS["lpips"], load_pair_measure=lambda _device, **_: measure)
+    monkeypatch.setitem(METRICS._entries, "lpips", row)
+    request = ScoreRequest("a", "b", protocol="rfid-imagenet-256")
+    found = list(iter_option_deviations(request, PROTOCOLS["rfid-imagenet-256"]))
+    expected = "weights of lpips-alexnet with the sha256 333333333333... of their tensors (expected the published ones)"
+    assert expected in found
 
 
 def test_another_reference_is_a_deviation(small, monkeypatch, tmp_path):

@@ -15,6 +15,7 @@ from frechet.cli.parameter_types import HomePath, Source
 from frechet.cli.progress import progress_bars, progress_option
 from frechet.evaluation.diagnosis.request import DiagnoseRequest
 from frechet.evaluation.diagnosis.run import diagnose
+from frechet.evaluation.provenance import describe_skipped
 from frechet.reports.diagnosis import format_diagnosis, render_diagnosis_page
 from frechet.reports.page_template import require_packages
 
@@ -63,10 +64,7 @@ def command(
         lambda: print(diagnosis.to_json() if as_json else format_diagnosis(diagnosis), flush=True)
     ]
     if diagnosis.skipped_images:
-        count, first = len(diagnosis.skipped_images), escape_line(diagnosis.skipped_images[0])
-        steps.append(
-            lambda: print_stderr(f"warning: skipped {count} images that could not be decoded; the first: {first}")
-        )
+        steps.append(lambda: print_stderr(f"warning: {escape_line(describe_skipped(diagnosis.skipped_images))}"))
     if output:
         steps.append(lambda: write_text(diagnosis.to_json() + "\n", output, force=force))
     if report:

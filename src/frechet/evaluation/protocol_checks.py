@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from frechet._internal.download import compute_sha256
-from frechet.errors import RequestError
+from frechet.errors import RequestError, WeightsError
 from frechet.evaluation.layers import find_embedded_images
 from frechet.evaluation.plan import is_pair_metric, request_metric
 from frechet.evaluation.request import ScoreRequest
 from frechet.evaluation.sampling import iter_names
-from frechet.features.registry import EXTRACTORS
+from frechet.features.registry import EXTRACTORS, find_extractor
 from frechet.features.spec import get_qualified_name
 from frechet.images.decode import decode
 from frechet.images.image import ImageSource
+from frechet.networks.weights_file import find_weights, is_official_file
 from frechet.protocols.protocol import Measurement, Protocol
 from frechet.protocols.references import compute_fingerprint, find_reference
 from frechet.results import Scores
@@ -49,7 +50,6 @@ def iter_option_deviations(request: ScoreRequest, protocol: Protocol) -> Iterato
         ("preprocessing", None, first.preprocessing),
         ("precision", "float32", "float32"),
         ("dims", None, None),
-        ("weights", None, None),
         ("num_images", None, None),
         ("splits", None, None),
         ("repeat", 1, 1),
@@ -77,14 +77,39 @@ def _are_allowed(metrics: Sequence[str], protocol: Protocol) -> bool:
 
 
 def _iter_missing_measures(metrics: Sequence[str], device: str, protocol: Protocol) -> Iterator[str]:
-    """Yield that a metric of pairs cannot be computed, before the images are read for the others."""
+    """Yield that a metric of pairs cannot be computed or has other weights, before the images are read for the others."""
     for name in metrics:
         metric = request_metric(name)
         try:
             if metric.metric.load_pair_measure is not None:
-                metric.metric.load_pair_measure(device, **metric.settings)
+                spec = metric.metric.load_pair_measure(device, **metric.settings).spec
+                if spec.is_official is False:
+                    yield _describe_weights(
+                        spec.extractor, f"with the sha256 {str(spec.weights)[:12]}... of their tensors"
+                    )
         except RequestError as error:
             yield _describe_missing(name, str(error), protocol)
+
+
+def iter_weights_deviations(request: ScoreRequest, protocol: Protocol) -> Iterator[str]:
+    """Yield which weights files are not the published ones, before the images are read."""
+    for measurement in (measurements := select_measurements(protocol, request.metric_names)):
+        is_first = measurement is measurements[0]
+        name = request.extractor if is_first and request.extractor != "inception" else measurement.extractor
+        given = request.weights if is_first else None
+        row = find_extractor(name)
+        file = row.model.weights_file if row else None
+        try:
+            path = find_weights(file, Path(given) if given else None) if file else given
+        except WeightsError:  # they will be downloaded, or reported as missing
+            continue
+        if path is None or (file and (not Path(path).is_file() or is_official_file(Path(path), file))):
+            continue
+        yield _describe_weights(get_qualified_name(name), f"in {path}")
+
+
+def _describe_weights(extractor: str | None, which: str) -> str:
+    return f"weights of {extractor} {which} (expected the published ones)"
 
 
 def iter_pair_deviations(
@@ -124,7 +149,7 @@ def _is_number_to_generate(request: ScoreRequest) -> bool:
 def _describe_expected(name: str, expected: object) -> object:
     if expected is not None:
         return expected
-    return {"num_images": "all images", "weights": "the published ones", "size": "no crop"}.get(name, "the default")
+    return {"num_images": "all images", "size": "no crop"}.get(name, "the default")
 
 
 def iter_input_deviations(protocol: Protocol, inputs: Mapping[str, ImageSource | FeatureStatistics]) -> Iterator[str]:
@@ -140,18 +165,23 @@ def iter_input_deviations(protocol: Protocol, inputs: Mapping[str, ImageSource |
             yield from _iter_pair_deviations(generated, reference)
 
 
-def iter_result_deviations(protocol: Protocol, scores: Scores) -> Iterator[str]:
-    """Yield how the images and weights behind scores differ from what the protocol requires."""
+def iter_result_deviations(protocol: Protocol, scores: Scores, known: Sequence[str] = ()) -> Iterator[str]:
+    """Yield how the images and weights behind scores differ from what the protocol requires.
+
+    Args:
+        protocol: its row.
+        scores: the result.
+        known: deviations that were found before; weights of the same extractor are not named again.
+    """
     for score in scores.values():
         generated = score.provenance["generated"]
         yield from _iter_count_deviations("generated", generated["n"], protocol.n_generated)
         if protocol.generated_size and not generated["crop"]:
             yield from _iter_wrong_sizes(generated["sizes"], protocol.generated_size)
-        if score.provenance["is_official"] is False:
-            yield (
-                f"weights of {score.provenance['extractor']} with the sha256 {str(score.provenance['weights'])[:12]}... of their tensors "
-                "(expected the published ones)"
-            )
+        extractor, weights = score.provenance["extractor"], str(score.provenance["weights"])
+        is_known = any(text.startswith(f"weights of {extractor} ") for text in known)
+        if score.provenance["is_official"] is False and not is_known:
+            yield _describe_weights(extractor, f"with the sha256 {weights[:12]}... of their tensors")
     for name, reason in scores.unavailable.items():
         yield _describe_missing(name, reason, protocol)
 

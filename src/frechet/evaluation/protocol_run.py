@@ -19,9 +19,11 @@ from frechet.evaluation.protocol_checks import (
     iter_reference_deviations,
     iter_result_deviations,
     iter_unverified,
+    iter_weights_deviations,
     select_measurements,
 )
 from frechet.evaluation.request import ReferenceLike, ScoreRequest
+from frechet.images.image import ImageSource
 from frechet.protocols.protocol import Measurement, Protocol
 from frechet.protocols.references import find_reference
 from frechet.protocols.registry import find_protocol
@@ -59,7 +61,7 @@ class ProtocolRun:
         Raises:
             RequestError: the images or the weights deviate from the protocol; the message names each deviation.
         """
-        deviations = (*self.deviations, *iter_result_deviations(self.protocol, scores))
+        deviations = (*self.deviations, *iter_result_deviations(self.protocol, scores, self.deviations))
         _reject(self.name, deviations, self.relax)
         protocol = self.protocol
         relative = compute_relative_distances(
@@ -105,6 +107,8 @@ def prepare_protocol(request: ScoreRequest) -> ProtocolRun:
     if len(protocol.measurements) > 1:
         request = cache_generated_images(request)
     inputs = _open_inputs(request, name, protocol)
+    if isinstance(inputs["generated"], ImageSource):
+        deviations += iter_weights_deviations(request, protocol)
     deviations += [*iter_input_deviations(protocol, inputs), *iter_pair_deviations(request, protocol, inputs)]
     measurements = select_measurements(protocol, request.metric_names)
     references = [_open_reference(request, protocol, each, inputs) for each in measurements]

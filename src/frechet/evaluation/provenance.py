@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from frechet.images.fast_decoders import describe_decoders
 from frechet.statistics.feature_statistics import FeatureStatistics
 from frechet.version import __version__
 
+_MAX_SKIPPED_SHOWN = 3
 _REPORTED_FIELDS = ("extractor", "layer", "preprocessing", "precision")
 
 
@@ -80,13 +81,17 @@ def iter_warnings(
             )
         yield from (f"{name}: {note}" for note in statistics.notes)
         if statistics.skipped_images:
-            count = len(statistics.skipped_images)
-            yield (
-                f"{name}: skipped {count} image{'s' if count > 1 else ''} that could not be decoded; the first: "
-                f"{statistics.skipped_images[0]}"
-            )
+            yield f"{name}: {describe_skipped(statistics.skipped_images)}"
     if reference is not None:
         yield from iter_pair_notes(generated, reference)
+
+
+def describe_skipped(skipped_images: Sequence[str]) -> str:
+    """Describe how many images were skipped, which the first ones are, and where all of them are listed."""
+    count, shown = len(skipped_images), "; ".join(skipped_images[:_MAX_SKIPPED_SHOWN])
+    more = count - _MAX_SKIPPED_SHOWN
+    rest = f"; and {more:,} more (see skipped_images in the JSON: --json, --output)" if more > 0 else ""
+    return f"skipped {count:,} image{'s' if count > 1 else ''} that could not be decoded: {shown}{rest}"
 
 
 def iter_size_warnings(generated: FeatureStatistics, reference: FeatureStatistics | None) -> Iterator[str]:
