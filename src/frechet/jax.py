@@ -22,13 +22,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
+from frechet._internal.fields import validate_keywords
 from frechet._internal.words import count_of
 from frechet.backends.flax_state import register_with_flax
 from frechet.backends.jax import Params, copy_host_array, make_shardings, pad_batch, round_up_to_multiple
 from frechet.backends.jax_shards import find_sharded_axes
 from frechet.errors import MismatchError, NonFiniteFeaturesError, RequestError, TooFewImagesError
 from frechet.evaluation.compute import score_statistics
-from frechet.features.jax_network import Network, load_jax_network, validate_images
+from frechet.features.jax_network import NETWORK_OPTIONS, Network, load_jax_network, validate_images
 from frechet.protocols.references_address import read_address
 from frechet.results import Score
 from frechet.statistics.feature_statistics import FeatureStatistics
@@ -99,6 +100,7 @@ def network(extractor: str = "inception", **options: Any) -> tuple[Network, Para
         >>> apply(params, np.zeros((2, 32, 32, 3), np.uint8)).shape
         (2, 1280)
     """
+    validate_keywords("frechet.jax.network", options, ["extractor", *NETWORK_OPTIONS])
     return load_jax_network(extractor, **options)
 
 
@@ -130,7 +132,8 @@ def update(stats: Moments, params: Params, images: Any, mask: Any = None) -> Mom
         The statistics of the earlier and the new images.
 
     Raises:
-        RequestError: the images have another shape or dtype or, outside of `jit`, another range of values; or this is a
+        RequestError: `stats` or `mask` has another type or shape; the images have another shape or dtype or, outside of `jit`,
+            another range of values; or this is a
             program of `shard_map` with `check_vma=False`. With `check_vma=True`, the images of all shards are counted.
 
     Example:
@@ -139,7 +142,10 @@ def update(stats: Moments, params: Params, images: Any, mask: Any = None) -> Mom
         >>> int(stats.n)
         2
     """
+    _require_moments(stats, "stats")
     features = stats.network(params, images)
+    if mask is not None:
+        _validate_mask(mask, features.shape[0])
     axes = find_sharded_axes(features, stats.n)
     return merge(stats, _compute_moments(features, mask, stats.network, axes))
 
@@ -158,6 +164,8 @@ def merge(one: Moments, other: Moments) -> Moments:
     Raises:
         RequestError: the networks differ.
     """
+    _require_moments(one, "one")
+    _require_moments(other, "other")
     if one.network != other.network:
         raise RequestError(
             f"cannot merge statistics of different networks, {one.network.spec} and {other.network.spec}; use one network "
@@ -190,6 +198,7 @@ def fid(stats: Moments, reference: str | Path | FeatureStatistics | Moments) -> 
         TooFewImagesError: there are fewer than two images.
         NonFiniteFeaturesError: a feature is NaN or infinite.
     """
+    _require_moments(stats, "stats")
     if isinstance(reference, Moments):
         reference = to_statistics(reference)
     elif not isinstance(reference, FeatureStatistics):
@@ -213,6 +222,7 @@ def to_statistics(stats: Moments, label: str = "images on devices") -> FeatureSt
         NonFiniteFeaturesError: a feature is NaN or infinite, because images were out of range or half precision
             overflowed.
     """
+    _require_moments(stats, "stats")
     n = int(stats.n)
     if n < 2:
         raise TooFewImagesError(f"got {count_of(n, 'image')}; at least 2 are required for a covariance")
@@ -313,6 +323,31 @@ def merge_across_hosts(stats: Moments) -> Moments:
         jax.tree.map(lambda array, rank=rank: jnp.asarray(array[rank]), gathered) for rank in range(jax.process_count())
     ]
     return functools.reduce(merge, by_process)
+
+
+def _require_moments(stats: Any, name: str) -> None:
+    """Raise RequestError unless an argument is `Moments`."""
+    if isinstance(stats, Moments):
+        return
+    given = type(stats).__name__
+    hint = (
+        "frechet.Statistics has been converted for the host; keep the Moments, and convert them with to_statistics at the end"
+        if isinstance(stats, FeatureStatistics)
+        else "the order is update(stats, params, images, mask)"
+        if isinstance(stats, dict)
+        else "start from empty(apply)"
+    )
+    raise RequestError(f"{name} is {given}; expected Moments, as returned by frechet.jax.empty and update: {hint}")
+
+
+def _validate_mask(mask: Any, n: int) -> None:
+    """Raise RequestError unless a mask is bool with one entry per image."""
+    dtype, shape = getattr(mask, "dtype", type(mask).__name__), getattr(mask, "shape", None)
+    if dtype != np.bool_ or shape != (n,):
+        raise RequestError(
+            f"mask is {dtype} of shape {shape}; expected a bool array of shape ({n},), one entry per image, False for those "
+            "that are not counted"
+        )
 
 
 def _compute_moments(features: jax.Array, mask: Any, apply: Network, axes: tuple[str, ...]) -> Moments:

@@ -172,6 +172,11 @@ class Score:
     def __str__(self) -> str:
         return f"{self.label}: {self.value:.6g}"
 
+    def __repr__(self) -> str:
+        corrected = "" if self.corrected_value is None else f", bias-corrected {self.corrected_value:.6g}"
+        interval = "" if self.interval_95 is None else ", 95 % CI {:.6g} to {:.6g}".format(*self.interval_95)
+        return f"<Score: {self}{corrected}{interval}>"
+
     def __format__(self, format_spec: str) -> str:
         return format(self.value, format_spec) if format_spec else str(self)
 
@@ -193,6 +198,9 @@ class ImageInfluence:
     labels: tuple[str, ...]
     mean: np.ndarray
     covariance: np.ndarray
+
+    def __repr__(self) -> str:
+        return f"<ImageInfluence: {len(self.labels):,} images>"
 
     @property
     def change(self) -> np.ndarray:

@@ -442,6 +442,15 @@ def test_the_page_shows_the_plot_and_escapes_names(tmp_path):
     assert "images were used" in page
 
 
+@pytest.mark.slow
+def test_a_race_is_printed_as_its_ranking(found):
+    lines = str(found).splitlines()
+    assert len(lines) == 2 + len(SHIFTS)
+    assert [line.split()[0] for line in lines[2:]] == list(SHIFTS)
+    assert lines[2].endswith("best")
+    assert repr(found).endswith("of 4 models, winner 'good'>")
+
+
 # Functions that generate features ------------------------------------------------------------------------------------
 
 

@@ -548,6 +548,30 @@ def test_arguments_of_torchmetrics_are_rejected_with_their_equivalent(metric, ar
     assert all(word in str(caught.value) for word in words), caught.value
 
 
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: FID(metrics=["kid"]), r"FID\(\) has no keyword argument 'metrics'; use ImageMetric\(metrics="),
+        (lambda: PrecisionRecall(metrics=["kid"]), r"PrecisionRecall\(\) has no keyword argument 'metrics'"),
+        (lambda: InceptionScore(dims=64), r"InceptionScore\(\) has no keyword argument 'dims'; .*logits"),
+        (lambda: FID(extractr="inception"), r"FID\(\) .* 'extractr'; did you mean 'extractor'"),
+        (lambda: ImageMetric(metric=["fid"]), r"ImageMetric\(\) .* 'metric'; did you mean 'metrics'"),
+    ],
+)
+def test_unknown_keywords_are_rejected_with_the_nearest(make, message):
+    with pytest.raises(TypeError, match=message):
+        make()
+    with pytest.raises(ValueError, match="sync_on_compute"):
+        FID(sync_on_compute=3)
+
+
+def test_metrics_may_be_one_text():
+    assert ImageMetric(metrics="fd", **OFFLINE).metrics == ("fd",)
+    assert ImageMetric(metrics="fd, kid", **OFFLINE).metrics == ("fd", "kid")
+    with pytest.raises(RequestError, match="metrics is empty"):
+        ImageMetric(metrics=[], **OFFLINE)
+
+
 def test_checkpoints_with_the_network_of_torchmetrics_load():
     """torchmetrics stores the network of a metric in the checkpoint of the model that owns it."""
 

@@ -322,6 +322,21 @@ def test_images_of_wrong_shape_or_dtype_are_rejected(images, message):
         jax.jit(fj.update)(fj.empty(TOY), MIX, images)
 
 
+def test_invalid_arguments_are_rejected():
+    stats, images = fj.empty(TOY), noise(4)
+    for mask in (np.ones(4), np.ones(3, bool), np.ones((4, 1), bool), [True] * 4):
+        with pytest.raises(RequestError, match=r"mask is .*; expected a bool array of shape \(4,\)"):
+            fj.update(stats, MIX, images, mask)
+    with pytest.raises(RequestError, match=r"stats is dict; expected Moments.*update\(stats, params, images"):
+        fj.update(MIX, stats, images)
+    statistics = frechet.Statistics.from_features(np.eye(9, 3))
+    for call in (fj.merge, fj.fid):
+        with pytest.raises(RequestError, match=r"is FeatureStatistics; expected Moments.*to_statistics at the end"):
+            call(statistics, stats)
+    with pytest.raises(TypeError, match=r"frechet.jax.network\(\) .* 'value_rang'; did you mean 'value_range'"):
+        fj.network(value_rang=(0, 1))
+
+
 @pytest.mark.slow
 def test_values_out_of_range_are_rejected_or_nan():
     with pytest.raises(RequestError, match="range from 0 to 255; expected 0 to 1"):

@@ -334,6 +334,11 @@ def test_a_reference_of_other_features_is_rejected_before_weights_are_loaded(wei
         kid_loss(load_tiles()[0], make_reference(bare, dims=64, weights=weights))
 
 
+def test_unknown_keywords_are_rejected_with_the_nearest():
+    with pytest.raises(TypeError, match=r"make_reference\(\) .* 'extractr'; did you mean 'extractor'"):
+        make_reference("reference.npz", extractr="inception")
+
+
 def test_invalid_arguments_of_microbatches_are_rejected(reference):
     with pytest.raises(RequestError, match="fid_loss, fd_loss, kid_loss or is_loss"):
         value_and_grad_in_microbatches(np.sum, None)

@@ -312,6 +312,9 @@ def test_invalid_arguments_are_rejected(toy_options):
         ({"refresh": 0}, "refresh is 0"),
         ({"population": 1}, "population is 1"),
         ({"weight": [1.0, 2.0]}, "weight has 2 entries for 1 extractors"),
+        ({"weight": float("nan")}, "weight is nan; expected a finite number of at least 0"),
+        ({"weight": -1}, "weight is -1; expected a finite number of at least 0"),
+        ({"extractors": []}, "extractors is empty"),
         ({"precision": "float32"}, "precision was passed with"),
     ):
         with pytest.raises(RequestError, match=message):

@@ -15,7 +15,7 @@ from frechet.distances import transport
 from frechet.distances.gaussian import Gaussian
 from frechet.errors import MismatchError, NonFiniteFeaturesError, RequestError, TooFewImagesError
 from frechet.features.registry import EXTRACTORS, OpsModel
-from frechet.losses.torch import FIDLoss, ISLoss, KIDLoss, frechet_distance
+from frechet.losses.torch import FDLoss, FIDLoss, ISLoss, KIDLoss, frechet_distance
 from frechet.preprocessing.registry import PREPROCESSINGS
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("small_inputs")]
@@ -388,6 +388,21 @@ def test_a_folder_as_reference_is_rejected_with_the_command_that_makes_statistic
         FIDLoss(tmp_path, **OFFLINE)
 
 
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: FDLoss("ref.npz", extractor="inception"), r"FDLoss\(\) .* 'extractor'; did you mean 'extractors'"),
+        (lambda: FDLoss("ref.npz", extractr="inception"), r"FDLoss\(\) .* 'extractr'; did you mean 'extractors'"),
+        (lambda: FIDLoss("ref.npz", extractr="inception"), r"FIDLoss\(\) .* 'extractr'; did you mean 'extractor'"),
+        (lambda: KIDLoss("ref.npz", batchsize=3), r"KIDLoss\(\) .* 'batchsize'; did you mean 'batch_size'"),
+        (lambda: ISLoss(value_rang=(0, 1)), r"ISLoss\(\) .* 'value_rang'; did you mean 'value_range'"),
+    ],
+)
+def test_unknown_keywords_are_rejected_with_the_nearest(make, message):
+    with pytest.raises(TypeError, match=message):
+        make()
+
+
 def test_invalid_types_and_counts_are_rejected(loss):
     with pytest.raises(RequestError, match=r"images are ndarray; expected a tensor \(n, 3, h, w\)"):
         loss(load_tiles()[0].numpy())
@@ -395,6 +410,7 @@ def test_invalid_types_and_counts_are_rejected(loss):
         ({"size": 0}, "size is 0; .* at least 1"),
         ({"n": -1}, "n is -1; .* at least 0"),
         ({"n": 2.5}, "n is 2.5; expected a whole number"),
+        ({"weight": float("nan")}, "weight is nan; expected a finite number"),
     ):
         with pytest.raises(RequestError, match=message):
             loss.backward_in_microbatches(lambda start, stop: load_tiles()[0][start:stop], **{"n": 12, **wrong})

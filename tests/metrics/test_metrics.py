@@ -251,6 +251,16 @@ def test_the_command_line_reports_available_and_unavailable_metrics(folders):
     assert (code, "expected whole numbers" in err) == (2, True)
 
 
+def test_results_have_a_short_repr(sides):
+    score = frechet.Score(
+        metric="fd", label="FD", value=2, corrected_value=1.5, interval_95=(1, 2), generated_groups=(0.1,) * 99
+    )
+    assert repr({"fd": score}) == "{'fd': <Score: FD: 2, bias-corrected 1.5, 95 % CI 1 to 2>}"
+    assert repr(frechet.Score(metric="fd", label="FD", value=2)) == "<Score: FD: 2>"
+    assert repr(frechet.influence(*sides[:2])) == "<ImageInfluence: 300 images>"
+    assert repr(sides[0]) == "<Statistics: features in memory, 300 images, 80 features>"
+
+
 def test_scores_can_be_formatted_and_name_their_metrics(sides):
     scores = frechet.score_statistics(sides[0], sides[1], metrics=["fd", "kid"], interval="none")
     assert f"{scores['fd']:.2f}" == f"{scores['fd'].value:.2f}"

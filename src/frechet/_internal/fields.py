@@ -67,6 +67,22 @@ def takes_fields_of(
     return decorate
 
 
+def list_keywords(function: Callable[..., Any]) -> list[str]:
+    """Return the names of the arguments of a function or class, those that a class passes on to its base classes included."""
+    owners = (
+        [each for each in function.__mro__ if "__init__" in vars(each)] if isinstance(function, type) else [function]
+    )
+    names: dict[str, None] = {}
+    for owner in owners:
+        parameters = signature(owner).parameters.values()
+        names |= {
+            each.name: None for each in parameters if each.kind in (each.KEYWORD_ONLY, each.POSITIONAL_OR_KEYWORD)
+        }
+        if all(each.kind is not each.VAR_KEYWORD for each in parameters):
+            break
+    return list(names)
+
+
 def validate_keywords(
     function_name: str, keywords: Iterable[str], known: Iterable[str], renamed: Mapping[str, str] | None = None
 ) -> None:

@@ -109,6 +109,27 @@ class Race:
     notes: tuple[str, ...]
     provenance: Mapping[str, Any]
 
+    def __repr__(self) -> str:
+        return f"<Race: {self.label} of {len(self.models)} models, winner {self.winner!r}>"
+
+    def __str__(self) -> str:
+        rows = [
+            (
+                model.name,
+                f"{model.n_images:,}",
+                f"{model.corrected_value:.4g} ± {model.standard_error:.2g}",
+                model.verdict,
+            )
+            for model in self.models
+        ]
+        columns = list(zip(("model", "images", "bias-corrected", "verdict"), *rows, strict=True))
+        widths = [max(map(len, column)) for column in columns]
+        lines = (
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+            for line in zip(*columns, strict=True)
+        )
+        return "\n".join([self.label, *(f"  {line.rstrip()}" for line in lines)])
+
     @property
     def winner(self) -> str | None:
         """The best model, or None if it is not certain which one is best."""

@@ -20,6 +20,8 @@ from frechet.features.spec import FeatureSpec
 from frechet.preprocessing.registry import Preprocessing
 from frechet.preprocessing.value_range import is_out_of_range, make_range_error, validate_value_range
 
+NETWORK_OPTIONS = ("dims", "preprocessing", "weights", "precision", "value_range", "gradient_checkpointing")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Network:

@@ -13,6 +13,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from frechet._internal.choices import validate_choice
+from frechet._internal.fields import list_keywords, validate_keywords
 from frechet.errors import RequestError
 from frechet.evaluation.compute import compute_scores
 from frechet.evaluation.layers import LayerStatistics, as_layers
@@ -44,7 +45,7 @@ class ImageMetric(Metric):
     Args:
         reference: the path or URL of a statistics file, ref:NAME, or `frechet.Statistics`, of the real images. If None, the real images are
             passed by `update(images, real=True)`.
-        metrics: names of metrics as in `frechet.score`; by default the Fréchet distance of the extractor's features. They
+        metrics: names of metrics as in `frechet.score`, as a sequence or one comma-separated text; by default the Fréchet distance of the extractor's features. They
             may need different layers of the network, such as "fid" and "is".
         extractor, dims, preprocessing, weights, precision: as in `frechet.score`; the extractor may be a torch.nn.Module.
         value_range: pixel values (black, white) of floating-point images.
@@ -75,7 +76,7 @@ class ImageMetric(Metric):
         self,
         reference: str | Path | FeatureStatistics | None = None,
         *,
-        metrics: Sequence[str] | None = None,
+        metrics: str | Sequence[str] | None = None,
         extractor: Any = "inception",
         dims: int | None = None,
         preprocessing: str | None = None,
@@ -87,11 +88,16 @@ class ImageMetric(Metric):
         **options: Any,
     ) -> None:
         reject_foreign_arguments(options)
-        super().__init__(**options)
+        try:
+            super().__init__(**options)
+        except ValueError as error:
+            unexpected = [name for name in options if f"`{name}`" in str(error) and "Unexpected" in str(error)]
+            validate_keywords(type(self).__name__, unexpected, self._list_keywords())
+            raise
         self.value_range = validate_value_range(value_range)
         validate_choice(rounding, ROUNDINGS, "rounding")
         self.rounding = rounding
-        self.metrics = None if metrics is None else tuple(metrics)
+        self.metrics = _split_names(metrics)
         self.reset_real_features = reset_real_features
         feature_options: Any = {
             "extractor": extractor,
@@ -115,6 +121,11 @@ class ImageMetric(Metric):
             states.add_to(self)
         # not a submodule: DistributedDataParallel would broadcast its weights at every step
         object.__setattr__(self, "_network", network.on(self.device))
+
+    @classmethod
+    def _list_keywords(cls) -> list[str]:
+        """Return the arguments of the class that are not torchmetrics'."""
+        return list_keywords(ImageMetric)
 
     def update(self, images: torch.Tensor, real: bool = False, mask: torch.Tensor | None = None) -> None:
         """Add a batch of images.
@@ -363,6 +374,20 @@ class ImageMetric(Metric):
             prefix = kwargs.get("prefix", args[1] if len(args) > 1 else "")
             content[f"{prefix}{_RANK}"] = torch.tensor((0, 1) if self._is_synced else get_rank())
         return content
+
+
+def _split_names(metrics: str | Sequence[str] | None) -> tuple[str, ...] | None:
+    """Return the names of metrics; None for the default.
+
+    Raises:
+        RequestError: there is none.
+    """
+    if metrics is None:
+        return None
+    names = tuple(name.strip() for name in metrics.split(",")) if isinstance(metrics, str) else tuple(metrics)
+    if not names:
+        raise RequestError("metrics is empty; expected names such as 'fid', or None for the default")
+    return names
 
 
 def _find_extra_layers(metrics: Sequence[str] | None, feature_options: dict[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ Floating-point images are rounded to 8 bits first, as if they had been saved to 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,12 @@ class _SingleMetric(ImageMetric):
     _metrics: tuple[str, ...] | None = None
 
     def __init__(self, reference: str | Path | FeatureStatistics | None = None, **options: Any) -> None:
+        _reject_fixed_options(self, options, metrics="use ImageMetric(metrics=...) for others")
         super().__init__(reference, metrics=self._metrics, **options)
+
+    @classmethod
+    def _list_keywords(cls) -> list[str]:
+        return [name for name in super()._list_keywords() if name != "metrics"]
 
     def compute(self) -> torch.Tensor:
         """Compute the plain value of the images of all ranks.
@@ -183,6 +189,7 @@ class InceptionScore(_SingleMetric):
     _metrics = ("is",)
 
     def __init__(self, *, extractor: str = "inception", **options: Any) -> None:
+        _reject_fixed_options(self, options, dims="its features are the logits of the extractor")
         validate_choice(extractor, EXTRACTORS, "extractor")
         super().__init__(extractor=extractor, dims=EXTRACTORS[extractor].layers.get("logits"), **options)
 
@@ -220,4 +227,19 @@ class PrecisionRecall(ImageMetric):
     higher_is_better = True
 
     def __init__(self, reference: str | Path | FeatureStatistics | None = None, **options: Any) -> None:
+        _reject_fixed_options(self, options, metrics="use ImageMetric(metrics=...) for others")
         super().__init__(reference, metrics=("precision", "recall"), **options)
+
+    @classmethod
+    def _list_keywords(cls) -> list[str]:
+        return [name for name in super()._list_keywords() if name != "metrics"]
+
+
+def _reject_fixed_options(metric: ImageMetric, options: Mapping[str, Any], **fixed: str) -> None:
+    """Reject arguments of `ImageMetric` that a class sets itself; `fixed` maps each to what replaces it.
+
+    Raises:
+        TypeError: names the first one.
+    """
+    for name in fixed.keys() & options.keys():
+        raise TypeError(f"{type(metric).__name__}() has no keyword argument {name!r}; {fixed[name]}")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from frechet._internal.fields import list_keywords, validate_keywords
 from frechet.backends.flax_state import register_with_flax
 from frechet.distances.population import PopulationMoments, TransportMap
 from frechet.errors import MismatchError, RequestError
@@ -85,6 +86,7 @@ def make_population(reference: Reference, **settings: Any) -> Population:
     Raises:
         RequestError: x64 is off, or a setting is invalid.
     """
+    validate_keywords("make_population", settings, list_keywords(PopulationSettings), {"population": "size"})
     if jnp.result_type(float) != jnp.float64 or reference.gaussian.covariance is None:
         raise RequestError(
             "x64 is off, and the moments of a population need float64; expected it to be on. Call "

@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from frechet._internal.fields import list_keywords, validate_keywords
 from frechet.backends.jax import pad_batch
 from frechet.distances.gaussian import Gaussian
 from frechet.errors import RequestError
-from frechet.features.jax_network import Network, is_traced, load_jax_network, validate_images
+from frechet.features.jax_network import NETWORK_OPTIONS, Network, is_traced, load_jax_network, validate_images
 from frechet.losses.jax_distance import as_widest_float
 from frechet.losses.reference import load_reference, validate_reference
 from frechet.losses.validation import validate_sample_size
@@ -75,6 +76,7 @@ def make_reference(
         >>> fid_loss(images, reference).shape
         ()
     """
+    validate_keywords("make_reference", options, [*list_keywords(make_reference), *NETWORK_OPTIONS])
     loaded = load_reference(
         source, image_types=(np.ndarray, jax.Array), extractor=extractor, batch_size=batch_size, **options
     )

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from frechet._internal.fields import list_keywords, validate_keywords
 from frechet.distances.gaussian import Gaussian
 from frechet.distances.inception_score import inception_score
 from frechet.distances.kernel import polynomial_mmd
@@ -58,6 +59,7 @@ class FIDLoss(ImageLoss):
 
     @torch.inference_mode(False)  # inference tensors could not take part in autograd later
     def __init__(self, reference: Reference, *, batch_size: int = 32, **options: Any) -> None:
+        validate_keywords(type(self).__name__, options, list_keywords(FIDLoss))
         reference = load_torch_reference(reference, batch_size=batch_size, **options)
         super().__init__(**options)
         gaussian = fit_torch_gaussian(collect_reference_statistics(self, reference, batch_size, gather=self.gather))
@@ -94,6 +96,7 @@ class KIDLoss(ImageLoss):
 
     @torch.inference_mode(False)  # inference tensors could not take part in autograd later
     def __init__(self, reference: Reference, *, batch_size: int = 32, **options: Any) -> None:
+        validate_keywords(type(self).__name__, options, list_keywords(KIDLoss))
         reference = load_torch_reference(reference, batch_size=batch_size, **options)
         if isinstance(reference, FeatureStatistics) and reference.rows is None:
             raise make_rowless_reference_error(reference.label)

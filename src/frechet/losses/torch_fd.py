@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from frechet._internal.fields import list_keywords, validate_keywords
 from frechet.errors import RequestError
 from frechet.losses.population_settings import PopulationSettings
 from frechet.losses.torch_features import ImageFeatures
@@ -19,6 +20,7 @@ from frechet.losses.torch_reference import (
     fit_torch_gaussian,
     load_torch_reference,
 )
+from frechet.losses.validation import validate_weight
 
 _SMALLEST_DIVISOR = 1e-6  # of the variance of the reference
 
@@ -45,7 +47,7 @@ class FDLoss(FeatureLoss):
         refresh: number k of batches after which the transport map, which needs a decomposition, is computed again. With 1 the
             gradient is exact. With k, the map is that of up to k - 1 batches ago (see `staleness`). It is computed earlier if
             a quarter of the population is replaced, as while the population fills, or if the distance falls by half.
-        weight: weight of each extractor in the loss, or one number for all.
+        weight: weight of each extractor in the loss, at least 0, or one number for all.
         gather: under `torch.distributed`, compute the loss of the images of all ranks together.
         batch_size: number of reference images per forward pass.
         **options: arguments of `ImageFeatures`.
@@ -83,12 +85,19 @@ class FDLoss(FeatureLoss):
         batch_size: int = 32,
         **options: Any,
     ) -> None:
+        known = [name for name in [*list_keywords(FDLoss), *list_keywords(ImageFeatures)] if name != "extractor"]
+        validate_keywords(type(self).__name__, options, known, {"extractor": "extractors"})
         super().__init__()
         settings = PopulationSettings(size=population, memory=memory, decay=decay, refresh=refresh)
         self.gather, self.normalise = gather, normalise
         given = list(extractors) if isinstance(extractors, (list, tuple)) else [extractors]
+        if not given:
+            raise RequestError("extractors is empty; expected the name of an extractor, or several")
         references = _repeat(reference, len(given), "reference")
-        self.weight = tuple(float(each) for each in _repeat(weight, len(given), "weight"))
+        weights = _repeat(weight, len(given), "weight")
+        for each in weights:
+            validate_weight("weight", each, 0)
+        self.weight = tuple(map(float, weights))
         self.extractors = torch.nn.ModuleList()
         self.populations = torch.nn.ModuleList()
         for extractor, own_reference in zip(given, references, strict=True):

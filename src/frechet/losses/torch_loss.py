@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 
+from frechet._internal.fields import list_keywords, validate_keywords
 from frechet.errors import RequestError
 from frechet.losses.torch_features import ImageFeatures, validate_finite_features
 from frechet.losses.torch_gather import gather_rows, is_distributed
 from frechet.losses.torch_microbatches import MakeImages, Span, call_make_images, pad_spans, split_into_spans
-from frechet.losses.validation import validate_count, validate_sample_size
+from frechet.losses.validation import validate_count, validate_sample_size, validate_weight
 
 ScaleGradient = Callable[[torch.Tensor], torch.Tensor]
 
@@ -93,7 +94,7 @@ class FeatureLoss(torch.nn.Module):
             The loss, detached, without weight and scale.
 
         Raises:
-            RequestError: `n` or `size` is not a valid number of images; gradients are disabled; or `make_images` returned
+            RequestError: `n` or `size` is not a valid number of images; `weight` is not finite; gradients are disabled; or `make_images` returned
                 different images the second time, another number of images, or images without a gradient, or used
                 BatchNorm in training mode.
             TooFewImagesError: there are fewer than two images over all ranks.
@@ -107,6 +108,7 @@ class FeatureLoss(torch.nn.Module):
             torch.Size([6, 3, 32, 32])
         """
         validate_count("size", size)
+        validate_weight("weight", weight)
         validate_count("n", n, 0)
         if not torch.is_grad_enabled():
             raise RequestError(
@@ -178,5 +180,6 @@ class ImageLoss(ImageFeatures, FeatureLoss):
     """
 
     def __init__(self, *, gather: bool = True, **options: Any) -> None:
+        validate_keywords(type(self).__name__, options, list_keywords(ImageLoss))
         super().__init__(**options)
         self.gather = gather

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from numbers import Integral
+import math
+from numbers import Integral, Real
 from typing import Any
 
 from frechet._internal.words import count_of
@@ -22,6 +23,22 @@ def validate_count(name: str, value: Any, minimum: int = 1) -> None:
     """
     if not isinstance(value, Integral) or value < minimum:
         raise RequestError(f"{name} is {value!r}; expected a whole number of images, at least {minimum}")
+
+
+def validate_weight(name: str, value: Any, minimum: float = -math.inf) -> None:
+    """Check that an argument is a finite number.
+
+    Args:
+        name: name of the argument, for the message.
+        value: the value that was passed.
+        minimum: smallest number accepted.
+
+    Raises:
+        RequestError: `value` is not a number, is NaN or infinite, or is below `minimum`.
+    """
+    if not isinstance(value, Real) or not math.isfinite(value) or value < minimum:
+        range_text = "" if minimum == -math.inf else f" of at least {minimum:g}"
+        raise RequestError(f"{name} is {value!r}; expected a finite number{range_text}, such as 1.0")
 
 
 def validate_sample_size(n: int) -> None:

@@ -195,6 +195,13 @@ class FeatureStatistics:
             label=label,
         )
 
+    def __repr__(self) -> str:
+        images = "unknown number of images" if self.n is None else f"{self.n:,} images"
+        names = [
+            name for name in (self.spec.extractor, self.spec.preprocessing, self.spec.precision) if name is not None
+        ]
+        return f"<Statistics: {', '.join([self.label, images, f'{self.dims:,} features', *names])}>"
+
     @property
     def dims(self) -> int:
         """Number of feature dimensions, d."""
