@@ -302,7 +302,8 @@ def test_text_page_and_json_state_the_design(tmp_path):
         ({"clusters": [[0], [0, 1]] * (N // 2)}, ("clusters", "not an array", "one per image")),
         ({"strata": [None] * N}, ("strata", "None", "integers or strings")),
         ({"clusters": range(N)}, ("one image each", "share a cluster", "Leave clusters out")),
-        ({"cluster_by": "stem"}, ("'stem'", "every cluster has one image", "folder, stem or a CSV file")),
+        ({"cluster_by": "stem"}, ("--cluster-by is 'stem'", "has one image", "folder, stem or a CSV file")),
+        ({"cluster_by": "folder"}, ("--cluster-by is 'folder'", "are in one folder", "if the images are independent")),
         ({"cluster_by": "nowhere.csv"}, ("nowhere.csv", "no such file", "name,cluster")),
     ],
 )
@@ -317,9 +318,11 @@ def test_designs_that_do_not_fit_the_images_are_rejected(folders, toy_options, o
         (lambda rows: [row.partition(",")[0] for row in rows], ("two columns", "name,cluster")),
         (lambda rows: [f"{row},x" for row in rows], ("two columns", "name,cluster")),
         (lambda rows: [], ("two columns", "name,cluster")),
-        (lambda rows: [f"{i:03d}.png,{i}" for i in range(N)], ("every cluster has one image", "share a cluster")),
+        (lambda rows: [f"{i:03d}.png,{i}" for i in range(N)], ("every cluster of", "has one image")),
+        (lambda rows: [f"a/{row}" for row in rows], ("no row for the images of", "'000.png'", "first rows are for 'a/000.png'")),
+        (lambda rows: ["file,group"], ("no row for the images of", "first rows are for 'file'", "columns name,cluster")),
     ],
-    ids=["missing row", "one column", "three columns", "empty", "single images"],
+    ids=["missing row", "one column", "three columns", "empty", "single images", "other names", "other columns"],
 )
 def test_tables_that_do_not_fit_the_images_are_rejected(folders, tmp_path, toy_options, change, parts):
     rows = change([f"{index:03d}.png,{index // 2}" for index in range(N)])
@@ -633,6 +636,35 @@ def test_equal_rows_of_features_are_reported(kind, tmp_path):
     assert list_notes(copies, interval="none") == []
     assert list_notes(copies, clusters=np.repeat(np.arange(200), 4)) == []
     assert list_notes(np.concatenate([x, x[:1]])) == []  # one pair in 200 hardly matters
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("cluster_by", "names", "reason"),
+    [
+        ("folder", "{}.png", "are in one folder"),
+        ("stem", "photo_{}.png", "begin with photo"),
+        ("table.csv", "photo_{}.png", "table.csv has no row for the images of"),
+    ],
+)
+def test_images_without_clusters_are_independent_next_to_clustered_ones(
+    clustered, tmp_path, toy_options, cluster_by, names, reason
+):
+    """A single cluster of all photographs in a flat folder left no interval at all."""
+    flat = make_image_folder(tmp_path / "flat", 70, seed=3, size=(8, 8))
+    for path in list(flat.iterdir()):
+        path.rename(path.with_name(names.format(path.stem)))
+    if cluster_by == "table.csv":
+        members = sorted(path.relative_to(clustered) for path in clustered.rglob("*.png"))
+        cluster_by = tmp_path / cluster_by
+        cluster_by.write_text("".join(f"{member},{member.parent}\n" for member in members))
+    for inputs, name in (((clustered, flat), "generated"), ((flat, clustered), "reference")):
+        score = frechet.score(*inputs, cluster_by=cluster_by, **toy_options)["fd"]
+        assert score.sampling_design == f"clusters: 120 {name} images, as informative as 60 independent ones"
+        (note,) = (each for each in score.warnings if "treated as independent" in each)
+        assert all(part in note for part in (str(flat), reason, "--cluster-by FILE")), note
+    fixed = frechet.score(clustered, flat, cluster_by=cluster_by, reference_is="fixed", **toy_options)["fd"]
+    assert not any("treated as independent" in each for each in fixed.warnings)
 
 
 def test_a_reference_without_names_is_independent_next_to_clustered_images(clustered, toy_options):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from frechet.errors import RequestError
@@ -16,10 +17,10 @@ def has_names(source: ImageSource) -> bool:
     return all(source.get_member_name(source_index) is not None for source_index in range(len(source)))
 
 
-def find_clusters(cluster_by: str | Path, source: ImageSource) -> list[str] | None:
-    """Return the cluster of each image: its folder, its name up to the last _ or -, or what a CSV file says.
+def find_clusters(cluster_by: str | Path, source: ImageSource) -> list[str] | str:
+    """Return the cluster of each image (its folder, its name up to the last _ or -, or what a CSV file says), or the reason why it has none.
 
-    A CSV file may be about the images of one input only; None for the other one.
+    An input has none if all of its images are in one folder or have the same stem, or if a CSV file is about the images of another input.
 
     Args:
         cluster_by: "folder", "stem" or the path of a CSV file.
@@ -33,21 +34,50 @@ def find_clusters(cluster_by: str | Path, source: ImageSource) -> list[str] | No
         raise RequestError(f"{source.label} has no file names, from which clusters are read; pass clusters= in Python")
     paths = [PurePosixPath(name) for name in names if name is not None]
     if str(cluster_by) == "folder":  # a Path on the command line
-        return [str(path.parent) for path in paths]
-    if str(cluster_by) == "stem":
-        return [
+        clusters = [str(path.parent) for path in paths]
+        if len(set(clusters)) == 1:
+            return f"all images of {source.label} are in one folder"
+    elif str(cluster_by) == "stem":
+        clusters = [
             str(path.parent / path.stem[: max(path.stem.rfind("_"), path.stem.rfind("-"), 0) or None]) for path in paths
         ]
-    table = _read_clusters(Path(cluster_by))
-    missing = [str(path) for path in paths if str(path) not in table]
-    if len(missing) == len(paths):
-        return None
-    if missing:
-        raise RequestError(
-            f"{cluster_by} has no row for {missing[0]} of {source.label} ({len(missing)} of {len(paths)} images are missing); "
-            "expected a row name,cluster for each image"
+        if len(set(clusters)) == 1:
+            return f"the names of all images of {source.label} begin with {PurePosixPath(clusters[0]).name}"
+    else:
+        table = _read_clusters(Path(cluster_by))
+        missing = [str(path) for path in paths if str(path) not in table]
+        if len(missing) == len(paths):
+            return f"{cluster_by} has no row for the images of {source.label}, such as {missing[0]!r}"
+        if missing:
+            raise RequestError(
+                f"{cluster_by} has no row for {missing[0]} of {source.label} ({len(missing)} of {len(paths)} images are missing); "
+                "expected a row name,cluster for each image"
+            )
+        clusters = [table[str(path)] for path in paths]
+    return clusters
+
+
+def explain_missing_clusters(cluster_by: str | Path, clusters: Mapping[str, list[str] | str]) -> str:
+    """Return why no images share a cluster, and what to do.
+
+    Args:
+        cluster_by: as in `find_clusters`.
+        clusters: what it returned, by the label of the input.
+    """
+    reasons = (
+        each if isinstance(each, str) else f"every cluster of {label} has one image" for label, each in clusters.items()
+    )
+    found = f"--cluster-by is {str(cluster_by)!r} (cluster_by=), but {', and '.join(reasons)}"
+    if str(cluster_by) not in ("folder", "stem") and all(isinstance(each, str) for each in clusters.values()):
+        examples = " and ".join(repr(name) for name in list(_read_clusters(Path(cluster_by)))[:2])
+        return (
+            f"{found}; its first rows are for {examples}. Expected the columns name,cluster, and the names of the images relative to "
+            "the folder or archive that contains them."
         )
-    return [table[str(path)] for path in paths]
+    return (
+        f"{found}; expected several clusters, and images that share one. {FIX_CLUSTERS}, or leave the option out if the images are "
+        "independent."
+    )
 
 
 def _read_clusters(path: Path) -> dict[str, str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
 from frechet.errors import RequestError
-from frechet.evaluation.cluster_names import FIX_CLUSTERS, find_clusters, has_names
+from frechet.evaluation.cluster_names import explain_missing_clusters, find_clusters, has_names
 from frechet.evaluation.request import ScoreRequest
 from frechet.evaluation.sampling_request import SamplingRequest
 from frechet.execution.chunks import Units
@@ -59,14 +59,29 @@ def iter_design_notes(request: ScoreRequest, inputs: Mapping[str, ImageSource | 
             "the generated and the reference images have equal names in the same order, as reconstructions have, but the interval "
             "is for independent images. If image i of one input belongs to image i of the other, pass --design paired (design=)."
         )
-    has_interval = request.interval != "none" and request.reference_is != "fixed"
-    if has_interval and request.cluster_by is not None and "reference" in set(sources) - set(_find_named(sources)):
+    if request.interval != "none" and request.cluster_by is not None:
+        yield from _iter_notes_on_missing_clusters(request, request.cluster_by, sources)
+    if request.interval != "none" and request.design == "auto":
+        yield from _iter_notes_on_equal_rows(inputs)
+
+
+def _iter_notes_on_missing_clusters(
+    request: ScoreRequest, cluster_by: str | Path, sources: Mapping[str, ImageSource]
+) -> Iterator[str]:
+    """Yield a note for each input, if its sampling error matters, without clusters next to an input that has some."""
+    reasons = {name: each for name, each in _find_clusters(cluster_by, sources).items() if isinstance(each, str)}
+    is_fixed = request.reference_is == "fixed"
+    for name, reason in reasons.items():
+        if name == "generated" or not is_fixed:
+            yield (
+                f"{reason}; they are treated as independent. If they are not, list their clusters in a CSV file (--cluster-by FILE, "
+                "cluster_by=)."
+            )
+    if "reference" in set(sources) - set(_find_named(sources)) and not is_fixed:
         yield (
             f"{sources['reference'].label} has no file names, from which clusters are read; its images are treated as independent. If "
             "they are not, pass clusters= for both inputs in Python."
         )
-    if request.interval != "none" and request.design == "auto":
-        yield from _iter_notes_on_equal_rows(inputs)
 
 
 def _iter_notes_on_equal_rows(inputs: Mapping[str, ImageSource | FeatureStatistics]) -> Iterator[str]:
@@ -295,12 +310,11 @@ def _find_named(sources: Mapping[str, ImageSource]) -> list[str]:
 
 def _resolve_clusters(request: SamplingRequest, sources: Mapping[str, ImageSource]) -> dict[str, Units | None]:
     units: dict[str, Units | None] = dict.fromkeys(sources)
-    named = _find_named(sources) if request.cluster_by is not None else []
+    found = _find_clusters(request.cluster_by, sources) if request.cluster_by is not None else {}
     for name, source in sources.items():
-        numbers = _get_clusters(request, name)
-        if numbers is None and request.cluster_by is not None and name in named:
-            names = find_clusters(request.cluster_by, source)
-            numbers = _number(names, source.label) if names and len(set(names)) < len(names) else None
+        numbers, named = _get_clusters(request, name), found.get(name, "")
+        if not isinstance(named, str) and len(set(named)) < len(named):
+            numbers = _number(named, source.label)
         if numbers is not None and len(numbers) != len(source):
             raise RequestError(
                 f"clusters has {len(numbers)} entries, and {source.label} has {len(source)} images; expected one per image"
@@ -308,7 +322,11 @@ def _resolve_clusters(request: SamplingRequest, sources: Mapping[str, ImageSourc
         units[name] = None if numbers is None else Units("cluster", numbers)
     if request.cluster_by is not None and not any(units.values()):
         raise RequestError(
-            f"cluster_by is {str(request.cluster_by)!r}, but every cluster has one image; expected images that share a "
-            f"cluster. {FIX_CLUSTERS}, or leave the option out if the images are independent."
+            explain_missing_clusters(request.cluster_by, {sources[name].label: each for name, each in found.items()})
         )
     return units
+
+
+def _find_clusters(cluster_by: str | Path, sources: Mapping[str, ImageSource]) -> dict[str, list[str] | str]:
+    """Return the clusters of each input that has names, or the reason why it has none."""
+    return {name: find_clusters(cluster_by, sources[name]) for name in _find_named(sources)}

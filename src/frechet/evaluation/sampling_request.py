@@ -25,7 +25,8 @@ class SamplingRequest(Settings):
             for pairs if both inputs have equal names in the same order, otherwise for independent images of which exact
             duplicates form clusters.
         cluster_by: dependent images by their names: "folder", "stem" (the file name up to the last _ or -), or a CSV file with
-            the columns name and cluster. It applies to both inputs; a reference without names is treated as independent images.
+            the columns name and cluster. It applies to both inputs. Images in one folder, or a reference without
+            names, are treated as independent next to an input that has clusters.
         clusters: the cluster of each generated image, or a mapping with those of the "generated" and "reference" images.
         strata: for samples with a fixed number of images of each stratum, such as 50 of each class: "class" (see `per_class`;
             of each input that has classes), the stratum of each image, or a mapping like `clusters`.
