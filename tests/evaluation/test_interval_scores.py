@@ -17,6 +17,7 @@ from frechet.errors import RequestError
 from frechet.reports.details import format_details
 from frechet.reports.diagnostics import compute_diagnostics
 from frechet.reports.score_table import describe_scores
+from frechet.reports.details import format_details
 from frechet.reports.text import format_scores, suggest_next_step
 from frechet.results import Score, Scores
 
@@ -27,6 +28,16 @@ D = 12
 
 def draw(seed, n, scale=1.0, shift=0.0):
     return (np.random.default_rng(seed).standard_normal((n, D)) * scale + shift).astype(np.float32)
+
+
+@pytest.mark.parametrize("n", [None, 70])
+def test_the_hint_does_not_ask_for_more_images_of_a_fixed_reference(n):
+    reference = frechet.Statistics.from_features(draw(1, 70))
+    given = replace(reference, n=n, group_moments=None, rows=None, indices=None)
+    scores = frechet.score(draw(0, 60), given, features=True, reference_is="fixed")
+    (count, _) = scores["fd"].n_to_halve_interval
+    assert suggest_next_step(scores).endswith(f"use about {count:,} generated images")
+    assert f"about {count:,} generated images\n" in format_details(scores)
 
 
 def test_a_score_has_plain_and_corrected_value_and_interval():

@@ -7,7 +7,7 @@ from typing import Any
 
 from frechet._internal.terminal import escape_line
 from frechet._internal.words import count_of
-from frechet.reports.text import format_test
+from frechet.reports.text import format_counts_to_halve_interval, format_test
 from frechet.results import Score, Scores
 
 
@@ -43,9 +43,8 @@ def _format_interval(score: Score) -> Iterator[tuple[str, str]]:
         yield "sampling", str(score.sampling_design)
     if score.permutation_p_value is not None:
         yield "permutation test", format_test(score.permutation_p_value)
-    if score.n_to_halve_interval:
-        generated, reference = score.n_to_halve_interval
-        yield "to halve CI", f"about {_format_count(generated, 'generated')}, {_format_count(reference, 'reference')}"
+    if counts := format_counts_to_halve_interval(score):
+        yield "to halve CI", f"about {counts} images"
 
 
 def _format_parts(score: Score) -> Iterator[tuple[str, str]]:

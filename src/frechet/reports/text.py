@@ -58,8 +58,7 @@ def suggest_next_step(scores: Scores) -> str | None:
         if has_interval and score.interval_95 is None and score.interval_unavailable_reason != INTERVAL_NOT_REQUESTED:
             return f"note: no confidence interval for {score.label}: {score.interval_unavailable_reason}"
     for score in scores.values():
-        if score.n_to_halve_interval:
-            counts = _format_counts(*score.n_to_halve_interval, separator=" and ")
+        if counts := format_counts_to_halve_interval(score):
             return f"hint: to halve the confidence interval of {score.label}, use about {counts} images"
     if any(map(_can_list_images, scores.values())):
         return "hint: list the images that hurt the score most with --explain 20, or show them with --report page.html"
@@ -157,14 +156,18 @@ def _group(name: str, texts: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 def format_images(score: Score) -> str:
     """Return the numbers of images, or that they are unknown."""
-    return _format_counts(score.n_generated, score.n_reference if score.uses_reference else 0)
-
-
-def _format_counts(n_generated: int | None, n_reference: int | None, separator: str = ", ") -> str:
-    counts = {"generated": n_generated, "reference": n_reference}
-    return separator.join(
+    counts = {"generated": score.n_generated, "reference": score.n_reference if score.uses_reference else 0}
+    return ", ".join(
         f"unknown number of {kind} images" if n is None else f"{n:,} {kind}" for kind, n in counts.items() if n != 0
     )
+
+
+def format_counts_to_halve_interval(score: Score) -> str:
+    """Return how many images would halve the interval, without those of a fixed reference; an empty text if it is not known."""
+    counts = dict(zip(("generated", "reference"), score.n_to_halve_interval or (), strict=False))
+    if score.reference_is == "fixed":
+        counts.pop("reference", None)
+    return " and ".join(f"{n:,} {kind}" for kind, n in counts.items() if n is not None)
 
 
 def _format_features(score: Score, qualification: str) -> str:
