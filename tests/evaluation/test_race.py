@@ -4,6 +4,7 @@ import json
 import signal
 import time
 import uuid
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -283,6 +284,20 @@ def test_invalid_races_are_rejected(error, parts, options):
     with pytest.raises(error) as caught:
         race(**options)
     assert all(part in str(caught.value) for part in parts), caught.value
+
+
+def test_a_reference_without_a_sampling_error_is_reported_at_the_first_look():
+    """More images of the models do not help."""
+    reference = replace(REFERENCE, group_moments=None, rows=None, indices=None)
+    with pytest.raises(RequestError, match=r"--reference-is fixed, reference_is=\)\.$"):
+        race(reference=reference, reference_is="sample")
+
+
+@pytest.mark.slow
+def test_a_model_that_repeats_one_image_needs_different_images(image_options):
+    copies = np.repeat(draw_images(3), 100, axis=0)
+    with pytest.raises(TooFewImagesError, match=r"same: .* got 3 generated.* if they are different\.$"):
+        race({"good": draw_images(300), "same": copies}, **image_options)
 
 
 def test_stratified_statistics_are_rejected():

@@ -1,6 +1,7 @@
 """A score of a sample that grows until its interval is narrow enough."""
 
 import json
+from dataclasses import replace
 from itertools import chain, repeat
 
 import numpy as np
@@ -104,6 +105,27 @@ def test_a_tolerance_that_is_not_reached_names_the_number_of_images_that_reaches
     ((low, high),) = (found.interval_95 for found in caught.value.scores.values())
     with pytest.raises(ToleranceNotReachedError, match="Allow about 5,400 images, or a wider interval"):
         score(SAMPLES[:600], until=Until(half_width=(high - low) / 6, relative=False))
+
+
+@pytest.mark.slow
+def test_a_reference_whose_error_is_larger_than_the_interval_needs_more_images():
+    """With the reference as a sample of 300 images, no number of generated images reaches a tenth of the half width."""
+    reference = frechet.Statistics.from_features(RANDOM.standard_normal((300, 8)).astype(np.float32))
+    with pytest.raises(ToleranceNotReachedError, match="or use more reference images") as caught:
+        score(SAMPLES[:600], reference=reference, reference_is="sample", until=Until(half_width=0.01))
+    (found,) = caught.value.scores.values()
+    low, high = found.interval_95
+    share = found.variance_components[1] / sum(found.variance_components)
+    target = (high - low) / 2 * np.sqrt(0.5 + share / 2)  # with half the variance of the generated images
+    with pytest.raises(ToleranceNotReachedError, match="Allow about 1,200 images"):
+        until = Until(half_width=target, relative=False)
+        score(SAMPLES[:600], reference=reference, reference_is="sample", until=until)
+
+
+def test_statistics_that_have_no_interval_with_any_number_of_images_are_reported_at_the_first_look():
+    reference = replace(REFERENCE, group_moments=None, rows=None, indices=None)
+    with pytest.raises(RequestError, match=r"--reference-is fixed, reference_is=\)\.$"):
+        score(reference=reference, reference_is="sample", until=Until(half_width=0.01))
 
 
 def test_a_percentage_of_a_value_that_is_not_positive_is_never_reached():

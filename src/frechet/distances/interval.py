@@ -141,14 +141,18 @@ def explain_unavailable_interval(p: IntervalInput, q: IntervalInput) -> str | No
     return None
 
 
+def fewest_units(dims: int) -> int:
+    """Return the smallest number of independent images, pairs or clusters with d features of which an interval is computed."""
+    return max(MIN_UNITS, int(-(-MIN_IMAGES_PER_DIM * dims // 1)))
+
+
 def explain_too_few_images(sampled: Mapping[str, IntervalInput]) -> str | None:
     """Return the required number of images if an input has fewer, or None.
 
     Args:
         sampled: inputs with a sampling error, by name.
     """
-    d = next(iter(sampled.values())).gaussian.mean.shape[0]
-    fewest = max(MIN_UNITS, int(-(-MIN_IMAGES_PER_DIM * d // 1)))
+    fewest = fewest_units(next(iter(sampled.values())).gaussian.mean.shape[0])
     units = {name: each.n if each.n_units is None else each.n_units for name, each in sampled.items()}
     if any(n is not None and n < fewest for n in units.values()):
         independent = "" if all(units[name] == each.n for name, each in sampled.items()) else "independent "

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from frechet.distances.interval import MIN_UNITS, DistanceEstimate
+from frechet.distances.interval import MIN_UNITS, DistanceEstimate, fewest_units
 from frechet.distances.sequential import plan_looks
 from frechet.errors import FrechetError, RequestError, TooFewImagesError
 from frechet.evaluation.addresses import Input
@@ -61,8 +61,21 @@ class GrowingSamples:
 
     def estimate(self, layers: LayerStatistics) -> DistanceEstimate | str:
         """Estimate the distance of a sample, or return the reason why it is impossible with these images."""
-        layer = self.collector.plan.requests[0].metric.layer
-        return estimate_frechet(layers[layer], self.reference[layer], self.reference_is)
+        return estimate_frechet(self._select(layers), self._select(self.reference), self.reference_is)
+
+    def needs_images(self, layers: LayerStatistics) -> bool:
+        """Return whether a sample without an interval has too few images for one; otherwise, more images would not help."""
+        return _count_units(self._select(layers)) < fewest_units(self._select(layers).dims)
+
+    def advise(self, layers: LayerStatistics) -> str:
+        """Return what to do about a sample that has too few images for an interval after the last look."""
+        statistics = self._select(layers)
+        if statistics.grouped_by == "image" and 2 * _count_units(statistics) < (statistics.n or 0):
+            return "Most of these images are copies of others; more images help only if they are different."
+        return f"More images than {self.looks[-1]:,} are needed."
+
+    def _select(self, layers: LayerStatistics) -> FeatureStatistics:
+        return layers[self.collector.plan.requests[0].metric.layer]
 
     def score(self, layers: LayerStatistics, *, is_decided: bool) -> Scores:
         """Compute the score of a sample, without an interval, and with advice to add images unless the question is decided."""
@@ -78,6 +91,13 @@ class GrowingSamples:
             seed=request.seed,
             is_sequential=is_decided,
         )
+
+
+def _count_units(statistics: FeatureStatistics) -> float:
+    """Return the effective number of independent images."""
+    n = statistics.n if statistics.n_units is None else statistics.n_units
+    assert n is not None  # known of a sample
+    return n
 
 
 def open_growing_samples(

@@ -84,7 +84,7 @@ def run_race(request: RaceRequest) -> Race:
         if elimination.is_decided:
             break
     if reason:
-        raise TooFewImagesError(f"{reason}. More images than {samples.looks[-1]:,} are needed.")
+        raise TooFewImagesError(reason)
     course.score(elimination.active, is_decided=elimination.is_decided)
     return build_race(request, course, elimination)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from frechet.distances.elimination import SuccessiveElimination
 from frechet.distances.interval import Interval
+from frechet.errors import RequestError
 from frechet.evaluation.growing import GrowingSamples, name_model
 from frechet.evaluation.layers import LayerStatistics
 from frechet.evaluation.race_request import RaceRequest
@@ -36,14 +37,20 @@ class RaceCourse:
     _layers: dict[str, LayerStatistics] = field(default_factory=dict)
 
     def measure(self, names: Sequence[str], n: int) -> str:
-        """Measure models after n images; return the reason why one of them has no interval yet, or an empty text."""
+        """Measure models after n images; return the reason why one of them has no interval yet, or an empty text.
+
+        Raises:
+            RequestError: a model has no interval, and more images would not change that.
+        """
         reason = ""
         for name in names:
             with name_model(name, self.samples.samples):
                 self._layers[name] = self.samples.grow(name, n)
             found = self.samples.estimate(self._layers[name])
             if isinstance(found, str):
-                reason = f"{name}: {found}"
+                if not self.samples.needs_images(self._layers[name]):
+                    raise RequestError(f"{name}: {found}.")
+                reason = f"{name}: {found}. {self.samples.advise(self._layers[name])}"
             else:
                 self.intervals[name] = found.interval(self.critical_value)
         return reason

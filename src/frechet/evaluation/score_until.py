@@ -8,7 +8,7 @@ from typing import Any
 
 from frechet.distances.interval import DistanceEstimate, Interval
 from frechet.distances.sequential import critical_value
-from frechet.errors import ToleranceNotReachedError, TooFewImagesError
+from frechet.errors import RequestError, ToleranceNotReachedError, TooFewImagesError
 from frechet.evaluation.growing import GrowingSamples, open_growing_samples
 from frechet.evaluation.layers import LayerStatistics
 from frechet.evaluation.request import ScoreRequest
@@ -41,8 +41,10 @@ def score_until(request: ScoreRequest, until: Until) -> Scores:
             looks.append(_describe_look(layers["features"].n, interval))
             if until.is_reached(interval.corrected_value, interval.low, interval.high):
                 return _make_scores(samples, layers, interval, looks)
+        elif not samples.needs_images(layers):
+            raise RequestError(f"{found}.")
     if isinstance(found, str):
-        raise TooFewImagesError(f"{found}. More images than {samples.looks[-1]:,} are needed.")
+        raise TooFewImagesError(f"{found}. {samples.advise(layers)}")
     scores = _make_scores(samples, layers, interval, looks)
     raise ToleranceNotReachedError(_describe_failure(samples, interval, until), scores)
 
@@ -51,12 +53,18 @@ def _describe_failure(samples: GrowingSamples, interval: Interval, until: Until)
     """Describe what was reached, and how many images would be enough."""
     n, half_width = samples.looks[-1], (interval.high - interval.low) / 2
     target = until.target(interval.corrected_value)
-    fix = (
-        f"Allow about {float(f'{n * (half_width / target) ** 2:.2g}'):,.0f} images, or a wider interval."
-        if target
-        else f"A percentage requires a value above 0; pass a half width in units of the metric, such as --until-half-width "
-        f"{half_width:.2g} (half_width={half_width:.2g}, relative=False)."
-    )
+    of_sample, of_reference = interval.variance_components
+    ratio = (target / half_width) ** 2 * (of_sample + of_reference)
+    if not target:
+        fix = (
+            f"A percentage requires a value above 0; pass a half width in units of the metric, such as --until-half-width "
+            f"{half_width:.2g} (half_width={half_width:.2g}, relative=False)."
+        )
+    elif ratio > of_reference:
+        needed = n * of_sample / (ratio - of_reference)
+        fix = f"Allow about {float(f'{needed:.2g}'):,.0f} images, or a wider interval."
+    else:
+        fix = "The sampling error of the reference alone makes it wider. Allow a wider interval, or use more reference images."
     return (
         f"half the width of the interval is {half_width:.4g} after all {n:,} images ({interval.low:.4g} to {interval.high:.4g}, "
         f"bias-corrected value {interval.corrected_value:.4g}); expected at most {until}. {fix}"
