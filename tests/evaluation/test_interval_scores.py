@@ -17,8 +17,7 @@ from frechet.errors import RequestError
 from frechet.reports.details import format_details
 from frechet.reports.diagnostics import compute_diagnostics
 from frechet.reports.score_table import describe_scores
-from frechet.reports.details import format_details
-from frechet.reports.text import format_scores, suggest_next_step
+from frechet.reports.text import format_scores, iter_interval_notes, suggest_next_step
 from frechet.results import Score, Scores
 
 pytestmark = pytest.mark.usefixtures("small_inputs")
@@ -344,6 +343,20 @@ def test_too_few_images_are_the_reason_whatever_the_reference_is(tmp_path, refer
         reason = score.interval_unavailable_reason
         assert reason.startswith("at least 50 images per input are required"), reason
         assert reason.endswith("got 16 generated" + (" and 15 reference" if reference_is else "")), reason
+
+
+def test_each_reason_for_a_missing_interval_of_these_images_is_a_note():
+    """That of coverage was only in the JSON; FID∞ has no interval of any images."""
+    x = draw(0, 60)
+    scores = frechet.score(x, x + 1e-3, features=True, metrics="fd,fd-infinity,coverage,recall")
+    (note,) = iter_interval_notes(scores)
+    assert note.startswith("note: no confidence interval for Coverage and Recall: fewer than 10 images are inside")
+    few = frechet.score(x[:20], x[:20] + 1e-3, features=True, metrics="fd,coverage")
+    assert [note.partition(":")[2].partition(":")[0] for note in iter_interval_notes(few)] == [
+        " no confidence interval for FD",
+        " no confidence interval for Coverage",
+    ]
+    assert not list(iter_interval_notes(frechet.score(x, draw(1, 70), features=True, interval="none")))
 
 
 def test_influential_images_are_suggested_only_if_a_metric_has_them(tmp_path, toy_options):

@@ -166,10 +166,29 @@ def test_all_selects_every_metric_that_fits_the_features(sides):
     scores = frechet.score_statistics(generated, reference, held_out=held_out, metrics=["all"])
     rows = {name: metric for name, metric in METRICS.items() if metric.layer == "features" and metric.extractor is None}
     fit = {name for name, metric in rows.items() if metric.requires_inception is not True and not metric.uses_latents}
-    fit -= {"psnr", "ssim", "lpips"}
+    fit -= {"psnr", "ssim", "lpips", "rfid"}
     assert set(scores) == fit
     assert set(scores) >= {"fd", "kid", "ct", "fls", "mind", "vendi"}
     assert not scores.unavailable
+
+
+def test_all_includes_rfid_of_pairs_only(fake_inception):
+    x, y = np.random.default_rng(0).integers(0, 200, (2, 60, 4, 4, 3)).astype(np.uint8)
+    found = {design: set(frechet.score(x, y, metrics="all", design=design)) for design in ("auto", "paired")}
+    assert found["paired"] - found["auto"] == {"rfid"}
+    assert "fid" in found["auto"]
+
+
+def test_metrics_that_all_leaves_out_are_named_with_what_they_need(tmp_path):
+    for seed, name in enumerate("xy"):
+        np.save(tmp_path / f"{name}.npy", np.random.default_rng(seed).standard_normal((60, 4)).astype(np.float32))
+    code, out, err = run("score", tmp_path / "x.npy", tmp_path / "y.npy", "--features", "--metrics", "all")
+    assert code == 0, err
+    (note,) = (line for line in err.splitlines() if line.startswith("note: --metrics all leaves out"))
+    for part in ("cmmd (another extractor)", "rfid, psnr, ssim and lpips (pairs of images)", "ct and fls (--held-out)"):
+        assert part in note
+    assert not {"kid", "fid", "fid-infinity"} & set(re.split("[ ,]+", note))
+    assert "rFID" not in out
 
 
 def test_presets_are_separate_scores(sides):

@@ -15,6 +15,7 @@ from frechet.cli.output_files import check_output_files, write_text
 from frechet.cli.parameter_types import HomePath, Source
 from frechet.cli.progress import progress_bars, progress_option
 from frechet.errors import RequestError, ToleranceNotReachedError
+from frechet.evaluation.left_out import describe_left_out_metrics
 from frechet.evaluation.plan import ALL
 from frechet.evaluation.request import ScoreRequest
 from frechet.evaluation.run import run
@@ -22,7 +23,7 @@ from frechet.evaluation.until import Until
 from frechet.reports.details import format_details
 from frechet.reports.html import evaluate_for_report, write_report
 from frechet.reports.publication import format_citation, format_model_card
-from frechet.reports.text import collect_warnings, format_scores, suggest_next_step
+from frechet.reports.text import collect_warnings, format_scores, iter_interval_notes, suggest_next_step
 from frechet.results import Scores
 
 
@@ -100,7 +101,7 @@ def command(
             evaluation = evaluate_for_report(request, report, force=force)
         scores, failure = (evaluation.scores, None) if report else _run(request)
     text = scores.to_json() if as_json else _format(scores, verbose=verbose)
-    steps: list[Callable[[], object]] = [lambda: print(text, flush=True), lambda: _print_notes(scores, as_json=as_json)]
+    steps: list[Callable[[], object]] = [lambda: print(text, flush=True), lambda: _print_notes(scores, request, as_json=as_json)]
     if cite:
         steps.append(lambda: print(f"\n{format_citation(scores)}", flush=True))
     if model_card:
@@ -138,11 +139,18 @@ def _format(scores: Scores, *, verbose: bool) -> str:
     return format_scores(scores) + (f"\n\n{format_details(scores)}" if verbose else "")
 
 
-def _print_notes(scores: Scores, *, as_json: bool) -> None:
+def _print_notes(scores: Scores, request: ScoreRequest, *, as_json: bool) -> None:
     for warning in collect_warnings(scores):
         print_stderr(f"warning: {escape_line(warning)}")
     for name, reason in scores.unavailable.items():
         text = f"it {reason.removeprefix(f'{name} ')}" if reason.startswith(f"{name} ") else reason
         print_stderr(f"{name} was not computed: {escape_line(text)}")
-    if not as_json and (hint := suggest_next_step(scores)):
-        print_stderr(escape_line(hint))
+    if ALL in (request.metric_names or ()):
+        computed = {name.partition("@")[0] for name in (*scores, *scores.unavailable)}
+        if left_out := describe_left_out_metrics(computed, has_reference=request.reference is not None):
+            print_stderr(f"note: {left_out}")
+    if not as_json:
+        for note in iter_interval_notes(scores):
+            print_stderr(escape_line(note))
+        if hint := suggest_next_step(scores):
+            print_stderr(escape_line(hint))

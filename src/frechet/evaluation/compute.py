@@ -24,7 +24,7 @@ from frechet.metrics import (
     has_small_sample_bias,
     make_label,
 )
-from frechet.metrics.frechet import compute_frechet
+from frechet.metrics.frechet import compute_frechet, compute_rfid
 from frechet.results import Score, Scores
 from frechet.statistics.feature_statistics import FeatureStatistics
 
@@ -122,7 +122,7 @@ def compute_scores(
     )
     scores: dict[str, Score] = {}
     failed = dict(plan.unavailable)
-    for request in _report_each(plan.requests, progress):
+    for request in _report_each(_select_requests(plan, generated, reference), progress):
         try:
             metric_inputs = shared_inputs.get(request)
             score = _compute_score(request, metric_inputs, spec, interval, reference_is, progress, common)
@@ -141,6 +141,16 @@ def compute_scores(
     if reference is not None:
         result = result.with_warnings(iter_sample_size_notes(generated, reference, is_sequential=is_sequential))
     return result if shared_inputs.has_drawn else result.with_warnings(_iter_seed_notes(statistics, seed))
+
+
+def _select_requests(
+    plan: MetricPlan, generated: FeatureStatistics, reference: FeatureStatistics | None
+) -> list[MetricRequest]:
+    """Return the metrics of a plan; if it is for all that apply, without rFID of images that are not pairs, which is FID again."""
+    are_pairs = reference is not None and (generated.grouped_by, reference.grouped_by) == ("pair", "pair")
+    if not plan.is_all or are_pairs:
+        return plan.requests
+    return [request for request in plan.requests if request.metric.compute is not compute_rfid]
 
 
 def _iter_seed_notes(statistics: Mapping[str, FeatureStatistics], seed: int | None) -> Iterator[str]:

@@ -44,6 +44,7 @@ class MetricPlan:
         renamed: for each requested name of a Fréchet distance that these features do not have, the one that is computed.
         explain: number of influential images to list.
         per_class: whether each class is also scored by itself.
+        is_all: whether every metric that applies is requested, so that those that do not apply are left out.
     """
 
     requests: list[MetricRequest] = field(default_factory=list)
@@ -51,6 +52,7 @@ class MetricPlan:
     renamed: dict[str, str] = field(default_factory=dict)
     explain: int = 0
     per_class: bool = False
+    is_all: bool = False
 
     @property
     def layers(self) -> dict[str, bool]:
@@ -183,8 +185,8 @@ def plan_metrics(
     Raises:
         RequestError: an unknown metric or preset, or none that can be computed.
     """
-    plan = MetricPlan(explain=explain, per_class=per_class)
     names = list(dict.fromkeys(metrics or [get_default_metric(spec)]))
+    plan = MetricPlan(explain=explain, per_class=per_class, is_all=ALL in names)
     if ALL not in names:
         plan.renamed = {name: used for name in names if (used := _find_counterpart(name, spec)) != name}
         names = list(dict.fromkeys(plan.renamed.get(name, name) for name in names))

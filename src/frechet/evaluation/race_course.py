@@ -49,7 +49,7 @@ class RaceCourse:
             found = self.samples.estimate(self._layers[name])
             if isinstance(found, str):
                 if not self.samples.needs_images(self._layers[name]):
-                    raise RequestError(f"{name}: {found}.")
+                    raise RequestError(f"{name}: {found}")
                 reason = f"{name}: {found}. {self.samples.advise(self._layers[name])}"
             else:
                 self.intervals[name] = found.interval(self.critical_value)

@@ -36,7 +36,7 @@ def compute_interval_fields(
     if result.standard_error is not None:
         return _describe_standard_error(result.value, result.standard_error, generated, reference, reference_is)
     if metric.interval is None or reference is None:
-        return {"interval_unavailable_reason": metric.interval_unavailable_reason}
+        return {"interval_unavailable_reason": result.interval_unavailable_reason or metric.interval_unavailable_reason}
 
     def on_step(step: int, steps: int) -> None:
         if progress:

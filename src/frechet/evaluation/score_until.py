@@ -42,7 +42,7 @@ def score_until(request: ScoreRequest, until: Until) -> Scores:
             if until.is_reached(interval.corrected_value, interval.low, interval.high):
                 return _make_scores(samples, layers, interval, looks)
         elif not samples.needs_images(layers):
-            raise RequestError(f"{found}.")
+            raise RequestError(found)
     if isinstance(found, str):
         raise TooFewImagesError(f"{found}. {samples.advise(layers)}")
     scores = _make_scores(samples, layers, interval, looks)

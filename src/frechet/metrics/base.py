@@ -32,6 +32,8 @@ class MetricResult:
         splits: for each number of splits (of the Inception Score), `{"n": number of splits, "mean": mean over the
             splits, "std": standard deviation between them}`.
         notes: what a reader should know about this value.
+        interval_unavailable_reason: why these inputs give neither a standard error nor a variance; None for the reason that always applies
+            to the metric.
     """
 
     value: float
@@ -41,6 +43,7 @@ class MetricResult:
     std: float | None = None
     splits: tuple[Mapping[str, float], ...] = ()
     notes: tuple[str, ...] = ()
+    interval_unavailable_reason: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

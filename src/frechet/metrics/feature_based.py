@@ -10,7 +10,7 @@ from frechet.distances import kernel, memorisation, sliced_wasserstein
 from frechet.distances.frechet import DEFAULT_TOLERANCE
 from frechet.distances.inception_score import normalize_rows, vendi_score
 from frechet.distances.prdc import Membership, Neighbourhood, authenticity, compute_prdc
-from frechet.distances.prdc_jackknife import MIN_COUNT
+from frechet.distances.prdc_jackknife import MIN_COUNT, JackknifeVariance
 from frechet.errors import RequestError
 from frechet.metrics.base import Metric, MetricInputs, MetricResult, get_all_features
 from frechet.metrics.frechet import compute_frechet
@@ -47,25 +47,30 @@ def compute_cmmd(inputs: MetricInputs, *, sigma: float) -> MetricResult:
 def compute_precision(inputs: MetricInputs, *, k: int, closed: bool) -> MetricResult:
     """Compute the fraction of generated images within a neighbourhood of a reference image."""
     membership = _get_membership(inputs, k, closed)
-    return MetricResult(value=membership.precision, sampling_variance=membership.precision_variance)
+    return _make_membership_result(membership.precision, membership.precision_variance)
 
 
 def compute_recall(inputs: MetricInputs, *, k: int, closed: bool) -> MetricResult:
     """Compute the fraction of reference images within a neighbourhood of a generated image."""
     membership = _get_membership(inputs, k, closed)
-    return MetricResult(value=membership.recall, sampling_variance=membership.recall_variance)
+    return _make_membership_result(membership.recall, membership.recall_variance)
 
 
 def compute_density(inputs: MetricInputs, *, k: int, closed: bool) -> MetricResult:
     """Compute the mean number of reference neighbourhoods that contain a generated image, divided by k."""
     membership = _get_membership(inputs, k, closed)
-    return MetricResult(value=membership.density, sampling_variance=membership.density_variance)
+    return _make_membership_result(membership.density, membership.density_variance)
 
 
 def compute_coverage(inputs: MetricInputs, *, k: int, closed: bool) -> MetricResult:
     """Compute the fraction of reference neighbourhoods that contain a generated image."""
     membership = _get_membership(inputs, k, closed)
-    return MetricResult(value=membership.coverage, sampling_variance=membership.coverage_variance)
+    return _make_membership_result(membership.coverage, membership.coverage_variance)
+
+
+def _make_membership_result(value: float, variance: JackknifeVariance | None) -> MetricResult:
+    reason = _TOO_FEW_INSIDE_OR_OUTSIDE if variance is None else None
+    return MetricResult(value=value, sampling_variance=variance, interval_unavailable_reason=reason)
 
 
 def _get_membership(inputs: MetricInputs, k: int, closed: bool) -> Membership:
@@ -199,7 +204,6 @@ PRECISION = Metric(
     presets={"prdc": _PRDC, "torch-fidelity": {}, "adm": {}},
     measures="fidelity",
     images="4 (50,000)",
-    interval_unavailable_reason=_TOO_FEW_INSIDE_OR_OUTSIDE,
 )
 DENSITY = Metric(
     title="Density",
@@ -211,7 +215,6 @@ DENSITY = Metric(
     presets={"prdc": {}},
     measures="fidelity",
     images="6 (10,000)",
-    interval_unavailable_reason=_TOO_FEW_INSIDE_OR_OUTSIDE,
 )
 
 MMD = Metric(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from frechet._internal.terminal import escape_line
-from frechet._internal.words import count_of
+from frechet._internal.words import count_of, join_words
 from frechet.distances.interval import SIGNIFICANCE_LEVEL
 from frechet.metrics import METRICS, is_frechet_distance
 from frechet.reports.protocol_facts import iter_protocol_facts
@@ -47,22 +47,29 @@ def collect_warnings(scores: Scores) -> list[str]:
 
 
 def suggest_next_step(scores: Scores) -> str | None:
-    """Return a line that explains how to get an interval, how to halve it, or how to find the images to blame, if any applies."""
+    """Return a line that explains how to halve an interval, or how to find the images to blame, if any applies."""
     if all(score.worst_pairs for score in scores.values()):
         return (
             "hint: list the worst pairs with --json, or add rfid to the metrics and show them with --report page.html"
         )
     for score in scores.values():
-        metric = METRICS.get(score.metric.partition("@")[0])
-        has_interval = metric is not None and metric.interval is not None and score.uses_reference
-        if has_interval and score.interval_95 is None and score.interval_unavailable_reason != INTERVAL_NOT_REQUESTED:
-            return f"note: no confidence interval for {score.label}: {score.interval_unavailable_reason}"
-    for score in scores.values():
         if counts := format_counts_to_halve_interval(score):
             return f"hint: to halve the confidence interval of {score.label}, use about {counts} images"
-    if any(map(_can_list_images, scores.values())):
+    if any(map(_can_list_images, scores.values())) and not any(iter_interval_notes(scores)):
         return "hint: list the images that hurt the score most with --explain 20, or show them with --report page.html"
     return None
+
+
+def iter_interval_notes(scores: Scores) -> Iterator[str]:
+    """Yield a line for each reason why scores have no interval, unless the reason holds for any images."""
+    labels: dict[str, list[str]] = {}
+    for score in _shorten_labels(scores)[0].values():
+        metric = METRICS.get(score.metric.partition("@")[0])
+        reason = score.interval_unavailable_reason
+        if metric and reason and reason not in (INTERVAL_NOT_REQUESTED, metric.interval_unavailable_reason):
+            labels.setdefault(reason, []).append(score.label)
+    for reason, of in labels.items():
+        yield f"note: no confidence interval for {join_words(of)}: {reason}"
 
 
 def _can_list_images(score: Score) -> bool:
