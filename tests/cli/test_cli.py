@@ -114,7 +114,9 @@ def test_scores_are_one_table_with_the_provenance_and_each_warning_once(image_fo
     assert "6 generated and 8 reference images for 1,280 feature dimensions" in err
     of_fd, of_prdc = err.splitlines()[-2:]
     assert of_fd.startswith("note: no confidence interval for FD-EfficientNet-Lite0: at least 1,920")  # 1.5 n/d
-    assert of_prdc.startswith("note: no confidence interval for Precision-EfficientNet-Lite0, Recall-EfficientNet-Lite0, ")
+    assert of_prdc.startswith(
+        "note: no confidence interval for Precision-EfficientNet-Lite0, Recall-EfficientNet-Lite0, "
+    )
     assert len(lines) + len(err.splitlines()) <= 20
     assert "settings" not in out + err
 

@@ -319,8 +319,14 @@ def test_designs_that_do_not_fit_the_images_are_rejected(folders, toy_options, o
         (lambda rows: [f"{row},x" for row in rows], ("two columns", "name,cluster")),
         (lambda rows: [], ("two columns", "name,cluster")),
         (lambda rows: [f"{i:03d}.png,{i}" for i in range(N)], ("every cluster of", "has one image")),
-        (lambda rows: [f"a/{row}" for row in rows], ("no row for the images of", "'000.png'", "first rows are for 'a/000.png'")),
-        (lambda rows: ["file,group"], ("no row for the images of", "first rows are for 'file'", "columns name,cluster")),
+        (
+            lambda rows: [f"a/{row}" for row in rows],
+            ("no row for the images of", "'000.png'", "first rows are for 'a/000.png'"),
+        ),
+        (
+            lambda rows: ["file,group"],
+            ("no row for the images of", "first rows are for 'file'", "columns name,cluster"),
+        ),
     ],
     ids=["missing row", "one column", "three columns", "empty", "single images", "other names", "other columns"],
 )

@@ -117,8 +117,8 @@ def test_a_reference_whose_error_is_larger_than_the_interval_needs_more_images()
     low, high = found.interval_95
     share = found.variance_components[1] / sum(found.variance_components)
     target = (high - low) / 2 * np.sqrt(0.5 + share / 2)  # with half the variance of the generated images
+    until = Until(half_width=target, relative=False)
     with pytest.raises(ToleranceNotReachedError, match="Allow about 1,200 images"):
-        until = Until(half_width=target, relative=False)
         score(SAMPLES[:600], reference=reference, reference_is="sample", until=until)
 
 

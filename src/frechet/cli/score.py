@@ -101,7 +101,10 @@ def command(
             evaluation = evaluate_for_report(request, report, force=force)
         scores, failure = (evaluation.scores, None) if report else _run(request)
     text = scores.to_json() if as_json else _format(scores, verbose=verbose)
-    steps: list[Callable[[], object]] = [lambda: print(text, flush=True), lambda: _print_notes(scores, request, as_json=as_json)]
+    steps: list[Callable[[], object]] = [
+        lambda: print(text, flush=True),
+        lambda: _print_notes(scores, request, as_json=as_json),
+    ]
     if cite:
         steps.append(lambda: print(f"\n{format_citation(scores)}", flush=True))
     if model_card:
