@@ -51,6 +51,7 @@ def small(monkeypatch, fake_inception, tmp_path):
         monkeypatch.setitem(PROTOCOLS, name, replace(protocol, **changes))
     monkeypatch.setattr(TimmModel, "check", lambda _: "the toy network")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("FRECHET_WEIGHTS", raising=False)
     monkeypatch.setattr(references, "find_reference", lambda name: replace(REFERENCES[name], sha256=None))
     monkeypatch.setattr("frechet.evaluation.protocol_checks.find_reference", references.find_reference)
     return lambda name: make_data(tmp_path / name, PROTOCOLS[name])

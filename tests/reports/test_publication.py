@@ -67,7 +67,8 @@ def test_the_model_card_is_read_by_the_hub(rows, tmp_path):
     assert found.metric_args["interval_95"] == list(scores["fd"].interval_95)
 
 
-def test_the_model_card_states_what_the_scores_depend_on():
+def test_the_model_card_states_what_the_scores_depend_on(monkeypatch):
+    monkeypatch.delenv("FRECHET_WEIGHTS", raising=False)
     provenance = {
         "extractor": "inception",
         "layer": "64",
