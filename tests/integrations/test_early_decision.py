@@ -110,9 +110,13 @@ def test_other_features_references_and_invalid_arguments_are_rejected(fid, toy_o
     with pytest.raises(MismatchError, match="preprocessing"):
         fid.is_decided(against=replace(previous, provenance={**previous.provenance, "preprocessing": "clean"}))
     other = FID(frechet.collect(draw(600, 100).permute(0, 2, 3, 1).numpy(), **toy_options), **toy_options)
-    other.update(draw(60, 120))
-    with pytest.raises(MismatchError, match="same reference"):
+    with pytest.raises(MismatchError, match=r"although both are named images in memory; .* same reference"):
+        other.is_decided(against=previous)  # at the first call, before any image
+    other.reference = replace(other.reference, label="others")
+    with pytest.raises(MismatchError, match="images in memory, but this metric compares with others"):
         other.is_decided(against=previous)
+    with pytest.raises(RequestError, match=r"max_images is 50000\.0; expected a whole number"):
+        fid.is_decided(against=previous, max_images=5e4)
 
 
 RANKS = """

@@ -128,6 +128,11 @@ def test_unknown_metrics_and_references_without_features_are_rejected(images, tm
     np.savez(tmp_path / "moments.npz", mu=stored.mean, sigma=stored.covariance)
     with pytest.raises(RequestError, match="without"):
         KID(tmp_path / "moments.npz", **OFFLINE)
+    with pytest.raises(MismatchError, match="pass extractor='efficientnet-lite0'"):
+        FID(stored)
+    np.save(tmp_path / "train.npy", images[0])
+    with pytest.raises(RequestError, match=r"train.npy contains one array.*frechet stats .*train.npy FILE.npz"):
+        FID(tmp_path / "train.npy", **OFFLINE)
 
 
 @pytest.mark.parametrize("value_range", [(0.0, 1.0), (-1.0, 1.0)])
@@ -276,7 +281,8 @@ def test_invalid_images_are_rejected(images, monkeypatch):
         (images[0], "ndarray"),
         (batch.int(), "torch.int32; expected uint8"),
         (batch.float(), "images range from .* to 2.*; expected 0 to 1"),
-        (torch.full((2, 3, 8, 8), torch.nan), "images range from nan"),
+        (torch.stack([torch.zeros(3, 8, 8), torch.full((3, 8, 8), torch.nan)]), "image 1 of the batch contains NaN"),
+        (torch.zeros(4, 8, 8, 3), r"move the channels first, images.permute\(0, 3, 1, 2\)"),
         (batch.to("meta"), "on meta and the network is on cpu"),
     ):
         with pytest.raises(RequestError, match=message):

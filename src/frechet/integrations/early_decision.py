@@ -72,7 +72,9 @@ class EarlyDecision:
         if not isinstance(alpha, (int, float)) or not 0 < alpha < 1:
             raise RequestError(f"alpha is {alpha!r}; expected a probability between 0 and 1, such as 0.05")
         first = max(MIN_UNITS, MIN_IMAGES_PER_DIM * dims)
-        if not isinstance(max_images, (int, np.integer)) or max_images < first:
+        if not isinstance(max_images, (int, np.integer)):
+            raise RequestError(f"max_images is {max_images!r}; expected a whole number, such as 50_000")
+        if max_images < first:
             raise TooFewImagesError(
                 f"max_images is {max_images!r}; expected at least {first:,}, as a first interval needs"
             )
@@ -106,8 +108,13 @@ def _add_bounds(value: float, error: float, z: float) -> EstimateWithBounds:
     return EstimateWithBounds(value, max(0.0, value - z * error), high)
 
 
-def require_same_comparison(against: Score, spec: FeatureSpec, reference: FeatureStatistics) -> None:
+def require_same_comparison(against: Score, spec: FeatureSpec, reference: FeatureStatistics | None) -> None:
     """Require that a score was computed from the same features and reference as the current one.
+
+    Args:
+        against: the earlier score.
+        spec: how the features of the current images are made.
+        reference: the current reference; None if it is not complete yet.
 
     Raises:
         MismatchError: names the setting that differs, or both references.
@@ -119,12 +126,17 @@ def require_same_comparison(against: Score, spec: FeatureSpec, reference: Featur
                 f"against was computed with {name} {other}, but this metric has {name} {value}{describe_difference(other, value)}; "
                 "pass a score of the same features"
             )
+    if reference is None:
+        return
     recorded = against.provenance.get("reference") or {}
     moments = recorded.get("moments") or [math.nan, math.nan]
     if not all(
         math.isclose(a, b, rel_tol=_MOMENTS_RTOL) for a, b in zip(moments, describe_moments(reference), strict=True)
     ):
-        raise MismatchError(
-            f"against was computed against {recorded.get('label')}, but this metric compares with {reference.label}; pass a score "
-            "against the same reference"
+        label = recorded.get("label")
+        problem = (
+            f"other images than the reference of this metric, although both are named {label}"
+            if label == reference.label
+            else f"{label}, but this metric compares with {reference.label}"
         )
+        raise MismatchError(f"against was computed against {problem}; pass a score against the same reference")

@@ -301,7 +301,12 @@ class ImageMetric(Metric):
         x = images.float()
         if len(x):
             lowest, highest = (float(value) for value in torch.aminmax(x))
-            if math.isnan(lowest) or is_out_of_range(lowest, highest, self.value_range):
+            if math.isnan(lowest):
+                index = int(torch.isnan(x).flatten(1).any(dim=1).int().argmax())
+                raise RequestError(
+                    f"image {index} of the batch contains NaN; expected finite values. Check what generated or loaded the image."
+                )
+            if is_out_of_range(lowest, highest, self.value_range):
                 raise make_range_error(lowest, highest, self.value_range)
         return scale_to_bytes(x, self.value_range, self.rounding)
 

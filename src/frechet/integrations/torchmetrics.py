@@ -114,7 +114,7 @@ class FID(_SingleMetric):
             Whether it is certain which of the two distances is smaller; compare `score()` with `against` to find out which. It stays true until `reset`.
 
         Raises:
-            RequestError: `against` has no interval for independent images, or alpha is not a probability.
+            RequestError: `against` has no interval for independent images, alpha is not a probability, or `max_images` is not an integer.
             TooFewImagesError: there are fewer than two generated or real images at a look, or `max_images` is too small for one.
             MismatchError: `against` has other features or another reference.
 
@@ -127,7 +127,9 @@ class FID(_SingleMetric):
         """
         key = (against.corrected_value, against.standard_error, alpha, max_images) if isinstance(against, Score) else ()
         if key not in self._decisions:
-            self._decisions[key] = EarlyDecision.plan(against, self._network.dims, alpha, max_images)
+            decision = EarlyDecision.plan(against, self._network.dims, alpha, max_images)
+            require_same_comparison(against, self.spec, self.reference)
+            self._decisions[key] = decision
         decision = self._decisions[key]
         n = self._count_images()
         if decision.is_due(n):

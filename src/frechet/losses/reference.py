@@ -7,6 +7,7 @@ from typing import Any
 
 from frechet.errors import MismatchError, RequestError
 from frechet.features.loading import resolve_extractor
+from frechet.features.registry import EXTRACTORS
 from frechet.features.spec import FeatureSpec, validate_same_spec
 from frechet.losses.validation import validate_count
 from frechet.protocols.references_address import read_address
@@ -73,5 +74,11 @@ def validate_reference(reference: FeatureStatistics, spec: FeatureSpec, dims: in
         raise MismatchError(
             f"the reference {reference.label} has {reference.dims:,} dimensions and the features of the images have {dims:,}; "
             f"pass dims={reference.dims}, or use another reference"
+        )
+    recorded = reference.spec.extractor
+    if not same_extractor and recorded in EXTRACTORS:
+        raise MismatchError(
+            f"the reference {reference.label} was computed with extractor {recorded}, but the features of the images are those of "
+            f"{spec.extractor}; pass extractor={recorded!r}, or another reference"
         )
     validate_same_spec(spec, reference.spec)

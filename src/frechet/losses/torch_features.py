@@ -204,8 +204,13 @@ def validate_image_tensor(images: Any, device: torch.device | None = None) -> No
     if not isinstance(images, torch.Tensor):
         raise RequestError(f"images are {type(images).__name__}; expected a tensor (n, 3, h, w)")
     if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape[2:]:
-        is_grey = images.ndim == 4 and images.shape[1] == 1
-        hint = ". For grey images pass images.expand(-1, 3, -1, -1)" if is_grey else ""
+        hint = ""
+        if images.ndim == 4 and images.shape[1] == 1:
+            hint = ". For grey images pass images.expand(-1, 3, -1, -1)"
+        elif images.ndim == 4 and images.shape[3] == 3:
+            hint = ": move the channels first, images.permute(0, 3, 1, 2)"
+        elif images.ndim == 3 and images.shape[0] == 3:
+            hint = ". For a single image pass images[None]"
         raise RequestError(f"images have shape {tuple(images.shape)}; expected (n, 3, h, w){hint}")
     if device is not None and images.device != device:
         raise RequestError(

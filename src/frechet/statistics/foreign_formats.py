@@ -158,6 +158,11 @@ def open_foreign_file(path: Path) -> Iterator[StatisticsFile]:
         StatisticsError, UnsafeFileError: see `read_foreign_arrays`.
     """
     suffix = path.suffix.lower()
+    if suffix == ".npy" and path.is_file():
+        raise StatisticsError(
+            f"{path} contains one array, such as images or features; expected a statistics file. Create one with: frechet stats "
+            f"{path} FILE.npz (with --features if the array contains features)"
+        )
     if suffix == ".npz":
         with open_npz_safely(path) as archive:
             yield _parse_arrays(archive)
