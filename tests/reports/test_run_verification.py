@@ -69,6 +69,13 @@ def test_runs_of_dependent_images_are_consistent(claim, reference):
     assert min(p_values) > 0.01
 
 
+def test_the_steps_of_the_interval_are_reported(claim, reference):
+    stages = []
+    verify(claim(make_features(0)), reference, progress=lambda stage, done, total: stages.append((stage, done, total)))
+    steps = [(done, total) for stage, done, total in stages if stage == "interval"]
+    assert {done for done, _ in steps} == set(range(1, steps[0][1] + 1))
+
+
 def test_all_images_give_the_claimed_numbers(claim, reference):
     checks = verify(claim(make_features(0)), reference, num_images=N)
     for name in ("value", "corrected_value"):

@@ -118,7 +118,7 @@ def verify_run(request: VerificationRequest) -> list[Check]:
     request = _follow_run(request, claims[0])
     subset, n_samples = _collect_subset(request, claims[0])
     reference = _collect_reference(request)
-    return [check for claim in claims for check in _check_metric(claim, subset, n_samples, reference)]
+    return [check for claim in claims for check in _check_metric(claim, subset, n_samples, reference, request.progress)]
 
 
 def _follow_run(request: VerificationRequest, run: Run) -> VerificationRequest:
@@ -180,10 +180,16 @@ def _collect_reference(request: VerificationRequest) -> FeatureStatistics:
     return collect_statistics(opened, settings, settings.load(request.progress), request.progress, "reference")
 
 
-def _check_metric(run: Run, subset: FeatureStatistics, n_samples: int, reference: FeatureStatistics) -> list[Check]:
+def _check_metric(
+    run: Run,
+    subset: FeatureStatistics,
+    n_samples: int,
+    reference: FeatureStatistics,
+    progress: ProgressCallback | None,
+) -> list[Check]:
     """Check the claims of a run with one metric."""
     ((metric, claimed),) = run.scores.items()
-    fixed = _score(subset, reference, metric, "fixed")
+    fixed = _score(subset, reference, metric, "fixed", progress)
     found = Run.from_scores("the samples", fixed)
     require_same_spec([run, found])
     _require_same_inputs(run, found)
@@ -195,7 +201,7 @@ def _check_metric(run: Run, subset: FeatureStatistics, n_samples: int, reference
     checks = [_check_number(metric, "value", claimed["value"], expected, error, m)]
     if claimed.get("interval_95") is None or claimed.get("corrected_value") is None:
         return checks
-    same = _score(subset, reference, metric, claimed.get("reference_is") or "fixed")[metric]
+    same = _score(subset, reference, metric, claimed.get("reference_is") or "fixed", progress)[metric]
     assert same.corrected_value is not None
     checks.append(_check_number(metric, "corrected_value", claimed["corrected_value"], same.corrected_value, error, m))
     if claimed.get("sampling_design") == "independent" and same.variance_components is not None:
@@ -203,13 +209,19 @@ def _check_metric(run: Run, subset: FeatureStatistics, n_samples: int, reference
     return checks
 
 
-def _score(subset: FeatureStatistics, reference: FeatureStatistics, metric: str, reference_is: str) -> Any:
+def _score(
+    subset: FeatureStatistics,
+    reference: FeatureStatistics,
+    metric: str,
+    reference_is: str,
+    progress: ProgressCallback | None,
+) -> Any:
     """Score the subset, with an interval.
 
     Raises:
         RequestError: there is no interval; the message gives the reason.
     """
-    scores = score_statistics(subset, reference, metrics=[metric], reference_is=reference_is)
+    scores = score_statistics(subset, reference, metrics=[metric], reference_is=reference_is, progress=progress)
     if scores[metric].corrected_value is None:
         raise RequestError(
             f"the subset of {subset.n:,} images has no interval: {scores[metric].interval_unavailable_reason}. Use a larger one "
