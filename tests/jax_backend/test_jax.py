@@ -373,3 +373,25 @@ def test_flax_stores_and_restores_statistics(either):
     other = fj.empty(replace(TOY, spec=replace(TOY.spec, weights="1")))
     with pytest.raises(MismatchError, match=r"weights='0'.*weights='1'"):
         serialization.from_bytes(other, serialization.to_bytes(stats))
+
+
+@pytest.mark.slow
+def test_networks_with_the_same_weights_and_other_functions_are_not_mixed_up(toy_options, extractor_table, tmp_path):
+    """The compiled program of the first one is not used for the second one, nor are its statistics."""
+    row = extractor_table["toy-name"]
+
+    def scaled(factor):
+        def run_scaled(ops, images, weights, layers):
+            return factor * row.model.function(ops, images, weights, layers)
+
+        return replace(row, model=replace(row.model, function=run_scaled))
+
+    images, found = noise(8), []
+    for factor in (1.0, 5.0):
+        extractor_table._entries["toy-name"] = scaled(factor)
+        apply, params = fj.network("toy-name", weights=toy_options["weights"])
+        found.append((np.asarray(apply(params, images)), fj.collect([images], apply, params)))
+    np.testing.assert_allclose(found[1][0], 5 * found[0][0], rtol=1e-5)
+    fj.to_statistics(found[0][1]).save(tmp_path / "one.npz")
+    with pytest.raises(MismatchError, match=r"factor of .*run_scaled is 5\.0 and 1\.0"):
+        fj.fid(found[1][1], tmp_path / "one.npz")

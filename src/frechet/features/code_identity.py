@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from frechet.features.code_source import Chain, find_used_names, hash_source, iter_stored_attributes
-from frechet.features.identity_parts import record_parts
+from frechet.features.identity_parts import get_parts, record_parts
 from frechet.features.plain_values import describe_plain
 from frechet.features.spec import get_qualified_name
 
@@ -50,6 +50,16 @@ def hash_code(function: Callable[..., Any], call: Callable[[], Any] | None = Non
     digest = walk.hash_root(function)
     record_parts(digest, walk.summarise())
     return digest
+
+
+def add_code(digest: str, function: Callable[..., Any]) -> str:
+    """Return the sha256 of weights together with the function that computes with them; that of the weights for code of a library."""
+    if inspect.isfunction(function) and _is_code_of_library(function):
+        return digest
+    code = hash_code(function)
+    combined = hashlib.sha256(f"{digest} {code}".encode()).hexdigest()
+    record_parts(combined, {**(get_parts(code) or {}), "the content of the weights": f"sha256 {digest[:12]}"})
+    return combined
 
 
 def _find_state(function: Callable[..., Any], call: Callable[[], Any]) -> frozenset[str]:
@@ -354,6 +364,7 @@ def _is_library(module: ModuleType | None) -> bool:
     return module is not None and (file is None or _is_file_of_library(file))
 
 
+@functools.cache
 def _is_file_of_library(file: str) -> bool:
     path = PurePath(file)
     return any(path.is_relative_to(folder) for folder in _LIBRARIES) or not _FOLDERS_OF_LIBRARIES.isdisjoint(path.parts)

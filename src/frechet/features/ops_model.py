@@ -13,6 +13,7 @@ from typing import Any
 from frechet._internal.choices import validate_choice
 from frechet._internal.download import ProgressCallback
 from frechet.errors import RequestError
+from frechet.features.code_identity import add_code
 from frechet.features.extractor import Layer, LoadedExtractor, Runner
 from frechet.features.models import BACKENDS, LoadRequest, Model
 from frechet.features.spec import FeatureSpec
@@ -109,7 +110,7 @@ class OpsModel(Model):
             replace(
                 request.spec,
                 layer=layer,
-                weights=found.head_digest if layer in self.heads else found.digest,
+                weights=add_code(str(found.head_digest if layer in self.heads else found.digest), self.function),
                 is_official=found.is_official,
             )
             for layer in layers
