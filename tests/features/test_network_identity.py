@@ -98,7 +98,7 @@ def test_the_configuration_of_a_model_folder_is_part_of_its_identity(tmp_path):
 
 
 CODE = """
-import functools, torch
+import enum, functools, torch
 import {helper}
 
 class Net(torch.nn.Module):
@@ -148,6 +148,12 @@ def of_local_import(images):
     from {helper} import net
 
     return net(images)
+
+class Colour(enum.Enum):
+    MEAN = 1
+
+    def __call__(self, images):
+        return images.amin((2, 3))
 
 of_closure = make_closure(net)
 of_partial = functools.partial(lambda model, images: model(images), net)
@@ -357,6 +363,28 @@ def test_plain_values_are_part_of_the_identity(place):
     found = [hash_code(PLACES[place](value)) for value in VALUES]
     assert len(set(found)) == len(VALUES)
     assert [hash_code(PLACES[place](value)) for value in VALUES] == found
+
+
+@pytest.mark.slow
+def test_the_function_in_a_compiled_one_is_part_of_the_identity():
+    class Net(torch.nn.Module):
+        scale = 2
+
+        def forward(self, images):
+            return images * self.scale
+
+    net = Net()
+    function, compiled = (torch.compile(each, backend="eager") for each in (net.forward, net))
+    first = [hash_code(function), hash_code(compiled)]
+    assert [hash_code(function), hash_code(compiled)] == first
+    net.scale = 3
+    assert not {hash_code(function), hash_code(compiled)} & set(first)
+
+
+def test_the_methods_of_a_callable_enum_are_part_of_the_identity(code):
+    first = hash_code(code.Colour.MEAN)
+    changed = reload(code, read_source(code).replace("amin((2, 3))", "amax((2, 3))"))
+    assert hash_code(changed.Colour.MEAN) != first
 
 
 def define(text, **values):

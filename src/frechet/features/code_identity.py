@@ -141,7 +141,9 @@ class _Walk:
         if hasattr(value, "named_modules"):
             yield from self._iter_module(value, path)
         elif used is not None:
-            yield from self._iter_items(used, path)
+            for name, each in used:
+                yield name.encode()
+                yield self.digest(each, f"the {name}{f' of {path}' if path else ''}")
         elif isinstance(value, _OPERATORS):
             yield repr(value).encode()
         elif isinstance(value, _NAMESPACES):
@@ -321,7 +323,7 @@ def _list_class_attributes(cls: type) -> list[tuple[str, Any]]:
     for name, value in vars(cls).items():
         code = getattr(value, "__code__", None)
         is_internal = name.startswith("__") and name.endswith("__") and code is None
-        is_generated = code is not None and code.co_filename.startswith("<") and _has_file(cls)
+        is_generated = name == "__repr__" or (code is not None and code.co_filename.startswith("<") and _has_file(cls))
         is_slot = isinstance(value, (MemberDescriptorType, GetSetDescriptorType))
         if not (is_internal or is_generated or is_slot or name == "_abc_impl"):
             found.append((name, value))

@@ -40,7 +40,7 @@ def describe_plain(value: Any, depth: int = 0) -> str | None:
     """
     if value is None:
         return "None"
-    if isinstance(value, Enum):
+    if isinstance(value, Enum) and not callable(value):
         return f"{type(value).__qualname__}.{value.name}={describe_plain(value.value, depth + 1)}"
     if isinstance(value, np.generic):
         return f"{value.dtype} {value.item()!r}"
