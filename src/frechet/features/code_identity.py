@@ -322,8 +322,9 @@ def _list_class_attributes(cls: type) -> list[tuple[str, Any]]:
     found = [(f"the factory of {name}", each.default_factory) for name, each in fields.items()]
     for name, value in vars(cls).items():
         code = getattr(value, "__code__", None)
-        is_internal = name.startswith("__") and name.endswith("__") and code is None
-        is_generated = name == "__repr__" or (code is not None and code.co_filename.startswith("<") and _has_file(cls))
+        is_of_library = code is None or (inspect.isfunction(value) and _is_code_of_library(value))
+        is_internal = name.startswith("__") and name.endswith("__") and is_of_library
+        is_generated = code is not None and code.co_filename.startswith("<") and _has_file(cls)
         is_slot = isinstance(value, (MemberDescriptorType, GetSetDescriptorType))
         if not (is_internal or is_generated or is_slot or name == "_abc_impl"):
             found.append((name, value))

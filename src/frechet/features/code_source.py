@@ -75,7 +75,9 @@ def _collect_names(code: CodeType, used: UsedNames, free: set[str]) -> None:
             used.attributes.add(step.argval)
         elif step.opname in _GLOBALS:
             used.global_names.setdefault(step.argval, set()).add(_read_chain(steps, position + 1))
-        elif step.opname in _FREE and step.argval in free:
+        elif (
+            step.opname in _FREE and step.argval in free and step.argval != "__class__"
+        ):  # of super(), from Python 3.12 on
             used.free_names.setdefault(step.argval, set()).add(_read_chain(steps, position + 1))
         elif step.opname == "IMPORT_NAME":
             level = steps[position - 2].argval
