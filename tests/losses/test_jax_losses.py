@@ -334,6 +334,15 @@ def test_a_reference_of_other_features_is_rejected_before_weights_are_loaded(wei
         kid_loss(load_tiles()[0], make_reference(bare, dims=64, weights=weights))
 
 
+def test_features_of_another_shape_are_rejected():
+    for operands, message in (
+        ((jnp.ones(5), jnp.ones((5, 3))), r"x is of shape \(5,\); expected an array of features \(n, d\)"),
+        ((jnp.ones((5, 3)), [1.0]), "y is a list; expected an array"),
+    ):
+        with pytest.raises(RequestError, match=message):
+            frechet_distance(*operands)
+
+
 def test_unknown_keywords_are_rejected_with_the_nearest():
     with pytest.raises(TypeError, match=r"make_reference\(\) .* 'extractr'; did you mean 'extractor'"):
         make_reference("reference.npz", extractr="inception")

@@ -1,5 +1,6 @@
 """Losses in PyTorch: values against the scores, gradients against finite differences, and error messages."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -369,6 +370,65 @@ def test_two_processes_give_the_loss_and_gradient_of_one(
         assert float(two["value"]) == pytest.approx(float(one["value"]), rel=1e-6)
         for kind in ("grads", "microbatch"):
             assert (two[kind] - one["grads"]).norm() <= 1e-6 * one["grads"].norm()
+
+
+REJECTED_RANKS = """
+import json, os, sys, torch
+import torch.distributed as dist
+rank, store, weights = int(sys.argv[1]), *sys.argv[2:]
+from toy_extractor import TOY_EXTRACTOR
+from frechet.errors import FrechetError
+from frechet.features.registry import register_extractor
+from frechet.losses.torch import FDLoss, FIDLoss
+register_extractor("toy-name", TOY_EXTRACTOR)
+dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+reference, images = torch.rand(6, 3, 32, 32), torch.rand(4, 3, 32, 32) * (255 if rank else 1)
+options = {"weights": weights}
+calls = [
+    lambda: FIDLoss(reference, extractor="toy-name", **options)(images),
+    lambda: FIDLoss(images, extractor="toy-name", **options),
+    lambda: FDLoss(reference, extractors="toy-name", population=8, **options).observe(images),
+    lambda: FIDLoss(reference, extractor="toy-name", **options).backward_in_microbatches(lambda i, j: images[i:j], 4, size=2),
+]
+messages = []
+for call in calls:
+    try:
+        call()
+    except FrechetError as error:
+        messages.append(str(error))
+print(json.dumps(messages))
+sys.stdout.flush()
+dist.barrier()
+os._exit(0)
+"""
+
+
+def test_all_ranks_report_images_that_one_of_them_rejects(tmp_path, toy_options):
+    with run_ranks(tmp_path, REJECTED_RANKS, tmp_path / "store", toy_options["weights"]):
+        pass
+    accepted, rejected = (json.loads((tmp_path / f"output-{rank}.txt").read_text()) for rank in range(2))
+    assert all("the images of rank 1 were rejected" in message for message in accepted)
+    assert all("images range from" in message for message in rejected)
+    assert len(accepted) == len(rejected) == 4
+
+
+def test_features_of_another_kind_are_rejected():
+    rows = torch.rand(5, 3)
+    for operands, message in (
+        ((rows[0], rows), r"x is of shape \(3,\); expected a tensor of features \(n, d\)"),
+        ((rows, rows.numpy()), "y is a ndarray; expected a tensor"),
+        ((rows * torch.nan, rows), "x contains NaN or infinity in row 0"),
+        ((rows[:2] * torch.nan, rows), "x contains NaN or infinity in row 0"),
+        ((rows, torch.where(torch.arange(5)[:, None] == 2, torch.inf, rows)), "y contains NaN or infinity in row 2"),
+    ):
+        with pytest.raises((RequestError, NonFiniteFeaturesError), match=message):
+            frechet_distance(*operands)
+
+
+def test_a_module_in_float64_is_rejected_with_advice():
+    module = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 4)).double()
+    with pytest.raises(RequestError, match=r"parameters are torch.float64, .* pass module.float\(\)"):
+        FIDLoss(torch.rand(6, 3, 32, 32), extractor=module, preprocessing="pytorch-fid")
 
 
 def test_autocast_of_the_caller_leaves_the_value_unchanged(loss):

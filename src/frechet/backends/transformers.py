@@ -67,9 +67,16 @@ def _call(function: Callable[[Any], Any], images: torch.Tensor) -> Any:
     except (Exception, SystemExit) as error:
         if isinstance(error, FrechetError):
             raise
+        tensors = function.parameters() if isinstance(function, torch.nn.Module) else ()
+        dtypes = {str(each.dtype) for each in tensors if each.is_floating_point()} - {str(images.dtype)}
+        fix = (
+            f"its parameters are {', '.join(dtypes)}, and images are {images.dtype}: pass module.float()"
+            if dtypes
+            else "correct it"
+        )
         raise RunError(
             f"the extractor raised {type(error).__name__} for images of shape {tuple(images.shape)}: {error}. Expected a function "
-            "of images (n, 3, h, w) that returns features (n, d); correct it."
+            f"of images (n, 3, h, w) that returns features (n, d); {fix}."
         ) from error
 
 

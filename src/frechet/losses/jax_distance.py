@@ -52,10 +52,10 @@ def frechet_distance(x: jax.Array, y: jax.Array | Gaussian) -> jax.Array:
         y: features (m, d), m >= 2, or a Gaussian with a factor.
 
     Returns:
-        A scalar with the dtype of x.
+        A scalar with the dtype of x; NaN if a feature is NaN.
 
     Raises:
-        RequestError: features are complex.
+        RequestError: features are complex, or not of shape (n, d).
         MismatchError: x and y differ in d.
         TooFewImagesError: x or y has fewer than two rows.
 
@@ -73,6 +73,10 @@ def as_widest_float(array: Any) -> Any:
 
 
 def _forward(x: jax.Array, y: jax.Array | Gaussian) -> tuple[jax.Array, tuple[jax.Array, jax.Array | None]]:
+    for name, array in (("x", x), *([] if isinstance(y, Gaussian) else [("y", y)])):
+        if getattr(array, "ndim", None) != 2:
+            given = f"of shape {array.shape}" if hasattr(array, "shape") else f"a {type(array).__name__}"
+            raise RequestError(f"{name} is {given}; expected an array of features (n, d), one row per image")
     x, y = jax.tree.map(_as_floating, (x, y))
     features, other = jax.tree.map(as_widest_float, (x, y))
     with jax.default_matmul_precision("highest"):

@@ -78,7 +78,7 @@ def validate_reference(reference: FeatureStatistics, spec: FeatureSpec, dims: in
     recorded = reference.spec.extractor
     if not same_extractor and recorded in EXTRACTORS:
         raise MismatchError(
-            f"the reference {reference.label} was computed with extractor {recorded}, but the features of the images are those of "
+            f"the reference, {reference.label}, was computed with extractor {recorded}, but the features of the images are those of "
             f"{spec.extractor}; pass extractor={recorded!r}, or another reference"
         )
     validate_same_spec(spec, reference.spec)

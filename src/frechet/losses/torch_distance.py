@@ -16,7 +16,7 @@ from frechet.distances.transport import (
     optimal_coupling_from_factors,
     squared_frechet_distance,
 )
-from frechet.errors import RequestError
+from frechet.errors import NonFiniteFeaturesError, RequestError
 from frechet.losses.torch_closed_form import make_forward_mode_error, make_vmap_error, reject_second_derivative
 
 
@@ -35,7 +35,8 @@ def frechet_distance(x: torch.Tensor, y: torch.Tensor | Gaussian) -> torch.Tenso
         A scalar with the dtype of x.
 
     Raises:
-        RequestError: x and y are on different devices, or features are not floating point.
+        RequestError: x and y are on different devices, or are not floating-point tensors (n, d).
+        NonFiniteFeaturesError: a feature is NaN or infinite, and its decomposition fails; on some devices, the value is NaN instead.
         MismatchError: x and y differ in d.
         TooFewImagesError: x or y has fewer than two rows.
 
@@ -45,6 +46,17 @@ def frechet_distance(x: torch.Tensor, y: torch.Tensor | Gaussian) -> torch.Tenso
         >>> x.grad.shape
         torch.Size([10, 4])
     """
+    operands: dict[str, Any] = {"x": x} if isinstance(y, Gaussian) else {"x": x, "y": y}
+    for name, operand in operands.items():
+        if not isinstance(operand, torch.Tensor) or operand.ndim != 2:
+            given = (
+                f"of shape {tuple(operand.shape)}"
+                if isinstance(operand, torch.Tensor)
+                else f"a {type(operand).__name__}"
+            )
+            raise RequestError(
+                f"{name} is {given}; expected a tensor of features (n, d), one row per image. Convert arrays with torch.as_tensor({name})."
+            )
     features = y if isinstance(y, torch.Tensor) else None
     device = (y if isinstance(y, torch.Tensor) else y.mean).device
     if device != x.device:
@@ -69,7 +81,12 @@ class _FrechetDistance(torch.autograd.Function):
         p = Gaussian.from_features(features)
         if y is not None:
             q = Gaussian.from_features(other)
-        coupling = compute_coupling(p, q)
+        try:
+            coupling = compute_coupling(p, q)
+        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+            # not beforehand, since reading the values would wait for the device
+            _require_finite(x=x, y=y)
+            raise
         gradient_x = feature_gradient(features, q.mean, coupling.onto_q).to(x.dtype) if wanted[0] else None
         gradient_y = (
             feature_gradient(other, p.mean, coupling.onto_p).to(y.dtype) if y is not None and wanted[1] else None
@@ -101,6 +118,15 @@ class _FrechetDistance(torch.autograd.Function):
     @staticmethod
     def vmap(_info: Any, _in_dims: Any, *_operands: Any) -> Any:
         raise make_vmap_error()
+
+
+def _require_finite(**operands: torch.Tensor | None) -> None:
+    """Raise NonFiniteFeaturesError if a row of features is NaN or infinite."""
+    for name, rows in operands.items():
+        if rows is not None and not bool((is_finite := torch.isfinite(rows).all(dim=1)).all()):
+            raise NonFiniteFeaturesError(
+                f"{name} contains NaN or infinity in row {int((~is_finite).int().argmax())} (counted from 0); expected finite features"
+            )
 
 
 def compute_coupling(p: Gaussian, q: Gaussian, **accuracy: float) -> Coupling:

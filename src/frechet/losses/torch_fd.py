@@ -147,7 +147,7 @@ class FDLoss(FeatureLoss):
         Args:
             images: (n, 3, h, w), as `forward` takes them; under `torch.distributed`, those of this rank.
         """
-        features = self._gather_valid_features(self.training_features(images))
+        features = self._gather_valid_features(self._compute_own_features(images))
         for population, own in zip(self._populations, self._split(features), strict=True):
             population.observe(own)
 

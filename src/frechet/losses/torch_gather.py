@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
+from frechet.errors import FrechetError, RunError
 from frechet.losses.torch_digest import hash_tensors
+
+_FAILED = -1  # in place of a number of rows
 
 
 def is_distributed() -> bool:
@@ -26,10 +31,33 @@ def gather_rows(rows: torch.Tensor) -> torch.Tensor:
 
 
 def gather_counts(count: int, device: torch.device) -> list[int]:
-    """Return the number that each rank passes, in rank order."""
-    counts = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(dist.get_world_size())]
-    dist.all_gather(counts, torch.tensor([count], device=device))
-    return [int(each) for each in counts]
+    """Return the number that each rank passes, in rank order.
+
+    Raises:
+        RunError: another rank has failed (see `report_failure`).
+    """
+    gathered = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(dist.get_world_size())]
+    dist.all_gather(gathered, torch.tensor([count], device=device))
+    counts = [int(each) for each in gathered]
+    if _FAILED in counts and count != _FAILED:
+        raise RunError(f"the images of rank {counts.index(_FAILED)} were rejected; see the error message of that rank")
+    return counts
+
+
+@contextmanager
+def report_failure(device: torch.device, *, gather: bool) -> Iterator[None]:
+    """If this rank fails, let the other ranks fail as well, which would wait for its rows otherwise.
+
+    Args:
+        device: device of the tensors that ranks exchange.
+        gather: whether the ranks are about to call `gather_rows`.
+    """
+    try:
+        yield
+    except FrechetError:
+        if gather and is_distributed():
+            gather_counts(_FAILED, device)
+        raise
 
 
 def gather_distinct_rows(rows: torch.Tensor, images: torch.Tensor) -> torch.Tensor:

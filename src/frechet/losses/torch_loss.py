@@ -11,7 +11,7 @@ import torch
 from frechet._internal.fields import list_keywords, validate_keywords
 from frechet.errors import RequestError
 from frechet.losses.torch_features import ImageFeatures, validate_finite_features
-from frechet.losses.torch_gather import gather_rows, is_distributed
+from frechet.losses.torch_gather import gather_rows, is_distributed, report_failure
 from frechet.losses.torch_microbatches import MakeImages, Span, call_make_images, pad_spans, split_into_spans
 from frechet.losses.validation import validate_count, validate_sample_size, validate_weight
 
@@ -57,10 +57,11 @@ class FeatureLoss(torch.nn.Module):
 
         Raises:
             RequestError: the images have another type, shape, dtype or device, or the first batch has another scale.
+            RunError: the images of another rank were rejected.
             TooFewImagesError: there are fewer than two images over all ranks.
             NonFiniteFeaturesError: the network returned NaN or infinity; the message names the image by its index.
         """
-        features = self.training_features(images)
+        features = self._compute_own_features(images)
         return self._compute_loss(features).to(torch.float64 if images.dtype == torch.float64 else torch.float32)
 
     def backward_in_microbatches(
@@ -117,7 +118,7 @@ class FeatureLoss(torch.nn.Module):
         spans = split_into_spans(n, size)
         repeated = pad_spans(spans, self.device) if self.gather and is_distributed() else []
         with torch.no_grad():
-            batches = [self.training_features(call_make_images(make_images, span)) for span in spans]
+            batches = [self._compute_own_features(call_make_images(make_images, span)) for span in spans]
             for span in repeated:
                 call_make_images(make_images, span)
         leaf = torch.cat([torch.empty(0, self.dims, device=self.device), *batches]).requires_grad_()
@@ -130,6 +131,11 @@ class FeatureLoss(torch.nn.Module):
             images = call_make_images(make_images, span)
             images.backward(torch.zeros_like(images))
         return loss.detach()
+
+    def _compute_own_features(self, images: torch.Tensor) -> torch.Tensor:
+        """Compute the features of the images of this rank, before they are gathered."""
+        with report_failure(self.device, gather=self.gather):
+            return self.training_features(images)
 
     def _backward_span(
         self, make_images: MakeImages, span: Span, first_features: torch.Tensor, gradient: torch.Tensor

@@ -11,7 +11,7 @@ import torch
 from frechet.distances.gaussian import Gaussian
 from frechet.losses.reference import load_reference, validate_reference
 from frechet.losses.torch_features import ImageFeatures
-from frechet.losses.torch_gather import gather_distinct_rows, is_distributed
+from frechet.losses.torch_gather import gather_distinct_rows, is_distributed, report_failure
 from frechet.metrics import fit_gaussian
 from frechet.statistics.feature_statistics import FeatureStatistics
 
@@ -39,7 +39,8 @@ def collect_reference_statistics(
         validate_reference(reference, network.spec, network.dims)
         return reference
     with torch.no_grad():
-        rows = torch.cat([network.features(images.to(network.device)) for images in reference.split(batch_size)])
+        with report_failure(network.device, gather=gather):
+            rows = torch.cat([network.features(images.to(network.device)) for images in reference.split(batch_size)])
         if gather and is_distributed():
             rows = gather_distinct_rows(rows, reference)
     return FeatureStatistics.from_features(rows.cpu().numpy(), spec=network.spec, label="images in memory")
