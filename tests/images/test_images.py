@@ -316,6 +316,23 @@ def test_bad_images_can_be_skipped(folder):
     assert "002.png cannot be decoded: its content is not in a known image format" in loaded[0].skipped_images[0]
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "the file is empty"),
+        (b"\xff\xd8\xff\xe0" + bytes(396), r"starts like a JPEG file, .*\(400 bytes\); it may have been truncated"),
+        (b"\x89PNG\r\n\x1a\n\0\0", "starts like a PNG file"),
+        (b"RIFF\x10\0\0\0WEBPVP", "starts like a WebP file"),
+        (b"II*\0\x08\0", "starts like a TIFF file"),
+        (b"hello", "its content is not in a known image format"),
+    ],
+)
+def test_a_file_that_is_not_recognised_is_described_by_its_start(tmp_path, content, reason):
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(ImageDecodeError, match=f"a.png cannot be decoded: .*{reason}"):
+        batches(open_source(tmp_path))
+
+
 @pytest.mark.parametrize("kind", ["WEBP", "PNG", "TIFF"])
 def test_only_the_first_frame_is_scored_and_this_is_reported(kind):
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("white", "black", "red")]

@@ -86,7 +86,24 @@ def _decode_file(data: bytes, reserve: Reserve, allocate: Allocate) -> DecodedIm
     if (decoded := decode_ordinary_file(data, reserve, allocate)) is not None:
         rgb, file_format = decoded
         return DecodedImage(rgb, None, file_format)
-    return _decode_image(open_image(data), reserve, allocate)
+    try:
+        image = open_image(data)
+    except UnidentifiedImageError as error:
+        raise _UnknownContentError(_explain_unknown_content(data)) from error
+    return _decode_image(image, reserve, allocate)
+
+
+class _UnknownContentError(ValueError):
+    """An image file that no decoder recognises; the message says how the file differs from images."""
+
+
+def _explain_unknown_content(data: bytes) -> str:
+    if not data:
+        return "the file is empty"
+    file_format = next((name for start, name in _FILE_STARTS.items() if start.match(data)), None)
+    if file_format:
+        return f"it starts like a {file_format} file, but is incomplete or damaged ({len(data):,} bytes); it may have been truncated"
+    return "its content is not in a known image format"
 
 
 def _decode_image(image: Image.Image | np.ndarray, reserve: Reserve, allocate: Allocate) -> DecodedImage:
@@ -181,6 +198,13 @@ def _array_to_rgb(array: np.ndarray) -> tuple[np.ndarray, str | None]:
     return array[:, :, :3], ALPHA_DROPPED if array.shape[2] == 4 else None
 
 
+_FILE_STARTS = {
+    re.compile(rb"\xff\xd8"): "JPEG",
+    re.compile(rb"\x89PNG"): "PNG",
+    re.compile(rb"RIFF....WEBP", re.DOTALL): "WebP",
+    re.compile(rb"BM"): "BMP",
+    re.compile(rb"II\*\0|MM\0\*"): "TIFF",
+}
 _ERRNOS_OF_IMAGES = (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL)
 
 
@@ -199,6 +223,8 @@ def _iter_causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _describe_error(error: BaseException) -> str:
+    if isinstance(error, _UnknownContentError):
+        return str(error)
     if isinstance(error, UnidentifiedImageError):
         return "its content is not in a known image format"
     if isinstance(error, OSError) and str(error):
