@@ -260,7 +260,7 @@ def test_a_killed_race_resumes_with_the_same_bits(tmp_path):
     [
         (RequestError, ("1 model", "at least 2", "--until-half-width"), {"models": {"a": MODELS["good"]}}),
         (RequestError, ("list", "mapping"), {"models": [MODELS["good"], MODELS["bad"]]}),
-        (RequestError, ("find", "worst"), {"find": "worst"}),
+        (RequestError, ("--find (find=)", "worst", "choose from best, all-pairs"), {"find": "worst"}),
         (RequestError, ("alpha", "1.5", "between 0 and 1"), {"alpha": 1.5}),
         (RequestError, ("max_images", "0"), {"max_images": 0}),
         (RequestError, ("reference_is", "distribution"), {"reference_is": "distribution"}),

@@ -182,7 +182,7 @@ def test_work_directories_of_another_crop_are_rejected(folders, toy_options):
         ({"crop": "adm"}, ("crop is adm", "size is missing", "--size")),
         ({"reference_crop": "adm"}, ("crop is adm", "size is missing")),
         ({"size": 32}, ("size is 32", "no crop is given")),
-        ({"crop": "adm", "size": 0}, ("size is 0", "at least 1")),
+        ({"crop": "adm", "size": 0}, ("--size (size=) is 0", "at least 1")),
     ],
 )
 def test_wrong_crops_are_rejected(folders, toy_options, options, words):

@@ -26,6 +26,16 @@ def option(default: Any, description: str, *, metavar: str | None = None) -> Any
     return field(default=default, metadata={"description": description, "metavar": metavar})
 
 
+def name_option(name: str) -> str:
+    """Return the option of a field with its keyword, for messages.
+
+    Example:
+        >>> name_option("num_images")
+        '--num-images (num_images=)'
+    """
+    return f"--{name.replace('_', '-')} ({name}=)"
+
+
 def option_fields(request_type: type) -> list[Field[Any]]:
     """Return the fields of a dataclass that were defined by `option`, in order."""
     return [each for each in fields(request_type) if "description" in each.metadata]

@@ -82,7 +82,7 @@ def explain_missing_clusters(cluster_by: str | Path, clusters: Mapping[str, list
 
 def _read_clusters(path: Path) -> dict[str, str]:
     if not path.is_file():
-        raise RequestError(f"cluster_by is {str(path)!r}: no such file. {FIX_CLUSTERS}.")
+        raise RequestError(f"--cluster-by is {str(path)!r} (cluster_by=): no such file. {FIX_CLUSTERS}.")
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             rows = [row for row in csv.reader(file) if row]

@@ -287,7 +287,7 @@ def _declare_reference(data: Input, preprocessing: str | None, size: int | None)
         return data
     if not isinstance(data, FeatureStatistics):
         raise RequestError(
-            "reference_preprocessing and reference_size describe a statistics file, but the reference consists of images; use preprocessing instead"
+            "--reference-preprocessing and --reference-size describe a statistics file, but the reference consists of images; use preprocessing instead"
         )
     if preprocessing is not None:
         if data.spec.preprocessing not in (None, preprocessing):
@@ -298,10 +298,12 @@ def _declare_reference(data: Input, preprocessing: str | None, size: int | None)
         data = replace(data, spec=data.spec.fill_missing(FeatureSpec(preprocessing=preprocessing)))
     if size is not None:
         if size < 2:
-            raise RequestError(f"reference_size is {size}; expected at least 2, since a covariance needs two images")
+            raise RequestError(
+                f"--reference-size is {size} (reference_size=); expected at least 2, since a covariance needs two images"
+            )
         if data.n not in (None, size):
             raise RequestError(
-                f"reference_size is {size}, but {data.label} records {data.n} images; leave the option out, or pass the right file"
+                f"--reference-size is {size} (reference_size=), but {data.label} records {data.n} images; leave the option out, or pass the right file"
             )
         data = replace(data, n=int(size))
     return data

@@ -11,7 +11,7 @@ import numpy as np
 
 from frechet._internal.choices import validate_choice
 from frechet._internal.download import ProgressCallback
-from frechet._internal.fields import option
+from frechet._internal.fields import name_option, option
 from frechet._internal.home import expand_home
 from frechet._internal.words import count_of
 from frechet.distances.elimination import FIND
@@ -72,7 +72,7 @@ class RaceRequest(Settings):
                 f"got {count_of(len(self.models), 'model')}; a race needs at least 2. For one model, use frechet score with "
                 "--until-half-width (frechet.score with until=)."
             )
-        validate_choice(self.find, FIND, "find")
+        validate_choice(self.find, FIND, name_option("find"))
         if not isinstance(self.alpha, Real) or not 0 < self.alpha < 1:
             raise RequestError(
                 f"alpha is {reprlib.repr(self.alpha)}; expected a probability between 0 and 1, such as 0.05"
@@ -80,9 +80,13 @@ class RaceRequest(Settings):
         if not isinstance(self.paired_runs, bool):
             raise RequestError(f"paired_runs is {reprlib.repr(self.paired_runs)}; expected True or False")
         if self.max_images is not None and (not isinstance(self.max_images, (int, np.integer)) or self.max_images < 2):
-            raise RequestError(f"max_images is {reprlib.repr(self.max_images)}; expected a whole number of at least 2")
+            raise RequestError(
+                f"{name_option('max_images')} is {reprlib.repr(self.max_images)}; expected a whole number of at least 2"
+            )
         if self.reference_is not in ("fixed", "sample"):
-            raise RequestError(f"reference_is is {reprlib.repr(self.reference_is)}; expected 'fixed' or 'sample'")
+            raise RequestError(
+                f"{name_option('reference_is')} is {reprlib.repr(self.reference_is)}; expected 'fixed' or 'sample'"
+            )
 
     def _resolve_names(self) -> None:
         super()._resolve_names()

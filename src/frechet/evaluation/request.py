@@ -12,7 +12,7 @@ import numpy as np
 
 from frechet._internal.choices import validate_choice
 from frechet._internal.download import ProgressCallback
-from frechet._internal.fields import option
+from frechet._internal.fields import name_option, option
 from frechet._internal.home import expand_home
 from frechet.errors import RequestError
 from frechet.evaluation.sampling_request import SamplingRequest
@@ -130,7 +130,9 @@ class ScoreRequest(SamplingRequest):
         if self.interval not in ("auto", "none"):
             raise RequestError(f"interval is {self.interval!r}; expected 'auto' or 'none'")
         if self.reference_is not in (None, "sample", "fixed"):
-            raise RequestError(f"reference_is is {self.reference_is!r}; expected 'sample', 'fixed' or None")
+            raise RequestError(
+                f"{name_option('reference_is')} is {self.reference_is!r}; expected 'sample', 'fixed' or None"
+            )
         if self.until is not None and not isinstance(self.until, Until):
             raise RequestError(
                 f"until is {reprlib.repr(self.until)}; expected frechet.Until(half_width=..., max_images=...)"

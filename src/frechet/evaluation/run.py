@@ -316,7 +316,7 @@ class CollectRequest(SamplingRequest):
             raise RequestError(f"thumbnails is {self.thumbnails!r}; expected a whole number from 0 to {MAX_THUMBNAILS}")
         if self.thumbnails and self.features:
             raise RequestError(
-                "thumbnails need images, and features=True (--features) declares features; pass the images, or leave the "
+                "thumbnails need images, and --features (features=True) declares features; pass the images, or leave the "
                 "thumbnails out"
             )
         if self.size is not None and self.crop is None:

@@ -113,7 +113,7 @@ def require_consistent_design(request: SamplingRequest, inputs: Mapping[str, Ima
         )
     if request.cluster_by is not None and not any(isinstance(each, ImageSource) for each in inputs.values()):
         raise RequestError(
-            f"cluster_by is {str(request.cluster_by)!r}, but no input consists of images, whose names define the clusters; pass the "
+            f"--cluster-by is {str(request.cluster_by)!r} (cluster_by=), but no input consists of images, whose names define the clusters; pass the "
             "cluster of each row as clusters="
         )
     for name in ("generated", "reference"):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from frechet._internal.choices import validate_choice
-from frechet._internal.fields import option
+from frechet._internal.fields import name_option, option
 from frechet._internal.home import expand_home
 from frechet.errors import RequestError
 from frechet.execution.settings import Settings
@@ -52,7 +52,7 @@ class SamplingRequest(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        validate_choice(self.design, DESIGNS, "design")
+        validate_choice(self.design, DESIGNS, name_option("design"))
         if self.cluster_by is not None and self.clusters is not None:
             raise RequestError(
                 "cluster_by and clusters are both given, and each defines the clusters; pass only one of them"

@@ -11,7 +11,7 @@ import numpy as np
 
 from frechet._internal.choices import validate_choice
 from frechet._internal.download import ProgressCallback
-from frechet._internal.fields import option
+from frechet._internal.fields import name_option, option
 from frechet._internal.home import expand_home
 from frechet.errors import RequestError
 from frechet.features.extractor import PREPROCESS_ON, LoadedExtractor
@@ -169,26 +169,26 @@ class Settings:
             if (value is not None or name == "seed") and (
                 not isinstance(value, (int, np.integer)) or not least <= value < 2**63
             ):
-                raise RequestError(f"{name} is {value!r}; expected a whole number of at least {least}")
+                raise RequestError(f"{name_option(name)} is {value!r}; expected a whole number of at least {least}")
             if value is not None:
                 object.__setattr__(self, name, int(value))  # NumPy's are no JSON
         if not 1 <= self.max_pixels <= LARGEST_MAX_PIXELS:
             raise RequestError(
-                f"max_pixels is {self.max_pixels!r}; expected a whole number from 1 to {LARGEST_MAX_PIXELS}, the size of the "
+                f"{name_option('max_pixels')} is {self.max_pixels!r}; expected a whole number from 1 to {LARGEST_MAX_PIXELS}, the size of the "
                 "largest images that Pillow reads"
             )
         for name in ("backend", "device"):
             if not isinstance(getattr(self, name), str):
                 raise RequestError(f"{name} is {getattr(self, name)!r}; expected a name, or 'auto'")
         if self.on_bad_image not in ("stop", "skip"):
-            raise RequestError(f"on_bad_image is {self.on_bad_image!r}; expected stop or skip")
+            raise RequestError(f"{name_option('on_bad_image')} is {self.on_bad_image!r}; expected stop or skip")
 
         if not is_custom_extractor(self.extractor):
             validate_choice(str(self.extractor), EXTRACTORS, "extractor")
         validate_choice(self.precision, PRECISIONS, "precision")
         validate_choice(self.engine, ENGINES, "engine")
-        validate_choice(self.preprocess_on, PREPROCESS_ON, "preprocess_on")
-        validate_choice(self.workers_kind, WORKERS_KINDS, "workers_kind")
+        validate_choice(self.preprocess_on, PREPROCESS_ON, name_option("preprocess_on"))
+        validate_choice(self.workers_kind, WORKERS_KINDS, name_option("workers_kind"))
         self._validate_crops()
 
     def _resolve_names(self) -> None:

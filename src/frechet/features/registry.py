@@ -228,7 +228,7 @@ def resolve_layer(extractor: Extractor, dims: int | None) -> str:
     by_dims = {d: layer for layer, d in extractor.layers.items()}
     if dims not in by_dims:
         raise RequestError(
-            f"dims is {dims!r}, but {extractor.title} does not have such a layer; {list_choices([*map(str, by_dims)])}"
+            f"--dims is {dims!r} (dims=), but {extractor.title} does not have such a layer; {list_choices([*map(str, by_dims)])}"
         )
     return by_dims[dims]
 
