@@ -129,7 +129,7 @@ def test_the_minimal_example_of_fastfid_runs_although_its_images_leave_the_range
             "images are ndarray; expected a",
         ),
         ({"preprocess": False}, RequestError, r"\(64, 64\); with preprocess=False expected \(299, 299\)"),
-        ({"batch_size": 0}, RequestError, r"batch_size=\) is 0"),
+        ({"batch_size": 0}, RequestError, r"batch_size is 0"),
         ({"extractor": "vgg"}, RequestError, "'vgg'.*inception-torchvision"),
         ({"imagesB": batch(CHINA, 3) * 255}, RequestError, "range from"),
     ],
