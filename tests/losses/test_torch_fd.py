@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 import frechet
-from frechet.distances.gaussian import Gaussian
+from frechet.distances.gaussian import Gaussian, eigendecompose
 from frechet.errors import MismatchError, RequestError
 from frechet.features import identity_parts
 from frechet.features.spec import FeatureSpec
@@ -454,3 +454,19 @@ def test_a_state_of_a_function_is_loaded_after_unrelated_names_changed(monkeypat
     state = make_scaled_loss(1.0).state_dict()
     monkeypatch.setitem(make_scaled.__globals__, "mean", torch.tensor(0.123))
     make_scaled_loss(1.0).load_state_dict(state)
+
+
+def test_a_decomposition_that_does_not_converge_in_pytorch_is_computed_by_numpy(monkeypatch):
+    """As MKL's for some covariances of low rank, in several threads. NaN remains an error of PyTorch."""
+    matrix = torch.diag(torch.arange(5.0, dtype=torch.float64))
+    expected = torch.linalg.eigh(matrix)
+
+    def fail(_):
+        raise torch.linalg.LinAlgError("the algorithm failed to converge")
+
+    monkeypatch.setattr(torch.linalg, "eigh", fail)
+    values, vectors = eigendecompose(matrix)
+    torch.testing.assert_close(values, expected.eigenvalues)
+    torch.testing.assert_close(vectors.abs(), expected.eigenvectors.abs())
+    with pytest.raises(torch.linalg.LinAlgError, match="converge"):
+        eigendecompose(matrix * torch.nan)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+import numpy as np
 from jaxtyping import Float
 
 from frechet._internal.words import count_of
@@ -121,7 +122,7 @@ class Gaussian:
     def _low_rank_factor(self) -> Float[Array, "r d"]:
         """Compute a factor with as many rows as the covariance has rank."""
         xp = get_namespace(self.mean)
-        values, vectors = xp.linalg.eigh(self.covariance)
+        values, vectors = eigendecompose(self.covariance)
         require_semidefinite(values, self._tolerance)
         kept = values > self.rank_tolerance * xp.max(xp.abs(values))
         if bool(xp.all(kept)):  # full rank after all: a square factor has to be triangular
@@ -160,6 +161,24 @@ def get_namespace(*arrays: Array) -> Any:
     from array_api_compat import array_namespace
 
     return array_namespace(*arrays)
+
+
+def eigendecompose(matrix: Float[Array, "d d"]) -> tuple[Float[Array, " d"], Float[Array, "d d"]]:
+    """Compute the eigenvalues (ascending) and eigenvectors (columns) of a symmetric matrix.
+
+    In several threads, the LAPACK of MKL, which PyTorch uses, does not converge for some matrices of low rank; NumPy's does.
+
+    Raises:
+        RuntimeError: PyTorch's decomposition does not converge for another reason, such as NaN.
+    """
+    xp = get_namespace(matrix)
+    try:
+        values, vectors = xp.linalg.eigh(matrix)
+    except RuntimeError:
+        if str(matrix.device) != "cpu" or not bool(xp.all(xp.isfinite(matrix))):
+            raise
+        values, vectors = map(xp.asarray, np.linalg.eigh(np.asarray(matrix)))
+    return values, vectors
 
 
 def machine_epsilon(array: Array) -> float:

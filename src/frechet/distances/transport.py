@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from jaxtyping import Float
 
 from frechet.distances.frechet import require_same_dims
-from frechet.distances.gaussian import Array, Gaussian, get_namespace, machine_epsilon
+from frechet.distances.gaussian import Array, Gaussian, eigendecompose, get_namespace, machine_epsilon
 from frechet.distances.triangular import matmul_factor, matmul_factor_transpose, symmetric_matmul_factor_transpose
 
 _MIN_RELATIVE_ROOT = 1e-4  # of the largest root; the square of a smaller one has a relative error above 1e-8
@@ -188,10 +188,10 @@ def leading_directions(p: Gaussian, q: Gaussian, coupling: Coupling, count: int)
     moved = factor - (factor @ coupling.onto_q.T) @ coupling.onto_q
     rows = xp.concat([moved, (p.mean - q.mean)[None, :]], axis=0)
     if rows.shape[0] < rows.shape[1]:
-        squares, left = xp.linalg.eigh(rows @ rows.T)
+        squares, left = eigendecompose(rows @ rows.T)
         axes = left.T @ rows
     else:
-        squares, vectors = xp.linalg.eigh(rows.T @ rows)
+        squares, vectors = eigendecompose(rows.T @ rows)
         axes = vectors.T
     axes, squares = xp.flip(axes, axis=0)[:count, :], xp.flip(squares, axis=0)[:count]
     lengths = xp.sqrt(xp.sum(axes**2, axis=1))
@@ -206,7 +206,7 @@ def _coupling_from_eigenvalues(factor: Float[Array, "r d"], covariance: Float[Ar
     xp = get_namespace(factor)
     carried = matmul_factor_transpose(covariance, factor).T
     gram = symmetric_matmul_factor_transpose(carried, factor)
-    squares, vectors = xp.linalg.eigh(gram.T)  # LAPACK copies the transpose of a symmetric matrix fastest
+    squares, vectors = eigendecompose(gram.T)  # LAPACK copies the transpose of a symmetric matrix fastest
     roots, inverse = _roots_and_inverses(squares, factor.shape[0] * machine_epsilon(factor), xp)
     half = xp.sqrt(inverse)[:, None]
     return Coupling(
