@@ -121,11 +121,4 @@ def test_identical_features_have_no_interval(design):
     score = frechet.score(x, x, features=True, design=design)["fd"]
     assert score.value == 0
     assert score.interval_95 is score.corrected_value is None
-    assert "the two inputs are identical" in score.interval_unavailable_reason
-
-
-def test_an_interval_of_rounding_errors_contains_zero():
-    x = np.random.default_rng(0).standard_normal((200, 16)).astype(np.float32)
-    score = frechet.score(x, x * (1 + 1e-7), features=True, design="paired")["fd"]
-    assert score.value < 1e-6
-    assert score.interval_95 is None or score.interval_95[0] == 0
+    assert "both inputs have the same features" in score.interval_unavailable_reason

@@ -24,9 +24,7 @@ from frechet.distances.gaussian import Gaussian
 from frechet.distances.transport import Coupling, inverse_sums
 from frechet.statistics.row_sample import choose_rows
 
-MAX_ROWS = (
-    1024  # of an input; the squares of the changes of single images, which fewer rows make too large, are removed
-)
+MAX_ROWS = 1024  # of an input
 
 
 class WeightedRows(NamedTuple):

@@ -27,7 +27,7 @@ from frechet.statistics.group_moments import MIN_IMAGES_PER_DIM
 MIN_UNITS = 50  # independent images, pairs or clusters; with fewer, a group may be empty
 NUM_SERIES_TERMS = 30  # of the hypergeometric series of the bias; at γ = 1, it is then accurate to 1e-4
 SIGNIFICANCE_LEVEL = 0.05  # largest p-value (adjusted, where several are tested) that counts as a difference
-_ROUNDING = NUM_DELETIONS * COARSE_TOLERANCE  # of the total variance: a distance that is not larger may be 0
+_ROUNDING = 1e-10  # of the total variance: a distance that is not larger cannot be distinguished from 0
 
 
 class Interval(NamedTuple):

@@ -1,4 +1,4 @@
-"""What identifies the code of a function: its syntax tree without comments, or its instructions if there is no source."""
+"""Hashes of the code of functions, from its syntax tree or, without the source, its instructions; and the names that it loads."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def compute_frechet_interval(
     if isinstance(inputs, str):
         return inputs
     if _are_identical(generated, reference):
-        return "the two inputs are identical, so there is no sampling error to estimate; expected two different samples"
+        return "both inputs have the same features; a confidence interval requires two different samples"
     paired = inputs[1].groups is not None and (generated.grouped_by, reference.grouped_by) == ("pair", "pair")
     if paired:
         _require_same_pairs(generated, reference)

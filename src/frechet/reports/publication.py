@@ -100,7 +100,7 @@ def format_model_card(scores: Scores, request: ScoreRequest) -> str:
 
 
 def _get_name(score: Score, side: str) -> str:
-    """Return the name of an input without its folder; empty if there is no such input."""
+    """Return the file name of an input, or an empty string if the run has no such input."""
     label = (score.provenance.get(side) or {}).get("label")
     return PurePath(label).name if label else ""
 
