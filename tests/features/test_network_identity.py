@@ -20,8 +20,9 @@ from helpers import make_image_folder
 import frechet
 from frechet.errors import MismatchError, RequestError
 from frechet.features import identity_parts
-from frechet.features.code_identity import _is_file_of_library, hash_code
+from frechet.features.code_identity import hash_code
 from frechet.features.file_identity import hash_model_folder, hash_onnx
+from frechet.features.installed_code import _is_file_of_library
 from frechet.features.loading import load_extractor
 
 torch = pytest.importorskip("torch")
