@@ -12,8 +12,8 @@ The result has images per second, processor milliseconds per image, the ratio to
 relative to one, and the share of time during which the interpreter lock is held (with one thread), which bounds the images per second
 of one process whatever its number of cores. From these follows how many cores a device needs that processes R images per second.
 
-Many small files are decoded in processes (`--workers-kind auto`): two workers are compared with one on 32,768 PNG files of 32 x 32, with and
-without the images up to the start of the processes.
+Many small files are decoded in processes: two workers (`--workers-kind processes`, and `threads`) are compared with one on thousands of files, with and
+without the first quarter of the images, which includes the start of the processes.
 """
 
 import argparse
@@ -38,7 +38,8 @@ from frechet.images.loader import load_batches
 from frechet.images.sources.registry import open_source
 from frechet.preprocessing.registry import PREPROCESSINGS
 
-NUM_SMALL_FILES = 1 << 15
+NUM_SMALL_FILES = {"png_32": 1 << 15, "jpeg_256": 1 << 13, "png_256": 1 << 12}
+WORKERS = {"one": (1, "threads"), "two_threads": (2, "threads"), "two_processes": (2, "processes")}
 THREADS = (1, 2)
 CARDS = {"RTX 3090": 2400, "RTX 5090, compiled": 9500}  # images per second of Inception-v3 (timm's benchmarks, 2026-08)
 PEERS = ("torch", "torchvision", "pytorch-fid", "torch-fidelity", "clean-fid")
@@ -140,24 +141,26 @@ def summarize(runs, pillow, path, read):
 
 
 def measure_many_small_files(path, rounds):
-    """Compare two workers with one on many links to the files of a folder."""
+    """Compare one worker with two on many links to the files of a folder."""
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         files = sorted(path.iterdir())
-        for index in range(NUM_SMALL_FILES):
-            os.link(files[index % len(files)], Path(folder, f"{index:06}.png"))
+        for index in range(NUM_SMALL_FILES[path.name]):
+            file = files[index % len(files)]
+            os.link(file, Path(folder, f"{index:06}{file.suffix}"))
         source = open_source(folder)
-        runs = [[read_small_files(source, workers) for workers in THREADS] for _ in range(rounds)]
-    speedups = {
-        name: [two[name] / one[name] for one, two in runs] for name in ("images_per_second", "images_per_second_later")
-    }
-    summary = {f"two_workers_over_one, {name}": round(statistics.median(each), 2) for name, each in speedups.items()}
-    for at, workers in enumerate(THREADS):
-        for name in speedups:
-            summary[f"{name}_{workers}"] = round(statistics.median(run[at][name] for run in runs))
+        runs = [{name: read_small_files(source, *each) for name, each in WORKERS.items()} for _ in range(rounds)]
+    summary = {}
+    for when in ("all", "later"):
+        for name in WORKERS:
+            rates = [run[name][when] for run in runs]
+            speedups = [run[name][when] / run["one"][when] for run in runs]
+            summary[f"images_per_second_{when}, {name}"] = round(statistics.median(rates))
+            if name != "one":
+                summary[f"{name}_over_one, {when}"] = round(statistics.median(speedups), 2)
     return summary
 
 
-def read_small_files(source, workers):
+def read_small_files(source, workers, workers_kind):
     """Return images per second of a whole run, and of what follows the first quarter, within which processes are started."""
     batches = load_batches(
         source.iter_images(range(len(source))),
@@ -165,17 +168,17 @@ def read_small_files(source, workers):
         size=INPUT_SIZE,
         batch_size=BATCH,
         workers=workers,
-        workers_kind="auto",
+        workers_kind=workers_kind,
         skip_bad_images=False,
         is_left_to_device=is_ordinary,
     )
     start, count = time.perf_counter(), 0
     for batch in batches:
         count += len(batch.image_refs)
-        if count == NUM_SMALL_FILES // 4:
+        if count == len(source) // 4:
             later = time.perf_counter()
     end = time.perf_counter()
-    return {"images_per_second": count / (end - start), "images_per_second_later": 0.75 * count / (end - later)}
+    return {"all": count / (end - start), "later": 0.75 * count / (end - later)}
 
 
 def find_peers():
@@ -199,7 +202,11 @@ def main():
             if not args.kinds or kind in args.kinds.split(","):
                 kinds[kind] = measure_kind(path, readers, args.rounds)
                 print(kind, kinds[kind], file=sys.stderr)
-        small_files = measure_many_small_files(Path(folder, "png_32"), args.rounds) if not args.kinds else None
+        small_files = {}
+        for kind in NUM_SMALL_FILES:
+            if not args.kinds or kind in args.kinds.split(","):
+                small_files[kind] = measure_many_small_files(Path(folder, kind), args.rounds)
+                print("many", kind, small_files[kind], file=sys.stderr)
     other = load.busy_seconds()
     result = {
         "machine": describe_machine("frechet", "imagecodecs", "numpy", "pillow", "simplejpeg", *find_peers()),

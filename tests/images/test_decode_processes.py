@@ -15,6 +15,8 @@ from PIL import Image, ImageFile
 from frechet.errors import ImageDecodeError, RequestError
 from frechet.execution.settings import Settings
 from frechet.images import decode_processes, decode_worker
+from frechet.images.checks import IMAGE_CHECK, CheckedImage
+from frechet.images.decode import decode
 from frechet.images.decode_processes import DecodeProcesses
 from frechet.images.image import ImageRef
 from frechet.images.loader import load_batches
@@ -143,16 +145,30 @@ def test_a_process_that_is_killed_is_replaced_by_its_thread(folder, started):
 def test_processes_start_after_many_small_images_in_a_row(folder, monkeypatch):
     """The groups of the image of 300 x 300 pixels, and of those that cannot be decoded, end a row."""
     groups = []
-    monkeypatch.setattr(decode_processes, "_IMAGES_BEFORE_PROCESSES", 10)
+    monkeypatch.setattr(decode_processes, "_IMAGES_BEFORE_PROCESSES", {decode_processes._SMALL_BYTES: 10})
     monkeypatch.setattr(decode_processes, "start_child", lambda *_: groups.append(1) or (_ for _ in ()).throw(OSError))
     list(load(folder, "auto", workers=1))
     assert not groups  # a single thread does not wait for another one
     list(load(folder, "auto"))
     assert groups
-    monkeypatch.setattr(decode_processes, "_IMAGES_BEFORE_PROCESSES", COUNT)
+    monkeypatch.setattr(decode_processes, "_IMAGES_BEFORE_PROCESSES", {decode_processes._SMALL_BYTES: 100})
     groups.clear()
     list(load(folder, "auto"))
     assert not groups
+
+
+def count_rows(*sizes, group=32):
+    """Return the images in a row that are counted for each limit after groups of images of these sizes."""
+    processes = DecodeProcesses("auto", 2, 10**6)
+    for side in sizes:
+        processes.count([CheckedImage(np.zeros((side, side, 3), np.uint8), None, ())] * group)
+    return list(processes._in_a_row.values())
+
+
+def test_small_images_count_for_both_limits():
+    assert count_rows(64, 65, 256) == [0, 96]
+    assert count_rows(256, 64, 64) == [64, 96]
+    assert count_rows(64, 257) == [0, 0]
 
 
 def test_a_machine_that_allows_no_processes_uses_threads(folder, monkeypatch):
@@ -164,11 +180,52 @@ def test_a_machine_that_allows_no_processes_uses_threads(folder, monkeypatch):
     assert [describe(batch) for batch in load(folder)] == expected
 
 
+def decode_files(paths, n_bytes=1 << 20):
+    return decode_worker.decode_files(list(map(str, paths)), 10**6, np.zeros(n_bytes, np.uint8))
+
+
 def test_images_that_take_too_much_memory_are_left_to_the_threads(folder):
     """The limit of the memory of all images holds for those of a process too: 300 x 300 pixels take 1.4 MB at 16 bytes per pixel."""
-    answers, images = decode_worker.decode_files([str(folder / "010.png"), str(folder / "011.png")], 10**6)
-    assert answers[0] is None
-    assert [image.shape for image in images] == [(10, 9, 3)]
+    starts, checks, notes = decode_files([folder / "010.png", folder / "011.png"])
+    assert [start == decode_worker.LEFT for start in starts] == [True, False]
+    assert (*checks[1].tolist()[-2:], notes) == (10, 9, [None, None])
+
+
+def test_pixels_lie_one_after_the_other_in_the_memory(folder):
+    """Rows that start at multiples of 32 bytes are written past the processor's cache."""
+    paths = [folder / f"{number:03}.png" for number in range(8)]  # of which 005 has 16 bits, and 007 transparency
+    memory = np.full(4096, 7, np.uint8)
+    starts, checks, notes = decode_worker.decode_files(list(map(str, paths)), 10**6, memory)
+    ends = [0]
+    for path, start, check in zip(paths, starts, checks, strict=True):
+        expected = decode(ImageRef(0, "", FileLoader(str(path)))).rgb
+        np.testing.assert_array_equal(memory[start : start + expected.size].reshape(expected.shape), expected)
+        assert (start % 32, start >= ends[-1]) == (16, True)
+        assert (check["height"], check["width"]) == expected.shape[:2]
+        ends.append(start + expected.size)
+    assert (memory[ends[-1] :] == 7).all()
+    assert [note is None for note in notes] == [number not in (0, 5, 7) for number in range(8)]
+
+
+def test_images_that_do_not_fit_into_the_memory_are_left_to_the_threads(folder):
+    starts, *_ = decode_files([folder / "001.png", folder / "002.png", folder / "005.png"], 16 + 9 * 9 * 3)
+    assert starts.tolist() == [16, decode_worker.LEFT, decode_worker.LEFT]
+
+
+@pytest.mark.subprocess
+def test_threads_decode_if_all_blocks_of_memory_are_in_use(folder, monkeypatch, started):
+    monkeypatch.setattr(decode_processes, "_NUM_BLOCKS", 2)
+    expected = [describe(batch) for batch in load(folder, "threads")]
+    batches = list(load(folder))  # keeps all images
+    assert [describe(batch) for batch in batches] == expected
+    assert started
+
+
+def test_a_system_without_memory_to_share_uses_threads(folder, monkeypatch, started):
+    expected = [describe(batch) for batch in load(folder, "threads")]
+    monkeypatch.delattr(os, "memfd_create")
+    assert [describe(batch) for batch in load(folder)] == expected
+    assert not started
 
 
 def test_images_that_the_host_resizes_or_that_are_not_files_are_not_sent(folder, monkeypatch, tmp_path):
@@ -188,7 +245,10 @@ class RecordedPipe:
     def send(self, kind, data):
         paths = json.loads(data)["paths"]
         self.messages.append(f"send {paths[0]}")
-        self.answers.append((decode_worker.DECODED, json.dumps([None] * len(paths)).encode() + b"\n"))
+        starts, checks = np.full(len(paths), decode_worker.LEFT), np.zeros(len(paths), IMAGE_CHECK)
+        self.answers.append(
+            (decode_worker.DECODED, b"".join((starts.data, checks.data, json.dumps([None] * len(paths)).encode())))
+        )
 
     def receive(self):
         if not self.answers:
@@ -243,7 +303,7 @@ def test_a_process_receives_its_next_group_before_a_thread_handles_the_last_one(
 
 
 def test_threads_decode_until_the_processes_have_started(messages, is_ready, monkeypatch):
-    monkeypatch.setattr(decode_processes, "_IMAGES_BEFORE_PROCESSES", 0)
+    monkeypatch.setattr(decode_processes, "_IMAGES_BEFORE_PROCESSES", {decode_processes._SMALL_BYTES: 0})
     processes = DecodeProcesses("auto", 2, 100)
     assert processes.decode(0, make_group("a")) == [None]
     assert not messages

@@ -6,6 +6,7 @@ import random
 import struct
 import zlib
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -286,6 +287,11 @@ def test_libraries_that_cannot_be_imported_are_not_used(uncached, monkeypatch, e
         data = encode(photograph, file_format)
         np.testing.assert_array_equal(decode_file(data).rgb, np.asarray(Image.open(io.BytesIO(data))))
     assert fast_decoders.load_crc32()(b"123456789", 0) == 0xCBF43926  # the check value of CRC-32
+    assert fast_decoders.describe_decoders() == f"pillow {Image.__version__}"
+
+
+def test_a_folder_with_the_name_of_a_library_is_not_used(uncached, monkeypatch):
+    monkeypatch.setattr(fast_decoders.importlib, "import_module", ModuleType)
     assert fast_decoders.describe_decoders() == f"pillow {Image.__version__}"
 
 

@@ -10,7 +10,8 @@ import pytest
 from helpers import run
 
 import frechet
-from frechet.errors import RequestError, WeightsError
+from frechet.errors import ImageDecodeError, RequestError, WeightsError
+from frechet.images.sources.files import read_image_file
 from frechet.networks.checkpoint import read_state_dict
 
 SUFFIXES = (".npz", ".npy", ".zip", ".tar", ".parquet", ".h5", ".hdf5", ".arrow", ".lmdb", ".pkl", ".pt")
@@ -45,7 +46,7 @@ def call_within(seconds, function):
     def call():
         try:
             function()
-        except RequestError as error:
+        except (RequestError, ImageDecodeError) as error:
             errors.append(error)
 
     thread = threading.Thread(target=call, daemon=True)
@@ -92,3 +93,11 @@ def test_the_command_line_rejects_them(tmp_path):
     code, out, err = run("score", tmp_path / "a.npz", tmp_path / "a.npz")
     assert (code, out) == (2, "")
     assert "is a named pipe" in err
+
+
+def test_an_image_that_becomes_a_special_file_is_not_read(special_file, tmp_path):
+    """It is opened at once, because that takes half the time of looking at it first."""
+    path = str(special_file[0](".png"))
+    assert str(call_within(20, lambda: read_image_file(path))) == "is not a regular file"
+    path = str(tmp_path)
+    assert str(call_within(20, lambda: read_image_file(path))) == "is not a regular file"

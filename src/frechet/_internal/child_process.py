@@ -58,7 +58,10 @@ class Pipe:
 
 
 def start_child(
-    module: str, environment: Mapping[str, str] = MappingProxyType({}), arguments: Sequence[str] = ()
+    module: str,
+    environment: Mapping[str, str] = MappingProxyType({}),
+    arguments: Sequence[str] = (),
+    files: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     """Start a process that runs `main` of a module of this package; it does not import the caller's main module.
 
@@ -66,6 +69,7 @@ def start_child(
         module: name of the module.
         environment: variables that the process gets unless they are set.
         arguments: arguments of `main`.
+        files: descriptors that the process inherits; only on POSIX systems.
 
     Raises:
         RunError: this program is embedded or frozen, so that no interpreter is known.
@@ -83,6 +87,7 @@ def start_child(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**environment, **os.environ},
+        pass_fds=files,
     )
 
 

@@ -57,7 +57,8 @@ class Settings:
         batch_size: images that pass through the network together; None for a size that suits the backend.
         workers: number of decoding threads; None for one per core.
         workers_kind: "threads"; "processes", of which up to 8 decode image files of at most 256 x 256 pixels; or "auto" for processes after
-            2,048 images of at most 64 x 64 pixels for each. Processes only decode images that a device resizes.
+            4,096 images in a row of at most 64 x 64 pixels, or 16,384 of at most 256 x 256. Processes only decode images that a device
+            resizes, and only on Linux.
         num_images: size of the random subset of each input that is used, chosen by `seed`; None for all images.
         cache: whether features are cached, so that later runs on the same images or on subsets of them skip the network. Ignored
             with `work_dir`.
@@ -124,7 +125,7 @@ class Settings:
     workers: int | None = option(None, "Number of decoding threads (default: one per core).", metavar="N")
     workers_kind: str = option(
         "auto",
-        "Where small image files are decoded if a device resizes them: threads or processes (auto: processes for thousands of small images).",
+        "Where small image files are decoded if a device resizes them: threads or processes (auto: processes after thousands of small images).",
         metavar="auto|threads|processes",
     )
     num_images: int | None = option(None, "Use a random subset of N images from each input (see --seed).", metavar="N")

@@ -9,45 +9,73 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
-from typing import IO
+from typing import NamedTuple
 
 import numpy as np
 
 from frechet._internal.child_process import Pipe, start_child
 from frechet.errors import ImageDecodeError, RunError
 from frechet.images import decode_worker
-from frechet.images.checks import CheckedImage
+from frechet.images.checks import IMAGE_CHECK, CheckedImage
 from frechet.images.image import ImageRef
+from frechet.images.shared_blocks import Block, SharedBlocks
 from frechet.images.sources.files import FileLoader
 
 WORKERS_KINDS = ("auto", "threads", "processes")
-_MAX_SMALL_BYTES = 64 * 64 * 3  # of an image that is small
 _MAX_PROCESSES = 8  # of 36 MB each
-_IMAGES_BEFORE_PROCESSES = 2048  # small ones that threads decode per process, which takes as long to start
-_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+_NUM_BLOCKS, _BLOCK_BYTES = (
+    64,
+    32 * (256 * 256 * 3 + 32),
+)  # one for each group that is decoded, or waits for the network
+# Images in a row that the threads decode first, by the largest one of them in bytes; meanwhile, processes would have saved the time
+# that it takes to start them
+_SMALL_BYTES = 64 * 64 * 3
+_IMAGES_BEFORE_PROCESSES = {_SMALL_BYTES: 4096, 256 * 256 * 3: 16384}
+_ENVIRONMENT = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    # glibc keeps the memory of an image for the next one; the system takes as long to provide it as an image takes to decode
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 24),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 25),
+}
+
+
+class _Request(NamedTuple):
+    """A group of images that a process decodes.
+
+    Attributes:
+        pipe: to the process.
+        block: what the process writes the pixels into.
+    """
+
+    pipe: Pipe
+    block: Block
 
 
 class DecodeProcesses:
     """Decodes groups of files in processes if that is faster; the calling thread decodes what they leave to it.
 
-    A process receives its next group as soon as it has sent the images of one, before a thread handles those, so that it never waits.
+    A process receives its next group as soon as it has answered for one, before a thread handles that answer, so that it never waits.
+    It writes the pixels into memory that it shares with this process.
 
     Args:
-        kind: "threads" for no processes; "processes"; or "auto" for processes after 2,048 small images for each of them, if there are
-            several threads. Until they have started, the threads decode.
-        n_threads: number of threads that decode; there are as many processes, and at most 8.
+        kind: "threads" for no processes; "processes"; or "auto" for processes after 4,096 images in a row of at most 64 x 64 pixels, or
+            16,384 of at most 256 x 256, if there are several threads. Until they have started, the threads decode.
+        n_threads: number of threads that decode; there are as many processes, and at most 8. Systems other than Linux have none.
         max_pixels: largest number of pixels of an image that can be decoded.
     """
 
     def __init__(self, kind: str, n_threads: int, max_pixels: int) -> None:
         self.kind = "threads" if kind == "auto" and n_threads == 1 else kind
         self.n_processes, self.max_pixels = min(n_threads, _MAX_PROCESSES), max_pixels
-        self.n_small = 0
+        self._in_a_row = dict.fromkeys(_IMAGES_BEFORE_PROCESSES, 0)
         self._lock = Lock()
         self._queued: dict[int, Sequence[ImageRef]] = {}  # in order
-        self._sent: dict[int, Pipe] = {}  # to the processes that decode groups which no thread waits for yet
+        self._sent: dict[int, _Request] = {}  # groups that no thread waits for yet
+        self._failed: list[_Request] = []  # their processes may still write into the blocks
         self._idle: SimpleQueue[Pipe] = SimpleQueue()
         self._running: list[subprocess.Popen[bytes]] = []
+        self._blocks: SharedBlocks | None = None
         self._starter: Thread | None = None
 
     def announce(self, position: int, group: Sequence[ImageRef]) -> None:
@@ -58,17 +86,28 @@ class DecodeProcesses:
 
     def decode(self, position: int, group: Sequence[ImageRef]) -> list[CheckedImage | None]:
         """Decode and check a group of images; None stands for an image that the caller is to decode."""
-        with suppress(OSError, EOFError, RunError):  # the process was ended
-            if pipe := self._find_process(position, group):
-                decoded = pipe.receive()[1]
-                self._send_next(pipe)
-                return list(_iter_images(decoded))
-        return [None] * len(group)
+        request = self._find_request(position, group)
+        if request is None:
+            return [None] * len(group)
+        try:
+            answer = request.pipe.receive()[1]
+        except (OSError, EOFError, RunError):  # the process was ended
+            self._failed.append(request)
+            return [None] * len(group)
+        self._send_next(request.pipe)
+        return list(_iter_images(answer, len(group), request.block.memory))
 
     def count(self, results: Sequence[CheckedImage | ImageDecodeError]) -> None:
         """Count the small images in a row, of which `decode` starts processes if there are many."""
-        is_small = all(isinstance(each, CheckedImage) and each.pixels.nbytes <= _MAX_SMALL_BYTES for each in results)
-        self.n_small = self.n_small + len(results) if is_small else 0
+        sizes = [each.pixels.nbytes if isinstance(each, CheckedImage) else math.inf for each in results]
+        largest = max(sizes, default=0)
+        for limit, count in self._in_a_row.items():
+            self._in_a_row[limit] = count + len(results) if largest <= limit else 0
+
+    @property
+    def are_small(self) -> bool:
+        """Whether the images that were counted last are at most 64 x 64 pixels, so that threads do not decode them faster than one."""
+        return self._in_a_row[_SMALL_BYTES] > 0
 
     def close(self) -> None:
         """End the processes; no thread may decode any more."""
@@ -80,40 +119,49 @@ class DecodeProcesses:
             process.communicate()
         self._running.clear()
 
-    def _find_process(self, position: int, group: Sequence[ImageRef]) -> Pipe | None:
-        """Return the connection to the process that decodes a group; None if the calling thread is to decode it."""
+    def _find_request(self, position: int, group: Sequence[ImageRef]) -> _Request | None:
+        """Return the request of a group to a process; None if the calling thread is to decode it."""
         with self._lock:
             self._queued.pop(position, None)
-            if pipe := self._sent.pop(position, None):
-                return pipe
+            if request := self._sent.pop(position, None):
+                return request
         if not self._is_due(group):
             return None
         self._start()
         with suppress(Empty):
             pipe = self._idle.get_nowait()
-            self._send(pipe, group)
-        return pipe
+            if request := self._prepare(pipe):
+                self._send(request, group)
+            else:
+                self._idle.put(pipe)
+        return request
 
     def _send_next(self, pipe: Pipe) -> None:
         """Let a process decode the next group in the queue."""
         with self._lock:
             position, group = next(iter(self._queued.items()), (-1, ()))
-            if is_due := self._is_due(group):
-                self._sent[position] = pipe
+            if request := self._prepare(pipe) if self._is_due(group) else None:
+                self._sent[position] = request
                 del self._queued[position]
-        if is_due:
-            with suppress(OSError):  # the process was ended, as the thread that waits for it will notice
-                self._send(pipe, group)
+        if request:
+            self._send(request, group)
         else:
             self._idle.put(pipe)
 
-    def _send(self, pipe: Pipe, group: Sequence[ImageRef]) -> None:
+    def _prepare(self, pipe: Pipe) -> _Request | None:
+        """Return a request to a process; None if all blocks are in use."""
+        block = self._blocks.take() if self._blocks else None
+        return _Request(pipe, block) if block else None
+
+    def _send(self, request: _Request, group: Sequence[ImageRef]) -> None:
         paths = [ref.load.path for ref in group if isinstance(ref.load, FileLoader)]
-        pipe.send(decode_worker.REQUEST, json.dumps({"paths": paths, "max_pixels": self.max_pixels}).encode())
+        content = {"paths": paths, "max_pixels": self.max_pixels, "block": request.block.position}
+        with suppress(OSError):  # the process was ended, as the thread that waits for its answer will notice
+            request.pipe.send(decode_worker.REQUEST, json.dumps(content).encode())
 
     def _is_due(self, group: Sequence[ImageRef]) -> bool:
         """Return whether a process is to decode a group."""
-        are_many = self.n_small >= self.n_processes * _IMAGES_BEFORE_PROCESSES
+        are_many = any(self._in_a_row[limit] >= count for limit, count in _IMAGES_BEFORE_PROCESSES.items())
         is_used = self.kind == "processes" or (self.kind == "auto" and are_many)
         return is_used and bool(group) and all(isinstance(ref.load, FileLoader) for ref in group)
 
@@ -122,12 +170,20 @@ class DecodeProcesses:
         with self._lock:
             if self._starter is None:
                 with suppress(OSError, RunError):  # the machine allows no more, or no interpreter is known
-                    for _ in range(self.n_processes):
-                        self._running.append(start_child(decode_worker.__name__, _ENVIRONMENT))
+                    self._start_processes()
                 self._starter = Thread(target=self._receive_ready, name="start of processes", daemon=True)
                 self._starter.start()
         if self.kind == "processes":
             self._starter.join()
+
+    def _start_processes(self) -> None:
+        blocks = self._blocks = SharedBlocks(_NUM_BLOCKS, _BLOCK_BYTES)
+        arguments = str(blocks.file), str(_BLOCK_BYTES)
+        try:
+            for _ in range(self.n_processes):
+                self._running.append(start_child(decode_worker.__name__, _ENVIRONMENT, arguments, (blocks.file,)))
+        finally:
+            blocks.close_file()
 
     def _receive_ready(self) -> None:
         for pipe in [_connect(process) for process in self._running]:
@@ -139,28 +195,15 @@ class DecodeProcesses:
 def _connect(process: subprocess.Popen[bytes]) -> Pipe:
     assert process.stdin
     assert process.stdout
-    _enlarge_pipe(process.stdout)
     return Pipe(process.stdout, process.stdin)
 
 
-def _enlarge_pipe(stream: IO[bytes]) -> None:
-    """Let a pipe hold a whole answer, so that neither process waits for the other within it; only Linux can."""
-    with suppress(ImportError, AttributeError, OSError):
-        import fcntl
-
-        fcntl.fcntl(stream, fcntl.F_SETPIPE_SZ, 1 << 20)
-
-
-def _iter_images(decoded: bytes) -> Iterator[CheckedImage | None]:
-    """Yield the images of a message of the worker."""
-    end = decoded.index(b"\n")
-    start = end + 1
-    for answer in json.loads(decoded[:end]):
-        if answer is None:
-            yield None
-            continue
-        check, note = answer
-        shape = (*check[-2:], 3)
-        image = np.frombuffer(decoded, np.uint8, math.prod(shape), start).reshape(shape)
-        start += image.nbytes
-        yield CheckedImage(image, tuple(check), (note,) if note else ())
+def _iter_images(answer: bytes, count: int, memory: np.ndarray) -> Iterator[CheckedImage | None]:
+    """Yield the images of an answer of the worker (see `decode_worker.decode_files`)."""
+    starts = np.frombuffer(answer, np.int64, count)
+    checks = np.frombuffer(answer, IMAGE_CHECK, count, starts.nbytes)
+    notes = json.loads(answer[starts.nbytes + checks.nbytes :])
+    for start, check, note in zip(starts.tolist(), checks.tolist(), notes, strict=True):
+        height, width = check[-2:]
+        image = memory[start : start + 3 * height * width].reshape(height, width, 3)
+        yield None if start == decode_worker.LEFT else CheckedImage(image, check, (note,) if note else ())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import zlib
 from collections.abc import Callable
 from functools import cache, partial
@@ -96,7 +95,7 @@ def _decode(decoder: Decoder, data: bytes, size: tuple[int, int], allocate: Allo
 def describe_decoders() -> str:
     """Return the libraries that decode images, with their versions; those of the extra `fast` if they are installed and work."""
     names = [name for image_format, name in _DECODERS.items() if load_decoder(image_format)]
-    return ", ".join([f"pillow {PIL.__version__}", *(f"{name} {importlib.metadata.version(name)}" for name in names)])
+    return ", ".join([f"pillow {PIL.__version__}", *(f"{name} {_import_library(name).__version__}" for name in names)])
 
 
 @cache
@@ -143,7 +142,7 @@ def _decode_png(library: Any, data: bytes, rgb: np.ndarray) -> None:
 def _import_library(name: str | None) -> Any:
     """Import a library; return None if it is missing or broken, e.g. because it was built for another NumPy."""
     try:
-        importlib.metadata.version(str(name))
-        return importlib.import_module(str(name))
+        library = importlib.import_module(str(name))
     except Exception:  # ImportError, ValueError, OSError ...
         return None
+    return library if hasattr(library, "__version__") else None  # a folder of that name has none

@@ -39,16 +39,23 @@ class ImageRef:
         index: position among the images that are scored, from 0.
         label: name to display. It is not an address: use `path`, `url` and `index` to locate the image.
         load: return the image; safe to call from another thread.
-        path: local file that the image is read from (the image itself, or the archive, array file or table that contains
-            it), or None.
-        url: URL of the file that the image is read from, or None. It may contain credentials; do not display it.
+        locate: return `path` and `url`, which are only computed if they are used.
     """
 
     index: int
     label: str
     load: Callable[[], ImageLike]
-    path: Path | None = None
-    url: str | None = None
+    locate: Callable[[], tuple[Path | None, str | None]] = lambda: (None, None)
+
+    @property
+    def path(self) -> Path | None:
+        """Local file that the image is read from (the image itself, or the archive, array file or table that contains it), or None."""
+        return self.locate()[0]
+
+    @property
+    def url(self) -> str | None:
+        """URL of the file that the image is read from, or None. It may contain credentials; do not display it."""
+        return self.locate()[1]
 
 
 class ImageSource(ABC):
@@ -94,8 +101,7 @@ class ImageSource(ABC):
         """Yield these images (in ascending order), numbered from 0."""
         loaders = self.iter_loaders(source_indices)
         for index, (source_index, load) in enumerate(zip(source_indices, loaders, strict=True)):
-            path, url = self.locate(source_index)
-            yield ImageRef(index, self.get_label(source_index), load, path, url)
+            yield ImageRef(index, self.get_label(source_index), load, partial(self.locate, source_index))
 
     def get_label(self, source_index: int) -> str:
         """Return the name under which an image is displayed."""

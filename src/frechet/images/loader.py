@@ -6,8 +6,11 @@ import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from itertools import count, islice, repeat
+from threading import Lock
+from typing import Any
 
 import numpy as np
 
@@ -150,6 +153,7 @@ class _GroupLoader:
     Attributes:
         ahead: bounds the memory of images that wait for the device.
         processes: decode small files.
+        turn: held by the thread that decodes small images; several at a time would wait for the interpreter lock at every image.
     """
 
     resize: Resize
@@ -160,6 +164,7 @@ class _GroupLoader:
     is_left_to_device: IsLeftToDevice | None
     ahead: ReadAhead
     processes: DecodeProcesses
+    turn: AbstractContextManager[Any] = field(default_factory=Lock)
 
     @property
     def _is_kept(self) -> bool:
@@ -177,12 +182,16 @@ class _GroupLoader:
         allocate = GroupMemory(_pool, len(group)).allocate if self._is_kept else allocate_nothing
         decoded = self.processes.decode(position, group) if self._is_kept else [None] * len(group)
         n_bytes = 0
-        for image_ref, out, image in zip(group, outs, decoded, strict=False):
-            results.append(loaded := self._load_image(image_ref, out, allocate, image))
-            n_bytes += loaded.pixels.nbytes if out is None and isinstance(loaded, CheckedImage) else 0
-            if n_bytes >= _HOLD_SHARE * self.ahead.max_bytes:
-                self.ahead.hold(position, n_bytes)
-                n_bytes = 0
+        with ExitStack() as turn:
+            if self.processes.are_small:
+                turn.enter_context(self.turn)
+            for image_ref, out, image in zip(group, outs, decoded, strict=False):
+                results.append(loaded := self._load_image(image_ref, out, allocate, image))
+                n_bytes += loaded.pixels.nbytes if out is None and isinstance(loaded, CheckedImage) else 0
+                if n_bytes >= _HOLD_SHARE * self.ahead.max_bytes:
+                    turn.close()  # larger images than before; the thread that is needed next may wait for its turn
+                    self.ahead.hold(position, n_bytes)
+                    n_bytes = 0
         self.ahead.hold(position, n_bytes)
         self.processes.count(results)
         return results

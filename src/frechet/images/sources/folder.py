@@ -20,14 +20,23 @@ from frechet.images.sources.files import (
 
 
 class FolderSource(ImageSource):
-    """All image files below a folder, sorted by path; hidden files and folders are skipped, links are followed once."""
+    """All image files below a folder, sorted by path; hidden files and folders are skipped, links are followed once.
+
+    Attributes:
+        names: paths relative to the folder, with forward slashes; without a folder, the names of the files.
+        files: paths, as strings, since there may be millions.
+    """
+
+    names: list[str]
+    files: list[str]
 
     def __init__(self, folder: Path) -> None:
         super().__init__(str(folder), path=folder)
-        images, others = _split_images(sorted(_walk_files(folder)))
-        self.files = [folder / name for name in images]
-        if not self.files:
+        self.names, others = _split_images(sorted(_walk_files(folder)))
+        if not self.names:
             raise SourceError(f"{folder} contains no images{describe_contents(others)}")
+        start = str(folder / "_").removesuffix("_")
+        self.files = [start + name.replace("/", os.sep) for name in self.names]
         self.unsupported, self.containers = count_unsupported(others), list_containers(others)
 
     @classmethod
@@ -35,28 +44,27 @@ class FolderSource(ImageSource):
         """Create a source of exactly these files, in this order."""
         source = cls.__new__(cls)
         ImageSource.__init__(source, label)
-        source.files = list(files)
+        source.names, source.files = [file.name for file in files], list(map(str, files))
         return source
 
     def __len__(self) -> int:
         return len(self.files)
 
     def iter_loaders(self, source_indices: Sequence[int]) -> Iterator[FileLoader]:
-        return (FileLoader(str(self.files[source_index])) for source_index in source_indices)
+        return (FileLoader(self.files[source_index]) for source_index in source_indices)
 
     def get_label(self, source_index: int) -> str:
-        return str(self.files[source_index])
+        return self.files[source_index]
 
     def locate(self, source_index: int) -> tuple[Path, None]:
-        return self.files[source_index], None
+        return Path(self.files[source_index]), None
 
     def get_member_name(self, source_index: int) -> str:
-        file = self.files[source_index]
-        return file.name if self.path is None else file.relative_to(self.path).as_posix()
+        return self.names[source_index]
 
     def fingerprints(self, source_indices: Sequence[int]) -> Iterator[str]:
         for source_index in source_indices:
-            yield f"{self.get_member_name(source_index)} {get_file_version(self.files[source_index])}"
+            yield f"{self.get_member_name(source_index)} {get_file_version(Path(self.files[source_index]))}"
 
 
 def _split_images(names: Iterable[str]) -> tuple[list[str], list[str]]:
