@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from io import BytesIO
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -15,10 +17,10 @@ from frechet._internal.array_headers import retry_parsing
 from frechet._internal.words import join_words
 from frechet.errors import ArchiveError, RequestError, SourceError, UnreachableError
 from frechet.images.pixels import find_pixel_error
-from frechet.images.sources.files import File, FileSource, get_file_size, open_zip
+from frechet.images.sources.files import File, FileSource, get_file_size, open_zip, read_range
+from frechet.images.sources.stored_array import StoredArray, find_stored_member, rows_per_read, split_runs
 
 _MAX_HEADER_BYTES = 10_000  # NumPy reads no longer header from files that it does not trust
-_MAX_ROWS_PER_READ, _MAX_BYTES_PER_READ = 32, 1 << 23  # of images that are read together
 _IMAGES_KEY, _CLASSES_KEY = "arr_0", "arr_1"  # in an .npz file, as ADM's sample batches have them
 
 
@@ -33,8 +35,9 @@ class ArraySource(FileSource):
         return len(self.reader)
 
     def iter_loaders(self, source_indices: Sequence[int]) -> Iterator[Callable[[], np.ndarray]]:
-        for image in self.reader.read(source_indices):
-            yield partial(_identity, image)
+        if self.reader.stored:
+            return self.reader.stored.iter_loaders(source_indices)
+        return (partial(_identity, image) for image in self.reader.read(source_indices))
 
     def get_class_names(self, source_indices: Sequence[int]) -> list[str]:
         """Return the entries of `arr_1` for these images.
@@ -71,14 +74,26 @@ class NpyReader:
         label: its name in messages.
         open_stream: open the stream at its beginning.
         size: length of the stream in bytes.
+        find: return the array, given its shape and its position in the stream, if a local file contains it uncompressed.
+
+    Attributes:
+        stored: what `find` returned.
     """
 
-    def __init__(self, label: str, open_stream: Callable[[], BinaryIO], size: int) -> None:
+    def __init__(
+        self,
+        label: str,
+        open_stream: Callable[[], BinaryIO],
+        size: int,
+        find: Callable[[tuple[int, ...], int], StoredArray | None] = lambda *_: None,
+    ) -> None:
         self.label = label
         self.open_stream = open_stream
         with _translate_header_errors(label), open_stream() as stream:
             self.shape = _read_header(stream, label)
-            expected = stream.tell() + math.prod(self.shape)
+            position = stream.tell()
+            self.stored = find(self.shape, position)
+        expected = position + math.prod(self.shape)
         if size != expected:
             raise SourceError(
                 f"{label} has {size} bytes, but an array of shape {self.shape} needs {expected}; it is truncated or damaged"
@@ -93,44 +108,28 @@ class NpyReader:
         Raises:
             ArchiveError: the stream is damaged behind its header.
         """
-        size = math.prod(self.shape[1:])
-        rows_per_read = max(1, min(_MAX_ROWS_PER_READ, _MAX_BYTES_PER_READ // size))
-        n_read = 0
+        n_rows, n_read = rows_per_read(self.shape), 0
         try:
-            for images in self._read_blocks(source_indices, rows_per_read):
+            for images in self._read_blocks(source_indices, n_rows):
                 yield from images
                 n_read += len(images)
         except ArchiveError:
-            if rows_per_read == 1:
+            if n_rows == 1:
                 raise
             for images in self._read_blocks(source_indices[n_read:], 1):  # finds the image at which the damage starts
                 yield from images
 
-    def _read_blocks(self, source_indices: Sequence[int], rows_per_read: int) -> Iterator[np.ndarray]:
+    def _read_blocks(self, source_indices: Sequence[int], n_rows: int) -> Iterator[np.ndarray]:
         """Yield arrays (k, h, w, c) of consecutive images that lie one after another in memory."""
         size, position = math.prod(self.shape[1:]), 0
         with closing(self.open_stream()) as stream:
             _read_header(stream, self.label)
-            for start, count in _split_runs(source_indices, rows_per_read):
+            for start, count in split_runs(source_indices, n_rows):
                 with _translate_read_errors(self.label, start):
                     _skip(stream, (start - position) * size)
                     images = np.frombuffer(stream.read(count * size), np.uint8).reshape(count, *self.shape[1:])
                 yield images
                 position = start + count
-
-
-def _split_runs(indices: Sequence[int], max_count: int) -> Iterator[tuple[int, int]]:
-    """Yield (first, count) of runs of consecutive indices (ascending), each of at most `max_count`."""
-    start = count = 0
-    for index in indices:
-        if count and index == start + count and count < max_count:
-            count += 1
-            continue
-        if count:
-            yield start, count
-        start, count = index, 1
-    if count:
-        yield start, count
 
 
 def open_npy(path: File) -> NpyReader:
@@ -139,8 +138,12 @@ def open_npy(path: File) -> NpyReader:
     Raises:
         SourceError: it is not an array of images, or cannot be read.
     """
+
+    def find(shape: tuple[int, ...], position: int) -> StoredArray | None:
+        return StoredArray(path, position, shape) if isinstance(path, Path) else None
+
     with _translate_header_errors(str(path)):
-        return NpyReader(str(path), lambda: path.open("rb"), get_file_size(path))
+        return NpyReader(str(path), lambda: path.open("rb"), get_file_size(path), find)
 
 
 def open_npz(path: File, key: str) -> NpyReader:
@@ -156,13 +159,19 @@ def open_npz(path: File, key: str) -> NpyReader:
             "(statistics). If it contains features, pass --features (features=True)."
         )
     with open_zip(path) as archive:
-        size = archive.getinfo(f"{key}.npy").file_size
+        info = archive.getinfo(f"{key}.npy")
 
     def open_stream() -> BinaryIO:
         with open_zip(path) as archive:  # the member keeps the file open for itself
             return archive.open(f"{key}.npy")  # type: ignore[return-value]
 
-    return NpyReader(f"{path}:{key}", open_stream, size)
+    def find(shape: tuple[int, ...], position: int) -> StoredArray | None:
+        if not isinstance(path, Path) or (start := find_stored_member(path, info)) is None:
+            return None
+        header = read_range(path, start, position)
+        return StoredArray(path, start + position, shape, (zlib.crc32(header), info.CRC))
+
+    return NpyReader(f"{path}:{key}", open_stream, info.file_size, find)
 
 
 def _describe_keys(keys: Sequence[str]) -> str:
