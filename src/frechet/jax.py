@@ -30,6 +30,7 @@ from frechet.backends.jax_shards import find_sharded_axes
 from frechet.errors import MismatchError, NonFiniteFeaturesError, RequestError, TooFewImagesError
 from frechet.evaluation.compute import score_statistics
 from frechet.features.jax_network import NETWORK_OPTIONS, Network, load_jax_network, validate_images
+from frechet.losses.reference import validate_reference
 from frechet.protocols.references_address import read_address
 from frechet.results import Score
 from frechet.statistics.feature_statistics import FeatureStatistics
@@ -187,7 +188,8 @@ def fid(stats: Moments, reference: str | Path | FeatureStatistics | Moments) -> 
 
     Args:
         stats: statistics of at least two images.
-        reference: the path or URL of a statistics file, ref:NAME, `frechet.Statistics`, or `Moments`.
+        reference: the path or URL of a statistics file, ref:NAME, `frechet.Statistics`, or `Moments`, of the features of the
+            network that `stats` were computed with.
 
     Returns:
         The score, without an interval; `frechet.score_statistics(to_statistics(stats), reference)` can compute one if
@@ -203,6 +205,7 @@ def fid(stats: Moments, reference: str | Path | FeatureStatistics | Moments) -> 
         reference = to_statistics(reference)
     elif not isinstance(reference, FeatureStatistics):
         reference = read_address(reference, stats.network.dims)
+    validate_reference(reference, stats.network.spec, stats.network.dims)
     (score,) = score_statistics(to_statistics(stats), reference, interval="none").values()
     return score
 

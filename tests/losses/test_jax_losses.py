@@ -320,8 +320,8 @@ def test_a_reference_of_other_features_is_rejected_before_weights_are_loaded(wei
     nowhere = "nowhere.pth"  # the checks below do not need weights
     with pytest.raises(MismatchError, match="preprocessing"):
         make_reference(stored, dims=64, weights=nowhere, preprocessing="tensorflow")
-    with pytest.raises(MismatchError, match="64 dimensions"):
-        make_reference(stored, weights=nowhere)
+    with pytest.raises(MismatchError, match=r"by layer 192, .* with layer 64\. Set dims=64"):
+        make_reference(stored, dims=192, weights=nowhere)
     with pytest.raises(RequestError, match="statistics file"):
         make_reference([1, 2, 3], dims=64, weights=nowhere)
     others = replace(stored, spec=replace(stored.spec, weights=64 * "0"))

@@ -317,7 +317,7 @@ def test_nan_in_an_image_is_reported_with_its_index(loss):
 def test_a_reference_of_other_features_is_rejected_before_weights_are_loaded(weights, tmp_path, reference):
     made = frechet.collect(reference[1], weights=weights, dims=64, preprocessing="tensorflow")
     with pytest.raises(MismatchError, match="preprocessing"):
-        FIDLoss(made, weights=weights, dims=64)
+        FIDLoss(made, weights=weights, preprocessing="clean")
     with pytest.raises(
         MismatchError, match=r"extractor inception, .* those of efficientnet-lite0; pass extractor='inception'"
     ):
@@ -325,9 +325,9 @@ def test_a_reference_of_other_features_is_rejected_before_weights_are_loaded(wei
     nowhere = tmp_path / "nowhere.pth"  # the checks below do not need weights
     for loss in (FIDLoss, KIDLoss):
         with pytest.raises(MismatchError, match="preprocessing"):
-            loss(made, weights=nowhere, dims=64)
-        with pytest.raises(MismatchError, match="64 dimensions"):
-            loss(made, weights=nowhere, preprocessing="tensorflow")
+            loss(made, weights=nowhere, preprocessing="clean")
+        with pytest.raises(MismatchError, match=r"by layer 192, .* with layer 64\. Set dims=64"):
+            loss(made, weights=nowhere, dims=192)
         with pytest.raises(RequestError, match="statistics file"):
             loss([1, 2, 3], weights=nowhere)
     bare = frechet.Statistics(mean=made.mean, covariance=made.covariance, n=16, spec=made.spec, label="here")

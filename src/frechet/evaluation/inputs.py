@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import reduce
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
-from frechet._internal.choices import list_choices
 from frechet.errors import MismatchError, RequestError
 from frechet.evaluation.addresses import Input, open_address, open_images
 from frechet.evaluation.layers import find_embedded_images
-from frechet.evaluation.provenance import infer_spec
 from frechet.evaluation.request import ReferenceLike, ScoreRequest
 from frechet.evaluation.sampling import get_feature_units
 from frechet.execution.chunks import Units
 from frechet.execution.collect import ProgressCallback
 from frechet.execution.feature_function import FeatureFunction
-from frechet.execution.settings import DefaultName, Settings
+from frechet.execution.settings import Settings
 from frechet.features.extractor import LoadedExtractor
-from frechet.features.registry import EXTRACTORS, find_extractor, resolve_layer
+from frechet.features.registry import find_extractor, resolve_layer
 from frechet.features.spec import FeatureSpec, get_qualified_name, validate_same_spec
 from frechet.images.image import ImageSource
 from frechet.images.sources.generator import GeneratorSource
 from frechet.images.sources.memory import open_objects
 from frechet.statistics.feature_statistics import FeatureStatistics
 from frechet.statistics.foreign_formats import is_statistics_file
+from frechet.statistics.inferred_spec import follow_specs, infer_spec
 from frechet.statistics.npz_format import read_features, read_statistics
 
 _Settings = TypeVar("_Settings", bound=Settings)
@@ -220,33 +218,12 @@ def follow_statistics(settings: _Settings, inputs: Mapping[str, Input | None]) -
     statistics = [each for each in inputs.values() if isinstance(each, FeatureStatistics)]
     if not statistics or len(statistics) == len(inputs):
         return settings
-    recorded = reduce(FeatureSpec.fill_missing, (each.spec for each in statistics))
-    spec = reduce(FeatureSpec.fill_missing, map(infer_spec, statistics), recorded)
-    if isinstance(settings.extractor, DefaultName) and spec.extractor is not None and spec.extractor in EXTRACTORS:
-        _require_layer(settings.dims, spec.extractor, statistics)
-        settings = replace(settings, extractor=spec.extractor)
-    name = get_qualified_name(settings.extractor)
-    row = find_extractor(settings.extractor)
-    if settings.dims is None and spec.extractor == name and row and spec.layer in row.layers:
-        settings = replace(settings, dims=None if spec.layer == row.default_layer else row.layers[spec.layer])
-    if settings.preprocessing is None and recorded.extractor in (None, name):
-        settings = replace(settings, preprocessing=recorded.preprocessing)
-    return settings
-
-
-def _require_layer(dims: int | None, extractor: str, statistics: Sequence[FeatureStatistics]) -> None:
-    """Require that the extractor that was taken from statistics has a layer with so many features.
-
-    Raises:
-        MismatchError: names the statistics.
-    """
-    layers = EXTRACTORS[extractor].layers
-    if dims is not None and dims not in layers.values():
-        source = next(each for each in statistics if infer_spec(each).extractor == extractor)
-        raise MismatchError(
-            f"--dims is {dims} (dims=), but the extractor {extractor}, which is that of {source.label}, does not have such a layer; "
-            f"{list_choices([*map(str, layers.values())])}. Leave out --dims, or pass --extractor (extractor=) and other statistics."
-        )
+    return replace(
+        settings,
+        **follow_specs(
+            statistics, extractor=settings.extractor, dims=settings.dims, preprocessing=settings.preprocessing
+        ),
+    )
 
 
 def is_bare_features(data: FeatureStatistics) -> bool:

@@ -8,12 +8,12 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from frechet.errors import SourceError
-from frechet.evaluation.provenance import infer_spec
 from frechet.images.image import ImageSource
 from frechet.images.sources.npy import npz_keys
 from frechet.images.sources.registry import open_source
 from frechet.statistics.feature_statistics import FeatureStatistics
 from frechet.statistics.foreign_formats import SPATIAL_DIMS
+from frechet.statistics.inferred_spec import infer_spec
 from frechet.statistics.npz_format import read_statistics
 
 LayerStatistics: TypeAlias = Mapping[str, FeatureStatistics]

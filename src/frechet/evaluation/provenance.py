@@ -12,10 +12,10 @@ import numpy as np
 from frechet.errors import MismatchError
 from frechet.evaluation.pair_checks import iter_pair_notes
 from frechet.features.extractor import LoadedExtractor
-from frechet.features.registry import find_extractor
 from frechet.features.spec import FeatureSpec, validate_same_spec
 from frechet.images.fast_decoders import describe_decoders
 from frechet.statistics.feature_statistics import FeatureStatistics
+from frechet.statistics.inferred_spec import infer_layer
 from frechet.version import __version__
 
 _MAX_SKIPPED_SHOWN = 3
@@ -42,20 +42,7 @@ def resolve_spec(generated: FeatureStatistics, *others: FeatureStatistics) -> Fe
         if other.spec.is_official:  # the same tensors, and known to be the published ones on that side
             spec = replace(spec, is_official=True)
     assumed = {each.assumed_extractor for each in (generated, *others)}
-    return _infer_layer(spec, assumed.pop() if len(assumed) == 1 else None, generated.dims)
-
-
-def infer_spec(statistics: FeatureStatistics) -> FeatureSpec:
-    """Return the spec of statistics; what they do not record is what the format of their file suggests."""
-    return _infer_layer(statistics.spec, statistics.assumed_extractor, statistics.dims)
-
-
-def _infer_layer(spec: FeatureSpec, assumed_extractor: str | None, dims: int) -> FeatureSpec:
-    """Fill in the layer with `dims` features of the recorded extractor, or else of the assumed one if it has such a layer."""
-    extractor = spec.extractor or assumed_extractor
-    row = find_extractor(extractor)
-    layers = [layer for layer, d in row.layers.items() if d == dims] if row else []
-    return spec.fill_missing(FeatureSpec(extractor=extractor, layer=layers[0])) if layers else spec
+    return infer_layer(spec, assumed.pop() if len(assumed) == 1 else None, generated.dims)
 
 
 def iter_warnings(

@@ -16,7 +16,15 @@ from frechet._internal.home import expand_home
 from frechet.errors import RequestError
 from frechet.features.extractor import PREPROCESS_ON, LoadedExtractor
 from frechet.features.loading import load_extractor
-from frechet.features.registry import EXTRACTORS, PRECISIONS, find_extractor, is_custom_extractor, resolve_layer
+from frechet.features.registry import (
+    DEFAULT_EXTRACTOR,
+    EXTRACTORS,
+    PRECISIONS,
+    DefaultName,
+    find_extractor,
+    is_custom_extractor,
+    resolve_layer,
+)
 from frechet.features.spec import FeatureSpec, get_qualified_name
 from frechet.images.decode_budget import LARGEST_MAX_PIXELS, MAX_PIXELS
 from frechet.images.decode_processes import WORKERS_KINDS
@@ -26,15 +34,6 @@ from frechet.preprocessing.registry import PREPROCESSINGS
 
 ENGINES = ("auto", "local", "torchrun", "ray")
 ExtractorLike: TypeAlias = str | Callable[..., Any]
-
-
-class DefaultName(str):
-    """A name that is used because the caller has not chosen one."""
-
-    __slots__ = ()
-
-
-_DEFAULT_EXTRACTOR = DefaultName("inception")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +84,7 @@ class Settings:
     }
 
     extractor: ExtractorLike = option(
-        _DEFAULT_EXTRACTOR,
+        DEFAULT_EXTRACTOR,
         "Feature extractor: inception, efficientnet-lite0, another name listed by `frechet extractors`, onnx:FILE or module:attribute. "
         "If an input is a statistics file, its extractor and layer are the default.",
         metavar="NAME",

@@ -17,8 +17,10 @@ from frechet.networks import efficientnet_lite, inception, vgg
 from frechet.preprocessing.registry import registered_preprocessings
 
 __all__ = [
+    "DEFAULT_EXTRACTOR",
     "EXTRACTORS",
     "PRECISIONS",
+    "DefaultName",
     "Extractor",
     "build_spec",
     "find_extractor",
@@ -29,6 +31,15 @@ __all__ = [
 ]
 
 PRECISIONS = ("float32", "tf32", "bfloat16", "float16")
+
+
+class DefaultName(str):
+    """A name that is used because the caller has not chosen one."""
+
+    __slots__ = ()
+
+
+DEFAULT_EXTRACTOR = DefaultName("inception")
 
 
 def _make_dinov2(size: str, hub_size: str, dims: int) -> Extractor:
@@ -254,5 +265,5 @@ def build_spec(
     validate_choice(preprocessing, choices, "preprocessing", f"for {name}")
     validate_choice(precision, PRECISIONS, "precision")
     return FeatureSpec(
-        extractor=name, layer=resolve_layer(extractor, dims), preprocessing=preprocessing, precision=precision
+        extractor=str(name), layer=resolve_layer(extractor, dims), preprocessing=preprocessing, precision=precision
     )

@@ -18,7 +18,7 @@ from frechet.errors import RequestError
 from frechet.evaluation.compute import compute_scores
 from frechet.evaluation.layers import LayerStatistics, as_layers
 from frechet.evaluation.plan import MetricPlan, plan_metrics
-from frechet.features.registry import build_spec, find_extractor
+from frechet.features.registry import DEFAULT_EXTRACTOR, build_spec, find_extractor
 from frechet.integrations.foreign_arguments import reject_foreign_arguments
 from frechet.integrations.layer_states import LayerStates, get_rank
 from frechet.integrations.saved_state import encode_identity, validate_identity, validate_rank
@@ -48,6 +48,7 @@ class ImageMetric(Metric):
         metrics: names of metrics as in `frechet.score`, as a sequence or one comma-separated text; by default the Fréchet distance of the extractor's features. They
             may need different layers of the network, such as "fid" and "is".
         extractor, dims, preprocessing, weights, precision: as in `frechet.score`; the extractor may be a torch.nn.Module.
+            Unless they are passed, the extractor, the layer and the preprocessing are those of the reference.
         value_range: pixel values (black, white) of floating-point images.
         rounding: how floating-point images become 8 bits, "round" or "truncate" (see `frechet.preprocessing.quantize`).
         reset_real_features: whether `reset` also discards the real images.
@@ -77,7 +78,7 @@ class ImageMetric(Metric):
         reference: str | Path | FeatureStatistics | None = None,
         *,
         metrics: str | Sequence[str] | None = None,
-        extractor: Any = "inception",
+        extractor: Any = DEFAULT_EXTRACTOR,
         dims: int | None = None,
         preprocessing: str | None = None,
         weights: str | Path | None = None,
@@ -106,8 +107,9 @@ class ImageMetric(Metric):
             "precision": precision,
         }
         # before the network, so that a wrong reference does not cost a download
-        loaded = None if reference is None else load_reference(reference, **feature_options)
-        self.reference: FeatureStatistics | None = loaded
+        self.reference: FeatureStatistics | None = None
+        if reference is not None:
+            self.reference, feature_options = load_reference(reference, **feature_options)
         network = load_shared_network(
             **feature_options, weights=weights, extra_layers=_find_extra_layers(self.metrics, feature_options)
         )

@@ -15,6 +15,7 @@ from frechet.backends.jax import pad_batch
 from frechet.distances.gaussian import Gaussian
 from frechet.errors import RequestError
 from frechet.features.jax_network import NETWORK_OPTIONS, Network, is_traced, load_jax_network, validate_images
+from frechet.features.registry import DEFAULT_EXTRACTOR
 from frechet.losses.jax_distance import as_widest_float
 from frechet.losses.reference import load_reference, validate_reference
 from frechet.losses.validation import validate_sample_size
@@ -47,7 +48,7 @@ jax.tree_util.register_dataclass(Reference, ["feature_fn", "gaussian", "rows"], 
 def make_reference(
     source: str | Path | FeatureStatistics | np.ndarray | jax.Array,
     *,
-    extractor: str = "inception",
+    extractor: str = DEFAULT_EXTRACTOR,
     batch_size: int = 32,
     **options: Any,
 ) -> Reference:
@@ -56,7 +57,8 @@ def make_reference(
     Args:
         source: the path or URL of a statistics file, ref:NAME, `frechet.Statistics`, or images (m, h, w, 3), uint8 or floating point in
             `value_range`.
-        extractor: name of the extractor, see `frechet extractors`.
+        extractor: name of the extractor, see `frechet extractors`. Unless they are passed, the extractor, the layer and the
+            preprocessing are those of the statistics.
         batch_size: number of reference images per forward pass.
         **options: `dims`, `preprocessing`, `weights` and `precision` as in `frechet.score`; `value_range`, the pixel
             values (black, white) of floating-point images, by default (0, 1); `gradient_checkpointing`, whether the
@@ -77,10 +79,10 @@ def make_reference(
         ()
     """
     validate_keywords("make_reference", options, [*list_keywords(make_reference), *NETWORK_OPTIONS])
-    loaded = load_reference(
+    loaded, options = load_reference(
         source, image_types=(np.ndarray, jax.Array), extractor=extractor, batch_size=batch_size, **options
     )
-    feature_fn = FeatureFn(*load_jax_network(extractor, **options))
+    feature_fn = FeatureFn(*load_jax_network(options.pop("extractor"), **options))
     statistics = _collect_reference_statistics(loaded, feature_fn, batch_size)
     gaussian = fit_gaussian(statistics).with_factor()
     mean, covariance, factor = map(as_widest_float, (gaussian.mean, gaussian.covariance, gaussian.factor))

@@ -7,55 +7,59 @@ from typing import Any
 
 from frechet.errors import MismatchError, RequestError
 from frechet.features.loading import resolve_extractor
-from frechet.features.registry import EXTRACTORS
+from frechet.features.registry import DEFAULT_EXTRACTOR, EXTRACTORS, DefaultName, find_extractor
 from frechet.features.spec import FeatureSpec, validate_same_spec
 from frechet.losses.validation import validate_count
 from frechet.protocols.references_address import read_address
 from frechet.statistics.feature_statistics import FeatureStatistics
+from frechet.statistics.inferred_spec import follow_specs, infer_spec
+
+_FEATURE_OPTIONS = {"extractor": DEFAULT_EXTRACTOR, "dims": None, "preprocessing": None, "precision": "float32"}
 
 
 def load_reference(
-    reference: Any,
-    *,
-    image_types: tuple[type, ...] = (),
-    extractor: Any = "inception",
-    dims: int | None = None,
-    preprocessing: str | None = None,
-    precision: str = "float32",
-    batch_size: int = 32,
-    **_unused: Any,
-) -> Any:
+    reference: Any, *, image_types: tuple[type, ...] = (), batch_size: int = 32, **options: Any
+) -> tuple[Any, dict[str, Any]]:
     """Read the statistics of a reference, or return reference images unchanged.
 
     Args:
         reference: the path or URL of a statistics file, ref:NAME, `frechet.Statistics`, or images of one of `image_types`.
         image_types: array types that are accepted as reference images.
-        extractor, dims, preprocessing, precision: settings of the features that the reference is compared with.
         batch_size: number of reference images per forward pass.
-        **_unused: other options of the loss, which the reference does not depend on.
+        **options: the options of the loss. Of these, `extractor`, `dims`, `preprocessing` and `precision` are settings of the
+            features that the reference is compared with.
 
     Returns:
-        `frechet.Statistics`, or the images.
+        reference, options: `frechet.Statistics` or the images, and the options with the extractor, the layer and the
+        preprocessing of the statistics, as far as none were passed.
 
     Raises:
         RequestError: a name is unknown, `batch_size` is not positive, the file cannot be read, or `reference` has
             another type.
-        MismatchError: the statistics differ from the settings, as far as this is known without the weights.
+        MismatchError: the statistics differ from the options, as far as this is known without the weights.
     """
     validate_count("batch_size", batch_size)
-    _, request = resolve_extractor(extractor, dims=dims, preprocessing=preprocessing, precision=precision)
-    expected, n_dims = request.spec, next(iter(request.layers.values()), dims)
+    chosen: dict[str, Any] = {name: options.get(name, default) for name, default in _FEATURE_OPTIONS.items()}
+    if not isinstance(chosen["extractor"], DefaultName):
+        resolve_extractor(**chosen)  # rejects unknown names before a reference is downloaded
     if isinstance(reference, (str, os.PathLike)):
-        reference = read_address(reference, n_dims)
+        row = find_extractor(chosen["extractor"])
+        reference = read_address(reference, row.dims if row and chosen["dims"] is None else chosen["dims"])
     if isinstance(reference, FeatureStatistics):
-        validate_reference(reference, expected, n_dims)
+        followed = {name: chosen[name] for name in ("extractor", "dims", "preprocessing")}
+        chosen |= follow_specs([reference], **followed)
+    if isinstance(chosen["extractor"], DefaultName):
+        chosen["extractor"] = str(chosen["extractor"])
+    _, request = resolve_extractor(**chosen)
+    if isinstance(reference, FeatureStatistics):
+        validate_reference(reference, request.spec, next(iter(request.layers.values()), chosen["dims"]))
     elif not isinstance(reference, image_types):
         images = f", or images as {' or '.join(each.__name__ for each in image_types)}" if image_types else ""
         raise RequestError(
             f"the reference is a {type(reference).__name__}; expected the path of a statistics file, or frechet.Statistics "
             f"as returned by frechet.collect(images){images}"
         )
-    return reference
+    return reference, options | chosen
 
 
 def validate_reference(reference: FeatureStatistics, spec: FeatureSpec, dims: int | None) -> None:
@@ -69,16 +73,26 @@ def validate_reference(reference: FeatureStatistics, spec: FeatureSpec, dims: in
     Raises:
         MismatchError: the number of dimensions, or a property of the features, differs.
     """
+    recorded = infer_spec(reference)
     same_extractor = reference.spec.extractor in (None, spec.extractor)
-    if same_extractor and dims not in (None, reference.dims):
+    if same_extractor and dims is not None and dims != reference.dims:
+        row = find_extractor(spec.extractor)
+        has_layer = row is not None and reference.dims in row.layers.values()
         raise MismatchError(
-            f"the reference {reference.label} has {reference.dims:,} dimensions and the features of the images have {dims:,}; "
-            f"pass dims={reference.dims}, or use another reference"
+            f"the images are compared by {_describe_layer(spec, dims)}, but the reference {reference.label} was computed "
+            f"with {_describe_layer(recorded, reference.dims)}. "
+            + (f"Set dims={reference.dims}, or pass another reference." if has_layer else "Pass another reference.")
         )
-    recorded = reference.spec.extractor
-    if not same_extractor and recorded in EXTRACTORS:
+    if not same_extractor and reference.spec.extractor in EXTRACTORS:
         raise MismatchError(
-            f"the reference, {reference.label}, was computed with extractor {recorded}, but the features of the images are those of "
-            f"{spec.extractor}; pass extractor={recorded!r}, or another reference"
+            f"the reference, {reference.label}, was computed with extractor {recorded.extractor}, but the features of the images are "
+            f"those of {spec.extractor}; pass extractor={recorded.extractor!r}, or another reference"
         )
     validate_same_spec(spec, reference.spec)
+
+
+def _describe_layer(spec: FeatureSpec, dims: int) -> str:
+    """Return the layer with its number of features, such as "layer spatial (2,023 features)"."""
+    if spec.layer is None:
+        return f"{dims:,} features per image"
+    return f"layer {spec.layer}" + ("" if spec.layer == str(dims) else f" ({dims:,} features)")

@@ -40,7 +40,8 @@ class FIDLoss(ImageLoss):
     Args:
         reference: the path or URL of a statistics file, ref:NAME, `frechet.Statistics`, or images (m, 3, h, w) as `forward` takes them. Under
             `torch.distributed`, each rank may pass its share of the images, which are gathered once; ranks that pass the
-            same images count once.
+            same images count once. Unless they are passed, the extractor, the layer and the preprocessing
+            are those of the statistics.
         batch_size: number of reference images per forward pass.
         **options: arguments of `ImageLoss` and `ImageFeatures`.
 
@@ -60,7 +61,7 @@ class FIDLoss(ImageLoss):
     @torch.inference_mode(False)  # inference tensors could not take part in autograd later
     def __init__(self, reference: Reference, *, batch_size: int = 32, **options: Any) -> None:
         validate_keywords(type(self).__name__, options, list_keywords(FIDLoss))
-        reference = load_torch_reference(reference, batch_size=batch_size, **options)
+        reference, options = load_torch_reference(reference, batch_size=batch_size, **options)
         super().__init__(**options)
         gaussian = fit_torch_gaussian(collect_reference_statistics(self, reference, batch_size, gather=self.gather))
         for name in ("mean", "covariance", "factor"):
@@ -79,7 +80,8 @@ class KIDLoss(ImageLoss):
 
     Args:
         reference: the path or URL of a statistics file, ref:NAME, or `frechet.Statistics`, with stored feature rows, or images
-            (m, 3, h, w) as `forward` takes them.
+            (m, 3, h, w) as `forward` takes them. Unless they are passed, the extractor, the layer and the preprocessing are
+            those of the statistics.
         batch_size: number of reference images per forward pass.
         **options: arguments of `ImageLoss` and `ImageFeatures`.
 
@@ -97,7 +99,7 @@ class KIDLoss(ImageLoss):
     @torch.inference_mode(False)  # inference tensors could not take part in autograd later
     def __init__(self, reference: Reference, *, batch_size: int = 32, **options: Any) -> None:
         validate_keywords(type(self).__name__, options, list_keywords(KIDLoss))
-        reference = load_torch_reference(reference, batch_size=batch_size, **options)
+        reference, options = load_torch_reference(reference, batch_size=batch_size, **options)
         if isinstance(reference, FeatureStatistics) and reference.rows is None:
             raise make_rowless_reference_error(reference.label)
         super().__init__(**options)

@@ -9,6 +9,7 @@ import torch
 
 from frechet._internal.fields import list_keywords, validate_keywords
 from frechet.errors import RequestError
+from frechet.features.registry import DEFAULT_EXTRACTOR
 from frechet.losses.population_settings import PopulationSettings
 from frechet.losses.torch_features import ImageFeatures
 from frechet.losses.torch_loss import FeatureLoss
@@ -35,7 +36,8 @@ class FDLoss(FeatureLoss):
 
     Args:
         reference: the path or URL of a statistics file, ref:NAME, `frechet.Statistics`, or images (m, 3, h, w) as in `FIDLoss`; for several
-            extractors, images or a sequence with one reference per extractor.
+            extractors, images or a sequence with one reference per extractor. Unless they are passed, the extractor, the layer
+            and the preprocessing are those of the statistics.
         extractors: the name of an extractor, a function or torch.nn.Module, an `ImageFeatures`, or a sequence of them.
         population: number of images of the population, at least one batch.
         memory: "queue" for the last `population` images, or "ema" for an exponential moving average of their moments, which
@@ -74,7 +76,7 @@ class FDLoss(FeatureLoss):
         self,
         reference: Reference | Sequence[Reference],
         *,
-        extractors: Any = "inception",
+        extractors: Any = DEFAULT_EXTRACTOR,
         population: int = 50_000,
         memory: str = "queue",
         decay: float | None = None,
@@ -166,14 +168,14 @@ class FDLoss(FeatureLoss):
 def _load(extractor: Any, reference: Any, *, gather: bool, batch_size: int, **options: Any) -> Any:
     """Return the network and the Gaussian of the reference, which is validated before weights are loaded."""
     if not isinstance(extractor, ImageFeatures):
-        reference = load_torch_reference(reference, extractor=extractor, batch_size=batch_size, **options)
-        extractor = ImageFeatures(extractor=extractor, **options)
+        reference, options = load_torch_reference(reference, extractor=extractor, batch_size=batch_size, **options)
+        extractor = ImageFeatures(**options)
     elif options:
         raise RequestError(
             f"{', '.join(options)} was passed with an extractor that is an ImageFeatures; pass it to the ImageFeatures instead"
         )
     else:
-        reference = load_torch_reference(reference, **extractor.reference_options, batch_size=batch_size)
+        reference, _ = load_torch_reference(reference, **extractor.reference_options, batch_size=batch_size)
     statistics = collect_reference_statistics(extractor, reference, batch_size, gather=gather)
     return extractor, fit_torch_gaussian(statistics)
 

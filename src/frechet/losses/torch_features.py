@@ -67,12 +67,6 @@ class ImageFeatures(ExactModule):
     ) -> None:
         super().__init__()
         self.value_range = validate_value_range(value_range)
-        self._reference_options = {
-            "extractor": extractor,
-            "dims": dims,
-            "preprocessing": preprocessing,
-            "precision": precision,
-        }
         self._training_range = TrainingRange(self.value_range)
         self._network = load_torch_network(
             extractor,
@@ -82,6 +76,12 @@ class ImageFeatures(ExactModule):
             precision=precision,
             extra_layers=extra_layers,
         )
+        self._reference_options = {
+            "extractor": extractor,
+            "dims": self.dims,
+            "preprocessing": self.spec.preprocessing,
+            "precision": precision,
+        }
         self._register_constant("origin", torch.empty(0))  # keeps the device, even of a function without tensors
         for name, tensor in self._network.tensors.items():
             self._register_constant(_as_buffer_name(name), tensor)
@@ -94,7 +94,7 @@ class ImageFeatures(ExactModule):
 
     @property
     def reference_options(self) -> dict[str, Any]:
-        """The arguments of `load_reference` that this extractor was created with."""
+        """The arguments of `load_reference` for references of these features."""
         return self._reference_options
 
     @property

@@ -18,10 +18,9 @@ from frechet.statistics.feature_statistics import FeatureStatistics
 Reference = str | Path | FeatureStatistics | torch.Tensor
 
 
-def load_torch_reference(reference: Any, **options: Any) -> FeatureStatistics | torch.Tensor:
-    """Read the statistics of a reference, or return reference images unchanged; `options` are those of `load_reference`."""
-    loaded: FeatureStatistics | torch.Tensor = load_reference(reference, image_types=(torch.Tensor,), **options)
-    return loaded
+def load_torch_reference(reference: Any, **options: Any) -> tuple[FeatureStatistics | torch.Tensor, dict[str, Any]]:
+    """Read the statistics of a reference, or return reference images unchanged; with the options as `load_reference` returns them."""
+    return load_reference(reference, image_types=(torch.Tensor,), **options)
 
 
 def collect_reference_statistics(
