@@ -1,10 +1,16 @@
-"""Messages of errors end as CONTRIBUTING.md says: no full stop after one sentence, one after several."""
+"""Messages of errors: no full stop after one sentence and one after several, and options by their names on the command line."""
 
 import ast
 import re
 
 import pytest
 from helpers import ROOT
+
+from frechet._internal.fields import option_fields
+from frechet.evaluation.diagnosis.request import DiagnoseRequest
+from frechet.evaluation.race_request import RaceRequest
+from frechet.evaluation.request import ScoreRequest
+from frechet.evaluation.run import CollectRequest
 
 SOURCES = sorted((ROOT / "src" / "frechet").rglob("*.py"))
 SENTENCE_BREAK = re.compile(r"(?<!e\.g)(?<=[A-Za-z0-9)\]}'`\"])[.?] (?=[A-Z{`])")
@@ -56,5 +62,22 @@ def test_messages_end_uniformly():
         for path in SOURCES
         for line, message in iter_messages(ast.parse(path.read_text()))
         if (fault := find_fault(message))
+    ]
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.slow
+def test_messages_about_options_name_them_as_on_the_command_line():
+    """`name_option` also names the keyword. Packages without commands may name the keyword only, and so may messages about values that
+    only Python has, such as "strata has 60 entries"."""
+    requests = (ScoreRequest, CollectRequest, RaceRequest, DiagnoseRequest)
+    options = {each.name for request in requests for each in option_fields(request)}
+    keyword_first = re.compile(rf"({'|'.join(sorted(options))}) (is|applies|needs) ")
+    faults = [
+        f"{path.relative_to(ROOT)}:{line}: {message}"
+        for folder in ("backends", "cli", "distances", "evaluation", "execution", "metrics", "reports", "statistics")
+        for path in sorted((ROOT / "src" / "frechet" / folder).rglob("*.py"))
+        for line, message in iter_messages(ast.parse(path.read_text()))
+        if keyword_first.match(message)
     ]
     assert not faults, "\n".join(faults)

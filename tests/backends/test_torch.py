@@ -83,7 +83,7 @@ def test_the_message_lists_the_devices_of_the_machine(monkeypatch):
 
 
 def test_openvino_rejects_float16(toy_options, folder):
-    with pytest.raises(RequestError, match=r"'float16'.*float32 or bfloat16; use backend torch"):
+    with pytest.raises(RequestError, match=r"'float16'.*float32 or bfloat16; use --backend torch"):
         frechet.collect(folder, **toy_options, backend="openvino", precision="float16")
 
 

@@ -89,7 +89,7 @@ def test_precisions_that_a_device_does_not_have_are_rejected(monkeypatch, device
     if is_supported:
         require_precision(device, precision)
         return
-    with pytest.raises(RequestError, match=rf"'{precision}'.*{device}.*8\.0.*--precision float32"):
+    with pytest.raises(RequestError, match=rf"--precision .*'{precision}'.*{device}.*8\.0.*float32"):
         require_precision(device, precision)
 
 

@@ -235,7 +235,7 @@ def test_repeated_runs_report_mean_and_standard_deviation(folders):
     assert score.repeats == pytest.approx(alone, rel=1e-9)
     assert float(score) == pytest.approx(np.mean(alone), rel=1e-9)
     assert score.std == pytest.approx(np.std(alone, ddof=1), rel=1e-9)
-    with pytest.raises(RequestError, match="repeat is 0"):
+    with pytest.raises(RequestError, match=r"^--repeat \(repeat=\) is 0"):
         frechet.score(*folders, repeat=0, **TOY)
 
 

@@ -245,9 +245,9 @@ def test_unreadable_feature_files_are_rejected_by_name(tmp_path, sides):
 @pytest.mark.parametrize(
     ("options", "given", "expected", "fix"),
     [
-        ({"dims": 192}, "layer is 192", "generated statistics", "--dims"),
-        ({"weights": "w.pth"}, "--weights w.pth", "applies to images", "leave it out"),
-        ({"num_images": 5}, "--num-images 5", "applies to images", "leave it out"),
+        ({"dims": 192}, "requests layer 192", "generated statistics", "--dims"),
+        ({"weights": "w.pth"}, "--weights (weights=) is w.pth", "applies to images", "leave it out"),
+        ({"num_images": 5}, "--num-images (num_images=) is 5", "applies to images", "leave it out"),
         ({"extractor": "efficientnet-lite0"}, "64 features", "1280", "Pass another extractor"),
     ],
 )
@@ -259,7 +259,9 @@ def test_image_options_are_rejected_for_features(sides, options, given, expected
 
 def test_declared_features_must_match_the_reference(sides):
     made = FeatureStatistics.from_features(sides[1], spec=FeatureSpec(preprocessing="clean"), label="made")
-    with pytest.raises(MismatchError, match=r"preprocessing is tensorflow, .* reference statistics made .* clean"):
+    with pytest.raises(
+        MismatchError, match=r"requests preprocessing tensorflow, .* reference statistics made .* clean"
+    ):
         frechet.score(sides[0], made, features=True, preprocessing="tensorflow")
     score = frechet.score(sides[0], made, features=True, preprocessing="clean")["fd"]
     assert score.provenance["preprocessing"] == "clean"
@@ -277,7 +279,7 @@ def test_stored_features_record_their_declared_settings(tmp_path, sides, expecte
     assert json.loads(out)["scores"]["fid"]["value"] == pytest.approx(expected, rel=1e-6)
     code, _, err = run("stats", b, tmp_path / "t.npz", "--features", "--dims", "2048")
     assert code == 2
-    assert "layer is 2048, but" in err
+    assert "--dims (dims=) requests layer 2048, but" in err
 
 
 def test_collect_rejects_statistics_as_features(tmp_path, sides):

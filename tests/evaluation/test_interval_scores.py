@@ -325,7 +325,7 @@ def test_infinity_and_explain_keep_every_row(monkeypatch, tmp_path):
 def test_options_are_validated_before_any_file_is_read():
     with pytest.raises(RequestError, match="'auto' or 'none'"):
         frechet.score("nowhere", "nowhere else", interval="yes")
-    with pytest.raises(RequestError, match="explain is -1"):
+    with pytest.raises(RequestError, match=r"^--explain \(explain=\) is -1"):
         frechet.score("nowhere", "nowhere else", explain=-1)
 
 

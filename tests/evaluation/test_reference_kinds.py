@@ -273,7 +273,7 @@ def test_features_may_complete_statistics(tmp_path, fake_inception):
 
 @pytest.mark.parametrize(
     ("reference", "words"),
-    [(REFERENCE, ("provides every image", "leave them out")), (None, ("is missing",))],
+    [(REFERENCE, ("provides every image", "leave it out")), (None, ("is missing",))],
 )
 def test_reference_images_need_statistics(reference, words, fake_inception):
     with pytest.raises(RequestError) as caught:
@@ -325,7 +325,7 @@ def test_a_layer_that_the_extractor_of_a_statistics_file_lacks_names_the_file(tm
     frechet.collect(REFERENCE, extractor="efficientnet-lite0").save(tmp_path / "other.npz")
     with pytest.raises(MismatchError) as caught:
         frechet.fid(GENERATED, tmp_path / "other.npz", dims=64)
-    words = ("--dims is 64", "efficientnet-lite0, which is that of", "other.npz", "expected 9", "--extractor")
+    words = ("--dims (dims=) is 64", "efficientnet-lite0, which is that of", "other.npz", "expected 9", "--extractor")
     assert all(word in str(caught.value) for word in words), caught.value
 
 

@@ -18,6 +18,29 @@ def test_empty_metric_names_are_rejected(metrics, shown):
     assert list(frechet.score_statistics(STATISTICS, STATISTICS, metrics="fd, kid")) == ["fd", "kid"]
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("backend", 3),
+        ("crop", "adm"),
+        ("explain", -1),
+        ("generated_crop", "adm"),
+        ("interval", "yes"),
+        ("metrics", ["fd", 3]),
+        ("reference_is", "here"),
+        ("relax", True),
+        ("repeat", 0),
+        ("size", 32),
+        ("splits", "0"),
+        ("strata", "folder"),
+    ],
+)
+def test_errors_start_with_the_option_and_its_keyword(name, value):
+    with pytest.raises(RequestError) as caught:
+        frechet.score(STATISTICS, STATISTICS, **{name: value})
+    assert str(caught.value).startswith(f"--{name.replace('_', '-')} ({name}=) "), caught.value
+
+
 @pytest.mark.parametrize("explain", [2.5, "2", -1])
 def test_explain_must_be_a_number_of_images(explain):
     for score in (frechet.score_statistics, frechet.score):
@@ -26,7 +49,8 @@ def test_explain_must_be_a_number_of_images(explain):
 
 
 @pytest.mark.parametrize(
-    ("flag", "options"), [("--num-images 10", {"num_images": 10}), ("--weights w", {"weights": "w"})]
+    ("flag", "options"),
+    [(r"--num-images \(num_images=\) is 10", {"num_images": 10}), (r"--weights \(weights=\) is w", {"weights": "w"})],
 )
 def test_image_options_are_rejected_for_features_under_their_own_name(flag, options):
     features = np.random.default_rng(0).standard_normal((30, 5)).astype(np.float32)

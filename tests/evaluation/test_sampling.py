@@ -292,8 +292,8 @@ def test_text_page_and_json_state_the_design(tmp_path):
     ("options", "parts"),
     [
         ({"design": "pairs"}, ("'pairs'", "design", "paired")),
-        ({"design": "paired", "clusters": [0, 0]}, ("'paired'", "clusters", "leave out --design")),
-        ({"clusters": [0] * N, "cluster_by": "stem"}, ("cluster_by and clusters", "pass only one")),
+        ({"design": "paired", "clusters": [0, 0]}, ("'paired'", "clusters", "--design (design=)", "leave it out")),
+        ({"clusters": [0] * N, "cluster_by": "stem"}, ("--cluster-by (cluster_by=) and clusters=", "pass only one")),
         ({"clusters": [0, 0, *list(range(57))]}, ("59 entries", "60 images", "one per image")),
         ({"clusters": {"held-out": [0, 0]}}, ("held-out", "generated, reference or both")),
         ({"clusters": np.zeros((N, 2))}, ("shape (60, 2)", "(n,)")),
@@ -302,9 +302,15 @@ def test_text_page_and_json_state_the_design(tmp_path):
         ({"clusters": [[0], [0, 1]] * (N // 2)}, ("clusters", "not an array", "one per image")),
         ({"strata": [None] * N}, ("strata", "None", "integers or strings")),
         ({"clusters": range(N)}, ("one image each", "share a cluster", "Leave clusters out")),
-        ({"cluster_by": "stem"}, ("--cluster-by is 'stem'", "has one image", "folder, stem or a CSV file")),
-        ({"cluster_by": "folder"}, ("--cluster-by is 'folder'", "are in one folder", "if the images are independent")),
-        ({"cluster_by": "nowhere.csv"}, ("nowhere.csv", "no such file", "name,cluster")),
+        (
+            {"cluster_by": "stem"},
+            ("--cluster-by (cluster_by=) is 'stem'", "has one image", "folder, stem or a CSV file"),
+        ),
+        (
+            {"cluster_by": "folder"},
+            ("--cluster-by (cluster_by=) is 'folder'", "are in one folder", "if the images are independent"),
+        ),
+        ({"cluster_by": "nowhere.csv"}, ("nowhere.csv", "does not exist", "name,cluster")),
     ],
 )
 def test_designs_that_do_not_fit_the_images_are_rejected(folders, toy_options, options, parts):
@@ -414,7 +420,7 @@ def test_stored_statistics_keep_their_clusters(tmp_path):
     [
         pytest.param({"cluster_by": "stem"}, ("cluster_by", "clusters=")),
         pytest.param({"cluster_by": "nowhere.csv"}, ("nowhere.csv",)),
-        pytest.param({"cluster_by": "stem", "clusters": [0] * N}, ("cluster_by and clusters",)),
+        pytest.param({"cluster_by": "stem", "clusters": [0] * N}, ("(cluster_by=) and clusters",)),
         pytest.param({"design": "paired", "clusters": [0] * N}, ("'paired'", "clusters")),
     ],
 )
@@ -503,9 +509,12 @@ def test_stored_statistics_keep_their_strata(tmp_path):
     ("options", "parts"),
     [
         ({"strata": "folder"}, ("'folder'", "expected 'class'")),
-        ({"strata": [0, 1] * 30, "clusters": [0, 1] * 30}, ("strata and clusters", "leave out strata or clusters")),
-        ({"strata": [0, 1] * 30, "num_images": 20}, ("strata and num_images", "leave out strata or num_images")),
-        ({"strata": [0, 1] * 30, "design": "paired"}, ("'paired'", "strata", "leave out --design")),
+        ({"strata": [0, 1] * 30, "clusters": [0, 1] * 30}, ("--strata (strata=) and clusters=", "leave out one")),
+        (
+            {"strata": [0, 1] * 30, "num_images": 20},
+            ("--strata (strata=) and --num-images (num_images=)", "leave out one"),
+        ),
+        ({"strata": [0, 1] * 30, "design": "paired"}, ("'paired'", "strata", "--design (design=)", "leave it out")),
         ({"strata": [0] * 60}, ("stratum 0", "several strata", "Leave strata out")),
         ({"strata": [0] * 59 + [1]}, ("stratum 1", "one image", "at least 2")),
         ({"strata": {"held_out": [0, 1]}}, ("held_out", "generated, reference or both")),
@@ -550,7 +559,7 @@ def test_the_command_stores_clusters_and_strata(clustered, tmp_path, toy_options
         assert frechet.read_statistics(tmp_path / f"{kind}.npz").grouped_by == kind
     code, _, err = run("stats", clustered, tmp_path / "no.npz", "--cluster-by", "nowhere.csv", *options)
     assert code == 2
-    assert "no such file" in err
+    assert "does not exist" in err
 
 
 def test_collected_features_carry_clusters_and_strata():

@@ -231,19 +231,29 @@ def repeat_images(n):
 @pytest.mark.parametrize(
     ("error", "parts", "samples", "options"),
     [
-        (TooFewImagesError, ("6,000", "max_images is 9,000", "add images"), SAMPLES, {"max_images": 9000}),
+        (
+            TooFewImagesError,
+            ("6,000", "--max-images (max_images=) is 9,000", "or add images"),
+            SAMPLES,
+            {"max_images": 9000},
+        ),
         (TooFewImagesError, ("50 images", "40", "max_images"), SAMPLES, {"max_images": 40}),
         (TooFewImagesError, ("50 images", "45", "Add images"), SAMPLES[:45], {}),
         (RequestError, ("statistics", "cannot grow", "features"), REFERENCE, {}),
         (RequestError, ("kid", "fid"), SAMPLES, {"metrics": "kid", "reference": SAMPLES}),
         (RequestError, ("fd, kid", "one"), SAMPLES, {"metrics": "fd,kid", "reference": SAMPLES}),
-        (RequestError, ("num_images 100", "leave out", "--max-images"), SAMPLES, {"num_images": 100}),
-        (RequestError, ("explain 3", "leave out"), SAMPLES, {"explain": 3}),
-        (RequestError, ("repeat 2", "leave out"), SAMPLES, {"repeat": 2}),
-        (RequestError, ("per_class", "leave out"), SAMPLES, {"per_class": True}),
-        (RequestError, ("paired", "leave out"), SAMPLES, {"design": "paired"}),
-        (RequestError, ("metrics is psnr", "Fréchet"), SAMPLES, {"metrics": "psnr", "reference": SAMPLES}),
-        (RequestError, ("metrics is rfid", "Fréchet"), SAMPLES, {"metrics": "rfid", "reference": SAMPLES}),
+        (
+            RequestError,
+            ("--num-images (num_images=) 100", "leave it out", "--max-images"),
+            SAMPLES,
+            {"num_images": 100},
+        ),
+        (RequestError, ("--explain (explain=) 3", "leave it out"), SAMPLES, {"explain": 3}),
+        (RequestError, ("--repeat (repeat=) 2", "leave it out"), SAMPLES, {"repeat": 2}),
+        (RequestError, ("--per-class (per_class=)", "leave it out"), SAMPLES, {"per_class": True}),
+        (RequestError, ("--design (design=) 'paired'", "leave it out"), SAMPLES, {"design": "paired"}),
+        (RequestError, ("--metrics (metrics=) is psnr", "Fréchet"), SAMPLES, {"metrics": "psnr", "reference": SAMPLES}),
+        (RequestError, ("--metrics (metrics=) is rfid", "Fréchet"), SAMPLES, {"metrics": "rfid", "reference": SAMPLES}),
         (RequestError, ("reference", "none is given"), SAMPLES, {"reference": None}),
     ],
 )
@@ -261,7 +271,7 @@ def test_stratified_statistics_are_rejected():
 
 
 def test_long_values_of_options_are_not_printed():
-    with pytest.raises(RequestError, match="strata; leave out") as caught:
+    with pytest.raises(RequestError, match=r"--strata \(strata=\); leave it out") as caught:
         score(strata=np.arange(6000) % 20, until=ABSOLUTE)
     assert len(str(caught.value)) < 200
 
@@ -270,7 +280,7 @@ def test_long_values_of_options_are_not_printed():
 def test_pairs_with_a_sampled_reference_are_rejected(images, tmp_path):
     """The interval of pairs is not that of independent inputs: equal names show pairs, as they do in a usual run."""
     pairs = [frechet.collect(each[:600], features=True, design="paired") for each in (SAMPLES, SAMPLES - 0.7)]
-    with pytest.raises(RequestError, match=r"pairs.*--reference-is fixed"):
+    with pytest.raises(RequestError, match=r"pairs.*--reference-is .* is 'sample'.*Pass 'fixed'"):
         score(pairs[0], reference=pairs[1], reference_is="sample", until=ABSOLUTE)
     found = score(pairs[0], reference=pairs[1], until=ABSOLUTE)
     assert found.sampling_design == "independent"
@@ -283,7 +293,7 @@ def test_pairs_with_a_sampled_reference_are_rejected(images, tmp_path):
         for number in range(60):
             Image.fromarray(draw_images(1)[0]).save(tmp_path / folder / f"{number}.png")
     options = {"reference": tmp_path / "reference", "features": False, "until": ABSOLUTE, **OPTIONS}
-    with pytest.raises(RequestError, match=r"pairs.*--reference-is fixed"):
+    with pytest.raises(RequestError, match=r"pairs.*--reference-is .* is 'sample'.*Pass 'fixed'"):
         score(tmp_path / "samples", reference_is="sample", **options)
     assert score(tmp_path / "samples", **options).n_generated == 50
     independent = score(tmp_path / "samples", reference_is="sample", design="independent", **options)

@@ -267,8 +267,8 @@ def test_weights_without_a_tensor_of_the_model_are_rejected(folders, models, tmp
 
 def test_options_that_a_model_does_not_support_are_rejected(folders, tmp_path):
     for options, message in [
-        ({"backend": "openvino"}, "'openvino'.*runs only on torch; omit backend"),
-        ({"dims": 7}, "returns 6 features, but dims=7"),
+        ({"backend": "openvino"}, "'openvino'.*runs only on torch; leave it out"),
+        ({"dims": 7}, r"--dims \(dims=\) is 7, but .* returns 6 features"),
         ({"weights": tmp_path}, "contains its own weights"),
         ({"preprocessing": "nonsense"}, "unknown preprocessing 'nonsense'; choose from"),
         ({"precision": "float7"}, "unknown precision 'float7'"),

@@ -179,9 +179,9 @@ def test_work_directories_of_another_crop_are_rejected(folders, toy_options):
     ("options", "words"),
     [
         ({"crop": "amd", "size": 32}, ("unknown crop 'amd'", "did you mean adm?")),
-        ({"crop": "adm"}, ("crop is adm", "size is missing", "--size")),
-        ({"reference_crop": "adm"}, ("crop is adm", "size is missing")),
-        ({"size": 32}, ("size is 32", "no crop is given")),
+        ({"crop": "adm"}, ("--crop (crop=) is adm", "size is missing", "--size")),
+        ({"reference_crop": "adm"}, ("--reference-crop (reference_crop=) is adm", "size is missing")),
+        ({"size": 32}, ("--size (size=) is 32", "no crop is given")),
         ({"crop": "adm", "size": 0}, ("--size (size=) is 0", "at least 1")),
     ],
 )
@@ -198,9 +198,9 @@ def test_wrong_crops_are_rejected(folders, toy_options, options, words):
 def test_a_crop_of_a_peers_statistics_is_rejected(folders, toy_options):
     own = frechet.collect(folders / "whole", **toy_options)
     np.savez(folders / "peer.npz", mu=own.mean, sigma=own.covariance)
-    with pytest.raises(RequestError, match=r"reference_crop is adm.*cannot be cropped"):
+    with pytest.raises(RequestError, match=r"--reference-crop \(reference_crop=\) is adm.*cannot be cropped"):
         frechet.score(folders / "whole", folders / "peer.npz", reference_crop="adm", size=32, **toy_options)
-    with pytest.raises(RequestError, match=r"--crop adm .* all inputs are statistics"):
+    with pytest.raises(RequestError, match=r"--crop \(crop=\) is adm, .* all inputs are statistics"):
         frechet.score(folders / "peer.npz", folders / "peer.npz", crop="adm", size=32)
 
 

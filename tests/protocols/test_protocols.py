@@ -579,7 +579,7 @@ def test_a_protocol_may_name_an_extractor_outside_the_table(tmp_path):
 
 
 def test_relax_needs_a_protocol():
-    with pytest.raises(RequestError, match="relax applies to a protocol"):
+    with pytest.raises(RequestError, match=r"--relax \(relax=\) applies to a protocol"):
         frechet.score(make_pixels(), make_pixels(), relax=True)
 
 

@@ -233,7 +233,7 @@ def test_page_states_how_to_add_images_of_the_reference(folders, toy, tmp_path):
 def test_thumbnails_that_cannot_be_stored_are_rejected(folders, toy):
     for options, message in (
         ({"thumbnails": 257}, "257.*0 to 256"),
-        ({"thumbnails": 4, "features": True}, "need images.*leave"),
+        ({"thumbnails": 4, "features": True}, "needs images.*leave"),
     ):
         with pytest.raises(RequestError, match=message):
             frechet.collect(folders[0], **options)
@@ -572,7 +572,7 @@ def test_unsupported_reports_are_rejected(folders, tmp_path):
     for request, name, message in (
         (ScoreRequest(folders[0], **OFFLINE), "p.html", "no reference.*pass reference images"),
         (ScoreRequest(*folders, **OFFLINE), "p.txt", r"does not end in \.html"),
-        (ScoreRequest(*folders, repeat=2, **OFFLINE), "p.html", "repeat is 2.*leave out"),
+        (ScoreRequest(*folders, repeat=2, **OFFLINE), "p.html", "--repeat .* is 2; leave out"),
     ):
         with pytest.raises(RequestError, match=message):
             write_report(request, tmp_path / name)

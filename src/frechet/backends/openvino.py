@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from frechet._internal.cpu import process_cpu_count
+from frechet._internal.fields import name_option
 from frechet._internal.telemetry import block_openvino_telemetry
 from frechet.errors import RequestError, RunError
 from frechet.images.sources.native_process import NativeSource
@@ -264,15 +265,14 @@ def _read_input_layout(model: ov.Model, path: Path) -> tuple[bool, int]:
 def _compile_model(model: ov.Model, precision: str) -> OpenVINORunner:
     if precision not in _PRECISION_HINTS:
         raise RequestError(
-            f"precision is {precision!r}, but the openvino backend computes in {' or '.join(_PRECISION_HINTS)}; "
-            "use backend torch"
+            f"{name_option('precision')} is {precision!r}, but the openvino backend computes in {' or '.join(_PRECISION_HINTS)}; "
+            "use --backend torch (backend=)"
         )
     _require_address_space()
     core = ov.Core()
     if precision == "bfloat16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise RequestError(
-            "precision bfloat16 needs a processor with bfloat16 arithmetic (AMX or AVX512-BF16), which this one does not "
-            "have; use precision float32"
+            f"{name_option('precision')} is bfloat16, which needs a processor with bfloat16 arithmetic (AMX or AVX512-BF16); use float32"
         )
     hints = {
         "INFERENCE_PRECISION_HINT": _PRECISION_HINTS[precision],

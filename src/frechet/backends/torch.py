@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812, its usual name
 from torch.utils.checkpoint import checkpoint
 
+from frechet._internal.fields import name_option
 from frechet._internal.words import join_words
 from frechet.backends.torch_images import DeviceImages, iter_results
 from frechet.backends.torch_memory import choose_batch_size, run_or_halve
@@ -230,6 +231,6 @@ def require_precision(device: torch.device, precision: str) -> None:
         is_unsupported = torch.cuda.get_device_capability(device) < least
     if is_unsupported:
         raise RequestError(
-            f"precision is {precision!r}, which {device} does not support; it needs a CUDA device of compute capability 8.0 or "
-            "higher. Use --precision float32 (precision=)"
+            f"{name_option('precision')} is {precision!r}, which {device} does not support; it needs a CUDA device of compute capability 8.0 or "
+            "higher. Use float32."
         )

@@ -6,6 +6,7 @@ import csv
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
+from frechet._internal.fields import name_option
 from frechet.errors import RequestError
 from frechet.images.image import ImageSource
 
@@ -67,22 +68,19 @@ def explain_missing_clusters(cluster_by: str | Path, clusters: Mapping[str, list
     reasons = (
         each if isinstance(each, str) else f"every cluster of {label} has one image" for label, each in clusters.items()
     )
-    found = f"--cluster-by is {str(cluster_by)!r} (cluster_by=), but {', and '.join(reasons)}"
+    found = f"{name_option('cluster_by')} is {str(cluster_by)!r}, but {', and '.join(reasons)}"
     if str(cluster_by) not in ("folder", "stem") and all(isinstance(each, str) for each in clusters.values()):
         examples = " and ".join(repr(name) for name in list(_read_clusters(Path(cluster_by)))[:2])
         return (
             f"{found}; its first rows are for {examples}. Expected the columns name,cluster, and the names of the images relative to "
             "the folder or archive that contains them."
         )
-    return (
-        f"{found}; expected several clusters, and images that share one. {FIX_CLUSTERS}, or leave the option out if the images are "
-        "independent."
-    )
+    return f"{found}; expected several clusters, and images that share one. {FIX_CLUSTERS}, or leave it out if the images are independent."
 
 
 def _read_clusters(path: Path) -> dict[str, str]:
     if not path.is_file():
-        raise RequestError(f"--cluster-by is {str(path)!r} (cluster_by=): no such file. {FIX_CLUSTERS}.")
+        raise RequestError(f"{name_option('cluster_by')} is {str(path)!r}, which does not exist. {FIX_CLUSTERS}.")
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             rows = [row for row in csv.reader(file) if row]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from frechet._internal.fields import name_option
 from frechet.errors import RequestError, StatisticsError
 from frechet.evaluation.influence import iter_influence_notes, list_influential_images
 from frechet.evaluation.layers import LayerStatistics, as_layers
@@ -194,7 +195,7 @@ def _build_common_fields(
     has_frechet = any(request.metric.compute is compute_frechet for request in plan.requests)
     if explain and not has_frechet:
         raise RequestError(
-            f"explain is {explain}, but none of the metrics is a Fréchet distance, to which it applies; add "
+            f"{name_option('explain')} is {explain}, but none of the metrics is a Fréchet distance, to which it applies; add "
             f"{get_default_metric(spec)} to the metrics"
         )
     return {

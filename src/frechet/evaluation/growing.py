@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from frechet._internal.fields import name_option
 from frechet.distances.interval import MIN_UNITS, DistanceEstimate, fewest_units
 from frechet.distances.sequential import plan_looks
 from frechet.errors import FrechetError, RequestError, TooFewImagesError
@@ -30,7 +31,6 @@ from frechet.results import Scores
 from frechet.statistics.feature_statistics import FeatureStatistics
 
 MIN_IMAGES_PER_DIM = 2  # at the first look
-_FIX_MAX_IMAGES = "Pass --max-images N (max_images=)"
 
 
 @dataclass(frozen=True)
@@ -205,12 +205,12 @@ def _plan_looks(sizes: Mapping[str, int], dims: int, max_images: int | None) -> 
         max_images = available
     if max_images < first:
         raise TooFewImagesError(
-            f"{required}; max_images is {max_images:,}. Raise --max-images (max_images=), or choose a layer with fewer features."
+            f"{required}; {name_option('max_images')} is {max_images:,}. Raise it, or choose a layer with fewer features."
         )
     if max_images > available:
         raise TooFewImagesError(
-            f"{subject} has {available:,} images; max_images is {max_images:,}, expected from {first:,} to {available:,}. "
-            f"{_FIX_MAX_IMAGES} with a smaller number, or add images."
+            f"{subject} has {available:,} images; {name_option('max_images')} is {max_images:,}, expected from {first:,} to "
+            f"{available:,}. Pass a smaller number, or add images."
         )
     return plan_looks(first, max_images)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from frechet._internal.fields import name_option
 from frechet.errors import RequestError
 from frechet.evaluation.addresses import Input
 from frechet.evaluation.plan import has_frechet_interval
@@ -35,8 +36,8 @@ def require_supported_options(request: ScoreRequest) -> None:
         value = getattr(request, name)
         shown = f" {value!r}" if isinstance(value, (str, int)) else ""  # not the entries of an array
         raise RequestError(
-            f"a sample that grows until a question is answered does not support {name}{shown}; leave out "
-            f"--{name.replace('_', '-')} ({name}=)" + (" and pass --max-images" if name == "num_images" else "")
+            f"a sample that grows until a question is answered does not support {name_option(name)}{shown}; leave it out"
+            + (" and pass --max-images" if name == "num_images" else "")
         )
     if request.reference is None:
         raise RequestError(
@@ -50,8 +51,8 @@ def _require_one_distance(names: Sequence[str] | None) -> None:
     if names is None or (len(names) == 1 and has_frechet_interval(names[0])):
         return
     raise RequestError(
-        f"metrics is {', '.join(names)}; expected one Fréchet distance, such as fid or fd, whose interval holds at every look. Leave "
-        "out --metrics (metrics=) for the default."
+        f"{name_option('metrics')} is {', '.join(names)}; expected one Fréchet distance, such as fid or fd, whose interval holds at every look. Leave "
+        "it out for the default."
     )
 
 
@@ -75,8 +76,8 @@ def require_supported_designs(request: ScoreRequest, models: Sequence[Input], re
             )
         if request.reference_is == "sample" and _are_pairs(each, reference, request.design):
             raise RequestError(
-                f"{each.label} and the reference {reference.label} consist of pairs, and reference_is is 'sample'; expected inputs "
-                "that are independent of each other. Pass --reference-is fixed (reference_is=) or, if the images are independent, "
+                f"{each.label} and the reference {reference.label} consist of pairs, and {name_option('reference_is')} is 'sample'; expected inputs "
+                "that are independent of each other. Pass 'fixed' or, if the images are independent, "
                 "statistics of the reference that were collected without --design paired (design=)."
             )
 
@@ -107,11 +108,11 @@ def require_paired_samples(samples: Mapping[str, GrowingSample], sizes: Mapping[
     elif len(set(sizes.values())) > 1:
         found = ", ".join(f"{name}: {size:,}" for name, size in sizes.items())
     elif incomplete := next((name for name, each in samples.items() if _skips_images(each)), None):
-        found = f"{incomplete} without the images that could not be decoded (on_bad_image is 'skip')"
+        found = f"{incomplete} with --on-bad-image skip (on_bad_image=), which leaves out images"
     if found:
         raise RequestError(
-            f"paired_runs needs as many images of each model, of which image i belong together; got {found}. Leave out "
-            "--paired-runs (paired_runs=), or pass the same number of images of each model, all in files or all from functions."
+            f"{name_option('paired_runs')} needs as many images of each model, of which image i belong together; got {found}. Leave it "
+            "out, or pass the same number of images of each model, all in files or all from functions."
         )
 
 

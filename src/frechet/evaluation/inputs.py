@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
+from frechet._internal.fields import name_option
 from frechet.errors import MismatchError, RequestError
 from frechet.evaluation.addresses import Input, open_address, open_images
 from frechet.evaluation.layers import find_embedded_images
@@ -189,8 +190,8 @@ def open_reference_images(request: ScoreRequest, reference: Input | None, *, kee
         return None  # not given, or no metric uses the reference
     if not isinstance(reference, FeatureStatistics) or reference.features is not None:
         raise RequestError(
-            "reference_images (--reference-images) supplement a statistics file, but the reference "
-            f"{'is missing' if reference is None else f'{reference.label} provides every image itself'}; leave them out"
+            f"{name_option('reference_images')} supplements a statistics file, but the reference "
+            f"{'is missing' if reference is None else f'{reference.label} provides every image itself'}; leave it out"
         )
     found = open_input(
         request.reference_images,
@@ -203,7 +204,7 @@ def open_reference_images(request: ScoreRequest, reference: Input | None, *, kee
         embedded = find_embedded_images(found)
         if embedded is None:
             raise RequestError(
-                f"reference_images is {found.label}, which contains statistics without images; expected images or features"
+                f"{name_option('reference_images')} is {found.label}, which contains statistics without images; expected images or features"
             )
         return embedded
     return found
@@ -264,23 +265,23 @@ def _declare_reference(data: Input, preprocessing: str | None, size: int | None)
         return data
     if not isinstance(data, FeatureStatistics):
         raise RequestError(
-            "--reference-preprocessing and --reference-size describe a statistics file, but the reference consists of images; use preprocessing instead"
+            "--reference-preprocessing and --reference-size describe a statistics file, but the reference consists of images; use --preprocessing (preprocessing=) instead"
         )
     if preprocessing is not None:
         if data.spec.preprocessing not in (None, preprocessing):
             raise MismatchError(
-                f"{data.label} was computed with preprocessing {data.spec.preprocessing}, but reference_preprocessing is "
-                f"{preprocessing}; leave the option out, or pass the right file"
+                f"{data.label} was computed with preprocessing {data.spec.preprocessing}, but "
+                f"{name_option('reference_preprocessing')} is {preprocessing}; leave it out, or pass the right file"
             )
         data = replace(data, spec=data.spec.fill_missing(FeatureSpec(preprocessing=preprocessing)))
     if size is not None:
         if size < 2:
             raise RequestError(
-                f"--reference-size is {size} (reference_size=); expected at least 2, since a covariance needs two images"
+                f"{name_option('reference_size')} is {size}; expected at least 2, since a covariance needs two images"
             )
         if data.n not in (None, size):
             raise RequestError(
-                f"--reference-size is {size} (reference_size=), but {data.label} records {data.n} images; leave the option out, or pass the right file"
+                f"{name_option('reference_size')} is {size}, but {data.label} records {data.n} images; leave it out, or pass the right file"
             )
         data = replace(data, n=int(size))
     return data
@@ -288,15 +289,11 @@ def _declare_reference(data: Input, preprocessing: str | None, size: int | None)
 
 def require_no_image_options(settings: Settings) -> None:
     """Reject options about images, for inputs that are all statistics."""
-    for flag, passed in (
-        ("--num-images", settings.num_images),
-        ("--weights", settings.weights),
-        ("--crop", settings.crop),
-    ):
-        if passed is not None:
+    for name in ("num_images", "weights", "crop"):
+        if (passed := getattr(settings, name)) is not None:
             raise RequestError(
-                f"{flag} {passed} ({flag[2:].replace('-', '_')}= in Python) applies to images, and all inputs are statistics or "
-                "features; leave it out, or pass images"
+                f"{name_option(name)} is {passed}, which applies to images, and all inputs are statistics or features; leave it "
+                "out, or pass images"
             )
 
 
@@ -308,8 +305,8 @@ def require_consistent_options(inputs: Mapping[str, FeatureStatistics], settings
             recorded = getattr(infer_spec(data) if what == "layer" else data.spec, what)
             if recorded not in (None, value):
                 raise MismatchError(
-                    f"{what} is {value}, but the {name} statistics {data.label} were computed with {what} {recorded}. "
-                    f"Leave out --{what.replace('layer', 'dims')}, or pass other statistics."
+                    f"{name_option(what.replace('layer', 'dims'))} requests {what} {value}, but the {name} statistics {data.label} "
+                    f"were computed with {what} {recorded}; leave it out, or pass other statistics"
                 )
 
 
@@ -332,8 +329,8 @@ def require_consistent_crops(request: ScoreRequest, statistics: Mapping[str, Fea
         own = request.generated_crop if name == "generated" else request.reference_crop
         if own is not None:
             raise RequestError(
-                f"{name}_crop is {own}, but {data.label} contains statistics, whose images cannot be cropped; pass the images, or "
-                "leave the crop out"
+                f"{name_option(f'{name}_crop')} is {own}, but {data.label} contains statistics, whose images cannot be cropped; pass the images, or "
+                "leave it out"
             )
 
 

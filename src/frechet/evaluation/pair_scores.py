@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from frechet._internal.fields import name_option
 from frechet.distances.mean_of_pairs import mean_of_pairs
 from frechet.errors import RequestError
 from frechet.evaluation.inputs import open_inputs
@@ -67,8 +68,8 @@ def _open_pairs(request: ScoreRequest, key: str) -> dict[str, ImageSource]:
     """
     if request.explain:
         raise RequestError(
-            f"explain is {request.explain}, but {key} is no Fréchet distance, to which it applies; leave it out, since the worst pairs "
-            "are always listed"
+            f"{name_option('explain')} is {request.explain}, but {key} is not a Fréchet distance, to which it applies; leave it out, since the "
+            "worst pairs are always listed"
         )
     if request.reference is None:
         raise RequestError(

@@ -75,10 +75,12 @@ class RaceRequest(Settings):
         validate_choice(self.find, FIND, name_option("find"))
         if not isinstance(self.alpha, Real) or not 0 < self.alpha < 1:
             raise RequestError(
-                f"alpha is {reprlib.repr(self.alpha)}; expected a probability between 0 and 1, such as 0.05"
+                f"{name_option('alpha')} is {reprlib.repr(self.alpha)}; expected a probability between 0 and 1, such as 0.05"
             )
         if not isinstance(self.paired_runs, bool):
-            raise RequestError(f"paired_runs is {reprlib.repr(self.paired_runs)}; expected True or False")
+            raise RequestError(
+                f"{name_option('paired_runs')} is {reprlib.repr(self.paired_runs)}; expected True or False"
+            )
         if self.max_images is not None and (not isinstance(self.max_images, (int, np.integer)) or self.max_images < 2):
             raise RequestError(
                 f"{name_option('max_images')} is {reprlib.repr(self.max_images)}; expected a whole number of at least 2"

@@ -67,6 +67,7 @@ class ScoreRequest(SamplingRequest):
         **dict.fromkeys(("fid", "isc", "kid", "prc"), "metrics"),
         "isc_splits": "splits",
     }
+    CROP_FIELDS: ClassVar[tuple[str, ...]] = ("crop", "generated_crop", "reference_crop")
 
     generated: ReferenceLike = field(kw_only=False)
     reference: ReferenceLike | None = field(default=None, kw_only=False)
@@ -121,14 +122,16 @@ class ScoreRequest(SamplingRequest):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.size is not None and not any(self.crop_names):
-            raise RequestError(f"size is {self.size}, but no crop is given; pass --crop (crop=), or leave the size out")
+        if self.size is not None and all(getattr(self, name) is None for name in self.CROP_FIELDS):
+            raise RequestError(
+                f"{name_option('size')} is {self.size}, but no crop is given; pass --crop (crop=), or leave it out"
+            )
         if self.relax and self.protocol is None:
             raise RequestError(
-                "relax applies to a protocol, and none is given; pass --protocol (protocol=), or leave it out"
+                f"{name_option('relax')} applies to a protocol, and none is given; pass --protocol (protocol=), or leave it out"
             )
         if self.interval not in ("auto", "none"):
-            raise RequestError(f"interval is {self.interval!r}; expected 'auto' or 'none'")
+            raise RequestError(f"{name_option('interval')} is {self.interval!r}; expected 'auto' or 'none'")
         if self.reference_is not in (None, "sample", "fixed"):
             raise RequestError(
                 f"{name_option('reference_is')} is {self.reference_is!r}; expected 'sample', 'fixed' or None"
@@ -138,14 +141,13 @@ class ScoreRequest(SamplingRequest):
                 f"until is {reprlib.repr(self.until)}; expected frechet.Until(half_width=..., max_images=...)"
             )
         if not isinstance(self.explain, (int, np.integer)) or self.explain < 0:
-            raise RequestError(f"explain is {self.explain!r}; expected the number of images to list, at least 0")
+            raise RequestError(
+                f"{name_option('explain')} is {self.explain!r}; expected the number of images to list, at least 0"
+            )
         if not isinstance(self.repeat, (int, np.integer)) or self.repeat < 1:
-            raise RequestError(f"repeat is {self.repeat!r}; expected the number of repetitions, at least 1")
-
-    @property
-    def crop_names(self) -> tuple[str | None, ...]:
-        """Every crop that is requested."""
-        return (self.crop, self.generated_crop, self.reference_crop)
+            raise RequestError(
+                f"{name_option('repeat')} is {self.repeat!r}; expected the number of repetitions, at least 1"
+            )
 
     def settings_of(self, input_name: str) -> Settings:
         """Return how the images of an input become features, with the crop of that input."""
@@ -156,7 +158,7 @@ class ScoreRequest(SamplingRequest):
         super()._resolve_names()
         object.__setattr__(self, "reference_preprocessing", resolve_alias(self.reference_preprocessing))
         if self.reference_preprocessing is not None:
-            validate_choice(self.reference_preprocessing, PREPROCESSINGS, "preprocessing")
+            validate_choice(self.reference_preprocessing, PREPROCESSINGS, name_option("reference_preprocessing"))
         for name in ("generated", "reference", "held_out", "reference_images"):
             object.__setattr__(self, name, expand_home(getattr(self, name)))
 
@@ -170,13 +172,13 @@ class ScoreRequest(SamplingRequest):
         if self.metrics is None:
             return None
         if not isinstance(self.metrics, Iterable):
-            raise RequestError(f"metrics is {self.metrics!r}; expected names such as fid,kid")
+            raise RequestError(f"{name_option('metrics')} is {self.metrics!r}; expected names such as fid,kid")
         names = (
             [name.strip() for name in self.metrics.split(",")] if isinstance(self.metrics, str) else list(self.metrics)
         )
         if isinstance(self.metrics, Mapping) or not names or not all(isinstance(name, str) and name for name in names):
             raise RequestError(
-                f"metrics is {self.metrics!r}; expected names such as fid,kid. `frechet metrics` lists them; leave the option "
+                f"{name_option('metrics')} is {self.metrics!r}; expected names such as fid,kid. `frechet metrics` lists them; leave it "
                 "out for the default."
             )
         return [name if name.partition("@")[0] in METRICS else name.lower() for name in names]
@@ -197,5 +199,7 @@ class ScoreRequest(SamplingRequest):
         except (TypeError, ValueError):
             counts = ()
         if not counts or min(counts) < 1:
-            raise RequestError(f"splits is {self.splits!r}; expected whole numbers of at least 1, e.g. 5,10,20")
+            raise RequestError(
+                f"{name_option('splits')} is {self.splits!r}; expected whole numbers of at least 1, e.g. 5,10,20"
+            )
         return counts

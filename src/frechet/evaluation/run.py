@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from frechet._internal.fields import option, takes_fields_of
+from frechet._internal.fields import name_option, option, takes_fields_of
 from frechet._internal.home import expand_home
 from frechet.errors import RequestError, SourceError
 from frechet.evaluation.aggregate import (
@@ -313,14 +313,18 @@ class CollectRequest(SamplingRequest):
         super().__post_init__()
         object.__setattr__(self, "images", expand_home(self.images))
         if not isinstance(self.thumbnails, int) or not 0 <= self.thumbnails <= MAX_THUMBNAILS:
-            raise RequestError(f"thumbnails is {self.thumbnails!r}; expected a whole number from 0 to {MAX_THUMBNAILS}")
+            raise RequestError(
+                f"{name_option('thumbnails')} is {self.thumbnails!r}; expected a whole number from 0 to {MAX_THUMBNAILS}"
+            )
         if self.thumbnails and self.features:
             raise RequestError(
-                "thumbnails need images, and --features (features=True) declares features; pass the images, or leave the "
-                "thumbnails out"
+                f"{name_option('thumbnails')} needs images, and --features (features=True) declares features; pass the images, or leave "
+                "it out"
             )
         if self.size is not None and self.crop is None:
-            raise RequestError(f"size is {self.size}, but no crop is given; pass --crop (crop=), or leave the size out")
+            raise RequestError(
+                f"{name_option('size')} is {self.size}, but no crop is given; pass --crop (crop=), or leave it out"
+            )
 
 
 @takes_fields_of(CollectRequest)

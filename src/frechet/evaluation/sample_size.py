@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import NamedTuple
 
+from frechet._internal.fields import name_option
 from frechet.errors import RequestError
 from frechet.metrics import METRICS, is_frechet_distance
 from frechet.results import Score
@@ -168,7 +169,7 @@ def _scale_difference(score: Score, difference: float | str) -> float:
     if value <= 0 or (interval is not None and interval[0] <= 0):
         shown = f", with the 95 % interval {interval[0]:.4g} to {interval[1]:.4g}" if interval else ""
         raise RequestError(
-            f"the difference to detect is {difference} of the bias-corrected {score.label}, which is {value:.4g}{shown}. A "
+            f"--detect (difference=) is {difference} of the bias-corrected {score.label}, which is {value:.4g}{shown}. A "
             "percentage requires a score that is certainly above 0; pass a difference in units of the metric, such as --detect 0.5 "
             "(difference=0.5)."
         )
@@ -184,11 +185,13 @@ def require_valid_test(difference: float | str, alpha: float) -> None:
     number, _ = _parse_difference(difference)
     if not (math.isfinite(number) and number > 0):
         raise RequestError(
-            f"the difference to detect is {difference!r}; expected a positive number, such as 0.5, or a part of the score, such "
+            f"--detect (difference=) is {difference!r}; expected a positive number, such as 0.5, or a part of the score, such "
             "as 5%"
         )
     if not 0 < alpha < 1:
-        raise RequestError(f"alpha is {alpha!r}; expected a significance level between 0 and 1, such as 0.05")
+        raise RequestError(
+            f"{name_option('alpha')} is {alpha!r}; expected a significance level between 0 and 1, such as 0.05"
+        )
 
 
 def _parse_difference(difference: float | str) -> tuple[float, bool]:

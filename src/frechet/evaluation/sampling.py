@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from frechet._internal.fields import name_option
 from frechet.errors import RequestError
 from frechet.evaluation.cluster_names import explain_missing_clusters, find_clusters, has_names
 from frechet.evaluation.request import ScoreRequest
@@ -108,12 +109,12 @@ def require_consistent_design(request: SamplingRequest, inputs: Mapping[str, Ima
     main = inputs.get("generated", inputs.get(COLLECTED))
     if isinstance(request.strata, str) and isinstance(main, FeatureStatistics) and main.grouped_by != "stratum":
         raise RequestError(
-            f"strata is 'class', but {main.label} does not consist of images in class folders; in Python, pass the class of each row as "
+            f"{name_option('strata')} is 'class', but {main.label} does not consist of images in class folders; in Python, pass the class of each row as "
             "strata="
         )
     if request.cluster_by is not None and not any(isinstance(each, ImageSource) for each in inputs.values()):
         raise RequestError(
-            f"--cluster-by is {str(request.cluster_by)!r} (cluster_by=), but no input consists of images, whose names define the clusters; pass the "
+            f"{name_option('cluster_by')} is {str(request.cluster_by)!r}, but no input consists of images, whose names define the clusters; pass the "
             "cluster of each row as clusters="
         )
     for name in ("generated", "reference"):

@@ -55,12 +55,12 @@ class SamplingRequest(Settings):
         validate_choice(self.design, DESIGNS, name_option("design"))
         if self.cluster_by is not None and self.clusters is not None:
             raise RequestError(
-                "cluster_by and clusters are both given, and each defines the clusters; pass only one of them"
+                f"{name_option('cluster_by')} and clusters= are both given, and each defines the clusters; pass only one of them"
             )
         if self.design == "paired" and (self.cluster_by is not None or self.clusters is not None):
             raise RequestError(
-                "clusters are given, but design is 'paired'; leave out --design (design=) to use the clusters, or --cluster-by "
-                "(cluster_by=, clusters=) to use the pairs"
+                f"{name_option('design')} is 'paired', but clusters are given; leave it out to use the clusters, or --cluster-by (cluster_by=, "
+                "clusters=) to use the pairs"
             )
         self._require_valid_strata()
 
@@ -68,16 +68,19 @@ class SamplingRequest(Settings):
         if self.strata is None:
             return
         if isinstance(self.strata, str) and self.strata != "class":
-            raise RequestError(f"strata is {self.strata!r}; expected 'class', or in Python the stratum of each image")
+            raise RequestError(
+                f"{name_option('strata')} is {self.strata!r}; expected 'class', or in Python the stratum of each image"
+            )
         for name in ("cluster_by", "clusters", "num_images"):
             if getattr(self, name) is not None:
+                shown = "clusters=" if name == "clusters" else name_option(name)
                 raise RequestError(
-                    f"strata and {name} are both given, which is not supported; leave out strata or {name}"
+                    f"{name_option('strata')} and {shown} are both given, which is not supported; leave out one of them"
                 )
         if self.design == "paired":
             raise RequestError(
-                "strata are given, but design is 'paired'; leave out --design (design=) to use the strata, or --strata (strata=) to "
-                "use the pairs"
+                f"{name_option('design')} is 'paired', but strata are given; leave it out to use the strata, or --strata (strata=) to use the "
+                "pairs"
             )
 
     def _resolve_names(self) -> None:

@@ -9,6 +9,7 @@ from numbers import Real
 
 import numpy as np
 
+from frechet._internal.fields import name_option
 from frechet.errors import RequestError
 
 
@@ -35,14 +36,16 @@ class Until:
         is_number = isinstance(self.half_width, Real) and not isinstance(self.half_width, bool)
         if not is_number or not 0 < self.half_width < math.inf:
             raise RequestError(
-                f"half_width is {reprlib.repr(self.half_width)}; expected a positive number, such as 0.05"
+                f"--until-half-width (half_width=) is {reprlib.repr(self.half_width)}; expected a positive number, such as 0.05"
             )
         if not isinstance(self.relative, bool):
             raise RequestError(
                 f"relative is {reprlib.repr(self.relative)}; expected True (a fraction of the value) or False (units of the metric)"
             )
         if self.max_images is not None and (not isinstance(self.max_images, (int, np.integer)) or self.max_images < 2):
-            raise RequestError(f"max_images is {reprlib.repr(self.max_images)}; expected a whole number of at least 2")
+            raise RequestError(
+                f"{name_option('max_images')} is {reprlib.repr(self.max_images)}; expected a whole number of at least 2"
+            )
 
     @classmethod
     def from_text(cls, half_width: str, max_images: int | None = None) -> Until:
@@ -58,7 +61,7 @@ class Until:
             number = math.nan
         if not 0 < number < math.inf:
             raise RequestError(
-                f"the half width is {half_width!r}; expected a positive number, such as 0.2, or a part of the score, such as 5%"
+                f"--until-half-width is {half_width!r}; expected a positive number, such as 0.2, or a part of the score, such as 5%"
             )
         is_relative = text.endswith("%")
         return cls(half_width=number / 100 if is_relative else number, relative=is_relative, max_images=max_images)

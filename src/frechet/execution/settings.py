@@ -83,6 +83,8 @@ class Settings:
         "rng_seed": "seed",
     }
 
+    CROP_FIELDS: ClassVar[tuple[str, ...]] = ("crop",)
+
     extractor: ExtractorLike = option(
         DEFAULT_EXTRACTOR,
         "Feature extractor: inception, efficientnet-lite0, another name listed by `frechet extractors`, onnx:FILE or module:attribute. "
@@ -179,7 +181,7 @@ class Settings:
             )
         for name in ("backend", "device"):
             if not isinstance(getattr(self, name), str):
-                raise RequestError(f"{name} is {getattr(self, name)!r}; expected a name, or 'auto'")
+                raise RequestError(f"{name_option(name)} is {getattr(self, name)!r}; expected a name, or 'auto'")
         if self.on_bad_image not in ("stop", "skip"):
             raise RequestError(f"{name_option('on_bad_image')} is {self.on_bad_image!r}; expected stop or skip")
 
@@ -199,17 +201,16 @@ class Settings:
         for name in ("weights", "work_dir"):
             object.__setattr__(self, name, expand_home(getattr(self, name)))
 
-    @property
-    def crop_names(self) -> tuple[str | None, ...]:
-        """Every crop that is requested."""
-        return (self.crop,)
-
     def _validate_crops(self) -> None:
-        names = [name for name in self.crop_names if name is not None]
-        for name in names:
-            validate_choice(name, CROPS, "crop")
-        if names and self.size is None:
-            raise RequestError(f"crop is {names[0]}, but its size is missing; pass --size (size=), e.g. 256")
+        for name in self.CROP_FIELDS:
+            crop = getattr(self, name)
+            if crop is None:
+                continue
+            validate_choice(crop, CROPS, "crop")
+            if self.size is None:
+                raise RequestError(
+                    f"{name_option(name)} is {crop}, but its size is missing; pass --size (size=), e.g. 256"
+                )
 
     @property
     def image_crop(self) -> Crop | None:

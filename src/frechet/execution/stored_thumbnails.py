@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image, ImageOps
 
+from frechet._internal.fields import name_option
 from frechet.errors import ImageDecodeError, RequestError
 from frechet.execution.chunks import Partition
 from frechet.execution.settings import Settings
@@ -36,8 +37,8 @@ def require_repeatable(source: ImageSource) -> None:
     """
     if not can_read_again(source):
         raise RequestError(
-            f"thumbnails need images that can be read twice; {source.label} differ each time. Pass a folder or a list of images, "
-            "or leave the thumbnails out."
+            f"{name_option('thumbnails')} needs images that can be read twice; {source.label} differ each time. Pass a folder or a list of images, "
+            "or leave it out."
         )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from frechet._internal.fields import name_option
 from frechet.errors import TooFewImagesError
 from frechet.execution.settings import Settings
 from frechet.images.image import ImageSource
@@ -30,8 +31,8 @@ def select_indices(source: ImageSource, settings: Settings, ranks: tuple[int, in
         return range(len(source))
     if num_images is not None and num_images > len(source):
         raise TooFewImagesError(
-            f"{source.label} has {len(source)} images; num_images is {num_images}, expected at most {len(source)}. "
-            "Pass a smaller --num-images (num_images=), or add images."
+            f"{source.label} has {len(source):,} images; {name_option('num_images')} is {num_images:,}, expected at most "
+            f"{len(source):,}. Pass a smaller number, or add images."
         )
     first, end = ranks or (0, num_images)
     return [int(source_index) for source_index in np.sort(random_order(len(source), settings.seed)[first:end])]

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from frechet._internal.fields import name_option
 from frechet.errors import RequestError
 from frechet.features.spec import FeatureSpec
 from frechet.preprocessing.matrix_resize import can_resize
@@ -103,8 +104,8 @@ class LoadedExtractor:
         if not getattr(self.runner, "can_resize", False):
             if preprocess_on == "device":
                 raise RequestError(
-                    f"preprocess_on is 'device', but the {self.backend} backend resizes images on the host. Use backend torch or "
-                    "jax (--backend), or omit --preprocess-on (preprocess_on=)"
+                    f"{name_option('preprocess_on')} is 'device', but the {self.backend} backend resizes images on the host; use --backend torch or "
+                    "jax (backend=), or leave it out"
                 )
             return self
         is_accelerator = not self.device.endswith("cpu")

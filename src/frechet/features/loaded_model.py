@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from frechet._internal.fields import name_option
 from frechet.errors import RequestError
 from frechet.features.extractor import LoadedExtractor, Runner
 from frechet.features.models import LoadRequest
@@ -32,7 +33,9 @@ def make_extractor(request: LoadRequest, loaded: LoadedModel) -> LoadedExtractor
     """
     name = request.spec.extractor
     if request.dims not in (None, loaded.dims):
-        raise RequestError(f"{name} returns {loaded.dims} features, but dims={request.dims} was passed; omit dims")
+        raise RequestError(
+            f"{name_option('dims')} is {request.dims}, but {name} returns {loaded.dims} features; leave it out"
+        )
     expected = request.layers.get(str(request.spec.layer))
     if request.weights is None and expected not in (None, loaded.dims):
         raise RequestError(

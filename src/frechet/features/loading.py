@@ -8,6 +8,7 @@ from typing import Any
 
 from frechet._internal.choices import validate_choice
 from frechet._internal.download import ProgressCallback
+from frechet._internal.fields import name_option
 from frechet.errors import RequestError
 from frechet.features.extractor import LoadedExtractor
 from frechet.features.models import BACKENDS, LoadRequest, Model
@@ -124,7 +125,7 @@ def resolve_extractor(
         layers = {layer: row.layers[layer] for layer in (str(spec.layer), *extra_layers)}
     if backend not in ("auto", *model.backends):
         raise RequestError(
-            f"backend is {backend!r}, but {spec.extractor} runs only on {', '.join(model.backends)}; omit backend"
+            f"{name_option('backend')} is {backend!r}, but {spec.extractor} runs only on {', '.join(model.backends)}; leave it out"
         )
     return model, LoadRequest(
         spec=spec,

@@ -12,6 +12,7 @@ from typing import Any
 
 from frechet._internal.choices import validate_choice
 from frechet._internal.download import ProgressCallback
+from frechet._internal.fields import name_option
 from frechet.errors import RequestError
 from frechet.features.code_identity import add_code
 from frechet.features.extractor import Layer, LoadedExtractor, Runner
@@ -189,7 +190,9 @@ def _make_jax_runner(loaded: LoadedNetwork, device: str) -> tuple[Runner, str]:
     from frechet.backends.jax_runner import DeviceImages, JaxRunner
 
     if loaded.spec.precision == "tf32":
-        raise RequestError("precision is 'tf32', which needs backend torch; expected float32, bfloat16 or float16")
+        raise RequestError(
+            f"{name_option('precision')} is 'tf32', which needs backend torch; expected float32, bfloat16 or float16"
+        )
     devices = choose_devices(device)
     label = devices[0].platform if len(devices) == 1 else f"{len(devices)} x {devices[0].platform}"
     images = DeviceImages(devices, loaded.preprocessing, loaded.input_size)

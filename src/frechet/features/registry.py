@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from frechet._internal.choices import list_choices, validate_choice
+from frechet._internal.fields import name_option
 from frechet._internal.registry import Registry
 from frechet.errors import RequestError
 from frechet.features import timm_rows
@@ -239,7 +240,7 @@ def resolve_layer(extractor: Extractor, dims: int | None) -> str:
     by_dims = {d: layer for layer, d in extractor.layers.items()}
     if dims not in by_dims:
         raise RequestError(
-            f"--dims is {dims!r} (dims=), but {extractor.title} does not have such a layer; {list_choices([*map(str, by_dims)])}"
+            f"{name_option('dims')} is {dims!r}, but {extractor.title} does not have such a layer; {list_choices([*map(str, by_dims)])}"
         )
     return by_dims[dims]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from frechet._internal.download import ProgressCallback
+from frechet._internal.fields import name_option
 from frechet.errors import RequestError, RunError
 from frechet.features.code_identity import hash_code
 from frechet.features.extractor import LoadedExtractor
@@ -174,7 +175,9 @@ class OnnxModel(Model):
 
         _require_no_weights(request)
         if request.device not in ("auto", "cpu"):
-            raise RequestError(f"device is {request.device!r}, but an ONNX file runs on the cpu; omit device")
+            raise RequestError(
+                f"{name_option('device')} is {request.device!r}, but an ONNX file runs on the cpu; leave it out"
+            )
         path = self.find_weights()
         runner, dims, input_size = compile_onnx(
             path, request.preprocessing.scale, request.preprocessing.shift, str(request.spec.precision)
@@ -185,7 +188,7 @@ class OnnxModel(Model):
 def _require_no_weights(request: LoadRequest) -> None:
     if request.weights is not None:
         raise RequestError(
-            f"{request.spec.extractor} contains its own weights, but weights={request.weights} was passed; omit weights"
+            f"{name_option('weights')} is {request.weights}, but {request.spec.extractor} contains its own weights; leave it out"
         )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from frechet._internal.atomic_write import atomic_write, check_output_path
+from frechet._internal.fields import name_option
 from frechet.errors import RequestError
 from frechet.evaluation.aggregate import merge_extractors, split_by_extractor, split_pair_metrics
 from frechet.evaluation.inputs import buffer_iterators, cache_generated_images
@@ -40,7 +41,7 @@ def evaluate_for_report(request: ScoreRequest, path: Path, *, force: bool = Fals
         )
     if request.repeat != 1:
         raise RequestError(
-            f"a report describes a single run, but repeat is {request.repeat}; leave out the report or --repeat"
+            f"a report describes a single run, but {name_option('repeat')} is {request.repeat}; leave out one of them"
         )
     if request.protocol is None:
         return _evaluate_parts(request, [request])

@@ -7,6 +7,7 @@ from functools import reduce
 from typing import Any
 
 from frechet._internal.choices import list_choices
+from frechet._internal.fields import name_option
 from frechet.errors import MismatchError
 from frechet.features.registry import EXTRACTORS, DefaultName, find_extractor
 from frechet.features.spec import FeatureSpec, get_qualified_name
@@ -66,6 +67,6 @@ def _require_layer(dims: int | None, extractor: str, statistics: Sequence[Featur
     if dims is not None and dims not in layers.values():
         source = next(each for each in statistics if infer_spec(each).extractor == extractor)
         raise MismatchError(
-            f"--dims is {dims} (dims=), but the extractor {extractor}, which is that of {source.label}, does not have such a layer; "
-            f"{list_choices([*map(str, layers.values())])}. Leave out --dims, or pass --extractor (extractor=) and other statistics."
+            f"{name_option('dims')} is {dims}, but the extractor {extractor}, which is that of {source.label}, does not have such a layer; "
+            f"{list_choices([*map(str, layers.values())])}. Leave it out, or pass --extractor (extractor=) and other statistics."
         )

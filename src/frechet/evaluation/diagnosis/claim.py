@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 
+from frechet._internal.fields import name_option
 from frechet.errors import RequestError
 
 _NUMERICS = 1e-5  # relative difference between backends
@@ -52,7 +53,7 @@ class Claim:
             or not math.isfinite(float(number))
             or last_digit > 300
         ):
-            raise RequestError(f"claimed is {claimed!r}; expected a finite number such as 2.07")
+            raise RequestError(f"{name_option('claimed')} is {claimed!r}; expected a finite number such as 2.07")
         half_unit = 0.5 * 10.0**last_digit
         return cls(float(number), half_unit + _NUMERICS * abs(float(number)))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from frechet._internal.download import ProgressCallback
-from frechet._internal.fields import option
+from frechet._internal.fields import name_option, option
 from frechet.errors import RequestError
 from frechet.evaluation.diagnosis.axes import COUNTS
 from frechet.evaluation.diagnosis.claim import Claim
@@ -87,5 +87,7 @@ class DiagnoseRequest(Settings):
         except (TypeError, ValueError):
             counts = (0,)
         if counts and min(counts) < 2:
-            raise RequestError(f"counts is {self.counts!r}; expected whole numbers of at least 2, e.g. 5000,10000")
+            raise RequestError(
+                f"{name_option('counts')} is {self.counts!r}; expected whole numbers of at least 2, e.g. 5000,10000"
+            )
         return counts

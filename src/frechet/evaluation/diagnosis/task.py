@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+from frechet._internal.fields import name_option
 from frechet.errors import ImageDecodeError, RequestError
 from frechet.evaluation.diagnosis.axes import Axes, Combination, list_crops, list_subsets
 from frechet.evaluation.diagnosis.float_images import ROUNDING_RULES, FloatImages, open_float_images
@@ -67,7 +68,7 @@ def open_task(request: DiagnoseRequest) -> Task:
     metric = plan.requests[0]
     if request.quick and metric.metric.compute is not compute_frechet:
         raise RequestError(
-            f"quick applies to Fréchet distances, whose bias on a subset is known, but the metric is {metric.key}; leave it out"
+            f"{name_option('quick')} applies to Fréchet distances, whose bias on a subset is known, but the metric is {metric.key}; leave it out"
         )
     generated = _open_generated(request)
     reference = _select_reference(opened, settings, plan)
