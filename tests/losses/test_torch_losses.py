@@ -407,9 +407,82 @@ def test_all_ranks_report_images_that_one_of_them_rejects(tmp_path, toy_options)
     with run_ranks(tmp_path, REJECTED_RANKS, tmp_path / "store", toy_options["weights"]):
         pass
     accepted, rejected = (json.loads((tmp_path / f"output-{rank}.txt").read_text()) for rank in range(2))
-    assert all("the images of rank 1 were rejected" in message for message in accepted)
+    assert all("rank 1 failed while it computed images or features" in message for message in accepted)
     assert all("images range from" in message for message in rejected)
     assert len(accepted) == len(rejected) == 4
+
+
+FAILING_RANKS = """
+import datetime, json, os, sys, torch
+import torch.distributed as dist
+rank, store, weights = int(sys.argv[1]), *sys.argv[2:]
+from torch_ranks import make_generator
+from toy_extractor import TOY_EXTRACTOR
+from frechet.features.registry import register_extractor
+from frechet.losses.torch import FIDLoss
+register_extractor("toy-name", TOY_EXTRACTOR)
+timeout = datetime.timedelta(seconds=60)
+dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2, timeout=timeout)
+
+def fail(*_):
+    raise ValueError("no more noise")
+
+def call(change, *, n=4, at=0, **options):
+    # `change` replaces the images of the call with this index on rank 1, where there are two micro-batches in each pass
+    model, calls = torch.nn.parallel.DistributedDataParallel(make_generator()), []
+    def make_images(start, stop):
+        images = model(torch.ones(stop - start, 5))
+        calls.append(images)
+        return change(images) if rank and len(calls) == at + 1 else images
+    loss = FIDLoss(torch.rand(6, 3, 8, 8), extractor="toy-name", weights=weights)
+    loss.backward_in_microbatches(make_images, n, size=2, **options)
+
+calls = {
+    "error in the first pass": lambda: call(fail, at=1),
+    "number of images": lambda: call(lambda images: images[:1], at=0),
+    "other images": lambda: call(lambda images: images * 0.5, at=2),
+    "no gradient": lambda: call(lambda images: images.detach(), at=3),
+    "error in the second pass": lambda: call(fail, at=2),
+    "number in the second pass": lambda: call(lambda images: images[:1], at=3),
+    "repeated": lambda: call(lambda images: images.detach(), n=0 if rank else 4, at=3),
+    "argument": lambda: call(None, at=-1, n=-rank or 4),
+    "scale": lambda: call(None, at=-1, scale=fail if rank else None),
+}
+messages = {}
+for name, each in calls.items():
+    try:
+        each()
+    except Exception as error:
+        messages[name] = f"{type(error).__name__}: {error}"
+print(json.dumps(messages))
+sys.stdout.flush()
+dist.barrier()
+os._exit(0)
+"""
+
+
+@pytest.mark.subprocess
+def test_no_rank_waits_for_one_that_has_failed_in_a_micro_batch(tmp_path, toy_options):
+    """DistributedDataParallel communicates in each forward and each backward pass, where a rank alone would wait for its timeout."""
+    with run_ranks(tmp_path, FAILING_RANKS, tmp_path / "store", toy_options["weights"]):
+        pass
+    waiting, failed = (json.loads((tmp_path / f"output-{rank}.txt").read_text()) for rank in range(2))
+    message = "RunError: rank 1 failed while it computed images or features; see the error message of that rank"
+    assert {name: each for name, each in waiting.items() if each != message} == {}
+    assert failed == {
+        "error in the first pass": "ValueError: no more noise",
+        "number of images": "RequestError: make_images(0, 2) returned 1 images; expected 2",
+        "other images": failed["other images"],
+        "no gradient": failed["no gradient"],
+        "error in the second pass": "ValueError: no more noise",
+        "number in the second pass": "RequestError: make_images(2, 4) returned 1 images; expected 2",
+        "repeated": failed["repeated"],
+        "argument": "RequestError: n is -1; expected a whole number of images, at least 0",
+        "scale": "ValueError: no more noise",
+    }
+    assert "make_images(0, 2) returned different images" in failed["other images"]
+    assert "make_images(2, 4) have no gradient" in failed["no gradient"]
+    assert "make_images(0, 0) have no gradient" in failed["repeated"]
 
 
 def test_features_of_another_kind_are_rejected():

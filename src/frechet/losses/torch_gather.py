@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from frechet.errors import FrechetError, RunError
+from frechet.errors import RunError
 from frechet.losses.torch_digest import hash_tensors
 
 _FAILED = -1  # in place of a number of rows
@@ -40,24 +40,44 @@ def gather_counts(count: int, device: torch.device) -> list[int]:
     dist.all_gather(gathered, torch.tensor([count], device=device))
     counts = [int(each) for each in gathered]
     if _FAILED in counts and count != _FAILED:
-        raise RunError(f"the images of rank {counts.index(_FAILED)} were rejected; see the error message of that rank")
+        raise RunError(
+            f"rank {counts.index(_FAILED)} failed while it computed images or features; see the error message of that rank"
+        )
     return counts
 
 
 @contextmanager
 def report_failure(device: torch.device, *, gather: bool) -> Iterator[None]:
-    """If this rank fails, let the other ranks fail as well, which would wait for its rows otherwise.
+    """If this rank fails, let the other ranks fail as well, which would wait for it otherwise.
 
     Args:
         device: device of the tensors that ranks exchange.
-        gather: whether the ranks are about to call `gather_rows`.
+        gather: whether the ranks are about to call `gather_counts`, which `gather_rows` does first.
     """
     try:
         yield
-    except FrechetError:
+    except Exception:
         if gather and is_distributed():
-            gather_counts(_FAILED, device)
+            with suppress(RuntimeError):  # of the communication, which may be what has failed
+                gather_counts(_FAILED, device)
         raise
+
+
+@contextmanager
+def fail_together(device: torch.device, *, gather: bool) -> Iterator[None]:
+    """Let all ranks leave a block with an error if one of them does. All ranks have to run the block equally often.
+
+    Args:
+        device: device of the tensors that ranks exchange.
+        gather: whether ranks work together.
+
+    Raises:
+        RunError: another rank has failed.
+    """
+    with report_failure(device, gather=gather):
+        yield
+    if gather and is_distributed():
+        gather_counts(0, device)
 
 
 def gather_distinct_rows(rows: torch.Tensor, images: torch.Tensor) -> torch.Tensor:

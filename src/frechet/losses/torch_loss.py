@@ -11,8 +11,15 @@ import torch
 from frechet._internal.fields import list_keywords, validate_keywords
 from frechet.errors import RequestError
 from frechet.losses.torch_features import ImageFeatures, validate_finite_features
-from frechet.losses.torch_gather import gather_rows, is_distributed, report_failure
-from frechet.losses.torch_microbatches import MakeImages, Span, call_make_images, pad_spans, split_into_spans
+from frechet.losses.torch_gather import fail_together, gather_rows, is_distributed, report_failure
+from frechet.losses.torch_microbatches import (
+    MakeImages,
+    Span,
+    call_make_images,
+    pad_spans,
+    require_gradient,
+    split_into_spans,
+)
 from frechet.losses.validation import validate_count, validate_sample_size, validate_weight
 
 ScaleGradient = Callable[[torch.Tensor], torch.Tensor]
@@ -57,7 +64,7 @@ class FeatureLoss(torch.nn.Module):
 
         Raises:
             RequestError: the images have another type, shape, dtype or device, or the first batch has another scale.
-            RunError: the images of another rank were rejected.
+            RunError: another rank failed while it computed its features.
             TooFewImagesError: there are fewer than two images over all ranks.
             NonFiniteFeaturesError: the network returned NaN or infinity; the message names the image by its index.
         """
@@ -81,7 +88,9 @@ class FeatureLoss(torch.nn.Module):
 
         Under DistributedDataParallel, `make_images` calls the wrapped module. Ranks may have different numbers of images:
         those with fewer micro-batches repeat their last one with a gradient of zero, because all ranks have to communicate
-        equally often. A rank without images calls `make_images(0, 0)`.
+        equally often. A rank without images calls `make_images(0, 0)`. If a rank fails, all ranks raise an error before the next
+        backward pass, unless `gather` is False. They may wait until the timeout of the process group if a rank fails in a backward pass
+        (for example because its memory is full), or in `make_images` before a forward pass in which DistributedDataParallel communicates.
 
         Args:
             make_images: (start, stop) -> images start, ..., stop - 1 as (stop - start, 3, h, w). It is called twice for
@@ -95,6 +104,7 @@ class FeatureLoss(torch.nn.Module):
             The loss, detached, without weight and scale.
 
         Raises:
+            RunError: another rank failed. After any error, the gradients of some micro-batches may have been accumulated.
             RequestError: `n` or `size` is not a valid number of images; `weight` is not finite; gradients are disabled; or `make_images` returned
                 different images the second time, another number of images, or images without a gradient, or used
                 BatchNorm in training mode.
@@ -108,27 +118,38 @@ class FeatureLoss(torch.nn.Module):
             >>> images.grad.shape
             torch.Size([6, 3, 32, 32])
         """
-        validate_count("size", size)
-        validate_weight("weight", weight)
-        validate_count("n", n, 0)
-        if not torch.is_grad_enabled():
-            raise RequestError(
-                "backward_in_microbatches was called with gradients disabled; call it outside of torch.no_grad()"
-            )
+        with report_failure(self.device, gather=self.gather):
+            validate_count("size", size)
+            validate_weight("weight", weight)
+            validate_count("n", n, 0)
+            if not torch.is_grad_enabled():
+                raise RequestError(
+                    "backward_in_microbatches was called with gradients disabled; call it outside of torch.no_grad()"
+                )
         spans = split_into_spans(n, size)
         repeated = pad_spans(spans, self.device) if self.gather and is_distributed() else []
+        batches = []
         with torch.no_grad():
-            batches = [self._compute_own_features(call_make_images(make_images, span)) for span in spans]
+            for span in spans:
+                with fail_together(self.device, gather=self.gather):
+                    batches.append(self.training_features(call_make_images(make_images, span)))
             for span in repeated:
-                call_make_images(make_images, span)
+                with fail_together(self.device, gather=self.gather):
+                    call_make_images(make_images, span)
         leaf = torch.cat([torch.empty(0, self.dims, device=self.device), *batches]).requires_grad_()
         loss = self._compute_loss(leaf)
-        (gradient,) = torch.autograd.grad(loss, leaf)
-        gradient = weight * (gradient if scale is None else scale(gradient))
+        with report_failure(self.device, gather=self.gather):
+            (gradient,) = torch.autograd.grad(loss, leaf)
+            gradient = weight * (gradient if scale is None else scale(gradient))
         for start, stop in spans:
-            self._backward_span(make_images, (start, stop), leaf[start:stop].detach(), gradient[start:stop])
+            with fail_together(self.device, gather=self.gather):
+                features = self._repeat_features(make_images, (start, stop), leaf[start:stop].detach())
+            with torch.autocast(features.device.type, enabled=False):  # autocast is not meant for a backward pass
+                features.backward(gradient[start:stop])
         for span in repeated:
-            images = call_make_images(make_images, span)
+            with fail_together(self.device, gather=self.gather):
+                images = call_make_images(make_images, span)
+                require_gradient(images, span)
             images.backward(torch.zeros_like(images))
         return loss.detach()
 
@@ -137,24 +158,17 @@ class FeatureLoss(torch.nn.Module):
         with report_failure(self.device, gather=self.gather):
             return self.training_features(images)
 
-    def _backward_span(
-        self, make_images: MakeImages, span: Span, first_features: torch.Tensor, gradient: torch.Tensor
-    ) -> None:
-        """Compute the images of one micro-batch again and propagate `gradient`, (k, d), through them."""
+    def _repeat_features(self, make_images: MakeImages, span: Span, first_features: torch.Tensor) -> torch.Tensor:
+        """Compute the features (k, d) of one micro-batch again, with a graph."""
         start, stop = span
         features = self.training_features(call_make_images(make_images, span))
-        if not features.requires_grad:
-            raise RequestError(
-                f"the images of make_images({start}, {stop}) have no gradient; compute them from a tensor with "
-                "requires_grad=True"
-            )
+        require_gradient(features, span)
         if not torch.allclose(features.detach(), first_features, rtol=1e-3, atol=1e-3):
             raise RequestError(
                 f"make_images({start}, {stop}) returned different images the second time; it must be repeatable. "
                 "Draw the latents before the call, and switch off dropout and similar layers."
             )
-        with torch.autocast(features.device.type, enabled=False):  # autocast is not meant for a backward pass
-            features.backward(gradient)
+        return features
 
     def _compute_loss(self, features: torch.Tensor) -> torch.Tensor:
         """Compute the loss of the features (n, d) of this rank together with those of all other ranks."""

@@ -49,6 +49,19 @@ def call_make_images(make_images: MakeImages, span: Span) -> torch.Tensor:
     return images
 
 
+def require_gradient(computed: torch.Tensor, span: Span) -> None:
+    """Check that the images of a micro-batch, or their features, have a gradient.
+
+    Raises:
+        RequestError: they do not.
+    """
+    if not computed.requires_grad:
+        raise RequestError(
+            f"the images of make_images({span[0]}, {span[1]}) have no gradient; compute them from a tensor with "
+            "requires_grad=True"
+        )
+
+
 @contextmanager
 def _reject_batch_statistics() -> Iterator[None]:
     """Reject BatchNorm layers that normalise by the images of a micro-batch."""
