@@ -117,5 +117,7 @@ def test_the_distance_in_jax_names_both_layers(thin_weights):
 
 def test_a_layer_that_the_extractor_of_the_file_does_not_have_is_rejected(extractor_table):
     register_extractor("two-layers", replace(TOY_EXTRACTOR, layers={"5": 5, "3": 3}))
-    with pytest.raises(MismatchError, match=r"dims is 64 .* extractor two-layers, which is that of theirs.* from 5, 3"):
+    with pytest.raises(
+        MismatchError, match=r"--dims .* is 64, .* extractor two-layers, which is that of theirs.* from 5, 3"
+    ):
         FIDLoss(make_statistics(3, extractor="two-layers"), dims=64, weights="missing.pth")
