@@ -434,6 +434,71 @@ def test_only_the_settings_that_the_code_loads_are_part_of_the_identity(expressi
     )
 
 
+BY_NAME = """
+import importlib, operator, torch
+import {helper} as helper
+
+SCALE = 1.0
+kind = "SCALE"
+
+def attribute(images): return images * getattr(helper, kind)
+def variables(images): return images * vars(helper)[kind]
+def dictionary(images): return images * helper.__dict__[kind]
+def getter(images): return images * operator.attrgetter(kind)(helper)
+def local_import(images):
+    import {helper}
+    return images * getattr({helper}, kind)
+def imported(images): return images * getattr(importlib.import_module("{helper}"), kind)
+def built_in_import(images): return images * __import__("{helper}").SCALE
+def own(images): return images * globals()[kind]
+def evaluated(images): return images * eval("SCA" + "LE")
+def of_self(images): return images * getattr(images, kind, 1)
+def method(images): return images.eval()
+"""
+
+
+@pytest.fixture
+def by_name(tmp_path, monkeypatch):
+    """A module with functions that load values by name, and the module with these values."""
+    name = f"by_name_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text(BY_NAME.format(helper=f"{name}_helper"))
+    (tmp_path / f"{name}_helper.py").write_text("SCALE, OTHER = 1.0, 2.0")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield importlib.import_module(name)
+    for each in (name, f"{name}_helper"):
+        sys.modules.pop(each, None)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("attribute", "variables", "dictionary", "getter", "local_import", "imported"),
+        *("built_in_import", "own", "evaluated"),
+    ],
+)
+def test_values_of_modules_that_are_loaded_by_name_are_part_of_the_identity(by_name, name):
+    function, module = getattr(by_name, name), by_name if name in ("own", "evaluated") else by_name.helper
+    first = hash_code(function)
+    assert hash_code(function) == first
+    module.SCALE = 5.0
+    assert hash_code(function) != first
+
+
+@pytest.mark.parametrize("name", ["of_self", "method"])
+def test_attributes_of_other_objects_by_name_do_not_add_the_values_of_a_module(by_name, name):
+    first = hash_code(getattr(by_name, name))
+    by_name.SCALE = by_name.helper.SCALE = 5.0
+    assert hash_code(getattr(by_name, name)) == first
+
+
+def test_of_a_program_only_globals_whose_names_are_in_the_code_count():
+    """A program has results among its globals, with which the identity would change."""
+    text = "def net(x): return x * globals()['SCALE']"
+    first = hash_code(define(text, SCALE=1.0, result=1.0))
+    assert hash_code(define(text, SCALE=1.0, result=2.0)) == first
+    assert hash_code(define(text, SCALE=2.0, result=1.0)) != first
+
+
 def test_values_that_each_call_changes_are_no_part_of_the_identity():
     seen, state = [], {"number": 0, "scale": 2.0, "last": torch.zeros(3)}
 

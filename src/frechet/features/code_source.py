@@ -29,12 +29,14 @@ class UsedNames(NamedTuple):
         free_names: the same for the variables of enclosing functions.
         imports: (name, level) of a module that the code imports -> the names that it imports from it.
         attributes: all attributes that the code loads.
+        texts: the strings in the code, which may be names for `getattr` or `globals`.
     """
 
     global_names: dict[str, set[Chain]]
     free_names: dict[str, set[Chain]]
     imports: dict[tuple[str, int], set[str]]
     attributes: set[str]
+    texts: set[str]
 
 
 def hash_source(code: CodeType, module_globals: dict[str, Any]) -> str:
@@ -56,7 +58,7 @@ def hash_source(code: CodeType, module_globals: dict[str, Any]) -> str:
 
 def find_used_names(code: CodeType) -> UsedNames:
     """Return the names that a function, and the functions within it, load from outside."""
-    used = UsedNames({}, {}, {}, set())
+    used = UsedNames({}, {}, {}, set(), set())
     for each in _iter_codes(code):
         _collect_names(each, used, set(code.co_freevars))
     return used
@@ -70,6 +72,7 @@ def iter_stored_attributes(code: CodeType) -> Iterator[str]:
 
 def _collect_names(code: CodeType, used: UsedNames, free: set[str]) -> None:
     steps = [step for step in dis.get_instructions(code) if step.opname not in _OF_NO_EFFECT]
+    used.texts.update(each for each in code.co_consts if isinstance(each, str))
     for position, step in enumerate(steps):
         if step.opname in _ATTRIBUTES:
             used.attributes.add(step.argval)

@@ -11,12 +11,15 @@ from collections.abc import Mapping
 from types import CellType, FunctionType, GetSetDescriptorType, MemberDescriptorType, ModuleType, SimpleNamespace
 from typing import Any
 
-from frechet.features.code_source import Chain, find_used_names, iter_stored_attributes
+from frechet.features.code_source import Chain, UsedNames, find_used_names, iter_stored_attributes
 from frechet.features.installed_code import has_file, is_code_of_library, is_library, is_of_library
 from frechet.features.plain_values import describe_plain
 
 STATE_OF_MODULES = ("_parameters", "_buffers", "_modules")
 NAMESPACES = (argparse.Namespace, SimpleNamespace)
+_LOAD_ATTRIBUTES_BY_NAME = {"getattr", "vars", "attrgetter", "__dict__", "__getattribute__"}
+_LOAD_GLOBALS_BY_NAME = {"globals", "eval", "exec"}  # the functions, not methods such as eval() of a module
+_IMPORT_BY_NAME = {"import_module", "__import__"}
 _MISSING = object()
 
 
@@ -42,32 +45,63 @@ def list_used(function: FunctionType) -> list[tuple[str, Any]]:
                 if wrapped is None or _is_data(each)
             ),
         ]
+    loaded = {*used.global_names, *used.attributes}
+    attributes = None if loaded & _LOAD_ATTRIBUTES_BY_NAME else used.attributes
+    global_names = {**_find_globals_by_name(function, used), **used.global_names}
     for kind, names, values in (
         ("closure variable", used.free_names, closure),
-        ("global", used.global_names, function.__globals__),
+        ("global", global_names, function.__globals__),
     ):
         for name in sorted(names.keys() & values.keys()):
             chains = {()} if () in names[name] and not isinstance(values[name], ModuleType) else names[name]
             for chain in sorted(chains, key=repr):
-                found += _resolve(f"the {kind} {name}", values[name], chain, used.attributes)
-    for (name, level), imported in sorted(used.imports.items()):
+                found += _resolve(f"the {kind} {name}", values[name], chain, attributes)
+    imports: list[tuple[str, int, set[str], set[str] | None]] = [
+        (name, level, imported, attributes) for (name, level), imported in sorted(used.imports.items())
+    ]
+    if loaded & _IMPORT_BY_NAME:
+        imports += [(text, 0, set(), None) for text in sorted(used.texts) if text in sys.modules]
+    for name, level, imported, needed in imports:
         module = sys.modules.get(_resolve_module(name, level, function.__globals__))
         if module is not None and not is_library(module):
             steps: list[Chain] = [(("attribute", each),) for each in sorted(imported)]
             for chain in steps or [()]:
-                found += _resolve(f"the module {name}", module, chain, used.attributes)
+                found += _resolve(f"the module {name}", module, chain, needed)
     return list(dict(found).items())
 
 
-def _resolve(label: str, value: Any, chain: Chain, attributes: set[str]) -> list[tuple[str, Any]]:
-    """Return the value that code loads through attributes and items, or the innermost object that is needed for it."""
+def _find_globals_by_name(function: FunctionType, used: UsedNames) -> dict[str, set[Chain]]:
+    """Return the names that a function may load by `globals()[name]` or `eval`.
+
+    These are all names of its module. The program itself and interactive sessions also have names that have nothing to do with the
+    function, such as those of results, so that only those that are strings in the code count.
+    """
+    if not used.global_names.keys() & _LOAD_GLOBALS_BY_NAME:
+        return {}
+    module = sys.modules.get(function.__globals__.get("__name__", ""))
+    is_imported = module is not None and module.__name__ != "__main__" and vars(module) is function.__globals__
+    names = _list_own_names(function.__globals__)
+    return {name: {()} for name in (names if is_imported else names & used.texts)}
+
+
+def _list_own_names(names: Mapping[str, Any]) -> set[str]:
+    """Return the names of a module except those that Python gives it, such as `__file__`."""
+    return {name for name in names if not (name.startswith("__") and name.endswith("__"))}
+
+
+def _resolve(label: str, value: Any, chain: Chain, attributes: set[str] | None) -> list[tuple[str, Any]]:
+    """Return the value that code loads through attributes and items, or the innermost object that is needed for it.
+
+    Of a module that the code uses as a whole, these are its `attributes`; None for all of them.
+    """
     for kind, key in chain:
         inner = _load_item(value, key) if kind == "item" else _load_attribute(value, key)
         if inner is _MISSING:
             break
         label, value = label + (f"[{key!r}]" if kind == "item" else f".{key}"), inner
     if isinstance(value, ModuleType) and not is_library(value):  # such as one that was given to a function
-        return [(f"{label}.{name}", vars(value)[name]) for name in sorted(attributes & vars(value).keys())]
+        names = _list_own_names(vars(value)) if attributes is None else attributes & vars(value).keys()
+        return [(f"{label}.{name}", vars(value)[name]) for name in sorted(names)]
     return [(label, value)]
 
 
