@@ -15,6 +15,7 @@ from PIL import Image
 
 from frechet.cli.main import frechet
 from frechet.features.registry import EXTRACTORS
+from frechet.statistics.npz_format import read_statistics
 
 pytestmark = pytest.mark.usefixtures("small_inputs")
 
@@ -194,6 +195,19 @@ def test_bad_image_ends_the_run_with_3_or_is_skipped(tmp_path, image_folders):
     code, out, err = run("score", folder, image_folders[1], *OFFLINE, "--on-bad-image", "skip", "--json")
     assert code == 0
     assert "bad.jpg" in json.loads(out)["scores"]["fd"]["skipped_images"][0]
+
+
+def test_stats_names_the_first_skipped_images_and_lists_all_of_them_in_its_file(tmp_path, toy_options):
+    folder, out_file = make_image_folder(tmp_path / "a"), tmp_path / "a.npz"
+    for number in range(5):
+        (folder / f"bad{number}.png").write_bytes(b"no image")
+    options = [text for name, value in toy_options.items() for text in (f"--{name}", value)]
+    code, _, err = run("stats", folder, out_file, *options, "--on-bad-image", "skip")
+    assert code == 0, err
+    (line,) = err.splitlines()
+    assert line.startswith("warning: skipped 5 images that could not be decoded: ")
+    assert line.endswith(f"; and 2 more ({out_file} lists all of them under skipped_images)")
+    assert len(read_statistics(out_file).skipped_images) == 5
 
 
 def test_control_characters_in_file_names_are_escaped(tmp_path, image_folders):

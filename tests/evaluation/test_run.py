@@ -437,7 +437,7 @@ def test_a_warning_names_the_first_skipped_images_and_where_all_of_them_are_list
     assert describe_skipped(skipped[:3]).endswith("decoded: " + "; ".join(skipped[:3]))
     shown = describe_skipped(skipped)
     assert shown.startswith("skipped 5 images")
-    assert shown.endswith("2.png cannot be decoded; and 2 more (see skipped_images in the JSON: --json, --output)")
+    assert shown.endswith("2.png cannot be decoded; and 2 more (--json lists all of them under skipped_images)")
 
 
 def test_a_score_warns_of_skipped_images(tmp_path):

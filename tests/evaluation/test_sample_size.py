@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import run
+from helpers import make_image_folder, run
 
 import frechet
 from frechet.errors import RequestError
@@ -130,6 +130,27 @@ def test_a_metric_that_cannot_be_planned_is_rejected_before_it_is_computed(featu
     assert code == 2
     assert "the number of images cannot be planned for kid" in err
     assert "kid" not in run("power", "--help")[1]
+
+
+@pytest.mark.parametrize("metrics", ["all", "fd,kid", "fd,sfid"])
+def test_several_metrics_are_rejected_before_anything_is_computed(tmp_path, metrics):
+    missing = tmp_path / "missing.npy"  # not looked for
+    code, _, err = run("power", missing, missing, "--features", "--detect", "0.1", "--metrics", metrics)
+    assert code == 2
+    assert f"--metrics (metrics=) is {metrics.replace(',', ', ')}; expected one Fréchet distance" in err
+
+
+@pytest.mark.slow
+def test_power_reports_skipped_images_and_other_warnings(tmp_path, toy_options):
+    for name in "ab":
+        make_image_folder(tmp_path / name, 60, seed=ord(name), size=(9, 9))
+    (tmp_path / "a" / "bad.png").write_bytes(b"no image")
+    options = ["--extractor", toy_options["extractor"], "--weights", toy_options["weights"]]
+    command = ["power", tmp_path / "a", tmp_path / "b", *options, "--detect", "0.5", "--on-bad-image", "skip", "--json"]
+    code, out, err = run(*command)
+    assert code == 0, err
+    assert "warning: generated: skipped 1 image that could not be decoded: " in err
+    assert "bad.png" in json.loads(out)["skipped_images"][0]
 
 
 @pytest.mark.parametrize(("option", "value"), [("--detect", "much"), ("--alpha", "5")])

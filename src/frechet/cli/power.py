@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import click
 
+from frechet._internal.fields import name_option
+from frechet._internal.terminal import escape_line, print_stderr
+from frechet._internal.words import join_words
 from frechet.cli.options import GroupedCommand, options_of, resolve_engine
 from frechet.cli.parameter_types import Source
 from frechet.cli.progress import progress_bars, progress_option
+from frechet.errors import RequestError
+from frechet.evaluation.plan import ALL
 from frechet.evaluation.request import ScoreRequest
 from frechet.evaluation.run import run
 from frechet.evaluation.sample_size import SampleSizes, plan_sample_size, require_frechet_distance, require_valid_test
+from frechet.reports.text import collect_warnings
 
 
 @click.command(cls=GroupedCommand)
@@ -46,12 +53,29 @@ def command(
         if resolved is None:
             return
         request = ScoreRequest(generated, reference, progress=progress, **resolved)
-        for metric in request.metric_names or ():
-            require_frechet_distance(metric)
+        _require_one_distance(request.metric_names)
         require_valid_test(detect, alpha)
-        (pilot, *_) = run(request).values()
+        scores = run(request)
+    pilot, *others = scores.values()
     sizes = plan_sample_size(pilot, detect, alpha=alpha)
-    click.echo(json.dumps(asdict(sizes), indent=2) if as_json else _format_sizes(sizes))
+    result = {**asdict(sizes), "skipped_images": pilot.skipped_images}
+    click.echo(json.dumps(result, indent=2) if as_json else _format_sizes(sizes))
+    for warning in collect_warnings(scores):
+        print_stderr(f"warning: {escape_line(warning)}")
+    if others:
+        print_stderr(f"note: only {pilot.label} is planned, not {join_words([each.label for each in others])}")
+
+
+def _require_one_distance(names: Sequence[str] | None) -> None:
+    """Require one metric whose number of images can be planned; None is the default, which is one."""
+    if names is None:
+        return
+    if len(names) > 1 or ALL in names:
+        raise RequestError(
+            f"{name_option('metrics')} is {', '.join(names)}; expected one Fréchet distance, such as fid, or fd for features of other "
+            "extractors. Leave it out for the default."
+        )
+    require_frechet_distance(names[0])
 
 
 def _format_sizes(sizes: SampleSizes) -> str:

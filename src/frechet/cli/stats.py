@@ -14,6 +14,7 @@ from frechet.cli.options import GroupedCommand, options_of, resolve_engine
 from frechet.cli.parameter_types import HomePath, Source
 from frechet.cli.progress import progress_bars, progress_option
 from frechet.errors import RequestError
+from frechet.evaluation.provenance import describe_skipped
 from frechet.evaluation.run import CollectRequest, collect
 
 
@@ -40,8 +41,8 @@ def command(images: str, out: Path, progress_mode: str, force: bool, **options: 
         statistics = collect(images, progress=progress, **resolved)
     for note in statistics.notes:
         print_stderr(f"warning: {escape_line(note)}")
-    for skipped in statistics.skipped_images:
-        print_stderr(f"warning: skipped: {escape_line(skipped)}")
+    if statistics.skipped_images:
+        print_stderr(f"warning: {escape_line(describe_skipped(statistics.skipped_images, str(out)))}")
     run_all([lambda: statistics.save(out, force=force)])
     print(f"{out}: {statistics.n:,} {'rows' if options['features'] else 'images'}, {statistics.dims:,} dimensions")
 

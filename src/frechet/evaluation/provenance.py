@@ -73,11 +73,11 @@ def iter_warnings(
         yield from iter_pair_notes(generated, reference)
 
 
-def describe_skipped(skipped_images: Sequence[str]) -> str:
-    """Describe how many images were skipped, which the first ones are, and where all of them are listed."""
+def describe_skipped(skipped_images: Sequence[str], listed_in: str = "--json") -> str:
+    """Describe how many images were skipped, which the first ones are, and where all of them are listed under `skipped_images`."""
     count, shown = len(skipped_images), "; ".join(skipped_images[:_MAX_SKIPPED_SHOWN])
     more = count - _MAX_SKIPPED_SHOWN
-    rest = f"; and {more:,} more (see skipped_images in the JSON: --json, --output)" if more > 0 else ""
+    rest = f"; and {more:,} more ({listed_in} lists all of them under skipped_images)" if more > 0 else ""
     return f"skipped {count:,} image{'s' if count > 1 else ''} that could not be decoded: {shown}{rest}"
 
 
