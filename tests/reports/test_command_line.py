@@ -4,8 +4,8 @@ import shlex
 
 import numpy as np
 import pytest
+from helpers import parse_options
 
-from frechet.cli import score
 from frechet.evaluation.request import ScoreRequest
 from frechet.evaluation.until import Until
 from frechet.reports.command_line import format_command
@@ -60,7 +60,7 @@ def test_weights_that_no_option_sets_are_included_as_variables(monkeypatch):
 @pytest.mark.parametrize("until", [Until(half_width=0.07, max_images=500), Until(half_width=0.2, relative=False)])
 def test_the_stopping_rule_is_included(until):
     words = shlex.split(format_command(ScoreRequest("a", "b", until=until), Scores({}, {})))[2:]
-    options = score.command.make_context("score", words).params
+    options = parse_options("score", words)
     assert Until.from_text(options["until_half_width"], options["max_images"]) == until
 
 

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from browser import chromium, get_console_messages, get_requested_urls, run_axe, set_color_scheme
 from golden_images import make_tiles
-from helpers import run
+from helpers import parse_options, run
 from PIL import Image
 from seeded_weights import write_pth
 from toy_extractor import BIAS, KERNEL, TOY_EXTRACTOR
 
 import frechet
-from frechet.cli import score
+from frechet.cli.main import frechet as command_line
 from frechet.distances.frechet import frechet_terms
 from frechet.distances.gaussian import Gaussian
 from frechet.distances.transport import leading_directions, optimal_coupling
@@ -305,9 +305,9 @@ def test_command_on_the_page_has_every_option_of_the_run(folders, monkeypatch, t
     words = [*map(str, folders), *flags.split()]
     others = "--report page.html --output run.json --json --verbose --work-dir run --force --cache"
     with pytest.raises(RenderedError) as rendered:
-        score.command.main([*words, *others.split(), "--progress", "off"], standalone_mode=False)
+        command_line.main(["score", *words, *others.split(), "--progress", "off"], standalone_mode=False)
     shown = shlex.split(str(rendered.value))[2:]
-    assert score.command.make_context("score", shown).params == score.command.make_context("score", words).params
+    assert parse_options("score", shown) == parse_options("score", words)
 
 
 @pytest.mark.slow

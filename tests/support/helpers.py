@@ -9,11 +9,12 @@ import sys
 from pathlib import Path
 from unittest import mock
 
+import click
 import numpy as np
 import pytest
 from PIL import Image
 
-from frechet.cli.main import main
+from frechet.cli.main import frechet, main
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests" / "data"
@@ -42,6 +43,15 @@ def make_image_folder(path, count=6, seed=0, size=(40, 32)):
         pixels = random.integers(0, 256, (*size, 3), np.uint8)
         Image.fromarray(pixels).save(path / f"{index:03d}.png")
     return path
+
+
+def parse_options(name, words):
+    """Return the options of a command as the command line parses them.
+
+    The command is parsed within `frechet`, whose name for the help option it takes: click keeps the first one for the whole process.
+    """
+    parent = click.Context(frechet, **frechet.context_settings)
+    return frechet.get_command(parent, name).make_context(name, list(words), parent=parent).params
 
 
 def run(*arguments, **environment_overrides):
