@@ -12,8 +12,6 @@ pytest.importorskip("torchmetrics")
 from frechet.integrations import image_metric
 from frechet.integrations.torchmetrics import FID, KID
 
-pytestmark = pytest.mark.filterwarnings("ignore:The ``compute`` method of metric")
-
 
 def draw(n, seed=0):
     return torch.rand(n, 3, 8, 8, generator=torch.Generator().manual_seed(seed))

@@ -129,7 +129,7 @@ def test_unknown_metrics_and_references_without_features_are_rejected(images, tm
     with pytest.raises(RequestError, match="without"):
         KID(tmp_path / "moments.npz", **OFFLINE)
     with pytest.raises(MismatchError, match="pass extractor='efficientnet-lite0'"):
-        FID(stored)
+        FID(stored, extractor="inception")
     np.save(tmp_path / "train.npy", images[0])
     with pytest.raises(RequestError, match=r"train.npy contains one array.*frechet stats .*train.npy FILE.npz"):
         FID(tmp_path / "train.npy", **OFFLINE)
@@ -155,6 +155,10 @@ def test_a_stored_reference_gives_the_same_value(images, expected, tmp_path):
             metric.update(to_tensor(images[1]), real=True)
     nowhere = tmp_path / "nowhere.pth"  # the checks below do not need weights
     with pytest.raises(MismatchError, match=r"extractor efficientnet-lite0, but .* those of inception"):
+        FID(stored, extractor="inception", dims=64, weights=nowhere)
+    with pytest.raises(
+        MismatchError, match=r"64, but the extractor efficientnet-lite0, .* of images in memory, does not have"
+    ):
         FID(stored, dims=64, weights=nowhere)
     with pytest.raises(MismatchError, match="precision bfloat16"):
         FID(stored, precision="bfloat16", weights=nowhere, **OFFLINE)

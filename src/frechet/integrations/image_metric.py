@@ -364,10 +364,13 @@ class ImageMetric(Metric):
         rank = state_dict.pop(f"{prefix}{_RANK}", None)
         if (identity := state_dict.get(f"{prefix}identity")) is not None:
             validate_identity(bytes(identity.tolist()), self._identity)
-        if rank is not None and any(int(state_dict.get(f"{prefix}{name}", 0)) for name in self._count_names):
+        has_images = any(int(state_dict.get(f"{prefix}{name}", 0)) for name in self._count_names)
+        if rank is not None and has_images:
             validate_rank(rank.tolist(), get_rank())
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         self._computed = None  # of the earlier state
+        if has_images:
+            self._update_count = max(self._update_count, 1)  # 0 makes `compute` warn that it has no images
 
     @property
     def _count_names(self) -> list[str]:
