@@ -133,13 +133,13 @@ def test_an_image_larger_than_the_budget_is_decoded_alone():
 
 @pytest.fixture
 def load_for_device(monkeypatch):
-    """Return a function that loads images of 8 x 8 pixels (192 bytes), of which 100 may wait, and notes when each is decoded."""
-    monkeypatch.setattr(loader, "_MAX_WAITING_BYTES", 100 * 192)
+    """Return a function that loads images of 33 x 33 pixels, of which 100 may wait, and notes when each is decoded."""
+    monkeypatch.setattr(loader, "_MAX_WAITING_BYTES", 100 * 33 * 33 * 3)
 
     def load(count, decoded, **options):
         def decode(index):
             decoded.append(index)
-            return np.full((8, 8, 3), index % 256, np.uint8) if index != options.get("broken") else None
+            return np.full((33, 33, 3), index % 256, np.uint8) if index != options.get("broken") else None
 
         refs = (ImageRef(index, str(index), partial(decode, index)) for index in range(count))
         return loader.load_batches(

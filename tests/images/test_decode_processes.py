@@ -145,13 +145,13 @@ def test_a_process_that_is_killed_is_replaced_by_its_thread(folder, started):
 def test_processes_start_after_many_small_images_in_a_row(folder, monkeypatch):
     """The groups of the image of 300 x 300 pixels, and of those that cannot be decoded, end a row."""
     groups = []
-    monkeypatch.setattr(decode_processes, "_IMAGES_BEFORE_PROCESSES", {decode_processes._SMALL_BYTES: 10})
+    monkeypatch.setattr(decode_processes, "_IMAGES_BEFORE_PROCESSES", {64 * 64 * 3: 10})
     monkeypatch.setattr(decode_processes, "start_child", lambda *_: groups.append(1) or (_ for _ in ()).throw(OSError))
     list(load(folder, "auto", workers=1))
     assert not groups  # a single thread does not wait for another one
     list(load(folder, "auto"))
     assert groups
-    monkeypatch.setattr(decode_processes, "_IMAGES_BEFORE_PROCESSES", {decode_processes._SMALL_BYTES: 100})
+    monkeypatch.setattr(decode_processes, "_IMAGES_BEFORE_PROCESSES", {64 * 64 * 3: 100})
     groups.clear()
     list(load(folder, "auto"))
     assert not groups
@@ -222,8 +222,11 @@ def test_threads_decode_if_all_blocks_of_memory_are_in_use(folder, monkeypatch, 
 
 
 def test_a_system_without_memory_to_share_uses_threads(folder, monkeypatch, started):
+    def refuse(*_):
+        raise OSError("not permitted")
+
     expected = [describe(batch) for batch in load(folder, "threads")]
-    monkeypatch.delattr(os, "memfd_create")
+    monkeypatch.setattr(os, "memfd_create", refuse)
     assert [describe(batch) for batch in load(folder)] == expected
     assert not started
 
@@ -303,7 +306,7 @@ def test_a_process_receives_its_next_group_before_a_thread_handles_the_last_one(
 
 
 def test_threads_decode_until_the_processes_have_started(messages, is_ready, monkeypatch):
-    monkeypatch.setattr(decode_processes, "_IMAGES_BEFORE_PROCESSES", {decode_processes._SMALL_BYTES: 0})
+    monkeypatch.setattr(decode_processes, "_IMAGES_BEFORE_PROCESSES", {64 * 64 * 3: 0})
     processes = DecodeProcesses("auto", 2, 100)
     assert processes.decode(0, make_group("a")) == [None]
     assert not messages
@@ -312,6 +315,65 @@ def test_threads_decode_until_the_processes_have_started(messages, is_ready, mon
     processes.decode(1, make_group("b"))
     assert messages == ["send b", "receive"]
     processes.close()
+
+
+def test_webp_files_of_256_pixels_are_decoded(tmp_path):
+    """Pillow's decoder takes half as much memory again for them."""
+    pixels = np.random.default_rng(0).integers(0, 256, (257, 256, 3), np.uint8)
+    Image.fromarray(pixels[:256]).save(tmp_path / "a.webp", lossless=True)
+    Image.fromarray(pixels).save(tmp_path / "b.webp")
+    starts, checks, _ = decode_files([tmp_path / "a.webp", tmp_path / "b.webp"])
+    assert [start == decode_worker.LEFT for start in starts] == [False, True]
+    assert (*checks[0].tolist()[-2:],) == (256, 256)
+
+
+@pytest.mark.subprocess
+def test_warnings_about_an_image_are_those_of_threads(tmp_path):
+    image = Image.new("RGB", (20, 20))
+    exif = b"Exif\0\0II*\0\x08\0\0\0\xff\0"  # declares 255 entries and has none
+    image.save(tmp_path / "a.jpg", exif=exif)
+    for kind in ("threads", "processes"):
+        with pytest.warns(UserWarning, match="Corrupt EXIF data"):
+            assert len(list(load(tmp_path, kind))) == 1
+
+
+CLOSED = """
+import sys
+from frechet.images import decode_processes
+from frechet.images.loader import load_batches
+from frechet.images.sources.registry import open_source
+found, iter_images = [], decode_processes._iter_images
+decode_processes._iter_images = lambda *arguments: found.append(1) or iter_images(*arguments)
+source = open_source(sys.argv[1])
+list(load_batches(source.iter_images(range(len(source))), None, size=8, batch_size=32, workers=1,
+    workers_kind="processes", skip_bad_images=True, is_left_to_device=lambda *_: True))
+sys.exit(len(found))
+"""
+
+
+@pytest.mark.subprocess
+@pytest.mark.parametrize("redirection", ["<&-", ">&-"])
+def test_processes_decode_if_the_standard_streams_are_closed(folder, redirection):
+    """The memory then gets the number of one of them, which the process needs itself."""
+    command = f"'{sys.executable}' -c '{CLOSED}' '{folder}' {redirection}"
+    found = subprocess.run(command, shell=True, stderr=subprocess.PIPE, check=False)
+    assert found.returncode == 10, found.stderr
+
+
+def test_memory_of_closed_processes_is_not_kept(folder, started):
+    """A notebook keeps the last error, and with it whatever its frames refer to."""
+    processes = DecodeProcesses("processes", 1, 10**6)
+    processes.decode(0, make_group(str(folder / "000.png")))
+    assert processes._blocks is not None
+    processes.close()
+    assert processes._blocks is None
+
+
+def test_systems_without_shared_memory_reject_processes(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(RequestError, match=r"--workers-kind.*expected auto or threads on darwin"):
+        Settings(workers_kind="processes")
+    Settings(workers_kind="auto")
 
 
 def test_an_unknown_kind_is_rejected():

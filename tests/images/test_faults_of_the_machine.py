@@ -88,14 +88,14 @@ def test_a_fault_of_an_image_is_skipped(error):
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
 def test_a_file_that_cannot_be_read_is_not_taken_for_a_missing_one(tmp_path, monkeypatch, number):
     folder = make_image_folder(tmp_path / "a")
-    source, open_file = open_source(folder), os.open
+    source, stat = open_source(folder), os.stat
 
-    def refuse(path, *options):
+    def refuse(path, **options):
         if Path(path).name == "003.png":
             raise OSError(number, os.strerror(number))
-        return open_file(path, *options)
+        return stat(path, **options)
 
-    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(os, "stat", refuse)
     with pytest.raises(RunError, match=r"003\.png could not be read: "):
         collect_skipping(source)
 

@@ -1,6 +1,7 @@
 """The interface of image sources: what the base class provides, and where an image's file is."""
 
 import dataclasses
+import pickle
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from frechet.execution.settings import Settings
 from frechet.images.image import ImageRef, ImageSource, skipped_formats_note
 from frechet.images.pixels import find_pixel_error
 from frechet.images.sources import registry
+from frechet.images.sources.files import FileLoader
 from frechet.images.sources.registry import open_source
 
 
@@ -90,6 +92,12 @@ def test_the_url_of_an_image_is_that_of_its_file_or_folder(tmp_path):
     url = upload(make_tar(tmp_path / "a.tar"), f"{tmp_path.name}-url.tar")
     (image_ref,) = open_source(url).iter_images([2])
     assert (image_ref.path, image_ref.url) == (None, url)
+
+
+def test_image_refs_are_compared_and_pickled_by_what_they_load():
+    ref = ImageRef(0, "a", FileLoader("a.png"))
+    assert pickle.loads(pickle.dumps(ref)) == ref == ImageRef(0, "a", FileLoader("a.png"), lambda: (None, "url"))
+    assert ref != ImageRef(0, "a", FileLoader("b.png"))
 
 
 def test_image_refs_are_immutable():

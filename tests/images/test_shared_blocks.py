@@ -1,5 +1,6 @@
 """Blocks of shared memory: used again when no array refers to them, seen by other processes, and kept as long as an array."""
 
+import ctypes
 import os
 from pathlib import Path
 
@@ -50,6 +51,23 @@ def test_arrays_outlive_the_blocks():
     blocks.close_file()
     del blocks
     assert image.tolist() == [5] * 12
+
+
+def test_pythons_built_for_older_systems_call_the_c_library(monkeypatch):
+    monkeypatch.delattr(os, "memfd_create")
+    blocks = SharedBlocks(2, N_BYTES)
+    view, block = open_blocks(os.dup(blocks.file), N_BYTES), blocks.take()
+    view[block.position] = 3
+    assert (block.memory == 3).all()
+    assert not os.get_inheritable(blocks.file)
+    blocks.close_file()
+
+
+def test_a_c_library_without_such_memory_is_an_oserror(monkeypatch):
+    monkeypatch.delattr(os, "memfd_create")
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **options: object())
+    with pytest.raises(OSError, match="without a name"):
+        SharedBlocks(2, N_BYTES)
 
 
 def test_memory_that_the_system_refuses_is_an_error_and_leaves_no_file(monkeypatch):

@@ -11,7 +11,9 @@ from helpers import run
 
 import frechet
 from frechet.errors import ImageDecodeError, RequestError, WeightsError
-from frechet.images.sources.files import read_image_file
+from frechet.images.decode import decode
+from frechet.images.image import ImageRef
+from frechet.images.sources.files import FileLoader
 from frechet.networks.checkpoint import read_state_dict
 
 SUFFIXES = (".npz", ".npy", ".zip", ".tar", ".parquet", ".h5", ".hdf5", ".arrow", ".lmdb", ".pkl", ".pt")
@@ -95,9 +97,7 @@ def test_the_command_line_rejects_them(tmp_path):
     assert "is a named pipe" in err
 
 
-def test_an_image_that_becomes_a_special_file_is_not_read(special_file, tmp_path):
-    """It is opened at once, because that takes half the time of looking at it first."""
-    path = str(special_file[0](".png"))
-    assert str(call_within(20, lambda: read_image_file(path))) == "is not a regular file"
-    path = str(tmp_path)
-    assert str(call_within(20, lambda: read_image_file(path))) == "is not a regular file"
+def test_an_image_that_becomes_a_special_file_is_a_bad_image(special_file, tmp_path):
+    for path in (str(special_file[0]("_2.png")), str(tmp_path)):
+        error = call_within(20, lambda path=path: decode(ImageRef(0, "a.png", FileLoader(path))))
+        assert str(error) == "a.png: is not a regular file"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -191,6 +192,10 @@ class Settings:
         validate_choice(self.engine, ENGINES, "engine")
         validate_choice(self.preprocess_on, PREPROCESS_ON, name_option("preprocess_on"))
         validate_choice(self.workers_kind, WORKERS_KINDS, name_option("workers_kind"))
+        if self.workers_kind == "processes" and not sys.platform.startswith("linux"):
+            raise RequestError(
+                f"{name_option('workers_kind')} is processes, which need memory that only Linux shares; expected auto or threads on {sys.platform}"
+            )
         self._validate_crops()
 
     def _resolve_names(self) -> None:

@@ -22,15 +22,15 @@ from frechet.images.shared_blocks import Block, SharedBlocks
 from frechet.images.sources.files import FileLoader
 
 WORKERS_KINDS = ("auto", "threads", "processes")
-_MAX_PROCESSES = 8  # of 36 MB each
+_MAX_PROCESSES = 8  # of about 40 MB each
 _NUM_BLOCKS, _BLOCK_BYTES = (
     64,
     32 * (256 * 256 * 3 + 32),
 )  # one for each group that is decoded, or waits for the network
+_TINY_BYTES = 32 * 32 * 3
 # Images in a row that the threads decode first, by the largest one of them in bytes; meanwhile, processes would have saved the time
 # that it takes to start them
-_SMALL_BYTES = 64 * 64 * 3
-_IMAGES_BEFORE_PROCESSES = {_SMALL_BYTES: 4096, 256 * 256 * 3: 16384}
+_IMAGES_BEFORE_PROCESSES = {64 * 64 * 3: 4096, 256 * 256 * 3: 16384}
 _ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
@@ -68,6 +68,7 @@ class DecodeProcesses:
     def __init__(self, kind: str, n_threads: int, max_pixels: int) -> None:
         self.kind = "threads" if kind == "auto" and n_threads == 1 else kind
         self.n_processes, self.max_pixels = min(n_threads, _MAX_PROCESSES), max_pixels
+        self._largest: float = math.inf  # of the group that was counted last, in bytes
         self._in_a_row = dict.fromkeys(_IMAGES_BEFORE_PROCESSES, 0)
         self._lock = Lock()
         self._queued: dict[int, Sequence[ImageRef]] = {}  # in order
@@ -100,14 +101,14 @@ class DecodeProcesses:
     def count(self, results: Sequence[CheckedImage | ImageDecodeError]) -> None:
         """Count the small images in a row, of which `decode` starts processes if there are many."""
         sizes = [each.pixels.nbytes if isinstance(each, CheckedImage) else math.inf for each in results]
-        largest = max(sizes, default=0)
+        self._largest = largest = max(sizes, default=math.inf)
         for limit, count in self._in_a_row.items():
             self._in_a_row[limit] = count + len(results) if largest <= limit else 0
 
     @property
-    def are_small(self) -> bool:
-        """Whether the images that were counted last are at most 64 x 64 pixels, so that threads do not decode them faster than one."""
-        return self._in_a_row[_SMALL_BYTES] > 0
+    def are_tiny(self) -> bool:
+        """Whether the images that were counted last are at most 32 x 32 pixels, so that threads do not decode them faster than one."""
+        return self._largest <= _TINY_BYTES
 
     def close(self) -> None:
         """End the processes; no thread may decode any more."""
@@ -118,6 +119,9 @@ class DecodeProcesses:
         for process in self._running:
             process.communicate()
         self._running.clear()
+        self._sent.clear()
+        self._failed.clear()
+        self._blocks = None
 
     def _find_request(self, position: int, group: Sequence[ImageRef]) -> _Request | None:
         """Return the request of a group to a process; None if the calling thread is to decode it."""

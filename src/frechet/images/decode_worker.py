@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Iterable
 from contextlib import suppress
 
 import numpy as np
 
 from frechet._internal.child_process import open_pipe_to_parent
-from frechet.errors import FrechetError, ImageDecodeError
+from frechet.errors import FrechetError
 from frechet.images.checks import IMAGE_CHECK, ImageCheck, check_image
 from frechet.images.decode import decode
 from frechet.images.decode_budget import AnyImage, estimate_bytes
@@ -23,7 +24,7 @@ from frechet.images.sources.files import FileLoader
 
 READY, REQUEST, DECODED = range(3)  # kinds of messages; the last is the arrays of `decode_files`, and the notes as JSON
 LEFT = -1  # to the other process
-_MAX_BYTES = 1 << 20  # that decoding an image may take: 256 x 256 pixels (WebP: 209 x 209)
+_MAX_PIXELS = 256 * 256
 
 # Where the pixels of an image start in a block: libjpeg-turbo writes rows that are aligned to 32 bytes past the processor's cache, from
 # which they are read next.
@@ -39,6 +40,8 @@ def main(file: str, block_bytes: str) -> None:
         block_bytes: size of the blocks of that memory.
     """
     pipe, blocks = open_pipe_to_parent(), open_blocks(int(file), int(block_bytes))
+    for kind in (UserWarning, RuntimeWarning):
+        warnings.simplefilter("error", kind)
     with suppress(EOFError, BrokenPipeError):
         pipe.send(READY)
         while True:
@@ -59,13 +62,12 @@ def decode_files(
 
     Returns:
         Where the pixels of each image start in that memory, (n,) int64; what `check_image` found, (n,) of `IMAGE_CHECK`; and the notes.
-        LEFT is the start of an image that takes too much memory for this process, or that cannot be decoded: the other process decides,
-        whose Pillow may accept damaged files.
+        LEFT is the start of an image that has more than 256 x 256 pixels, or that cannot be decoded without a warning: the other process
+        decides, whose Pillow may accept damaged files, and whose filters decide about warnings.
     """
 
     def reserve(image: AnyImage) -> None:
-        if estimate_bytes(image, max_pixels) > _MAX_BYTES:
-            raise ImageDecodeError
+        estimate_bytes(image, min(max_pixels, _MAX_PIXELS))  # raises an error for a larger one
 
     starts: list[int] = []
     checks: list[ImageCheck] = []

@@ -6,7 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, TypeAlias
@@ -31,6 +31,10 @@ class EncodedImage:
 ImageLike: TypeAlias = Image.Image | np.ndarray | EncodedImage
 
 
+def _locate_nowhere() -> tuple[None, None]:
+    return None, None
+
+
 @dataclass(frozen=True)
 class ImageRef:
     """One image that is not decoded yet.
@@ -45,7 +49,7 @@ class ImageRef:
     index: int
     label: str
     load: Callable[[], ImageLike]
-    locate: Callable[[], tuple[Path | None, str | None]] = lambda: (None, None)
+    locate: Callable[[], tuple[Path | None, str | None]] = field(default=_locate_nowhere, compare=False, repr=False)
 
     @property
     def path(self) -> Path | None:

@@ -6,8 +6,9 @@ import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, ExitStack, suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import count, islice, repeat
 from threading import Lock
 from typing import Any
@@ -19,13 +20,14 @@ from frechet.images.checks import IMAGE_CHECK, CheckedImage, check_image
 from frechet.images.decode import DecodedImage, decode
 from frechet.images.decode_budget import MAX_PIXELS, DecodeBudget, ReadAhead
 from frechet.images.decode_processes import DecodeProcesses
-from frechet.images.image import ImageRef
+from frechet.images.image import EncodedImage, ImageLike, ImageRef
 from frechet.images.pixel_memory import Allocate, BlockPool, GroupMemory, allocate_nothing
 
 CHUNK_SIZE = 256  # consecutive images whose statistics are merged as one; fixed, so that no setting changes the result
 _MIN_PREFETCH, _MAX_PREFETCH, _PREFETCH_IMAGES = 2, 4, 256  # batches that are decoded ahead, and their images together
 _MAX_GROUP_SIZE = 32  # images that a thread decodes at a time
 _MAX_WAITING_BYTES = 1 << 30  # of images that are left to a device; also of those in one batch
+_MAX_READ_BYTES = 1 << 20  # of files that are read before they are decoded
 _HOLD_SHARE = 1 / 2048  # of these bytes: smaller images are counted together; 512 KB
 _budget, _pool = DecodeBudget(), BlockPool()  # of all runs in this process
 
@@ -153,7 +155,7 @@ class _GroupLoader:
     Attributes:
         ahead: bounds the memory of images that wait for the device.
         processes: decode small files.
-        turn: held by the thread that decodes small images; several at a time would wait for the interpreter lock at every image.
+        turn: held by the thread that decodes tiny images; several at a time would wait for the interpreter lock at every image.
     """
 
     resize: Resize
@@ -183,7 +185,8 @@ class _GroupLoader:
         decoded = self.processes.decode(position, group) if self._is_kept else [None] * len(group)
         n_bytes = 0
         with ExitStack() as turn:
-            if self.processes.are_small:
+            if self.processes.are_tiny and None in decoded:
+                group = list(_read(group))
                 turn.enter_context(self.turn)
             for image_ref, out, image in zip(group, outs, decoded, strict=False):
                 results.append(loaded := self._load_image(image_ref, out, allocate, image))
@@ -193,7 +196,8 @@ class _GroupLoader:
                     self.ahead.hold(position, n_bytes)
                     n_bytes = 0
         self.ahead.hold(position, n_bytes)
-        self.processes.count(results)
+        if self._is_kept:
+            self.processes.count(results)
         return results
 
     def _load_image(
@@ -224,6 +228,22 @@ class _GroupLoader:
         resized = np.empty((self.size, self.size, 3), np.float32) if out is None else out
         self.resize(image.pixels, resized)
         return image._replace(pixels=resized)
+
+
+def _read(group: Iterable[ImageRef]) -> Iterator[ImageRef]:
+    """Read the files of a group before they are decoded, as far as they are small."""
+    n_bytes = 0
+    for image_ref in group:
+        if n_bytes < _MAX_READ_BYTES:
+            with suppress(Exception):  # which `decode` meets again, and reports
+                loaded = image_ref.load()
+                n_bytes += len(loaded.data) if isinstance(loaded, EncodedImage) else 0
+                image_ref = replace(image_ref, load=partial(_identity, loaded))
+        yield image_ref
+
+
+def _identity(image: ImageLike) -> ImageLike:
+    return image
 
 
 def _advise(error: ImageDecodeError) -> ImageDecodeError:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import weakref
 from mmap import mmap
 from typing import NamedTuple
 
 import numpy as np
+
+_CLOSE_ON_EXEC = 1  # MFD_CLOEXEC
 
 
 class Block(NamedTuple):
@@ -23,7 +26,7 @@ class Block(NamedTuple):
 
 
 class SharedBlocks:
-    """Blocks of memory that this process shares with those that it starts.
+    """Blocks of memory that this process shares with those that it starts, and with those that are forked from it later.
 
     Args:
         count: number of blocks. The system provides memory for what is written.
@@ -33,13 +36,11 @@ class SharedBlocks:
         file: descriptor of the memory, which `open_blocks` maps in another process.
 
     Raises:
-        OSError: the system has no memory that can be shared without a name (only Linux has), or not enough.
+        OSError: the system has no memory that can be shared without a name (only Linux does), or not enough.
     """
 
     def __init__(self, count: int, n_bytes: int) -> None:
-        if not hasattr(os, "memfd_create"):
-            raise OSError("memory without a name cannot be shared by processes")
-        self.file = os.memfd_create("frechet")
+        self.file = _create_file()
         try:
             os.ftruncate(self.file, count * n_bytes)
             self._blocks = open_blocks(self.file, n_bytes)
@@ -61,6 +62,29 @@ class SharedBlocks:
     def close_file(self) -> None:
         """Close the descriptor, after the other processes have received it; the blocks stay until nothing refers to them."""
         os.close(self.file)
+
+
+def _create_file() -> int:
+    """Return a descriptor, above those of the standard streams, of an empty file in memory."""
+    try:
+        import fcntl
+
+        file = os.memfd_create("frechet") if hasattr(os, "memfd_create") else _call_memfd_create()
+    except (ImportError, AttributeError):
+        raise OSError("this system has no files without a name in memory") from None
+    try:
+        return fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, 3)
+    finally:
+        os.close(file)
+
+
+def _call_memfd_create() -> int:
+    """Call memfd_create of the C library, which a Python that was built for older systems does not."""
+    library = ctypes.CDLL(None, use_errno=True)
+    file: int = library.memfd_create(b"frechet", _CLOSE_ON_EXEC)
+    if file < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return file
 
 
 def open_blocks(file: int, n_bytes: int) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import posixpath
 import re
@@ -29,13 +28,9 @@ UNSUPPORTED_EXTENSIONS = frozenset(  # image formats that cameras, browsers and 
 CONTAINER_EXTENSIONS = frozenset(  # files that may contain images and are read if they are passed themselves
     {".arrow", ".h5", ".hdf5", ".lmdb", ".npy", ".npz", ".parquet", ".tar", ".zip"}
 )
-_NOT_REGULAR = "is not a regular file"
 _TOO_LARGE = "has more than {} bytes; larger images are not read"
 _PIECE_BYTES = 1 << 20  # read at a time; as many are allocated before any are read
 _READ_ONLY = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-_NON_BLOCKING = getattr(os, "O_NONBLOCK", 0) | getattr(
-    os, "O_NOCTTY", 0
-)  # opening a pipe or a device may never return otherwise
 _HIDDEN = re.compile(  # a part of a path, except "." and ".."; previews made by Synology's server, and macOS's metadata
     r"(?:\A|/)(?:\.(?!\.?(?:/|\Z))|(?:@eaDir|__MACOSX)(?:/|\Z))"
 )
@@ -80,27 +75,17 @@ def read_image_file(path: str | Path) -> EncodedImage:
         ImageDecodeError: it is not a regular file, or is too large.
     """
     try:
-        descriptor = os.open(path, _READ_ONLY | _NON_BLOCKING)
+        state = os.stat(path)  # noqa: PTH116, a Path takes longer than the call
     except FileNotFoundError:
         raise ImageDecodeError("is missing, or is a broken link") from None
-    except OSError as error:
-        if error.errno == errno.ENXIO:  # a socket
-            raise ImageDecodeError(_NOT_REGULAR) from None
-        raise
-    try:
-        state = os.fstat(descriptor)
-        if not stat.S_ISREG(state.st_mode):
-            raise ImageDecodeError(_NOT_REGULAR)
-        if state.st_size > MAX_IMAGE_BYTES:
-            raise ImageDecodeError(_TOO_LARGE.format(MAX_IMAGE_BYTES))
-        if state.st_size:
-            return EncodedImage(_read(descriptor, state.st_size))
-        with open(
-            descriptor, "rb", closefd=False
-        ) as file:  # empty, or of a file system that does not know the size of its files
+    if not stat.S_ISREG(state.st_mode):  # opening a pipe or a device may never return
+        raise ImageDecodeError("is not a regular file")
+    if state.st_size > MAX_IMAGE_BYTES:
+        raise ImageDecodeError(_TOO_LARGE.format(MAX_IMAGE_BYTES))
+    if not state.st_size:  # empty, or of a file system that does not know the size of its files
+        with open(path, "rb") as file:
             return read_image(file)
-    finally:
-        os.close(descriptor)
+    return EncodedImage(_read_from(path, 0, state.st_size))
 
 
 def read_image(stream: BinaryIO) -> EncodedImage:
@@ -193,17 +178,12 @@ def _read_from(path: str | Path, start: int, count: int) -> bytes:
     try:
         if start:
             os.lseek(descriptor, start, os.SEEK_SET)
-        return _read(descriptor, count)
+        data = os.read(descriptor, count)
+        while len(data) < count and (piece := os.read(descriptor, count - len(data))):
+            data += piece
+        return data
     finally:
         os.close(descriptor)
-
-
-def _read(descriptor: int, count: int) -> bytes:
-    """Read up to `count` bytes of an open file."""
-    data = os.read(descriptor, count)
-    while len(data) < count and (piece := os.read(descriptor, count - len(data))):
-        data += piece
-    return data
 
 
 def is_hidden(name: str) -> bool:
