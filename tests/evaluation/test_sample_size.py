@@ -140,6 +140,15 @@ def test_several_metrics_are_rejected_before_anything_is_computed(tmp_path, metr
     assert f"--metrics (metrics=) is {metrics.replace(',', ', ')}; expected one Fréchet distance" in err
 
 
+def test_other_metrics_of_a_protocol_are_named(features, tmp_path, monkeypatch):
+    scores = frechet.score(*features, features=True, metrics=["fd", "kid", "precision"])
+    monkeypatch.setattr("frechet.cli.power.run", lambda _request: scores)
+    code, _, err = run("power", tmp_path, tmp_path, "--detect", "0.5", "--protocol", "adm-imagenet-256")
+    assert code == 0, err
+    labels = [scores[name].label for name in scores]
+    assert f"note: only {labels[0]} is planned, not {labels[1]} and {labels[2]}" in err
+
+
 @pytest.mark.slow
 def test_power_reports_skipped_images_and_other_warnings(tmp_path, toy_options):
     for name in "ab":

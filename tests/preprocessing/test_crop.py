@@ -179,6 +179,7 @@ def test_work_directories_of_another_crop_are_rejected(folders, toy_options):
     ("options", "words"),
     [
         ({"crop": "amd", "size": 32}, ("unknown crop 'amd'", "did you mean adm?")),
+        ({"reference_crop": "amd", "size": 32}, ("unknown --reference-crop (reference_crop=) 'amd'", "adm?")),
         ({"crop": "adm"}, ("--crop (crop=) is adm", "size is missing", "--size")),
         ({"reference_crop": "adm"}, ("--reference-crop (reference_crop=) is adm", "size is missing")),
         ({"size": 32}, ("--size (size=) is 32", "no crop is given")),

@@ -211,7 +211,7 @@ class Settings:
             crop = getattr(self, name)
             if crop is None:
                 continue
-            validate_choice(crop, CROPS, "crop")
+            validate_choice(crop, CROPS, "crop" if name == "crop" else name_option(name))
             if self.size is None:
                 raise RequestError(
                     f"{name_option(name)} is {crop}, but its size is missing; pass --size (size=), e.g. 256"
