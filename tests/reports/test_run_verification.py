@@ -187,6 +187,11 @@ def test_images_are_scored_with_the_settings_of_the_run(toy_options, tmp_path):
             verify_run(run_path, folders[0], statistics, **options, **other)
 
 
+def test_a_size_without_a_crop_is_rejected():
+    with pytest.raises(RequestError, match=r"^--size \(size=\) is 32, but no crop is given"):
+        verify_run("run.json", "samples", "reference", size=32)
+
+
 def test_the_subset_is_large_enough_by_default_and_its_sensitivity_is_stated(claim, reference):
     value = verify(claim(make_features(7)), reference, num_images=None)["value"]
     assert value.n_images == 1000

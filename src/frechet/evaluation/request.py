@@ -122,10 +122,7 @@ class ScoreRequest(SamplingRequest):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.size is not None and all(getattr(self, name) is None for name in self.CROP_FIELDS):
-            raise RequestError(
-                f"{name_option('size')} is {self.size}, but no crop is given; pass --crop (crop=), or leave it out"
-            )
+        self._require_crop_for_size()
         if self.relax and self.protocol is None:
             raise RequestError(
                 f"{name_option('relax')} applies to a protocol, and none is given; pass --protocol (protocol=), or leave it out"

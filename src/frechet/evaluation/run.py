@@ -321,10 +321,7 @@ class CollectRequest(SamplingRequest):
                 f"{name_option('thumbnails')} needs images, and --features (features=True) declares features; pass the images, or leave "
                 "it out"
             )
-        if self.size is not None and self.crop is None:
-            raise RequestError(
-                f"{name_option('size')} is {self.size}, but no crop is given; pass --crop (crop=), or leave it out"
-            )
+        self._require_crop_for_size()
 
 
 @takes_fields_of(CollectRequest)

@@ -217,6 +217,12 @@ class Settings:
                     f"{name_option(name)} is {crop}, but its size is missing; pass --size (size=), e.g. 256"
                 )
 
+    def _require_crop_for_size(self) -> None:
+        if self.size is not None and all(getattr(self, name) is None for name in self.CROP_FIELDS):
+            raise RequestError(
+                f"{name_option('size')} is {self.size}, but no crop is given; pass --crop (crop=), or leave it out"
+            )
+
     @property
     def image_crop(self) -> Crop | None:
         """The crop of each image, or None."""

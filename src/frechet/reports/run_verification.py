@@ -58,6 +58,10 @@ class VerificationRequest(Settings):
     features: bool = option(False, "Treat .npy/.npz inputs as precomputed (n, d) feature arrays instead of images.")
     progress: ProgressCallback | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._require_crop_for_size()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
