@@ -20,6 +20,19 @@ _EXPECTATIONS = {  # what the interval of a value without a bias-corrected one i
     "sample": "the expected value at these sample sizes",
     "fixed": "the expected value at this number of generated images, with this reference as it is",
 }
+INTERVAL_FIELDS = (  # of `Score`: those that describe its sampling error, None without an interval
+    "corrected_value",
+    "standard_error",
+    "interval_95",
+    "interval_method",
+    "reference_is",
+    "sampling_design",
+    "variance_components",
+    "generated_groups",
+    "reference_groups",
+    "permutation_p_value",
+    "n_to_halve_interval",
+)
 JSON_SCHEMA = 2  # of the JSON objects that `frechet score` and `frechet compare` write
 
 
@@ -107,7 +120,8 @@ class Score:
         std: standard deviation between splits, subsets or repetitions, or None.
         splits: for each number of splits n of the Inception Score, {"n", "mean", "std"}, if several were requested.
         per_class: value of each class by itself, if requested; classes with too few images are absent.
-        repeats: value of each repetition; `value` is then their mean and `std` their standard deviation.
+        repeats: value of each repetition; `value` is then their mean and `std` their standard deviation, and there is no
+            bias-corrected value and no interval.
         settings: settings of the metric (splits, neighbours, subsets, ...), by name.
         lower_is_better: the direction of the metric; None if neither direction is better.
         uses_reference: whether the metric compares with a reference.

@@ -11,6 +11,7 @@ from PIL import Image
 import frechet
 from frechet.errors import GeneratorError, ImageDecodeError, RequestError
 from frechet.metrics import METRICS
+from frechet.results import INTERVAL_FIELDS
 from frechet.statistics import row_sample
 
 torch = pytest.importorskip("torch")
@@ -239,15 +240,17 @@ def test_repeated_runs_report_mean_and_standard_deviation(folders):
         frechet.score(*folders, repeat=0, **TOY)
 
 
-def test_repeated_runs_have_the_interval_of_the_first_run():
+def test_repeated_runs_have_no_interval_and_no_corrected_value():
+    """Those of the first repetition were shown next to the mean of all of them."""
     generated, reference = np.random.default_rng(0).integers(0, 256, (2, 70, 6, 6, 3), np.uint8)
     options = {"num_images": 60, "seed": 4, **TOY}
     score = frechet.score(generated, reference, repeat=2, **options)["fd"]
     first = frechet.score(generated, reference, **options)["fd"]
     second = frechet.score(generated, reference, **{**options, "seed": 5})["fd"]
     assert score.std == pytest.approx(abs(first.value - second.value) / 2**0.5, rel=1e-9)
-    assert score.interval_95 == first.interval_95 is not None
-    assert score.interval_method == f"{first.interval_method}, of the first repetition only"
+    assert first.interval_95 is not None
+    assert {name: getattr(score, name) for name in INTERVAL_FIELDS} == dict.fromkeys(INTERVAL_FIELDS)
+    assert "mean over repetitions" in score.interval_unavailable_reason
 
 
 def test_repeated_runs_average_classes_and_explain_missing_intervals(folders):

@@ -470,6 +470,21 @@ def test_command_line(checkpoints, tmp_path):
     assert "markdown" in err
 
 
+def test_a_mean_over_repetitions_is_not_ranked_by_the_first_repetition(checkpoints, tmp_path):
+    """Files of version 0.2.0 have the interval of the first repetition next to the mean of all of them."""
+    repeated = {"fd": {**checkpoints[0].scores["fd"], "value": 9.0, "std": 0.1, "repeats": [8.9, 9.1]}}
+    paths = [
+        write_run(one, tmp_path / f"{one.name}.json")
+        for one in (replace(checkpoints[0], scores=repeated), checkpoints[1])
+    ]
+    (comparison,) = compare_runs(paths)
+    assert [(row.run, row.corrected_value is None, row.verdict) for row in comparison.rows] == [
+        ("step-1", False, "best value"),
+        ("step-0", True, None),
+    ]
+    assert comparison.notes[0] == "step-0: mean over repetitions (--repeat), which has no confidence interval."
+
+
 def test_duplicate_files_are_rejected_and_duplicate_runs_noted(checkpoints, tmp_path):
     one, other = write_run(checkpoints[0], tmp_path / "one.json"), tmp_path / "other.json"
     other.write_bytes(one.read_bytes())

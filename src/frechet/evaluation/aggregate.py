@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from frechet.errors import RequestError
 from frechet.evaluation.plan import group_by_extractor, is_pair_metric
 from frechet.evaluation.request import ScoreRequest
-from frechet.results import Score, Scores
+from frechet.results import INTERVAL_FIELDS, Score, Scores
 
 _CONSTANT_WARNING = (
     "the repetitions have the same value, because all of them use the same images or statistics, and nothing is drawn with their seeds. "
     "Pass images and --num-images (num_images=) for different subsets, or leave --repeat (repeat=) out."
 )
+_NO_INTERVAL = "the value is a mean over repetitions; leave --repeat (repeat=) out for the interval of one run"
 
 
 def iter_repetitions(request: ScoreRequest) -> Iterator[ScoreRequest]:
@@ -31,7 +33,8 @@ def iter_repetitions(request: ScoreRequest) -> Iterator[ScoreRequest]:
 def average_runs(runs: Sequence[Scores]) -> Scores:
     """Combine repeated runs: the mean of each score, and the standard deviation between runs (divided by n - 1).
 
-    Values that a single run has and a mean does not (terms, splits) are dropped. A single run is returned unchanged.
+    What a single run has and a mean does not (terms, splits, bias-corrected value, interval, test) is dropped. A single run is
+    returned unchanged.
     """
     if len(runs) == 1:
         return runs[0]
@@ -44,8 +47,11 @@ def _average(scores: Sequence[Score]) -> Score:
     values = tuple(score.value for score in scores)
     is_constant = len(values) > 1 and max(values) - min(values) <= 1e-12 * max(map(abs, values))
     class_names = sorted(set().union(*(score.per_class for score in scores)))
+    no_interval: dict[str, Any] = dict.fromkeys(INTERVAL_FIELDS)
     return replace(
         first,
+        **no_interval,
+        interval_unavailable_reason=first.interval_unavailable_reason or _NO_INTERVAL,
         value=float(np.mean(values)),
         std=float(np.std(values, ddof=1)) if len(values) > 1 else None,
         repeats=values,
@@ -57,7 +63,6 @@ def _average(scores: Sequence[Score]) -> Score:
             name: float(np.mean([score.per_class[name] for score in scores if name in score.per_class]))
             for name in class_names
         },
-        interval_method=first.interval_method and f"{first.interval_method}, of the first repetition only",
     )
 
 

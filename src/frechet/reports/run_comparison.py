@@ -296,6 +296,8 @@ def _collect_notes(
     metric: str, runs: Sequence[Run], shared_reference: bool, known: Sequence[Estimate]
 ) -> Iterator[str]:
     scores = [run.scores[metric] for run in runs]
+    if repeated := [escape_line(run.name) for run in runs if run.scores[metric].get("repeats")]:
+        yield f"{join_words(repeated)}: mean over repetitions (--repeat), which has no confidence interval."
     if len(known) < len(runs):
         missing = [
             escape_line(run.name)

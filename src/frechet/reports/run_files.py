@@ -19,7 +19,7 @@ from frechet._internal.special_files import describe_special_file
 from frechet._internal.terminal import escape_line
 from frechet.errors import MismatchError, RequestError
 from frechet.metrics import METRICS
-from frechet.results import JSON_SCHEMA, Scores
+from frechet.results import INTERVAL_FIELDS, JSON_SCHEMA, Scores
 
 _SPEC_FIELDS = ("extractor", "layer", "weights", "preprocessing", "precision")
 # Two references with the same images have moments that agree up to the rounding of features on different hardware.
@@ -185,7 +185,14 @@ def _read_run(path: Path, name: str) -> Run:
     for metric, score in scores.items():
         _validate_score(path, metric, score)
     _validate_inputs(path, "provenance", provenance)
-    return Run(name=name, scores=scores, provenance=provenance)
+    return Run(
+        name=name, scores={key: _drop_first_repetition(each) for key, each in scores.items()}, provenance=provenance
+    )
+
+
+def _drop_first_repetition(score: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Remove the interval of the first repetition, which version 0.2.0 wrote next to the mean over all repetitions."""
+    return {**score, **dict.fromkeys(INTERVAL_FIELDS)} if score.get("repeats") else score
 
 
 def _read_json(path: Path) -> Any:
