@@ -1,5 +1,6 @@
 """The sentence for a paper and the metadata of a model card."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,46 @@ def test_a_citation_without_known_numbers_of_images_does_not_mention_images(rows
         np.savez(tmp_path / f"{name}.npz", mu=each.mean(0), sigma=np.cov(each, rowvar=False))
     scores = frechet.score(tmp_path / "a.npz", tmp_path / "b.npz", features=True)
     assert " from" not in format_citation(scores).splitlines()[0]
+
+
+def cite(n_source=100, skipped=(), **fields):
+    """Return the sentence about 60 of `n_source` generated images and all 50 of the reference."""
+    record = {"n_source": n_source, "seed": 4, "skipped_images": list(skipped)}
+    provenance = {"seed": 4, "generated": record, "reference": {"n_source": 50}}
+    score = Score(metric="fd", label="FD", value=1.5, n_generated=60, n_reference=50, provenance=provenance, **fields)
+    return format_citation(Scores({"fd": score}, provenance)).splitlines()[0]
+
+
+def test_the_citation_of_repeated_runs_names_the_repetitions():
+    sentence = cite(std=0.5, repeats=(1.0, 1.5, 2.0))
+    assert "FD = 1.5 ± 0.5 (mean ± standard deviation of 3 repetitions with seeds 4 to 6) with frechet" in sentence
+    assert "from random subsets of 60 of 100 generated images and 50 reference images." in sentence
+
+
+def test_the_citation_names_the_choice_of_images():
+    assert "from a random subset of 60 of 100 generated images (seed 4) and 50 reference images." in cite()
+    assert "from 60 generated images and 50 reference images." in cite(n_source=60)
+    skipped = "1 image skipped that could not be decoded"
+    assert f"from 60 generated images ({skipped}) and 50" in cite(n_source=61, skipped=["a.png: broken"])
+    assert f"random subset of 60 of 62 generated images (seed 4 and {skipped})" in cite(62, skipped=["a.png: broken"])
+
+
+def test_the_citation_names_the_sampling_design():
+    interval = {"corrected_value": 1.0, "interval_95": (0.5, 2.0)}
+    design = "; sampling design: stratified generated images)"
+    assert f"0.5 to 2{design}" in cite(sampling_design="stratified generated images", **interval)
+    assert "sampling design" not in cite(sampling_design="independent", **interval)
+
+
+def test_json_contains_the_citation(rows, tmp_path):
+    """It followed the object on stdout, which was no JSON then."""
+    for name, each in zip("ab", rows, strict=True):
+        np.save(tmp_path / f"{name}.npy", each)
+    inputs = (tmp_path / "a.npy", tmp_path / "b.npy", "--features", "--json")
+    code, out, _ = run("score", *inputs, "--cite")
+    content = json.loads(out)
+    assert (code, content.pop("citation")[:11]) == (0, "We computed")
+    assert content == json.loads(run("score", *inputs)[1])
 
 
 def read_card(text):

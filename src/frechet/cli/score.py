@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -55,7 +56,11 @@ from frechet.results import Scores
     metavar="FILE.md",
     help="Write a Hugging Face model card with the scores, and what they depend on, to FILE.md.",
 )
-@click.option("--cite", is_flag=True, help="Also print a sentence and a BibTeX entry for a paper.")
+@click.option(
+    "--cite",
+    is_flag=True,
+    help="Also print a sentence and a BibTeX entry for a paper (with --json: in the JSON object).",
+)
 @click.option("--verbose", is_flag=True, help="Also print the terms, settings and interval method of every score.")
 @progress_option
 @click.option("--force", is_flag=True, help="Overwrite existing output files.")
@@ -100,12 +105,12 @@ def command(
         if report:
             evaluation = evaluate_for_report(request, report, force=force)
         scores, failure = (evaluation.scores, None) if report else _run(request)
-    text = scores.to_json() if as_json else _format(scores, verbose=verbose)
+    text = _format_json(scores, cite=cite) if as_json else _format(scores, verbose=verbose)
     steps: list[Callable[[], object]] = [
         lambda: print(text, flush=True),
         lambda: _print_notes(scores, request, as_json=as_json),
     ]
-    if cite:
+    if cite and not as_json:
         steps.append(lambda: print(f"\n{format_citation(scores)}", flush=True))
     if model_card:
         steps.append(lambda: write_text(format_model_card(scores, request), model_card, force=force))
@@ -136,6 +141,11 @@ def _run(request: ScoreRequest) -> tuple[Scores, ToleranceNotReachedError | None
         return run(request), None
     except ToleranceNotReachedError as error:
         return error.scores, error
+
+
+def _format_json(scores: Scores, *, cite: bool) -> str:
+    citation = {"citation": format_citation(scores)} if cite else {}
+    return json.dumps(scores.to_dict() | citation, indent=2, allow_nan=False)
 
 
 def _format(scores: Scores, *, verbose: bool) -> str:

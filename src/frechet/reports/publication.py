@@ -9,6 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 from frechet._internal.terminal import escape_line
+from frechet._internal.words import count_of, join_words
 from frechet.evaluation.plan import is_pair_metric
 from frechet.evaluation.request import ScoreRequest
 from frechet.metrics import METRICS
@@ -157,12 +158,24 @@ def _format_evaluation(scores: Scores, request: ScoreRequest) -> Iterator[str]:
 
 def _describe_value(score: Score) -> str:
     text = f"{score.label} = {format_number(score.value)}"
+    if score.repeats:
+        return f"{text}{_describe_repetitions(score)}"
     if score.interval_95 is None:
         return text
     low, high = map(format_number, score.interval_95)
     is_biased = score.corrected_value is not None and score.corrected_value != score.value
     corrected = f"bias-corrected {format_number(score.corrected_value)}, " if is_biased else ""  # type: ignore[arg-type]
-    return f"{text} ({corrected}95 % confidence interval {low} to {high})"
+    design = f"; sampling design: {score.sampling_design}" if score.sampling_design not in (None, "independent") else ""
+    return f"{text} ({corrected}95 % confidence interval {low} to {high}{design})"
+
+
+def _describe_repetitions(score: Score) -> str:
+    """Return the standard deviation between repetitions, and their number and seeds."""
+    if score.std is None:
+        return ""
+    n, seed = len(score.repeats), score.provenance.get("seed")
+    seeds = "" if seed is None else f" with seeds {seed} to {seed + n - 1}"
+    return f" ± {format_number(score.std)} (mean ± standard deviation of {n} repetitions{seeds})"
 
 
 def _describe_features(score: Score) -> str:
@@ -175,11 +188,25 @@ def _describe_features(score: Score) -> str:
 
 
 def _iter_images(score: Score) -> Iterator[str]:
-    """Yield the number of images of each input, if it is known, and their crop."""
+    """Yield the number of images of each input, if it is known, how they were chosen, and their crop."""
     for kind, n in (
         ("generated", score.n_generated),
         ("reference", score.n_reference if score.uses_reference else None),
     ):
-        crop = (score.provenance.get(kind) or {}).get("crop")
         if n:
-            yield f"{n:,} {kind} images{f' cropped by {crop}' if crop else ''}"
+            yield _describe_images(score, kind, n)
+
+
+def _describe_images(score: Score, kind: str, n: int) -> str:
+    record = score.provenance.get(kind) or {}
+    n_skipped, n_source = len(record.get("skipped_images") or ()), record.get("n_source")
+    is_subset = n_source is not None and n_source > n + n_skipped
+    if is_subset and score.repeats:
+        count = f"random subsets of {n:,} of {n_source:,}"
+    else:
+        count = f"a random subset of {n:,} of {n_source:,}" if is_subset else f"{n:,}"
+    details = [f"seed {record['seed']}"] if is_subset and record.get("seed") is not None and not score.repeats else []
+    if n_skipped:
+        details.append(f"{count_of(n_skipped, 'image')} skipped that could not be decoded")
+    crop = f" cropped by {record['crop']}" if record.get("crop") else ""
+    return f"{count} {kind} images{crop}{f' ({join_words(details)})' if details else ''}"
