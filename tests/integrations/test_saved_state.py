@@ -55,6 +55,13 @@ def test_a_state_of_another_metric_is_rejected(saved, monkeypatch, options, mess
         make_metric(**options).load_state_dict(saved)
 
 
+def test_a_metric_with_a_loaded_state_has_images(saved, recwarn):
+    metric = make_metric()
+    metric.load_state_dict(saved)
+    assert float(metric.compute()) > 0
+    assert not [each for each in recwarn if "called before" in str(each.message)]
+
+
 def test_a_state_with_other_images_is_rejected(saved):
     images = (255 * draw(9)).to(torch.uint8).permute(0, 2, 3, 1).numpy()
     reference = frechet.collect(images, extractor=make_colours(1.0))
