@@ -470,6 +470,26 @@ def test_command_line(checkpoints, tmp_path):
     assert "markdown" in err
 
 
+def test_runs_of_the_same_images_in_other_orders_and_designs_are_noted():
+    """Their moments differ in the last digits."""
+    x, y = np.random.default_rng(0).normal(size=(2, 2000, 8)).astype("float32")
+    strata, clusters = {"generated": np.arange(2000) % 10}, {"generated": np.arange(2000) // 2}
+    runs = {
+        "plain": frechet.score(x, y, features=True),
+        "strata": frechet.score(x, y, features=True, strata=strata),
+        "clusters": frechet.score(x[::-1].copy(), y, features=True, clusters=clusters),
+    }
+    assert len({tuple(scores.provenance["generated"]["moments"]) for scores in runs.values()}) > 1
+    (comparison,) = frechet.compare_runs(runs)
+    assert comparison.notes == (
+        "The sampling designs differ (plain: independent; strata: stratified generated images; clusters: clusters of generated images). "
+        "An interval only holds if its design is how the images of the run were sampled.",
+        "plain, strata and clusters were scored on identical generated images; they may be the same run.",
+    )
+    repeated = {"plain": runs["plain"], "copies": frechet.score(np.tile(x[:1000], (2, 1)), y, features=True)}
+    assert frechet.compare_runs(repeated)[0].notes == ()
+
+
 def test_a_mean_over_repetitions_is_not_ranked_by_the_first_repetition(checkpoints, tmp_path):
     """Files of version 0.2.0 have the interval of the first repetition next to the mean of all of them."""
     repeated = {"fd": {**checkpoints[0].scores["fd"], "value": 9.0, "std": 0.1, "repeats": [8.9, 9.1]}}

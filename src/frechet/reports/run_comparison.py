@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -309,6 +310,7 @@ def _collect_notes(
             yield f"{join_words(missing)} {verb} no confidence interval, so differences cannot be tested."
         if _comparable_values(scores) is None:
             yield "The sample sizes differ, and values depend on the sample size, so the runs are not ranked."
+    yield from _iter_design_notes(runs, metric)
     if not scores[0].get("uses_reference", True):
         return
     if shared_reference:
@@ -323,6 +325,20 @@ def _collect_notes(
             "These runs do not record how the shared reference affects each score. Its sampling error is therefore added to the "
             "error of every difference, and the tests are conservative."
         )
+
+
+def _iter_design_notes(runs: Sequence[Run], metric: str) -> Iterator[str]:
+    """Yield a note if the intervals assume different sampling designs; detected duplicates are not one by themselves."""
+    names: dict[str, list[str]] = {}
+    for run in runs:
+        if design := run.scores[metric].get("sampling_design"):
+            parts = [part for part in str(design).split("; ") if not part.startswith("duplicates:")]
+            kinds = [re.sub(r"^[\d,]+ |, as informative as .*", "", part) for part in parts]
+            kind = "; ".join(re.sub(r": [\d,]+ ", " of ", each) for each in kinds)
+            names.setdefault(escape_line(kind or "independent"), []).append(escape_line(run.name))
+    if len(names) > 1:
+        listed = "; ".join(f"{join_words(of)}: {kind}" for kind, of in names.items())
+        yield f"The sampling designs differ ({listed}). An interval only holds if its design is how the images of the run were sampled."
 
 
 def _to_float_pair(value: Any) -> tuple[float, float] | None:

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from itertools import chain, starmap
 from pathlib import Path
 from reprlib import repr as short_repr
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 from frechet._internal.missing_path import describe_missing_path
 from frechet._internal.special_files import describe_special_file
@@ -22,8 +22,9 @@ from frechet.metrics import METRICS
 from frechet.results import INTERVAL_FIELDS, JSON_SCHEMA, Scores
 
 _SPEC_FIELDS = ("extractor", "layer", "weights", "preprocessing", "precision")
-# Two references with the same images have moments that agree up to the rounding of features on different hardware.
+# Two inputs with the same images have moments that agree up to the rounding of features on different hardware.
 _MOMENTS_RTOL = 1e-5
+_Moments: TypeAlias = tuple[float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,13 +111,8 @@ def _iter_differences(first: Run, other: Run, metric: str | None) -> Iterator[st
 
 def has_shared_reference(runs: Sequence[Run], metric: str | None) -> bool:
     """Return whether all runs scored a metric against the same reference images, up to the rounding of features."""
-    reference_moments = [_get_moments(run.get_provenance(metric).get("reference")) for run in runs]
-    first = reference_moments[0]
-    return first is not None and all(
-        moments is not None
-        and all(math.isclose(a, b, rel_tol=_MOMENTS_RTOL) for a, b in zip(first, moments, strict=True))
-        for moments in reference_moments
-    )
+    first, *others = (_get_moments(run.get_provenance(metric).get("reference")) for run in runs)
+    return first is not None and all(_are_of_same_images(first, each) for each in others)
 
 
 def get_reference_label(run: Run, metric: str) -> str | None:
@@ -142,15 +138,30 @@ def require_pairs(runs: Sequence[Run], metric: str) -> None:
 
 
 def find_duplicate_runs(runs: Sequence[Run], metric: str) -> list[list[str]]:
-    """Return the escaped names of runs whose generated images, as a metric sees them, have exactly the same moments, grouped."""
-    names_by_moments: dict[Any, list[str]] = {}
+    """Return the escaped names of runs whose generated images, as a metric sees them, have the same moments, grouped.
+
+    They agree up to rounding: the order in which features are summed depends on the sampling design and the container.
+    """
+    groups: list[tuple[_Moments, list[str]]] = []
     for run in runs:
         moments = _get_moments(run.get_provenance(metric).get("generated"))
-        names_by_moments.setdefault(moments, []).append(escape_line(run.name))
-    return [names for moments, names in names_by_moments.items() if moments and len(names) > 1]
+        if moments is None:
+            continue
+        names = next((names for known, names in groups if _are_of_same_images(known, moments)), None)
+        if names is None:
+            groups.append((moments, names := []))
+        names.append(escape_line(run.name))
+    return [names for _, names in groups if len(names) > 1]
 
 
-def _get_moments(provenance: Any) -> tuple[float, float, float] | None:
+def _are_of_same_images(one: _Moments, another: _Moments | None) -> bool:
+    """Return whether moments agree up to the rounding of features on different hardware."""
+    return another is not None and all(
+        math.isclose(a, b, rel_tol=_MOMENTS_RTOL) for a, b in zip(one, another, strict=True)
+    )
+
+
+def _get_moments(provenance: Any) -> _Moments | None:
     """Return (squared norm of the mean, trace of the covariance, n) of one input, or None if unknown."""
     if not isinstance(provenance, Mapping) or provenance.get("moments") is None:
         return None
