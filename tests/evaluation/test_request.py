@@ -57,3 +57,44 @@ def test_image_options_are_rejected_for_features_under_their_own_name(flag, opti
     with pytest.raises(RequestError, match=f"{flag}") as caught:
         frechet.score(features, features, features=True, **options)
     assert ("weights" in str(caught.value)) == ("weights" in options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"splits": [10]}, r"^--splits \(splits=\) applies to is, and only the default metric is requested; add is to"),
+        ({"splits": [10], "metrics": "fd,kid"}, r"^--splits .* --metrics \(metrics=\) is fd, kid; add is to --metrics"),
+        (
+            {"held_out": STATISTICS, "metrics": "fd"},
+            r"^--held-out \(held_out=\) applies to ct and fls, .*; add ct or fls to",
+        ),
+        (
+            {"interval": "none", "reference_is": "fixed"},
+            r"^--reference-is .* which --interval \(interval=\) none leaves out",
+        ),
+        ({"interval": "none", "strata": "class"}, r"^--strata \(strata=\) is given and only affects the interval"),
+        ({"interval": "none", "cluster_by": "folder"}, "^--cluster-by .* only affects the interval"),
+        ({"interval": "none", "clusters": [1, 2]}, "^clusters= is given and only affects the interval"),
+        ({"repeat": 3, "reference_is": "sample"}, r"^--reference-is .* which --repeat \(repeat=\) 3 leaves out"),
+        ({"repeat": 3, "explain": 5}, r"^--explain .* a single run, but --repeat \(repeat=\) is 3"),
+        ({"reference": None, "reference_is": "sample"}, "^--reference-is .* is sample, but no reference is given"),
+        ({"reference": None, "reference_size": 50}, "^--reference-size .* is 50, but no reference is given"),
+        (
+            {"reference": None, "reference_preprocessing": "clean"},
+            "^--reference-preprocessing .* no reference is given",
+        ),
+        (
+            {"reference": None, "reference_crop": "adm", "size": 8},
+            "^--reference-crop .* is adm, but no reference is given",
+        ),
+    ],
+)
+def test_options_without_an_effect_are_rejected(options, message):
+    with pytest.raises(RequestError, match=message):
+        frechet.score(STATISTICS, **{"reference": STATISTICS, **options})
+
+
+def test_options_that_one_of_the_metrics_uses_are_accepted():
+    for metrics in ("fd,fls", "all"):
+        scores = frechet.score(STATISTICS, STATISTICS, held_out=STATISTICS, metrics=metrics)
+        assert "fls" in (*scores, *scores.unavailable)

@@ -298,7 +298,7 @@ def test_command_on_the_page_has_every_option_of_the_run(folders, monkeypatch, t
     monkeypatch.setattr("frechet.reports.html.evaluate", lambda *_, **__: Evaluation(Scores({}, {}), {}, {}))
     monkeypatch.setattr("frechet.reports.html.render_report_page", render)
     monkeypatch.chdir(tmp_path)
-    flags = "--metrics fd,kid --splits 5,10 --interval none --explain 3 --seed 4 --num-images 20 --on-bad-image skip "
+    flags = "--metrics all --splits 5,10 --interval none --explain 3 --seed 4 --num-images 20 --on-bad-image skip "
     flags += (
         "--extractor efficientnet-lite0 --workers 1 --held-out other --per-class --until-half-width 7% --max-images 30"
     )

@@ -68,6 +68,8 @@ def score_statistics(
     precomputed = {name: layers["features"] for name, layers in inputs.items()}
     request = ScoreRequest(
         precomputed["generated"],
+        precomputed.get("reference"),
+        held_out=precomputed.get("held-out"),
         metrics=metrics,
         splits=splits,
         interval=interval,

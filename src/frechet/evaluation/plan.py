@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NoReturn
 
 from frechet._internal.choices import list_choices, suggest
+from frechet._internal.fields import name_option
+from frechet._internal.words import join_words
 from frechet.errors import RequestError
 from frechet.evaluation.layers import LayerStatistics, explain_missing_layer
 from frechet.evaluation.request import ScoreRequest
@@ -137,6 +139,30 @@ def uses_input(metrics: Sequence[str] | None, input_name: str) -> bool:
     """
     default = input_name != "held-out"
     return default if metrics is None else any(name == ALL or _get_metric(name).uses(input_name) for name in metrics)
+
+
+def require_used_options(request: ScoreRequest) -> None:
+    """Reject held-out images and numbers of splits that no requested metric uses. The metrics of a protocol are not checked.
+
+    Raises:
+        RequestError: names the option, and the metrics that use it.
+    """
+    names = request.metric_names
+    if request.protocol is not None or ALL in (names or ()):
+        return
+    requests = [request_metric(name) for name in names or ()]
+    if request.held_out is not None and not any(each.metric.uses_held_out for each in requests):
+        _reject_unused("held_out", names, [key for key, metric in METRICS.items() if metric.uses_held_out])
+    if request.splits is not None and not any(each.settings.get("splits") is not None for each in requests):
+        _reject_unused("splits", names, [key for key, metric in METRICS.items() if metric.settings.get("splits")])
+
+
+def _reject_unused(option: str, names: Sequence[str] | None, using: Sequence[str]) -> NoReturn:
+    requested = f"{name_option('metrics')} is {', '.join(names)}" if names else "only the default metric is requested"
+    raise RequestError(
+        f"{name_option(option)} applies to {join_words(using)}, and {requested}; add {join_words(using, 'or')} to --metrics, or leave "
+        "the option out"
+    )
 
 
 def needs_all_features(metrics: Sequence[str] | None) -> bool:

@@ -145,6 +145,32 @@ class ScoreRequest(SamplingRequest):
             raise RequestError(
                 f"{name_option('repeat')} is {self.repeat!r}; expected the number of repetitions, at least 1"
             )
+        self._require_effect()
+
+    def _require_effect(self) -> None:
+        """Reject options that would have no effect because of another one."""
+        if self.explain and self.repeat != 1:
+            raise RequestError(
+                f"{name_option('explain')} lists images of a single run, but {name_option('repeat')} is {self.repeat}; leave out one of them"
+            )
+        has_interval = self.interval != "none" and self.repeat == 1
+        for name in ("reference_is", "strata", "cluster_by", "clusters"):
+            if getattr(self, name) is not None and not has_interval:
+                shown = "clusters=" if name == "clusters" else name_option(name)
+                other = "interval" if self.interval == "none" else "repeat"
+                raise RequestError(
+                    f"{shown} is given and only affects the interval, which {name_option(other)} {getattr(self, other)} leaves out; leave "
+                    "out one of the two"
+                )
+        if self.reference is not None or self.protocol is not None:
+            return
+        names = ["reference_preprocessing", "reference_size", "reference_is"]
+        names += ["reference_crop"] if self.held_out is None else []
+        for name in names:
+            if getattr(self, name) is not None:
+                raise RequestError(
+                    f"{name_option(name)} is {getattr(self, name)}, but no reference is given; pass a reference, or leave the option out"
+                )
 
     def settings_of(self, input_name: str) -> Settings:
         """Return how the images of an input become features, with the crop of that input."""

@@ -33,7 +33,7 @@ from frechet.evaluation.inputs import (
 )
 from frechet.evaluation.pair_scores import score_pairs
 from frechet.evaluation.per_class import add_class_scores
-from frechet.evaluation.plan import needs_all_features, uses_input
+from frechet.evaluation.plan import needs_all_features, require_used_options, uses_input
 from frechet.evaluation.protocol_run import prepare_protocol
 from frechet.evaluation.provenance import describe_image_processing, resolve_spec
 from frechet.evaluation.request import ReferenceLike, ScoreRequest
@@ -159,6 +159,11 @@ def _score_one(request: ScoreRequest, metric: str) -> Score:
 
 def run(request: ScoreRequest) -> Scores:
     """Compute the scores that a request asks for; `frechet.score` documents what may be asked."""
+    require_used_options(request)
+    return _run(request)
+
+
+def _run(request: ScoreRequest) -> Scores:
     request = generate_features(request)
     if request.protocol is not None and request.until is None:
         protocol_run = prepare_protocol(request)
@@ -181,7 +186,7 @@ def _run_extractors(request: ScoreRequest) -> Scores:
 
 def _run_or_error(request: ScoreRequest) -> Scores | RequestError:
     try:
-        return run(request)
+        return _run(request)
     except RequestError as error:
         return error
 

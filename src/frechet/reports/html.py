@@ -10,6 +10,7 @@ from frechet._internal.fields import name_option
 from frechet.errors import RequestError
 from frechet.evaluation.aggregate import merge_extractors, split_by_extractor, split_pair_metrics
 from frechet.evaluation.inputs import buffer_iterators, cache_generated_images
+from frechet.evaluation.plan import require_used_options
 from frechet.evaluation.protocol_run import prepare_protocol
 from frechet.evaluation.request import ScoreRequest
 from frechet.evaluation.run import Evaluation, evaluate, score_or_error
@@ -43,6 +44,7 @@ def evaluate_for_report(request: ScoreRequest, path: Path, *, force: bool = Fals
         raise RequestError(
             f"a report describes a single run, but {name_option('repeat')} is {request.repeat}; leave out one of them"
         )
+    require_used_options(request)
     if request.protocol is None:
         return _evaluate_parts(request, [request])
     protocol_run = prepare_protocol(request)
