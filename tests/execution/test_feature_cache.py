@@ -120,7 +120,7 @@ def test_a_verification_uses_the_features_of_the_run_that_it_verifies(home):
     frechet.collect(b, **CACHED).save(home / "b.npz")
     (home / "run.json").write_text(frechet.score(a, home / "b.npz", **CACHED).to_json())
     CALLS.clear()
-    checks = verify_run(home / "run.json", a, home / "b.npz", num_images=55, **CACHED)
+    checks = verify_run(home / "run.json", a, home / "b.npz", num_images=55, **CACHED).checks
     assert count_extracted() == 0
     assert all(check.is_consistent for check in checks)
     assert checks[0].n_images == 55

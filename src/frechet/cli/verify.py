@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
+from frechet._internal.terminal import escape_line, print_stderr
 from frechet.cli.options import GroupedCommand, options_of, resolve_engine
 from frechet.cli.parameter_types import HomePath, Source
 from frechet.cli.progress import progress_bars, progress_option
-from frechet.reports.run_verification import Check, VerificationRequest, verify_run
+from frechet.reports.run_verification import TOLERANCE, Check, Verification, VerificationRequest, verify_run
 
 
 @click.command(cls=GroupedCommand)
@@ -29,7 +29,7 @@ def command(run: Path, samples: str, reference: str, progress_mode: str, as_json
 
     RUN.json is a file written by frechet score --output. A random subset of SAMPLES is scored (--num-images; by default five
     images per feature dimension, and at least 1,000), and the recorded value and interval are compared with the values expected from the
-    subset. Exits with status 2 if one of them is inconsistent.
+    subset. If the run scored no more images, all of them are scored, and the numbers must agree up to rounding. Exits with status 2 if one of them is inconsistent.
 
     \b
     frechet score samples/ reference.npz --output run.json
@@ -38,14 +38,16 @@ def command(run: Path, samples: str, reference: str, progress_mode: str, as_json
     with resolve_engine(options) as resolved, progress_bars(progress_mode) as progress:
         if resolved is None:
             return
-        checks = verify_run(run, samples, reference, progress=progress, **resolved)
+        found = verify_run(run, samples, reference, progress=progress, **resolved)
     if as_json:
-        click.echo(json.dumps([asdict(check) for check in checks], indent=2))
+        click.echo(json.dumps([asdict(check) for check in found.checks], indent=2))
     else:
-        for check in checks:
+        for check in found.checks:
             click.echo(_format_check(check))
-        click.echo(_format_sensitivity(checks))
-    if not all(check.is_consistent for check in checks):
+        click.echo(_format_sensitivity(found))
+    for note in found.notes:
+        print_stderr(f"warning: {escape_line(note)}")
+    if not all(check.is_consistent for check in found.checks):
         sys.exit(2)
 
 
@@ -59,14 +61,17 @@ def _format_check(check: Check) -> str:
     )
 
 
-def _format_sensitivity(checks: Sequence[Check]) -> str:
-    """Return the size of the subset, and which errors it detects."""
+def _format_sensitivity(found: Verification) -> str:
+    """Return how many images were scored, and which errors this detects."""
+    count = f"{found.checks[0].n_images:,} images"
+    if found.is_complete:
+        return f"All {count} of the run were scored, so that numbers must agree up to rounding ({TOLERANCE:.1%})."
     errors = [
         f"an error of {check.detectable_difference:.3g} in {check.metric}"
-        for check in checks
+        for check in found.checks
         if check.claim == "value" and check.detectable_difference is not None
     ]
     return (
-        f"With this subset of {checks[0].n_images:,} images, {' and '.join(errors)} is detected with a probability of 80 %. A larger "
+        f"With this subset of {count}, {' and '.join(errors)} is detected with a probability of 80 %. A larger "
         "subset (--num-images) detects smaller errors."
     )
