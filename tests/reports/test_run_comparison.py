@@ -430,6 +430,11 @@ def test_other_schemas_are_rejected_with_the_fix(tmp_path, schema, found, fix):
         read_runs([path])
 
 
+def test_a_folder_is_no_run_file(tmp_path):
+    with pytest.raises(RequestError, match=r"is a folder; expected a run file written by frechet score --output"):
+        read_runs([tmp_path])
+
+
 def test_written_scores_can_be_read(tmp_path):
     random = np.random.default_rng(0)
     scores = frechet.score_statistics(make_statistics(random, n=60), make_statistics(random, n=60))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import Field, field, fields
 from functools import wraps
-from inspect import signature
+from inspect import Parameter, signature
 from typing import Any, ParamSpec, TypeVar
 
 from frechet._internal.choices import find_nearest
+from frechet._internal.words import join_words
 
 P = ParamSpec("P")
 Request = TypeVar("Request")
@@ -68,13 +69,36 @@ def takes_fields_of(
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> Result:
             renamed = getattr(request_type, "KEYWORDS_OF_OTHER_TOOLS", {})
-            validate_keywords(f"frechet.{function.__name__}", kwargs, signature(request_type).parameters, renamed)
+            name, parameters = f"frechet.{function.__name__}", signature(request_type).parameters
+            validate_keywords(name, kwargs, parameters, renamed)
+            _validate_positions(name, args, kwargs, parameters)
             return function(request_type(*args, **kwargs))
 
         call.__signature__ = signature(request_type)  # type: ignore[attr-defined]
         return call
 
     return decorate
+
+
+def _validate_positions(
+    function_name: str, args: Sequence[Any], keywords: Mapping[str, Any], parameters: Mapping[str, Parameter]
+) -> None:
+    """Reject positional arguments that a function does not have, and a call without those that it needs.
+
+    Raises:
+        TypeError: what was given, and what is expected.
+    """
+    positional = [name for name, each in parameters.items() if each.kind is each.POSITIONAL_OR_KEYWORD]
+    accepted = f"{function_name}() takes {join_words(positional)} by position, and all other arguments by keyword"
+    if len(args) > len(positional):
+        raise TypeError(f"{accepted}; got {len(args)} positional arguments")
+    if twice := [name for name in positional[: len(args)] if name in keywords]:
+        raise TypeError(f"{function_name}() got {join_words(twice)} by position and by keyword; pass it once")
+    given = {*positional[: len(args)], *keywords}
+    if missing := [name for name, each in parameters.items() if each.default is each.empty and name not in given]:
+        raise TypeError(
+            f"{function_name}() needs {join_words(missing)}, which {'is' if len(missing) == 1 else 'are'} missing. {accepted}."
+        )
 
 
 def list_keywords(function: Callable[..., Any]) -> list[str]:

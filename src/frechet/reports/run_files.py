@@ -209,6 +209,8 @@ def _drop_first_repetition(score: Mapping[str, Any]) -> Mapping[str, Any]:
 def _read_json(path: Path) -> Any:
     if problem := describe_special_file(path):
         raise RequestError(problem)
+    if path.is_dir():
+        raise RequestError(f"{path} is a folder; expected a run file written by frechet score --output")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
