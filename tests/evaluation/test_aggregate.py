@@ -51,6 +51,30 @@ def test_the_score_of_a_class_is_that_of_its_images(folders):
     assert not any("classes have no more images" in warning for warning in scores["fd"].warnings)
 
 
+def test_classes_of_other_names_are_reported_with_examples(tmp_path):
+    for side, names in (("a", "0123"), ("b", ("airplane", "bird"))):
+        for name in names:
+            make_image_folder(tmp_path / side / name, 3, seed=ord(name[0]))
+    warnings = frechet.score(tmp_path / "a", tmp_path / "b", per_class=True, **TOY)["fd"].warnings
+    expected = "fd has no values per class: the class names of the inputs differ (generated: 0, 1, 2, ...; reference: airplane, bird)."
+    assert [warning for warning in warnings if "class" in warning and warning.startswith(expected)]
+    assert not any("too few images" in warning for warning in warnings)
+
+
+def test_skipped_images_of_a_subset_are_counted(tmp_path):
+    for side, seed in (("a", 1), ("b", 2)):
+        make_image_folder(tmp_path / side, 12, seed=seed)
+    for path in sorted((tmp_path / "a").iterdir())[:4]:
+        path.write_bytes(b"damaged")
+    options = {"on_bad_image": "skip", "design": "independent", **TOY}
+    score = frechet.score(tmp_path / "a", tmp_path / "b", num_images=10, **options)["fd"]
+    n = score.n_generated
+    assert n < 10
+    assert any(f"generated: {n} of the 10 requested images were scored; skipped" in text for text in score.warnings)
+    whole = frechet.score(tmp_path / "a", tmp_path / "b", **options)["fd"]
+    assert not any("requested images" in warning for warning in whole.warnings)
+
+
 @pytest.mark.slow
 def test_a_class_is_compared_with_held_out_images_of_that_class(tmp_path):
     """C_T of a class beside held-out images of all kinds calls every generator a copier: those lie far from the class."""

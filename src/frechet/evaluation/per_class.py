@@ -19,6 +19,8 @@ from frechet.metrics import has_small_sample_bias
 from frechet.results import Scores
 from frechet.statistics.feature_statistics import FeatureStatistics
 
+_MAX_CLASSES_SHOWN = 3
+
 
 def add_class_scores(
     plan: MetricPlan,
@@ -67,6 +69,8 @@ def add_class_scores(
     def warnings_for(key: str) -> tuple[str, ...]:
         if held_out_problem and key in of_held_out:
             return (f"{key} has no values per class: {held_out_problem}",)
+        if not everywhere:
+            return (f"{key} has no values per class: {_describe_class_names(classes)}",)
         return (
             *_missing_class_warnings(key, class_names, values[key]),
             *(small_class_warnings if key in distances else ()),
@@ -77,6 +81,20 @@ def add_class_scores(
         for key, score in scores.items()
     }
     return scores.with_scores(combined)
+
+
+def _describe_class_names(classes: Mapping[str, np.ndarray]) -> str:
+    """Return that the inputs have no class in common, with the first classes of each."""
+    shown = []
+    for name in ("generated", "reference"):
+        if name in classes:
+            class_names = np.unique(classes[name]).tolist()
+            more = ", ..." if len(class_names) > _MAX_CLASSES_SHOWN else ""
+            shown.append(f"{name}: {', '.join(class_names[:_MAX_CLASSES_SHOWN])}{more}")
+    return (
+        f"the class names of the inputs differ ({'; '.join(shown)}). Classes are compared by name; rename the class folders of one "
+        "input to those of the other"
+    )
 
 
 def _compute_class_values(

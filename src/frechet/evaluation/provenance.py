@@ -68,9 +68,17 @@ def iter_warnings(
             )
         yield from (f"{name}: {note}" for note in statistics.notes)
         if statistics.skipped_images:
-            yield f"{name}: {describe_skipped(statistics.skipped_images)}"
+            yield f"{name}: {_describe_shortfall(statistics)}{describe_skipped(statistics.skipped_images)}"
     if reference is not None:
         yield from iter_pair_notes(generated, reference)
+
+
+def _describe_shortfall(statistics: FeatureStatistics) -> str:
+    """Return how many images of a subset were used, of which some were skipped; nothing if all images of the source were read."""
+    n_requested = (statistics.n or 0) + len(statistics.skipped_images)
+    if statistics.n is None or statistics.n_source is None or statistics.n_source <= n_requested:
+        return ""
+    return f"{statistics.n:,} of the {n_requested:,} requested images were scored; "
 
 
 def describe_skipped(skipped_images: Sequence[str], listed_in: str = "--json") -> str:
