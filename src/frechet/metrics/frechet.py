@@ -176,15 +176,16 @@ def _require_same_pairs(generated: FeatureStatistics, reference: FeatureStatisti
     Raises:
         RequestError: the numbers of images, the seeds, or the images that were skipped differ.
     """
-    if (generated.n, generated.seed) != (reference.n, reference.seed):
+    if generated.seed != reference.seed:
         raise RequestError(
-            f"paired images require equal numbers of generated and reference images and the same seed; got {generated.n} with seed "
-            f"{generated.seed} and {reference.n} with seed {reference.seed}. Pass both as images or features."
+            f"paired images require the same seed; got {generated.seed} for the generated and {reference.seed} for the reference images. "
+            "Pass both as images or features."
         )
-    if not np.array_equal(generated.indices, reference.indices):  # type: ignore[arg-type]
+    if generated.n != reference.n or not np.array_equal(generated.indices, reference.indices):  # type: ignore[arg-type]
         raise RequestError(
-            "pairs of images need both images of each pair, but some were skipped in one input only; remove their partners, "
-            "or pass --design independent (design=)"
+            f"paired images require both images of each pair; got {generated.n:,} generated and {reference.n:,} reference images that do not "
+            "form pairs, for example because some were skipped in one input only. Remove their partners, or pass --design independent "
+            "(design=)."
         )
 
 
