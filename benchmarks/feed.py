@@ -56,7 +56,7 @@ def write_inputs(folder, photographs, count):
     for index, image in enumerate(images):
         image.save(paths["png_256"] / f"{index:05}.png")
         image.resize((32, 32), Image.Resampling.BOX).save(paths["png_32"] / f"{index:05}.png")
-    for index in range(max(GROUP, count // 8)):  # these are large
+    for index in range(max(4 * GROUP, count // 8)):  # these are large; enough for two threads
         write_photograph(photographs[index % len(photographs)], paths["photographs"], index)
     paths["npz_256"] = folder / "images.npz"
     np.savez(paths["npz_256"], arr_0=np.stack([np.asarray(image) for image in images]))
