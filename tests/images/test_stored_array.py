@@ -95,7 +95,7 @@ def test_damage_is_found_when_the_last_image_is_read(tmp_path, index, order):
 
 
 def test_damage_ends_a_run_that_skips_bad_images(tmp_path, toy_options):
-    """Nobody knows which image is damaged."""
+    """The checksum does not say which image is damaged."""
     path = make_npz(tmp_path / "a.npz")
     damage(path, 50)
     with pytest.raises(RequestError, match="is damaged: the CRC-32"):
