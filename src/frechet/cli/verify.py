@@ -14,7 +14,9 @@ from frechet._internal.terminal import escape_line, print_stderr
 from frechet.cli.options import GroupedCommand, options_of, resolve_engine
 from frechet.cli.parameter_types import HomePath, Source
 from frechet.cli.progress import progress_bars, progress_option
-from frechet.reports.run_verification import TOLERANCE, Check, Verification, VerificationRequest, verify_run
+from frechet.reports.complete_verification import TOLERANCE
+from frechet.reports.run_verification import Verification, verify_run
+from frechet.reports.verification_inputs import Check, VerificationRequest
 
 
 @click.command(cls=GroupedCommand)
